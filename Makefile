@@ -1,0 +1,49 @@
+# What people type. `make` alone lists it; the work is done by cargo and by scripts/.
+
+CARGO ?= cargo
+# Passed on to the program behind `make run` and `make demo`: make run ARGS="--config config.yaml"
+ARGS ?=
+# Which fuzz target, and for how many seconds.
+FUZZ ?= scan
+FUZZ_SECONDS ?= 60
+
+# Debian and its kin keep servers where an ordinary user's PATH does not look.
+export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check bench demo setup fuzz loom
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+run: ## installs what is missing, starts Redis, NATS and Shortstop on 127.0.0.1:6380; Ctrl-C stops them
+	@scripts/setup run
+	@exec scripts/run $(ARGS)
+
+test: ## installs what is missing, then every test
+	@scripts/setup test
+	$(CARGO) test
+
+check: ## format, lints, documentation and scripts, as strict as it gets
+	$(CARGO) fmt --check
+	$(CARGO) clippy --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps
+	scripts/check
+
+bench: ## Redis, twemproxy, HAProxy and Shortstop in one run; the table is kept in benches/RESULTS.md
+	@scripts/setup bench
+	@exec scripts/bench $(ARGS)
+
+demo: ## two Shortstops, market data through both, in this terminal; make demo ARGS="--seconds 20"
+	@scripts/setup run
+	@exec scripts/demo $(ARGS)
+
+setup: ## only installs: what run, test and bench need
+	@scripts/setup run test bench
+
+fuzz: ## FUZZ=scan FUZZ_SECONDS=60: a fuzz target (needs a nightly toolchain and cargo-fuzz)
+	@command -v cargo-fuzz >/dev/null || { echo "cargo-fuzz is missing: cargo install cargo-fuzz"; exit 1; }
+	$(CARGO) +nightly fuzz run $(FUZZ) -- -max_total_time=$(FUZZ_SECONDS)
+
+loom: ## the locks of L1 under every interleaving that loom can find
+	RUSTFLAGS="--cfg shortstop_loom" $(CARGO) test --release --target-dir target/loom --lib loom

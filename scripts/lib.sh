@@ -1,0 +1,167 @@
+# shellcheck shell=bash
+# For scripts/run and scripts/demo, which source this: private servers on loopback, in one temporary
+# folder, and one way to stop them. Every program started here leads a process group of its own, so a
+# Ctrl-C in the terminal reaches only the script, which then stops them in order. Needs no more than
+# bash 3.2 (macOS). It must not stop anything that it did not start.
+
+# Debian and its kin keep servers where an ordinary user's PATH does not look.
+PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
+
+# Seconds given to a program to end by itself; more than Shortstop's own limit (timeouts.shutdown).
+readonly STOP_LIMIT=15
+
+work_dir=""   # everything that is written goes here
+started=""    # process ids, oldest first
+spawned=""    # the id of the program started last
+ready=""      # once set, being told to stop is the normal end
+
+say() { printf '%s\n' "$*"; }
+die() { printf '%s: %s\n' "$(basename "$0")" "$*" >&2; exit 1; }
+
+# A URL fit for the screen: without user and password.
+without_password() { printf '%s' "$1" | sed 's,//.*@,//***@,'; }
+
+begin() {
+  work_dir=$(mktemp -d "${TMPDIR:-/tmp}/shortstop.XXXXXX")
+  trap end EXIT
+  trap 'told_to_stop 130' INT
+  trap 'told_to_stop 143' TERM HUP
+}
+
+told_to_stop() {
+  [ -z "$ready" ] || exit 0
+  exit "$1"
+}
+
+# spawn command…   starts it in the background; its id is in $spawned.
+spawn() {
+  set -m
+  "$@" </dev/null &
+  spawned=$!
+  set +m
+  started="$started $spawned"
+}
+
+running() { kill -0 "$1" 2>/dev/null; }
+
+# To the whole group, because cargo's compilers are its children.
+signal_group() { kill -s "$1" -- "-$2" 2>/dev/null || true; }
+
+# stop pid   asks, waits, and only then insists.
+stop() {
+  local pid=$1 tries=$((STOP_LIMIT * 20))
+  signal_group TERM "$pid"
+  while running "$pid"; do
+    tries=$((tries - 1))
+    if [ "$tries" -le 0 ]; then
+      say "process $pid did not end within $STOP_LIMIT s: killed" >&2
+      signal_group KILL "$pid"
+      break
+    fi
+    sleep 0.05
+  done
+  wait "$pid" 2>/dev/null || true
+}
+
+# Newest first, so that nobody loses the server it talks to. A second Ctrl-C here ends all at once.
+end() {
+  local status=$? pid newest_first=""
+  set +e
+  trap - EXIT
+  trap kill_all INT TERM HUP
+  [ -z "$ready" ] || { say; say "Stopping."; }
+  for pid in $started; do newest_first="$pid $newest_first"; done
+  for pid in $newest_first; do stop "$pid"; done
+  rm -rf "$work_dir"
+  exit "$status"
+}
+
+kill_all() {
+  local pid
+  for pid in $started; do
+    if running "$pid"; then signal_group KILL "$pid"; fi
+  done
+}
+
+# answers host port   does anybody listen there?
+answers() { (exec 3<>"/dev/tcp/$1/$2") 2>/dev/null; }
+
+# Below the range from which systems take ports for outgoing connections (Linux: 32768, macOS: 49152).
+random_port() { say $((20000 + RANDOM % 12000)); }
+
+# A port that looks free may be taken before the server binds it, so each server is tried on several
+# ports until one is up; what did not start has told why in its log.
+start_redis() { # sets redis_port
+    for _ in 1 2 3 4 5; do
+    redis_port=$(random_port)
+    if answers 127.0.0.1 "$redis_port"; then continue; fi
+    spawn redis-server --bind 127.0.0.1 --port "$redis_port" --dir "$work_dir" \
+      --save '' --appendonly no --logfile "$work_dir/redis.log"
+    if wait_until "$spawned" redis_is_ours "$redis_port" "$spawned"; then return; fi
+  done
+  die "redis-server does not start: $(tail -n 3 "$work_dir/redis.log" 2>/dev/null)"
+}
+
+redis_is_ours() {
+  # Not grep -q: it leaves early, and with pipefail the broken pipe would count as "no".
+  redis-cli -p "$1" INFO server 2>/dev/null | tr -d '\r' | grep -x "process_id:$2" >/dev/null
+}
+
+start_nats() { # sets nats_port
+    for _ in 1 2 3 4 5; do
+    nats_port=$(random_port)
+    if answers 127.0.0.1 "$nats_port"; then continue; fi
+    rm -f "$work_dir/nats.log"
+    spawn nats-server --addr 127.0.0.1 --port "$nats_port" --log "$work_dir/nats.log"
+    if wait_until "$spawned" grep -qs 'Server is ready' "$work_dir/nats.log"; then return; fi
+  done
+  die "nats-server does not start: $(tail -n 3 "$work_dir/nats.log" 2>/dev/null)"
+}
+
+# start_shortstop name [argument…]   from the environment; sets shortstop_addr and shortstop_pid.
+start_shortstop() {
+  local name=$1
+  shift
+  local out="$work_dir/$name.out"
+  : >"$out"
+  spawn_shortstop "$out" "$@"
+  shortstop_pid=$spawned
+  # No limit in time here: it says that it is ready, or it ends.
+  while ! grep -q '^shortstop listening on ' "$out"; do
+    running "$shortstop_pid" || die "Shortstop did not start; its own words are above."
+    sleep 0.05
+  done
+  # shellcheck disable=SC2034 # read by the scripts that source this
+  shortstop_addr=$(sed -n 's/^shortstop listening on //p' "$out" | head -n 1)
+}
+
+spawn_shortstop() {
+  local out=$1
+  shift
+  spawn "${CARGO_TARGET_DIR:-target}/release/shortstop" "$@" >"$out"
+}
+
+# wait_until pid command…   true once the command succeeds, false when the process ends or 10 s are over.
+wait_until() {
+  local pid=$1 tries=200
+  shift
+  until "$@"; do
+    tries=$((tries - 1))
+    if [ "$tries" -le 0 ]; then
+      stop "$pid"
+      return 1
+    fi
+    running "$pid" || return 1
+    sleep 0.05
+  done
+}
+
+# build cargo-arguments…
+build() {
+  local failed=0
+  command -v cargo >/dev/null || die "cargo is missing: run scripts/setup run"
+  say "Building (the first time takes a while)."
+  spawn cargo build --release "$@"
+  wait "$spawned" || failed=$?
+  [ "$failed" -eq 0 ] || die "the build failed"
+}

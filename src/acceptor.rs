@@ -1,0 +1,90 @@
+//! Accepts clients and hands each to the worker that has the fewest.
+
+use std::io::{self, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use tokio::sync::{mpsc, watch};
+
+use crate::stats::Stats;
+use crate::worker::Order;
+
+/// Connections that may wait to be accepted.
+const BACKLOG: i32 = 4096;
+
+/// A worker as the acceptor sees it.
+#[derive(Clone, Debug)]
+pub struct Desk {
+    /// Where orders go.
+    pub orders: mpsc::UnboundedSender<Order>,
+    /// Clients that it has.
+    pub load: Arc<AtomicUsize>,
+}
+
+/// Binds the address that clients connect to.
+///
+/// # Errors
+/// When it cannot be bound: in use, not of this machine, not allowed.
+pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // A restart does not wait for the old connections to be forgotten.
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}
+
+/// Accepts until `stop` changes.
+pub async fn run(
+    listener: TcpListener,
+    desks: Vec<Desk>,
+    limit: watch::Receiver<usize>,
+    stats: Arc<Stats>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let listener = match tokio::net::TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::error!(%error, "no client can be accepted");
+            return;
+        }
+    };
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = stop.changed() => return,
+        };
+        match accepted.and_then(|(stream, _)| stream.into_std()) {
+            Ok(stream) => hand_over(stream, &desks, *limit.borrow(), &stats),
+            Err(error) => {
+                // Most likely no file descriptors are left: clients that wait are accepted when others have gone.
+                tracing::warn!(%error, "a client cannot be accepted");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+fn hand_over(mut stream: TcpStream, desks: &[Desk], limit: usize, stats: &Stats) {
+    let load = |desk: &Desk| desk.load.load(Ordering::Relaxed);
+    if desks.iter().map(load).sum::<usize>() >= limit {
+        stats.shared.clients_refused.fetch_add(1, Ordering::Relaxed);
+        // As Redis says it; whether it arrives is the client's luck.
+        let _ = stream.write_all(b"-ERR max number of clients reached\r\n");
+        return;
+    }
+    let socket = SockRef::from(&stream);
+    let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(300)).with_interval(Duration::from_secs(100));
+    if let Err(error) = socket.set_tcp_nodelay(true).and_then(|()| socket.set_tcp_keepalive(&keepalive)) {
+        tracing::debug!(%error, "a client was gone before it was served");
+        return;
+    }
+    let Some(desk) = desks.iter().min_by_key(|desk| load(desk)) else { return };
+    desk.load.fetch_add(1, Ordering::Relaxed);
+    // An error means that the worker has ended: the client sees its connection close.
+    let _ = desk.orders.send(Order::Client(stream));
+}

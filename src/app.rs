@@ -1,0 +1,309 @@
+//! Puts the parts together: builds, runs, reloads, drains. A value, not a process: two may run side by side.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Runtime;
+use tokio::sync::{mpsc, watch};
+
+use crate::acceptor::{self, Desk};
+use crate::admin::Admin;
+use crate::bus::{self, Bus, BusError, BusStats, Sink, connection_name, random_incarnation};
+use crate::coherence::Coherence;
+use crate::command::Table;
+use crate::config::{Config, ConfigError};
+use crate::glob::Glob;
+use crate::near_cache::KeyId;
+use crate::proxy::{Policy, Shared, View};
+use crate::stats::Stats;
+use crate::upstream::LinkSettings;
+use crate::upstream::topology::{self, News};
+use crate::worker::{self, Order, Setup};
+
+/// Between two rounds of housekeeping in the near cache.
+const TIDY: Duration = Duration::from_millis(500);
+
+/// Why a proxy cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration.
+    #[error("{0}")]
+    Config(#[from] ConfigError),
+    /// The address for clients.
+    #[error("cannot listen on {address}: {error}; type another address with --listen, or stop what listens there")]
+    Listen {
+        /// As configured.
+        address: SocketAddr,
+        /// Why.
+        error: io::Error,
+    },
+    /// The bus's URL, subject or credentials.
+    #[error("nats: {0}")]
+    Bus(#[from] BusError),
+    /// Threads.
+    #[error("the system gives no thread: {0}")]
+    Thread(#[source] io::Error),
+}
+
+/// A running proxy. Dropped, it ends at once.
+pub struct App {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    bus: Option<Bus>,
+    desks: Vec<Desk>,
+    threads: Vec<JoinHandle<()>>,
+    client_limit: watch::Sender<usize>,
+    stop: watch::Sender<bool>,
+    control: Option<Runtime>,
+    drain_limit: Duration,
+}
+
+impl App {
+    /// Starts a proxy with a configuration, and returns when clients can connect. Blocks briefly; not for the inside of an
+    /// asynchronous task.
+    ///
+    /// # Errors
+    /// What keeps it from starting. Redis or NATS being away does not.
+    pub fn start(config: Config) -> Result<App, StartError> {
+        config.check()?;
+        let listener =
+            acceptor::bind(config.listen).map_err(|error| StartError::Listen { address: config.listen, error })?;
+        let address = listener.local_addr().map_err(|error| StartError::Listen { address: config.listen, error })?;
+        let control = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .max_blocking_threads(4)
+            .thread_name("shortstop-control")
+            .enable_all()
+            .build()
+            .map_err(StartError::Thread)?;
+        let workers = match config.workers {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            workers => workers,
+        };
+        let incarnation = random_incarnation();
+        let stats = Arc::new(Stats::new(workers));
+        let coherence = Arc::new(Coherence::new(&config, Arc::clone(&stats)));
+        let bus_stats = Arc::new(BusStats::default());
+        let bus = start_bus(&config, incarnation, &control, &coherence, &bus_stats)?;
+        let admin = Admin {
+            stats: Arc::clone(&stats),
+            coherence: Arc::clone(&coherence),
+            bus: bus_stats,
+            address,
+            config: config.clone(),
+            incarnation,
+        };
+        let shared = Arc::new(Shared {
+            coherence,
+            stats,
+            outbox: bus.as_ref().map(Bus::outbox),
+            windows: Box::new(admin),
+            control: control.handle().clone(),
+            next_client: AtomicU64::new(1),
+        });
+        let view = View { policy: Arc::new(Policy::new(&config)), table: Arc::new(Table::builtin()) };
+        let (client_limit, limit) = watch::channel(config.limits.max_clients);
+        let (stop, stopped) = watch::channel(false);
+        let mut app = App {
+            address,
+            shared,
+            bus,
+            desks: Vec::new(),
+            threads: Vec::new(),
+            client_limit,
+            stop,
+            control: Some(control),
+            drain_limit: config.timeouts.shutdown,
+        };
+        for number in 0..workers {
+            app.start_worker(number, &config, &view, incarnation).map_err(StartError::Thread)?;
+        }
+        if let Some(control) = &app.control {
+            app.start_watch(control, &config, incarnation);
+            let stats = Arc::clone(&app.shared.stats);
+            control.spawn(acceptor::run(listener, app.desks.clone(), limit, stats, stopped));
+        }
+        if config.monitor.is_some() {
+            tracing::info!("this version has no monitor; `monitor` is ignored");
+        }
+        Ok(app)
+    }
+
+    fn start_worker(&mut self, number: usize, config: &Config, view: &View, incarnation: u64) -> io::Result<()> {
+        let (orders, receiver) = mpsc::unbounded_channel();
+        let load = Arc::new(AtomicUsize::new(0));
+        let setup = Setup {
+            number,
+            shared: Arc::clone(&self.shared),
+            view: view.clone(),
+            links: LinkSettings {
+                upstream: config.upstream.clone(),
+                timeouts: config.timeouts.clone(),
+                name: connection_name(incarnation),
+                pending_limit: config.limits.upstream_pending,
+            },
+            l1: config.l1.clone(),
+            load: Arc::clone(&load),
+        };
+        let thread = std::thread::Builder::new()
+            .name(format!("shortstop-worker-{number}"))
+            .spawn(move || worker::run(setup, receiver))?;
+        self.threads.push(thread);
+        self.desks.push(Desk { orders, load });
+        Ok(())
+    }
+
+    /// The control plane: what is asked of the server once a second, and the near cache's housekeeping.
+    fn start_watch(&self, control: &Runtime, config: &Config, incarnation: u64) {
+        let coherence = Arc::clone(&self.shared.coherence);
+        let desks = self.desks.clone();
+        let lost = self.bus.as_ref().map(Bus::peers);
+        let for_names = lost.clone();
+        let tell = move |news| match news {
+            News::Table(table) => {
+                let table = Arc::new(*table);
+                desks.iter().for_each(|desk| drop(desk.orders.send(Order::Table(Arc::clone(&table)))));
+            }
+            News::Restarted => coherence.flush("another server answers at the upstream's address"),
+            News::Primary(is_primary) => coherence.primary(is_primary),
+            News::Connections(names) => {
+                if let Some(bus) = &for_names {
+                    let gone = bus.list().into_iter().filter(|peer| !names.contains(&connection_name(*peer)));
+                    gone.for_each(|peer| bus.forget(peer));
+                }
+            }
+        };
+        let wants_connections = move || lost.as_ref().is_some_and(|bus| !bus.list().is_empty());
+        control.spawn(topology::watch(
+            config.upstream.clone(),
+            config.timeouts.clone(),
+            connection_name(incarnation),
+            wants_connections,
+            tell,
+        ));
+        let cache = self.shared.coherence.cache().clone();
+        control.spawn(async move {
+            let mut ticks = tokio::time::interval(TIDY);
+            loop {
+                ticks.tick().await;
+                cache.tidy();
+            }
+        });
+    }
+
+    /// Where clients connect.
+    pub fn addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Decides by another configuration from now on: rules and limits. What was kept under the old rules is dropped. The rest
+    /// (addresses, sizes of L1, workers) is as it was at the start.
+    ///
+    /// # Errors
+    /// When the configuration is not sound; the old one stays.
+    pub fn reload(&self, config: &Config) -> Result<(), ConfigError> {
+        config.check()?;
+        let policy = Arc::new(Policy::new(config));
+        for desk in &self.desks {
+            // A worker that has ended needs no rules.
+            let _ = desk.orders.send(Order::Policy(Arc::clone(&policy)));
+        }
+        self.client_limit.send_replace(config.limits.max_clients);
+        self.shared.coherence.flush("the rules were reloaded");
+        Ok(())
+    }
+
+    /// Accepts no more, answers what was asked, tells the fleet, and ends; within `timeouts.shutdown`. Returns whether all was
+    /// answered.
+    pub fn shutdown(mut self) -> bool {
+        let limit = Instant::now() + self.drain_limit;
+        self.stop.send_replace(true);
+        for desk in &self.desks {
+            let _ = desk.orders.send(Order::Drain);
+        }
+        while !self.threads.iter().all(JoinHandle::is_finished) && Instant::now() < limit {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let left: usize = self.desks.iter().map(|desk| desk.load.load(Ordering::Relaxed)).sum();
+        if left > 0 {
+            tracing::warn!(clients = left, limit = ?self.drain_limit, "leaving with clients that were not answered");
+        }
+        if let (Some(bus), Some(control)) = (self.bus.take(), &self.control) {
+            control.block_on(bus.shutdown());
+        }
+        left == 0
+    }
+}
+
+impl Drop for App {
+    fn drop(&mut self) {
+        self.stop.send_replace(true);
+        // Without a desk a worker ends at its next order.
+        self.desks.clear();
+        self.bus = None;
+        if let Some(control) = self.control.take() {
+            // The acceptor and the watch hold desks too.
+            control.shutdown_timeout(Duration::from_secs(1));
+        }
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn start_bus(
+    config: &Config,
+    incarnation: u64,
+    control: &Runtime,
+    coherence: &Arc<Coherence>,
+    stats: &Arc<BusStats>,
+) -> Result<Option<Bus>, BusError> {
+    let Some(nats) = &config.nats else {
+        tracing::info!("no NATS is configured: a single instance, no other is told of writes");
+        return Ok(None);
+    };
+    let mut settings = bus::Settings::new(nats.as_str(), config.fleet.clone(), incarnation);
+    settings.json = config.bus.json.then(|| config.bus.json_subject.clone());
+    settings.credentials.clone_from(&config.bus.credentials);
+    let sink = Arc::new(BusSink { coherence: Arc::clone(coherence) });
+    bus::start(control.handle(), settings, sink, Arc::clone(stats)).map(Some)
+}
+
+/// What the bus may do to the cache.
+struct BusSink {
+    coherence: Arc<Coherence>,
+}
+
+impl Sink for BusSink {
+    fn invalidate(&self, db: u32, hash: u128) {
+        self.coherence.poison(KeyId::from_hash(db, hash));
+    }
+
+    fn invalidate_key(&self, key: &[u8]) {
+        self.coherence.poison_everywhere(key);
+    }
+
+    fn quarantine(&self, db: u32, hash: u128) {
+        self.coherence.quarantine(KeyId::from_hash(db, hash), Instant::now());
+    }
+
+    fn flush(&self, why: &'static str) {
+        self.coherence.flush(why);
+    }
+
+    fn invalidate_pattern(&self, glob: &[u8]) {
+        self.coherence.poison_matching(&Glob::new(glob));
+    }
+
+    fn lease(&self, until: Instant) {
+        self.coherence.lease(until, Instant::now());
+    }
+
+    fn trouble(&self, doubtful: bool) {
+        self.coherence.doubt(doubtful);
+    }
+}

@@ -1,0 +1,251 @@
+//! The JSON contract with services that are not proxies: `{"action":"invalidate","key":…,"timestamp":…}`.
+//!
+//! What Shortstop sends also names its `instance`, which other Shortstops ignore: they have heard of the key on
+//! the fleet's own subject. A key that is not UTF-8 travels as `key_base64`. Bytes in, values out; no I/O.
+
+use std::time::{Duration, SystemTime};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// How the instance ids of Shortstops begin.
+const OURS: &str = "shortstop:";
+
+/// What a service asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Request {
+    /// Drop one key, in every database.
+    Key(Vec<u8>),
+    /// Drop what matches a Redis glob.
+    Pattern(Vec<u8>),
+    /// Drop everything.
+    Clear,
+    /// From a Shortstop: nothing to do.
+    Ours,
+}
+
+/// Why a JSON message was ignored.
+#[derive(Debug, Error)]
+pub(super) enum JsonError {
+    /// The parser's own text is left out: it may quote a key.
+    #[error("not the expected JSON, at line {} column {}", .0.line(), .0.column())]
+    Syntax(#[from] serde_json::Error),
+    #[error("unknown action: expected invalidate, invalidate_pattern or clear")]
+    Action,
+    #[error("no \"{0}\"")]
+    Missing(&'static str),
+    #[error("\"key_base64\" is not base64")]
+    Base64,
+}
+
+/// Every field a message may have; others are ignored, since services add their own.
+#[derive(Deserialize)]
+struct Inbound {
+    action: String,
+    key: Option<String>,
+    key_base64: Option<String>,
+    pattern: Option<String>,
+    #[serde(default, deserialize_with = "instance")]
+    instance: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Outbound<'a> {
+    action: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_base64: Option<String>,
+    timestamp: String,
+    instance: &'a str,
+}
+
+/// A service may use a field of this name for something of its own: only a text can be ours.
+fn instance<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
+    Ok(match serde_json::Value::deserialize(from)? {
+        serde_json::Value::String(text) => Some(text),
+        _ => None,
+    })
+}
+
+/// Reads what a service, or a Shortstop, has sent.
+pub(super) fn read(bytes: &[u8]) -> Result<Request, JsonError> {
+    let message: Inbound = serde_json::from_slice(bytes)?;
+    if message.instance.is_some_and(|instance| instance.starts_with(OURS)) {
+        return Ok(Request::Ours);
+    }
+    match message.action.as_str() {
+        "invalidate" => match (message.key_base64, message.key) {
+            (Some(text), _) => Ok(Request::Key(STANDARD.decode(text).map_err(|_| JsonError::Base64)?)),
+            (None, Some(key)) => Ok(Request::Key(key.into_bytes())),
+            (None, None) => Err(JsonError::Missing("key")),
+        },
+        "invalidate_pattern" => {
+            let pattern = message.pattern.or(message.key).ok_or(JsonError::Missing("pattern"))?;
+            Ok(Request::Pattern(pattern.into_bytes()))
+        }
+        "clear" => Ok(Request::Clear),
+        _ => Err(JsonError::Action),
+    }
+}
+
+/// The message for one written key.
+pub(super) fn invalidate(key: &[u8], instance: &str, now: SystemTime) -> Vec<u8> {
+    let text = std::str::from_utf8(key).ok();
+    write(&Outbound {
+        action: "invalidate",
+        key: text,
+        key_base64: text.is_none().then(|| STANDARD.encode(key)),
+        timestamp: rfc3339(now),
+        instance,
+    })
+}
+
+/// The message for "anything may have changed".
+pub(super) fn clear(instance: &str, now: SystemTime) -> Vec<u8> {
+    write(&Outbound { action: "clear", key: None, key_base64: None, timestamp: rfc3339(now), instance })
+}
+
+fn write(message: &Outbound<'_>) -> Vec<u8> {
+    serde_json::to_vec(message).expect("texts only: there is nothing in it that JSON cannot hold")
+}
+
+/// UTC with milliseconds, RFC 3339: `2025-01-31T09:30:00.125Z`. Before 1970 is 1970.
+fn rfc3339(time: SystemTime) -> String {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    let seconds = since.as_secs();
+    let (year, month, day) = date(seconds / 86_400);
+    let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z", since.subsec_millis())
+}
+
+/// Year, month and day of a number of days since 1970-01-01, in the Gregorian calendar
+/// (Howard Hinnant, "chrono-compatible low-level date algorithms", `civil_from_days`).
+fn date(days: u64) -> (u64, u64, u64) {
+    // Eras of 400 years that begin on 1 March, so that the leap day is the last of its year.
+    let days = days + 719_468;
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * from_march + 2) / 5 + 1;
+    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
+    (era * 400 + year_of_era + u64::from(month <= 2), month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use proptest::collection::vec;
+    use proptest::prelude::{any, prop_assert, prop_assert_eq, proptest};
+    use serde_json::{Value, json};
+
+    use super::{Request, clear, date, invalidate, read, rfc3339};
+
+    fn at(seconds: u64, millis: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(seconds) + Duration::from_millis(millis)
+    }
+
+    #[test]
+    fn what_services_send_is_understood() {
+        let cases = [
+            (
+                r#"{"action":"invalidate","key":"a","timestamp":"2025-01-31T09:30:00.000001"}"#,
+                Request::Key(b"a".into()),
+            ),
+            (r#"{"key":"","action":"invalidate","extra":[1]}"#, Request::Key(b"".into())),
+            (r#"{"action":"invalidate","key_base64":"/wA="}"#, Request::Key(vec![0xff, 0])),
+            (r#"{"action":"invalidate_pattern","pattern":"a:*"}"#, Request::Pattern(b"a:*".into())),
+            (r#"{"action":"invalidate_pattern","key":"a:*"}"#, Request::Pattern(b"a:*".into())),
+            (r#"{"action":"clear"}"#, Request::Clear),
+            (r#"{"action":"clear","instance":"signals-7"}"#, Request::Clear),
+            (r#"{"action":"clear","instance":7}"#, Request::Clear),
+            (r#"{"action":"clear","instance":"shortstop:00000000000000ab"}"#, Request::Ours),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(read(text.as_bytes()).expect(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_understood_is_an_error() {
+        let deep = "[".repeat(100_000);
+        let cases = [
+            "",
+            "null",
+            "[]",
+            "invalidate",
+            "{}",
+            r#"{"action":"invalidate"}"#,
+            r#"{"action":"invalidate","key":7}"#,
+            r#"{"action":"invalidate","key_base64":"%"}"#,
+            r#"{"action":"invalidate_pattern"}"#,
+            r#"{"action":"drop","key":"a"}"#,
+            r#"{"action":"clear""#,
+            deep.as_str(),
+        ];
+        for text in cases {
+            assert!(read(text.as_bytes()).is_err(), "{text}");
+        }
+        assert!(read(b"\xff\xfe").is_err());
+    }
+
+    #[test]
+    fn the_shape_is_the_one_services_know() {
+        let sent: Value = serde_json::from_slice(&invalidate(b"a\"b", "shortstop:1", at(0, 5))).expect("JSON");
+        let expected = json!({
+            "action": "invalidate", "key": "a\"b", "timestamp": "1970-01-01T00:00:00.005Z", "instance": "shortstop:1"
+        });
+        assert_eq!(sent, expected);
+        let sent: Value = serde_json::from_slice(&clear("shortstop:1", at(0, 0))).expect("JSON");
+        assert_eq!(
+            sent,
+            json!({"action": "clear", "timestamp": "1970-01-01T00:00:00.000Z", "instance": "shortstop:1"})
+        );
+    }
+
+    /// Expected values from GNU date.
+    #[test]
+    fn times_are_right() {
+        let cases = [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (951_782_399, "2000-02-28T23:59:59.000Z"),
+            (951_782_400, "2000-02-29T00:00:00.000Z"),
+            (1_735_689_599, "2024-12-31T23:59:59.000Z"),
+            (1_735_689_600, "2025-01-01T00:00:00.000Z"),
+            (4_107_542_400, "2100-03-01T00:00:00.000Z"),
+        ];
+        for (seconds, text) in cases {
+            assert_eq!(rfc3339(at(seconds, 0)), text);
+        }
+    }
+
+    #[test]
+    fn each_day_follows_the_one_before() {
+        let mut last = date(0);
+        for day in 1..200_000 {
+            let next = date(day);
+            let same_month = (last.0, last.1, last.2 + 1);
+            let same_year = (last.0, last.1 + 1, 1);
+            assert!(next == same_month || next == same_year || next == (last.0 + 1, 1, 1), "{last:?} {next:?}");
+            last = next;
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_key_survives(key in vec(any::<u8>(), 0..64)) {
+            let sent = invalidate(&key, "signals-7", SystemTime::now());
+            prop_assert_eq!(read(&sent).expect("our own message"), Request::Key(key.clone()));
+            prop_assert_eq!(read(&invalidate(&key, "shortstop:1", SystemTime::now())).expect("ours"), Request::Ours);
+        }
+
+        #[test]
+        fn no_bytes_make_it_panic(bytes in vec(any::<u8>(), 0..200)) {
+            prop_assert!(read(&bytes).is_err());
+        }
+    }
+}

@@ -1,0 +1,388 @@
+//! The binary message of the fleet's subject, version 1 (COHERENCE §5). Bytes in, values out; no I/O.
+//!
+//! ```text
+//! 0   "Ss"              what this is
+//! 2   version           1
+//! 3   kind              1 HELLO  2 HEARTBEAT  3 BYE  4 INV  5 QUARANTINE  6 FLUSH
+//! 4   incarnation  u64  who speaks
+//! 12  sequence     u64  INV, QUARANTINE, FLUSH: its own number; the others: the last one used
+//! 20  HEARTBEAT:        connection u64, sent u64
+//!     INV, QUARANTINE:  one or more groups: database u32, count u32 (≥ 1), count × hash u128
+//! ```
+//! Integers are big-endian. Nothing may follow the end. Counts are checked against the length before anything is
+//! allocated; what cannot be understood is an error, and the caller owes a flush for it.
+
+use thiserror::Error;
+
+const MAGIC: [u8; 2] = *b"Ss";
+const VERSION: u8 = 1;
+const HEADER: usize = 20;
+const GROUP: usize = 8;
+const HASH: usize = 16;
+
+/// Largest message we send, in bytes: 4,000 keys. Well below NATS's usual 1 MB, since a heartbeat waits behind it, and
+/// what the client library queues while the link is stalled is so many messages of this size.
+pub(super) const MAX_BYTES: usize = 64 * 1024;
+
+/// One message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Message {
+    /// Who speaks: random per start of a proxy.
+    pub incarnation: u64,
+    /// The sender's number: see the table above.
+    pub sequence: u64,
+    pub body: Body,
+}
+
+/// What a message says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Body {
+    /// The sender has just connected for the first time.
+    Hello,
+    /// The sender lives, and proves its own inbound path when it hears this itself.
+    Heartbeat(Probe),
+    /// The sender ends, and writes no more.
+    Bye,
+    /// Keys were written.
+    Invalidate(Vec<Keys>),
+    /// Keys whose writes have an unknown outcome.
+    Quarantine(Vec<Keys>),
+    /// Anything may have changed.
+    Flush,
+}
+
+/// What the sender of a heartbeat wants to be told by its echo. Means nothing to others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Probe {
+    /// The sender's how-manieth connection to NATS.
+    pub connection: u64,
+    /// When it was sent, in nanoseconds of the sender's own clock.
+    pub sent: u64,
+}
+
+/// Hashes of keys of one database; never empty on the wire.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Keys {
+    pub db: u32,
+    pub hashes: Vec<u128>,
+}
+
+/// Why a message could not be understood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub(super) enum DecodeError {
+    #[error("not a Shortstop message")]
+    Foreign,
+    #[error("version {0}; this proxy speaks version 1")]
+    Version(u8),
+    #[error("unknown kind {0}")]
+    Kind(u8),
+    #[error("the message ends too early")]
+    Truncated,
+    #[error("bytes after the end")]
+    Trailing,
+    #[error("a group of no keys")]
+    Empty,
+}
+
+impl Body {
+    /// Whether the message has a sequence number of its own.
+    pub fn counts(&self) -> bool {
+        matches!(self, Body::Invalidate(_) | Body::Quarantine(_) | Body::Flush)
+    }
+
+    /// Keys named, or 1 for a flush: what the counters count.
+    pub fn events(&self) -> u64 {
+        match self {
+            Body::Invalidate(groups) | Body::Quarantine(groups) => {
+                groups.iter().map(|keys| keys.hashes.len() as u64).sum()
+            }
+            Body::Flush => 1,
+            Body::Hello | Body::Heartbeat(_) | Body::Bye => 0,
+        }
+    }
+
+    fn kind(&self) -> u8 {
+        match self {
+            Body::Hello => 1,
+            Body::Heartbeat(_) => 2,
+            Body::Bye => 3,
+            Body::Invalidate(_) => 4,
+            Body::Quarantine(_) => 5,
+            Body::Flush => 6,
+        }
+    }
+}
+
+impl Message {
+    /// The message as sent. Groups of more than `u32::MAX` keys do not exist: [`split`] bounds them.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(HEADER + body_len(&self.body));
+        out.extend_from_slice(&MAGIC);
+        out.push(VERSION);
+        out.push(self.body.kind());
+        out.extend_from_slice(&self.incarnation.to_be_bytes());
+        out.extend_from_slice(&self.sequence.to_be_bytes());
+        match &self.body {
+            Body::Hello | Body::Bye | Body::Flush => {}
+            Body::Heartbeat(probe) => {
+                out.extend_from_slice(&probe.connection.to_be_bytes());
+                out.extend_from_slice(&probe.sent.to_be_bytes());
+            }
+            Body::Invalidate(groups) | Body::Quarantine(groups) => {
+                for keys in groups {
+                    out.extend_from_slice(&keys.db.to_be_bytes());
+                    out.extend_from_slice(&(keys.hashes.len() as u32).to_be_bytes());
+                    for hash in &keys.hashes {
+                        out.extend_from_slice(&hash.to_be_bytes());
+                    }
+                }
+            }
+        }
+        out
+    }
+
+    /// Reads a message; the whole of `bytes` has to be one.
+    pub fn decode(bytes: &[u8]) -> Result<Message, DecodeError> {
+        let mut rest = Reader(bytes);
+        if rest.take::<2>().map_err(|_| DecodeError::Foreign)? != MAGIC {
+            return Err(DecodeError::Foreign);
+        }
+        let [version] = rest.take()?;
+        if version != VERSION {
+            return Err(DecodeError::Version(version));
+        }
+        let [kind] = rest.take()?;
+        let incarnation = u64::from_be_bytes(rest.take()?);
+        let sequence = u64::from_be_bytes(rest.take()?);
+        let body = match kind {
+            1 => Body::Hello,
+            2 => Body::Heartbeat(Probe {
+                connection: u64::from_be_bytes(rest.take()?),
+                sent: u64::from_be_bytes(rest.take()?),
+            }),
+            3 => Body::Bye,
+            4 => Body::Invalidate(rest.groups()?),
+            5 => Body::Quarantine(rest.groups()?),
+            6 => Body::Flush,
+            other => return Err(DecodeError::Kind(other)),
+        };
+        if !rest.0.is_empty() {
+            return Err(DecodeError::Trailing);
+        }
+        Ok(Message { incarnation, sequence, body })
+    }
+}
+
+/// Packs keys into as few lists of groups as fit messages of `max` bytes each. A list holds at least one key,
+/// however small `max` is. Keys of one database become one group; the order between databases is not kept, and
+/// need not be: each key is dropped on its own.
+pub(super) fn split(keys: impl IntoIterator<Item = (u32, u128)>, max: usize) -> Vec<Vec<Keys>> {
+    let mut by_db: Vec<Keys> = Vec::new();
+    for (db, hash) in keys {
+        // Nearly always the last one; databases are few.
+        match by_db.iter_mut().rev().find(|keys| keys.db == db) {
+            Some(keys) => keys.hashes.push(hash),
+            None => by_db.push(Keys { db, hashes: vec![hash] }),
+        }
+    }
+    let mut lists: Vec<Vec<Keys>> = Vec::new();
+    let mut list: Vec<Keys> = Vec::new();
+    let mut free = max.saturating_sub(HEADER);
+    for Keys { db, hashes } in by_db {
+        let mut hashes = hashes.as_slice();
+        while !hashes.is_empty() {
+            let room = free.saturating_sub(GROUP) / HASH;
+            if room == 0 && !list.is_empty() {
+                lists.push(std::mem::take(&mut list));
+                free = max.saturating_sub(HEADER);
+                continue;
+            }
+            let (now, later) = hashes.split_at(room.clamp(1, hashes.len()));
+            free = free.saturating_sub(GROUP + now.len() * HASH);
+            list.push(Keys { db, hashes: now.to_vec() });
+            hashes = later;
+        }
+    }
+    if !list.is_empty() {
+        lists.push(list);
+    }
+    lists
+}
+
+fn body_len(body: &Body) -> usize {
+    match body {
+        Body::Hello | Body::Bye | Body::Flush => 0,
+        Body::Heartbeat(_) => 16,
+        Body::Invalidate(groups) | Body::Quarantine(groups) => {
+            groups.iter().map(|keys| GROUP + keys.hashes.len() * HASH).sum()
+        }
+    }
+}
+
+struct Reader<'a>(&'a [u8]);
+
+impl Reader<'_> {
+    fn take<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
+        let (head, rest) = self.0.split_first_chunk::<N>().ok_or(DecodeError::Truncated)?;
+        self.0 = rest;
+        Ok(*head)
+    }
+
+    fn groups(&mut self) -> Result<Vec<Keys>, DecodeError> {
+        let mut groups = Vec::new();
+        loop {
+            let db = u32::from_be_bytes(self.take()?);
+            let count = u32::from_be_bytes(self.take()?) as usize;
+            if count == 0 {
+                return Err(DecodeError::Empty);
+            }
+            // Checked by division, so that no count can overflow.
+            if count > self.0.len() / HASH {
+                return Err(DecodeError::Truncated);
+            }
+            let (hashes, rest) = self.0.split_at(count * HASH);
+            // `as_chunks` leaves no remainder: the length is a multiple of HASH.
+            let hashes = hashes.as_chunks::<HASH>().0.iter().map(|hash| u128::from_be_bytes(*hash)).collect();
+            groups.push(Keys { db, hashes });
+            self.0 = rest;
+            if rest.is_empty() {
+                return Ok(groups);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::{Just, Strategy, any, prop_assert, prop_assert_eq, prop_oneof, proptest};
+
+    use super::{Body, DecodeError, HEADER, Keys, Message, Probe, split};
+
+    fn groups() -> impl Strategy<Value = Vec<Keys>> {
+        let keys = (any::<u32>(), vec(any::<u128>(), 1..20)).prop_map(|(db, hashes)| Keys { db, hashes });
+        vec(keys, 1..6)
+    }
+
+    fn message() -> impl Strategy<Value = Message> {
+        let body = prop_oneof![
+            Just(Body::Hello),
+            (any::<u64>(), any::<u64>()).prop_map(|(connection, sent)| Body::Heartbeat(Probe { connection, sent })),
+            Just(Body::Bye),
+            groups().prop_map(Body::Invalidate),
+            groups().prop_map(Body::Quarantine),
+            Just(Body::Flush),
+        ];
+        (any::<u64>(), any::<u64>(), body).prop_map(|(incarnation, sequence, body)| Message {
+            incarnation,
+            sequence,
+            body,
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_sent_is_read(message in message()) {
+            prop_assert_eq!(Message::decode(&message.encode()), Ok(message));
+        }
+
+        #[test]
+        fn a_part_of_a_message_is_refused(message in message(), cut in any::<proptest::sample::Index>()) {
+            let bytes = message.encode();
+            let part = &bytes[..cut.index(bytes.len())];
+            // A cut between two groups leaves a whole, shorter message; nothing else does.
+            if let Ok(shorter) = Message::decode(part) {
+                prop_assert!(matches!(message.body, Body::Invalidate(_) | Body::Quarantine(_)));
+                prop_assert_eq!(shorter.encode(), part);
+            }
+        }
+
+        #[test]
+        fn bytes_after_the_end_are_refused(message in message(), extra in vec(any::<u8>(), 1..8)) {
+            let mut bytes = message.encode();
+            bytes.extend(extra);
+            prop_assert!(Message::decode(&bytes).is_err());
+        }
+
+        #[test]
+        fn no_bytes_make_it_panic(bytes in vec(any::<u8>(), 0..200)) {
+            let _ = Message::decode(&bytes);
+        }
+
+        #[test]
+        fn there_is_one_encoding(message in message(), flips in vec((any::<proptest::sample::Index>(), any::<u8>()), 1..4)) {
+            let mut bytes = message.encode();
+            for (at, value) in flips {
+                let at = at.index(bytes.len());
+                bytes[at] ^= value;
+            }
+            if let Ok(read) = Message::decode(&bytes) {
+                prop_assert_eq!(read.encode(), bytes);
+            }
+        }
+
+        #[test]
+        fn splitting_loses_and_adds_nothing(
+            keys in vec((0u32..4, any::<u128>()), 0..300),
+            max in 0usize..2000,
+        ) {
+            let mut sent = keys.clone();
+            let mut got = Vec::new();
+            for list in split(keys, max) {
+                let body = Body::Invalidate(list.clone());
+                prop_assert!(body.events() >= 1);
+                let len = Message { incarnation: 0, sequence: 0, body: body.clone() }.encode().len();
+                prop_assert!(len <= max || body.events() == 1, "{} bytes for {} events", len, body.events());
+                got.extend(list.into_iter().flat_map(|keys| keys.hashes.into_iter().map(move |hash| (keys.db, hash))));
+            }
+            sent.sort_unstable();
+            got.sort_unstable();
+            prop_assert_eq!(got, sent);
+        }
+    }
+
+    #[test]
+    fn the_wire_form_is_fixed() {
+        let message = Message {
+            incarnation: 0x0102_0304_0506_0708,
+            sequence: 9,
+            body: Body::Invalidate(vec![Keys { db: 3, hashes: vec![0xff] }]),
+        };
+        let mut expected = b"Ss\x01\x04\x01\x02\x03\x04\x05\x06\x07\x08\0\0\0\0\0\0\0\x09\0\0\0\x03\0\0\0\x01".to_vec();
+        expected.extend([0; 15]);
+        expected.push(0xff);
+        assert_eq!(message.encode(), expected);
+    }
+
+    #[test]
+    fn each_fault_has_its_name() {
+        let flush = Message { incarnation: 1, sequence: 1, body: Body::Flush }.encode();
+        let with = |at: usize, value: u8| {
+            let mut bytes = flush.clone();
+            bytes[at] = value;
+            bytes
+        };
+        let group = |count: u32, hashes: usize| {
+            let mut bytes = with(3, 4);
+            bytes.extend([0; 4]);
+            bytes.extend(count.to_be_bytes());
+            bytes.extend(vec![0; hashes * 16]);
+            bytes
+        };
+        let cases: [(Vec<u8>, DecodeError); 10] = [
+            (Vec::new(), DecodeError::Foreign),
+            (b"{\"action\":\"invalidate\"}".to_vec(), DecodeError::Foreign),
+            (b"Ss".to_vec(), DecodeError::Truncated),
+            (with(2, 2), DecodeError::Version(2)),
+            (with(3, 0), DecodeError::Kind(0)),
+            (with(3, 7), DecodeError::Kind(7)),
+            (flush[..HEADER - 1].to_vec(), DecodeError::Truncated),
+            (group(0, 0), DecodeError::Empty),
+            (group(u32::MAX, 3), DecodeError::Truncated),
+            (with(3, 4), DecodeError::Truncated),
+        ];
+        for (bytes, error) in cases {
+            assert_eq!(Message::decode(&bytes), Err(error), "{bytes:?}");
+        }
+    }
+}

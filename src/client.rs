@@ -1,0 +1,399 @@
+//! One client's connection: reads, has requests decided in order, writes what is due in order.
+//!
+//! Holds no buffer while the client is idle. Must not know what a command means.
+
+use std::future::poll_fn;
+use std::io;
+use std::rc::Rc;
+use std::task::{Context as Task, Poll};
+use std::time::Instant;
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::net::TcpStream;
+
+use crate::proxy::{Client, Context, Next, Outlet, Request, View};
+use crate::resp::{Args, ProtocolError, Resume, Scan, build, scan};
+
+/// Bytes read in one go.
+const READ: usize = 64 << 10;
+
+/// From this size on a request is passed on without a copy.
+const LARGE: usize = 32 << 10;
+
+/// Bytes that may wait for the client before no more is taken from it.
+const HIGH_WATER: usize = 1 << 20;
+
+/// Requests whose replies are due before no more is taken from the client.
+const MOST_OUTSTANDING: usize = 1024;
+
+/// Bytes that are read ahead of what can be taken.
+const READ_AHEAD: usize = 64 << 10;
+
+/// Arguments from which on the scan of an incomplete request is resumed instead of repeated.
+const WORTH_RESUMING: usize = 32;
+
+/// Why a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The client closed it, or asked for that.
+    Client,
+    /// A limit was reached.
+    Limit(&'static str),
+    /// The proxy is leaving.
+    Drained,
+}
+
+/// Serves a client until its connection ends.
+pub async fn serve(stream: TcpStream, context: Rc<Context>, outlet: Rc<Outlet>, id: u64) -> End {
+    let mut connection = Connection {
+        client: Client::new(Rc::clone(&context), Rc::clone(&outlet), id),
+        stream,
+        context,
+        outlet,
+        inbox: BytesMut::new(),
+        args: Args::new(),
+        resume: Resume::default(),
+        need: 1,
+        pause: false,
+        over: false,
+        ended: false,
+    };
+    poll_fn(|task| connection.poll(task)).await
+}
+
+struct Connection {
+    stream: TcpStream,
+    client: Client,
+    context: Rc<Context>,
+    outlet: Rc<Outlet>,
+    /// What has been read and not been taken; without memory when empty.
+    inbox: BytesMut,
+    /// Scan of the request at the start of the inbox.
+    args: Args,
+    resume: Resume,
+    /// Bytes that the inbox must have before another look is worth it.
+    need: usize,
+    /// Nothing is taken until all that was asked has been answered.
+    pause: bool,
+    /// Nothing is taken any more.
+    over: bool,
+    /// The client has closed its side.
+    ended: bool,
+}
+
+impl Connection {
+    fn poll(&mut self, task: &mut Task<'_>) -> Poll<End> {
+        self.outlet.set_waker(task.waker());
+        let view = self.context.view();
+        if let Some(buffer) = self.outlet.lend(self.context.buffer()) {
+            self.context.give_back(buffer);
+        }
+        let end = self.advance(task, &view);
+        if let Some(buffer) = self.outlet.reclaim() {
+            self.context.give_back(buffer);
+        }
+        end
+    }
+
+    fn advance(&mut self, task: &mut Task<'_>, view: &View) -> Poll<End> {
+        // A client that sends faster than it can be served gives others their turn after some reads.
+        for _ in 0..8 {
+            let mut inbox = std::mem::take(&mut self.inbox);
+            self.take(view, &mut inbox);
+            self.keep(inbox);
+            if self.write(task).is_err() {
+                return Poll::Ready(End::Client);
+            }
+            if let Some(end) = self.end(view) {
+                return Poll::Ready(end);
+            }
+            if self.can_go_on(view) {
+                continue;
+            }
+            if !self.wants_more() {
+                // Whoever fills the outlet, or takes from it, wakes this task.
+                return Poll::Pending;
+            }
+            match self.read(task, view) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(_)) => return Poll::Ready(End::Client),
+            }
+        }
+        task.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn end(&self, view: &View) -> Option<End> {
+        let waiting = self.outlet.len();
+        if waiting > view.policy.limits.output_buffer {
+            return Some(End::Limit("limits.output_buffer"));
+        }
+        if let Some(limit) = self.outlet.dropped.get() {
+            return Some(End::Limit(limit));
+        }
+        if self.client.is_parked() || waiting > 0 {
+            return None;
+        }
+        if self.outlet.closing.get() {
+            return Some(End::Client);
+        }
+        let leaving = self.context.draining.get();
+        if (self.ended || leaving) && self.client.is_blocked() {
+            return Some(if self.ended { End::Client } else { End::Drained });
+        }
+        if self.outlet.outstanding() > 0 {
+            return None;
+        }
+        if self.over || (self.ended && !self.can_take()) {
+            return Some(End::Client);
+        }
+        (leaving && !self.can_take()).then_some(End::Drained)
+    }
+
+    /// Whether there may be a request in the inbox that can be taken now or later.
+    fn can_take(&self) -> bool {
+        !self.over && (self.pause || self.inbox.len() >= self.need.max(1))
+    }
+
+    /// Whether the next request in the inbox may be taken now.
+    fn can_go_on(&self, view: &View) -> bool {
+        let blocked = self.over || self.pause || self.client.is_parked() || self.is_full(view);
+        !blocked && self.inbox.len() >= self.need.max(1)
+    }
+
+    /// Whether as much is due to the client as may be: what waits for it, and what is expected of the replies to come.
+    fn is_full(&self, view: &View) -> bool {
+        let bound = HIGH_WATER.min(view.policy.limits.output_buffer / 2);
+        self.outlet.outstanding() >= MOST_OUTSTANDING || self.outlet.backlog() >= bound
+    }
+
+    fn wants_more(&self) -> bool {
+        !self.ended && !self.over && !self.context.draining.get() && {
+            let room = self.outlet.len() < HIGH_WATER;
+            let waits = self.pause || self.client.is_parked() || self.outlet.outstanding() >= MOST_OUTSTANDING;
+            // Also while waiting: whether the client is still there can only be read.
+            room && (!waits || self.inbox.len() < READ_AHEAD)
+        }
+    }
+
+    fn read(&mut self, task: &mut Task<'_>, view: &View) -> Poll<io::Result<()>> {
+        std::task::ready!(self.stream.poll_read_ready(task))?;
+        if !self.inbox.is_empty() {
+            // Grows with what has come, not with what is announced.
+            let missing = self.need.saturating_sub(self.inbox.len());
+            self.inbox.reserve(missing.min(self.inbox.len()).max(READ));
+            return match self.stream.try_read_buf(&mut self.inbox) {
+                Ok(count) => {
+                    self.ended = count == 0;
+                    Poll::Ready(Ok(()))
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Ready(Ok(())),
+                Err(error) => Poll::Ready(Err(error)),
+            };
+        }
+        // All clients of the worker are read into one buffer; what cannot be taken at once is copied out of it.
+        let mut scratch = self.context.scratch.take();
+        scratch.clear();
+        scratch.reserve(READ);
+        let read = self.stream.try_read_buf(&mut scratch);
+        match read {
+            Ok(0) => self.ended = true,
+            Ok(_) => {
+                self.take(view, &mut scratch);
+                if !scratch.is_empty() {
+                    self.inbox = BytesMut::from(&scratch[..]);
+                }
+            }
+            Err(_) => {}
+        }
+        scratch.clear();
+        *self.context.scratch.borrow_mut() = scratch;
+        match read {
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => Poll::Ready(Err(error)),
+            _ => Poll::Ready(Ok(())),
+        }
+    }
+
+    /// Puts what was not taken back; an empty buffer is let go.
+    fn keep(&mut self, inbox: BytesMut) {
+        if !inbox.is_empty() {
+            self.inbox = inbox;
+        }
+    }
+
+    /// Takes as many requests as can be taken now.
+    fn take(&mut self, view: &View, inbox: &mut BytesMut) {
+        let outstanding = self.outlet.outstanding();
+        if self.pause && outstanding == 0 {
+            self.pause = false;
+        }
+        if outstanding == 0 {
+            self.client.refresh();
+        }
+        if self.client.is_parked() {
+            let permit = self.context.shared.coherence.permit(Instant::now());
+            if !self.client.unpark(view, &permit) {
+                return;
+            }
+        }
+        if inbox.len() < self.need.max(1) || self.pause || self.over {
+            return;
+        }
+        let permit = self.context.shared.coherence.permit(Instant::now());
+        self.outlet.active.set(permit.now);
+        let mut at = 0;
+        let mut taken = 0;
+        while at < inbox.len() && !self.pause && !self.over && !self.client.is_parked() {
+            if self.is_full(view) {
+                self.need = 1;
+                break;
+            }
+            if inbox[at] == TLS_HELLO && taken == 0 && self.is_tls(&inbox[at..]) {
+                self.refuse("ERR shortstop: this port speaks RESP, not TLS");
+                break;
+            }
+            let found = scan(&inbox[at..], &view.policy.scan, &mut self.args, &mut self.resume);
+            let length =
+                match found {
+                    Ok(Scan::More { need }) => {
+                        self.need = need;
+                        if self.args.len() < WORTH_RESUMING {
+                            self.forget_scan();
+                        }
+                        break;
+                    }
+                    Ok(Scan::Nothing { len }) => {
+                        at += len;
+                        continue;
+                    }
+                    Ok(Scan::Inline { len, words }) => {
+                        let mut raw = Vec::new();
+                        build::request(&mut raw, words.iter().map(Vec::as_slice));
+                        if self.request_anew(view, &permit, &raw) { len } else { break }
+                    }
+                    Ok(Scan::Request { len, regular: false }) => {
+                        let mut raw = Vec::new();
+                        let from = &inbox[at..];
+                        build::request(&mut raw, self.args.iter().map(|range| &from[range.clone()]));
+                        if self.request_anew(view, &permit, &raw) { len } else { break }
+                    }
+                    Ok(Scan::Request { len, regular: true }) if len >= LARGE => {
+                        inbox.advance(std::mem::take(&mut at));
+                        let owned = inbox.split_to(len).freeze();
+                        if !self.request(view, &permit, &owned, Some(&owned)) {
+                            let rest = std::mem::take(inbox);
+                            *inbox = BytesMut::from(owned);
+                            inbox.unsplit(rest);
+                            break;
+                        }
+                        0
+                    }
+                    Ok(Scan::Request { len, regular: true }) => {
+                        if self.request(view, &permit, &inbox[at..at + len], None) { len } else { break }
+                    }
+                    Err(error) => {
+                        self.protocol_error(&error);
+                        break;
+                    }
+                };
+            at += length;
+            taken += 1;
+            self.forget_scan();
+            self.need = 1;
+        }
+        inbox.advance(at);
+        self.context.stats().commands.add(taken);
+    }
+
+    fn forget_scan(&mut self) {
+        self.args.clear();
+        self.resume = Resume::default();
+    }
+
+    /// A request whose bytes had to be put into order first.
+    fn request_anew(&mut self, view: &View, permit: &crate::coherence::Permit, raw: &[u8]) -> bool {
+        self.forget_scan();
+        match scan(raw, &view.policy.scan, &mut self.args, &mut self.resume) {
+            Ok(Scan::Request { .. }) => self.request(view, permit, raw, None),
+            // Longer than allowed now that it is in order.
+            _ => {
+                self.protocol_error(&ProtocolError::BulkLength);
+                true
+            }
+        }
+    }
+
+    /// Has one request decided; `false`: it must be taken again.
+    fn request(&mut self, view: &View, permit: &crate::coherence::Permit, raw: &[u8], owned: Option<&Bytes>) -> bool {
+        let request = Request { raw, ranges: &self.args, owned };
+        match self.client.handle(view, permit, request) {
+            Next::Go => {}
+            Next::Again => {
+                self.pause = true;
+                self.forget_scan();
+                self.need = 1;
+                return false;
+            }
+            Next::Pause => self.pause = true,
+            Next::Close => self.over = true,
+        }
+        true
+    }
+
+    fn is_tls(&self, bytes: &[u8]) -> bool {
+        bytes.get(1) == Some(&3)
+    }
+
+    fn protocol_error(&mut self, error: &ProtocolError) {
+        self.refuse(&format!("ERR Protocol error: {error}"));
+    }
+
+    /// Says why and takes nothing more.
+    fn refuse(&mut self, text: &str) {
+        let mut out = Vec::new();
+        build::error(&mut out, text);
+        self.outlet.local(&out, false);
+        self.over = true;
+    }
+
+    fn write(&mut self, task: &mut Task<'_>) -> io::Result<()> {
+        let hits = self.client.take_hits();
+        let stream = &self.stream;
+        let mut some = false;
+        loop {
+            let mut blocked = false;
+            self.outlet.drain(|slices| match stream.try_write_vectored(slices) {
+                Ok(count) => {
+                    some = true;
+                    Ok(count)
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    blocked = true;
+                    Ok(0)
+                }
+                Err(error) => Err(error),
+            })?;
+            if !blocked {
+                break;
+            }
+            match stream.poll_write_ready(task) {
+                Poll::Ready(ready) => ready?,
+                Poll::Pending => break,
+            }
+        }
+        if some || hits > 0 {
+            let now = Instant::now();
+            if hits > 0 {
+                let stats = self.context.stats();
+                stats.l1_hits.add(hits);
+                stats.hit.record(now.saturating_duration_since(self.outlet.active.get()), hits);
+            }
+            self.outlet.active.set(now);
+        }
+        Ok(())
+    }
+}
+
+/// First byte of a TLS record with a handshake.
+const TLS_HELLO: u8 = 0x16;

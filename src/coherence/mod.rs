@@ -1,0 +1,428 @@
+//! What may be served from L1, and what may be put there: generations, leases, guards and tickets.
+//!
+//! The rules are those of the coherence protocol: a value read before an invalidation is never served after it; a doubt ends in
+//! a flush. No I/O and no clock of its own: whoever calls says what time it is.
+
+mod stripes;
+mod sync;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::config::{self, Config};
+use crate::glob::Glob;
+use crate::near_cache::{Entry, KeyId, NearCache, hash_key};
+use crate::stats::Stats;
+
+use stripes::Stripes;
+
+/// Enough that two keys in use at once rarely share one: a guard keeps all keys of its stripe from being filled.
+#[cfg(not(shortstop_loom))]
+const STRIPES: usize = 1 << 16;
+#[cfg(shortstop_loom)]
+const STRIPES: usize = 1;
+
+/// How far L1 may be trusted now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Nothing is served: switched off, or the upstream is no primary.
+    Off,
+    /// No feed is configured; the only writer is this proxy, by the user's word.
+    Single,
+    /// The bus is proven to bring every invalidation.
+    Live,
+    /// It is not: served until `degraded_staleness`.
+    Degraded,
+}
+
+impl Mode {
+    /// As `PROXY INFO` shows it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Mode::Off => "off",
+            Mode::Single => "single",
+            Mode::Live => "live",
+            Mode::Degraded => "degraded",
+        }
+    }
+}
+
+/// The state that all workers share.
+#[derive(Debug)]
+pub struct Coherence {
+    cache: NearCache,
+    stripes: Arc<Stripes<Entry>>,
+    stats: Arc<Stats>,
+    generation: AtomicU64,
+    next_flight: AtomicU64,
+    /// Microseconds after `origin`: the right to trust the bus ends then.
+    lease_until: AtomicU64,
+    origin: Instant,
+    has_bus: bool,
+    switched_on: bool,
+    doubtful: AtomicBool,
+    primary: AtomicBool,
+    max_staleness: Duration,
+    degraded_staleness: Duration,
+    /// The highest database that was filled from, for messages that name a key and no database.
+    highest_db: AtomicU32,
+}
+
+/// The right to keep the value of one key: taken before the value is asked for, good until something happens to the key.
+#[derive(Debug)]
+pub struct Ticket {
+    coherence: Arc<Coherence>,
+    id: KeyId,
+    number: u64,
+    generation: u64,
+}
+
+impl Ticket {
+    /// The key it is for.
+    pub fn id(&self) -> KeyId {
+        self.id
+    }
+
+    /// Whether nothing has happened to the key so far.
+    pub fn is_live(&self) -> bool {
+        self.coherence.stripes.is_live(self.id, self.number) && self.generation == self.coherence.generation()
+    }
+
+    /// Keeps the value, if the ticket still stands. Whether it did.
+    pub fn redeem(self, sent: Instant, deadline: Instant, db: u32, key: &[u8], reply: &[u8]) -> bool {
+        let shared = &self.coherence;
+        let entry = Arc::new(Entry::new(self.generation, sent, deadline, db, key, reply));
+        let current = || shared.generation() == self.generation;
+        if !shared.stripes.land(self.id, self.number, &entry, current) {
+            shared.stats.shared.fills_poisoned.fetch_add(1, Ordering::Relaxed);
+            return false;
+        }
+        shared.highest_db.fetch_max(db, Ordering::Relaxed);
+        shared.stats.shared.entries.fetch_add(1, Ordering::Relaxed);
+        shared.stats.shared.entry_bytes.fetch_add(entry.weight() as u64, Ordering::Relaxed);
+        // After the lock: moka may call back into the stripes. What was dropped in between goes in dead, and is never served.
+        shared.cache.insert(self.id, entry);
+        shared.stats.shared.fills.fetch_add(1, Ordering::Relaxed);
+        true
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.coherence.stripes.close_flight(self.id, self.number);
+    }
+}
+
+/// The right to serve from L1, looked up once for what was read from a client in one go: all of it was asked for before.
+#[derive(Clone, Copy, Debug)]
+pub struct Permit {
+    /// The time that deadlines are compared with.
+    pub now: Instant,
+    generation: u64,
+    /// Longest age of an entry, from the send of its GET; none: nothing is served.
+    longest: Option<Duration>,
+}
+
+impl Permit {
+    /// Whether this entry may be the answer.
+    #[inline]
+    pub fn allows(&self, entry: &Entry) -> bool {
+        entry.is_valid()
+            && entry.generation == self.generation
+            && self.now < entry.deadline
+            && self.longest.is_some_and(|longest| self.now < entry.sent + longest)
+    }
+}
+
+impl Coherence {
+    /// A cache with nothing in it, in mode `single`, or `degraded` until the bus has proven itself.
+    pub fn new(config: &Config, stats: Arc<Stats>) -> Self {
+        let stripes = Arc::new(Stripes::new(STRIPES));
+        let left = {
+            let (stripes, stats) = (Arc::clone(&stripes), Arc::clone(&stats));
+            move |id: &KeyId, entry: &Arc<Entry>, by_policy: bool| {
+                stripes.forget(*id, entry);
+                stats.shared.entries.fetch_sub(1, Ordering::Relaxed);
+                stats.shared.entry_bytes.fetch_sub(entry.weight() as u64, Ordering::Relaxed);
+                if by_policy {
+                    stats.shared.evictions.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        };
+        Coherence {
+            cache: NearCache::new(&config.l1, left),
+            stripes,
+            stats,
+            generation: AtomicU64::new(0),
+            next_flight: AtomicU64::new(0),
+            lease_until: AtomicU64::new(0),
+            origin: Instant::now(),
+            has_bus: config.nats.is_some(),
+            switched_on: config.l1.enabled && config.coherence != config::Coherence::Off,
+            doubtful: AtomicBool::new(false),
+            primary: AtomicBool::new(true),
+            max_staleness: config.max_staleness,
+            degraded_staleness: config.degraded_staleness,
+            highest_db: AtomicU32::new(0),
+        }
+    }
+
+    /// The near cache, to look entries up.
+    pub fn cache(&self) -> &NearCache {
+        &self.cache
+    }
+
+    /// The generation; older entries are dead.
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// How far L1 may be trusted.
+    pub fn mode(&self, now: Instant) -> Mode {
+        if !self.switched_on || !self.primary.load(Ordering::Acquire) {
+            Mode::Off
+        } else if !self.has_bus {
+            Mode::Single
+        } else if self.doubtful.load(Ordering::Acquire) || self.micros(now) >= self.lease_until.load(Ordering::Acquire)
+        {
+            Mode::Degraded
+        } else {
+            Mode::Live
+        }
+    }
+
+    /// The right to serve what was asked for before `now`.
+    pub fn permit(&self, now: Instant) -> Permit {
+        let longest = match self.mode(now) {
+            Mode::Off => None,
+            Mode::Single | Mode::Live => Some(self.max_staleness),
+            Mode::Degraded => Some(self.degraded_staleness).filter(|longest| !longest.is_zero()),
+        };
+        Permit { now, generation: self.generation(), longest }
+    }
+
+    /// The bound of an entry's age, whatever a rule says.
+    pub fn max_staleness(&self) -> Duration {
+        self.max_staleness
+    }
+
+    /// How long ago the lease was renewed at least; none without a bus or before the first.
+    pub fn lease_age(&self, now: Instant) -> Option<Duration> {
+        let until = self.lease_until.load(Ordering::Acquire);
+        (self.has_bus && until > 0)
+            .then(|| Duration::from_micros((self.micros(now) + LEASE.as_micros() as u64).saturating_sub(until)))
+    }
+
+    /// A ticket for a fetch that is about to be sent; none while a write of the key is in flight, or nothing may be kept.
+    pub fn ticket(self: &Arc<Self>, id: KeyId, now: Instant) -> Option<Ticket> {
+        if self.mode(now) == Mode::Off {
+            return None;
+        }
+        let generation = self.generation();
+        let number = self.next_flight.fetch_add(1, Ordering::Relaxed);
+        self.stripes.open_flight(id, number, now).then(|| Ticket {
+            coherence: Arc::clone(self),
+            id,
+            number,
+            generation,
+        })
+    }
+
+    /// A write is about to be sent.
+    pub fn begin_write(&self, id: KeyId) {
+        if self.stripes.begin(id) {
+            self.cache.remove(id);
+        }
+    }
+
+    /// Its reply is here.
+    pub fn end_write(&self, id: KeyId) {
+        self.stripes.end(id);
+    }
+
+    /// Its reply will never come: nobody knows whether and when it runs.
+    pub fn lose_write(&self, id: KeyId, now: Instant) {
+        self.quarantine(id, now);
+        self.stripes.end(id);
+    }
+
+    /// Nothing of this key is kept for `max_staleness`.
+    pub fn quarantine(&self, id: KeyId, now: Instant) {
+        if self.stripes.quarantine(id, now + self.max_staleness) {
+            self.cache.remove(id);
+        }
+    }
+
+    /// The key may have changed.
+    pub fn poison(&self, id: KeyId) {
+        if self.stripes.poison(id) {
+            self.cache.remove(id);
+        }
+    }
+
+    /// As [`Coherence::poison`], in every database.
+    pub fn poison_everywhere(&self, key: &[u8]) {
+        let hash = hash_key(key);
+        for db in 0..=self.highest_db.load(Ordering::Relaxed) {
+            self.poison(KeyId::from_hash(db, hash));
+        }
+    }
+
+    /// As [`Coherence::poison`], for all keys that match.
+    pub fn poison_matching(&self, glob: &Glob) {
+        for id in self.stripes.poison_where(|entry| glob.matches(&entry.key)) {
+            self.cache.remove(id);
+        }
+    }
+
+    /// A value that was read without a ticket is about to be delivered: what is older must not be served after it.
+    pub fn observe(&self, id: KeyId, reply: &[u8]) {
+        if self.stripes.poison_unless(id, |entry| *entry.reply == *reply) {
+            self.cache.remove(id);
+        }
+    }
+
+    /// Drops everything, in no time. `why` goes to the log.
+    pub fn flush(&self, why: &str) {
+        self.generation.fetch_add(1, Ordering::AcqRel);
+        self.stats.shared.flushes.fetch_add(1, Ordering::Relaxed);
+        self.cache.clear();
+        tracing::debug!(why, "L1 flushed");
+    }
+
+    /// The bus has proven that it brought everything up to `until` − 1 s.
+    pub fn lease(&self, until: Instant, now: Instant) {
+        let lost = self.micros(now) >= self.lease_until.load(Ordering::Acquire);
+        if lost {
+            self.flush("the bus is live");
+        }
+        self.lease_until.fetch_max(self.micros(until), Ordering::AcqRel);
+    }
+
+    /// Whether something else makes the bus doubtful, whatever the lease says.
+    pub fn doubt(&self, doubtful: bool) {
+        if self.doubtful.swap(doubtful, Ordering::AcqRel) != doubtful {
+            self.flush(if doubtful { "the bus is in doubt" } else { "the bus is trusted again" });
+        }
+    }
+
+    /// Whether the upstream is a primary: nothing is served or kept from a replica.
+    pub fn primary(&self, is_primary: bool) {
+        if self.primary.swap(is_primary, Ordering::AcqRel) != is_primary {
+            self.flush("the upstream's role changed");
+        }
+    }
+
+    fn micros(&self, at: Instant) -> u64 {
+        u64::try_from(at.saturating_duration_since(self.origin).as_micros()).unwrap_or(u64::MAX)
+    }
+}
+
+/// What a lease is good for, from the send of the probe that came back (COHERENCE §5).
+const LEASE: Duration = Duration::from_secs(1);
+
+#[cfg(all(test, not(shortstop_loom)))]
+mod tests {
+    use std::sync::Arc;
+    use std::time::{Duration, Instant};
+
+    use super::{Coherence, Mode};
+    use crate::config::Config;
+    use crate::near_cache::{Entry, KeyId};
+    use crate::stats::Stats;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn coherence(yaml: &str) -> Arc<Coherence> {
+        let config = Config::from_yaml(yaml).unwrap_or_else(|error| panic!("{error}"));
+        Arc::new(Coherence::new(&config, Arc::new(Stats::new(1))))
+    }
+
+    fn fill(coherence: &Arc<Coherence>, now: Instant, lives: Duration) -> Option<Arc<Entry>> {
+        let id = KeyId::new(0, b"k");
+        let ticket = coherence.ticket(id, now)?;
+        ticket.redeem(now, now + lives, 0, b"k", b"$1\r\nv\r\n");
+        coherence.cache().get(id)
+    }
+
+    #[test]
+    fn alone_it_serves_until_the_deadline() {
+        let coherence = coherence("max_staleness: 60s");
+        let now = Instant::now();
+        assert_eq!(coherence.mode(now), Mode::Single);
+        let entry = fill(&coherence, now, 5 * SECOND).expect("kept");
+        assert!(coherence.permit(now + 4 * SECOND).allows(&entry));
+        assert!(!coherence.permit(now + 5 * SECOND).allows(&entry));
+    }
+
+    #[test]
+    fn a_flush_is_at_once_and_for_all() {
+        let coherence = coherence("");
+        let now = Instant::now();
+        let entry = fill(&coherence, now, 5 * SECOND).expect("kept");
+        coherence.flush("test");
+        assert!(entry.is_valid() && !coherence.permit(now).allows(&entry));
+    }
+
+    #[test]
+    fn the_lease_decides() {
+        let coherence = coherence("nats: nats://127.0.0.1:4222");
+        let now = Instant::now();
+        assert_eq!(coherence.mode(now), Mode::Degraded);
+        coherence.lease(now + SECOND, now);
+        assert_eq!(coherence.mode(now), Mode::Live);
+        let entry = fill(&coherence, now, 60 * SECOND).expect("kept");
+        assert!(coherence.permit(now + SECOND / 2).allows(&entry));
+        // Frozen for an hour, and awake again: the lease is long gone, and so is the right to serve.
+        assert_eq!(coherence.mode(now + SECOND), Mode::Degraded);
+        assert!(!coherence.permit(now + SECOND).allows(&entry));
+        // The lease is back: what was kept before the hole is dead.
+        coherence.lease(now + 3 * SECOND, now + 2 * SECOND);
+        assert!(!coherence.permit(now + 2 * SECOND).allows(&entry));
+    }
+
+    #[test]
+    fn a_doubt_degrades_and_flushes() {
+        let coherence = coherence("nats: nats://127.0.0.1:4222");
+        let now = Instant::now();
+        coherence.lease(now + SECOND, now);
+        let generation = coherence.generation();
+        coherence.doubt(true);
+        assert_eq!((coherence.mode(now), coherence.generation()), (Mode::Degraded, generation + 1));
+        coherence.doubt(false);
+        assert_eq!((coherence.mode(now), coherence.generation()), (Mode::Live, generation + 2));
+    }
+
+    #[test]
+    fn nothing_is_served_or_kept_from_a_replica() {
+        let coherence = coherence("");
+        let now = Instant::now();
+        let entry = fill(&coherence, now, 60 * SECOND).expect("kept");
+        coherence.primary(false);
+        assert!(!coherence.permit(now).allows(&entry));
+        assert!(fill(&coherence, now, 60 * SECOND).is_none());
+    }
+
+    #[test]
+    fn a_lost_ticket_leaves_nothing_behind() {
+        let coherence = coherence("");
+        let id = KeyId::new(0, b"k");
+        let ticket = coherence.ticket(id, Instant::now()).expect("a ticket");
+        assert!(ticket.is_live());
+        let number = ticket.number;
+        drop(ticket);
+        assert!(!coherence.stripes.is_live(id, number));
+    }
+
+    #[test]
+    fn a_newer_value_seen_elsewhere_drops_the_entry() {
+        let coherence = coherence("");
+        let now = Instant::now();
+        let entry = fill(&coherence, now, 60 * SECOND).expect("kept");
+        coherence.observe(KeyId::new(0, b"k"), b"$1\r\nv\r\n");
+        assert!(entry.is_valid());
+        coherence.observe(KeyId::new(0, b"k"), b"$1\r\nw\r\n");
+        assert!(!entry.is_valid() && coherence.cache().get(KeyId::new(0, b"k")).is_none());
+    }
+}

@@ -1,0 +1,278 @@
+//! What the server's table does not tell and somebody had to decide, one row per command or per container
+//! (`config|*`: all subcommands that have no row of their own, newer ones included).
+//!
+//! A command that is not here is an ordinary one: it reads or writes the keys that its flags and key specs say, or
+//! blocks because it is flagged so, and `tests/command_table.rs` fails when a server has one that fits neither.
+//! Must not look at arguments.
+
+use super::Class::{self, Blocking, Local, Refused, Session, Stateless};
+use super::Verb;
+
+/// What a call may change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Touch {
+    /// As flags and key specs say; not flagged read-only and no keys to be found: anything.
+    AsFlagged,
+    /// No key, unless flags or key specs say so: a missing read-only flag means nothing here.
+    Nothing,
+    /// The keys that can be found, whatever the flags say.
+    Declared,
+    /// Any key.
+    Anything,
+}
+
+/// One row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Decision {
+    name: &'static str,
+    pub class: Class,
+    pub verb: Verb,
+    pub touch: Touch,
+    /// Changes nothing at all, though it is not flagged read-only, and tells the same on each connection.
+    pub harmless: bool,
+}
+
+/// Commands that no server lists, with their arity.
+pub(super) const OURS: &[(&str, i32)] = &[
+    ("proxy", -1),
+    // Redis closes the connection on these (a browser or a cross-site form speaks HTTP to it); a lane must not see them.
+    ("post", -1),
+    ("host:", -1),
+];
+
+/// The decision on a lower-case name, `container|subcommand` for a subcommand.
+pub(super) fn of(name: &str) -> Option<&'static Decision> {
+    let exact = DECISIONS.iter().find(|decision| decision.name == name);
+    exact.or_else(|| {
+        let (container, _) = name.split_once('|')?;
+        DECISIONS.iter().find(|decision| decision.name.strip_suffix("|*") == Some(container))
+    })
+}
+
+const fn row(name: &'static str, class: Class, verb: Verb, touch: Touch) -> Decision {
+    Decision { name, class, verb, touch, harmless: false }
+}
+
+/// An ordinary command that the proxy treats in a way of its own.
+const fn verb(name: &'static str, verb: Verb) -> Decision {
+    row(name, Stateless, verb, Touch::AsFlagged)
+}
+
+/// Passes on a lane and changes no key.
+const fn plain(name: &'static str) -> Decision {
+    row(name, Stateless, Verb::Plain, Touch::Nothing)
+}
+
+/// As `plain`, and may be sent twice.
+const fn question(name: &'static str, verb: Verb) -> Decision {
+    Decision { name, class: Stateless, verb, touch: Touch::Nothing, harmless: true }
+}
+
+/// Passes on a lane; what it does to the data set is not said in its arguments.
+const fn upheaval(name: &'static str, verb: Verb) -> Decision {
+    row(name, Stateless, verb, Touch::Anything)
+}
+
+/// Needs a connection of its own and changes no key by itself.
+const fn session(name: &'static str, verb: Verb) -> Decision {
+    row(name, Session, verb, Touch::Nothing)
+}
+
+/// The proxy answers.
+const fn local(name: &'static str, verb: Verb) -> Decision {
+    row(name, Local, verb, Touch::Nothing)
+}
+
+const fn refused(name: &'static str, why: &'static str) -> Decision {
+    row(name, Refused(why), Verb::Plain, Touch::Nothing)
+}
+
+const REPLICATION: &str = "replication does not pass through a proxy: let the replica connect to Redis itself";
+const HTTP: &str = "this port speaks RESP, not HTTP";
+
+const DECISIONS: &[Decision] = &[
+    // Strings: the values that may travel in an envelope, and what looks into them.
+    verb("get", Verb::Get),
+    verb("mget", Verb::MGet),
+    verb("set", Verb::Set),
+    verb("setex", Verb::SetEx),
+    verb("psetex", Verb::PSetEx),
+    verb("setnx", Verb::SetNx),
+    verb("mset", Verb::MSet),
+    verb("msetnx", Verb::MSetNx),
+    verb("getset", Verb::GetSet),
+    verb("getdel", Verb::GetDel),
+    verb("getex", Verb::GetEx),
+    verb("append", Verb::Peek),
+    verb("strlen", Verb::Peek),
+    verb("getrange", Verb::Peek),
+    verb("substr", Verb::Peek),
+    verb("setrange", Verb::Peek),
+    verb("getbit", Verb::Peek),
+    verb("setbit", Verb::Peek),
+    verb("bitcount", Verb::Peek),
+    verb("bitpos", Verb::Peek),
+    verb("bitfield", Verb::Peek),
+    verb("bitfield_ro", Verb::Peek),
+    verb("bitop", Verb::Peek),
+    verb("lcs", Verb::Peek),
+    verb("incrbyfloat", Verb::Peek),
+    // Redis 6's LCS; Redis 8.4's compare-and-delete and digest of a string.
+    verb("stralgo", Verb::Peek),
+    verb("delex", Verb::Peek),
+    verb("digest", Verb::Peek),
+    // PFCOUNT writes the count that it computed into the string, and is flagged read-only.
+    row("pfcount", Stateless, Verb::Plain, Touch::Declared),
+    plain("pfselftest"),
+    // For administrators, and a write of its key as flagged.
+    verb("pfdebug", Verb::Plain),
+    // Keys in other places than their arguments, or in other databases.
+    verb("sort", Verb::Sort),
+    verb("sort_ro", Verb::SortRo),
+    verb("move", Verb::Move),
+    verb("copy", Verb::Copy),
+    verb("migrate", Verb::Migrate),
+    upheaval("flushall", Verb::FlushAll),
+    upheaval("flushdb", Verb::FlushDb),
+    upheaval("swapdb", Verb::SwapDb),
+    // Scripts. The _RO forms are flagged read-only, and Redis holds them to it.
+    row("eval", Stateless, Verb::Script, Touch::Declared),
+    row("evalsha", Stateless, Verb::Script, Touch::Declared),
+    row("fcall", Stateless, Verb::Script, Touch::Declared),
+    verb("eval_ro", Verb::Script),
+    verb("evalsha_ro", Verb::Script),
+    verb("fcall_ro", Verb::Script),
+    plain("script"),
+    plain("script|*"),
+    question("script|exists", Verb::Plain),
+    // The next EVAL on this connection is run by the debugger, which then talks on it.
+    session("script|debug", Verb::Plain),
+    // On the connection that runs the script Redis reads nothing until the script ends, so what is to stop it, or to
+    // ask about it, must come on another.
+    session("script|kill", Verb::Plain),
+    plain("function"),
+    plain("function|*"),
+    session("function|kill", Verb::Plain),
+    session("function|stats", Verb::Plain),
+    // Transactions. EXEC, DISCARD and UNWATCH are harmless without the state that they end (Redis answers with an error
+    // or OK); with it the client is in a session already.
+    session("multi", Verb::Multi),
+    row("exec", Stateless, Verb::Exec, Touch::Nothing),
+    row("discard", Stateless, Verb::Discard, Touch::Nothing),
+    session("watch", Verb::Watch),
+    row("unwatch", Stateless, Verb::Unwatch, Touch::Nothing),
+    // Pub/sub. The un-forms give one reply per channel even when nothing is subscribed, which no lane can count.
+    session("subscribe", Verb::Subscribe),
+    session("psubscribe", Verb::PSubscribe),
+    session("ssubscribe", Verb::SSubscribe),
+    session("unsubscribe", Verb::Unsubscribe),
+    session("punsubscribe", Verb::PUnsubscribe),
+    session("sunsubscribe", Verb::SUnsubscribe),
+    plain("publish"),
+    plain("spublish"),
+    question("pubsub", Verb::Plain),
+    question("pubsub|*", Verb::Plain),
+    session("monitor", Verb::Monitor),
+    // Streams: blocking only with BLOCK.
+    row("xread", Blocking, Verb::XRead, Touch::AsFlagged),
+    row("xreadgroup", Blocking, Verb::XReadGroup, Touch::AsFlagged),
+    // Not flagged as blocking, and block.
+    row("wait", Blocking, Verb::Blocking, Touch::Nothing),
+    row("waitaof", Blocking, Verb::Blocking, Touch::Nothing),
+    // The connection itself.
+    question("ping", Verb::Plain),
+    question("echo", Verb::Plain),
+    local("select", Verb::Select),
+    local("quit", Verb::Quit),
+    local("reset", Verb::Reset),
+    local("hello", Verb::Hello),
+    // The identity belongs to the connection: on a lane it would be everybody's.
+    session("auth", Verb::Auth),
+    session("asking", Verb::Asking),
+    session("readonly", Verb::ReadOnly),
+    session("readwrite", Verb::ReadWrite),
+    // CLIENT: what asks about or changes this connection needs one; what is about others can go on a lane. Unknown ones
+    // of newer servers are taken for the former. The container's own row stands for a subcommand that Redis refuses.
+    row("client", Stateless, Verb::Client, Touch::Nothing),
+    session("client|*", Verb::Client),
+    // Client libraries send these at every connect; a session for each would leave nothing to share.
+    local("client|setname", Verb::Client),
+    local("client|getname", Verb::Client),
+    local("client|setinfo", Verb::Client),
+    row("client|help", Stateless, Verb::Client, Touch::Nothing),
+    row("client|list", Stateless, Verb::Client, Touch::Nothing),
+    row("client|kill", Stateless, Verb::Client, Touch::Nothing),
+    row("client|unblock", Stateless, Verb::Client, Touch::Nothing),
+    // PAUSE is for all connections. UNPAUSE must not queue on a lane behind a write that is paused.
+    row("client|pause", Stateless, Verb::Client, Touch::Nothing),
+    session("client|unpause", Verb::Client),
+    // Without tracking, which puts a client in a session, these say so on any connection.
+    row("client|getredir", Stateless, Verb::Client, Touch::Nothing),
+    row("client|trackinginfo", Stateless, Verb::Client, Touch::Nothing),
+    row("client|caching", Stateless, Verb::Client, Touch::Nothing),
+    // The server.
+    question("info", Verb::Info),
+    question("time", Verb::Plain),
+    question("role", Verb::Plain),
+    question("lastsave", Verb::Plain),
+    question("command", Verb::Plain),
+    question("command|*", Verb::Plain),
+    plain("acl"),
+    plain("acl|*"),
+    plain("config"),
+    plain("config|*"),
+    question("config|get", Verb::Plain),
+    plain("latency"),
+    plain("latency|*"),
+    plain("memory"),
+    plain("memory|*"),
+    plain("module"),
+    plain("module|*"),
+    plain("slowlog"),
+    plain("slowlog|*"),
+    plain("commandlog"),
+    plain("commandlog|*"),
+    plain("object"),
+    plain("object|help"),
+    plain("xgroup"),
+    plain("xgroup|help"),
+    plain("xinfo"),
+    plain("xinfo|help"),
+    plain("save"),
+    plain("bgsave"),
+    plain("bgrewriteaof"),
+    // SHUTDOWN ABORT must overtake a SHUTDOWN that waits for replicas, and a script that runs away.
+    session("shutdown", Verb::Shutdown),
+    // DEBUG SLEEP stops the whole server, so a connection of its own would win nothing. RELOAD, LOADAOF, POPULATE,
+    // FLUSHALL and the like change every key.
+    row("debug", Stateless, Verb::Debug, Touch::Declared),
+    // The data set becomes another server's.
+    upheaval("replicaof", Verb::Plain),
+    upheaval("slaveof", Verb::Plain),
+    upheaval("failover", Verb::Plain),
+    plain("cluster"),
+    plain("cluster|*"),
+    question("cluster|info", Verb::Plain),
+    question("cluster|nodes", Verb::Plain),
+    question("cluster|shards", Verb::Plain),
+    question("cluster|slots", Verb::Plain),
+    question("cluster|keyslot", Verb::Plain),
+    upheaval("cluster|failover", Verb::Plain),
+    upheaval("cluster|replicate", Verb::Plain),
+    upheaval("cluster|reset", Verb::Plain),
+    upheaval("cluster|flushslots", Verb::Plain),
+    upheaval("cluster|flushslot", Verb::Plain),
+    upheaval("cluster|delslots", Verb::Plain),
+    upheaval("cluster|delslotsrange", Verb::Plain),
+    upheaval("cluster|setslot", Verb::Plain),
+    upheaval("cluster|migration", Verb::Plain),
+    upheaval("cluster|migrateslots", Verb::Plain),
+    // These turn the connection into a replication link.
+    refused("sync", REPLICATION),
+    refused("psync", REPLICATION),
+    refused("replconf", REPLICATION),
+    refused("cluster|syncslots", REPLICATION),
+    refused("post", HTTP),
+    refused("host:", HTTP),
+    local("proxy", Verb::Proxy),
+];

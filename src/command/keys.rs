@@ -1,0 +1,368 @@
+//! Finding the keys of a call: key specs as Redis 7 describes them
+//! (<https://redis.io/docs/latest/develop/reference/key-specs/>), and walkers of our own for the few commands
+//! whose specs are incomplete (SORT, MIGRATE, GEORADIUS … STORE).
+//!
+//! Must never find too few keys in a call that Redis would execute; in one that it refuses, too many are harmless.
+
+use smallvec::SmallVec;
+
+/// What [`super::Row::keys`] found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Keys {
+    /// All keys that the call may touch, possibly none.
+    Known,
+    /// Any key may be touched; those that could be found are in the list.
+    Unknown,
+}
+
+/// Where a spec starts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Begin {
+    /// At this argument.
+    Index(i32),
+    /// After the first argument that is this word; negative `from` counts from the end, and searches backwards.
+    Keyword { word: Box<str>, from: i32 },
+    /// The server cannot say.
+    Unknown,
+}
+
+/// How many arguments from there are keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Find {
+    /// Up to `last`, counted from the first key, or when negative from the call's end; with `limit` above 1 only
+    /// that fraction of what is left (XREAD: half of it).
+    Range { last: i32, step: i32, limit: i32 },
+    /// As many as the argument at `at` says, starting at `first`, both counted from the spec's start.
+    Count { at: i32, first: i32, step: i32 },
+    /// The server cannot say.
+    Unknown,
+}
+
+/// One key spec.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Spec {
+    /// RW, OW or RM: the keys it finds are changed.
+    pub changes: bool,
+    /// Finds only some of the keys.
+    pub incomplete: bool,
+    pub begin: Begin,
+    pub find: Find,
+}
+
+impl Spec {
+    fn is_known(&self) -> bool {
+        !self.incomplete && self.begin != Begin::Unknown && self.find != Find::Unknown
+    }
+
+    fn is_plain_range(&self) -> bool {
+        matches!((&self.begin, &self.find), (Begin::Index(_), Find::Range { .. }))
+    }
+
+    /// Adds the keys; Unknown when the call does not tell how many there are.
+    fn find(&self, args: &[&[u8]], out: &mut SmallVec<[u32; 4]>) -> Keys {
+        let argc = args.len() as i64;
+        let start = match &self.begin {
+            Begin::Index(index) => i64::from(*index),
+            Begin::Keyword { word, from } => match after_keyword(args, word.as_bytes(), *from) {
+                Some(start) => start,
+                None => return Keys::Known,
+            },
+            Begin::Unknown => return Keys::Unknown,
+        };
+        let (first, last, step) = match self.find {
+            Find::Range { last, step, limit } => {
+                let end = match last {
+                    0.. => start + i64::from(last),
+                    _ if limit > 1 => start + (argc - start).max(0) / i64::from(limit) + i64::from(last),
+                    _ => argc + i64::from(last),
+                };
+                (start, end, i64::from(step))
+            }
+            Find::Count { at, first, step } => {
+                let Some(count) = usize::try_from(start + i64::from(at)).ok().and_then(|at| args.get(at)) else {
+                    return Keys::Known;
+                };
+                let Some(count) = number(count) else {
+                    return Keys::Unknown;
+                };
+                let first = start + i64::from(first);
+                let step = i64::from(step);
+                (first, first.saturating_add((count - 1).saturating_mul(step)), step)
+            }
+            Find::Unknown => return Keys::Unknown,
+        };
+        if first <= 0 || step <= 0 {
+            return Keys::Unknown;
+        }
+        let mut at = first;
+        while at <= last && at < argc {
+            // Bounded by argc, which the scanner bounds by far below 2^32.
+            let Ok(index) = u32::try_from(at) else { return Keys::Unknown };
+            out.push(index);
+            at += step;
+        }
+        Keys::Known
+    }
+}
+
+/// The index after the keyword.
+fn after_keyword(args: &[&[u8]], word: &[u8], from: i32) -> Option<i64> {
+    let found = if from >= 0 {
+        let from = usize::try_from(from).ok()?;
+        args.iter().skip(from).position(|arg| arg.eq_ignore_ascii_case(word)).map(|at| at + from)?
+    } else {
+        let end = args.len().checked_sub(usize::try_from(from.unsigned_abs()).ok()?)?;
+        args.get(..=end)?.iter().rposition(|arg| arg.eq_ignore_ascii_case(word))?
+    };
+    i64::try_from(found).ok().map(|at| at + 1)
+}
+
+/// A count as Redis reads it, and a little more leniently; what is too large counts as very many.
+fn number(text: &[u8]) -> Option<i64> {
+    let digits = text.strip_prefix(b"+").unwrap_or(text);
+    if digits.is_empty() || digits.len() > 20 {
+        return None;
+    }
+    digits.iter().try_fold(0_i64, |sum, digit| {
+        digit.is_ascii_digit().then(|| sum.saturating_mul(10).saturating_add(i64::from(digit - b'0')))
+    })
+}
+
+/// How the keys of a command are found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Finder {
+    /// It has none.
+    None,
+    /// Nobody can tell.
+    Unknown,
+    /// One, at this index: most commands.
+    At(u32),
+    /// All of these together.
+    Specs(Box<[Spec]>),
+    /// These, and there may be more.
+    Partial(Box<[Spec]>),
+    /// A script that may write: its spec; Unknown when it declares no key.
+    Script(Box<[Spec]>),
+    /// SORT: the key and STORE's.
+    Sort,
+    /// MIGRATE: the key, or all after KEYS.
+    Migrate,
+    /// GEORADIUS and GEORADIUSBYMEMBER: the key, and STORE's and STOREDIST's; options start at this index.
+    GeoRadius(usize),
+    /// DEBUG: a few subcommands touch nothing, the others may do anything.
+    Debug,
+}
+
+impl Finder {
+    /// From the key specs of Redis 7. `movable`: the server says that first, last and step do not find all keys.
+    pub(super) fn from_specs(specs: Vec<Spec>, movable: bool) -> Finder {
+        // Specs that are no more than first, last and step, on a command whose keys move: a module that finds its keys
+        // with code of its own.
+        let hidden = movable && specs.iter().all(Spec::is_plain_range);
+        match &specs[..] {
+            [] if hidden => Finder::Unknown,
+            [] => Finder::None,
+            [
+                Spec {
+                    incomplete: false,
+                    begin: Begin::Index(at @ 1..),
+                    find: Find::Range { last: 0, step: 1.., .. },
+                    ..
+                },
+            ] if !hidden => Finder::At(at.unsigned_abs()),
+            _ if !hidden && specs.iter().all(Spec::is_known) => Finder::Specs(specs.into_boxed_slice()),
+            _ => Finder::Partial(specs.into_boxed_slice()),
+        }
+    }
+
+    /// From the three numbers that older servers give; all 0: no keys.
+    pub(super) fn from_range(first: i32, last: i32, step: i32) -> Finder {
+        if first == 0 {
+            return Finder::None;
+        }
+        // A negative last counts from the call's end in both formats; a positive one is an index here, a distance there.
+        let distance = if last < 0 { Some(last) } else { last.checked_sub(first).filter(|distance| *distance >= 0) };
+        match distance {
+            Some(last) if first > 0 && step > 0 => {
+                let find = Find::Range { last, step, limit: 0 };
+                Finder::from_specs(
+                    vec![Spec { changes: false, incomplete: false, begin: Begin::Index(first), find }],
+                    false,
+                )
+            }
+            _ => Finder::Unknown,
+        }
+    }
+
+    pub(super) fn find(&self, args: &[&[u8]], out: &mut SmallVec<[u32; 4]>) -> Keys {
+        match self {
+            Finder::None => Keys::Known,
+            Finder::Unknown => Keys::Unknown,
+            Finder::At(at) => {
+                push(args, *at as usize, out);
+                Keys::Known
+            }
+            Finder::Specs(specs) => find_all(specs, args, out),
+            Finder::Partial(specs) => {
+                find_all(specs, args, out);
+                Keys::Unknown
+            }
+            Finder::Script(specs) => match find_all(specs, args, out) {
+                Keys::Known if !out.is_empty() => Keys::Known,
+                _ => Keys::Unknown,
+            },
+            Finder::Sort => {
+                push(args, 1, out);
+                option_keys(args, 2, SORT_OPTIONS, out);
+                Keys::Known
+            }
+            Finder::Migrate => {
+                migrate_keys(args, out);
+                Keys::Known
+            }
+            Finder::GeoRadius(options) => {
+                push(args, 1, out);
+                option_keys(args, *options, GEORADIUS_OPTIONS, out);
+                Keys::Known
+            }
+            Finder::Debug => match args.get(1) {
+                Some(name) if HARMLESS_DEBUG.iter().any(|word| name.eq_ignore_ascii_case(word)) => Keys::Known,
+                _ => Keys::Unknown,
+            },
+        }
+    }
+}
+
+/// The finder for a command whose key specs (or the lack of them) do not tell enough, else the one given.
+pub(super) fn special(name: &str, finder: Finder) -> Finder {
+    match name {
+        "sort" => Finder::Sort,
+        // Its unknown spec stands for the keys that BY and GET patterns read; a read may miss those.
+        "sort_ro" => Finder::from_range(1, 1, 1),
+        "migrate" => Finder::Migrate,
+        "georadius" => Finder::GeoRadius(6),
+        "georadiusbymember" => Finder::GeoRadius(5),
+        "debug" => Finder::Debug,
+        "eval" | "evalsha" | "fcall" => match finder {
+            Finder::Specs(specs) => Finder::Script(specs),
+            other => other,
+        },
+        // Redis 6 only, so that the built-in table lends no spec: STRALGO LCS KEYS a b.
+        "stralgo" => Finder::Specs(Box::new([Spec {
+            changes: false,
+            incomplete: false,
+            begin: Begin::Keyword { word: "KEYS".into(), from: 1 },
+            find: Find::Range { last: 1, step: 1, limit: 0 },
+        }])),
+        _ => finder,
+    }
+}
+
+/// Whether an XREAD or XREADGROUP call asks to block. Values of the options before STREAMS are stepped over, so that
+/// a group called BLOCK does not count.
+pub(super) fn blocks(args: &[&[u8]]) -> bool {
+    let mut rest = args.iter().skip(1);
+    while let Some(arg) = rest.next() {
+        if arg.eq_ignore_ascii_case(b"BLOCK") {
+            return true;
+        } else if arg.eq_ignore_ascii_case(b"STREAMS") {
+            return false;
+        } else if arg.eq_ignore_ascii_case(b"COUNT") {
+            rest.next();
+        } else if arg.eq_ignore_ascii_case(b"GROUP") {
+            rest.nth(1);
+        }
+    }
+    false
+}
+
+/// DEBUG subcommands that change no key; the others load, flush, fill or drop the data set, or may in a newer server.
+const HARMLESS_DEBUG: &[&[u8]] = &[
+    b"HELP",
+    b"SLEEP",
+    b"OBJECT",
+    b"PROTOCOL",
+    b"JMAP",
+    b"SDSLEN",
+    b"LISTPACK",
+    b"ZIPLIST",
+    b"HTSTATS",
+    b"HTSTATS-KEY",
+];
+
+/// An option word, and what follows it.
+type OptionWord = (&'static [u8], Follows);
+
+/// What follows an option's word.
+#[derive(Clone, Copy)]
+enum Follows {
+    /// One key.
+    Key,
+    /// This many values.
+    Values(usize),
+}
+
+const SORT_OPTIONS: &[OptionWord] = &[
+    (b"STORE", Follows::Key),
+    (b"LIMIT", Follows::Values(2)),
+    (b"BY", Follows::Values(1)),
+    (b"GET", Follows::Values(1)),
+];
+
+const GEORADIUS_OPTIONS: &[OptionWord] =
+    &[(b"STORE", Follows::Key), (b"STOREDIST", Follows::Key), (b"COUNT", Follows::Values(1))];
+
+/// Keys among options that come in any order. When an option is given twice Redis takes the last; both are reported.
+fn option_keys(args: &[&[u8]], from: usize, words: &[OptionWord], out: &mut SmallVec<[u32; 4]>) {
+    let mut at = from;
+    while let Some(arg) = args.get(at) {
+        match words.iter().find(|(word, _)| arg.eq_ignore_ascii_case(word)) {
+            Some((_, Follows::Key)) => {
+                push(args, at + 1, out);
+                at += 1;
+            }
+            Some((_, Follows::Values(values))) => at += values,
+            None => {}
+        }
+        at += 1;
+    }
+}
+
+/// MIGRATE host port key|"" db timeout [COPY] [REPLACE] [AUTH password | AUTH2 user password] [KEYS key …]. KEYS counts
+/// only with an empty key argument; with another one Redis refuses the call.
+fn migrate_keys(args: &[&[u8]], out: &mut SmallVec<[u32; 4]>) {
+    if args.get(3).is_some_and(|key| !key.is_empty()) {
+        return push(args, 3, out);
+    }
+    let mut at = 6;
+    while let Some(arg) = args.get(at) {
+        if arg.eq_ignore_ascii_case(b"KEYS") {
+            return (at + 1..args.len()).for_each(|key| push(args, key, out));
+        }
+        at += match arg {
+            _ if arg.eq_ignore_ascii_case(b"AUTH") => 2,
+            _ if arg.eq_ignore_ascii_case(b"AUTH2") => 3,
+            _ => 1,
+        };
+    }
+    // The empty key itself.
+    push(args, 3, out);
+}
+
+fn find_all(specs: &[Spec], args: &[&[u8]], out: &mut SmallVec<[u32; 4]>) -> Keys {
+    let mut all = Keys::Known;
+    for spec in specs {
+        if spec.find(args, out) == Keys::Unknown {
+            all = Keys::Unknown;
+        }
+    }
+    all
+}
+
+fn push(args: &[&[u8]], at: usize, out: &mut SmallVec<[u32; 4]>) {
+    if at < args.len()
+        && let Ok(at) = u32::try_from(at)
+    {
+        out.push(at);
+    }
+}

@@ -1,0 +1,433 @@
+//! The command table: one row per command, made from the server's own `COMMAND` reply.
+//!
+//! A row answers what the proxy must know before a byte is sent: where the command may run ([`Class`]), how the
+//! proxy treats it ([`Verb`]), what it may change ([`Row::is_write`]) and which of its arguments are keys
+//! ([`Row::keys`]). Flags and key specs come from the server (<https://redis.io/docs/latest/commands/command/>,
+//! <https://redis.io/docs/latest/develop/reference/key-specs/>); what they do not tell is decided by name in
+//! `decisions.rs`. A row nobody decided on gets the careful reading of its flags.
+//!
+//! This file must not do I/O, must not know what an argument means beyond "key", "blocks", "writes", and a look-up
+//! must not allocate.
+
+mod decisions;
+mod entry;
+mod index;
+mod keys;
+
+use bitflags::bitflags;
+use redis_protocol::resp2::types::BytesFrame;
+use smallvec::SmallVec;
+
+pub use entry::TableError;
+pub use keys::Keys;
+
+use decisions::Touch;
+use entry::Entry;
+use index::Index;
+use keys::Finder;
+
+/// The `COMMAND` reply of Redis 7.0.15 in the text form of `entry.rs`. Regenerate it with
+/// `SHORTSTOP_REGENERATE=1 cargo test --test command_table` and a redis-server of the wanted version in the path.
+const BUILTIN: &str = include_str!("builtin.tsv");
+
+bitflags! {
+    /// What the server says about a command; a flag that is not listed here has no consequence for a proxy.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub struct Flags: u32 {
+        /// May change data.
+        const WRITE = 1;
+        /// Only reads data.
+        const READONLY = 1 << 1;
+        /// May block the connection until something happens.
+        const BLOCKING = 1 << 2;
+        /// First, last and step do not find all keys.
+        const MOVABLE_KEYS = 1 << 3;
+        /// Not allowed in scripts.
+        const NO_SCRIPT = 1 << 4;
+        /// Pub/sub.
+        const PUBSUB = 1 << 5;
+        /// Administration.
+        const ADMIN = 1 << 6;
+        /// Refused by Redis when its memory is full.
+        const DENYOOM = 1 << 7;
+        /// Answered while the data set is loading.
+        const LOADING = 1 << 8;
+        /// Answered by a replica that has lost its master.
+        const STALE = 1 << 9;
+        /// Answered before AUTH.
+        const NO_AUTH = 1 << 10;
+        /// Answered while a script runs for too long.
+        const ALLOW_BUSY = 1 << 11;
+        /// Not allowed in MULTI.
+        const NO_MULTI = 1 << 12;
+        /// Constant or logarithmic time.
+        const FAST = 1 << 13;
+        /// ACL category `@connection`: about the connection itself.
+        const CONNECTION = 1 << 14;
+        /// ACL category `@transaction`.
+        const TRANSACTION = 1 << 15;
+    }
+}
+
+/// Where a command may run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Class {
+    /// On a shared lane: one reply, no state left behind on the connection, the same answer on any connection.
+    Stateless,
+    /// On a connection of the client's own: it leaves state there, or gives not exactly one reply, or must not queue
+    /// behind others (SCRIPT KILL behind the script).
+    Session,
+    /// On a connection of the client's own: it may hold the connection until something happens.
+    Blocking,
+    /// The proxy acts and answers; it may ask Redis for that.
+    Local,
+    /// Never sent; the text says why and what to do instead. It has no `ERR` prefix.
+    Refused(&'static str),
+}
+
+/// How the proxy treats a command; most are [`Verb::Plain`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Verb {
+    /// GET.
+    Get,
+    /// MGET.
+    MGet,
+    /// SET, with or without GET.
+    Set,
+    /// SETEX.
+    SetEx,
+    /// PSETEX.
+    PSetEx,
+    /// SETNX.
+    SetNx,
+    /// MSET.
+    MSet,
+    /// MSETNX.
+    MSetNx,
+    /// GETSET.
+    GetSet,
+    /// GETDEL.
+    GetDel,
+    /// GETEX.
+    GetEx,
+    /// Looks into a string or changes a part of it: needs the client's bytes in Redis, not an envelope.
+    Peek,
+    /// SORT: reads keys that its arguments only describe; may store.
+    Sort,
+    /// SORT_RO: reads keys that its arguments only describe.
+    SortRo,
+    /// FLUSHALL.
+    FlushAll,
+    /// FLUSHDB.
+    FlushDb,
+    /// SWAPDB.
+    SwapDb,
+    /// MOVE: the key changes in two databases.
+    Move,
+    /// COPY: with DB the second key is in another database.
+    Copy,
+    /// MIGRATE.
+    Migrate,
+    /// EVAL, EVALSHA, FCALL and their read-only forms.
+    Script,
+    /// MULTI.
+    Multi,
+    /// EXEC.
+    Exec,
+    /// DISCARD.
+    Discard,
+    /// WATCH.
+    Watch,
+    /// UNWATCH.
+    Unwatch,
+    /// SUBSCRIBE: one reply per channel.
+    Subscribe,
+    /// PSUBSCRIBE: one reply per pattern.
+    PSubscribe,
+    /// SSUBSCRIBE: one reply per channel.
+    SSubscribe,
+    /// UNSUBSCRIBE: one reply per channel, also when nothing was subscribed.
+    Unsubscribe,
+    /// PUNSUBSCRIBE: one reply per pattern, also when nothing was subscribed.
+    PUnsubscribe,
+    /// SUNSUBSCRIBE: one reply per channel, also when nothing was subscribed.
+    SUnsubscribe,
+    /// MONITOR.
+    Monitor,
+    /// Always may block: BLPOP, WAIT and the like.
+    Blocking,
+    /// XREAD: blocks only with BLOCK, see [`Row::class_for`].
+    XRead,
+    /// XREADGROUP: blocks only with BLOCK, see [`Row::class_for`].
+    XReadGroup,
+    /// SELECT.
+    Select,
+    /// QUIT.
+    Quit,
+    /// RESET.
+    Reset,
+    /// HELLO.
+    Hello,
+    /// AUTH.
+    Auth,
+    /// CLIENT and its subcommands.
+    Client,
+    /// INFO.
+    Info,
+    /// PROXY, our own.
+    Proxy,
+    /// ASKING: valid for the next command on the same connection.
+    Asking,
+    /// READONLY: the connection may read from a cluster's replica.
+    ReadOnly,
+    /// READWRITE: ends READONLY.
+    ReadWrite,
+    /// SHUTDOWN: no reply when it succeeds.
+    Shutdown,
+    /// DEBUG.
+    Debug,
+    /// Nothing special.
+    Plain,
+}
+
+/// One command or one subcommand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// Lower case; a subcommand is named `container|subcommand`.
+    pub name: Box<str>,
+    /// Arguments with the name (and the subcommand's); negative: at least that many.
+    pub arity: i32,
+    /// As the server says.
+    pub flags: Flags,
+    /// Where it may run. Where the arguments decide, the careful answer; [`Row::class_for`] is exact.
+    pub class: Class,
+    /// How the proxy treats it.
+    pub verb: Verb,
+    finder: Finder,
+    write: bool,
+    retry_safe: bool,
+    named: bool,
+    /// Where the subcommand's own name begins in `name`; 0 for a command.
+    own_name_at: usize,
+    subs: Box<[Row]>,
+}
+
+impl Row {
+    /// Whether `argc` arguments, the name included, are what the command takes. Redis refuses other counts before
+    /// it looks at anything else.
+    #[must_use]
+    pub fn arity_ok(&self, argc: usize) -> bool {
+        let wanted = self.arity.unsigned_abs() as usize;
+        if self.arity >= 0 { argc == wanted } else { argc >= wanted }
+    }
+
+    /// Whether it may change what a key holds or how long it lives (COHERENCE §3): the server's flags and key specs,
+    /// corrected for EVAL, EVALSHA and FCALL (not flagged, and do), PFCOUNT (flagged read-only, and changes the
+    /// cached count inside the string), DEBUG, REPLICAOF and others that reach all keys. A command that nobody knows
+    /// and that is not flagged read-only is a write. Commands that write only with an option (SORT … STORE,
+    /// GETEX … EX, BITFIELD … SET) are writes always.
+    #[must_use]
+    pub fn is_write(&self) -> bool {
+        self.write
+    }
+
+    /// Whether it may be sent again when the connection broke before its reply: it changes nothing, and its answer
+    /// does not depend on the connection.
+    #[must_use]
+    pub fn retry_safe(&self) -> bool {
+        self.retry_safe
+    }
+
+    /// Where this call may run: [`Row::class`], but XREAD and XREADGROUP are blocking only with BLOCK.
+    #[must_use]
+    pub fn class_for(&self, args: &[&[u8]]) -> Class {
+        match self.verb {
+            Verb::XRead | Verb::XReadGroup if !keys::blocks(args) => Class::Stateless,
+            _ => self.class,
+        }
+    }
+
+    /// Finds the arguments that are keys. `args` is the whole call, the name at 0; `out` is cleared and gets indices
+    /// into it, ascending within each key spec. In a call that Redis would refuse for its syntax too many keys may
+    /// be named, never too few of one that it would execute.
+    ///
+    /// A script's keys are those that it declares. A script that may write and declares none gives
+    /// [`Keys::Unknown`]: it either touches nothing or breaks the rule of declaring, and only a flush is right for both.
+    pub fn keys(&self, args: &[&[u8]], out: &mut SmallVec<[u32; 4]>) -> Keys {
+        out.clear();
+        self.finder.find(args, out)
+    }
+
+    /// The row of a subcommand, by its own name in any case.
+    #[must_use]
+    pub fn sub(&self, name: &[u8]) -> Option<&Row> {
+        self.subs.iter().find(|row| row.own_name().eq_ignore_ascii_case(name))
+    }
+
+    /// All subcommands; empty for a plain command.
+    #[must_use]
+    pub fn subs(&self) -> &[Row] {
+        &self.subs
+    }
+
+    /// Whether class, verb and effect were decided by name, not read from the flags.
+    #[must_use]
+    pub fn decided_by_name(&self) -> bool {
+        self.named
+    }
+
+    fn own_name(&self) -> &[u8] {
+        &self.name.as_bytes()[self.own_name_at..]
+    }
+
+    /// The row of a command that is in no table: most likely Redis does not know it either, but it may have come with a
+    /// module a moment ago, or be MONITOR under a name that the administrator gave it.
+    fn unknown() -> Row {
+        Row {
+            name: "".into(),
+            arity: -1,
+            flags: Flags::empty(),
+            class: Class::Session,
+            verb: Verb::Plain,
+            finder: Finder::Unknown,
+            write: true,
+            retry_safe: false,
+            named: false,
+            own_name_at: 0,
+            subs: Box::default(),
+        }
+    }
+
+    fn new(entry: Entry) -> Row {
+        let decision = decisions::of(&entry.name);
+        let Entry { name, arity, flags, first, last, step, specs, subs } = entry;
+        let movable = flags.contains(Flags::MOVABLE_KEYS);
+        let flagged_write = flags.contains(Flags::WRITE) || specs.iter().flatten().any(|spec| spec.changes);
+
+        let finder = match specs {
+            Some(specs) => Finder::from_specs(specs, movable),
+            None if movable => Finder::Unknown,
+            None => Finder::from_range(first, last, step),
+        };
+        let finder = keys::special(&name, finder);
+
+        let (class, verb, touch) = match decision {
+            Some(decision) => (decision.class, decision.verb, decision.touch),
+            None if flags.contains(Flags::BLOCKING) => (Class::Blocking, Verb::Blocking, Touch::AsFlagged),
+            None if flags.intersects(Flags::CONNECTION | Flags::TRANSACTION | Flags::PUBSUB) => {
+                (Class::Session, Verb::Plain, Touch::AsFlagged)
+            }
+            None => (Class::Stateless, Verb::Plain, Touch::AsFlagged),
+        };
+        let (write, finder) = match (touch, finder) {
+            (Touch::Nothing, finder) => (flagged_write, finder),
+            (Touch::Declared, finder) => (true, finder),
+            (Touch::Anything, _) => (true, Finder::Unknown),
+            (Touch::AsFlagged, finder) if flags.contains(Flags::READONLY) => (flagged_write, finder),
+            // Redis refuses a container's unknown subcommand without doing anything.
+            (Touch::AsFlagged, finder) if !subs.is_empty() => (flagged_write, finder),
+            (Touch::AsFlagged, Finder::None) => (true, Finder::Unknown),
+            (Touch::AsFlagged, finder) => (true, finder),
+        };
+        let repeatable = flags.contains(Flags::READONLY) || decision.is_some_and(|decision| decision.harmless);
+        // XREAD without BLOCK: with it, it runs on a session, where nothing is repeated.
+        let on_a_lane = class == Class::Stateless || verb == Verb::XRead;
+
+        let own_name_at = name.find('|').map_or(0, |bar| bar + 1);
+        Row {
+            name,
+            arity,
+            flags,
+            class,
+            verb,
+            finder,
+            write,
+            retry_safe: repeatable && on_a_lane && !write,
+            named: decision.is_some(),
+            own_name_at,
+            subs: subs.into_iter().map(Row::new).collect(),
+        }
+    }
+}
+
+/// All commands of one server, and the proxy's own.
+#[derive(Debug, Clone)]
+pub struct Table {
+    rows: Vec<Row>,
+    index: Index,
+    unknown: Row,
+}
+
+impl Table {
+    /// The commands of Redis 7.0.15: what is used until a server has been asked.
+    #[must_use]
+    pub fn builtin() -> Table {
+        let entries = entry::from_lines(BUILTIN).expect("builtin.tsv is well formed: tests parse it");
+        Table::build(entries)
+    }
+
+    /// From a server's reply to `COMMAND`, Redis 6.2 or later, Valkey. Where a server has no key specs and no
+    /// subcommands (Redis before 7), those of the built-in table are taken for the commands that it has.
+    ///
+    /// # Errors
+    /// When the reply is not the documented shape; the table in use should then be kept.
+    pub fn from_command(reply: &BytesFrame) -> Result<Table, TableError> {
+        let mut entries = entry::from_reply(reply)?;
+        if entries.iter().any(|entry| entry.specs.is_none()) {
+            let builtin = entry::from_lines(BUILTIN)?;
+            for entry in entries.iter_mut().filter(|entry| entry.specs.is_none()) {
+                if let Some(known) = builtin.iter().find(|known| known.name == entry.name) {
+                    entry.borrow_from(known);
+                }
+            }
+        }
+        Ok(Table::build(entries))
+    }
+
+    /// A server's reply to `COMMAND` in the form of `builtin.tsv`, under a title.
+    ///
+    /// # Errors
+    /// When the reply is not the documented shape.
+    pub fn reply_to_tsv(reply: &BytesFrame, title: &str) -> Result<String, TableError> {
+        Ok(entry::to_lines(&entry::from_reply(reply)?, title))
+    }
+
+    /// The row of a command, by its name in any case; a container's own row for `CONFIG` and the like.
+    #[must_use]
+    #[inline]
+    pub fn get(&self, name: &[u8]) -> Option<&Row> {
+        self.rows.get(self.index.find(name)?)
+    }
+
+    /// The row for a whole call: the subcommand's where there is one, the container's where Redis would refuse the
+    /// subcommand, and a row that expects the worst (a write of any key, on a session) where nobody knows the name.
+    #[must_use]
+    pub fn resolve(&self, args: &[&[u8]]) -> &Row {
+        let Some(row) = args.first().and_then(|name| self.get(name)) else {
+            return &self.unknown;
+        };
+        match args.get(1) {
+            Some(name) if !row.subs.is_empty() => row.sub(name).unwrap_or(row),
+            _ => row,
+        }
+    }
+
+    /// All commands, without subcommands ([`Row::subs`] has them), in the server's order.
+    pub fn rows(&self) -> impl ExactSizeIterator<Item = &Row> {
+        self.rows.iter()
+    }
+
+    fn build(entries: Vec<Entry>) -> Table {
+        let rows: Vec<Row> = entries
+            .into_iter()
+            .filter(|entry| decisions::OURS.iter().all(|(name, _)| *name != &*entry.name))
+            .chain(decisions::OURS.iter().map(|(name, arity)| Entry::bare(name, *arity)))
+            .map(Row::new)
+            .collect();
+        let index = Index::of(rows.iter().map(|row| row.name.as_bytes()));
+        Table { rows, index, unknown: Row::unknown() }
+    }
+}
+
+#[cfg(test)]
+mod tests;

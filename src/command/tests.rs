@@ -1,0 +1,440 @@
+//! Tests of the command table: what each command is, and that strange calls and replies do no harm.
+
+use std::collections::BTreeSet;
+
+use proptest::prelude::{Just, Strategy, any, prop_assert_eq, prop_oneof, proptest};
+use redis_protocol::resp2::types::BytesFrame;
+use smallvec::SmallVec;
+
+use super::{Class, Flags, Keys, Row, Table, TableError, Verb, entry};
+
+fn all_rows(table: &Table) -> impl Iterator<Item = &Row> {
+    table.rows().flat_map(|row| std::iter::once(row).chain(row.subs()))
+}
+
+fn names(table: &Table, wanted: impl Fn(&Row) -> bool) -> Vec<&str> {
+    let found: BTreeSet<&str> = all_rows(table).filter(|row| wanted(row)).map(|row| &*row.name).collect();
+    found.into_iter().collect()
+}
+
+fn words(text: &str) -> Vec<&str> {
+    text.split_ascii_whitespace().collect()
+}
+
+fn call(line: &str) -> Vec<&[u8]> {
+    line.split(' ').map(str::as_bytes).collect()
+}
+
+fn keys<'a>(table: &Table, line: &'a str) -> (Keys, Vec<&'a str>) {
+    let mut found = SmallVec::new();
+    let known = table.resolve(&call(line)).keys(&call(line), &mut found);
+    let words: Vec<&str> = line.split(' ').collect();
+    (known, found.iter().map(|at| words[*at as usize]).collect())
+}
+
+fn known<'a>(keys: &[&'a str]) -> (Keys, Vec<&'a str>) {
+    (Keys::Known, keys.to_vec())
+}
+
+#[test]
+fn every_name_is_found_in_any_case() {
+    let table = Table::builtin();
+    for row in table.rows() {
+        let lower = row.name.as_bytes();
+        let upper = lower.to_ascii_uppercase();
+        let mixed: Vec<u8> =
+            lower.iter().zip(&upper).enumerate().map(|(at, (l, u))| if at % 2 == 0 { *u } else { *l }).collect();
+        for name in [lower, &upper, &mixed] {
+            assert_eq!(table.get(name).map(|found| &found.name), Some(&row.name));
+        }
+        for sub in row.subs() {
+            let own = &sub.name[row.name.len() + 1..];
+            assert_eq!(row.sub(own.to_ascii_uppercase().as_bytes()).map(|found| &found.name), Some(&sub.name));
+            assert_eq!(table.resolve(&[lower, own.as_bytes()]).name, sub.name);
+        }
+    }
+}
+
+#[test]
+fn other_names_are_not_found() {
+    let table = Table::builtin();
+    // The last two differ from GET and PING only in the bit that the hash folds.
+    let others: [&[u8]; 9] =
+        [b"", b"g", b"gett", b"ge", b"config|get", &[b'a'; 5000], b"\xff\xfe", b"G\x05T", b"P\x09NG"];
+    for name in others {
+        assert!(table.get(name).is_none(), "{}", name.escape_ascii());
+    }
+    let row = table.resolve(&[b"nobody.knows"]);
+    assert!(row.is_write() && !row.retry_safe() && row.class == Class::Session && row.arity_ok(1));
+    assert_eq!(keys(&table, "nobody.knows a"), (Keys::Unknown, vec![]));
+    assert!(table.resolve(&[]).is_write());
+}
+
+proptest! {
+    #[test]
+    fn a_look_up_is_a_comparison(name in "[a-zA-Z|]{0,12}") {
+        let table = Table::builtin();
+        let lower = name.to_ascii_lowercase();
+        prop_assert_eq!(table.get(name.as_bytes()).is_some(), table.rows().any(|row| *row.name == *lower));
+    }
+
+    #[test]
+    fn a_strange_call_gives_indices_within_it(name in 0_usize..300, args in proptest::collection::vec("[0-9]{0,20}|[a-z]{0,3}|STORE|STREAMS|KEYS|-1|\\+2", 0..9)) {
+        let table = Table::builtin();
+        let rows: Vec<&Row> = all_rows(&table).collect();
+        let row = rows[name % rows.len()];
+        let args: Vec<&[u8]> = args.iter().map(String::as_bytes).collect();
+        let mut found = SmallVec::new();
+        row.keys(&args, &mut found);
+        let _ = row.class_for(&args);
+        prop_assert_eq!(found.iter().find(|at| **at as usize >= args.len()), None);
+    }
+
+    #[test]
+    fn a_strange_reply_is_refused_or_read(reply in strange_frame()) {
+        if let Ok(table) = Table::from_command(&reply) {
+            prop_assert_eq!(table.get(b"proxy").map(|row| row.verb), Some(Verb::Proxy));
+        }
+    }
+}
+
+/// Frames that look a little like a row of COMMAND.
+fn strange_frame() -> impl Strategy<Value = BytesFrame> {
+    let word = proptest::sample::select(words(
+        "get flags RW begin_search find_keys type index range spec lastkey keystep write",
+    ));
+    let leaf = prop_oneof![
+        Just(BytesFrame::Null),
+        any::<i64>().prop_map(BytesFrame::Integer),
+        (-3_i64..9).prop_map(BytesFrame::Integer),
+        word.prop_map(|word| BytesFrame::BulkString(word.into())),
+    ];
+    leaf.prop_recursive(6, 200, 10, |inner| proptest::collection::vec(inner, 0..11).prop_map(BytesFrame::Array))
+}
+
+#[test]
+fn classes_are_these() {
+    let table = Table::builtin();
+    assert_eq!(
+        names(&table, |row| row.class == Class::Session),
+        words(
+            "asking auth client|id client|info client|no-evict client|reply client|tracking client|unpause \
+             function|kill function|stats monitor multi psubscribe punsubscribe readonly readwrite script|debug \
+             script|kill shutdown ssubscribe subscribe sunsubscribe unsubscribe watch"
+        )
+    );
+    assert_eq!(
+        names(&table, |row| row.class == Class::Blocking),
+        words("blmove blmpop blpop brpop brpoplpush bzmpop bzpopmax bzpopmin wait xread xreadgroup")
+    );
+    assert_eq!(
+        names(&table, |row| row.class == Class::Local),
+        words("client|getname client|setname hello proxy quit reset select")
+    );
+    assert_eq!(names(&table, |row| matches!(row.class, Class::Refused(_))), words("host: post psync replconf sync"));
+}
+
+#[test]
+fn verbs_are_these() {
+    let table = Table::builtin();
+    let of = |verb: Verb| names(&table, |row| row.verb == verb);
+    assert_eq!(
+        of(Verb::Peek),
+        words(
+            "append bitcount bitfield bitfield_ro bitop bitpos getbit getrange incrbyfloat lcs setbit setrange \
+             strlen substr"
+        )
+    );
+    assert_eq!(of(Verb::Script), words("eval eval_ro evalsha evalsha_ro fcall fcall_ro"));
+    assert_eq!(of(Verb::Blocking), words("blmove blmpop blpop brpop brpoplpush bzmpop bzpopmax bzpopmin wait"));
+    assert_eq!(of(Verb::Client).len(), 17);
+    for (verb, name) in [
+        (Verb::Get, "get"),
+        (Verb::MGet, "mget"),
+        (Verb::Set, "set"),
+        (Verb::SetEx, "setex"),
+        (Verb::PSetEx, "psetex"),
+        (Verb::SetNx, "setnx"),
+        (Verb::MSet, "mset"),
+        (Verb::MSetNx, "msetnx"),
+        (Verb::GetSet, "getset"),
+        (Verb::GetDel, "getdel"),
+        (Verb::GetEx, "getex"),
+        (Verb::Sort, "sort"),
+        (Verb::SortRo, "sort_ro"),
+        (Verb::FlushAll, "flushall"),
+        (Verb::FlushDb, "flushdb"),
+        (Verb::SwapDb, "swapdb"),
+        (Verb::Move, "move"),
+        (Verb::Copy, "copy"),
+        (Verb::Migrate, "migrate"),
+        (Verb::Multi, "multi"),
+        (Verb::Exec, "exec"),
+        (Verb::Discard, "discard"),
+        (Verb::Watch, "watch"),
+        (Verb::Unwatch, "unwatch"),
+        (Verb::Subscribe, "subscribe"),
+        (Verb::PSubscribe, "psubscribe"),
+        (Verb::SSubscribe, "ssubscribe"),
+        (Verb::Unsubscribe, "unsubscribe"),
+        (Verb::PUnsubscribe, "punsubscribe"),
+        (Verb::SUnsubscribe, "sunsubscribe"),
+        (Verb::Monitor, "monitor"),
+        (Verb::XRead, "xread"),
+        (Verb::XReadGroup, "xreadgroup"),
+        (Verb::Select, "select"),
+        (Verb::Quit, "quit"),
+        (Verb::Reset, "reset"),
+        (Verb::Hello, "hello"),
+        (Verb::Auth, "auth"),
+        (Verb::Info, "info"),
+        (Verb::Proxy, "proxy"),
+        (Verb::Asking, "asking"),
+        (Verb::ReadOnly, "readonly"),
+        (Verb::ReadWrite, "readwrite"),
+        (Verb::Shutdown, "shutdown"),
+        (Verb::Debug, "debug"),
+    ] {
+        assert_eq!(of(verb), [name]);
+    }
+}
+
+/// COHERENCE §3: the server's flags, and where they are wrong.
+#[test]
+fn writes_are_what_is_flagged_and_these() {
+    let table = Table::builtin();
+    let unflagged = names(&table, |row| row.is_write() && !row.flags.contains(Flags::WRITE));
+    assert_eq!(
+        unflagged,
+        words(
+            "cluster|delslots cluster|delslotsrange cluster|failover cluster|flushslots cluster|replicate \
+             cluster|reset cluster|setslot debug eval evalsha failover fcall pfcount replicaof slaveof"
+        )
+    );
+    assert!(all_rows(&table).all(|row| row.is_write() || !row.flags.contains(Flags::WRITE)));
+    let any_key = names(&table, |row| {
+        let mut found = SmallVec::new();
+        let args = call("name a b c d e f");
+        row.flags.contains(Flags::WRITE) && row.keys(&args, &mut found) == Keys::Unknown && found.is_empty()
+    });
+    assert_eq!(any_key, words("blmpop bzmpop flushall flushdb lmpop swapdb zmpop"), "the mpops: a count that is none");
+}
+
+#[test]
+fn only_what_changes_nothing_is_sent_twice() {
+    let table = Table::builtin();
+    for row in all_rows(&table).filter(|row| row.retry_safe()) {
+        assert!(!row.is_write() && !row.flags.contains(Flags::WRITE), "{}", row.name);
+    }
+    let asked = names(&table, |row| row.retry_safe() && !row.flags.contains(Flags::READONLY));
+    assert_eq!(
+        asked,
+        words(
+            "cluster|info cluster|keyslot cluster|nodes cluster|shards cluster|slots command command|count \
+             command|docs command|getkeys command|getkeysandflags command|help command|info command|list \
+             config|get echo info lastsave ping pubsub pubsub|channels pubsub|help pubsub|numpat pubsub|numsub \
+             pubsub|shardchannels pubsub|shardnumsub role script|exists time"
+        )
+    );
+    let held_back = names(&table, |row| row.flags.contains(Flags::READONLY) && !row.retry_safe());
+    assert_eq!(held_back, ["pfcount"]);
+}
+
+#[test]
+fn keys_of_calls() {
+    let table = Table::builtin();
+    for (line, keys_of_it) in [
+        ("GET k", known(&["k"])),
+        ("MSET a 1 b 2", known(&["a", "b"])),
+        ("XREAD BLOCK 0 STREAMS a b 0 0", known(&["a", "b"])),
+        ("ZUNIONSTORE d 2 a b WEIGHTS 1 2", known(&["d", "a", "b"])),
+        ("BLPOP a b 0", known(&["a", "b"])),
+        ("OBJECT FREQ k", known(&["k"])),
+        ("MEMORY USAGE k SAMPLES 5", known(&["k"])),
+        ("EVAL s 1 a b", known(&["a"])),
+        ("SORT a BY w_* GET STORE LIMIT 0 1 STORE d", known(&["a", "d"])),
+        ("SORT_RO a BY w_*", known(&["a"])),
+        ("GEORADIUS a 1 2 3 m STORE d STOREDIST e", known(&["a", "d", "e"])),
+        ("GEORADIUSBYMEMBER a STORE 3 m STOREDIST STORE STORE d", known(&["a", "STORE", "d"])),
+        ("MIGRATE h 1  0 9 AUTH KEYS KEYS a b", known(&["a", "b"])),
+        ("SPUBLISH c m", known(&[])),
+        ("DBSIZE", known(&[])),
+        ("CONFIG SET a b", known(&[])),
+        ("FUNCTION FLUSH", known(&[])),
+        ("DEBUG SLEEP 0", known(&[])),
+        // Nobody can tell.
+        ("EVAL s 0", (Keys::Unknown, vec![])),
+        ("EVAL s x a", (Keys::Unknown, vec![])),
+        ("FLUSHALL", (Keys::Unknown, vec![])),
+        ("DEBUG RELOAD", (Keys::Unknown, vec![])),
+        // A read-only script cannot write, whatever it does not declare.
+        ("EVAL_RO s 0", known(&[])),
+        // Redis refuses these.
+        ("EVAL s 99999999999999999999 a b", known(&["a", "b"])),
+        ("GET", known(&[])),
+        ("MSET a 1 b", known(&["a", "b"])),
+    ] {
+        assert_eq!(keys(&table, line), keys_of_it, "{line}");
+    }
+}
+
+#[test]
+fn only_block_blocks() {
+    let table = Table::builtin();
+    for (line, class) in [
+        ("XREAD STREAMS a 0", Class::Stateless),
+        ("XREAD COUNT 2 BLOCK 0 STREAMS a 0", Class::Blocking),
+        ("XREAD STREAMS BLOCK 0", Class::Stateless),
+        ("XREADGROUP GROUP BLOCK BLOCK COUNT 1 STREAMS a >", Class::Stateless),
+        ("XREADGROUP GROUP g c NOACK block 5 STREAMS a >", Class::Blocking),
+        ("BLPOP a 0", Class::Blocking),
+        ("CLIENT PAUSE 1", Class::Stateless),
+    ] {
+        assert_eq!(table.resolve(&call(line)).class_for(&call(line)), class, "{line}");
+    }
+}
+
+#[test]
+fn arity_counts_the_name() {
+    let table = Table::builtin();
+    let ok = |line: &str| table.resolve(&call(line)).arity_ok(call(line).len());
+    assert!(ok("GET k") && ok("MGET a b") && ok("CONFIG SET a b") && ok("PROXY") && ok("PROXY INFO L1"));
+    assert!(!ok("GET") && !ok("GET a b") && !ok("MGET") && !ok("CONFIG SET a"));
+}
+
+fn reply(rows: &str) -> BytesFrame {
+    BytesFrame::Array(rows.lines().filter(|line| !line.trim().is_empty()).map(row_of_62).collect())
+}
+
+/// `name arity first last step flag…` as Redis 6.2 sends it, categories being flags with `@`.
+fn row_of_62(line: &str) -> BytesFrame {
+    let [name, arity, first, last, step, flags @ ..] = &words(line)[..] else { panic!("{line}") };
+    let int = |text: &str| BytesFrame::Integer(text.parse().expect("a number"));
+    let list = |category: bool| {
+        let words = flags.iter().filter(|flag| flag.starts_with('@') == category);
+        BytesFrame::Array(words.map(|flag| BytesFrame::SimpleString((*flag).to_owned().into())).collect())
+    };
+    BytesFrame::Array(vec![
+        BytesFrame::BulkString((*name).to_owned().into()),
+        int(arity),
+        list(false),
+        int(first),
+        int(last),
+        int(step),
+        list(true),
+    ])
+}
+
+#[test]
+fn an_old_server_borrows_specs_and_subcommands() {
+    let reply = reply(
+        "eval -3 0 0 0 noscript movablekeys
+         config -2 0 0 0 admin noscript
+         xgroup -2 2 2 1 write denyoom
+         object -2 2 2 1 readonly random
+         stralgo -2 0 0 0 readonly movablekeys
+         brpoplpush 4 1 2 1 write blocking
+         pfcount -2 1 -1 1 readonly
+         post -1 0 0 0 readonly",
+    );
+    let table = Table::from_command(&reply).expect("the shape of 6.2");
+    assert_eq!(table.rows().len(), 8 + 2, "with PROXY and HOST:, and one POST");
+    assert_eq!(keys(&table, "EVAL s 2 a b c"), known(&["a", "b"]));
+    assert_eq!(keys(&table, "STRALGO LCS KEYS a b IDX"), known(&["a", "b"]));
+    assert_eq!(keys(&table, "XGROUP CREATE k g $"), known(&["k"]));
+    assert_eq!(keys(&table, "XGROUP WHATEVER k"), known(&["k"]));
+    assert_eq!(keys(&table, "BRPOPLPUSH a b 0"), known(&["a", "b"]));
+    assert!(table.resolve(&call("PFCOUNT a")).is_write() && table.resolve(&call("XGROUP CREATE k g $")).is_write());
+    assert!(!table.resolve(&call("CONFIG GET a")).is_write() && !table.resolve(&call("OBJECT FREQ a")).is_write());
+    assert!(table.get(b"get").is_none(), "only what the server has");
+}
+
+#[test]
+fn strangers_are_read_with_care() {
+    let reply = reply(
+        "mod.get 2 1 1 1 readonly
+         mod.count 1 0 0 0 readonly
+         mod.set -3 1 1 1 write denyoom
+         mod.touch 2 1 1 1 fast
+         mod.all 1 0 0 0 fast
+         mod.wipe 1 0 0 0 write
+         mod.find -2 0 0 0 readonly movablekeys
+         mod.own -2 1 1 1 write movablekeys
+         mod.wait -2 1 1 1 write noscript blocking
+         mod.pop -2 1 1 1 write @blocking
+         mod.name 2 0 0 0 fast @connection
+         mod.listen -2 0 0 0 pubsub",
+    );
+    let table = Table::from_command(&reply).expect("the shape of 6.2");
+    let any_key = (Keys::Unknown, vec![]);
+    for (line, class, write, keys_of_it) in [
+        ("MOD.GET a", Class::Stateless, false, known(&["a"])),
+        ("MOD.COUNT", Class::Stateless, false, known(&[])),
+        ("MOD.SET a 1", Class::Stateless, true, known(&["a"])),
+        ("MOD.TOUCH a", Class::Stateless, true, known(&["a"])),
+        ("MOD.ALL", Class::Stateless, true, any_key.clone()),
+        ("MOD.WIPE", Class::Stateless, true, any_key.clone()),
+        ("MOD.FIND x a", Class::Stateless, false, any_key.clone()),
+        ("MOD.OWN x a", Class::Stateless, true, any_key.clone()),
+        ("MOD.WAIT a", Class::Blocking, true, known(&["a"])),
+        ("MOD.POP a", Class::Blocking, true, known(&["a"])),
+        ("MOD.NAME a", Class::Session, true, any_key.clone()),
+        ("MOD.LISTEN a", Class::Session, true, any_key.clone()),
+    ] {
+        let row = table.resolve(&call(line));
+        assert_eq!((row.class_for(&call(line)), row.is_write()), (class, write), "{line}");
+        assert_eq!(keys(&table, line), keys_of_it, "{line}");
+        assert_eq!(row.retry_safe(), !write, "{line}");
+        assert!(!row.decided_by_name());
+    }
+}
+
+/// Redis 7 gives every module command a key spec made of first, last and step, also when the module finds its keys
+/// with code of its own, which `movablekeys` tells.
+#[test]
+fn a_modules_plain_spec_is_not_trusted_when_its_keys_move() {
+    let line = "mod.own\t-2\twrite,movablekeys\t1,1,1\twi1:r0,1,0";
+    let table = Table::build(entry::from_lines(line).expect("well formed"));
+    assert_eq!(keys(&table, "MOD.OWN a b"), (Keys::Unknown, vec!["a"]));
+}
+
+#[test]
+fn newer_subcommands_follow_their_container() {
+    let lines = "client\t-2\t-\t0,0,0\t-\nclient|capa\t-3\t@connection\t0,0,0\t-\nclient|setinfo\t4\t@connection\t0,0,0\t-\n\
+                 config\t-2\t-\t0,0,0\t-\nconfig|new\t2\t-\t0,0,0\t-\nwaitaof\t4\t-\t0,0,0\t-";
+    let table = Table::build(entry::from_lines(lines).expect("well formed"));
+    let class_and_write = |line: &str| {
+        let row = table.resolve(&call(line));
+        (row.class, row.is_write())
+    };
+    assert_eq!(class_and_write("CLIENT CAPA redirect"), (Class::Session, false));
+    assert_eq!(class_and_write("CLIENT SETINFO LIB-NAME x"), (Class::Local, false));
+    // Redis refuses it.
+    assert_eq!(class_and_write("CLIENT NONSENSE"), (Class::Stateless, false));
+    assert_eq!(class_and_write("CONFIG NEW"), (Class::Stateless, false));
+    assert_eq!(class_and_write("WAITAOF 1 0 0"), (Class::Blocking, false));
+}
+
+#[test]
+fn other_replies_are_refused() {
+    let error = BytesFrame::Error("NOAUTH Authentication required.".into());
+    assert_eq!(Table::from_command(&error).err(), Some(TableError::NotAList));
+    let many = BytesFrame::Array(vec![BytesFrame::Null; 20_000]);
+    assert_eq!(Table::from_command(&many).err(), Some(TableError::TooMany(20_000)));
+    let short =
+        BytesFrame::Array(vec![BytesFrame::Null, BytesFrame::Array(vec![BytesFrame::BulkString("get".into())])]);
+    assert_eq!(Table::from_command(&short).err(), Some(TableError::Row { row: 1, what: "the arity" }));
+}
+
+#[test]
+fn the_text_form_keeps_everything() {
+    let title = super::BUILTIN.lines().next().expect("a title").trim_start_matches("# ");
+    let entries = entry::from_lines(super::BUILTIN).expect("well formed");
+    assert_eq!(entry::to_lines(&entries, title), super::BUILTIN);
+    for line in
+        ["get", "get\t2\t-\t1,1\t-", "get\tx\t-\t1,1,1\t-", "get\t2\t-\t1,1,1\ti1", "get\t2\t-\t1,1,1\tq1:r0,1,0"]
+    {
+        let refused = TableError::Row { row: 1, what: "a column" };
+        assert_eq!(entry::from_lines(&format!("# title\n{line}\n")), Err(refused), "{line}");
+    }
+}

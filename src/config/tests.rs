@@ -1,0 +1,283 @@
+//! `config.yaml` against the defaults, and mistakes against what they are answered with.
+
+use super::*;
+
+/// The file that users start from.
+const SHIPPED: &str = include_str!("../../config.yaml");
+
+#[test]
+fn the_shipped_file_is_the_default() {
+    let config = Config::from_yaml(SHIPPED).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(config, Config::default());
+    assert_eq!(config.check(), Ok(()));
+}
+
+/// Each line that sets a key in the shipped file, with its path: `(index of the line, "limits.max_clients")`.
+fn shipped_keys() -> Vec<(usize, String)> {
+    let mut above: Vec<(usize, &str)> = Vec::new();
+    let mut keys = Vec::new();
+    for (index, line) in SHIPPED.lines().enumerate() {
+        let text = line.trim_start();
+        let Some((key, value)) = text.split_once(':').filter(|_| !text.starts_with('#')) else {
+            continue;
+        };
+        let indent = line.len() - text.len();
+        above.retain(|(outer, _)| *outer < indent);
+        above.push((indent, key));
+        if !value.trim().is_empty() {
+            keys.push((index, above.iter().map(|(_, key)| *key).collect::<Vec<_>>().join(".")));
+        }
+    }
+    keys
+}
+
+/// Leaf fields of the structs, by the count of lines in the pretty `Debug` of the defaults.
+#[test]
+fn the_shipped_file_has_every_key() {
+    let shown = format!("{:#?}", Config::default());
+    let leaves = shown.lines().filter(|line| line.contains(": ") && !line.ends_with('{')).count();
+    // `on` of cache and of compress is typed as `false` in place of the mapping.
+    assert_eq!(shipped_keys().len(), leaves - 2, "{shown}");
+}
+
+#[test]
+fn every_key_is_commented_with_an_example() {
+    let lines: Vec<&str> = SHIPPED.lines().collect();
+    for (index, path) in shipped_keys() {
+        let comment: Vec<&str> = lines[..index]
+            .iter()
+            .rev()
+            .map(|line| line.trim_start())
+            .take_while(|line| line.starts_with('#'))
+            .collect();
+        assert!(!comment.is_empty(), "{path} has no comment");
+        let only_value = path == "defaults.compress.codec";
+        assert!(only_value || comment.iter().any(|line| line.contains("example:")), "{path} has no example");
+    }
+}
+
+/// The file says "example: x" for each key; x must be accepted there, or the example teaches a mistake.
+#[test]
+fn every_example_is_accepted() {
+    let lines: Vec<&str> = SHIPPED.lines().collect();
+    for (index, path) in shipped_keys() {
+        let comment = lines[..index].iter().rev().take_while(|line| line.trim_start().starts_with('#'));
+        let Some(example) = comment.filter_map(|line| line.split_once("example: ")).map(|(_, example)| example).next()
+        else {
+            continue;
+        };
+        let mut changed: Vec<String> = lines.iter().map(|line| (*line).to_owned()).collect();
+        let (key, _) = lines[index].split_once(':').expect("a line that sets a key");
+        changed[index] = format!("{key}: {example}");
+        let config = Config::from_yaml(&changed.join("\n")).unwrap_or_else(|error| panic!("{path}: {error}"));
+        assert_ne!(config, Config::default(), "{path}: the example is the default");
+    }
+}
+
+#[test]
+fn the_example_rules_are_accepted() {
+    let (_, commented) = SHIPPED.split_once("# rules:\n").expect("example rules");
+    let rules = commented.lines().map_while(|line| line.strip_prefix('#')).collect::<Vec<_>>().join("\n");
+    let config = Config::from_yaml(&format!("rules:\n{rules}")).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(config.rules.len(), 3);
+}
+
+/// Every variable in the comments exists, and every variable that exists is in the comments.
+#[test]
+fn the_variables_are_documented() {
+    let seen = std::cell::RefCell::new(Vec::new());
+    Config::default()
+        .apply_env(|name| {
+            seen.borrow_mut().push(name.to_owned());
+            None
+        })
+        .expect("nothing is set");
+    let mut known = seen.into_inner();
+    let mut named: Vec<String> = SHIPPED
+        .split(|c: char| !(c.is_ascii_uppercase() || c == '_'))
+        .filter(|word| word.contains('_') && word.len() > 4)
+        .map(str::to_owned)
+        .collect();
+    known.sort();
+    named.sort();
+    named.dedup();
+    assert_eq!(named, known);
+}
+
+#[test]
+fn an_empty_file_is_the_default() {
+    for text in ["", "\n", "# nothing\n", "---\n", "---\n# nothing\n", "{}", "l1:\nlimits:\n", "defaults:\n  cache:\n"]
+    {
+        let config = Config::from_yaml(text).unwrap_or_else(|error| panic!("{text:?}: {error}"));
+        assert_eq!(config, Config::default(), "{text:?}");
+    }
+}
+
+#[test]
+fn what_is_left_out_keeps_its_default() {
+    let config = Config::from_yaml("l1: { policy: lru }\ndefaults: { cache: { ttl: 5s } }").expect("good");
+    let mut expected = Config::default();
+    expected.l1.policy = Policy::Lru;
+    expected.defaults.cache.ttl = Duration::from_secs(5);
+    assert_eq!(config, expected);
+}
+
+#[test]
+fn nothing_is_typed_in_several_ways() {
+    for nothing in ["\"\"", "''", "", "~", "null"] {
+        let text = format!("nats: {nothing}\nmonitor: {nothing}\nbus:\n  credentials: {nothing}\n");
+        assert_eq!(Config::from_yaml(&text), Ok(Config::default()), "{text}");
+    }
+}
+
+#[test]
+fn mistakes_name_line_key_and_remedy() {
+    // text, the message in full
+    let table = [
+        (
+            "\nl1:\n  max_memory: 256mib\n",
+            "line 3: l1.max_memory: '256mib' is not a size; type a number with kb, mb or gb, for example 256mb",
+        ),
+        (
+            "max_staleness: 60",
+            "line 1: max_staleness: '60' is not a time; type a number with ms, s, m or h, for example 60s",
+        ),
+        (
+            "# c\ndefaults:\n  compress: { level: 3,\n    min_saving: 10 }",
+            "line 4: defaults.compress.min_saving: '10' is not a percentage; type a number from 0% to 100% with its sign, for example 10%",
+        ),
+        (
+            "rules:\n- match: a\n- match: b\n  cache: { ttl: 2 }",
+            "line 4: rules[1].cache.ttl: '2' is not a time; type a number with ms, s, m or h, for example 60s",
+        ),
+        ("rules:\n- match: b\n  cache: maybe", "line 3: rules[0].cache: 'maybe' is not a switch; type true or false"),
+        ("rules:\n- match: b\n  watch: 2", "line 3: rules[0].watch: '2' is not a switch; type true or false"),
+        ("workers: -1", "line 1: workers: '-1' is not a whole number; type digits only, for example 1000"),
+        ("l1:\n  policy: lfu", "line 2: l1.policy: 'lfu' is not an eviction policy; type tinylfu or lru"),
+        ("coherence: always", "line 1: coherence: 'always' is not a coherence mode; type auto, nats or off"),
+        ("log: { format: xml }", "line 1: log.format: 'xml' is not a log format; type text or json"),
+        (
+            "defaults: { compress: { codec: zstd } }",
+            "line 1: defaults.compress.codec: 'zstd' is not a codec; type gzip",
+        ),
+        // Shape.
+        ("\n\nmax_memory: 1mb", "line 3: there is no key 'max_memory' here; type one of `listen`, `upstream`,"),
+        ("log:\n  level: info\n  colour: red", "line 3: log: there is no key 'colour' here; type `level` or `format`"),
+        (
+            "rules:\n- match: a\n  cach: false",
+            "line 3: rules[0]: there is no key 'cach' here; type one of `match`, `cache`, `watch`, `compress`",
+        ),
+        (
+            "rules:\n- match: a\n  cache: { tll: 1s }",
+            "line 3: rules[0].cache: there is no key 'tll' here; type one of `ttl`,",
+        ),
+        (
+            "rules:\n- match: a\n- cache: false",
+            "line 3: rules[1]: the key 'match' is missing; type match: and its value",
+        ),
+        ("listen: 127.0.0.1:1\nlisten: 127.0.0.1:2", "line 2: the key 'listen' is there twice; type it once"),
+        (
+            "l1:\n  policy: lru\n  enabled: true\n  policy: lru",
+            "line 4: l1: the key 'policy' is there twice; type it once",
+        ),
+        ("l1: 5", "line 1: l1: this does not fit here; type `key: value` lines below it"),
+        ("rules: 5", "line 1: rules: this does not fit here; type a list: `- match:"),
+        ("l1:\n  enabled: [true]", "line 2: l1.enabled: this does not fit here; type a single value"),
+        ("listen", "line 1: this does not fit here; type `key: value` lines, a space after the colon"),
+        ("a: b: c", "line 1: this is not YAML"),
+        ("l1:\n\tenabled: true", "line 2: this is not YAML"),
+        // Meaning.
+        ("\ncoherence: tracking", "line 2: coherence: this version has no tracking feed; type auto or nats"),
+        ("coherence: both", "line 1: coherence: this version has no tracking feed; type auto or nats"),
+        ("\nmax_staleness: 0s", "line 2: max_staleness: 0 is too small; type 1ms or more"),
+        (
+            "max_staleness: 10s\ndegraded_staleness: 1m",
+            "line 2: degraded_staleness: 1m is longer than max_staleness; type 10s or less",
+        ),
+        ("\nmax_staleness: 500ms", "line 2: degraded_staleness: 1s is longer than max_staleness; type 500ms or less"),
+        (
+            "timeouts: { backoff_min: 5s,\n  backoff_max: 1s }",
+            "line 2: timeouts.backoff_max: 1s is shorter than backoff_min; type 5s or more",
+        ),
+        (
+            "timeouts:\n  backoff_min: 5s",
+            "line 2: timeouts.backoff_max: 2s is shorter than backoff_min; type 5s or more",
+        ),
+        ("fleet: a.b", "line 1: fleet: 'a.b' is not a name that a NATS subject can carry; type 1 to 64 letters,"),
+        ("fleet: ''", "line 1: fleet: '' is not a name"),
+        ("log: { level: verbose }", "line 1: log.level: 'verbose' is not a log level; type off, error,"),
+        ("log: { level: 'info,shortstop=loud' }", "line 1: log.level: 'info,shortstop=loud' is not a log level"),
+        (
+            "bus:\n  json_subject: cache.*",
+            "line 2: bus.json_subject: 'cache.*' is not a NATS subject without wildcards; type words",
+        ),
+        ("bus:\n  json_subject: shortstop.v1.x", "line 2: bus.json_subject: subjects that begin with shortstop. carry"),
+        ("l1:\n  max_entries: 0", "line 2: l1.max_entries: 0 is too small; type 1 or more"),
+        ("l1:\n  max_memory: 1", "line 2: l1.max_memory: 1 is too small; type 1kb or more"),
+        ("limits:\n  max_bulk_length: 4gb", "line 2: limits.max_bulk_length: 4gb is too large; type 4095mb or less"),
+        ("limits:\n  stall_timeout: 0", "line 2: limits.stall_timeout: 0 is too small; type 1ms or more"),
+        ("workers: 5000", "line 1: workers: 5000 is too large; type 1024 or less"),
+        ("defaults:\n  cache:\n    ttl: 0s", "line 3: defaults.cache.ttl: 0 is too small; type 1ms or more"),
+        (
+            "rules:\n- match: a\n- match: b\n  cache:\n    admit_after: 0",
+            "line 5: rules[1].cache.admit_after: 0 is too small; type 1 or more",
+        ),
+        (
+            "rules:\n- match: a\n  compress: { level: 10 }",
+            "line 3: rules[0].compress.level: 10 is too large; type 9 or less",
+        ),
+        (
+            "rules:\n- match: a\n  compress: { min_saving: 100% }",
+            "line 3: rules[0].compress.min_saving: nothing can be",
+        ),
+        ("rules:\n- match: ''", "line 2: rules[0].match: an empty pattern matches no key of use; type \"*\""),
+    ];
+    for (text, expected) in table {
+        let message = Config::from_yaml(text).expect_err(text).to_string();
+        assert!(message.starts_with(expected), "{text:?}\n  {message}\n  {expected}");
+        assert!(message.contains("; type "), "{message}");
+    }
+}
+
+#[test]
+fn secrets_reach_neither_debug_nor_errors() {
+    let config = Config::from_yaml("upstream: redis://ann:hunter2@h\nnats: nats://ann:hunter2@h").expect("good");
+    let shown = format!("{config:?} {config:#?}");
+    assert!(!shown.contains("hunter2") && shown.contains("***"), "{shown}");
+
+    let bad = [
+        "upstream redis://:hunter2@h",
+        "upstream:redis://:hunter2@h",
+        "upstream: redis://hunter2@h",
+        "upstream: [redis://:hunter2@h]",
+        "upstream: {redis://:hunter2@h: 1}",
+        "upstream: redis://:hunter2@h: 1",
+        "upstream: \"redis://:hunter2@h",
+        "nats: http://:hunter2@h",
+        "l1: redis://:hunter2@h",
+        "rules: redis://:hunter2@h",
+        "redis://:hunter2@h: upstream",
+        "? redis://:hunter2@h",
+    ];
+    for text in bad {
+        let error = Config::from_yaml(text).expect_err(text);
+        assert!(!format!("{error} {error:?}").contains("hunter2"), "{text}: {error}");
+    }
+}
+
+#[test]
+fn the_whole_is_checked_when_all_sources_are_in() {
+    let mut config = Config::from_yaml("coherence: nats").expect("a server may still come from the environment");
+    assert!(config.check().expect_err("no server").to_string().starts_with("coherence: nats is asked for"));
+    config.set(Setting::Nats, "nats://nats:4222", "--nats").expect("a server");
+    assert_eq!(config.check(), Ok(()));
+    config.workers = 5000;
+    let error = config.check().expect_err("too many");
+    assert_eq!((error.at(), error.line()), ("workers", None));
+}
+
+#[test]
+fn a_file_is_named_in_its_errors() {
+    let missing = Config::load("no/such/file.yaml").expect_err("missing").to_string();
+    assert!(missing.starts_with("no/such/file.yaml: cannot be read ("), "{missing}");
+}

@@ -1,0 +1,55 @@
+//! Shortstop: a Redis-protocol caching proxy.
+//!
+//! Clients that speak to Redis are pointed at it. Hot reads are answered from memory, values travel to Redis compressed, and
+//! writes tell the other Shortstops of a fleet over NATS.
+//!
+//! ```text
+//! clients ──RESP──▶ worker 0 ─┐                      ┌─▶ Redis
+//!                   worker 1 ─┼── lanes, sessions ───┘
+//!                   …         │
+//!                   shared: near cache, guards, rules, stats
+//!                   control: NATS bus · topology · reload · signals
+//! ```
+//!
+//! One thread per core serves clients; what it owns (connections, lanes, hot set, counters) it shares with nobody. A small
+//! runtime beside them does all that is not a request.
+//!
+//! # The house, from the ground up
+//!
+//! A module uses only what stands below it.
+//!
+//! | floor | modules | |
+//! | --- | --- | --- |
+//! | 0 words | [`resp`], [`config`], [`stats`], [`glob`] | bytes in, values out; no I/O |
+//! | 1 tables | [`command`], [`rules`], [`envelope`] | pure |
+//! | 2 memory | [`near_cache`], [`coherence`] | shared state; what may be served, what may be kept |
+//! | 3 wires | [`upstream`], [`bus`] | one kind of connection each |
+//! | 4 decision | [`proxy`] | what becomes of a request |
+//! | 5 sockets | [`client`], [`worker`], [`acceptor`] | read, decide, write in order |
+//! | 6 windows | [`admin`] | shows the rest, owns nothing |
+//! | 7 wiring | [`app`] | build, run, reload, drain |
+//!
+//! # The life of a GET
+//!
+//! `client::Connection::take` finds the request in what was read → `proxy::Client::get` asks the worker's hot set, then the near
+//! cache → `coherence::Permit::allows` → the stored reply goes to the `proxy::Outlet` → one write for all that was read.
+//! On a miss: a `coherence::Ticket` → `upstream::Link`, `GET` and `PTTL` in one write → `proxy::waiting` opens the value, keeps it
+//! if the ticket still stands, and fills the slot in the outlet.
+
+pub mod acceptor;
+pub mod admin;
+pub mod app;
+pub mod bus;
+pub mod client;
+pub mod coherence;
+pub mod command;
+pub mod config;
+pub mod envelope;
+pub mod glob;
+pub mod near_cache;
+pub mod proxy;
+pub mod resp;
+pub mod rules;
+pub mod stats;
+pub mod upstream;
+pub mod worker;

@@ -1,0 +1,204 @@
+//! The binary: flags, log, signals, exit code. Everything else is in the library.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use shortstop::app::App;
+use shortstop::config::{Config, ConfigError, LogFormat, Setting};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// A Redis-protocol caching proxy: hot GETs from memory, values compressed on the way to Redis, invalidations over NATS.
+///
+/// A flag beats the environment, the environment beats the file, the file beats the default. SIGHUP reads the file again;
+/// SIGTERM and Ctrl-C answer what was asked and leave; a second one leaves at once.
+#[derive(Parser)]
+#[command(version, max_term_width = 100)]
+struct Flags {
+    /// The configuration file; without it, ./config.yaml if there is one
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where clients connect [default: 127.0.0.1:6380] [env: SHORTSTOP_LISTEN]
+    #[arg(long, value_name = "HOST:PORT")]
+    listen: Option<String>,
+    /// The Redis behind [default: redis://127.0.0.1:6379] [env: REDIS_URL]
+    #[arg(long, value_name = "URL")]
+    upstream: Option<String>,
+    /// The NATS server for invalidations; empty: a single instance [env: NATS_URL]
+    #[arg(long, value_name = "URL")]
+    nats: Option<String>,
+    /// The monitor's address; empty: off; this version has no monitor yet [env: SHORTSTOP_MONITOR]
+    #[arg(long, value_name = "HOST:PORT")]
+    monitor: Option<String>,
+    /// Threads that serve clients; 0: one per core [env: SHORTSTOP_WORKERS]
+    #[arg(long, value_name = "COUNT")]
+    workers: Option<String>,
+    /// What goes to the log: error, warn, info, debug, trace, or target=level pairs [env: SHORTSTOP_LOG]
+    #[arg(long, value_name = "FILTER")]
+    log: Option<String>,
+    /// Check the configuration, say what is wrong, and leave
+    #[arg(long)]
+    check_config: bool,
+    /// Ask the Shortstop that listens here for PONG, and leave with 0 or 1
+    #[arg(long)]
+    health: bool,
+}
+
+impl Flags {
+    fn config(&self) -> Result<Config, ConfigError> {
+        let beside = PathBuf::from("config.yaml");
+        let mut config = match &self.config {
+            Some(path) => Config::load(path)?,
+            None if beside.exists() => Config::load(beside)?,
+            None => Config::default(),
+        };
+        config.apply_env(|name| std::env::var(name).ok())?;
+        let flags = [
+            (Setting::Listen, &self.listen, "--listen"),
+            (Setting::Upstream, &self.upstream, "--upstream"),
+            (Setting::Nats, &self.nats, "--nats"),
+            (Setting::Monitor, &self.monitor, "--monitor"),
+            (Setting::Workers, &self.workers, "--workers"),
+            (Setting::Log, &self.log, "--log"),
+        ];
+        for (setting, value, flag) in flags {
+            if let Some(value) = value {
+                config.set(setting, value, flag)?;
+            }
+        }
+        config.check()?;
+        Ok(config)
+    }
+}
+
+fn main() -> ExitCode {
+    let flags = Flags::parse();
+    let config = match flags.config() {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("shortstop: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    if flags.check_config {
+        println!("the configuration is sound");
+        return ExitCode::SUCCESS;
+    }
+    if flags.health {
+        return health(config.listen);
+    }
+    start_log(&config);
+    run(&flags, config)
+}
+
+fn start_log(config: &Config) {
+    // The client library of NATS logs each of its events; what matters of them is logged by the bus.
+    let filter = EnvFilter::new(format!("async_nats=warn,fred=warn,{}", config.log.level));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match config.log.format {
+        LogFormat::Text => log.init(),
+        LogFormat::Json => log.json().init(),
+    }
+}
+
+fn run(flags: &Flags, config: Config) -> ExitCode {
+    // 10,000 clients want more file descriptors than the usual limit.
+    if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
+        tracing::warn!(%error, "the limit of file descriptors cannot be raised");
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let listening = runtime.and_then(|runtime| {
+        let signals = runtime.block_on(async { Signals::new() })?;
+        Ok((runtime, signals))
+    });
+    let (runtime, mut signals) = match listening {
+        Ok(listening) => listening,
+        Err(error) => {
+            eprintln!("shortstop: cannot wait for signals: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let upstream = config.upstream.to_string();
+    let app = match App::start(config) {
+        Ok(app) => app,
+        Err(error) => {
+            eprintln!("shortstop: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    println!("shortstop listening on {}", app.addr());
+    tracing::info!(listen = %app.addr(), %upstream, "ready");
+    runtime.block_on(signals.told_to_leave(|| reload(flags, &app)));
+    tracing::info!("leaving: answering what was asked; a second signal leaves at once");
+    std::thread::spawn(move || {
+        runtime.block_on(signals.told_to_leave(|| ()));
+        std::process::exit(1);
+    });
+    if app.shutdown() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// The signals that are listened to, from one end of the program to the other: none between two of these is missed.
+struct Signals {
+    hangup: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Signals {
+            hangup: signal(SignalKind::hangup())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    /// SIGTERM or Ctrl-C; calls `reload` for each SIGHUP until then.
+    async fn told_to_leave(&mut self, reload: impl Fn()) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = self.hangup.recv() => reload(),
+            }
+        }
+    }
+}
+
+fn reload(flags: &Flags, app: &App) {
+    match flags.config().and_then(|config| app.reload(&config)) {
+        Ok(()) => tracing::info!("rules and limits are reloaded"),
+        Err(error) => tracing::error!("the configuration is refused, the old one stays: {error}"),
+    }
+}
+
+/// Asks the proxy at this address whether it, and the Redis behind it, is there.
+fn health(listen: SocketAddr) -> ExitCode {
+    let mut address = listen;
+    if address.ip().is_unspecified() {
+        address.set_ip(if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
+    }
+    let patience = Duration::from_secs(2);
+    let asked = TcpStream::connect_timeout(&address, patience).and_then(|mut stream| {
+        stream.set_read_timeout(Some(patience))?;
+        stream.write_all(b"PING\r\n")?;
+        let mut reply = [0; 256];
+        let count = stream.read(&mut reply)?;
+        Ok(String::from_utf8_lossy(&reply[..count]).trim_end().to_owned())
+    });
+    match asked {
+        Ok(reply) if reply == "+PONG" => ExitCode::SUCCESS,
+        Ok(reply) => {
+            eprintln!("shortstop: {address} answers {reply:?}");
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            eprintln!("shortstop: {address} does not answer: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! A worker's own table of handles to hot entries: set-associative, so that a look-up reads two cache lines and writes
+//! none that another core sees.
+//!
+//! It may hold an entry longer than moka does. That is bounded (small values by the number of slots, large ones by half as much
+//! memory again) and harmless: a dropped entry is marked in the entry itself.
+
+use std::sync::Arc;
+
+use super::{Entry, KeyId};
+
+const WAYS: usize = 8;
+
+/// Hits between two that the near cache's policy is told of.
+const TOUCH_EVERY: u32 = 64;
+
+#[derive(Debug)]
+struct Set {
+    tags: [u64; WAYS],
+    entries: [Option<Arc<Entry>>; WAYS],
+    /// Bit per way: asked for since the hand last came by.
+    recent: u8,
+    hand: u8,
+}
+
+/// The table.
+#[derive(Debug)]
+pub struct HotSet {
+    sets: Box<[Set]>,
+    mask: u64,
+    largest: usize,
+    /// Bytes that entries larger than `largest` may still take.
+    large_left: usize,
+    until_touch: u32,
+}
+
+/// A hit of the hot set.
+#[derive(Debug)]
+pub struct Hot<'a> {
+    /// The entry, whatever its state.
+    pub entry: &'a Arc<Entry>,
+    /// This one should be looked up in the near cache too, so that its policy learns what is hot.
+    pub touch: bool,
+}
+
+impl HotSet {
+    /// With at least `slots` slots, each for a reply of up to `largest` bytes; larger ones share half as much memory.
+    pub fn new(slots: usize, largest: usize) -> Self {
+        let count = slots.div_ceil(WAYS).next_power_of_two();
+        let set = || Set { tags: [0; WAYS], entries: Default::default(), recent: 0, hand: 0 };
+        HotSet {
+            sets: (0..count).map(|_| set()).collect(),
+            mask: count as u64 - 1,
+            largest,
+            large_left: count * WAYS * largest / 2,
+            until_touch: TOUCH_EVERY,
+        }
+    }
+
+    /// The entry with this id.
+    #[inline]
+    pub fn get(&mut self, id: KeyId) -> Option<Hot<'_>> {
+        let set = &mut self.sets[(id.other_bits() & self.mask) as usize];
+        let way = set.tags.iter().position(|&tag| tag == id.bits())?;
+        let entry = set.entries[way].as_ref()?;
+        set.recent |= 1 << way;
+        self.until_touch -= 1;
+        let touch = self.until_touch == 0;
+        if touch {
+            self.until_touch = TOUCH_EVERY;
+        }
+        Some(Hot { entry, touch })
+    }
+
+    /// Remembers an entry, if it is small, or there is room for large ones.
+    pub fn put(&mut self, id: KeyId, entry: &Arc<Entry>) {
+        self.remove(id);
+        let size = entry.reply.len();
+        if size > self.largest {
+            match self.large_left.checked_sub(size) {
+                Some(left) => self.large_left = left,
+                None => return,
+            }
+        }
+        let set = &mut self.sets[(id.other_bits() & self.mask) as usize];
+        let dead = || set.entries.iter().position(|slot| slot.as_ref().is_none_or(|entry| !entry.is_valid()));
+        let way = dead().unwrap_or_else(|| {
+            // CLOCK: the first that nobody asked for since the hand last came by.
+            loop {
+                let way = usize::from(set.hand);
+                set.hand = (set.hand + 1) % WAYS as u8;
+                if set.recent & 1 << way == 0 {
+                    break way;
+                }
+                set.recent &= !(1 << way);
+            }
+        });
+        set.tags[way] = id.bits();
+        let left = set.entries[way].replace(Arc::clone(entry));
+        self.took_out(left);
+    }
+
+    fn took_out(&mut self, entry: Option<Arc<Entry>>) {
+        let size = entry.map_or(0, |entry| entry.reply.len());
+        if size > self.largest {
+            self.large_left += size;
+        }
+    }
+
+    /// Forgets an entry that turned out to be dead, so that its memory is free.
+    pub fn remove(&mut self, id: KeyId) {
+        let set = &mut self.sets[(id.other_bits() & self.mask) as usize];
+        if let Some(way) = set.tags.iter().position(|&tag| tag == id.bits()) {
+            set.tags[way] = 0;
+            let left = set.entries[way].take();
+            self.took_out(left);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Instant;
+
+    use super::{HotSet, TOUCH_EVERY, WAYS};
+    use crate::near_cache::{Entry, KeyId};
+
+    fn entry(key: &[u8]) -> (KeyId, Arc<Entry>) {
+        let now = Instant::now();
+        (KeyId::new(0, key), Arc::new(Entry::new(0, now, now, 0, key, b"$1\r\nx\r\n")))
+    }
+
+    #[test]
+    fn what_is_asked_for_stays() {
+        let mut set = HotSet::new(WAYS, 100);
+        let (hot, kept) = entry(b"hot");
+        set.put(hot, &kept);
+        for number in 0..100u32 {
+            assert!(set.get(hot).is_some(), "after {number}");
+            let (id, cold) = entry(&number.to_le_bytes());
+            set.put(id, &cold);
+        }
+        assert!(set.get(hot).is_some());
+    }
+
+    #[test]
+    fn large_values_are_bounded_together() {
+        // Eight slots of three bytes, and so twelve bytes for larger ones: one of seven fits, two do not.
+        let mut set = HotSet::new(WAYS, 3);
+        let ((first, one), (second, two)) = (entry(b"1"), entry(b"2"));
+        set.put(first, &one);
+        set.put(second, &two);
+        assert!(set.get(first).is_some() && set.get(second).is_none());
+        set.put(first, &one);
+        set.remove(first);
+        set.put(second, &two);
+        assert!(set.get(second).is_some());
+    }
+
+    #[test]
+    fn dead_ones_go_first() {
+        let mut set = HotSet::new(WAYS, 100);
+        let entries: Vec<_> = (0..WAYS as u32).map(|number| entry(&number.to_le_bytes())).collect();
+        for (id, entry) in &entries {
+            set.put(*id, entry);
+        }
+        entries[5].1.invalidate();
+        let (id, new) = entry(b"new");
+        set.put(id, &new);
+        assert!(set.get(entries[5].0).is_none());
+        assert!(entries.iter().enumerate().all(|(at, (id, _))| at == 5 || set.get(*id).is_some()));
+    }
+
+    #[test]
+    fn some_hits_touch() {
+        let mut set = HotSet::new(WAYS, 100);
+        let (id, kept) = entry(b"k");
+        set.put(id, &kept);
+        let touches = (0..10 * TOUCH_EVERY).filter(|_| set.get(id).is_some_and(|hot| hot.touch)).count();
+        assert_eq!(touches, 10);
+    }
+}

@@ -1,0 +1,330 @@
+//! What a worker owns, and what all workers of a proxy share.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::runtime::Handle;
+
+use crate::bus::{Event, Outbox};
+use crate::coherence::Coherence;
+use crate::command::Table;
+use crate::config::{self, Config, Limits};
+use crate::near_cache::{Admission, HotSet, KeyId};
+use crate::resp::ScanLimits;
+use crate::rules::Rules;
+use crate::stats::{Stats, Worker};
+use crate::upstream::{Expected, Link, LinkSettings, Lost};
+
+use super::flight::Flight;
+use super::waiting::Waiting;
+
+/// Buffers kept for the next replies; each is as large as a batch of replies got.
+const SPARE_BUFFERS: usize = 64;
+
+/// Bytes of all of them.
+const SPARE_BYTES: usize = 8 << 20;
+
+/// Private connections kept for the next session, per database.
+const SPARE_SESSIONS: usize = 4;
+
+/// What the configuration says about requests; replaced as a whole at a reload.
+#[derive(Debug)]
+pub struct Policy {
+    /// What happens to which keys.
+    pub rules: Rules,
+    /// Whether any key may be cached.
+    pub caches: bool,
+    /// Whether any value may be sealed.
+    pub seals: bool,
+    /// Bounds of buffers and queues.
+    pub limits: Limits,
+    /// Bounds of a request.
+    pub scan: ScanLimits,
+    /// Bytes above which a value is sealed and opened elsewhere.
+    pub offload_above: usize,
+    /// Whether `PROXY DEBUG` is allowed.
+    pub debug_command: bool,
+}
+
+impl Policy {
+    /// From a checked configuration.
+    pub fn new(config: &Config) -> Self {
+        let rules = Rules::compile(config);
+        Policy {
+            caches: rules.caches_anything(),
+            seals: rules.seals_anything(),
+            rules,
+            limits: config.limits.clone(),
+            scan: ScanLimits {
+                bulk_length: config.limits.max_bulk_length,
+                arguments: config.limits.max_arguments,
+                line_length: config.limits.max_inline_length,
+            },
+            offload_above: config.offload_above,
+            debug_command: config.enable_debug_command,
+        }
+    }
+}
+
+/// What a request is decided by: a worker's own handle, so that looking costs nothing shared.
+#[derive(Clone, Debug)]
+pub struct View {
+    /// From the configuration.
+    pub policy: Arc<Policy>,
+    /// From the server.
+    pub table: Arc<Table>,
+}
+
+/// Answers the PROXY command and adds to INFO; the windows of the house, which stand above this floor.
+pub trait Windows: Send + Sync {
+    /// The answer to `PROXY …`, a whole frame.
+    fn proxy(&self, args: &[&[u8]]) -> Vec<u8>;
+
+    /// What `INFO [section …]` shows beside Redis's own sections.
+    fn info(&self, sections: &[&[u8]]) -> String;
+}
+
+/// What all workers of a proxy share.
+pub struct Shared {
+    /// What may be served.
+    pub coherence: Arc<Coherence>,
+    /// What is counted.
+    pub stats: Arc<Stats>,
+    /// Where writes are told to the fleet; none: a single instance.
+    pub outbox: Option<Outbox>,
+    /// PROXY and INFO.
+    pub windows: Box<dyn Windows>,
+    /// Runs what must not hold up a worker.
+    pub control: Handle,
+    /// The next client's number.
+    pub next_client: AtomicU64,
+}
+
+/// What one worker owns.
+pub struct Context {
+    me: Weak<Context>,
+    /// Of all workers.
+    pub shared: Arc<Shared>,
+    /// This worker's number.
+    pub worker: usize,
+    view: RefCell<Rc<View>>,
+    links: Rc<LinkSettings>,
+    lanes: RefCell<HashMap<u32, Link<Waiting>>>,
+    spare_sessions: RefCell<HashMap<u32, Vec<Link<Waiting>>>>,
+    /// Private connections in the hands of clients.
+    pub(super) sessions: Cell<usize>,
+    pub(super) hot: RefCell<HotSet>,
+    pub(super) admission: RefCell<Admission>,
+    pub(super) flights: RefCell<HashMap<KeyId, Rc<Flight>>>,
+    events: RefCell<Vec<Event>>,
+    buffers: RefCell<Vec<Vec<u8>>>,
+    /// Their capacity.
+    spare_bytes: Cell<usize>,
+    /// Where clients are read into.
+    pub scratch: RefCell<BytesMut>,
+    /// No more is asked of clients.
+    pub draining: Cell<bool>,
+}
+
+impl Context {
+    /// A worker's belongings.
+    pub fn new(shared: Arc<Shared>, worker: usize, view: View, links: LinkSettings, l1: &config::L1) -> Rc<Self> {
+        let slots = if l1.enabled { l1.hot_entries } else { 1 };
+        Rc::new_cyclic(|me| Context {
+            me: Weak::clone(me),
+            shared,
+            worker,
+            view: RefCell::new(Rc::new(view)),
+            links: Rc::new(links),
+            lanes: RefCell::default(),
+            spare_sessions: RefCell::default(),
+            sessions: Cell::new(0),
+            hot: RefCell::new(HotSet::new(slots, l1.hot_max_value + 32)),
+            admission: RefCell::default(),
+            flights: RefCell::default(),
+            events: RefCell::default(),
+            buffers: RefCell::default(),
+            spare_bytes: Cell::default(),
+            scratch: RefCell::default(),
+            draining: Cell::new(false),
+        })
+    }
+
+    /// The rules and the table as they are now.
+    #[inline]
+    pub fn view(&self) -> Rc<View> {
+        Rc::clone(&self.view.borrow())
+    }
+
+    /// Other rules, or another table.
+    pub fn set_view(&self, change: impl FnOnce(&mut View)) {
+        let mut view = View::clone(&self.view.borrow());
+        change(&mut view);
+        *self.view.borrow_mut() = Rc::new(view);
+    }
+
+    /// The database that a new client is in.
+    pub fn first_db(&self) -> u32 {
+        self.links.upstream.db
+    }
+
+    /// This worker's counters.
+    #[inline]
+    pub fn stats(&self) -> &Worker {
+        &self.shared.stats.workers[self.worker]
+    }
+
+    /// The lane to a database, if it may be used now.
+    ///
+    /// # Errors
+    /// Redis is away.
+    #[inline]
+    pub fn lane(self: &Rc<Self>, db: u32) -> Result<Link<Waiting>, Lost> {
+        let lane = self.lanes.borrow().get(&db).cloned();
+        let lane = lane.unwrap_or_else(|| {
+            let lane = self.connect(db, true);
+            self.lanes.borrow_mut().insert(db, lane.clone());
+            lane
+        });
+        lane.check()?;
+        Ok(lane)
+    }
+
+    /// Gives up a lane that cannot be trusted; the next request makes another.
+    pub(super) fn drop_lane(&self, db: u32) {
+        let lane = self.lanes.borrow_mut().remove(&db);
+        if let Some(lane) = lane {
+            self.lose_all(&lane, "its state is in doubt");
+        }
+    }
+
+    /// A private connection to a database.
+    pub(super) fn session(self: &Rc<Self>, db: u32) -> Option<Link<Waiting>> {
+        if self.sessions.get() >= self.view().policy.limits.max_sessions {
+            return None;
+        }
+        self.sessions.set(self.sessions.get() + 1);
+        self.stats().sessions.add(1);
+        loop {
+            let spare = self.spare_sessions.borrow_mut().get_mut(&db).and_then(Vec::pop);
+            match spare {
+                Some(link) if link.is_closed() => {}
+                Some(link) => return Some(link),
+                None => return Some(self.connect(db, false)),
+            }
+        }
+    }
+
+    /// Takes a private connection back: for the next session if it is `clean`, else it ends.
+    pub(super) fn end_session(&self, link: Link<Waiting>, clean: bool) {
+        self.sessions.set(self.sessions.get() - 1);
+        self.stats().sessions.sub(1);
+        let mut spare = self.spare_sessions.borrow_mut();
+        let spare = spare.entry(link.db()).or_default();
+        if clean && !link.is_closed() && spare.len() < SPARE_SESSIONS {
+            link.set_tap(None);
+            spare.push(link);
+        } else if !link.is_retired() {
+            self.lose_all(&link, "its client has gone");
+        }
+    }
+
+    fn connect(self: &Rc<Self>, db: u32, shared: bool) -> Link<Waiting> {
+        let link = Link::new(Rc::clone(&self.links), db, shared);
+        let context = Rc::clone(self);
+        let driven = link.clone();
+        context.stats().upstream_connections.add(1);
+        tokio::task::spawn_local(async move {
+            let task = tokio::task::spawn_local(driven.clone().drive(Rc::clone(&context)));
+            if let Err(error) = task.await
+                && error.is_panic()
+            {
+                context.shared.stats.shared.panics.fetch_add(1, Ordering::Relaxed);
+                tracing::error!(db, shared, "the task of an upstream connection panicked; the connection is given up");
+                context.shared.coherence.flush("an upstream connection was given up");
+                context.lanes.borrow_mut().retain(|_, lane| !lane.is(&driven));
+                context.lose_all(&driven, "of a fault in the proxy");
+            }
+            context.stats().upstream_connections.sub(1);
+        });
+        link
+    }
+
+    fn lose_all(&self, link: &Link<Waiting>, why: &str) {
+        let lost = Lost::new(format!("the connection to Redis was given up: {why}"));
+        for expected in link.close() {
+            expected.lose(self, &lost, true);
+        }
+        self.publish();
+    }
+
+    /// Whether no reply is due from Redis: guards are down, and what was to be told is with the bus.
+    pub fn is_settled(&self) -> bool {
+        self.lanes.borrow().values().all(Link::is_idle)
+    }
+
+    /// Lets go of all connections, at the end.
+    pub fn close(&self) {
+        self.lanes.borrow_mut().drain().for_each(|(_, lane)| drop(lane.close()));
+        self.spare_sessions.borrow_mut().drain().flat_map(|(_, links)| links).for_each(|link| drop(link.close()));
+        self.flights.borrow_mut().clear();
+    }
+
+    /// Tells the fleet, together with what else came in the same read.
+    pub(super) fn tell(&self, event: Event) {
+        self.events.borrow_mut().push(event);
+    }
+
+    /// Hands what is to be told to the bus.
+    pub(super) fn publish(&self) {
+        let mut events = self.events.borrow_mut();
+        if let (Some(outbox), false) = (&self.shared.outbox, events.is_empty()) {
+            // A full queue answers for itself: a flush takes the place of what was dropped.
+            let _ = outbox.try_send(std::mem::take(&mut events));
+        }
+    }
+
+    /// Does `work` on a thread that serves nobody, and `then` here; `then` gets none if the work panicked.
+    pub(super) fn elsewhere<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+        then: impl FnOnce(&Context, Option<T>) + 'static,
+    ) {
+        let job = self.shared.control.spawn_blocking(work);
+        let Some(context) = self.me.upgrade() else { return };
+        tokio::task::spawn_local(async move {
+            let done = job.await.ok();
+            then(&context, done);
+            context.publish();
+        });
+    }
+
+    /// A buffer to gather replies in.
+    #[inline]
+    pub fn buffer(&self) -> Vec<u8> {
+        let buffer = self.buffers.borrow_mut().pop().unwrap_or_default();
+        self.spare_bytes.set(self.spare_bytes.get().saturating_sub(buffer.capacity()));
+        buffer
+    }
+
+    /// Takes a buffer back.
+    #[inline]
+    pub fn give_back(&self, buffer: Vec<u8>) {
+        let mut buffers = self.buffers.borrow_mut();
+        let bytes = self.spare_bytes.get() + buffer.capacity();
+        if buffers.len() < SPARE_BUFFERS && bytes <= SPARE_BYTES {
+            self.spare_bytes.set(bytes);
+            buffers.push(buffer);
+        }
+    }
+
+    /// How long a key whose write has an unknown outcome is not kept.
+    pub fn max_staleness(&self) -> Duration {
+        self.shared.coherence.max_staleness()
+    }
+}

@@ -1,0 +1,165 @@
+//! Commands that the proxy answers, because only it knows the answer, or because on a shared connection they would act on
+//! everybody.
+
+use crate::coherence::Permit;
+use crate::command::Verb;
+use crate::resp::{build, parse_int};
+
+use super::context::View;
+use super::request::Replacements;
+use super::waiting::{InSession, Then};
+use super::{Call, Client, Next, Replies, Target};
+
+impl Client {
+    pub(super) fn local(&mut self, view: &View, permit: &Permit, call: Call<'_>) -> Next {
+        match call.row.verb {
+            Verb::Select => self.select(view, permit, call),
+            Verb::Quit => {
+                self.answer(b"+OK\r\n");
+                Next::Close
+            }
+            Verb::Reset => self.reset(),
+            Verb::Hello => self.hello(view, permit, call),
+            Verb::Client => self.client(view, permit, call),
+            Verb::Proxy => self.proxy(view, call),
+            _ => self.pass_where_it_is(view, permit, call),
+        }
+    }
+
+    /// Redis decides whether the database exists: asked on the lane, which goes back to its own at once.
+    fn select(&mut self, view: &View, permit: &Permit, call: Call<'_>) -> Next {
+        let db = parse_int(call.args[1]).and_then(|db| u32::try_from(db).ok());
+        let target = match self.target(view) {
+            Ok(target) => target,
+            Err(lost) => return self.unavailable(&lost),
+        };
+        let Some(db) = db else {
+            return self.pass(permit, call, target);
+        };
+        match target {
+            Target::Session(session) => {
+                let link = session.link.clone();
+                let then = Then::Session { session, then: InSession::Select(db) };
+                self.send(permit.now, &link, then, u64::MAX, |wire| call.request.write(wire, Replacements::new()));
+            }
+            Target::Lane(link) => {
+                let back = link.db().to_string();
+                self.send(permit.now, &link, Then::Select { db }, u64::MAX, |wire| {
+                    call.request.write(wire, Replacements::new());
+                    wire.push_with(|out| build::request(out, [&b"SELECT"[..], back.as_bytes()].into_iter()));
+                });
+            }
+        }
+        Next::Pause
+    }
+
+    /// As a new connection, but for its number.
+    pub(super) fn reset(&mut self) -> Next {
+        if self.outlet.outstanding() > 0 {
+            return Next::Again;
+        }
+        self.leave_session();
+        self.outlet.db.set(self.context.first_db());
+        self.name.clear();
+        self.replies = Replies::On;
+        self.answer(b"+RESET\r\n");
+        Next::Go
+    }
+
+    /// RESP2 is what a lane speaks; with more than a version it is about the client's own connection.
+    fn hello(&mut self, view: &View, permit: &Permit, call: Call<'_>) -> Next {
+        match call.args {
+            [_] | [_, b"2"] => self.pass_where_it_is(view, permit, call),
+            [_, version, ..] if matches!(parse_int(version), Some(version) if version != 2) => {
+                self.refuse("NOPROTO unsupported protocol version")
+            }
+            [_, version, ..] if parse_int(version).is_none() => self.pass_where_it_is(view, permit, call),
+            _ => match self.enter_session(view) {
+                Ok(Some(session)) => self.with_session(view, permit, call, session),
+                Ok(None) => Next::Again,
+                Err(text) => self.refuse(&text),
+            },
+        }
+    }
+
+    fn client(&mut self, view: &View, permit: &Permit, call: Call<'_>) -> Next {
+        match call.row.name.as_ref() {
+            "client|setname" => {
+                let name = call.args[2];
+                if !is_name(name) {
+                    return self.refuse("ERR Client names cannot contain spaces, newlines or special characters.");
+                }
+                name.clone_into(&mut self.name);
+                self.answer(b"+OK\r\n");
+                Next::Go
+            }
+            "client|getname" => {
+                let mut out = Vec::new();
+                if self.name.is_empty() {
+                    out.extend_from_slice(b"$-1\r\n");
+                } else {
+                    build::bulk(&mut out, &self.name);
+                }
+                self.answer(&out);
+                Next::Go
+            }
+            "client|id" => {
+                let mut out = Vec::new();
+                build::integer(&mut out, i64::try_from(self.id).unwrap_or(i64::MAX));
+                self.answer(&out);
+                Next::Go
+            }
+            "client|reply" => self.client_reply(view, permit, call),
+            _ => self.pass_where_it_is(view, permit, call),
+        }
+    }
+
+    /// What stands in a transaction for a CLIENT subcommand that the proxy answers: the connection to Redis has a name of the
+    /// fleet's, which must stay. Empty: Redis may answer it.
+    pub(super) fn client_in_transaction(&mut self, call: Call<'_>) -> Vec<Vec<u8>> {
+        let script = |text: &[u8]| vec![b"EVAL".to_vec(), text.to_vec(), b"0".to_vec()];
+        match call.row.name.as_ref() {
+            "client|getname" if self.name.is_empty() => script(b"return false"),
+            "client|getname" => vec![b"ECHO".to_vec(), self.name.clone()],
+            "client|setname" if is_name(call.args[2]) => {
+                call.args[2].clone_into(&mut self.name);
+                script(b"return redis.status_reply('OK')")
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn client_reply(&mut self, view: &View, permit: &Permit, call: Call<'_>) -> Next {
+        let mode = call.args[2].to_ascii_lowercase();
+        match &mode[..] {
+            b"on" => {
+                self.replies = Replies::On;
+                self.answer(b"+OK\r\n");
+            }
+            b"off" => self.replies = Replies::Off,
+            b"skip" if self.replies == Replies::Off => {}
+            b"skip" => self.replies = Replies::SkipNext,
+            _ => return self.pass_where_it_is(view, permit, call),
+        }
+        Next::Go
+    }
+
+    fn proxy(&mut self, view: &View, call: Call<'_>) -> Next {
+        let word = |at: usize, word: &[u8]| call.args.get(at).is_some_and(|arg| arg.eq_ignore_ascii_case(word));
+        if word(1, b"debug") && word(2, b"panic") && call.args.len() == 3 {
+            if view.policy.debug_command {
+                panic!("PROXY DEBUG PANIC was asked for");
+            }
+            return self
+                .refuse("ERR shortstop: PROXY DEBUG is not allowed; set enable_debug_command: true in config.yaml");
+        }
+        let answer = self.context.shared.windows.proxy(call.args);
+        self.answer(&answer);
+        Next::Go
+    }
+}
+
+/// Whether Redis takes it for the name of a client.
+fn is_name(name: &[u8]) -> bool {
+    name.iter().all(|byte| (b'!'..=b'~').contains(byte))
+}

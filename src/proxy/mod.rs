@@ -1,0 +1,909 @@
+//! The one place that decides what becomes of a request: answered from L1, passed on a lane, or given a session.
+//!
+//! A request and a client's state come in; an answer goes to the client's [`Outlet`], or something waits upstream for the reply.
+//! No socket is known here, and nothing waits here: what cannot go on yet says so ([`Next`]).
+
+mod context;
+mod flight;
+mod local;
+mod outlet;
+mod peek;
+mod request;
+mod seal;
+mod session;
+mod waiting;
+mod written;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use smallvec::SmallVec;
+
+use crate::coherence::Permit;
+use crate::command::{Class, Keys, Row, Verb};
+use crate::near_cache::{Entry, KeyId};
+use crate::resp::{Chunks, build, parse_int};
+use crate::upstream::{Link, Lost};
+
+pub use context::{Context, Policy, Shared, View, Windows};
+pub use outlet::Outlet;
+pub use request::Request;
+
+use flight::Flight;
+use request::{Replacements, Words};
+use seal::{Candidates, Parked, Sealed};
+use session::{Kind, Session};
+use waiting::{InSession, Then, ValueKey, Values, Waiting};
+use written::Written;
+
+/// Keys of an MGET up to which L1 is asked, and up to which its values are kept.
+const MGET_FROM_L1: usize = 1024;
+const MGET_KEEPS: usize = 64;
+
+/// What the client's connection does after a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Takes the next one.
+    Go,
+    /// Takes this one again, when all that was asked has been answered.
+    Again,
+    /// Takes the next one when all that was asked has been answered.
+    Pause,
+    /// Takes no more, and ends when all that was asked has been answered.
+    Close,
+}
+
+/// What the client wants to hear (CLIENT REPLY).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Replies {
+    On,
+    Off,
+    /// Nothing of the next command.
+    SkipNext,
+    /// Nothing of this one.
+    SkipThis,
+}
+
+/// The state of one client.
+pub struct Client {
+    context: Rc<Context>,
+    outlet: Rc<Outlet>,
+    id: u64,
+    name: Vec<u8>,
+    replies: Replies,
+    session: Option<Rc<Session>>,
+    /// Bits of the keys of what has not been answered: a key whose bit is set is not served from L1, so that a reader never
+    /// overtakes what it asked before.
+    ahead: u64,
+    parked: Option<(Parked, Rc<RefCell<Option<Outcome>>>)>,
+    hits: u64,
+}
+
+/// What came of sealing elsewhere; none: it panicked.
+type Outcome = Option<(Replacements, Sealed)>;
+
+/// The bit of a key among those of what has not been answered.
+fn mask_of(id: KeyId) -> u64 {
+    1 << (id.bits() >> 58)
+}
+
+/// Where a request goes.
+enum Target {
+    Lane(Link<Waiting>),
+    Session(Rc<Session>),
+}
+
+impl Target {
+    fn link(&self) -> &Link<Waiting> {
+        match self {
+            Target::Lane(link) => link,
+            Target::Session(session) => &session.link,
+        }
+    }
+}
+
+/// What is sent in the place of a request.
+enum Wire {
+    AsIs,
+    Instead(Vec<u8>),
+}
+
+/// One call: the row, the request, its arguments.
+#[derive(Clone, Copy)]
+struct Call<'a> {
+    row: &'a Row,
+    request: Request<'a>,
+    args: &'a [&'a [u8]],
+}
+
+impl Client {
+    /// A client that has just connected.
+    pub fn new(context: Rc<Context>, outlet: Rc<Outlet>, id: u64) -> Self {
+        Client {
+            context,
+            outlet,
+            id,
+            name: Vec::new(),
+            replies: Replies::On,
+            session: None,
+            ahead: 0,
+            parked: None,
+            hits: 0,
+        }
+    }
+
+    /// Requests answered from L1 since the last call.
+    pub fn take_hits(&mut self) -> u64 {
+        std::mem::take(&mut self.hits)
+    }
+
+    /// Whether a request waits for its values to be sealed; until it is sent, no other is taken.
+    pub fn is_parked(&self) -> bool {
+        self.parked.is_some()
+    }
+
+    /// Whether the client waits for something that may never come (BLPOP), so that there is no point in waiting for it.
+    pub fn is_blocked(&self) -> bool {
+        self.session.as_ref().is_some_and(|session| session.is_blocked())
+    }
+
+    /// To be called before requests are handed in, and when replies have come.
+    pub fn refresh(&mut self) {
+        if self.outlet.outstanding() == 0 {
+            self.ahead = 0;
+            if self.session.as_ref().is_some_and(|session| session.is_clean()) {
+                self.leave_session();
+            }
+        }
+    }
+
+    fn leave_session(&mut self) {
+        if let Some(session) = self.session.take() {
+            session.end(&self.context);
+        }
+    }
+
+    /// Decides.
+    pub fn handle(&mut self, view: &View, permit: &Permit, request: Request<'_>) -> Next {
+        let next = self.decide(view, permit, request);
+        if next != Next::Again {
+            self.replies = match self.replies {
+                Replies::SkipNext => Replies::SkipThis,
+                Replies::SkipThis => Replies::On,
+                other => other,
+            };
+        }
+        next
+    }
+
+    fn decide(&mut self, view: &View, permit: &Permit, request: Request<'_>) -> Next {
+        if let Some(session) = &self.session
+            && session.is_monitor()
+        {
+            return self.beside_monitor(&Rc::clone(session), request);
+        }
+        // The hot path, before anything is looked up that it does not need.
+        let named = view.table.get(request.arg(0));
+        if let Some(row) = named
+            && row.verb == Verb::Get
+            && request.argc() == 2
+            && self.session.is_none()
+        {
+            return self.get(view, permit, request);
+        }
+        let args: Words<'_> = request.words();
+        let row = view.table.resolve(&args);
+        let call = Call { row, request, args: &args };
+
+        if self.outlet.outstanding() == 0 && self.session.as_ref().is_some_and(|session| session.is_clean()) {
+            self.leave_session();
+        }
+        if matches!(row.name.as_ref(), "client|reply" | "client|id") && row.arity_ok(args.len()) {
+            return self.local(view, permit, call);
+        }
+        if let Some(next) = self.in_state(view, permit, call) {
+            return next;
+        }
+        match row.class_for(&args) {
+            Class::Refused(why) if row.name.as_ref() == "post" || row.name.as_ref() == "host:" => {
+                tracing::warn!(client = self.id, "{why}: closing the connection, as Redis does");
+                Next::Close
+            }
+            Class::Refused(why) => self.refuse(&format!("ERR shortstop: {why}")),
+            _ if !row.arity_ok(args.len()) && row.verb != Verb::Proxy => self.pass_where_it_is(view, permit, call),
+            Class::Local => self.local(view, permit, call),
+            Class::Session | Class::Blocking => match self.enter_session(view) {
+                Ok(Some(session)) => self.with_session(view, permit, call, session),
+                Ok(None) => Next::Again,
+                Err(text) => self.refuse(&text),
+            },
+            Class::Stateless => self.stateless(view, permit, call),
+        }
+    }
+
+    /// What goes before all else while a session has state.
+    fn in_state(&mut self, view: &View, permit: &Permit, call: Call<'_>) -> Option<Next> {
+        let session = self.session.clone()?;
+        match call.row.verb {
+            // Ends a transaction even when Redis refuses it for its arguments.
+            Verb::Exec if session.in_multi() => Some(self.exec(view, permit, call, &session)),
+            Verb::Quit | Verb::Reset => None,
+            _ if session.in_multi() && call.row.class == Class::Local => Some(match call.row.verb {
+                Verb::Proxy => self.refuse("ERR shortstop: PROXY is not part of a transaction; send it before MULTI"),
+                _ => self.queue(view, permit, call, &session),
+            }),
+            // In RESP2 a subscribed connection takes only commands of the family; Redis says so to all others.
+            Verb::Subscribe
+            | Verb::PSubscribe
+            | Verb::SSubscribe
+            | Verb::Unsubscribe
+            | Verb::PUnsubscribe
+            | Verb::SUnsubscribe => None,
+            _ if session.is_subscribed() => Some(self.pass(permit, call, Target::Session(session))),
+            _ => None,
+        }
+    }
+
+    /// A request that Redis will refuse: it has to see it where a transaction would be spoilt by it.
+    fn pass_where_it_is(&mut self, view: &View, permit: &Permit, call: Call<'_>) -> Next {
+        match self.target(view) {
+            Ok(target) => self.pass(permit, call, target),
+            Err(lost) => self.unavailable(&lost),
+        }
+    }
+
+    fn pass(&mut self, permit: &Permit, call: Call<'_>, target: Target) -> Next {
+        if let Err(lost) = target.link().check() {
+            return self.unavailable(&lost);
+        }
+        let then = Then::Pass { repeat: false };
+        self.send(permit.now, target.link(), then, u64::MAX, |wire| call.request.write(wire, Replacements::new()));
+        Next::Go
+    }
+
+    /// Where a stateless command goes: with the state that the client has, else on the lane.
+    fn target(&self, _view: &View) -> Result<Target, Lost> {
+        match &self.session {
+            Some(session) => {
+                session.link.check()?;
+                Ok(Target::Session(Rc::clone(session)))
+            }
+            None => Ok(Target::Lane(self.context.lane(self.outlet.db.get())?)),
+        }
+    }
+
+    /// GET of a client without a session.
+    #[inline]
+    fn get(&mut self, view: &View, permit: &Permit, request: Request<'_>) -> Next {
+        let key = request.arg(1);
+        let db = self.outlet.db.get();
+        let id = KeyId::new(db, key);
+        if view.policy.caches && self.ahead & mask_of(id) == 0 {
+            let muted = self.is_muted();
+            let outlet = Rc::clone(&self.outlet);
+            if self.look_up(permit, id, db, key, |reply| outlet.local(reply, muted)) {
+                self.hits += 1;
+                return Next::Go;
+            }
+        }
+        let link = match self.context.lane(db) {
+            Ok(link) => link,
+            Err(lost) => return self.unavailable(&lost),
+        };
+        let keep = match view.policy.caches.then(|| view.policy.rules.of(key).cache).flatten() {
+            Some(rule) => {
+                self.context.stats().l1_misses.add(1);
+                self.context.admission.borrow_mut().asked(id, rule.admit_after).then_some(rule)
+            }
+            None => None,
+        };
+        let mask = mask_of(id);
+        if let Some(rule) = keep {
+            if self.outlet.outstanding() == 0 && self.join(id, db, key, mask) {
+                return Next::Go;
+            }
+            if let Some(ticket) = self.context.shared.coherence.ticket(id, permit.now) {
+                let flight = Rc::new(Flight {
+                    id,
+                    db,
+                    key: key.into(),
+                    rule,
+                    ticket: RefCell::new(Some(ticket)),
+                    readers: RefCell::default(),
+                });
+                self.context.flights.borrow_mut().insert(id, Rc::clone(&flight));
+                self.send(permit.now, &link, Then::Fill(flight), mask, |wire| {
+                    wire.push_slice(request.raw);
+                    wire.push_with(|out| build::request(out, [&b"PTTL"[..], key].into_iter()));
+                });
+                return Next::Go;
+            }
+        }
+        let then = Then::Value { id: view.policy.caches.then_some(id) };
+        self.send(permit.now, &link, then, mask, |wire| wire.push_slice(request.raw));
+        Next::Go
+    }
+
+    /// Hands the stored reply to `found`, if it may be served.
+    #[inline]
+    fn look_up(&self, permit: &Permit, id: KeyId, db: u32, key: &[u8], found: impl FnOnce(&[u8])) -> bool {
+        let cache = self.context.shared.coherence.cache();
+        let mut hot_set = self.context.hot.borrow_mut();
+        if let Some(hot) = hot_set.get(id) {
+            if permit.allows(hot.entry) && hot.entry.is_for(db, key) {
+                found(&hot.entry.reply);
+                if hot.touch {
+                    cache.get(id);
+                }
+                return true;
+            }
+            hot_set.remove(id);
+        }
+        match cache.get(id) {
+            Some(entry) if permit.allows(&entry) && entry.is_for(db, key) => {
+                found(&entry.reply);
+                hot_set.put(id, &entry);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Waits for a value that is under way, if nothing has happened to its key. Only a reader that waits for nothing else may:
+    /// the fetch was sent before what it asked last.
+    fn join(&mut self, id: KeyId, db: u32, key: &[u8], mask: u64) -> bool {
+        let flights = self.context.flights.borrow();
+        let Some(flight) = flights.get(&id).filter(|flight| flight.db == db && *flight.key == *key && flight.is_live())
+        else {
+            return false;
+        };
+        let slot = self.outlet.open(self.is_muted());
+        flight.readers.borrow_mut().push((Rc::clone(&self.outlet), slot));
+        self.ahead |= mask;
+        true
+    }
+
+    /// A command that may share a lane.
+    fn stateless(&mut self, view: &View, permit: &Permit, call: Call<'_>) -> Next {
+        if let Some(session) = self.session.clone() {
+            if session.in_multi() {
+                return self.queue(view, permit, call, &session);
+            }
+            if call.row.verb == Verb::Unwatch {
+                session.unwatch();
+            }
+        } else if call.row.verb == Verb::MGet && self.mget_from_l1(view, permit, call) {
+            return Next::Go;
+        }
+        self.forward(view, permit, call)
+    }
+
+    /// All values of an MGET, if all of them are in L1 at one time: a mix would be no snapshot.
+    fn mget_from_l1(&mut self, view: &View, permit: &Permit, call: Call<'_>) -> bool {
+        let keys = &call.args[1..];
+        if !view.policy.caches || keys.len() > MGET_FROM_L1 {
+            return false;
+        }
+        let db = self.outlet.db.get();
+        let mut out = self.context.buffer();
+        out.clear();
+        build::header(&mut out, b'*', keys.len());
+        let ids: SmallVec<[KeyId; 16]> = keys.iter().map(|key| KeyId::new(db, key)).collect();
+        let mut large: SmallVec<[Arc<Entry>; 4]> = SmallVec::new();
+        let all = ids.iter().zip(keys).all(|(id, key)| {
+            self.ahead & mask_of(*id) == 0 && self.look_up(permit, *id, db, key, |reply| out.extend_from_slice(reply))
+        });
+        // What was good when it was copied may have been dropped before the last was: they must all be good still.
+        let still = all && {
+            let mut hot_set = self.context.hot.borrow_mut();
+            ids.iter().zip(keys).all(|(id, key)| match hot_set.get(*id) {
+                Some(hot) => permit.allows(hot.entry) && hot.entry.is_for(db, key),
+                None => match self.context.shared.coherence.cache().get(*id) {
+                    Some(entry) if permit.allows(&entry) && entry.is_for(db, key) => {
+                        large.push(entry);
+                        true
+                    }
+                    _ => false,
+                },
+            })
+        };
+        if still {
+            if !large.is_empty() {
+                // A large entry may be another than the one that was copied: copy again from what was found to be good.
+                out.clear();
+                build::header(&mut out, b'*', keys.len());
+                let mut hot_set = self.context.hot.borrow_mut();
+                let mut large = large.iter();
+                for id in &ids {
+                    match hot_set.get(*id).map(|hot| Arc::clone(hot.entry)).as_ref().or_else(|| large.next()) {
+                        Some(entry) => out.extend_from_slice(&entry.reply),
+                        None => return false,
+                    }
+                }
+            }
+            self.outlet.local(&out, self.is_muted());
+            self.hits += keys.len() as u64;
+        }
+        self.context.give_back(out);
+        still
+    }
+
+    /// Passes a stateless command on, in the form and with the care that it needs. Not in a transaction.
+    fn forward(&mut self, view: &View, permit: &Permit, call: Call<'_>) -> Next {
+        match call.row.verb {
+            Verb::Set | Verb::SetEx | Verb::PSetEx | Verb::SetNx | Verb::MSet | Verb::MSetNx | Verb::GetSet => {
+                self.write_values(view, permit, call)
+            }
+            _ => {
+                let target = match self.target(view) {
+                    Ok(target) => target,
+                    Err(lost) => return self.unavailable(&lost),
+                };
+                match self.prepare(view, permit, call, &target) {
+                    Ok((mut then, wire)) => {
+                        let mask = match &mut then {
+                            Then::Write { written, .. } => {
+                                written.begin(&self.context, view);
+                                written.mask()
+                            }
+                            Then::Elements(Some(written)) => {
+                                written.begin(&self.context, view);
+                                written.mask()
+                            }
+                            _ => self.keys_mask(view, call),
+                        };
+                        let ttls = ttl_requests(&then);
+                        self.send(permit.now, target.link(), then, mask, |out| {
+                            write_wire(out, &call.request, wire);
+                            out.push_slice(&ttls);
+                        });
+                        Next::Go
+                    }
+                    Err(text) => self.refuse(&text),
+                }
+            }
+        }
+    }
+
+    /// What waits for the reply of a command, and what is sent in its place.
+    fn prepare(&self, view: &View, permit: &Permit, call: Call<'_>, target: &Target) -> Result<(Then, Wire), String> {
+        let db = self.outlet.db.get();
+        let row = call.row;
+        let caches = view.policy.caches;
+        let then = match row.verb {
+            Verb::Get => Then::Value { id: caches.then(|| KeyId::new(db, call.args[1])) },
+            Verb::MGet => {
+                let may_keep = matches!(target, Target::Lane(_)) && call.args.len() <= MGET_KEEPS + 1;
+                Then::Values(Box::new(self.values(view, permit, &call.args[1..], may_keep)))
+            }
+            Verb::GetDel => Then::Write { written: self.written(view, call), opens: true },
+            Verb::GetEx if call.args.len() == 2 => Then::Value { id: caches.then(|| KeyId::new(db, call.args[1])) },
+            Verb::GetEx => Then::Write { written: self.written(view, call), opens: true },
+            Verb::Peek if view.policy.seals => {
+                let mut keys = SmallVec::new();
+                row.keys(call.args, &mut keys);
+                let Some(script) = peek::request(call.args, &keys) else {
+                    return Err(
+                        "ERR shortstop: too many arguments for a command that looks into a string while values \
+                                may be compressed; send fewer at a time"
+                            .to_owned(),
+                    );
+                };
+                let then = if row.is_write() {
+                    Then::Write { written: self.written(view, call), opens: false }
+                } else {
+                    Then::Content(keys.iter().map(|at| KeyId::new(db, call.args[*at as usize])).collect())
+                };
+                return Ok((then, Wire::Instead(script)));
+            }
+            Verb::Sort | Verb::SortRo => {
+                let word = |word: &[u8]| call.args[2..].iter().any(|arg| arg.eq_ignore_ascii_case(word));
+                if view.policy.seals && word(b"get") && word(b"store") {
+                    return Err(
+                        "ERR shortstop: SORT … GET … STORE would store compressed values as they are; use SORT … \
+                                GET and store its reply"
+                            .to_owned(),
+                    );
+                }
+                Then::Elements(row.is_write().then(|| Box::new(self.written(view, call))))
+            }
+            Verb::Info => Then::Info { added: self.context.shared.windows.info(&call.args[1..]) },
+            _ if row.is_write() => Then::Write { written: self.written(view, call), opens: false },
+            Verb::Peek | Verb::Script => Then::Content(self.ids(call)),
+            _ if row.name.as_ref() == "dump" => Then::Content(self.ids(call)),
+            _ => Then::Pass { repeat: row.retry_safe() },
+        };
+        Ok((then, Wire::AsIs))
+    }
+
+    /// The keys of an MGET that goes to Redis.
+    fn values(&self, view: &View, permit: &Permit, keys: &[&[u8]], may_keep: bool) -> Values {
+        let db = self.outlet.db.get();
+        let ids = keys.iter().filter(|_| view.policy.caches).map(|key| {
+            let id = KeyId::new(db, key);
+            let rule = view.policy.rules.of(key).cache;
+            if rule.is_some() && self.session.is_none() {
+                self.context.stats().l1_misses.add(1);
+            }
+            let admitted =
+                rule.filter(|rule| may_keep && self.context.admission.borrow_mut().asked(id, rule.admit_after));
+            let ticket = admitted.and_then(|_| self.context.shared.coherence.ticket(id, permit.now));
+            ValueKey { id, keep: ticket.zip(admitted).map(|(ticket, rule)| (ticket, rule, (*key).into())) }
+        });
+        Values { db, keys: ids.collect() }
+    }
+
+    fn ids(&self, call: Call<'_>) -> SmallVec<[KeyId; 1]> {
+        let mut keys = SmallVec::new();
+        call.row.keys(call.args, &mut keys);
+        keys.iter().map(|at| KeyId::new(self.outlet.db.get(), call.args[*at as usize])).collect()
+    }
+
+    fn keys_mask(&self, view: &View, call: Call<'_>) -> u64 {
+        if !view.policy.caches {
+            return 0;
+        }
+        let mut keys = SmallVec::new();
+        match call.row.keys(call.args, &mut keys) {
+            Keys::Unknown => u64::MAX,
+            Keys::Known => keys
+                .iter()
+                .fold(0, |mask, at| mask | mask_of(KeyId::new(self.outlet.db.get(), call.args[*at as usize]))),
+        }
+    }
+
+    /// What a command may change.
+    fn written(&self, view: &View, call: Call<'_>) -> Written {
+        let mut written = Written::default();
+        let db = self.outlet.db.get();
+        let mut keys = SmallVec::new();
+        if call.row.keys(call.args, &mut keys) == Keys::Unknown {
+            written.add_any();
+        }
+        // The same keys in another database: MOVE key db, COPY source destination DB db. What is no number Redis refuses.
+        let other = match call.row.verb {
+            Verb::Move => call.args.get(2).copied(),
+            Verb::Copy => call.args.windows(2).find(|two| two[0].eq_ignore_ascii_case(b"db")).map(|two| two[1]),
+            _ => None,
+        };
+        let other = other.and_then(parse_int).and_then(|db| u32::try_from(db).ok());
+        for at in keys {
+            let key = call.args[at as usize];
+            written.add(&self.context, view, db, key);
+            if let Some(other) = other {
+                written.add(&self.context, view, other, key);
+            }
+        }
+        if call.row.verb == Verb::Script {
+            written.always();
+        }
+        written
+    }
+
+    /// Whether the reply of a command is a value, or an array of values.
+    fn opens(call: Call<'_>) -> bool {
+        match call.row.verb {
+            Verb::Get | Verb::MGet | Verb::GetSet | Verb::GetDel | Verb::GetEx | Verb::Sort | Verb::SortRo => true,
+            Verb::Set => call.args.iter().skip(3).any(|arg| arg.eq_ignore_ascii_case(b"get")),
+            _ => false,
+        }
+    }
+
+    /// SET and its kin: seals what is worth it, here or elsewhere, and sends.
+    fn write_values(&mut self, view: &View, permit: &Permit, call: Call<'_>) -> Next {
+        let candidates = seal::candidates(call.row.verb, &call.request, &view.policy.rules);
+        if candidates.bytes > view.policy.offload_above {
+            return self.park(call.request, candidates);
+        }
+        let (replacements, sealed) = seal::seal(call.request.raw, call.request.ranges, &candidates);
+        self.send_values(view, permit, call, replacements, sealed)
+    }
+
+    fn send_values(
+        &mut self,
+        view: &View,
+        permit: &Permit,
+        call: Call<'_>,
+        replacements: Replacements,
+        sealed: Sealed,
+    ) -> Next {
+        let target = match self.target(view) {
+            Ok(target) => target,
+            Err(lost) => return self.unavailable(&lost),
+        };
+        let stats = self.context.stats();
+        stats.compressed_values.add(sealed.values);
+        stats.compressed_bytes_in.add(sealed.bytes_in);
+        stats.compressed_bytes_out.add(sealed.bytes_out);
+        let mut written = self.written(view, call);
+        let then = if let Target::Session(session) = &target
+            && session.in_multi()
+        {
+            session.queue(|queued| {
+                queued.written.extend(written);
+                queued.opens.push(Self::opens(call));
+            });
+            Then::Pass { repeat: false }
+        } else {
+            written.begin(&self.context, view);
+            Then::Write { written, opens: Self::opens(call) }
+        };
+        let mask = self.keys_mask(view, call);
+        self.send(permit.now, target.link(), then, mask, |wire| call.request.write(wire, replacements));
+        Next::Go
+    }
+
+    /// Has large values sealed where nobody waits for it. The client takes no other request until then.
+    fn park(&mut self, request: Request<'_>, candidates: Candidates) -> Next {
+        let raw = request.owned.cloned().unwrap_or_else(|| bytes::Bytes::copy_from_slice(request.raw));
+        let parked = Parked { raw: raw.clone(), ranges: request.ranges.clone() };
+        let outcome: Rc<RefCell<Option<Outcome>>> = Rc::default();
+        let ranges = request.ranges.clone();
+        let (there, outlet) = (Rc::clone(&outcome), Rc::clone(&self.outlet));
+        self.context.elsewhere(
+            move || seal::seal(&raw, &ranges, &candidates),
+            move |_, sealed| {
+                *there.borrow_mut() = Some(sealed);
+                outlet.wake();
+            },
+        );
+        self.parked = Some((parked, outcome));
+        Next::Go
+    }
+
+    /// Sends the request whose values have been sealed; `false`: they have not.
+    pub fn unpark(&mut self, view: &View, permit: &Permit) -> bool {
+        let Some(outcome) = self.parked.as_ref().and_then(|(_, outcome)| outcome.borrow_mut().take()) else {
+            return false;
+        };
+        let Some((parked, _)) = self.parked.take() else { return false };
+        let Some((replacements, sealed)) = outcome else {
+            self.refuse("ERR shortstop: the value could not be compressed; it was not stored");
+            return true;
+        };
+        let request = Request { raw: &parked.raw, ranges: &parked.ranges, owned: Some(&parked.raw) };
+        let args = request.words();
+        let call = Call { row: view.table.resolve(&args), request, args: &args };
+        self.send_values(view, permit, call, replacements, sealed);
+        true
+    }
+
+    /// A command in a transaction: Redis answers QUEUED, or why not; what it does is done at EXEC.
+    fn queue(&mut self, view: &View, permit: &Permit, call: Call<'_>, session: &Rc<Session>) -> Next {
+        match call.row.verb {
+            Verb::Discard => {
+                session.end_multi();
+                return self.pass(permit, call, Target::Session(Rc::clone(session)));
+            }
+            Verb::Set | Verb::SetEx | Verb::PSetEx | Verb::SetNx | Verb::MSet | Verb::MSetNx | Verb::GetSet => {
+                return self.write_values(view, permit, call);
+            }
+            Verb::Client if call.row.class == Class::Local && call.row.arity_ok(call.args.len()) => {
+                let words = self.client_in_transaction(call);
+                if words.is_empty() {
+                    return self.pass(permit, call, Target::Session(Rc::clone(session)));
+                }
+                session.queue(|queued| queued.opens.push(false));
+                self.send(permit.now, &session.link, Then::Pass { repeat: false }, u64::MAX, |wire| {
+                    wire.push_with(|out| build::request(out, words.iter().map(Vec::as_slice)));
+                });
+                return Next::Go;
+            }
+            Verb::Select => {
+                let db = call.args.get(1).and_then(|db| parse_int(db)).and_then(|db| u32::try_from(db).ok());
+                session.queue(|queued| {
+                    // What follows is in another database: which keys it changes is not worth keeping apart.
+                    queued.written.add_any();
+                    queued.select = db.map(|db| (queued.opens.len(), db)).or(queued.select);
+                    queued.opens.push(false);
+                });
+                return self.pass(permit, call, Target::Session(Rc::clone(session)));
+            }
+            _ => {}
+        }
+        let target = Target::Session(Rc::clone(session));
+        if let Err(lost) = session.link.check() {
+            return self.unavailable(&lost);
+        }
+        let (then, wire) = match self.prepare(view, permit, call, &target) {
+            Ok(prepared) => prepared,
+            Err(text) => {
+                // Redis has to know that the transaction is spoilt; it refuses a command that does not exist.
+                let spoil = Then::Pass { repeat: false };
+                session.link.send(Waiting { to: None, sent: permit.now, then: spoil }, |wire| {
+                    wire.push_slice(b"*1\r\n$14\r\nSHORTSTOP.FAIL\r\n");
+                });
+                return self.refuse(&text);
+            }
+        };
+        session.queue(|queued| {
+            match then {
+                Then::Write { written, .. } => queued.written.extend(written),
+                Then::Elements(Some(written)) => queued.written.extend(*written),
+                _ => {}
+            }
+            queued.opens.push(Self::opens(call));
+        });
+        if matches!(call.row.class, Class::Session | Class::Local) {
+            // It may leave something on the connection when it is executed.
+            session.pin();
+        }
+        let then = Then::Pass { repeat: false };
+        self.send(permit.now, target.link(), then, u64::MAX, |out| write_wire(out, &call.request, wire));
+        Next::Go
+    }
+
+    fn exec(&mut self, view: &View, permit: &Permit, call: Call<'_>, session: &Rc<Session>) -> Next {
+        if let Err(lost) = session.link.check() {
+            return self.unavailable(&lost);
+        }
+        let mut queued = session.end_multi();
+        queued.written.begin(&self.context, view);
+        let mask = queued.written.mask();
+        let then = Then::Session { session: Rc::clone(session), then: InSession::Exec(Box::new(queued)) };
+        self.send(permit.now, &session.link, then, mask, |wire| call.request.write(wire, Replacements::new()));
+        Next::Go
+    }
+
+    /// The client's session; none: older replies are still due, and the order of execution would not be kept.
+    fn enter_session(&mut self, _view: &View) -> Result<Option<Rc<Session>>, String> {
+        if let Some(session) = &self.session {
+            return Ok(Some(Rc::clone(session)));
+        }
+        if self.outlet.outstanding() > 0 {
+            return Ok(None);
+        }
+        // When Redis is known to be away, say so at once instead of finding out with another connection.
+        let db = self.outlet.db.get();
+        self.context.lane(db).map_err(|lost| format!("ERR shortstop: {}", lost.text()))?;
+        let Some(link) = self.context.session(db) else {
+            return Err("ERR shortstop: too many clients have a connection to Redis of their own \
+                        (limits.max_sessions); try again later"
+                .to_owned());
+        };
+        let session = Rc::new(Session::new(link, Rc::clone(&self.outlet)));
+        self.session = Some(Rc::clone(&session));
+        Ok(Some(session))
+    }
+
+    /// A command that needs a connection of its own.
+    fn with_session(&mut self, view: &View, permit: &Permit, call: Call<'_>, session: Rc<Session>) -> Next {
+        if let Err(lost) = session.link.check() {
+            return self.unavailable(&lost);
+        }
+        let verb = call.row.verb;
+        let subscription = match verb {
+            Verb::Subscribe | Verb::Unsubscribe => Some(Kind::Channel),
+            Verb::PSubscribe | Verb::PUnsubscribe => Some(Kind::Pattern),
+            Verb::SSubscribe | Verb::SUnsubscribe => Some(Kind::Shard),
+            _ => None,
+        };
+        if let Some(kind) = subscription {
+            return self.subscribe(permit, call, &session, kind);
+        }
+        if session.in_multi() {
+            return match verb {
+                // Refused by Redis, and the transaction goes on.
+                Verb::Multi | Verb::Watch => self.pass(permit, call, Target::Session(session)),
+                _ => self.queue(view, permit, call, &session),
+            };
+        }
+        let own = |then| Then::Session { session: Rc::clone(&session), then };
+        let (then, next) = match verb {
+            Verb::Multi => (own(InSession::Multi), Next::Pause),
+            Verb::Watch => {
+                session.watch();
+                (Then::Pass { repeat: false }, Next::Go)
+            }
+            Verb::Monitor => (own(InSession::Monitor), Next::Pause),
+            Verb::Blocking | Verb::XRead | Verb::XReadGroup => {
+                let written = if call.row.is_write() { self.written(view, call) } else { Written::default() };
+                written.begin_blocking(&self.context);
+                session.block();
+                (own(InSession::Blocked { written }), Next::Go)
+            }
+            _ if leaves_nothing(call.row) => (Then::Pass { repeat: false }, Next::Go),
+            _ if call.row.name.is_empty() => {
+                // Nobody knows it: if Redis does, it may have changed anything.
+                let mut written = Written::default();
+                written.add_any();
+                (own(InSession::Unknown(written)), Next::Pause)
+            }
+            _ => (own(InSession::Pin), Next::Pause),
+        };
+        self.send(permit.now, &session.link, then, u64::MAX, |wire| call.request.write(wire, Replacements::new()));
+        next
+    }
+
+    fn subscribe(&mut self, permit: &Permit, call: Call<'_>, session: &Rc<Session>, kind: Kind) -> Next {
+        if session.in_multi() {
+            return self.pass(permit, call, Target::Session(Rc::clone(session)));
+        }
+        let named = call.args.len() - 1;
+        if (!session.is_subscribed() || named == 0) && self.outlet.outstanding() > 0 {
+            return Next::Again;
+        }
+        // Without names: everything, and one acknowledgement even for nothing.
+        let left = if named > 0 { named } else { session.subscriptions(kind).max(1) };
+        session.begin_acknowledging();
+        let then = Then::Session { session: Rc::clone(session), then: InSession::Acknowledge { kind, left } };
+        self.send(permit.now, &session.link, then, u64::MAX, |wire| call.request.write(wire, Replacements::new()));
+        Next::Go
+    }
+
+    /// The connection is a stream: what the client says is passed on, and what comes is passed back.
+    fn beside_monitor(&mut self, session: &Rc<Session>, request: Request<'_>) -> Next {
+        let name = request.arg(0);
+        if name.eq_ignore_ascii_case(b"quit") {
+            self.answer(b"+OK\r\n");
+            return Next::Close;
+        }
+        if name.eq_ignore_ascii_case(b"reset") {
+            return self.reset();
+        }
+        session.link.send_unanswered(request.raw);
+        Next::Go
+    }
+
+    fn send(&mut self, now: Instant, link: &Link<Waiting>, then: Then, mask: u64, write: impl FnOnce(&mut Chunks)) {
+        let slot = self.outlet.open(self.is_muted());
+        self.ahead |= mask;
+        self.context.stats().upstream_commands.add(1);
+        link.send(Waiting { to: Some((Rc::clone(&self.outlet), slot)), sent: now, then }, write);
+    }
+
+    #[inline]
+    fn is_muted(&self) -> bool {
+        matches!(self.replies, Replies::Off | Replies::SkipThis)
+    }
+
+    fn answer(&self, frame: &[u8]) {
+        self.outlet.local(frame, self.is_muted());
+    }
+
+    fn refuse(&self, text: &str) -> Next {
+        let mut out = Vec::new();
+        build::error(&mut out, text);
+        self.answer(&out);
+        Next::Go
+    }
+
+    fn unavailable(&self, lost: &Lost) -> Next {
+        self.context.stats().upstream_errors.add(1);
+        self.refuse(&format!("ERR shortstop: {}", lost.text()))
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.leave_session();
+    }
+}
+
+/// Commands on a session that leave nothing behind there: they only must not queue behind others.
+fn leaves_nothing(row: &Row) -> bool {
+    matches!(
+        row.name.as_ref(),
+        "script|kill" | "function|kill" | "function|stats" | "shutdown" | "client|unpause" | "client|info"
+    )
+}
+
+fn write_wire(out: &mut Chunks, request: &Request<'_>, wire: Wire) {
+    match wire {
+        Wire::AsIs => request.write(out, Replacements::new()),
+        Wire::Instead(bytes) => out.push_bytes(bytes.into()),
+    }
+}
+
+/// The PTTLs that an MGET asks for beside its values.
+fn ttl_requests(then: &Then) -> Vec<u8> {
+    let mut out = Vec::new();
+    if let Then::Values(values) = then {
+        for (_, _, key) in values.keys.iter().filter_map(|key| key.keep.as_ref()) {
+            build::request(&mut out, [&b"PTTL"[..], key].into_iter());
+        }
+    }
+    out
+}

@@ -1,0 +1,335 @@
+//! A client's replies in order: each request opens a slot, whoever has the answer fills it, and bytes leave in the order of
+//! the slots. Knows no socket and no command.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::io::IoSlice;
+use std::task::Waker;
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use crate::resp::Chunks;
+use crate::upstream::Reply;
+
+/// What is expected of an answer before any was seen: a client that asks for many large values at once is given few of them
+/// at a time, and one that asks for small ones gets up to speed within some replies.
+const EXPECTED_AT_FIRST: usize = 256 << 10;
+
+/// A place in the order of a client's replies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slot(u64);
+
+/// What has to be known of a client while its replies are under way.
+#[derive(Debug)]
+pub struct Outlet {
+    state: RefCell<State>,
+    /// The database that the client has selected.
+    pub db: Cell<u32>,
+    /// Close the connection as soon as what is due is written.
+    pub closing: Cell<bool>,
+    /// Close the connection now: this limit was reached.
+    pub dropped: Cell<Option<&'static str>>,
+    /// Messages may come without being asked for: silence of the client is no idleness.
+    pub streaming: Cell<bool>,
+    /// When bytes were last taken by the client or came from it; for the limits on idle and stalled clients.
+    pub active: Cell<Instant>,
+}
+
+#[derive(Debug)]
+struct State {
+    ready: Chunks,
+    slots: VecDeque<Place>,
+    /// Number of the slot at the front.
+    base: u64,
+    /// Bytes in slots that are not at the front.
+    held: usize,
+    /// Slots that wait for an answer.
+    open: usize,
+    /// About as many bytes will the next answer have.
+    expected: usize,
+    waker: Option<Waker>,
+}
+
+#[derive(Debug)]
+enum Place {
+    /// Waits; what came of it so far. A muted one's answer is dropped (CLIENT REPLY OFF).
+    Open {
+        muted: bool,
+        part: Vec<u8>,
+    },
+    /// Answered, behind one that is not.
+    Done(Vec<u8>),
+    DoneLarge(Bytes),
+}
+
+impl Outlet {
+    /// Nothing due, in a database.
+    pub fn new(now: Instant, db: u32) -> Self {
+        Outlet {
+            state: RefCell::new(State {
+                ready: Chunks::default(),
+                slots: VecDeque::new(),
+                base: 0,
+                held: 0,
+                open: 0,
+                expected: EXPECTED_AT_FIRST,
+                waker: None,
+            }),
+            db: Cell::new(db),
+            closing: Cell::new(false),
+            dropped: Cell::new(None),
+            streaming: Cell::new(false),
+            active: Cell::new(now),
+        }
+    }
+
+    /// Opens the next slot.
+    #[inline]
+    pub fn open(&self, muted: bool) -> Slot {
+        let mut state = self.state.borrow_mut();
+        let slot = Slot(state.base + state.slots.len() as u64);
+        state.slots.push_back(Place::Open { muted, part: Vec::new() });
+        state.open += 1;
+        slot
+    }
+
+    /// An answer that is known at once.
+    #[inline]
+    pub fn local(&self, bytes: &[u8], muted: bool) {
+        if muted {
+            return;
+        }
+        let mut state = self.state.borrow_mut();
+        if state.slots.is_empty() {
+            state.ready.push_slice(bytes);
+            return;
+        }
+        state.held += bytes.len();
+        if let Some(Place::Done(held)) = state.slots.back_mut() {
+            held.extend_from_slice(bytes);
+        } else {
+            state.slots.push_back(Place::Done(bytes.to_vec()));
+        }
+    }
+
+    /// The answer of a slot.
+    #[inline]
+    pub fn fill(&self, slot: Slot, reply: Reply<'_>) {
+        self.put(slot, reply, true);
+    }
+
+    /// A part of the answer of a slot; more is to come.
+    pub fn fill_part(&self, slot: Slot, part: &[u8]) {
+        self.put(slot, Reply::Borrowed(part), false);
+    }
+
+    fn put(&self, slot: Slot, reply: Reply<'_>, last: bool) {
+        let mut state = self.state.borrow_mut();
+        let state = &mut *state;
+        let length = reply.bytes().len();
+        let Some(at) = slot.0.checked_sub(state.base).map(|at| at as usize).filter(|at| *at < state.slots.len()) else {
+            debug_assert!(false, "a slot is filled once");
+            return;
+        };
+        let Place::Open { muted, part } = &mut state.slots[at] else {
+            debug_assert!(false, "a slot is filled once");
+            return;
+        };
+        if *muted {
+            if last {
+                state.slots[at] = Place::Done(Vec::new());
+            }
+        } else if at == 0 {
+            state.ready.push_slice(part);
+            state.held -= part.len();
+            part.clear();
+            match reply {
+                Reply::Borrowed(bytes) => state.ready.push_slice(bytes),
+                Reply::Owned(bytes) => state.ready.push_bytes(bytes),
+            }
+            if last {
+                state.slots[0] = Place::Done(Vec::new());
+            }
+        } else {
+            state.held += reply.bytes().len();
+            let mut part = std::mem::take(part);
+            match reply {
+                Reply::Owned(bytes) if last && part.is_empty() => state.slots[at] = Place::DoneLarge(bytes),
+                reply => {
+                    part.extend_from_slice(reply.bytes());
+                    state.slots[at] = if last { Place::Done(part) } else { Place::Open { muted: false, part } };
+                }
+            }
+        }
+        if last {
+            state.open -= 1;
+            state.expected = length.max(state.expected - state.expected / 4);
+        }
+        while let Some(Place::Done(_) | Place::DoneLarge(_)) = state.slots.front() {
+            match state.slots.pop_front() {
+                Some(Place::Done(bytes)) => {
+                    state.held -= bytes.len();
+                    state.ready.push_slice(&bytes);
+                }
+                Some(Place::DoneLarge(bytes)) => {
+                    state.held -= bytes.len();
+                    state.ready.push_bytes(bytes);
+                }
+                _ => {}
+            }
+            state.base += 1;
+        }
+        if state.slots.is_empty() && state.slots.capacity() > 64 {
+            state.slots = VecDeque::new();
+        }
+        if let Some(waker) = &state.waker {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Something that nobody asked for (a message of a subscription), right behind what is there.
+    pub fn push(&self, bytes: &[u8]) {
+        let mut state = self.state.borrow_mut();
+        state.ready.push_slice(bytes);
+        if let Some(waker) = &state.waker {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Slots that wait for their answer.
+    #[inline]
+    pub fn outstanding(&self) -> usize {
+        self.state.borrow().open
+    }
+
+    /// Bytes that wait for the client.
+    #[inline]
+    pub fn len(&self) -> usize {
+        let state = self.state.borrow();
+        state.ready.len() + state.held
+    }
+
+    /// Bytes that wait for the client, and those that may be expected of the answers to come.
+    pub fn backlog(&self) -> usize {
+        let state = self.state.borrow();
+        state.ready.len() + state.held + state.open.saturating_mul(state.expected)
+    }
+
+    /// Whether no byte waits for the client.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Gathers what comes next in `buffer`, if nothing is gathered now.
+    #[inline]
+    pub fn lend(&self, buffer: Vec<u8>) -> Option<Vec<u8>> {
+        let mut state = self.state.borrow_mut();
+        if state.ready.is_empty() && state.ready.capacity() == 0 {
+            state.ready = Chunks::with_buffer(buffer);
+            None
+        } else {
+            Some(buffer)
+        }
+    }
+
+    /// Takes the gathering buffer back, when it is empty.
+    #[inline]
+    pub fn reclaim(&self) -> Option<Vec<u8>> {
+        self.state.borrow_mut().ready.take_buffer()
+    }
+
+    /// Hands what is ready to `write`, which tells how many bytes it took, until it takes none.
+    ///
+    /// # Errors
+    /// Those of `write`.
+    pub fn drain<F>(&self, mut write: impl FnMut(&[IoSlice<'_>]) -> Result<usize, F>) -> Result<(), F> {
+        let mut state = self.state.borrow_mut();
+        while !state.ready.is_empty() {
+            let mut slices = [IoSlice::new(&[]); 16];
+            let used = state.ready.slices(0, &mut slices);
+            let taken = write(&slices[..used])?;
+            if taken == 0 {
+                break;
+            }
+            state.ready.advance(taken);
+        }
+        Ok(())
+    }
+
+    /// Who is to be woken when something is ready.
+    pub fn set_waker(&self, waker: &Waker) {
+        let mut state = self.state.borrow_mut();
+        if !state.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            state.waker = Some(waker.clone());
+        }
+    }
+
+    /// Wakes the client's task.
+    pub fn wake(&self) {
+        if let Some(waker) = &self.state.borrow().waker {
+            waker.wake_by_ref();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::time::Instant;
+
+    use bytes::Bytes;
+
+    use super::{Outlet, Reply};
+
+    fn written(outlet: &Outlet) -> Vec<u8> {
+        let mut out = Vec::new();
+        let Ok(()) = outlet.drain::<Infallible>(|slices| {
+            let before = out.len();
+            slices.iter().for_each(|slice| out.extend_from_slice(slice));
+            Ok(out.len() - before)
+        });
+        out
+    }
+
+    #[test]
+    fn answers_leave_in_the_order_of_the_requests() {
+        let outlet = Outlet::new(Instant::now(), 0);
+        outlet.local(b"a", false);
+        let b = outlet.open(false);
+        let c = outlet.open(false);
+        outlet.local(b"d", false);
+        outlet.local(b"e", false);
+        let f = outlet.open(false);
+        assert_eq!((written(&outlet), outlet.outstanding()), (b"a".to_vec(), 3));
+        outlet.fill(c, Reply::Owned(Bytes::from_static(b"c")));
+        outlet.fill(f, Reply::Borrowed(b"f"));
+        assert_eq!((written(&outlet), outlet.outstanding(), outlet.len()), (b"".to_vec(), 1, 4));
+        outlet.fill(b, Reply::Borrowed(b"b"));
+        assert_eq!((written(&outlet), outlet.outstanding(), outlet.len()), (b"bcdef".to_vec(), 0, 0));
+        outlet.local(b"g", false);
+        assert_eq!(written(&outlet), b"g");
+    }
+
+    #[test]
+    fn parts_are_put_together_and_the_front_streams() {
+        let outlet = Outlet::new(Instant::now(), 0);
+        let (a, b) = (outlet.open(false), outlet.open(false));
+        outlet.fill_part(b, b"b1");
+        outlet.fill_part(a, b"a1");
+        assert_eq!(written(&outlet), b"a1");
+        outlet.fill(a, Reply::Borrowed(b"a2"));
+        outlet.fill(b, Reply::Borrowed(b"b2"));
+        assert_eq!((written(&outlet), outlet.len()), (b"a2b1b2".to_vec(), 0));
+    }
+
+    #[test]
+    fn muted_answers_are_dropped() {
+        let outlet = Outlet::new(Instant::now(), 0);
+        let (a, b) = (outlet.open(true), outlet.open(false));
+        outlet.local(b"x", true);
+        outlet.fill(b, Reply::Borrowed(b"b"));
+        outlet.fill(a, Reply::Borrowed(b"a"));
+        assert_eq!(written(&outlet), b"b");
+    }
+}

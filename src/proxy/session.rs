@@ -1,0 +1,201 @@
+//! A client's own upstream connection, for as long as it has state there: a transaction, watched keys, subscriptions, a
+//! command that blocks, or anything that the proxy does not know how to undo.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
+use std::rc::Rc;
+
+use crate::resp::{Bulk, bulk_of, elements};
+use crate::upstream::{Link, Tap};
+
+use super::context::Context;
+use super::outlet::Outlet;
+use super::waiting::{Queued, Waiting};
+
+/// What is subscribed to: each has its own count of subscriptions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Channel,
+    Pattern,
+    Shard,
+}
+
+/// The connection, and what is known of its state.
+pub(super) struct Session {
+    pub(super) link: Link<Waiting>,
+    outlet: Rc<Outlet>,
+    /// A transaction is open; what is in it.
+    multi: RefCell<Option<Queued>>,
+    /// Keys are watched.
+    watching: Cell<bool>,
+    /// State that only the end of the connection undoes.
+    pinned: Cell<bool>,
+    monitor: Cell<bool>,
+    /// Commands that may wait for long and have not been answered.
+    blocked: Cell<usize>,
+    /// Acknowledgements of subscriptions are due.
+    acknowledging: Cell<usize>,
+    subscriptions: RefCell<[HashSet<Box<[u8]>>; 3]>,
+    /// The connection broke.
+    lost: Cell<bool>,
+}
+
+impl Session {
+    pub(super) fn new(link: Link<Waiting>, outlet: Rc<Outlet>) -> Self {
+        Session {
+            link,
+            outlet,
+            multi: RefCell::default(),
+            watching: Cell::default(),
+            pinned: Cell::default(),
+            monitor: Cell::default(),
+            blocked: Cell::default(),
+            acknowledging: Cell::default(),
+            subscriptions: RefCell::default(),
+            lost: Cell::default(),
+        }
+    }
+
+    /// Whether nothing is left on the connection, so that it may be anybody's.
+    pub(super) fn is_clean(&self) -> bool {
+        !self.in_multi()
+            && !self.watching.get()
+            && !self.pinned.get()
+            && !self.monitor.get()
+            && !self.is_subscribed()
+            && !self.lost.get()
+            && self.link.is_idle()
+    }
+
+    pub(super) fn in_multi(&self) -> bool {
+        self.multi.borrow().is_some()
+    }
+
+    pub(super) fn begin_multi(&self) {
+        *self.multi.borrow_mut() = Some(Queued::default());
+    }
+
+    /// Puts a command into the transaction.
+    pub(super) fn queue(&self, add: impl FnOnce(&mut Queued)) {
+        if let Some(queued) = self.multi.borrow_mut().as_mut() {
+            add(queued);
+        }
+    }
+
+    /// The transaction is executed or discarded; with it go the watched keys.
+    pub(super) fn end_multi(&self) -> Queued {
+        self.watching.set(false);
+        self.multi.take().unwrap_or_default()
+    }
+
+    pub(super) fn watch(&self) {
+        self.watching.set(true);
+    }
+
+    pub(super) fn unwatch(&self) {
+        self.watching.set(false);
+    }
+
+    pub(super) fn pin(&self) {
+        self.pinned.set(true);
+    }
+
+    pub(super) fn selected(&self, db: u32) {
+        self.link.set_db(db);
+        self.outlet.db.set(db);
+    }
+
+    pub(super) fn is_monitor(&self) -> bool {
+        self.monitor.get()
+    }
+
+    pub(super) fn begin_monitor(self: &Rc<Self>) {
+        self.monitor.set(true);
+        self.outlet.streaming.set(true);
+        self.link.set_tap(Some(Rc::clone(self) as Rc<dyn Tap>));
+    }
+
+    pub(super) fn block(&self) {
+        self.blocked.set(self.blocked.get() + 1);
+    }
+
+    pub(super) fn unblocked(&self) {
+        self.blocked.set(self.blocked.get() - 1);
+    }
+
+    pub(super) fn is_blocked(&self) -> bool {
+        self.blocked.get() > 0
+    }
+
+    /// Whether messages may come.
+    pub(super) fn is_subscribed(&self) -> bool {
+        self.acknowledging.get() > 0 || self.subscriptions.borrow().iter().any(|set| !set.is_empty())
+    }
+
+    /// A command of the SUBSCRIBE family is about to be sent.
+    pub(super) fn begin_acknowledging(self: &Rc<Self>) {
+        self.acknowledging.set(self.acknowledging.get() + 1);
+        self.outlet.streaming.set(true);
+        self.link.set_tap(Some(Rc::clone(self) as Rc<dyn Tap>));
+    }
+
+    /// How many acknowledgements an UNSUBSCRIBE of everything gets.
+    pub(super) fn subscriptions(&self, kind: Kind) -> usize {
+        self.subscriptions.borrow()[kind as usize].len()
+    }
+
+    /// One acknowledgement, `last`: of its command.
+    pub(super) fn acknowledged(&self, kind: Kind, frame: &[u8], last: bool) {
+        if let Some(mut parts) = elements(frame)
+            && let (Some(Bulk::Value(what)), Some(Bulk::Value(name))) =
+                (parts.next().map(bulk_of), parts.next().map(bulk_of))
+        {
+            let set = &mut self.subscriptions.borrow_mut()[kind as usize];
+            if what.ends_with(b"unsubscribe") {
+                set.remove(name);
+            } else {
+                set.insert(name.into());
+            }
+        }
+        if last {
+            self.acknowledging.set(self.acknowledging.get() - 1);
+            if !self.is_subscribed() && !self.is_monitor() {
+                self.link.set_tap(None);
+                self.outlet.streaming.set(false);
+            }
+        }
+    }
+
+    /// The connection broke: the state is gone, and the client has to know.
+    pub(super) fn lost(&self) {
+        self.lost.set(true);
+        self.outlet.closing.set(true);
+        self.outlet.wake();
+    }
+
+    /// The client leaves the session, or is gone altogether.
+    pub(super) fn end(&self, context: &Context) {
+        let clean = self.is_clean();
+        self.outlet.streaming.set(false);
+        if !clean && !self.is_blocked() && !self.is_monitor() {
+            // What is under way is waited for: its guards come down with the replies.
+            self.link.retire();
+        }
+        context.end_session(self.link.clone(), clean);
+    }
+}
+
+impl Tap for Session {
+    fn take(&self, frame: &[u8]) -> bool {
+        let message = [&b"*3\r\n$7\r\nmessage\r\n"[..], b"*4\r\n$8\r\npmessage\r\n", b"*3\r\n$8\r\nsmessage\r\n"];
+        let is_message = self.is_monitor() || message.iter().any(|start| frame.starts_with(start));
+        if is_message {
+            self.outlet.push(frame);
+        }
+        is_message
+    }
+
+    fn ended(&self) {
+        self.lost();
+    }
+}

@@ -1,0 +1,532 @@
+//! What waits on an upstream connection for a reply, and what becomes of the reply: passed on, opened, kept, told.
+//!
+//! Runs on the upstream side: a client that has gone away changes nothing of what must happen to guards and tickets.
+
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+use crate::coherence::Ticket;
+use crate::envelope;
+use crate::near_cache::KeyId;
+use crate::resp::{Bulk, ReplyScanner, build, bulk_of, elements, parse_int};
+use crate::rules::CacheRule;
+use crate::upstream::{Expected, Lost, Reply};
+
+use super::context::Context;
+use super::flight::Flight;
+use super::outlet::{Outlet, Slot};
+use super::session::{Kind as Subscription, Session};
+use super::written::Written;
+
+/// A request that was sent, and whose reply is due.
+pub struct Waiting {
+    /// Whose; the reply of a request of our own goes nowhere.
+    pub(super) to: Option<(Rc<Outlet>, Slot)>,
+    /// When it was sent.
+    pub(super) sent: Instant,
+    pub(super) then: Then,
+}
+
+/// What happens to the reply.
+pub(super) enum Then {
+    /// Passed on as it is.
+    Pass { repeat: bool },
+    /// GET that is not kept; no id: nothing is kept at all.
+    Value { id: Option<KeyId> },
+    /// GET and PTTL, to be kept.
+    Fill(Rc<Flight>),
+    /// MGET, and PTTL for each key that may be kept.
+    Values(Box<Values>),
+    /// A read that tells something of what is in these strings, in a way that cannot be compared with what L1 holds.
+    Content(SmallVec<[KeyId; 1]>),
+    /// A write; `opens`: its reply is a value.
+    Write { written: Written, opens: bool },
+    /// SORT … GET: values of other keys among the elements.
+    Elements(Option<Box<Written>>),
+    /// SELECT, and SELECT back.
+    Select { db: u32 },
+    /// INFO, with the sections that are added.
+    Info { added: String },
+    /// The first command that needs a connection of its own, or one that leaves something on it.
+    Session { session: Rc<Session>, then: InSession },
+}
+
+/// What a reply changes of a session.
+pub(super) enum InSession {
+    /// MULTI.
+    Multi,
+    /// EXEC: what was queued is done, or nothing of it.
+    Exec(Box<Queued>),
+    /// The connection belongs to the client from now on, unless this is refused.
+    Pin,
+    /// A command that nobody knows: what it may change, and leave on the connection.
+    Unknown(Written),
+    /// A SELECT of this database.
+    Select(u32),
+    /// MONITOR.
+    Monitor,
+    /// A command of the SUBSCRIBE family: so many acknowledgements are due.
+    Acknowledge { kind: Subscription, left: usize },
+    /// May wait for long. `write`: what it changes.
+    Blocked { written: Written },
+}
+
+/// What is in a transaction.
+#[derive(Default)]
+pub(super) struct Queued {
+    pub(super) written: Written,
+    /// Per command: whether its reply is a value (or an array of values).
+    pub(super) opens: Vec<bool>,
+    /// The last SELECT: its place and its database.
+    pub(super) select: Option<(usize, u32)>,
+}
+
+/// The keys of an MGET.
+pub(super) struct Values {
+    pub(super) db: u32,
+    pub(super) keys: Vec<ValueKey>,
+}
+
+pub(super) struct ValueKey {
+    pub(super) id: KeyId,
+    pub(super) keep: Option<(Ticket, CacheRule, Box<[u8]>)>,
+}
+
+impl Expected for Waiting {
+    type Context = Context;
+
+    #[inline]
+    fn replies(&self) -> usize {
+        match &self.then {
+            Then::Fill(_) | Then::Select { .. } => 2,
+            Then::Values(values) => 1 + values.keys.iter().filter(|key| key.keep.is_some()).count(),
+            _ => 1,
+        }
+    }
+
+    fn may_repeat(&self) -> bool {
+        match &self.then {
+            Then::Pass { repeat } => *repeat,
+            Then::Value { .. } | Then::Fill(_) | Then::Values(_) | Then::Content(_) | Then::Info { .. } => true,
+            Then::Elements(written) => written.is_none(),
+            Then::Write { .. } | Then::Select { .. } | Then::Session { .. } => false,
+        }
+    }
+
+    fn deliver(self, context: &Context, reply: Reply<'_>, now: Instant) -> Option<Waiting> {
+        let failed = reply.bytes().first() == Some(&b'-');
+        let Waiting { to, sent, then } = self;
+        match then {
+            Then::Pass { .. } => answer(to, reply),
+            Then::Value { id } => {
+                context.stats().miss.record(now.saturating_duration_since(sent), 1);
+                open_one(context, reply, move |context, reply| {
+                    if let Some(id) = id {
+                        context.shared.coherence.observe(id, reply.bytes());
+                    }
+                    answer(to, reply);
+                });
+            }
+            Then::Fill(flight) => {
+                context.stats().miss.record(now.saturating_duration_since(sent), 1);
+                fill(context, flight, to, sent, reply);
+            }
+            Then::Values(values) => {
+                context.stats().miss.record(now.saturating_duration_since(sent), 1);
+                fill_many(context, *values, to, sent, reply);
+            }
+            Then::Content(keys) => {
+                keys.iter().for_each(|id| context.shared.coherence.poison(*id));
+                answer(to, reply);
+            }
+            Then::Write { written, opens } => {
+                written.end(context, failed);
+                if opens {
+                    open_one(context, reply, move |_, reply| answer(to, reply));
+                } else {
+                    answer(to, reply);
+                }
+            }
+            Then::Elements(written) => {
+                if let Some(written) = written {
+                    written.end(context, failed);
+                }
+                open_all(context, reply, None, move |_, reply| answer(to, reply));
+            }
+            Then::Select { db } => select(context, to, db, reply.bytes()),
+            Then::Info { added } => {
+                let Bulk::Value(text) = bulk_of(reply.bytes()) else {
+                    answer(to, reply);
+                    return None;
+                };
+                let mut out = Vec::new();
+                build::bulk(&mut out, &[text, added.as_bytes()].concat());
+                answer(to, Reply::Borrowed(&out));
+            }
+            Then::Session { session, then } => return in_session(context, session, then, to, sent, reply),
+        }
+        None
+    }
+
+    fn lose(self, context: &Context, why: &Lost, ran: bool) {
+        let mut text = format!("ERR shortstop: {}", why.text());
+        let written = match self.then {
+            Then::Write { written, .. } => Some(written),
+            Then::Elements(written) => written.map(|written| *written),
+            Then::Session { session, then } => {
+                session.lost();
+                match then {
+                    InSession::Exec(queued) => Some(queued.written),
+                    InSession::Blocked { written } | InSession::Unknown(written) => Some(written),
+                    _ => None,
+                }
+            }
+            Then::Fill(flight) => {
+                forget(context, &flight);
+                let mut out = Vec::new();
+                build::error(&mut out, &text);
+                for (outlet, slot) in flight.readers.take() {
+                    outlet.fill(slot, Reply::Borrowed(&out));
+                }
+                None
+            }
+            _ => None,
+        };
+        if let Some(written) = written {
+            written.lose(context, ran);
+            if ran {
+                text.push_str("; the command may have been executed");
+            }
+        }
+        context.stats().upstream_errors.add(1);
+        let mut out = Vec::new();
+        build::error(&mut out, &text);
+        answer(self.to, Reply::Borrowed(&out));
+    }
+
+    fn settled(context: &Context) {
+        context.publish();
+    }
+
+    fn reconnected(context: &Context) {
+        context.stats().upstream_reconnects.add(1);
+        // It may be another server, or the same with other data.
+        context.shared.coherence.flush("an upstream connection was lost");
+    }
+}
+
+#[inline]
+fn answer(to: Option<(Rc<Outlet>, Slot)>, reply: Reply<'_>) {
+    if let Some((outlet, slot)) = to {
+        outlet.fill(slot, reply);
+    }
+}
+
+/// The flight has ended: later readers make their own.
+fn forget(context: &Context, flight: &Rc<Flight>) {
+    let mut flights = context.flights.borrow_mut();
+    if flights.get(&flight.id).is_some_and(|known| Rc::ptr_eq(known, flight)) {
+        flights.remove(&flight.id);
+    }
+}
+
+fn fill(context: &Context, flight: Rc<Flight>, to: Option<(Rc<Outlet>, Slot)>, sent: Instant, reply: Reply<'_>) {
+    let Ok(Some(end)) = ReplyScanner::default().scan(reply.bytes()) else {
+        unreachable!("the connection hands over complete replies");
+    };
+    let pttl = pttl(&reply.bytes()[end..]);
+    let value = match &reply {
+        Reply::Borrowed(bytes) => Reply::Borrowed(&bytes[..end]),
+        Reply::Owned(bytes) => Reply::Owned(bytes.slice(..end)),
+    };
+    open_one(context, value, move |context, reply| {
+        // Out of the map before anything is delivered: nobody joins what is over.
+        forget(context, &flight);
+        let ticket = flight.ticket.take();
+        keep(context, ticket, &flight.rule, flight.db, &flight.key, sent, pttl, flight.id, reply.bytes());
+        for (outlet, slot) in flight.readers.take() {
+            outlet.fill(slot, Reply::Borrowed(reply.bytes()));
+        }
+        answer(to, reply);
+    });
+}
+
+/// Keeps a value that was read with a ticket, or, if it may not be kept, sees to it that nothing older is.
+#[expect(clippy::too_many_arguments, reason = "one call from GET and one from MGET, which hold these apart")]
+fn keep(
+    context: &Context,
+    ticket: Option<Ticket>,
+    rule: &CacheRule,
+    db: u32,
+    key: &[u8],
+    sent: Instant,
+    pttl: Option<i64>,
+    id: KeyId,
+    reply: &[u8],
+) {
+    let lives = match (bulk_of(reply), pttl) {
+        (Bulk::Value(value), Some(-1)) if value.len() <= rule.max_value => Some(rule.ttl),
+        (Bulk::Value(value), Some(left @ 1..)) if value.len() <= rule.max_value => {
+            Some(rule.ttl.min(Duration::from_millis(left as u64)))
+        }
+        // Absent, and so it was a moment later.
+        (Bulk::Null, Some(-2)) if !rule.negative_ttl.is_zero() => Some(rule.negative_ttl),
+        _ => None,
+    };
+    let kept = match (ticket, lives) {
+        (Some(ticket), Some(lives)) => {
+            let deadline = sent + lives.min(context.max_staleness());
+            ticket.redeem(sent, deadline, db, key, reply)
+        }
+        _ => false,
+    };
+    if !kept {
+        context.shared.coherence.observe(id, reply);
+    }
+}
+
+fn fill_many(context: &Context, values: Values, to: Option<(Rc<Outlet>, Slot)>, sent: Instant, reply: Reply<'_>) {
+    let Ok(Some(end)) = ReplyScanner::default().scan(reply.bytes()) else {
+        unreachable!("the connection hands over complete replies");
+    };
+    let mut ttls = Vec::new();
+    let mut rest = &reply.bytes()[end..];
+    while let Ok(Some(length)) = ReplyScanner::default().scan(rest) {
+        ttls.push(pttl(&rest[..length]));
+        rest = &rest[length..];
+        if rest.is_empty() {
+            break;
+        }
+    }
+    let array = match &reply {
+        Reply::Borrowed(bytes) => Reply::Borrowed(&bytes[..end]),
+        Reply::Owned(bytes) => Reply::Owned(bytes.slice(..end)),
+    };
+    open_all(context, array, None, move |context, reply| {
+        let mut ttls = ttls.into_iter();
+        if let Some(elements) = elements(reply.bytes()) {
+            for (key, element) in values.keys.into_iter().zip(elements) {
+                match key.keep {
+                    Some((ticket, rule, name)) => {
+                        let pttl = ttls.next().flatten();
+                        keep(context, Some(ticket), &rule, values.db, &name, sent, pttl, key.id, element);
+                    }
+                    None => context.shared.coherence.observe(key.id, element),
+                }
+            }
+        }
+        answer(to, reply);
+    });
+}
+
+fn pttl(reply: &[u8]) -> Option<i64> {
+    parse_int(reply.strip_prefix(b":")?.strip_suffix(b"\r\n")?)
+}
+
+fn select(context: &Context, to: Option<(Rc<Outlet>, Slot)>, db: u32, replies: &[u8]) {
+    let Ok(Some(end)) = ReplyScanner::default().scan(replies) else {
+        unreachable!("the connection hands over complete replies");
+    };
+    let (first, back) = replies.split_at(end);
+    let Some((outlet, slot)) = to else { return };
+    let before = outlet.db.get();
+    if first == b"+OK\r\n" {
+        outlet.db.set(db);
+    }
+    outlet.fill(slot, Reply::Borrowed(first));
+    if back != b"+OK\r\n" {
+        // The lane is in no known database any more.
+        context.drop_lane(before);
+    }
+}
+
+fn in_session(
+    context: &Context,
+    session: Rc<Session>,
+    then: InSession,
+    to: Option<(Rc<Outlet>, Slot)>,
+    sent: Instant,
+    reply: Reply<'_>,
+) -> Option<Waiting> {
+    let failed = reply.bytes().first() == Some(&b'-');
+    match then {
+        InSession::Multi => {
+            if reply.bytes() == b"+OK\r\n" {
+                session.begin_multi();
+            }
+        }
+        InSession::Exec(queued) => {
+            let Queued { mut written, opens, select } = *queued;
+            written.always();
+            written.end(context, failed);
+            if let Some((at, db)) = select
+                && elements(reply.bytes()).and_then(|mut all| all.nth(at)) == Some(b"+OK\r\n")
+            {
+                session.selected(db);
+            }
+            open_all(context, reply, Some(opens), move |_, reply| answer(to, reply));
+            return None;
+        }
+        InSession::Pin => {
+            if !failed {
+                session.pin();
+            }
+        }
+        InSession::Unknown(written) => {
+            if !reply.bytes().starts_with(b"-ERR unknown command") {
+                session.pin();
+                written.end(context, failed);
+            }
+        }
+        InSession::Select(db) => {
+            if !failed {
+                session.selected(db);
+            }
+        }
+        InSession::Monitor => {
+            if !failed {
+                session.begin_monitor();
+            }
+        }
+        InSession::Acknowledge { kind, left } => {
+            // An error answers the whole command.
+            let left = if failed { 0 } else { left - 1 };
+            session.acknowledged(kind, reply.bytes(), left == 0);
+            if let (Some((outlet, slot)), true) = (&to, left > 0) {
+                outlet.fill_part(*slot, reply.bytes());
+                let then = Then::Session { session, then: InSession::Acknowledge { kind, left } };
+                return Some(Waiting { to, sent, then });
+            }
+        }
+        InSession::Blocked { written } => {
+            session.unblocked();
+            written.end(context, failed);
+        }
+    }
+    answer(to, reply);
+    None
+}
+
+/// Opens a reply that is one value, if it is sealed, and hands it to `then`: at once, or later if it is large.
+fn open_one(context: &Context, reply: Reply<'_>, then: impl FnOnce(&Context, Reply<'_>) + 'static) {
+    let sealed = matches!(bulk_of(reply.bytes()), Bulk::Value(value) if envelope::is_sealed(value));
+    if !sealed {
+        return then(context, reply);
+    }
+    open_with(context, reply, open_value, then);
+}
+
+/// Opens what is sealed among the elements of an array (and of arrays in it), and hands the whole to `then`. `which`: only the
+/// elements at these places are values, others may look as they like.
+fn open_all(
+    context: &Context,
+    reply: Reply<'_>,
+    which: Option<Vec<bool>>,
+    then: impl FnOnce(&Context, Reply<'_>) + 'static,
+) {
+    if memchr::memmem::find(reply.bytes(), &envelope::MARK).is_none() {
+        return then(context, reply);
+    }
+    let open = move |reply: &[u8], limit: usize| open_elements(reply, which.as_deref(), limit);
+    open_with(context, reply, open, then);
+}
+
+/// A reply with its values opened, and what was counted meanwhile.
+struct Opened {
+    reply: Vec<u8>,
+    opened: u64,
+    damaged: u64,
+}
+
+fn open_with(
+    context: &Context,
+    reply: Reply<'_>,
+    open: impl FnOnce(&[u8], usize) -> Opened + Send + 'static,
+    then: impl FnOnce(&Context, Reply<'_>) + 'static,
+) {
+    let view = context.view();
+    let limit = view.policy.limits.max_inflated;
+    let declared = match bulk_of(reply.bytes()) {
+        Bulk::Value(value) => envelope::declared_len(value).unwrap_or(0).min(limit),
+        _ => 0,
+    };
+    let count = |context: &Context, opened: &Opened| {
+        context.stats().opened_values.add(opened.opened);
+        context.stats().damaged_values.add(opened.damaged);
+    };
+    if reply.bytes().len().max(declared) <= view.policy.offload_above {
+        let opened = open(reply.bytes(), limit);
+        count(context, &opened);
+        return then(context, Reply::Borrowed(&opened.reply));
+    }
+    let reply = reply.to_bytes();
+    context.elsewhere(
+        move || open(&reply, limit),
+        move |context, opened| {
+            let opened = opened.unwrap_or_else(|| Opened { reply: DAMAGED.to_vec(), opened: 0, damaged: 1 });
+            count(context, &opened);
+            then(context, Reply::Owned(Bytes::from(opened.reply)));
+        },
+    );
+}
+
+const DAMAGED: &[u8] = b"-ERR shortstop: the value could not be opened\r\n";
+
+fn open_value(reply: &[u8], limit: usize) -> Opened {
+    let Bulk::Value(sealed) = bulk_of(reply) else {
+        return Opened { reply: reply.to_vec(), opened: 0, damaged: 0 };
+    };
+    let mut out = Vec::new();
+    match envelope::open(sealed, limit) {
+        Ok(value) => {
+            out.reserve_exact(value.len() + 32);
+            build::bulk(&mut out, &value);
+            Opened { reply: out, opened: 1, damaged: 0 }
+        }
+        Err(error) => {
+            build::error(
+                &mut out,
+                &format!(
+                    "ERR shortstop: the compressed value stored at this key cannot be opened: {error}; SET or DEL the key"
+                ),
+            );
+            Opened { reply: out, opened: 0, damaged: 1 }
+        }
+    }
+}
+
+fn open_elements(reply: &[u8], which: Option<&[bool]>, limit: usize) -> Opened {
+    let Some(elements) = elements(reply) else {
+        return Opened { reply: reply.to_vec(), opened: 0, damaged: 0 };
+    };
+    let elements: Vec<&[u8]> = elements.collect();
+    let mut all = Opened { reply: Vec::with_capacity(reply.len() * 2), opened: 0, damaged: 0 };
+    build::header(&mut all.reply, b'*', elements.len());
+    for (at, element) in elements.into_iter().enumerate() {
+        let is_value = which.is_none_or(|which| which.get(at).copied().unwrap_or(false));
+        let part = match bulk_of(element) {
+            Bulk::Value(value) if is_value && envelope::is_sealed(value) => open_value(element, limit),
+            // The reply of an MGET in a transaction.
+            Bulk::Other if is_value && element.first() == Some(&b'*') => open_elements(element, None, limit),
+            _ => {
+                all.reply.extend_from_slice(element);
+                continue;
+            }
+        };
+        all.reply.extend_from_slice(&part.reply);
+        all.opened += part.opened;
+        all.damaged += part.damaged;
+    }
+    // A client takes an error among values for one of them, and some never look: the whole is refused.
+    if all.damaged > 0 && which.is_none() {
+        all.reply.clear();
+        build::error(
+            &mut all.reply,
+            "ERR shortstop: a compressed value among these keys cannot be opened; ask for each with GET to see which",
+        );
+    }
+    all
+}

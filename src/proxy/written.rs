@@ -1,0 +1,142 @@
+//! The guard of one command that writes: raised before it is sent, lowered when its reply is here (COHERENCE §3).
+//!
+//! It waits on the upstream side with the reply, so that a client that goes away does not take it down early.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+use crate::bus::Event;
+use crate::near_cache::{KeyId, hash_key};
+
+use super::context::{Context, View};
+
+/// A key that is written.
+#[derive(Debug)]
+struct Key {
+    id: KeyId,
+    db: u32,
+    hash: u128,
+    /// The key itself, when the fleet is to be told.
+    told: Option<Bytes>,
+}
+
+/// What a command may change.
+#[derive(Debug, Default)]
+pub(super) struct Written {
+    keys: SmallVec<[Key; 1]>,
+    /// Any key may be changed.
+    any: bool,
+    /// Told whatever the reply says: a part may have been done (EXEC, scripts, several keys).
+    always: bool,
+    /// The guards are up.
+    guarded: bool,
+}
+
+impl Written {
+    /// One more key.
+    pub(super) fn add(&mut self, context: &Context, view: &View, db: u32, key: &[u8]) {
+        let hash = hash_key(key);
+        let told = context.shared.outbox.is_some() && view.policy.rules.of(key).watch;
+        self.always |= !self.keys.is_empty();
+        self.keys.push(Key {
+            id: KeyId::from_hash(db, hash),
+            db,
+            hash,
+            told: told.then(|| Bytes::copy_from_slice(key)),
+        });
+    }
+
+    /// Any key.
+    pub(super) fn add_any(&mut self) {
+        self.any = true;
+    }
+
+    /// Told whatever the reply says.
+    pub(super) fn always(&mut self) {
+        self.always = true;
+    }
+
+    /// What another command changes too.
+    pub(super) fn extend(&mut self, other: Written) {
+        self.any |= other.any;
+        self.always = true;
+        self.keys.extend(other.keys);
+    }
+
+    /// Bits of the keys, for a reader to see whether it must queue behind.
+    pub(super) fn mask(&self) -> u64 {
+        if self.any { u64::MAX } else { self.keys.iter().fold(0, |mask, key| mask | super::mask_of(key.id)) }
+    }
+
+    /// Before the command is sent.
+    pub(super) fn begin(&mut self, context: &Context, view: &View) {
+        let coherence = &context.shared.coherence;
+        if self.any {
+            coherence.flush("a command that may change any key");
+        }
+        // Without caching no ticket is out and no entry is in, here: the fleet is told all the same.
+        if view.policy.caches {
+            self.guarded = true;
+            self.keys.iter().for_each(|key| coherence.begin_write(key.id));
+        }
+    }
+
+    /// Before a command that may wait for long is sent: no guard, or keys of other stripes-mates would not be kept for as long.
+    /// Blocking commands change no strings, and what they change is dropped again at the reply.
+    pub(super) fn begin_blocking(&self, context: &Context) {
+        self.keys.iter().for_each(|key| context.shared.coherence.poison(key.id));
+    }
+
+    /// The reply is here, and it is an error or not.
+    pub(super) fn end(self, context: &Context, failed: bool) {
+        let coherence = &context.shared.coherence;
+        for key in &self.keys {
+            if self.guarded {
+                coherence.end_write(key.id);
+            } else {
+                coherence.poison(key.id);
+            }
+        }
+        if self.any {
+            coherence.flush("a command that may change any key");
+        }
+        if !failed || self.always || self.any {
+            self.tell(context, |db, hash, key| Event::Invalidate { db, hash, key });
+        }
+    }
+
+    /// The reply will never come. `ran`: the command may have run, or may yet.
+    pub(super) fn lose(self, context: &Context, ran: bool) {
+        let coherence = &context.shared.coherence;
+        let now = Instant::now();
+        for key in &self.keys {
+            match (self.guarded, ran) {
+                (true, true) => coherence.lose_write(key.id, now),
+                (true, false) => coherence.end_write(key.id),
+                (false, true) => coherence.quarantine(key.id, now),
+                (false, false) => {}
+            }
+        }
+        if !ran {
+            return;
+        }
+        context.stats().writes_unknown.add(1);
+        if self.any {
+            coherence.flush("a command that may change any key was lost");
+        }
+        self.tell(context, |db, hash, key| Event::Quarantine { db, hash, key });
+    }
+
+    fn tell(self, context: &Context, event: impl Fn(u32, u128, Bytes) -> Event) {
+        if self.any {
+            context.tell(Event::Flush);
+        }
+        for key in self.keys {
+            if let Some(told) = key.told {
+                context.tell(event(key.db, key.hash, told));
+            }
+        }
+    }
+}

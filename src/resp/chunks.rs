@@ -1,0 +1,164 @@
+//! Bytes on their way to a socket: small pieces are gathered, large ones are passed on without a copy.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+
+use bytes::Bytes;
+
+/// From this size on a piece is kept as it is; below, a copy is cheaper than one more slice to write.
+const LARGE: usize = 16 << 10;
+
+/// A queue of bytes.
+#[derive(Debug, Default)]
+pub struct Chunks {
+    /// Closed chunks, oldest first.
+    closed: VecDeque<Bytes>,
+    /// Where small pieces gather; younger than all that is closed.
+    open: Vec<u8>,
+    /// Bytes of `open` that are gone already; zero unless `closed` is empty.
+    gone: usize,
+    len: usize,
+}
+
+impl Chunks {
+    /// An empty queue that gathers in `buffer`, whose contents are dropped and whose capacity is kept.
+    pub fn with_buffer(mut buffer: Vec<u8>) -> Self {
+        buffer.clear();
+        Chunks { open: buffer, ..Chunks::default() }
+    }
+
+    /// Bytes queued.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether nothing is queued.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Bytes of memory held for gathering.
+    pub fn capacity(&self) -> usize {
+        self.open.capacity()
+    }
+
+    /// Appends a copy.
+    #[inline]
+    pub fn push_slice(&mut self, bytes: &[u8]) {
+        self.open.extend_from_slice(bytes);
+        self.len += bytes.len();
+    }
+
+    /// Appends what `write` writes.
+    pub fn push_with(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        let before = self.open.len();
+        write(&mut self.open);
+        self.len += self.open.len() - before;
+    }
+
+    /// Appends without a copy if that is worth it.
+    pub fn push_bytes(&mut self, bytes: Bytes) {
+        if bytes.len() < LARGE {
+            return self.push_slice(&bytes);
+        }
+        self.close();
+        self.len += bytes.len();
+        self.closed.push_back(bytes);
+    }
+
+    /// The bytes from `skip` on, as far as `slices` has room. Returns how many slices were set.
+    pub fn slices<'a>(&'a self, mut skip: usize, slices: &mut [IoSlice<'a>]) -> usize {
+        let parts = self.closed.iter().map(|chunk| &chunk[..]).chain([&self.open[self.gone..]]);
+        let mut used = 0;
+        for part in parts {
+            if used == slices.len() {
+                break;
+            }
+            if skip >= part.len() {
+                skip -= part.len();
+                continue;
+            }
+            slices[used] = IoSlice::new(&part[skip..]);
+            skip = 0;
+            used += 1;
+        }
+        used
+    }
+
+    /// Drops the oldest `count` bytes. More than are queued is a fault of the caller.
+    #[inline]
+    pub fn advance(&mut self, mut count: usize) {
+        debug_assert!(count <= self.len);
+        self.len -= count;
+        while let Some(front) = self.closed.front_mut() {
+            if count < front.len() {
+                let _ = front.split_to(count);
+                return;
+            }
+            count -= front.len();
+            self.closed.pop_front();
+        }
+        self.gone += count;
+        if self.gone == self.open.len() {
+            self.open.clear();
+            self.gone = 0;
+        } else if self.gone >= LARGE && self.gone * 2 > self.open.len() {
+            // Each byte is moved at most once per halving: a queue that never runs dry does not grow for ever.
+            self.open.drain(..self.gone);
+            self.gone = 0;
+        }
+    }
+
+    /// Takes the gathering buffer out, for somebody else to use. Only when empty.
+    pub fn take_buffer(&mut self) -> Option<Vec<u8>> {
+        (self.is_empty() && self.open.capacity() > 0).then(|| std::mem::take(&mut self.open))
+    }
+
+    fn close(&mut self) {
+        if self.open.len() > self.gone {
+            let mut chunk = Bytes::from(std::mem::take(&mut self.open));
+            let _ = chunk.split_to(self.gone);
+            self.closed.push_back(chunk);
+        }
+        self.open.clear();
+        self.gone = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::IoSlice;
+
+    use bytes::Bytes;
+    use proptest::prelude::{Strategy, any, prop_assert_eq, proptest};
+
+    use super::Chunks;
+
+    fn contents(chunks: &Chunks, skip: usize) -> Vec<u8> {
+        let mut slices = [IoSlice::new(&[]); 64];
+        let used = chunks.slices(skip, &mut slices);
+        slices[..used].iter().flat_map(|slice| slice.to_vec()).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn behaves_as_one_queue(steps in proptest::collection::vec(
+            (0..3u8, (0..40_000usize).prop_map(|n| n), any::<u8>()), 0..24,
+        )) {
+            let mut chunks = Chunks::default();
+            let mut model: Vec<u8> = Vec::new();
+            for (kind, size, fill) in steps {
+                match kind {
+                    0 => { chunks.push_slice(&vec![fill; size]); model.extend(vec![fill; size]); }
+                    1 => { chunks.push_bytes(Bytes::from(vec![fill; size])); model.extend(vec![fill; size]); }
+                    _ => { let n = size.min(model.len()); chunks.advance(n); model.drain(..n); }
+                }
+                prop_assert_eq!(chunks.len(), model.len());
+                let skip = usize::from(fill).min(model.len());
+                prop_assert_eq!(&contents(&chunks, skip)[..], &model[skip..]);
+            }
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! The wire: where a request ends, where a reply ends, and the few frames that are built by hand.
+//!
+//! Pure functions of bytes. Nothing here knows what a command means; frames that must be understood beyond their
+//! boundaries go through the redis-protocol crate, which is also the oracle of the tests.
+
+pub mod build;
+mod chunks;
+mod inline;
+mod int;
+mod reply;
+mod request;
+
+pub use chunks::Chunks;
+pub use int::parse_int;
+pub use reply::{BrokenReply, Bulk, ReplyScanner, bulk_of, elements};
+pub use request::{Args, ProtocolError, Resume, Scan, ScanLimits, scan};

@@ -1,0 +1,315 @@
+//! Finds one request at the start of a buffer, without copying it: the scan that every request goes through.
+//!
+//! Accepts and refuses what Redis accepts and refuses, with its texts (`networking.c`, `processMultibulkBuffer`), so that
+//! bytes that pass here unchanged cannot mean something else to the Redis behind. Bounds are checked before anything is
+//! allocated for what they bound.
+
+use std::ops::Range;
+
+use memchr::memchr;
+use smallvec::SmallVec;
+
+use super::{inline, parse_int};
+
+/// Where the arguments of a request are in the buffer.
+pub type Args = SmallVec<[Range<usize>; 8]>;
+
+/// What a client may send; from the configuration.
+#[derive(Clone, Copy, Debug)]
+pub struct ScanLimits {
+    /// Bytes of one argument.
+    pub bulk_length: usize,
+    /// Arguments of one request.
+    pub arguments: usize,
+    /// Bytes of a line: an inline request, or the line of a length.
+    pub line_length: usize,
+}
+
+/// What is at the start of the buffer.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Scan {
+    /// A request of `len` bytes; its arguments are in `args`. `regular`: passed on as it is, every RESP reader
+    /// understands it (Redis is lenient about what stands in the place of line ends).
+    Request {
+        /// Bytes of the buffer that it takes.
+        len: usize,
+        /// May be passed on unchanged.
+        regular: bool,
+    },
+    /// An inline request of `len` bytes in these words.
+    Inline {
+        /// Bytes of the buffer that it takes.
+        len: usize,
+        /// Its arguments.
+        words: Vec<Vec<u8>>,
+    },
+    /// Nothing that wants an answer (an empty line, `*0`), of `len` bytes.
+    Nothing {
+        /// Bytes of the buffer that it takes.
+        len: usize,
+    },
+    /// The rest is not here yet; `need` bytes from the start of the buffer are the least that could be.
+    More {
+        /// A bound from below on the bytes of the whole request.
+        need: usize,
+    },
+}
+
+/// What Redis answers with `-ERR Protocol error: …` before it closes the connection.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProtocolError {
+    /// `*` and no count.
+    #[error("invalid multibulk length")]
+    ArrayLength,
+    /// `$` and no length.
+    #[error("invalid bulk length")]
+    BulkLength,
+    /// Something else where an argument begins.
+    #[error("expected '$', got '{}'", char::from(*.0))]
+    NotBulk(u8),
+    /// No line end where a count is.
+    #[error("too big mbulk count string")]
+    ArrayLine,
+    /// No line end where a length is.
+    #[error("too big bulk count string")]
+    BulkLine,
+    /// No line end in an inline request.
+    #[error("too big inline request")]
+    InlineLength,
+    /// Quotes of an inline request.
+    #[error("unbalanced quotes in request")]
+    Quotes,
+}
+
+/// How far the scan of an incomplete request has come, for requests of so many arguments that starting anew at each read
+/// would cost quadratic time. Holds for the same bytes with more behind them.
+#[derive(Debug, Default)]
+pub struct Resume {
+    at: usize,
+    missing: usize,
+    irregular: bool,
+}
+
+/// Finds the request at the start of `buffer`. `args` and `resume` carry what is known of it from the last call on the same
+/// bytes; for another request `args` is empty and `resume` is at its default.
+///
+/// # Errors
+/// What Redis would close the connection for.
+pub fn scan(buffer: &[u8], limits: &ScanLimits, args: &mut Args, resume: &mut Resume) -> Result<Scan, ProtocolError> {
+    match buffer.first() {
+        None => return Ok(Scan::More { need: 1 }),
+        Some(b'*') => {}
+        Some(_) => return scan_inline(buffer, limits),
+    }
+    let mut at = resume.at;
+    let mut regular = !resume.irregular;
+    let mut missing = resume.missing;
+    if at == 0 {
+        let (count, after, proper) = match line(buffer, 1, limits.line_length) {
+            Line::Found { text, after, proper } => (parse_int(text), after, proper),
+            Line::More { need } => return Ok(Scan::More { need }),
+            Line::TooLong => return Err(ProtocolError::ArrayLine),
+        };
+        missing = match count {
+            Some(count) if count <= 0 => return Ok(Scan::Nothing { len: after }),
+            Some(count) if count as u64 <= limits.arguments as u64 => count as usize,
+            _ => return Err(ProtocolError::ArrayLength),
+        };
+        at = after;
+        regular = proper;
+    }
+    let mut need = None;
+    while missing > 0 {
+        let (length, after, proper) = match line(buffer, at, limits.line_length) {
+            Line::Found { text: [b'$', length @ ..], after, proper } => (parse_int(length), after, proper),
+            Line::Found { text, .. } => return Err(ProtocolError::NotBulk(*text.first().unwrap_or(&b'\r'))),
+            Line::More { need: least } => {
+                need = Some(least);
+                break;
+            }
+            Line::TooLong => return Err(ProtocolError::BulkLine),
+        };
+        let length = match length {
+            Some(length) if length >= 0 && length as u64 <= limits.bulk_length as u64 => length as usize,
+            _ => return Err(ProtocolError::BulkLength),
+        };
+        let end = after + length;
+        if buffer.len() < end + 2 {
+            need = Some(end + 2);
+            break;
+        }
+        regular &= proper && buffer[end..end + 2] == *b"\r\n";
+        args.push(after..end);
+        at = end + 2;
+        missing -= 1;
+    }
+    let Some(need) = need else {
+        return Ok(Scan::Request { len: at, regular });
+    };
+    *resume = Resume { at, missing, irregular: !regular };
+    Ok(Scan::More { need })
+}
+
+enum Line<'a> {
+    /// The text, where the next thing begins, whether the line ended in CR LF.
+    Found {
+        text: &'a [u8],
+        after: usize,
+        proper: bool,
+    },
+    More {
+        need: usize,
+    },
+    TooLong,
+}
+
+/// The line from `from`. Redis looks for the CR and skips whatever byte is behind it.
+#[inline]
+fn line(buffer: &[u8], from: usize, limit: usize) -> Line<'_> {
+    let rest = buffer.get(from..).unwrap_or_default();
+    // Lengths have few digits: a loop beats the set-up of a vector search.
+    let near = rest.iter().take(12).position(|&byte| byte == b'\r');
+    match near.or_else(|| memchr(b'\r', rest)) {
+        Some(end) if from + end + 1 < buffer.len() => {
+            Line::Found { text: &rest[..end], after: from + end + 2, proper: rest[end + 1] == b'\n' }
+        }
+        Some(end) => Line::More { need: from + end + 2 },
+        None if rest.len() > limit => Line::TooLong,
+        None => Line::More { need: buffer.len() + 1 },
+    }
+}
+
+fn scan_inline(buffer: &[u8], limits: &ScanLimits) -> Result<Scan, ProtocolError> {
+    let Some(end) = memchr(b'\n', buffer) else {
+        if buffer.len() > limits.line_length {
+            return Err(ProtocolError::InlineLength);
+        }
+        return Ok(Scan::More { need: buffer.len() + 1 });
+    };
+    if end > limits.line_length {
+        return Err(ProtocolError::InlineLength);
+    }
+    let line = &buffer[..end];
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    let len = end + 1;
+    match inline::split(line) {
+        None => Err(ProtocolError::Quotes),
+        Some(words) if words.is_empty() => Ok(Scan::Nothing { len }),
+        Some(words) => Ok(Scan::Inline { len, words }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use proptest::prelude::{any, prop_assert, prop_assert_eq, proptest};
+    use redis_protocol::resp2::decode::decode_bytes;
+    use redis_protocol::resp2::types::BytesFrame;
+
+    use super::{Args, ProtocolError, Resume, Scan, ScanLimits, scan};
+    use crate::resp::build;
+
+    const LIMITS: ScanLimits = ScanLimits { bulk_length: 512 << 20, arguments: 1 << 20, line_length: 64 << 10 };
+
+    fn once(buffer: &[u8]) -> Result<(Scan, Vec<Vec<u8>>), ProtocolError> {
+        let mut args = Args::new();
+        let found = scan(buffer, &LIMITS, &mut args, &mut Resume::default())?;
+        Ok((found, args.iter().map(|range| buffer[range.clone()].to_vec()).collect()))
+    }
+
+    #[test]
+    fn refusals_are_redis_own() {
+        for (input, text) in [
+            (&b"*x\r\n"[..], "invalid multibulk length"),
+            (b"*1048577\r\n", "invalid multibulk length"),
+            (b"*99999999999999999999\r\n", "invalid multibulk length"),
+            (b"*01\r\n", "invalid multibulk length"),
+            (b"*1\r\n:1\r\n", "expected '$', got ':'"),
+            (b"*1\r\n\r\n", "expected '$', got '\r'"),
+            (b"*1\r\n$-1\r\n", "invalid bulk length"),
+            (b"*1\r\n$536870913\r\n", "invalid bulk length"),
+            (b"*1\r\n$4x\r\n", "invalid bulk length"),
+            (b"GET \"a\r\n", "unbalanced quotes in request"),
+        ] {
+            let error = once(input).expect_err("a protocol error");
+            assert_eq!(error.to_string(), text, "{:?}", String::from_utf8_lossy(input));
+        }
+        let long = [b"*".as_slice(), &[b'1'; 70_000]].concat();
+        assert_eq!(once(&long), Err(ProtocolError::ArrayLine));
+        let long = [b"*1\r\n$".as_slice(), &[b'1'; 70_000]].concat();
+        assert_eq!(once(&long), Err(ProtocolError::BulkLine));
+        assert_eq!(once(&[b'a'; 70_000]), Err(ProtocolError::InlineLength));
+    }
+
+    #[test]
+    fn nothing_is_skipped() {
+        for input in [&b"*0\r\n"[..], b"*-1\r\n", b"\r\n", b"  \n"] {
+            assert_eq!(once(input).expect("fine").0, Scan::Nothing { len: input.len() });
+        }
+    }
+
+    /// Redis skips two bytes where it expects CR LF without looking at them; what is behind must be told from the regular.
+    #[test]
+    fn odd_line_ends_are_told() {
+        for (input, regular) in [
+            (&b"*1\r\n$4\r\nPING\r\n"[..], true),
+            (b"*1\rx$4\r\nPING\r\n", false),
+            (b"*1\r\n$4\rxPING\r\n", false),
+            (b"*1\r\n$4\r\nPINGxx", false),
+        ] {
+            let (found, args) = once(input).expect("Redis takes it");
+            assert_eq!(found, Scan::Request { len: input.len(), regular });
+            assert_eq!(args, [b"PING"]);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn agrees_with_redis_protocol(words in proptest::collection::vec(
+            proptest::collection::vec(any::<u8>(), 0..40), 1..12), behind in any::<Vec<u8>>(),
+        ) {
+            let mut buffer = Vec::new();
+            build::request(&mut buffer, words.iter().map(Vec::as_slice));
+            let whole = buffer.len();
+            buffer.extend(&behind);
+            let (found, args) = once(&buffer).expect("valid");
+            prop_assert_eq!(found, Scan::Request { len: whole, regular: true });
+            prop_assert_eq!(&args, &words);
+
+            let (frame, used) = decode_bytes(&Bytes::from(buffer)).expect("valid").expect("whole");
+            prop_assert_eq!(used, whole);
+            let BytesFrame::Array(items) = frame else { panic!("an array") };
+            for (item, word) in items.iter().zip(&words) {
+                prop_assert!(matches!(item, BytesFrame::BulkString(bytes) if bytes == word));
+            }
+        }
+
+        /// However the bytes arrive, the outcome is that of all at once, and `need` never asks for too much.
+        #[test]
+        fn resumes_anywhere(words in proptest::collection::vec(
+            proptest::collection::vec(any::<u8>(), 0..20), 1..8),
+        ) {
+            let mut whole = Vec::new();
+            build::request(&mut whole, words.iter().map(Vec::as_slice));
+            let (mut args, mut resume) = (Args::new(), Resume::default());
+            for end in 0..whole.len() {
+                match scan(&whole[..end], &LIMITS, &mut args, &mut resume).expect("valid so far") {
+                    Scan::More { need } => prop_assert!(need > end && need <= whole.len()),
+                    other => panic!("complete too early: {other:?}"),
+                }
+            }
+            let found = scan(&whole, &LIMITS, &mut args, &mut resume).expect("valid");
+            prop_assert_eq!(found, Scan::Request { len: whole.len(), regular: true });
+            prop_assert_eq!(args.iter().map(|range| whole[range.clone()].to_vec()).collect::<Vec<_>>(), words);
+        }
+
+        #[test]
+        fn never_panics(bytes in proptest::collection::vec(
+            proptest::sample::select(b"*$:+-\r\n0123456789aG \"'\\x".to_vec()), 0..64),
+        ) {
+            if let Ok((Scan::Request { len, .. } | Scan::Inline { len, .. } | Scan::Nothing { len }, _)) = once(&bytes) {
+                prop_assert!(len > 0 && len <= bytes.len());
+            }
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! What happens to a key: the first rule of `config.yaml` whose pattern matches, else the defaults.
+//!
+//! Compiled once per configuration and shared read-only. Asked when an entry is made or a value is written, never on a hit.
+
+use std::time::Duration;
+
+use crate::config::{Coherence, Config, RuleBody};
+use crate::glob::Glob;
+
+/// The rules of one configuration, ready to be asked.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// In the file's order.
+    ordered: Vec<(Glob, Rule)>,
+    /// For keys that nothing above matches.
+    otherwise: Rule,
+}
+
+/// What happens to one key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// How to keep its value in L1; none: do not.
+    pub cache: Option<CacheRule>,
+    /// Tell the fleet about writes to it.
+    pub watch: bool,
+    /// How to seal its value; none: do not.
+    pub compress: Option<CompressRule>,
+}
+
+/// How to keep a value in L1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CacheRule {
+    /// Longest time to keep it; PTTL and `max_staleness` bound it further (COHERENCE §1).
+    pub ttl: Duration,
+    /// Bytes of the largest value to keep.
+    pub max_value: usize,
+    /// The request for a key, counted from 1, with which its value is kept.
+    pub admit_after: u32,
+    /// How long to remember that the key is absent; zero: not at all.
+    pub negative_ttl: Duration,
+}
+
+/// How to seal a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CompressRule {
+    /// gzip level, 1 to 9.
+    pub level: u32,
+    /// Bytes of the smallest value to try.
+    pub min_size: usize,
+    /// Percent of the length that has to be saved.
+    pub min_saving: u8,
+}
+
+impl Rules {
+    /// Total, provided that [`Config::check`] passed.
+    pub fn compile(config: &Config) -> Self {
+        let caching = config.l1.enabled && config.coherence != Coherence::Off;
+        let rule = |body: &RuleBody| Rule {
+            cache: (caching && body.cache.on).then_some(CacheRule {
+                ttl: body.cache.ttl,
+                max_value: body.cache.max_value,
+                admit_after: body.cache.admit_after,
+                negative_ttl: body.cache.negative_ttl,
+            }),
+            watch: body.watch,
+            compress: (config.compression && body.compress.on).then_some(CompressRule {
+                level: body.compress.level,
+                min_size: body.compress.min_size,
+                min_saving: body.compress.min_saving,
+            }),
+        };
+        let ordered =
+            config.rules.iter().map(|spec| (Glob::new(spec.pattern.as_bytes()), rule(&spec.body(&config.defaults))));
+        Self { ordered: ordered.collect(), otherwise: rule(&config.defaults) }
+    }
+
+    /// The rule for `key`.
+    pub fn of(&self, key: &[u8]) -> &Rule {
+        let found = self.ordered.iter().find(|(glob, _)| glob.matches(key));
+        found.map_or(&self.otherwise, |(_, rule)| rule)
+    }
+
+    /// Whether any key may be sealed.
+    pub fn seals_anything(&self) -> bool {
+        self.any(|rule| rule.compress.is_some())
+    }
+
+    /// Whether any key may be kept in L1.
+    pub fn caches_anything(&self) -> bool {
+        self.any(|rule| rule.cache.is_some())
+    }
+
+    /// Whether writes to any key are told to the fleet.
+    pub fn watches_anything(&self) -> bool {
+        self.any(|rule| rule.watch)
+    }
+
+    fn any(&self, asked: impl Fn(&Rule) -> bool) -> bool {
+        self.ordered.iter().map(|(_, rule)| rule).chain([&self.otherwise]).any(asked)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rules(yaml: &str) -> Rules {
+        let config = Config::from_yaml(yaml).unwrap_or_else(|error| panic!("{error}"));
+        Rules::compile(&config)
+    }
+
+    #[test]
+    fn first_match_wins_and_defaults_are_last() {
+        let rules = rules(
+            r#"
+defaults: { cache: { ttl: 10s }, watch: false }
+rules:
+  - { match: "session:*", cache: false }
+  - { match: "order[a-f]:*", cache: { ttl: 2s }, watch: true }
+  - { match: "order*", compress: false }
+"#,
+        );
+        let look = |key: &[u8]| {
+            let rule = rules.of(key);
+            (rule.cache.map(|cache| cache.ttl.as_secs()), rule.watch, rule.compress.is_some())
+        };
+        assert_eq!(look(b"session:1"), (None, false, true));
+        assert_eq!(look(b"ordera:\xff"), (Some(2), true, true));
+        assert_eq!(look(b"orderz:1"), (Some(10), false, false));
+        assert_eq!(look(b"sessio"), (Some(10), false, true));
+        assert_eq!(look(b""), (Some(10), false, true));
+    }
+
+    #[test]
+    fn defaults_alone() {
+        let rules = rules("");
+        let expected = Rule {
+            cache: Some(CacheRule {
+                ttl: Duration::from_secs(3600),
+                max_value: 1 << 20,
+                admit_after: 2,
+                negative_ttl: Duration::ZERO,
+            }),
+            watch: true,
+            compress: Some(CompressRule { level: 3, min_size: 1024, min_saving: 10 }),
+        };
+        assert_eq!(rules.of(b"any"), &expected);
+    }
+
+    #[test]
+    fn main_switches_overrule_every_rule() {
+        // yaml, caches, watches, seals
+        let table = [
+            ("{}", true, true, true),
+            ("l1: { enabled: false }", false, true, true),
+            ("coherence: off", false, true, true),
+            ("compression: false", true, true, false),
+            ("defaults: { cache: false, watch: false, compress: false }", false, false, false),
+            (
+                "defaults: { cache: false, watch: false, compress: false }\nrules: [{ match: a, cache: true }]",
+                true,
+                false,
+                false,
+            ),
+            (
+                "defaults: { cache: false, watch: false, compress: false }\nrules: [{ match: a, watch: true }]",
+                false,
+                true,
+                false,
+            ),
+            ("defaults: { compress: false }\nrules: [{ match: a, compress: { level: 9 } }]", true, true, true),
+            ("l1: { enabled: false }\nrules: [{ match: a, cache: { ttl: 1s } }]", false, true, true),
+        ];
+        for (yaml, caches, watches, seals) in table {
+            let rules = rules(yaml);
+            let found = (rules.caches_anything(), rules.watches_anything(), rules.seals_anything());
+            assert_eq!(found, (caches, watches, seals), "{yaml}");
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! Connections to Redis: lanes that many clients share, private ones for sessions, and what is known of the server.
+//!
+//! A link carries bytes and keeps order; what a reply means is decided by what was left waiting for it.
+
+mod link;
+pub mod topology;
+
+pub use link::{Expected, Link, LinkSettings, Lost, Reply, Tap};

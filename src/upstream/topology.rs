@@ -1,0 +1,131 @@
+//! What is known of the server behind: its command table, its role, its identity, and who else is connected to it.
+//!
+//! Asked once a second over a connection of its own, by typed commands through fred; never on the way of a request.
+
+use std::time::Duration;
+
+use fred::clients::Client;
+use fred::error::Error;
+use fred::interfaces::ClientLike;
+use fred::types::config::{Config, ConnectionConfig, PerformanceConfig, ReconnectPolicy, ServerConfig};
+use fred::types::{ClusterHash, CustomCommand, Value};
+use redis_protocol::resp2::types::BytesFrame;
+
+use crate::command::Table;
+use crate::config::{Timeouts, UpstreamUrl};
+
+/// Between two looks.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// What has been learnt.
+#[derive(Debug)]
+pub enum News {
+    /// The server's commands, after each connect to another server than before.
+    Table(Box<Table>),
+    /// Another server than before answers at the address, or the same after a restart.
+    Restarted,
+    /// Whether the server is a primary.
+    Primary(bool),
+    /// The names of the connections that the server has; only when asked for.
+    Connections(Vec<String>),
+}
+
+/// Looks after the server until it is dropped. `wants_connections` says whether somebody wants to know who is connected.
+pub async fn watch(
+    upstream: UpstreamUrl,
+    timeouts: Timeouts,
+    name: String,
+    wants_connections: impl Fn() -> bool,
+    tell: impl Fn(News),
+) {
+    let config = Config {
+        fail_fast: true,
+        username: upstream.user.clone(),
+        password: upstream.password.as_ref().map(|password| password.expose().to_owned()),
+        server: ServerConfig::new_centralized(upstream.host.clone(), upstream.port),
+        ..Config::default()
+    };
+    let performance =
+        PerformanceConfig { default_command_timeout: timeouts.connect + EVERY, ..PerformanceConfig::default() };
+    let connection = ConnectionConfig {
+        connection_timeout: timeouts.connect,
+        // What may have run is not sent again behind our back.
+        max_command_attempts: 1,
+        ..ConnectionConfig::default()
+    };
+    let mut server: Option<String> = None;
+    let mut ticks = tokio::time::interval(EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        // A client for as long as a connection lasts: reconnecting is done here, where nothing is in flight.
+        let client =
+            Client::new(config.clone(), Some(performance.clone()), Some(connection.clone()), None::<ReconnectPolicy>);
+        let connected = client.init().await;
+        match connected {
+            Ok(task) => {
+                let ended = look(&client, &name, &mut server, &mut ticks, &wants_connections, &tell).await;
+                if let Err(error) = ended {
+                    tracing::debug!(%error, "the control connection to Redis ended");
+                }
+                task.abort();
+            }
+            Err(error) => tracing::debug!(%error, "no control connection to Redis"),
+        }
+        let _ = client.quit().await;
+        ticks.tick().await;
+    }
+}
+
+async fn look(
+    client: &Client,
+    name: &str,
+    server: &mut Option<String>,
+    ticks: &mut tokio::time::Interval,
+    wants_connections: &impl Fn() -> bool,
+    tell: &impl Fn(News),
+) -> Result<(), Error> {
+    // A courtesy, as on the lanes.
+    let _ = ask(client, "CLIENT", &["SETNAME", name]).await;
+    loop {
+        let info = ask(client, "INFO", &["server"]).await?.into_string().unwrap_or_default();
+        let identity = info.lines().find_map(|line| line.strip_prefix("run_id:")).unwrap_or_default().trim().to_owned();
+        if server.as_deref() != Some(&identity) {
+            let table = ask(client, "COMMAND", &[]).await?;
+            match Table::from_command(&frame(table)) {
+                Ok(table) => tell(News::Table(Box::new(table))),
+                Err(error) => {
+                    tracing::warn!(%error, "the command table of the server is not understood; the one in use stays")
+                }
+            }
+            if server.replace(identity).is_some() {
+                tell(News::Restarted);
+            }
+        }
+        let is_primary = match ask(client, "ROLE", &[]).await? {
+            Value::Array(parts) => parts.first().and_then(Value::as_str).is_some_and(|role| role == "master"),
+            _ => false,
+        };
+        tell(News::Primary(is_primary));
+        if wants_connections() {
+            let list = ask(client, "CLIENT", &["LIST"]).await?.into_string().unwrap_or_default();
+            let names = list.split_whitespace().filter_map(|field| field.strip_prefix("name="));
+            tell(News::Connections(names.map(str::to_owned).collect()));
+        }
+        ticks.tick().await;
+    }
+}
+
+async fn ask(client: &Client, command: &'static str, args: &[&str]) -> Result<Value, Error> {
+    let args: Vec<Value> = args.iter().map(|arg| Value::from(*arg)).collect();
+    client.custom(CustomCommand::new_static(command, ClusterHash::FirstKey, false), args).await
+}
+
+/// The frame that a value was, as far as `COMMAND` has use for the difference.
+fn frame(value: Value) -> BytesFrame {
+    match value {
+        Value::Integer(number) => BytesFrame::Integer(number),
+        Value::Array(items) => BytesFrame::Array(items.into_iter().map(frame).collect()),
+        Value::Null => BytesFrame::Null,
+        other => other.into_bytes().map_or(BytesFrame::Null, BytesFrame::BulkString),
+    }
+}

@@ -1,0 +1,161 @@
+//! One thread that serves clients: its runtime, its connections, and the clock that enforces their limits.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::net::TcpStream;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+use tokio::task::LocalSet;
+
+use crate::client::{End, serve};
+use crate::command::Table;
+use crate::config;
+use crate::proxy::{Context, Outlet, Policy, Shared, View};
+use crate::upstream::LinkSettings;
+
+/// Between two looks at who is idle or stalled: the precision of those limits.
+const TICK: Duration = Duration::from_millis(250);
+
+/// What a worker is told.
+#[derive(Debug)]
+pub enum Order {
+    /// Serve this client.
+    Client(TcpStream),
+    /// Decide by this configuration from now on.
+    Policy(Arc<Policy>),
+    /// Decide by this table from now on.
+    Table(Arc<Table>),
+    /// Answer what was asked, and end.
+    Drain,
+}
+
+/// What a worker starts with.
+pub struct Setup {
+    /// Its number.
+    pub number: usize,
+    /// What it shares with the others.
+    pub shared: Arc<Shared>,
+    /// Rules and table to begin with.
+    pub view: View,
+    /// How it connects to Redis.
+    pub links: LinkSettings,
+    /// The size of its hot set.
+    pub l1: config::L1,
+    /// Clients that it has been given and that have not ended.
+    pub load: Arc<AtomicUsize>,
+}
+
+type Clients = Rc<RefCell<HashMap<u64, Rc<Outlet>>>>;
+
+/// Runs until it is told to drain and has, or until nobody is left to tell it.
+pub fn run(setup: Setup, orders: mpsc::UnboundedReceiver<Order>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(%error, "a worker cannot start: the system gives it no event queue");
+            return;
+        }
+    };
+    LocalSet::new().block_on(&runtime, work(setup, orders));
+}
+
+async fn work(setup: Setup, mut orders: mpsc::UnboundedReceiver<Order>) {
+    let context = Context::new(setup.shared, setup.number, setup.view, setup.links, &setup.l1);
+    let clients: Clients = Rc::default();
+    // Connects at once: the first client does not wait for it, and the log says early that Redis is away.
+    let _ = context.lane(context.first_db());
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            order = orders.recv() => match order {
+                Some(Order::Client(stream)) => accept(stream, &context, &clients, &setup.load),
+                Some(Order::Policy(policy)) => context.set_view(|view| view.policy = policy),
+                Some(Order::Table(table)) => context.set_view(|view| view.table = table),
+                Some(Order::Drain) => {
+                    context.draining.set(true);
+                    clients.borrow().values().for_each(|outlet| outlet.wake());
+                }
+                None => break,
+            },
+            _ = ticks.tick() => {
+                enforce(&clients, &context.view().policy.limits);
+                if context.draining.get() && clients.borrow().is_empty() && context.is_settled() {
+                    break;
+                }
+            }
+        }
+    }
+    context.close();
+}
+
+fn accept(stream: TcpStream, context: &Rc<Context>, clients: &Clients, load: &Arc<AtomicUsize>) {
+    let stream = match stream.set_nonblocking(true).and_then(|()| tokio::net::TcpStream::from_std(stream)) {
+        Ok(stream) => stream,
+        Err(error) => {
+            tracing::debug!(%error, "a client was gone before it was served");
+            load.fetch_sub(1, Ordering::Relaxed);
+            return;
+        }
+    };
+    let id = context.shared.next_client.fetch_add(1, Ordering::Relaxed);
+    let outlet = Rc::new(Outlet::new(Instant::now(), context.first_db()));
+    clients.borrow_mut().insert(id, Rc::clone(&outlet));
+    context.stats().clients.add(1);
+    context.stats().clients_accepted.add(1);
+    // Whatever ends the task, a panic included, the guard takes it off the books.
+    let gone = Gone { id, context: Rc::clone(context), clients: Rc::clone(clients), load: Arc::clone(load) };
+    let served = serve(stream, Rc::clone(context), outlet, id);
+    tokio::task::spawn_local(async move {
+        let gone = gone;
+        let end = served.await;
+        if let End::Limit(limit) = end {
+            gone.context.stats().clients_dropped.add(1);
+            tracing::warn!(client = gone.id, limit, "a client was dropped");
+        }
+    });
+}
+
+/// A client on the books.
+struct Gone {
+    id: u64,
+    context: Rc<Context>,
+    clients: Clients,
+    load: Arc<AtomicUsize>,
+}
+
+impl Drop for Gone {
+    fn drop(&mut self) {
+        self.clients.borrow_mut().remove(&self.id);
+        self.context.stats().clients.sub(1);
+        self.load.fetch_sub(1, Ordering::Relaxed);
+        if std::thread::panicking() {
+            self.context.shared.stats.shared.panics.fetch_add(1, Ordering::Relaxed);
+            tracing::error!(client = self.id, "serving a client panicked; its connection is closed, the others go on");
+        }
+    }
+}
+
+/// Drops who is silent for too long, and who does not take what it asked for.
+fn enforce(clients: &Clients, limits: &config::Limits) {
+    let now = Instant::now();
+    for outlet in clients.borrow().values() {
+        let silent = now.saturating_duration_since(outlet.active.get());
+        let limit = if !outlet.is_empty() {
+            (silent > limits.stall_timeout).then_some("limits.stall_timeout")
+        } else if outlet.outstanding() == 0 && !outlet.streaming.get() && !limits.idle_timeout.is_zero() {
+            (silent > limits.idle_timeout).then_some("limits.idle_timeout")
+        } else {
+            None
+        };
+        if limit.is_some() {
+            outlet.dropped.set(limit);
+            outlet.wake();
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! A hit in L1 allocates nothing.
+//!
+//! Every allocation of this process is counted: Shortstop runs in it with one worker, and the client
+//! below reads and writes through buffers that it made before. Alone in its binary, with a single
+//! test, so that nothing else runs meanwhile.
+
+mod common;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use common::{Redis, Shortstop, bulk, command};
+
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+
+struct Counting;
+
+// SAFETY: every call is handed to `System` unchanged, with the very layout and pointer that came in,
+// so whatever `System` guarantees, and its callers owe it, holds here too. The counter is an atomic:
+// it neither allocates nor unwinds.
+#[expect(unsafe_code, reason = "the trait that makes allocations countable is an unsafe one")]
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller's promise about `layout` is passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller's promise about `layout` is passed on.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: `pointer` came from `System` with this `layout`: all of ours do.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: `pointer` came from `System` with this `layout`: all of ours do.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+const HITS_PER_ROUND: usize = 1_000;
+const ROUNDS: usize = 10;
+
+/// What the rest of the process may allocate during all rounds of 1,000 hits together. The poll of
+/// Redis's role and its like run once in a while on threads of their own, and a single poll costs
+/// some dozens. One allocation per hit would be 10,000.
+const BACKGROUND: u64 = 500;
+
+#[test]
+fn a_hit_allocates_nothing() {
+    let redis = Redis::start();
+    let proxy = Shortstop::start(&redis, "workers: 1\n");
+    for (key, length) in [("small", 256), ("large", 20_000)] {
+        // In the worker's hot set, and beyond its largest value: in the near cache only.
+        let value = common::noise(length, 1);
+        let mut client = proxy.client();
+        client.call(&[b"SET", key.as_bytes(), &value]);
+        proxy.warm(&mut client, key);
+        drop(client);
+        let mut stream = TcpStream::connect(proxy.addr()).expect("it listens");
+        stream.set_nodelay(true).expect("the socket is open");
+        stream.set_read_timeout(Some(common::PATIENCE)).expect("a limit above zero");
+        for depth in [1, 16] {
+            let request = command(&[b"GET", key.as_bytes()]).repeat(depth);
+            let expected = bulk(&value).repeat(depth);
+            let mut answer = vec![0; expected.len()];
+            let mut ask = |times: usize| {
+                for _ in 0..times {
+                    stream.write_all(&request).expect("it reads");
+                    stream.read_exact(&mut answer).expect("it answers");
+                    assert!(answer == expected, "the right value");
+                }
+            };
+            // Buffers grow to their size, and every lazy thing is made.
+            ask(HITS_PER_ROUND);
+            let hits = proxy.stat("l1_hits");
+            let mut per_round = [0; ROUNDS];
+            for growth in &mut per_round {
+                let before = ALLOCATIONS.load(Ordering::Relaxed);
+                ask(HITS_PER_ROUND / depth);
+                *growth = ALLOCATIONS.load(Ordering::Relaxed) - before;
+            }
+            let asked = (ROUNDS * (HITS_PER_ROUND / depth) * depth) as u64;
+            assert_eq!(proxy.stat("l1_hits"), hits + asked, "every one was a hit");
+            let context = format!("{key}, pipeline {depth}: allocations in {ROUNDS} rounds: {per_round:?}");
+            // Rounds in which nothing ran in the background show the hits alone.
+            assert!(per_round.contains(&0), "{context}");
+            assert!(per_round.iter().sum::<u64>() <= BACKGROUND, "{context}");
+        }
+    }
+}

@@ -1,0 +1,718 @@
+//! The bus against a real nats-server: what one proxy writes, the others hear of, or they drop everything.
+//!
+//! Only `shortstop::bus` is used, and a plain NATS client as the stranger. Each test has a server and ports of its
+//! own. Waiting is for a call of the [`Sink`], never for time alone.
+
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use serde_json::{Value, json};
+use shortstop::bus::{Bus, BusError, BusStats, Event, Outbox, Settings, Sink, random_incarnation, start};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+/// Longest wait for anything that has to come; far above what is needed, for machines under load.
+const PATIENCE: Duration = Duration::from_secs(20);
+const JSON: &str = "cache.invalidate";
+
+/// What the bus asked of the cache.
+#[derive(Clone, Debug, PartialEq)]
+enum Call {
+    Invalidate(u32, u128),
+    Key(Vec<u8>),
+    Quarantine(u32, u128),
+    Flush(&'static str),
+    Pattern(Vec<u8>),
+    Lease(Instant),
+    Trouble(bool),
+}
+
+struct Recorder(mpsc::UnboundedSender<Call>);
+
+impl Recorder {
+    fn note(&self, call: Call) {
+        // The test may be over.
+        let _ = self.0.send(call);
+    }
+}
+
+impl Sink for Recorder {
+    fn invalidate(&self, db: u32, hash: u128) {
+        self.note(Call::Invalidate(db, hash));
+    }
+    fn invalidate_key(&self, key: &[u8]) {
+        self.note(Call::Key(key.to_vec()));
+    }
+    fn quarantine(&self, db: u32, hash: u128) {
+        self.note(Call::Quarantine(db, hash));
+    }
+    fn flush(&self, why: &'static str) {
+        self.note(Call::Flush(why));
+    }
+    fn invalidate_pattern(&self, glob: &[u8]) {
+        self.note(Call::Pattern(glob.to_vec()));
+    }
+    fn lease(&self, until: Instant) {
+        self.note(Call::Lease(until));
+    }
+    fn trouble(&self, doubtful: bool) {
+        self.note(Call::Trouble(doubtful));
+    }
+}
+
+/// A proxy, as far as the bus is concerned.
+struct Proxy {
+    bus: Bus,
+    outbox: Outbox,
+    stats: Arc<BusStats>,
+    incarnation: u64,
+    calls: mpsc::UnboundedReceiver<Call>,
+}
+
+impl Proxy {
+    fn start(settings: Settings) -> Proxy {
+        let (sender, calls) = mpsc::unbounded_channel();
+        let stats = Arc::new(BusStats::default());
+        let incarnation = settings.incarnation;
+        let bus =
+            start(&Handle::current(), settings, Arc::new(Recorder(sender)), Arc::clone(&stats)).expect("good settings");
+        Proxy { outbox: bus.outbox(), bus, stats, incarnation, calls }
+    }
+
+    /// Connected, and the path proven.
+    async fn live(settings: Settings) -> Proxy {
+        let mut proxy = Proxy::start(settings);
+        proxy.until(|call| *call == Call::Trouble(false)).await;
+        proxy
+    }
+
+    /// All calls up to the first that fits, that one included.
+    async fn until(&mut self, fits: impl Fn(&Call) -> bool) -> Vec<Call> {
+        let mut seen = Vec::new();
+        let waiting = async {
+            loop {
+                let call = self.calls.recv().await.expect("the bus is running");
+                let enough = fits(&call);
+                seen.push(call);
+                if enough {
+                    return;
+                }
+            }
+        };
+        let result = timeout(PATIENCE, waiting).await;
+        assert!(result.is_ok(), "it never came; what came: {:?}", &seen[seen.len().saturating_sub(50)..]);
+        seen
+    }
+
+    /// All calls up to the flush for that reason.
+    async fn until_flush(&mut self, about: &str) -> Vec<Call> {
+        self.until(|call| matches!(call, Call::Flush(why) if why.contains(about))).await
+    }
+
+    /// All calls until a probe that was sent after now has come back: whatever was on its way has arrived.
+    async fn settle(&mut self) -> Vec<Call> {
+        let after = Instant::now() + Duration::from_secs(1);
+        self.until(|call| matches!(call, Call::Lease(until) if *until > after)).await
+    }
+
+    fn send(&self, events: Vec<Event>) -> bool {
+        self.outbox.try_send(events)
+    }
+
+    fn count(&self, counter: impl Fn(&BusStats) -> &AtomicU64) -> u64 {
+        counter(&self.stats).load(Ordering::Relaxed)
+    }
+}
+
+/// A nats-server on a port of its own, killed at the end.
+struct Nats {
+    port: u16,
+    arguments: Vec<&'static str>,
+    child: Option<Child>,
+}
+
+impl Nats {
+    fn start() -> Nats {
+        Nats::with(&[])
+    }
+
+    fn with(arguments: &[&'static str]) -> Nats {
+        let mut nats = Nats::absent();
+        nats.arguments = arguments.to_vec();
+        nats.run();
+        nats
+    }
+
+    /// A port where nobody listens yet.
+    fn absent() -> Nats {
+        let port =
+            TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port();
+        Nats { port, arguments: Vec::new(), child: None }
+    }
+
+    /// Returns when it accepts connections.
+    fn run(&mut self) {
+        let mut child = Command::new("nats-server")
+            .args(["-a", "127.0.0.1", "-p", &self.port.to_string()])
+            .args(&self.arguments)
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("nats-server is installed (`make test` does that)");
+        let mut log = BufReader::new(child.stderr.take().expect("piped above"));
+        let mut line = String::new();
+        while !line.contains("Server is ready") {
+            line.clear();
+            let read = log.read_line(&mut line).expect("a readable log");
+            assert_ne!(read, 0, "nats-server ended before it was ready");
+        }
+        // Somebody has to read on, or the server blocks when the pipe is full.
+        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
+        self.child = Some(child);
+    }
+
+    fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().expect("it is ours and not yet waited for");
+            child.wait().expect("it is ours and not yet waited for");
+        }
+    }
+
+    fn signal(&self, name: &str) {
+        let id = self.child.as_ref().expect("running").id().to_string();
+        let status = Command::new("kill").args([name, &id]).status().expect("kill is there");
+        assert!(status.success());
+    }
+
+    fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    fn settings(&self) -> Settings {
+        Settings::new(self.url(), "test", random_incarnation())
+    }
+
+    fn with_json(&self) -> Settings {
+        Settings { json: Some(JSON.into()), ..self.settings() }
+    }
+
+    async fn stranger(&self) -> async_nats::Client {
+        async_nats::connect(self.url()).await.expect("the server is ready")
+    }
+}
+
+impl Drop for Nats {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn key(db: u32, hash: u128) -> Event {
+    Event::Invalidate { db, hash, key: Bytes::from(format!("key:{hash}")) }
+}
+
+fn is_flush(call: &Call) -> bool {
+    matches!(call, Call::Flush(_))
+}
+
+/// A message as the description of the wire form in `bus/message.rs` has it.
+fn forged(kind: u8, incarnation: u64, sequence: u64, body: &[u8]) -> Vec<u8> {
+    [b"Ss\x01".as_slice(), &[kind], &incarnation.to_be_bytes(), &sequence.to_be_bytes(), body].concat()
+}
+
+const HEARTBEAT: u8 = 2;
+const FLUSH: u8 = 6;
+
+async fn publish(client: &async_nats::Client, subject: &'static str, payload: Vec<u8>) {
+    client.publish(subject, payload.into()).await.expect("connected");
+    client.flush().await.expect("connected");
+}
+
+const FLEET: &str = "shortstop.v1.test";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_invalidation_crosses() {
+    let nats = Nats::start();
+    let mut a = Proxy::live(nats.settings()).await;
+    let mut b = Proxy::live(nats.settings()).await;
+    let mut elsewhere = Proxy::live(Settings { fleet: "other".into(), ..nats.settings() }).await;
+
+    a.send(vec![key(0, 1), key(3, 2), Event::Quarantine { db: 1, hash: 3, key: Bytes::new() }]);
+    let mut calls = b.until(|call| *call == Call::Invalidate(3, 2)).await;
+    calls.retain(|call| matches!(call, Call::Invalidate(..) | Call::Quarantine(..)));
+    assert_eq!(calls, [Call::Quarantine(1, 3), Call::Invalidate(0, 1), Call::Invalidate(3, 2)]);
+    // The flush says what the fourth key would have said, but not what the quarantine says.
+    a.send(vec![key(0, 4), Event::Flush, Event::Quarantine { db: 1, hash: 5, key: Bytes::new() }]);
+    b.until_flush("a peer asks").await;
+    let calls = b.until(|call| *call == Call::Quarantine(1, 5)).await;
+    assert!(!calls.contains(&Call::Invalidate(0, 4)), "{calls:?}");
+
+    for proxy in [&mut a, &mut elsewhere] {
+        let calls = proxy.settle().await;
+        assert!(!calls.iter().any(|call| matches!(call, Call::Invalidate(..) | Call::Quarantine(..))), "{calls:?}");
+    }
+    assert_eq!(a.count(|s| &s.published), 5);
+    assert_eq!((b.count(|s| &s.received), b.count(|s| &s.applied), b.count(|s| &s.gaps)), (5, 5, 0));
+    assert_eq!((a.count(|s| &s.received), a.count(|s| &s.dropped), a.count(|s| &s.peers)), (0, 0, 1));
+    assert_eq!(elsewhere.count(|s| &s.peers), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_burst_of_100_000_arrives_whole() {
+    const WORKERS: u128 = 4;
+    const BATCHES: u128 = 50;
+    const EACH: u128 = 500;
+    let nats = Nats::start();
+    let a = Proxy::live(nats.with_json()).await;
+    let mut b = Proxy::live(nats.with_json()).await;
+    // The first heartbeat of `a` is a flush for `b`, which met it running.
+    b.until_flush("running before").await;
+
+    let workers: Vec<_> = (0..WORKERS)
+        .map(|worker| {
+            // Threads without a runtime, as the proxy's workers see it.
+            let outbox = a.outbox.clone();
+            std::thread::spawn(move || {
+                (0..BATCHES).all(|batch| {
+                    let first = (worker * BATCHES + batch) * EACH;
+                    outbox.try_send((first..first + EACH).map(|hash| key(0, hash)).collect())
+                })
+            })
+        })
+        .collect();
+    let total = (WORKERS * BATCHES * EACH) as usize;
+    let mut seen = vec![false; total];
+    let mut left = total;
+    while left > 0 {
+        for call in b.until(|call| matches!(call, Call::Invalidate(..))).await {
+            match call {
+                Call::Invalidate(0, hash) => {
+                    assert!(!std::mem::replace(&mut seen[hash as usize], true), "{hash} came twice");
+                    left -= 1;
+                }
+                Call::Lease(_) => {}
+                other => panic!("{other:?} in a burst that fits"),
+            }
+        }
+    }
+    for worker in workers {
+        assert!(worker.join().expect("no panic"), "all of it fits the queue");
+    }
+    b.settle().await;
+    assert_eq!(b.count(|s| &s.gaps), 0);
+    assert_eq!(b.count(|s| &s.received), total as u64);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nats_is_killed_and_restarted() {
+    let mut nats = Nats::start();
+    let mut a = Proxy::live(nats.settings()).await;
+    let mut b = Proxy::live(nats.settings()).await;
+    b.until_flush("running before").await;
+    a.send(vec![key(0, 1)]);
+    b.until(|call| *call == Call::Invalidate(0, 1)).await;
+
+    nats.kill();
+    let killed = Instant::now();
+    for proxy in [&mut a, &mut b] {
+        let calls = proxy.until(|call| *call == Call::Trouble(true)).await;
+        for call in calls {
+            assert!(
+                !matches!(call, Call::Lease(until) if until > killed + Duration::from_secs(1)),
+                "a lease from nowhere"
+            );
+        }
+    }
+    // Far more than the client library buffers.
+    let before = Instant::now();
+    for hash in 0..20_000 {
+        assert!(a.send(vec![key(0, hash)]), "dropped later, but taken");
+    }
+    assert!(before.elapsed() < Duration::from_secs(5), "publishers wait for nothing");
+
+    nats.run();
+    // Which of the two is connected first, and so which flush, is open; both are well in the end.
+    let calls = [b.until_flush("is missing").await, b.settle().await].concat();
+    let connected = |call: &Call| matches!(call, Call::Flush(why) if why.contains("connected"));
+    assert!(calls.iter().any(connected), "{calls:?}");
+    a.settle().await;
+    assert!(b.count(|s| &s.gaps) >= 1);
+    assert!(a.count(|s| &s.dropped) >= 1);
+    a.send(vec![key(0, 99_999)]);
+    let calls = b.until(|call| *call == Call::Invalidate(0, 99_999)).await;
+    assert!(!calls.iter().any(is_flush), "the numbers fit again");
+    assert!(a.bus.lost_peers().is_empty() && b.bus.lost_peers().is_empty());
+}
+
+/// Half-open: the sockets stay, nothing moves. Only the leases and the peers' silence can tell.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nats_freezes_and_thaws() {
+    let nats = Nats::start();
+    let mut a = Proxy::live(nats.settings()).await;
+    let mut b = Proxy::live(nats.settings()).await;
+    b.until_flush("running before").await;
+    a.send(vec![key(0, 1)]);
+    b.until(|call| *call == Call::Invalidate(0, 1)).await;
+
+    nats.signal("-STOP");
+    let stopped = Instant::now();
+    let writer = {
+        let outbox = a.outbox.clone();
+        std::thread::spawn(move || {
+            let before = Instant::now();
+            // More bytes than sockets and library hold.
+            for first in 0..100u128 {
+                outbox.try_send((0..2000).map(|n| key(0, 1_000_000 + first * 2000 + n)).collect());
+            }
+            before.elapsed()
+        })
+    };
+    let calls = b.until(|call| *call == Call::Trouble(true)).await;
+    assert!(calls.iter().any(|call| matches!(call, Call::Flush(why) if why.contains("silent"))), "{calls:?}");
+    assert!(stopped.elapsed() > Duration::from_secs(1));
+    for call in calls {
+        assert!(
+            !matches!(call, Call::Lease(until) if until > stopped + Duration::from_secs(1)),
+            "a lease from nowhere"
+        );
+    }
+    let waited = tokio::task::spawn_blocking(move || writer.join().expect("no panic")).await.expect("no panic");
+    assert!(waited < Duration::from_secs(5), "a worker waited {waited:?}");
+
+    nats.signal("-CONT");
+    b.until(|call| *call == Call::Trouble(false)).await;
+    a.settle().await;
+    b.settle().await;
+    a.send(vec![key(0, 2)]);
+    b.until(|call| *call == Call::Invalidate(0, 2)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nats_comes_later() {
+    let mut nats = Nats::absent();
+    let mut a = Proxy::start(nats.settings());
+    assert_eq!(a.calls.recv().await, Some(Call::Trouble(true)), "told before anything else");
+    for hash in 0..10_000 {
+        assert!(a.send(vec![key(0, hash)]));
+    }
+    nats.run();
+    let calls = a.until(|call| *call == Call::Trouble(false)).await;
+    assert!(matches!(calls[..], [Call::Flush(_), Call::Lease(_), Call::Trouble(false)]), "{calls:?}");
+    assert_eq!(a.count(|s| &s.dropped), 10_000);
+
+    let mut b = Proxy::live(nats.settings()).await;
+    b.until_flush("running before").await;
+    a.send(vec![key(0, 5)]);
+    b.until(|call| *call == Call::Invalidate(0, 5)).await;
+    assert_eq!(b.count(|s| &s.gaps), 0);
+}
+
+/// A proxy that wrote while it could not publish must not pass for one that has just started.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_newcomer_that_has_already_written_is_a_flush() {
+    let mut nats = Nats::absent();
+    let late = Proxy::start(nats.settings());
+    late.send(vec![key(0, 1)]);
+    let mut early = Proxy::start(nats.settings());
+    nats.run();
+    early.until_flush("running before").await;
+    let mut fresh = Proxy::live(nats.settings()).await;
+    early.settle().await;
+    fresh.send(vec![key(0, 2)]);
+    let calls = early.until(|call| *call == Call::Invalidate(0, 2)).await;
+    assert!(!calls.iter().any(is_flush), "one that has just started is not: {calls:?}");
+    fresh.settle().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stranger_costs_speed_and_nothing_else() {
+    let nats = Nats::start();
+    let mut a = Proxy::live(nats.settings()).await;
+    let mut b = Proxy::live(nats.settings()).await;
+    b.until_flush("running before").await;
+    let stranger = nats.stranger().await;
+
+    let garbage = [
+        Vec::new(),
+        b"Ss".to_vec(),
+        vec![0; 1_000_000],
+        b"{\"action\":\"clear\"}".to_vec(),
+        [b"Ss\x02".as_slice(), &[1; 40]].concat(),
+        forged(99, 7, 1, b""),
+        forged(4, 7, 1, b""),
+        forged(4, 7, 1, &[0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff]),
+        forged(FLUSH, 7, 1, b"more"),
+    ];
+    for (nth, payload) in garbage.into_iter().enumerate() {
+        publish(&stranger, FLEET, payload).await;
+        let calls = b.until_flush("not be understood").await;
+        assert_eq!(calls.iter().filter(|call| is_flush(call)).count(), 1, "{calls:?}");
+        assert_eq!(b.count(|s| &s.unreadable), nth as u64 + 1);
+    }
+    assert_eq!(b.count(|s| &s.peers), 1, "nobody was met");
+
+    // A hole in the numbers of `a` that there is not. At the next heartbeat `b` is right again.
+    publish(&stranger, FLEET, forged(FLUSH, a.incarnation, 1 << 40, b"")).await;
+    b.until_flush("is missing").await;
+    b.until_flush("went back").await;
+    a.send(vec![key(0, 1)]);
+    let calls = b.until(|call| *call == Call::Invalidate(0, 1)).await;
+    assert!(!calls.iter().any(is_flush), "{calls:?}");
+
+    // Words put into the mouth of `b`: not taken, above all not as an echo.
+    let distant = [1u64.to_be_bytes(), (u64::MAX / 2).to_be_bytes()].concat();
+    publish(&stranger, FLEET, forged(HEARTBEAT, b.incarnation, 0, &distant)).await;
+    publish(&stranger, FLEET, forged(FLUSH, b.incarnation, 9, b"")).await;
+    let calls = b.settle().await;
+    assert!(
+        calls
+            .iter()
+            .all(|call| matches!(call, Call::Lease(until) if *until <= Instant::now() + Duration::from_secs(1)))
+    );
+
+    // A proxy that does not exist is a lost one, until told otherwise.
+    publish(&stranger, FLEET, forged(HEARTBEAT, 7, 3, &[0; 16])).await;
+    b.until_flush("running before").await;
+    b.until_flush("silent").await;
+    b.until(|call| *call == Call::Trouble(true)).await;
+    assert_eq!(b.bus.lost_peers(), [7]);
+    b.bus.forget(7);
+    b.until(|call| *call == Call::Trouble(false)).await;
+    a.settle().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn services_hear_of_written_keys() {
+    let nats = Nats::start();
+    let service = nats.stranger().await;
+    let mut heard = service.subscribe(JSON).await.expect("connected");
+    service.flush().await.expect("connected");
+    let mut a = Proxy::live(nats.with_json()).await;
+    let mut b = Proxy::live(nats.with_json()).await;
+    b.until_flush("running before").await;
+
+    let binary = Event::Invalidate { db: 0, hash: 2, key: Bytes::from_static(b"\xff\0") };
+    a.send(vec![key(0, 1), binary, Event::Quarantine { db: 0, hash: 3, key: Bytes::from_static(b"q") }]);
+    a.send(vec![Event::Flush]);
+    let instance = format!("shortstop:{:016x}", a.incarnation);
+    for expected in [
+        json!({"action": "invalidate", "key": "key:1", "instance": instance}),
+        json!({"action": "invalidate", "key_base64": "/wA=", "instance": instance}),
+        json!({"action": "invalidate", "key": "q", "instance": instance}),
+        json!({"action": "clear", "instance": instance}),
+    ] {
+        let message = timeout(PATIENCE, heard.next()).await.expect("it comes").expect("connected");
+        let mut message: Value = serde_json::from_slice(&message.payload).expect("JSON");
+        let time = message.as_object_mut().and_then(|object| object.remove("timestamp")).expect("a time");
+        let time = time.as_str().expect("a text");
+        assert!(
+            time.len() == "2025-01-31T09:30:00.000Z".len() && time.starts_with("20") && time.ends_with('Z'),
+            "{time}"
+        );
+        assert_eq!(message, expected);
+    }
+    // Proxies hear it on their own subject, and only there.
+    let calls: Vec<Call> = [b.until_flush("a peer asks").await, b.settle().await].concat();
+    assert!(!calls.iter().any(|call| matches!(call, Call::Key(_))), "{calls:?}");
+    assert!(!a.settle().await.iter().any(|call| matches!(call, Call::Key(_) | Call::Flush(_))));
+    assert_eq!(
+        (a.count(|s| &s.json_published), a.count(|s| &s.json_received), b.count(|s| &s.json_received)),
+        (4, 0, 0)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn services_are_heard() {
+    let nats = Nats::start();
+    let mut a = Proxy::live(nats.with_json()).await;
+    let mut deaf = Proxy::live(nats.settings()).await;
+    deaf.until_flush("running before").await;
+    let service = nats.stranger().await;
+    for text in [
+        r#"{"action":"invalidate","key":"signals:BTC","timestamp":"2025-01-31T09:30:00.000001"}"#,
+        r#"{"action":"invalidate","key_base64":"/wA="}"#,
+        "not JSON",
+        r#"{"action":"invalidate_pattern","pattern":"candles:*"}"#,
+        r#"{"action":"explode"}"#,
+        r#"{"action":"clear"}"#,
+    ] {
+        publish(&service, JSON, text.as_bytes().to_vec()).await;
+    }
+    let mut calls = a.until_flush("a service asks").await;
+    calls.retain(|call| !matches!(call, Call::Lease(_)));
+    assert_eq!(
+        calls[..3],
+        [Call::Key(b"signals:BTC".to_vec()), Call::Key(b"\xff\0".to_vec()), Call::Pattern(b"candles:*".to_vec()),]
+    );
+    a.settle().await;
+    assert_eq!((a.count(|s| &s.json_received), a.count(|s| &s.json_bad), a.count(|s| &s.applied)), (6, 2, 4));
+    let calls = deaf.settle().await;
+    assert!(calls.iter().all(|call| matches!(call, Call::Lease(_))), "{calls:?}");
+}
+
+/// Services see no numbers, so one `clear` has to make up for what they missed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn services_are_told_to_clear_what_they_missed() {
+    let mut nats = Nats::absent();
+    let a = Proxy::start(nats.with_json());
+    a.send(vec![key(0, 1), key(0, 2)]);
+    nats.run();
+    let service = nats.stranger().await;
+    let mut heard = service.subscribe(JSON).await.expect("connected");
+    service.flush().await.expect("connected");
+    // Either the one owed from the start arrives, or it was sent before the service listened and this key comes.
+    let mut fitting = None;
+    while fitting.is_none() {
+        a.send(vec![key(0, 3)]);
+        fitting = timeout(Duration::from_millis(200), heard.next()).await.ok();
+    }
+    let message = fitting.flatten().expect("connected");
+    let message: Value = serde_json::from_slice(&message.payload).expect("JSON");
+    assert!(message["action"] == "clear" || message["key"] == "key:3", "{message}");
+    assert!(a.count(|s| &s.json_dropped) >= 2);
+    assert!(a.count(|s| &s.json_published) >= 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_overflow_is_one_flush() {
+    let nats = Nats::start();
+    let mut a = Proxy::live(Settings { queue: 10, ..nats.with_json() }).await;
+    let mut b = Proxy::live(nats.settings()).await;
+    b.until_flush("running before").await;
+    let service = nats.stranger().await;
+    let mut heard = service.subscribe(JSON).await.expect("connected");
+    service.flush().await.expect("connected");
+
+    assert!(!a.send((0..11).map(|hash| key(0, hash)).collect()), "larger than the queue");
+    let calls = [b.until_flush("a peer asks").await, b.settle().await].concat();
+    assert_eq!(calls.iter().filter(|call| is_flush(call)).count(), 1, "{calls:?}");
+    assert!(!calls.iter().any(|call| matches!(call, Call::Invalidate(..))));
+    let message = timeout(PATIENCE, heard.next()).await.expect("it comes").expect("connected");
+    let message: Value = serde_json::from_slice(&message.payload).expect("JSON");
+    assert_eq!(message["action"], "clear");
+
+    assert!(a.send(vec![key(0, 50)]), "there is room again");
+    let calls = b.until(|call| *call == Call::Invalidate(0, 50)).await;
+    assert!(!calls.iter().any(is_flush));
+    assert_eq!((a.count(|s| &s.dropped), a.count(|s| &s.published), b.count(|s| &s.gaps)), (11, 2, 0));
+    a.settle().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_leaves_is_not_missed() {
+    let nats = Nats::start();
+    let mut a = Proxy::live(nats.settings()).await;
+    let b = Proxy::live(nats.with_json()).await;
+    for first in 0..10u128 {
+        assert!(b.send((0..1000).map(|n| key(0, first * 1000 + n)).collect()));
+    }
+    let before = Instant::now();
+    b.bus.shutdown().await;
+    assert!(before.elapsed() < Duration::from_millis(900), "an answered BYE ends it, not the limit");
+
+    // What was queued arrived, and nobody waits for more: two seconds of leases, and not one doubt.
+    let after = Instant::now() + Duration::from_secs(3);
+    let calls = a.until(|call| matches!(call, Call::Lease(until) if *until > after)).await;
+    let keys = calls.iter().filter(|call| matches!(call, Call::Invalidate(..))).count();
+    assert_eq!(keys, 10_000);
+    assert!(!calls.iter().any(|call| matches!(call, Call::Flush(_) | Call::Trouble(_))));
+    assert_eq!((a.count(|s| &s.peers), a.count(|s| &s.gaps)), (0, 0));
+    assert!(!b.outbox.try_send(vec![key(0, 1)]), "the end is told");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leaving_without_nats_takes_no_time() {
+    let nats = Nats::absent();
+    let a = Proxy::start(nats.with_json());
+    a.send(vec![key(0, 1)]);
+    let before = Instant::now();
+    a.bus.shutdown().await;
+    assert!(before.elapsed() < Duration::from_millis(900));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_vanishes_is_trouble_until_it_is_known_to_be_gone() {
+    let nats = Nats::start();
+    let mut a = Proxy::live(nats.settings()).await;
+    let b = Proxy::live(nats.settings()).await;
+    b.send(vec![key(0, 1)]);
+    a.until(|call| *call == Call::Invalidate(0, 1)).await;
+
+    let Proxy { bus, incarnation: lost, .. } = b;
+    // As a killed process: the connection closes, no BYE.
+    drop(bus);
+    let dropped = Instant::now();
+    let calls = a.until(|call| *call == Call::Trouble(true)).await;
+    let silence = dropped.elapsed();
+    assert!(silence > Duration::from_millis(1200), "{silence:?} is less than the last heartbeat allows");
+    assert!(matches!(calls[calls.len() - 2], Call::Flush(why) if why.contains("silent")), "{calls:?}");
+    assert_eq!(a.bus.lost_peers(), [lost]);
+    // The lease goes on: this is another doubt.
+    a.settle().await;
+
+    a.bus.forget(lost);
+    let calls = a.until(|call| *call == Call::Trouble(false)).await;
+    assert!(!calls.iter().any(is_flush), "{calls:?}");
+    assert!(a.bus.lost_peers().is_empty());
+    a.bus.forget(lost);
+    a.settle().await;
+    assert_eq!(a.count(|s| &s.peers), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_comes_back_ends_the_trouble() {
+    let nats = Nats::start();
+    let mut a = Proxy::live(nats.settings()).await;
+    let b = Proxy::live(nats.settings()).await;
+    b.send(vec![key(0, 1)]);
+    a.until(|call| *call == Call::Invalidate(0, 1)).await;
+    let Proxy { bus, incarnation, .. } = b;
+    drop(bus);
+    a.until(|call| *call == Call::Trouble(true)).await;
+
+    // It was only frozen; meanwhile it published nothing, its number says.
+    let stranger = nats.stranger().await;
+    publish(&stranger, FLEET, forged(HEARTBEAT, incarnation, 1, &[0; 16])).await;
+    let calls = a.until(|call| *call == Call::Trouble(false)).await;
+    assert!(!calls.iter().any(is_flush), "{calls:?}");
+    a.until(|call| *call == Call::Trouble(true)).await;
+    // This time it did, and it cannot be known what.
+    publish(&stranger, FLEET, forged(HEARTBEAT, incarnation, 4, &[0; 16])).await;
+    a.until_flush("is missing").await;
+    a.until(|call| *call == Call::Trouble(false)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_password_in_the_url_is_used() {
+    let nats = Nats::with(&["--user", "proxy", "--pass", "hunter/2"]);
+    let mut right =
+        Proxy::start(Settings { url: format!("nats://proxy:hunter%2F2@127.0.0.1:{}", nats.port), ..nats.settings() });
+    let mut wrong =
+        Proxy::start(Settings { url: format!("nats://proxy:hunter3@127.0.0.1:{}", nats.port), ..nats.settings() });
+    right.until(|call| *call == Call::Trouble(false)).await;
+    right.settle().await;
+    wrong.bus.shutdown().await;
+    assert_eq!(wrong.calls.recv().await, Some(Call::Trouble(true)));
+    assert_eq!(wrong.calls.recv().await, None, "nothing else was ever said");
+}
+
+#[tokio::test]
+async fn bad_settings_are_refused_at_once() {
+    let attempt = |change: fn(&mut Settings)| {
+        let mut settings = Settings::new("nats://127.0.0.1:1", "test", 1);
+        change(&mut settings);
+        let (sender, _calls) = mpsc::unbounded_channel();
+        start(&Handle::current(), settings, Arc::new(Recorder(sender)), Arc::default()).expect_err("bad settings")
+    };
+    assert!(matches!(attempt(|s| s.url = "redis://user:hunter2@x".into()), BusError::Url(_)));
+    assert!(matches!(attempt(|s| s.fleet = "a b".into()), BusError::Subject(_)));
+    assert!(matches!(attempt(|s| s.json = Some("cache.>".into())), BusError::Subject(_)));
+    assert!(matches!(attempt(|s| s.credentials = Some("/nonexistent".into())), BusError::Credentials { .. }));
+}

@@ -1,0 +1,260 @@
+//! A blocking client that sends bytes and reads exactly one reply as the bytes it came in.
+//!
+//! It understands RESP2 and RESP3 just far enough to find where a reply ends; it never decodes,
+//! so that a test compares what was on the wire.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::time::Duration;
+
+use super::PATIENCE;
+
+/// One connection. Replies are read in order; a reply that does not come in time is a panic.
+pub struct Client {
+    stream: TcpStream,
+    /// Bytes received; those before `taken` have been handed out.
+    buffer: Vec<u8>,
+    taken: usize,
+}
+
+impl Client {
+    /// Connects, with [`PATIENCE`] as the limit for every read and write.
+    #[track_caller]
+    pub fn connect(address: SocketAddr) -> Client {
+        Client::try_connect(address).unwrap_or_else(|error| panic!("connect to {address}: {error}"))
+    }
+
+    /// Connects, or says why not.
+    pub fn try_connect(address: SocketAddr) -> std::io::Result<Client> {
+        let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        Ok(Client { stream, buffer: Vec::new(), taken: 0 })
+    }
+
+    /// Another limit for every read and write from now on.
+    pub fn set_patience(&mut self, limit: Duration) {
+        self.stream.set_read_timeout(Some(limit)).expect("a limit above zero");
+        self.stream.set_write_timeout(Some(limit)).expect("a limit above zero");
+    }
+
+    /// Sends the bytes as they are.
+    #[track_caller]
+    pub fn send(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).unwrap_or_else(|error| panic!("send: {error}"));
+    }
+
+    /// Sends the bytes, or says why they could not be sent.
+    pub fn try_send(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.stream.write_all(bytes)
+    }
+
+    /// Sends one command and reads its reply.
+    #[track_caller]
+    pub fn call(&mut self, arguments: &[&[u8]]) -> Vec<u8> {
+        self.send(&command(arguments));
+        self.reply()
+    }
+
+    /// [`Client::call`] for a command without blanks or binary in its arguments: `"SET k v"`.
+    #[track_caller]
+    pub fn cmd(&mut self, line: &str) -> Vec<u8> {
+        self.send(&command(&words(line)));
+        self.reply()
+    }
+
+    /// [`Client::cmd`] with values in place of `$1`, `$2`, …: `"SET k $1 EX 100"`.
+    #[track_caller]
+    pub fn fill(&mut self, line: &str, values: &[&[u8]]) -> Vec<u8> {
+        self.send(&filled(line, values));
+        self.reply()
+    }
+
+    /// The next reply, whole and raw.
+    #[track_caller]
+    pub fn reply(&mut self) -> Vec<u8> {
+        match self.try_reply() {
+            Ok(Some(reply)) => reply,
+            Ok(None) => panic!("connection closed where a reply was due; left over: {}", show(self.rest())),
+            Err(error) => panic!("no reply: {error}; so far: {}", show(self.rest())),
+        }
+    }
+
+    /// The next reply; `None` when the connection ended before it was whole.
+    pub fn try_reply(&mut self) -> std::io::Result<Option<Vec<u8>>> {
+        loop {
+            if let Some(length) = reply_length(self.rest()) {
+                let reply = self.rest()[..length].to_vec();
+                self.taken += length;
+                if self.taken == self.buffer.len() {
+                    self.buffer.clear();
+                    self.taken = 0;
+                }
+                return Ok(Some(reply));
+            }
+            if self.receive()? == 0 {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// The next reply, or `None` when the connection has ended instead; a panic when neither comes.
+    #[track_caller]
+    pub fn reply_or_end(&mut self) -> Option<Vec<u8>> {
+        match self.try_reply() {
+            Ok(reply) => reply,
+            Err(error) if matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) => None,
+            Err(error) => panic!("neither a reply nor the end: {error}"),
+        }
+    }
+
+    /// The next `count` replies.
+    #[track_caller]
+    pub fn replies(&mut self, count: usize) -> Vec<Vec<u8>> {
+        (0..count).map(|_| self.reply()).collect()
+    }
+
+    /// Sends `bytes`, which ask for `count` replies, and reads them meanwhile: neither side can
+    /// wait for the other, however much there is.
+    #[track_caller]
+    pub fn pipeline(&mut self, bytes: &[u8], count: usize) -> Vec<Vec<u8>> {
+        let mut writer = self.stream.try_clone().expect("the socket is open");
+        std::thread::scope(|scope| {
+            let sent = scope.spawn(move || writer.write_all(bytes));
+            let replies = self.replies(count);
+            sent.join().expect("the writer does not panic").expect("the pipeline is sent");
+            replies
+        })
+    }
+
+    /// Everything that still comes until the other side closes; a reset counts as a close.
+    #[track_caller]
+    pub fn until_closed(&mut self) -> Vec<u8> {
+        loop {
+            match self.receive() {
+                Ok(0) => break,
+                Ok(_) => {}
+                Err(error) if matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) => break,
+                Err(error) => panic!("not closed: {error}; so far: {}", show(self.rest())),
+            }
+        }
+        let rest = self.rest().to_vec();
+        self.buffer.clear();
+        self.taken = 0;
+        rest
+    }
+
+    /// Panics when a whole reply is there, or comes within `wait`, or the connection is closed.
+    #[track_caller]
+    pub fn assert_silent(&mut self, wait: Duration) {
+        self.stream.set_read_timeout(Some(wait)).expect("a limit above zero");
+        match self.try_reply() {
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+            Err(error) => panic!("silence expected, got {error}"),
+            Ok(None) => panic!("silence expected, got the end"),
+            Ok(Some(reply)) => panic!("silence expected, got {}", show(&reply)),
+        }
+        self.stream.set_read_timeout(Some(PATIENCE)).expect("a limit above zero");
+    }
+
+    /// Says that nothing more will be sent; replies can still be read.
+    pub fn half_close(&mut self) {
+        self.stream.shutdown(Shutdown::Write).expect("the socket is open");
+    }
+
+    /// The socket itself, for what the methods above do not do.
+    pub fn stream(&mut self) -> &mut TcpStream {
+        &mut self.stream
+    }
+
+    fn rest(&self) -> &[u8] {
+        &self.buffer[self.taken..]
+    }
+
+    fn receive(&mut self) -> std::io::Result<usize> {
+        let start = self.buffer.len();
+        // Large enough that a reply of 100 MB does not take thousands of turns.
+        self.buffer.resize(start + 256 * 1024, 0);
+        let outcome = self.stream.read(&mut self.buffer[start..]);
+        self.buffer.truncate(start + outcome.as_ref().map_or(0, |read| *read));
+        outcome
+    }
+}
+
+/// A command as RESP sends it: an array of bulk strings.
+pub fn command(arguments: &[&[u8]]) -> Vec<u8> {
+    let mut out = format!("*{}\r\n", arguments.len()).into_bytes();
+    for argument in arguments {
+        out.extend_from_slice(&bulk(argument));
+    }
+    out
+}
+
+/// A bulk string as RESP sends it: also what GET answers.
+pub fn bulk(value: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(value.len() + 32);
+    out.extend_from_slice(format!("${}\r\n", value.len()).as_bytes());
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+    out
+}
+
+/// The commands of all lines, one behind the other.
+pub fn pipeline_of<L: AsRef<str>>(lines: &[L]) -> Vec<u8> {
+    lines.iter().flat_map(|line| command(&words(line.as_ref()))).collect()
+}
+
+/// Bytes as a person can read them, cut after 300.
+pub fn show(bytes: &[u8]) -> String {
+    let head = bytes[..bytes.len().min(300)].escape_ascii();
+    match bytes.len() {
+        0..=300 => format!("\"{head}\""),
+        length => format!("\"{head}\"… ({length} bytes)"),
+    }
+}
+
+/// A command whose words `$1`, `$2`, … stand for values of any bytes.
+pub fn filled(line: &str, values: &[&[u8]]) -> Vec<u8> {
+    let value = |word: &str| word.strip_prefix('$').and_then(|number| values.get(number.parse::<usize>().ok()? - 1));
+    let arguments: Vec<&[u8]> =
+        line.split_ascii_whitespace().map(|word| value(word).copied().unwrap_or(word.as_bytes())).collect();
+    command(&arguments)
+}
+
+fn words(line: &str) -> Vec<&[u8]> {
+    line.split_ascii_whitespace().map(str::as_bytes).collect()
+}
+
+/// How many bytes the first reply in `bytes` takes; `None` when it is not all there.
+fn reply_length(bytes: &[u8]) -> Option<usize> {
+    let line = bytes.windows(2).position(|pair| pair == b"\r\n")?;
+    let head = line + 2;
+    let count = || -> i64 {
+        let text = std::str::from_utf8(&bytes[1..line]).expect("a length is text");
+        text.parse().unwrap_or_else(|_| panic!("a length is a number: {}", show(bytes)))
+    };
+    match bytes[0] {
+        b'+' | b'-' | b':' | b'_' | b',' | b'#' | b'(' => Some(head),
+        b'$' | b'=' | b'!' => match count() {
+            ..0 => Some(head),
+            length => {
+                let whole = head + usize::try_from(length).expect("not negative") + 2;
+                (bytes.len() >= whole).then_some(whole)
+            }
+        },
+        b'*' | b'~' | b'>' => elements(bytes, head, count()),
+        b'%' => elements(bytes, head, count() * 2),
+        // An attribute belongs to the reply behind it.
+        b'|' => elements(bytes, head, count() * 2 + 1),
+        _ => panic!("not a reply: {}", show(bytes)),
+    }
+}
+
+fn elements(bytes: &[u8], head: usize, count: i64) -> Option<usize> {
+    let mut at = head;
+    for _ in 0..count.max(0) {
+        at += reply_length(&bytes[at..])?;
+    }
+    Some(at)
+}

@@ -1,0 +1,233 @@
+//! A wire between two parties that a test can hold, release, cut and count.
+//!
+//! It copies bytes and never looks into them, but for one thing: it can be told to hold back the
+//! replies on whichever connection a certain request passes, which makes a race certain.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+
+/// A direction of the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// From the party that connected to the server: requests.
+    Up,
+    /// From the server to the party that connected: replies.
+    Down,
+}
+
+/// A TCP proxy on a free loopback port in front of a server.
+pub struct Fault {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    target: SocketAddr,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// All connections held: requests, replies.
+    held: [bool; 2],
+    /// Bytes passed on: requests, replies.
+    bytes: [u64; 2],
+    /// New connections are closed at once.
+    refuse: bool,
+    closed: bool,
+    needle: Option<Vec<u8>>,
+    links: Vec<Link>,
+}
+
+struct Link {
+    sockets: [TcpStream; 2],
+    /// Replies of this one connection are held: the request waited for came by.
+    caught: bool,
+    /// And has been handed to the server's socket.
+    passed: bool,
+    alive: bool,
+}
+
+impl Fault {
+    /// Listens on a free port and carries every connection to `target`.
+    pub fn before(target: SocketAddr) -> Fault {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free loopback port");
+        let address = listener.local_addr().expect("it is bound");
+        let shared = Arc::new(Shared { target, state: Mutex::default(), changed: Condvar::new() });
+        let acceptor = Arc::clone(&shared);
+        std::thread::spawn(move || accept(&listener, &acceptor));
+        Fault { address, shared }
+    }
+
+    /// Where to connect instead of the server.
+    pub fn addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Lets nothing more through in one direction; what was read waits.
+    pub fn hold(&self, way: Way) {
+        self.shared.lock().held[way as usize] = true;
+    }
+
+    /// From now on holds the replies of every connection on which `request` passes.
+    pub fn hold_replies_to(&self, request: &[u8]) {
+        self.shared.lock().needle = Some(request.to_vec());
+    }
+
+    /// Waits until a request named in [`Fault::hold_replies_to`] has passed to the server: from
+    /// here on it is executed, whatever happens to the connection.
+    #[track_caller]
+    pub fn wait_caught(&self) {
+        super::wait_until("the request whose reply is to be held passes", || {
+            self.shared.lock().links.iter().any(|link| link.passed)
+        });
+    }
+
+    /// Lets everything through that was held, in both directions, and forgets the request to wait for.
+    pub fn release(&self) {
+        let mut state = self.shared.lock();
+        state.held = [false; 2];
+        state.needle = None;
+        state.links.iter_mut().for_each(|link| (link.caught, link.passed) = (false, false));
+        drop(state);
+        self.shared.changed.notify_all();
+    }
+
+    /// Closes every connection; what was held is lost. New ones are carried as before.
+    pub fn cut(&self) {
+        self.close(|_| true);
+    }
+
+    /// Closes only the connections whose replies are held by [`Fault::hold_replies_to`].
+    pub fn cut_caught(&self) {
+        self.close(|link| link.caught);
+    }
+
+    /// Whether new connections are closed at once.
+    pub fn refuse(&self, refuse: bool) {
+        self.shared.lock().refuse = refuse;
+    }
+
+    /// Bytes passed on in this direction since the start.
+    pub fn bytes(&self, way: Way) -> u64 {
+        self.shared.lock().bytes[way as usize]
+    }
+
+    /// Connections that are open now.
+    pub fn connections(&self) -> usize {
+        self.shared.lock().links.iter().filter(|link| link.alive).count()
+    }
+
+    fn close(&self, which: impl Fn(&Link) -> bool) {
+        let mut state = self.shared.lock();
+        for link in state.links.iter_mut().filter(|link| which(link)) {
+            (link.caught, link.passed) = (false, false);
+            link.end();
+        }
+        drop(state);
+        self.shared.changed.notify_all();
+    }
+}
+
+impl Drop for Fault {
+    fn drop(&mut self) {
+        self.shared.lock().closed = true;
+        self.cut();
+        // Wakes the acceptor, which sees that it is over.
+        let _ = TcpStream::connect(self.address);
+    }
+}
+
+impl Link {
+    fn end(&mut self) {
+        self.alive = false;
+        for socket in &self.sockets {
+            // The other side may have closed it already.
+            let _ = socket.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no holder of this lock panics")
+    }
+}
+
+fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
+    for near in listener.incoming() {
+        let state = shared.lock();
+        if state.closed {
+            return;
+        }
+        let refuse = state.refuse;
+        drop(state);
+        let (Ok(near), false) = (near, refuse) else { continue };
+        let Ok(far) = TcpStream::connect(shared.target) else { continue };
+        carry(near, far, shared);
+    }
+}
+
+fn carry(near: TcpStream, far: TcpStream, shared: &Arc<Shared>) {
+    let copies = || -> std::io::Result<[TcpStream; 6]> {
+        near.set_nodelay(true)?;
+        far.set_nodelay(true)?;
+        let (n, f) = (&near, &far);
+        Ok([n.try_clone()?, f.try_clone()?, n.try_clone()?, f.try_clone()?, n.try_clone()?, f.try_clone()?])
+    };
+    let Ok([near_kept, far_kept, near_up, far_up, near_down, far_down]) = copies() else { return };
+    let mut state = shared.lock();
+    let index = state.links.len();
+    state.links.push(Link { sockets: [near_kept, far_kept], caught: false, passed: false, alive: true });
+    drop(state);
+    for (way, from, to) in [(Way::Up, near_up, far_up), (Way::Down, far_down, near_down)] {
+        let shared = Arc::clone(shared);
+        std::thread::spawn(move || {
+            pump(way, from, to, index, &shared);
+            let mut state = shared.lock();
+            state.links[index].end();
+            drop(state);
+            shared.changed.notify_all();
+        });
+    }
+}
+
+/// Copies one direction until it ends. A connection ends as a whole: half-closing is not carried.
+fn pump(way: Way, mut from: TcpStream, mut to: TcpStream, index: usize, shared: &Shared) {
+    let mut buffer = vec![0; 64 * 1024];
+    // The last bytes of the chunk before: a request may be spread over two.
+    let mut tail = Vec::new();
+    loop {
+        let Ok(read @ 1..) = from.read(&mut buffer) else { return };
+        let mut state = shared.lock();
+        if way == Way::Up
+            && let Some(needle) = state.needle.clone()
+        {
+            tail.extend_from_slice(&buffer[..read]);
+            if tail.windows(needle.len()).any(|window| window == needle) {
+                state.links[index].caught = true;
+                tail.clear();
+            }
+            let keep = tail.len().min(needle.len() - 1);
+            tail.drain(..tail.len() - keep);
+        }
+        let held = |state: &State| state.held[way as usize] || (way == Way::Down && state.links[index].caught);
+        while state.links[index].alive && held(&state) {
+            state = shared.changed.wait(state).expect("no holder of this lock panics");
+        }
+        if !state.links[index].alive {
+            return;
+        }
+        state.bytes[way as usize] += read as u64;
+        drop(state);
+        if to.write_all(&buffer[..read]).is_err() {
+            return;
+        }
+        if way == Way::Up {
+            let link = &mut shared.lock().links[index];
+            link.passed = link.caught;
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! What the integration tests stand on: real servers on free loopback ports, Shortstop in this
+//! process or as one of its own, a raw RESP client, and a wire that can be held and cut.
+//!
+//! Everything here is blocking and knows Shortstop only by its sockets, its flags and its config
+//! file. Nothing has a fixed port, and whatever is started is killed, by pid, when it is dropped.
+#![allow(dead_code, unused_imports, reason = "every test binary compiles its own copy and uses a part of it")]
+
+mod client;
+mod fault;
+mod nats;
+mod process;
+mod servers;
+mod shortstop;
+
+pub use client::{Client, bulk, command, filled, pipeline_of, show};
+pub use fault::{Fault, Way};
+pub use nats::NatsClient;
+pub use process::{Process, run};
+pub use servers::{Nats, Redis};
+pub use shortstop::Shortstop;
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// Says "done" to the threads of a scope when it is dropped, also by a panic: they would keep the
+/// scope, and so the test, from ever ending.
+pub struct Done<'a>(pub &'a AtomicBool);
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// The longest any single event may take before a test calls it lost. Far above what a loaded
+/// machine needs, so that only a hang reaches it.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Asks `done` again and again until it says yes; panics with `what` after [`PATIENCE`].
+#[track_caller]
+pub fn wait_until(what: &str, done: impl FnMut() -> bool) {
+    wait_within(PATIENCE, what, done);
+}
+
+/// [`wait_until`] with a limit of its own.
+#[track_caller]
+pub fn wait_within(limit: Duration, what: &str, mut done: impl FnMut() -> bool) {
+    let end = Instant::now() + limit;
+    while !done() {
+        assert!(Instant::now() < end, "not within {limit:?}: {what}");
+        std::thread::sleep(Duration::from_millis(3));
+    }
+}
+
+/// Panics unless `got` is `expected`, showing both in a form that can be read.
+#[track_caller]
+pub fn assert_reply(got: &[u8], expected: impl AsRef<[u8]>, context: &str) {
+    let expected = expected.as_ref();
+    assert!(got == expected, "{context}\n       got {}\n  expected {}", show(got), show(expected));
+}
+
+/// Panics unless `got` is an error that Shortstop itself made.
+#[track_caller]
+pub fn assert_our_error(got: &[u8], context: &str) {
+    assert!(got.starts_with(b"-ERR shortstop: "), "{context}: expected an error of Shortstop's own, got {}", show(got));
+}
+
+/// The value of `name:value` in a text in INFO's format.
+pub fn field(info: &[u8], name: &str) -> Option<String> {
+    let text = String::from_utf8_lossy(info);
+    text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(|value| value.trim_end().to_owned())
+}
+
+/// One number of `PROXY INFO`, asked over a connection of its own.
+#[track_caller]
+pub fn stat(proxy: SocketAddr, name: &str) -> u64 {
+    let info = Client::connect(proxy).cmd("PROXY INFO");
+    let value = field(&info, name).unwrap_or_else(|| panic!("PROXY INFO has no {name}: {}", show(&info)));
+    value.parse().unwrap_or_else(|_| panic!("PROXY INFO: {name} is no whole number: {value}"))
+}
+
+/// Asks for `key` until the answer came from L1, and returns that answer.
+///
+/// Admission, the mode that is still warming and a fill that was poisoned may each cost a round;
+/// none of them is what the caller wants to know about.
+#[track_caller]
+pub fn warm(proxy: SocketAddr, client: &mut Client, key: &[u8]) -> Vec<u8> {
+    let mut reply = Vec::new();
+    wait_until(&format!("{} is served from L1", show(key)), || {
+        let before = stat(proxy, "l1_hits");
+        reply = client.call(&[b"GET", key]);
+        stat(proxy, "l1_hits") > before
+    });
+    reply
+}
+
+/// A deterministic stretch of bytes that no compressor can make smaller.
+pub fn noise(length: usize, seed: u64) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut out = Vec::with_capacity(length + 8);
+    while out.len() < length {
+        // xorshift64*: Vigna, "An experimental exploration of Marsaglia's xorshift generators".
+        state ^= state >> 12;
+        state ^= state << 25;
+        state ^= state >> 27;
+        out.extend_from_slice(&state.wrapping_mul(0x2545_F491_4F6C_DD1D).to_le_bytes());
+    }
+    out.truncate(length);
+    out
+}
+
+/// JSON-like text of exactly `length` bytes that gzip makes a good deal smaller.
+pub fn prose(length: usize, seed: u64) -> Vec<u8> {
+    let mut out = Vec::with_capacity(length + 64);
+    let mut row = seed;
+    while out.len() < length {
+        let line = format!("{{\"symbol\":\"BTCUSDT\",\"seed\":{seed},\"row\":{row},\"open\":\"64123.50\"}},");
+        out.extend_from_slice(line.as_bytes());
+        row += 1;
+    }
+    out.truncate(length);
+    out
+}

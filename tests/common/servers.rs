@@ -1,0 +1,260 @@
+//! Real `redis-server` and `nats-server` processes on free loopback ports.
+//!
+//! Each lives in a directory of its own, counts as started when it answers with its own identity
+//! (so that a stranger on the same port is never taken for it), is killed by pid when dropped, and
+//! can be killed and started again on the same port.
+
+use std::io::{BufRead, BufReader};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::{Duration, Instant};
+
+use super::{Client, PATIENCE, field};
+
+/// Ports are taken below 32,768, where no operating system hands out the local ports of outgoing
+/// connections: a server that is down for a moment finds its port free again.
+static NEXT_PORT: AtomicU16 = AtomicU16::new(0);
+
+/// A loopback address nobody listens on at this moment.
+pub fn free_address() -> SocketAddr {
+    const LOWEST: u16 = 11_000;
+    const COUNT: u16 = 21_000;
+    let start = u16::try_from(std::process::id() * 97 % u32::from(COUNT)).expect("below COUNT");
+    loop {
+        let step = NEXT_PORT.fetch_add(1, Ordering::Relaxed) % COUNT;
+        let port = LOWEST + (start + step) % COUNT;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        if TcpListener::bind(address).is_ok() {
+            return address;
+        }
+    }
+}
+
+/// A `redis-server` of the test's own.
+pub struct Redis {
+    server: Server,
+}
+
+impl Redis {
+    /// Starts one that keeps nothing on disk.
+    pub fn start() -> Redis {
+        Redis::start_with(&[])
+    }
+
+    /// Starts one with more arguments, as `redis-server` takes them on its command line.
+    pub fn start_with(arguments: &[&str]) -> Redis {
+        Redis { server: Server::start(Kind::Redis, arguments) }
+    }
+
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.server.address
+    }
+
+    /// `redis://host:port`
+    pub fn url(&self) -> String {
+        format!("redis://{}", self.server.address)
+    }
+
+    /// A client that speaks to it directly.
+    #[track_caller]
+    pub fn client(&self) -> Client {
+        Client::connect(self.server.address)
+    }
+
+    /// One value of `INFO`.
+    #[track_caller]
+    pub fn info(&self, name: &str) -> String {
+        let info = self.client().cmd("INFO everything");
+        field(&info, name).unwrap_or_else(|| panic!("INFO has no {name}"))
+    }
+
+    /// How many connections it has, without the one that asks.
+    pub fn connections(&self) -> usize {
+        self.info("connected_clients").parse::<usize>().expect("a count") - 1
+    }
+
+    /// Kills it at once (SIGKILL) and waits until it is gone.
+    pub fn kill(&mut self) {
+        self.server.kill();
+    }
+
+    /// Starts it again on the same port, after [`Redis::kill`].
+    pub fn restart(&mut self) {
+        self.server.restart();
+    }
+
+    /// Sends a signal by name: `STOP`, `CONT`.
+    pub fn signal(&self, name: &str) {
+        self.server.signal(name);
+    }
+}
+
+/// A `nats-server` of the test's own.
+pub struct Nats {
+    server: Server,
+}
+
+impl Nats {
+    /// Starts one with nothing but a port.
+    pub fn start() -> Nats {
+        Nats { server: Server::start(Kind::Nats, &[]) }
+    }
+
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.server.address
+    }
+
+    /// `nats://host:port`
+    pub fn url(&self) -> String {
+        format!("nats://{}", self.server.address)
+    }
+
+    /// Kills it at once (SIGKILL) and waits until it is gone.
+    pub fn kill(&mut self) {
+        self.server.kill();
+    }
+
+    /// Starts it again on the same port, after [`Nats::kill`].
+    pub fn restart(&mut self) {
+        self.server.restart();
+    }
+
+    /// Sends a signal by name: `STOP`, `CONT`.
+    pub fn signal(&self, name: &str) {
+        self.server.signal(name);
+    }
+}
+
+/// Sends a signal by name to a process that this test started.
+pub fn signal(pid: u32, name: &str) {
+    let sent = Command::new("sh").arg("-c").arg(format!("kill -{name} {pid}")).status();
+    assert!(sent.expect("sh is there").success(), "kill -{name} {pid}");
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Redis,
+    Nats,
+}
+
+struct Server {
+    kind: Kind,
+    address: SocketAddr,
+    arguments: Vec<String>,
+    directory: tempfile::TempDir,
+    /// `None` while it is killed.
+    child: Option<Child>,
+}
+
+impl Server {
+    fn start(kind: Kind, arguments: &[&str]) -> Server {
+        let mut server = Server {
+            kind,
+            address: free_address(),
+            arguments: arguments.iter().map(|argument| (*argument).to_owned()).collect(),
+            directory: tempfile::tempdir().expect("a temporary directory"),
+            child: None,
+        };
+        // Another process may take the port between the look and the start: then the next one.
+        for _ in 0..20 {
+            if server.try_start() {
+                return server;
+            }
+            server.address = free_address();
+        }
+        panic!("{} does not start: is it installed? see `make test`", server.program());
+    }
+
+    fn restart(&mut self) {
+        assert!(self.child.is_none(), "restart is for a server that was killed");
+        let end = Instant::now() + PATIENCE;
+        while !self.try_start() {
+            assert!(Instant::now() < end, "{} does not come back on {}", self.program(), self.address);
+        }
+    }
+
+    fn program(&self) -> &'static str {
+        match self.kind {
+            Kind::Redis => "redis-server",
+            Kind::Nats => "nats-server",
+        }
+    }
+
+    fn name(&self) -> String {
+        format!("test-{}-{}", std::process::id(), self.address.port())
+    }
+
+    fn try_start(&mut self) -> bool {
+        let mut start = Command::new(self.program());
+        let port = self.address.port().to_string();
+        match self.kind {
+            Kind::Redis => start
+                .args(["--port", &port, "--bind", "127.0.0.1", "--save", "", "--daemonize", "no"])
+                .arg("--dir")
+                .arg(self.directory.path()),
+            Kind::Nats => start.args(["-a", "127.0.0.1", "-p", &port, "-n", &self.name()]),
+        };
+        let child =
+            start.args(&self.arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        let child = child.unwrap_or_else(|error| panic!("{}: {error}; `make test` installs it", self.program()));
+        let pid = child.id();
+        self.child = Some(child);
+        let end = Instant::now() + PATIENCE;
+        while Instant::now() < end {
+            if self.answers(pid) {
+                return true;
+            }
+            let ended = self.child.as_mut().is_none_or(|child| child.try_wait().is_ok_and(|status| status.is_some()));
+            if ended {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(3));
+        }
+        self.kill();
+        false
+    }
+
+    /// Whether the process with this pid, and no other, answers at the address.
+    fn answers(&self, pid: u32) -> bool {
+        match self.kind {
+            Kind::Redis => {
+                let Ok(mut client) = Client::try_connect(self.address) else { return false };
+                if client.try_send(b"INFO server\r\n").is_err() {
+                    return false;
+                }
+                let Ok(Some(reply)) = client.try_reply() else { return false };
+                field(&reply, "process_id") == Some(pid.to_string())
+            }
+            Kind::Nats => {
+                let Ok(stream) = TcpStream::connect(self.address) else { return false };
+                let mut line = String::new();
+                let read = BufReader::new(stream).read_line(&mut line);
+                read.is_ok() && line.contains(&format!("\"{}\"", self.name()))
+            }
+        }
+    }
+
+    fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().expect("a child of ours can be killed");
+            child.wait().expect("a child of ours can be waited for");
+        }
+    }
+
+    fn signal(&self, name: &str) {
+        signal(self.child.as_ref().expect("it runs").id(), name);
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(child) = self.child.as_mut() {
+            // Nothing useful can be done about a failure here, and a panic in a drop hides the first.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}

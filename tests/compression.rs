@@ -1,0 +1,478 @@
+//! Values travel to Redis as standard gzip and come back as what the client stored.
+//!
+//! What is in Redis is looked at directly, and opened with the system's own `gzip`.
+
+mod common;
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use common::{Client, Redis, Shortstop, assert_our_error, assert_reply, bulk, filled, noise, pipeline_of, prose, show};
+
+/// Nothing from L1: every read goes through Redis, so that every read opens an envelope.
+const UNCACHED: &str = "defaults:\n  cache: false\n";
+
+/// gzip, deflate, and the flag that says that there is an extra field (RFC 1952, 2.3).
+const GZIP_WITH_EXTRA: &[u8] = &[0x1f, 0x8b, 8, 4];
+
+fn stored(redis: &Redis, key: &str) -> Vec<u8> {
+    let reply = redis.client().cmd(&format!("GET {key}"));
+    let head = reply.windows(2).position(|pair| pair == b"\r\n").expect("a bulk string") + 2;
+    assert!(reply.len() > head, "{key} is not there");
+    reply[head..reply.len() - 2].to_vec()
+}
+
+/// What any gzip makes of it; `None` when it refuses.
+fn gunzip(bytes: &[u8]) -> Option<Vec<u8>> {
+    let mut child = Command::new("gzip")
+        .arg("-dc")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("gzip is there");
+    let mut stdin = child.stdin.take().expect("it is piped");
+    let input = bytes.to_vec();
+    // Beside the reading, so that neither pipe can fill up. A refusal closes it early.
+    let writer = std::thread::spawn(move || drop(stdin.write_all(&input)));
+    let output = child.wait_with_output().expect("gzip ends");
+    writer.join().expect("the writer does not panic");
+    output.status.success().then_some(output.stdout)
+}
+
+#[track_caller]
+fn assert_sealed(redis: &Redis, key: &str, value: &[u8]) {
+    let stored = stored(redis, key);
+    assert!(stored.starts_with(GZIP_WITH_EXTRA), "{key} is stored as {}", show(&stored));
+    assert_eq!(&stored[12..14], b"Ss", "the subfield that is Shortstop's mark");
+    assert!(gunzip(&stored).is_some_and(|opened| opened == value), "gzip -d opens {key}");
+}
+
+#[test]
+fn every_storing_command_seals() {
+    let redis = Redis::start();
+    let proxy = Shortstop::start(&redis, UNCACHED);
+    let mut client = proxy.client();
+    let (v, w) = (&prose(4_000, 1)[..], &prose(5_000, 2)[..]);
+    let cases = [
+        ("SET k $1", "+OK\r\n"),
+        ("SET k $1 EX 100", "+OK\r\n"),
+        ("SET k $1 NX", "+OK\r\n"),
+        ("SET k $1 PX 100000 GET", "$-1\r\n"),
+        ("SETEX k 100 $1", "+OK\r\n"),
+        ("PSETEX k 100000 $1", "+OK\r\n"),
+        ("SETNX k $1", ":1\r\n"),
+        ("MSET k $1 k2 $2", "+OK\r\n"),
+        ("MSETNX k $1 k2 $2", ":1\r\n"),
+        ("GETSET k $1", "$-1\r\n"),
+        ("set k $1 keepttl", "+OK\r\n"),
+    ];
+    for (line, expected) in cases {
+        client.cmd("DEL k k2");
+        assert_reply(&client.fill(line, &[v, w]), expected, line);
+        assert_sealed(&redis, "k", v);
+        assert_reply(&client.cmd("GET k"), bulk(v), line);
+        if line.contains("k2") {
+            assert_sealed(&redis, "k2", w);
+            assert_reply(&client.cmd("GET k2"), bulk(w), "the second one");
+        }
+    }
+    assert!(proxy.stat("compressed_values") >= 13, "counted");
+    assert!(proxy.stat("compression_saved_bytes") > 13 * 1_000, "and worth it");
+}
+
+#[test]
+fn every_reading_command_opens() {
+    let redis = Redis::start();
+    let proxy = Shortstop::start(&redis, UNCACHED);
+    let mut client = proxy.client();
+    let (v, w) = (&prose(4_000, 3)[..], &prose(3_000, 4)[..]);
+    let cases = [
+        ("GET k", bulk(v)),
+        ("MGET k none raw k", [&b"*4\r\n"[..], &bulk(v), b"$-1\r\n", &bulk(b"small"), &bulk(v)].concat()),
+        ("GETSET k $2", bulk(v)),
+        ("GETSET k small", bulk(v)),
+        ("GETDEL k", bulk(v)),
+        ("GETEX k", bulk(v)),
+        ("GETEX k EX 100", bulk(v)),
+        ("SET k $2 GET", bulk(v)),
+        ("SET k small GET", bulk(v)),
+        ("SET k $2 XX GET EX 100", bulk(v)),
+        ("get k", bulk(v)),
+    ];
+    for (line, expected) in cases {
+        client.fill("MSET k $1 raw small", &[v]);
+        assert_sealed(&redis, "k", v);
+        assert_reply(&client.fill(line, &[v, w]), expected, line);
+    }
+}
+
+#[test]
+fn transactions_seal_and_open() {
+    let redis = Redis::start();
+    let proxy = Shortstop::start(&redis, "");
+    let mut client = proxy.client();
+    let (v, w) = (&prose(4_000, 5)[..], &prose(100_000, 6)[..]);
+    let lines = [
+        "MULTI",
+        "SET k $1",
+        "GET k",
+        "GETSET k $2",
+        "MGET k none",
+        "LPUSH list $1",
+        "LINDEX list 0",
+        "GETDEL k",
+        "SET k $1",
+        "EXEC",
+        "GET k",
+    ];
+    let requests: Vec<u8> = lines.iter().flat_map(|line| filled(line, &[v, w])).collect();
+    let got = client.pipeline(&requests, lines.len());
+    let expected = [
+        &b"*8\r\n+OK\r\n"[..],
+        &bulk(v),
+        &bulk(v),
+        b"*2\r\n",
+        &bulk(w),
+        b"$-1\r\n:1\r\n",
+        &bulk(v),
+        &bulk(w),
+        b"+OK\r\n",
+    ]
+    .concat();
+    assert_reply(&got[9], expected, "EXEC");
+    assert_reply(&got[10], bulk(v), "afterwards");
+    assert_sealed(&redis, "k", v);
+}
+
+#[test]
+fn what_does_not_pay_travels_raw() {
+    let redis = Redis::start();
+    let yaml = r#"
+rules:
+  - match: "raw:*"
+    compress: false
+  - match: "tiny:*"
+    compress: { min_size: 10 }
+  - match: "greedy:*"
+    compress: { min_saving: 99% }
+"#;
+    let proxy = Shortstop::start(&redis, yaml);
+    let mut client = proxy.client();
+    for (key, value, sealed) in [
+        ("small", prose(1_023, 7), false),
+        ("enough", prose(1_024, 7), true),
+        ("noise", noise(50_000, 7), false),
+        ("raw:k", prose(50_000, 7), false),
+        ("tiny:k", vec![b'a'; 300], true),
+        ("greedy:k", prose(3_000, 7), false),
+        ("huge", prose(2_000_000, 7), true),
+        ("empty", Vec::new(), false),
+    ] {
+        for _ in 0..2 {
+            client.call(&[b"SET", key.as_bytes(), &value]);
+            if sealed {
+                assert_sealed(&redis, key, &value);
+            } else {
+                assert_reply(&redis.client().cmd(&format!("GET {key}")), bulk(&value), &format!("{key} is raw"));
+            }
+            for _ in 0..4 {
+                assert_reply(&client.cmd(&format!("GET {key}")), bulk(&value), key);
+            }
+        }
+    }
+}
+
+#[test]
+fn switched_off_it_still_opens() {
+    let redis = Redis::start();
+    let value = prose(5_000, 8);
+    Shortstop::start(&redis, "").client().call(&[b"SET", b"k", &value]);
+    assert_sealed(&redis, "k", &value);
+    for yaml in ["compression: false\n", "defaults:\n  compress: false\n"] {
+        let proxy = Shortstop::start(&redis, yaml);
+        let mut client = proxy.client();
+        for _ in 0..4 {
+            assert_reply(&client.cmd("GET k"), bulk(&value), "what is sealed is opened");
+        }
+        client.call(&[b"SET", b"other", &value]);
+        assert_reply(&redis.client().cmd("GET other"), bulk(&value), "and nothing is sealed");
+    }
+}
+
+#[test]
+fn a_client_may_store_envelopes() {
+    let redis = Redis::start();
+    let proxy = Shortstop::start(&redis, "");
+    let mut client = proxy.client();
+    client.call(&[b"SET", b"k", &prose(4_000, 9)]);
+    let envelope = stored(&redis, "k");
+    let foreign = stored_by_gzip(&prose(4_000, 9));
+    // The envelope itself, beginnings of it, what follows one, and a gzip file of the client's own.
+    let mut values = vec![envelope.clone(), [&envelope[..], b"more"].concat(), foreign];
+    values.extend((1..40).map(|length| envelope[..length].to_vec()));
+    for (yaml, allowed) in
+        [("", true), ("compression: false\n", false), ("rules:\n  - match: \"*\"\n    compress: false\n", false)]
+    {
+        let proxy = Shortstop::start(&redis, yaml);
+        let mut client = proxy.client();
+        for value in &values {
+            for line in ["SET mine $1", "MSET a 1 mine $1", "GETSET mine $1"] {
+                client.fill(line, &[value]);
+                for _ in 0..4 {
+                    assert_reply(
+                        &client.cmd("GET mine"),
+                        bulk(value),
+                        &format!("{yaml:?} (sealing allowed: {allowed})"),
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// A value as a client would make it with a gzip library: the same format, without the mark.
+fn stored_by_gzip(value: &[u8]) -> Vec<u8> {
+    let mut encoder =
+        flate2::GzBuilder::new().extra(b"Xx\x01\x00z".to_vec()).write(Vec::new(), flate2::Compression::default());
+    encoder.write_all(value).expect("memory takes it");
+    encoder.finish().expect("memory takes it")
+}
+
+#[test]
+fn a_damaged_envelope_is_an_error_and_never_raw_bytes() {
+    let redis = Redis::start();
+    let proxy = Shortstop::start(&redis, "limits: { max_inflated: 100kb }\n");
+    let (mut client, mut direct) = (proxy.client(), redis.client());
+    client.call(&[b"SET", b"k", &prose(4_000, 10)]);
+    let good = stored(&redis, "k");
+    let end = good.len();
+    let flipped = |at: usize| {
+        let mut bad = good.clone();
+        bad[at] ^= 0x10;
+        bad
+    };
+    let larger = {
+        // More than max_inflated: whole and right, and still refused.
+        let other = Shortstop::start(&redis, "");
+        other.client().call(&[b"SET", b"k", &prose(150_000, 10)]);
+        stored(&redis, "k")
+    };
+    let lying = [&good[..end - 4], &u32::MAX.to_le_bytes()].concat();
+    let damaged = [
+        ("a bit of the data", flipped(end / 2)),
+        ("a bit of the checksum", flipped(end - 6)),
+        ("a bit of the length", flipped(end - 4)),
+        ("cut in the trailer", good[..end - 3].to_vec()),
+        ("cut in the data", good[..end / 2].to_vec()),
+        ("cut behind the mark", good[..40].to_vec()),
+        ("bytes behind it", [&good[..], b"x"].concat()),
+        ("a second member", good.repeat(2)),
+        ("a length that lies", lying),
+        ("more than is allowed", larger),
+    ];
+    for (what, bytes) in damaged {
+        for line in ["GET k", "GETEX k PERSIST", "GETDEL k", "GETSET k new", "SET k new GET"] {
+            assert_reply(&direct.fill("SET k $1", &[&bytes]), "+OK\r\n", "damage");
+            client.cmd("PROXY FLUSH");
+            for _ in 0..if line == "GET k" { 4 } else { 1 } {
+                assert_our_error(&client.cmd(line), &format!("{what}: {line}"));
+            }
+        }
+        direct.fill("SET k $1", &[&bytes]);
+        direct.cmd("SET fine here");
+        for lines in [&["MGET fine k"][..], &["MULTI", "GET k", "GET fine", "EXEC"]] {
+            let got = client.pipeline(&pipeline_of(lines), lines.len()).concat();
+            assert!(got.windows(16).any(|window| window == b"-ERR shortstop: "), "{what}: {lines:?}: {}", show(&got));
+            assert!(
+                !got.windows(20).any(|window| window == &bytes[..20]),
+                "{what}: raw bytes came through: {}",
+                show(&got)
+            );
+        }
+        // It is the key's problem and nobody else's.
+        assert_reply(&client.cmd("GET fine"), "$4\r\nhere\r\n", "another key");
+        assert_reply(&client.cmd("SET k healed"), "+OK\r\n", "and it can be written anew");
+        assert_reply(&client.cmd("GET k"), "$6\r\nhealed\r\n", "healed");
+    }
+}
+
+/// Commands that look into a string, on the key `k`.
+const PEEKS: &[&str] = &[
+    "APPEND k x",
+    "STRLEN k",
+    "GETRANGE k 0 9",
+    "SUBSTR k 0 9",
+    "SETRANGE k 3 x",
+    "GETBIT k 9",
+    "SETBIT k 9 1",
+    "BITCOUNT k",
+    "BITCOUNT k 0 5",
+    "BITPOS k 1",
+    "BITFIELD k GET u8 0",
+    "BITFIELD k SET u8 0 65",
+    "BITFIELD_RO k GET u8 0",
+    "BITOP NOT dest k",
+    "BITOP AND dest other k",
+    "LCS k other",
+    "LCS other k LEN",
+];
+
+#[test]
+fn looking_into_an_envelope_is_refused() {
+    let redis = Redis::start();
+    let proxy = Shortstop::start(&redis, "");
+    let mut client = proxy.client();
+    let value = prose(4_000, 11);
+    for line in PEEKS {
+        client.call(&[b"MSET", b"k", &value, b"other", b"small"]);
+        client.cmd("GET k");
+        client.cmd("GET k");
+        assert_our_error(&client.cmd(line), line);
+        assert_reply(&client.cmd("GET k"), bulk(&value), &format!("{line} has changed nothing"));
+        assert_sealed(&redis, "k", &value);
+        assert_reply(&client.cmd("EXISTS dest"), ":0\r\n", "nor made anything");
+        // The same inside a transaction: refused when queued, or in its place among the replies.
+        let got = client.pipeline(&pipeline_of(&["MULTI", line, "EXEC"]), 3).concat();
+        assert!(got.windows(16).any(|window| window == b"-ERR shortstop: "), "MULTI, {line}: {}", show(&got));
+        assert_reply(&client.cmd("GET k"), bulk(&value), &format!("MULTI, {line} has changed nothing"));
+    }
+    // Redis's own text: an envelope is no number either.
+    for line in ["INCR k", "INCRBYFLOAT k 1"] {
+        assert!(client.cmd(line).starts_with(b"-ERR "), "{line}");
+        assert_reply(&client.cmd("GET k"), bulk(&value), line);
+    }
+}
+
+#[test]
+fn looking_into_a_raw_value_is_exact() {
+    let (reference, redis) = (Redis::start(), Redis::start());
+    let proxy = Shortstop::start(&redis, "");
+    let (mut direct, mut through) = (reference.client(), proxy.client());
+    for value in [b"".to_vec(), b"small".to_vec(), noise(9_000, 12), noise(200_000, 13)] {
+        for line in PEEKS {
+            for client in [&mut direct, &mut through] {
+                client.call(&[b"MSET", b"k", &value, b"other", b"small"]);
+                client.cmd("GET k");
+            }
+            // LCS of large values takes Redis a long time and says nothing about the proxy.
+            if line.starts_with("LCS") && value.len() > 100 {
+                continue;
+            }
+            for round in 0..3 {
+                assert_reply(&through.cmd(line), direct.cmd(line), &format!("{line}, time {round}"));
+                for key in ["k", "dest"] {
+                    assert_reply(
+                        &through.cmd(&format!("GET {key}")),
+                        direct.cmd(&format!("GET {key}")),
+                        &format!("{line}, time {round}: {key}"),
+                    );
+                }
+            }
+        }
+    }
+    for lines in [
+        &["DEL k", "APPEND k a", "APPEND k b", "STRLEN k", "GET k"][..],
+        &["DEL k", "SETRANGE k 5 x", "STRLEN k"],
+        &["DEL k", "LPUSH k a", "STRLEN k", "APPEND k x"],
+        &["DEL k", "STRLEN k", "GETRANGE k 0 -1"],
+        &["SET k 1", "INCRBYFLOAT k 0.5", "GET k"],
+        &["APPEND k", "STRLEN", "SETBIT k x 1", "BITFIELD k BOGUS", "BITCOUNT k 0"],
+    ] {
+        let bytes = pipeline_of(lines);
+        let (expected, got) = (direct.pipeline(&bytes, lines.len()), through.pipeline(&bytes, lines.len()));
+        assert_reply(&got.concat(), expected.concat(), &format!("{lines:?}"));
+    }
+}
+
+#[test]
+fn a_hyperloglog_stays_what_it_is() {
+    let (reference, redis) = (Redis::start(), Redis::start());
+    let proxy = Shortstop::start(&redis, "rules:\n  - match: \"*\"\n    compress: { min_size: 1 }\n");
+    let (mut direct, mut through) = (reference.client(), proxy.client());
+    for client in [&mut direct, &mut through] {
+        for i in 0..2_000 {
+            client.cmd(&format!("PFADD hll {i}"));
+        }
+    }
+    let expected = direct.cmd("PFCOUNT hll");
+    assert_reply(&through.cmd("PFCOUNT hll"), &expected, "counted");
+    let value = stored(&redis, "hll");
+    assert_reply(&through.cmd("GET hll"), bulk(&value), "read as bytes");
+    // Saved and put back, as a backup would.
+    through.call(&[b"SET", b"copy", &value]);
+    assert_reply(&through.cmd("PFCOUNT copy"), expected, "and still one");
+}
+
+#[test]
+fn large_values_keep_their_place() {
+    const ROUNDS: usize = 12;
+    let redis = Redis::start();
+    let proxy = Shortstop::start(&redis, "");
+    let mut client = proxy.client();
+    let mut requests = Vec::new();
+    let mut expected = Vec::new();
+    for i in 0..ROUNDS {
+        // Sealed and opened beside the worker's thread, between requests that are answered at once.
+        let large = prose(1_000_000 + i, i as u64);
+        let echo = i.to_string();
+        let (large_reply, echo_reply) = (bulk(&large), bulk(echo.as_bytes()));
+        for (line, reply) in [
+            ("SET big $1", b"+OK\r\n".to_vec()),
+            ("GET big", large_reply.clone()),
+            ("PING", b"+PONG\r\n".to_vec()),
+            ("ECHO $2", echo_reply.clone()),
+            ("SET small $2", b"+OK\r\n".to_vec()),
+            ("GET small", echo_reply.clone()),
+            ("MGET big small", [&b"*2\r\n"[..], &large_reply, &echo_reply].concat()),
+            ("SET big tiny", b"+OK\r\n".to_vec()),
+            ("GET big", bulk(b"tiny")),
+            ("MULTI", b"+OK\r\n".to_vec()),
+            ("SET big $1", b"+QUEUED\r\n".to_vec()),
+            ("GET big", b"+QUEUED\r\n".to_vec()),
+            ("EXEC", [&b"*2\r\n+OK\r\n"[..], &large_reply].concat()),
+            ("GETSET big $1", large_reply.clone()),
+            ("SELECT 0", b"+OK\r\n".to_vec()),
+        ] {
+            requests.extend(filled(line, &[&large, echo.as_bytes()]));
+            expected.push(reply);
+        }
+    }
+    let got = client.pipeline(&requests, expected.len());
+    for (i, (got, expected)) in got.iter().zip(&expected).enumerate() {
+        assert_reply(got, expected, &format!("request {} of round {}", i % 15, i / 15));
+    }
+}
+
+#[test]
+fn a_large_value_holds_nobody_up_for_its_order() {
+    // Two clients write to one key by turns; the order in which Redis has them is the order in which
+    // they were acknowledged, however long each took to seal.
+    let redis = Redis::start();
+    let proxy = Shortstop::start(&redis, "");
+    let (mut one, mut other): (Client, Client) = (proxy.client(), proxy.client());
+    for i in 0..10_u64 {
+        let large = prose(3_000_000, i);
+        assert_reply(&one.call(&[b"SET", b"k", &large]), "+OK\r\n", "large");
+        assert_reply(&other.cmd("GET k"), bulk(&large), "seen by the other");
+        assert_reply(&other.cmd("SET k small"), "+OK\r\n", "small");
+        assert_reply(&one.cmd("GET k"), "$5\r\nsmall\r\n", "seen by the first");
+    }
+}
+
+#[test]
+fn a_100_mb_value_is_sealed_and_opened() {
+    let redis = Redis::start();
+    let proxy = Shortstop::start(&redis, "");
+    let mut client = proxy.client();
+    client.set_patience(6 * common::PATIENCE);
+    // Cheap to compress even without optimisation; its length is what matters here.
+    let value = prose(64 * 1024, 14).repeat(1_600);
+    assert_reply(&client.call(&[b"SET", b"k", &value]), "+OK\r\n", "set");
+    let length = String::from_utf8_lossy(&redis.client().cmd("STRLEN k"))
+        .trim_matches([':', '\r', '\n'])
+        .parse::<usize>()
+        .expect("a length");
+    assert!(length < value.len() / 2, "{length} bytes in Redis");
+    assert_reply(&client.cmd("GET k"), bulk(&value), "get");
+}

@@ -1,0 +1,253 @@
+//! Redis that dies, stands still or loses a connection: every request still gets exactly one reply,
+//! what L1 has is served on, and everything recovers without a restart.
+
+mod common;
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use common::{
+    Client, Done, Fault, Process, Redis, Shortstop, Way, assert_our_error, assert_reply, bulk, pipeline_of, show,
+    wait_until,
+};
+
+const EAGER: &str = "defaults:\n  cache: { admit_after: 1 }\n";
+
+/// A request that is refused at once is answered within this; a time-out would take longer.
+const FAST: Duration = Duration::from_secs(2);
+
+#[test]
+fn redis_killed_and_restarted_under_load() {
+    const CLIENTS: u64 = 8;
+    const DEPTH: usize = 50;
+    let mut redis = Redis::start();
+    let proxy = Shortstop::start(&redis, EAGER);
+    let done = AtomicBool::new(false);
+    let [right, refused] = [AtomicU64::new(0), AtomicU64::new(0)];
+    std::thread::scope(|scope| {
+        for id in 0..CLIENTS {
+            let (proxy, done, right, refused) = (&proxy, &done, &right, &refused);
+            scope.spawn(move || {
+                let mut client = proxy.client();
+                let mut round = 0;
+                while !done.load(Ordering::Relaxed) {
+                    round += 1;
+                    // ECHO names its request, so that a reply that is missing, doubled or out of
+                    // place shows at once.
+                    let lines: Vec<String> = (0..DEPTH)
+                        .map(|i| match i % 5 {
+                            0 => format!("SET k{id} {round}"),
+                            1 => format!("GET k{id}"),
+                            2 => format!("INCR n{id}"),
+                            _ => format!("ECHO {id}.{round}.{i}"),
+                        })
+                        .collect();
+                    let replies = client.pipeline(&pipeline_of(&lines), DEPTH);
+                    for (i, (line, reply)) in lines.iter().zip(&replies).enumerate() {
+                        if reply.starts_with(b"-") {
+                            // A Redis that loads its data says LOADING; everything else is ours.
+                            assert!(
+                                reply.starts_with(b"-LOADING") || reply.starts_with(b"-ERR shortstop: "),
+                                "{line}: {}",
+                                show(reply)
+                            );
+                            refused.fetch_add(1, Ordering::Relaxed);
+                            continue;
+                        }
+                        right.fetch_add(1, Ordering::Relaxed);
+                        match i % 5 {
+                            0 => assert_reply(reply, "+OK\r\n", line),
+                            1 => assert!(reply.starts_with(b"$"), "{line}: {}", show(reply)),
+                            2 => assert!(reply.starts_with(b":"), "{line}: {}", show(reply)),
+                            _ => assert_reply(reply, bulk(format!("{id}.{round}.{i}").as_bytes()), line),
+                        }
+                    }
+                }
+            });
+        }
+        let _done = Done(&done);
+        for _ in 0..3 {
+            let (answered, failed) = (right.load(Ordering::Relaxed), refused.load(Ordering::Relaxed));
+            wait_until("requests are answered", || right.load(Ordering::Relaxed) > answered + 2_000);
+            redis.kill();
+            wait_until("requests are refused", || refused.load(Ordering::Relaxed) > failed + 200);
+            redis.restart();
+        }
+        let answered = right.load(Ordering::Relaxed);
+        wait_until("all goes on", || right.load(Ordering::Relaxed) > answered + 2_000);
+    });
+    assert!(proxy.stat("upstream_reconnects") > 0, "counted");
+    assert!(proxy.stat("upstream_errors") > 0, "counted");
+    assert_reply(&proxy.client().cmd("PING"), "+PONG\r\n", "afterwards");
+}
+
+#[test]
+fn hits_go_on_while_redis_is_away_and_the_rest_fails_fast() {
+    let mut redis = Redis::start();
+    let proxy = Shortstop::start(&redis, EAGER);
+    let mut client = proxy.client();
+    client.cmd("SET k v");
+    client.cmd("SET cold v");
+    proxy.warm(&mut client, "k");
+    redis.kill();
+    for _ in 0..200 {
+        assert_reply(&client.cmd("GET k"), "$1\r\nv\r\n", "a hit");
+    }
+    for line in [
+        "GET cold",
+        "SET k w",
+        "MGET k cold",
+        "PING",
+        "ECHO x",
+        "MULTI",
+        "SUBSCRIBE c",
+        "BLPOP q 0",
+        "WATCH k",
+        "SELECT 3",
+        "EVAL return(1) 0",
+        "FLUSHALL",
+        "NOSUCH",
+    ] {
+        let start = Instant::now();
+        let mut client = proxy.client();
+        let reply = client.cmd(line);
+        // What needs no Redis may be answered without one; nothing may be said to be done.
+        let harmless = matches!(line, "PING" | "ECHO x" | "SELECT 3" | "MULTI" | "NOSUCH");
+        if !harmless || reply.starts_with(b"-ERR shortstop") {
+            assert_our_error(&reply, line);
+        }
+        assert!(start.elapsed() < FAST, "{line} took {:?}", start.elapsed());
+        drop(client);
+    }
+    // A whole pipeline, in order, with what can be served in its place.
+    client.cmd("GET k");
+    let mixed = client.pipeline(&pipeline_of(&["GET cold", "GET cold2", "SET a 1", "INCR n"]), 4);
+    for reply in &mixed {
+        assert_our_error(reply, "pipelined");
+    }
+    redis.restart();
+    wait_until("it recovers by itself", || client.cmd("SET k again") == b"+OK\r\n");
+    for line in ["GET k", "MGET k"] {
+        assert!(client.cmd(line).ends_with(b"$5\r\nagain\r\n"), "{line}");
+    }
+    for line in ["MULTI", "EXEC", "SUBSCRIBE c"] {
+        assert!(!client.cmd(line).starts_with(b"-"), "{line}");
+    }
+}
+
+#[test]
+fn a_proxy_may_start_before_redis() {
+    let mut redis = Redis::start();
+    redis.kill();
+    let proxy = Process::start(redis.addr(), "");
+    let mut client = proxy.client();
+    assert_our_error(&client.cmd("SET k v"), "nobody there");
+    redis.restart();
+    wait_until("it finds it", || client.cmd("SET k v") == b"+OK\r\n");
+    assert_reply(&client.cmd("GET k"), "$1\r\nv\r\n", "get");
+}
+
+#[test]
+fn sessions_end_with_their_connection() {
+    let redis = Redis::start();
+    let wire = Fault::before(redis.addr());
+    let proxy = Shortstop::to(wire.addr(), "");
+    for (before, after) in [
+        (&["MULTI", "SET k v"][..], &["EXEC"][..]),
+        (&["WATCH k"], &["MULTI", "SET k v", "EXEC"]),
+        (&["SUBSCRIBE c"], &["PING"]),
+    ] {
+        let mut client = proxy.client();
+        client.pipeline(&pipeline_of(before), before.len());
+        wire.cut();
+        // What the session held is gone: an error, or the connection is closed, but never a reply
+        // that says that it was done.
+        let _ = client.try_send(&pipeline_of(after));
+        let last = after.iter().map_while(|_| client.reply_or_end()).last().unwrap_or_default();
+        assert!(!last.starts_with(b"*"), "{before:?}, {after:?}: {}", show(&last));
+        wait_until("others go on", || proxy.client().cmd("EXISTS k") == b":0\r\n");
+    }
+    // A client that is blocked is told, or let go, instead of waiting for ever.
+    let mut blocked = proxy.client();
+    blocked.send(&pipeline_of(&["BLPOP q 0"]));
+    wait_until("it is blocked", || redis.info("blocked_clients") == "1");
+    wire.cut();
+    let rest = blocked.reply_or_end();
+    assert!(rest.as_ref().is_none_or(|rest| rest.starts_with(b"-ERR shortstop: ")), "told or let go: {rest:?}");
+}
+
+#[test]
+fn a_read_in_flight_is_repeated_and_a_write_is_not() {
+    let redis = Redis::start();
+    let wire = Fault::before(redis.addr());
+    let proxy = Shortstop::to(wire.addr(), "defaults:\n  cache: false\n");
+    let mut client = proxy.client();
+    client.cmd("SET k v");
+    for line in ["GET k", "MGET k", "EXISTS k"] {
+        let expected = redis.client().cmd(line);
+        wire.hold_replies_to(&pipeline_of(&[line])[4..]);
+        client.send(&pipeline_of(&[line]));
+        wire.wait_caught();
+        wire.cut_caught();
+        wire.release();
+        assert_reply(&client.reply(), expected, &format!("{line} was asked again"));
+    }
+    wire.hold_replies_to(b"INCR\r\n");
+    client.send(&pipeline_of(&["INCR n", "INCR n", "INCR n"]));
+    wire.wait_caught();
+    wire.cut_caught();
+    wire.release();
+    for reply in client.replies(3) {
+        assert_our_error(&reply, "INCR");
+    }
+    wait_until("connected again", || client.cmd("PING") == b"+PONG\r\n");
+    let n = redis.client().cmd("GET n");
+    assert!(
+        n == b"$1\r\n1\r\n" || n == b"$1\r\n2\r\n" || n == b"$1\r\n3\r\n",
+        "three were sent, once each: {}",
+        show(&n)
+    );
+}
+
+#[test]
+fn a_redis_that_accepts_and_says_nothing_does_not_hold_up_hits() {
+    let redis = Redis::start();
+    let wire = Fault::before(redis.addr());
+    let proxy = Shortstop::to(wire.addr(), EAGER);
+    let (mut one, mut other) = (proxy.client(), proxy.client());
+    one.cmd("SET k v");
+    proxy.warm(&mut one, "k");
+    wire.hold(Way::Down);
+    other.send(&pipeline_of(&["GET cold"]));
+    for _ in 0..100 {
+        assert_reply(&one.cmd("GET k"), "$1\r\nv\r\n", "a hit");
+    }
+    wire.release();
+    assert_reply(&other.reply(), "$-1\r\n", "and the miss is answered in the end");
+}
+
+#[test]
+fn a_panic_closes_its_connection_and_no_other() {
+    let redis = Redis::start();
+    let mut proxy = Process::start(redis.addr(), &format!("enable_debug_command: true\nworkers: 1\n{EAGER}"));
+    let mut others: Vec<Client> = (0..4).map(|_| proxy.client()).collect();
+    others[0].cmd("SET k v");
+    others[1].cmd("MULTI");
+    others[2].cmd("SUBSCRIBE c");
+    for _ in 0..3 {
+        let mut client = proxy.client();
+        client.send(&pipeline_of(&["PING", "PROXY DEBUG PANIC", "PING"]));
+        let seen = client.until_closed();
+        assert!(b"+PONG\r\n".starts_with(&seen[..]), "closed: {}", show(&seen));
+        for _ in 0..4 {
+            assert_reply(&others[0].cmd("GET k"), "$1\r\nv\r\n", "a client of the same worker");
+        }
+    }
+    assert_reply(&others[1].cmd("EXEC"), "*0\r\n", "a transaction");
+    others[0].cmd("PUBLISH c hello");
+    assert_reply(&others[2].reply(), "*3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$5\r\nhello\r\n", "a subscriber");
+    assert!(proxy.is_running(), "and the process goes on");
+    // Without the setting there is no such command.
+    let safe = Process::start(redis.addr(), "");
+    assert_our_error(&safe.client().cmd("PROXY DEBUG PANIC"), "not allowed");
+}

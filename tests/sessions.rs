@@ -1,0 +1,420 @@
+//! Commands that need a connection of their own get one, in order, and give it back.
+//!
+//! Where both sides can answer, the expectation is what a Redis of its own answers to the same
+//! bytes.
+
+mod common;
+
+use std::time::Duration;
+
+use common::{Client, Redis, Shortstop, assert_reply, bulk, command, pipeline_of, show, wait_until};
+
+/// Sequences in which a client goes from the shared lane to a session of its own and back.
+const SCENES: &[(&str, &[&str])] = &[
+    ("a transaction", &["SET a 1", "MULTI", "INCR a", "GET a", "EXEC", "GET a"]),
+    ("an empty transaction", &["MULTI", "EXEC", "PING"]),
+    ("a transaction given up", &["SET a 1", "MULTI", "SET a 2", "DISCARD", "GET a", "EXEC"]),
+    ("an unknown command in it", &["MULTI", "SET a 1", "NOSUCH x", "SET b 2", "EXEC", "GET a", "PING"]),
+    ("a wrong arity in it", &["MULTI", "GET", "EXEC", "MULTI", "GET a", "EXEC"]),
+    ("a failure at run time", &["SET s x", "MULTI", "INCR s", "SET t 1", "LPUSH s 1", "EXEC", "GET t"]),
+    ("MULTI in MULTI", &["MULTI", "MULTI", "SET a 1", "EXEC", "GET a"]),
+    ("WATCH in MULTI", &["MULTI", "WATCH a", "SET a 1", "EXEC"]),
+    ("EXEC and DISCARD without MULTI", &["EXEC", "DISCARD", "UNWATCH", "PING"]),
+    ("WATCH untouched", &["SET a 1", "WATCH a", "GET a", "MULTI", "INCR a", "EXEC", "GET a"]),
+    ("WATCH touched by itself", &["WATCH a", "SET a 1", "MULTI", "SET a 2", "EXEC", "GET a"]),
+    ("UNWATCH", &["WATCH a", "SET a 1", "UNWATCH", "MULTI", "SET a 2", "EXEC", "GET a"]),
+    ("WATCH ended by DISCARD", &["WATCH a", "MULTI", "DISCARD", "SET a 5", "MULTI", "GET a", "EXEC"]),
+    ("SELECT in a transaction", &["SET a 0", "MULTI", "SELECT 1", "SET a 1", "EXEC", "GET a", "SELECT 0", "GET a"]),
+    ("a failed SELECT in a transaction", &["SET a 0", "MULTI", "SELECT 77", "SET a 1", "EXEC", "GET a"]),
+    ("a SELECT given up", &["SET a 0", "MULTI", "SELECT 1", "DISCARD", "GET a"]),
+    (
+        "databases and sessions",
+        &["SELECT 3", "SET a 3", "MULTI", "GET a", "EXEC", "SELECT 0", "GET a", "MULTI", "GET a", "EXEC"],
+    ),
+    (
+        "blocking pops with something to pop",
+        &[
+            "RPUSH l a b c",
+            "BLPOP l 0",
+            "BRPOP none l 0",
+            "LLEN l",
+            "BLMOVE l m LEFT RIGHT 0",
+            "BRPOPLPUSH m l 0",
+            "BLMPOP 0 1 l LEFT",
+            "LLEN l",
+        ],
+    ),
+    ("blocking pops in a transaction", &["MULTI", "BLPOP none 0", "BRPOP none 0", "EXEC", "PING"]),
+    ("a blocking pop that times out", &["SET a 1", "BLPOP none 0.05", "GET a", "BZPOPMIN none 0.01", "PING"]),
+    ("a blocking pop gone wrong", &["SET s x", "BLPOP s 1", "BLPOP s notanumber", "BLPOP s -1", "GET s"]),
+    (
+        "reading a stream that has nothing",
+        &["XADD st 1-1 f v", "XREAD BLOCK 20 STREAMS st 1-1", "XREAD STREAMS st 0", "PING"],
+    ),
+    ("WAIT", &["SET a 1", "WAIT 0 10", "GET a"]),
+    (
+        "subscribing and leaving",
+        &["SET a 1", "SUBSCRIBE c d", "PING", "PING hey", "UNSUBSCRIBE c", "UNSUBSCRIBE d", "GET a", "PING"],
+    ),
+    ("leaving all at once", &["SUBSCRIBE c", "PSUBSCRIBE p*", "UNSUBSCRIBE", "PUNSUBSCRIBE", "GET a"]),
+    ("leaving what was never joined", &["UNSUBSCRIBE", "PUNSUBSCRIBE x", "UNSUBSCRIBE a b", "GET a"]),
+    (
+        "what is forbidden while subscribed",
+        &["SUBSCRIBE c", "GET a", "MULTI", "SUBSCRIBE", "NOSUCH", "UNSUBSCRIBE", "GET a"],
+    ),
+    ("sharded channels", &["SSUBSCRIBE c", "SUNSUBSCRIBE c", "GET a"]),
+    ("subscribing in a transaction", &["MULTI", "SUBSCRIBE c", "EXEC", "UNSUBSCRIBE", "GET a"]),
+    (
+        "RESET from everywhere",
+        &[
+            "SET a 1",
+            "SELECT 2",
+            "MULTI",
+            "RESET",
+            "GET a",
+            "SUBSCRIBE c",
+            "RESET",
+            "GET a",
+            "WATCH a",
+            "RESET",
+            "MULTI",
+            "EXEC",
+        ],
+    ),
+    ("a script in a transaction", &["SET a 1", "MULTI", "EVAL return(redis.call('INCR','a')) 0", "EXEC", "GET a"]),
+    (
+        "FLUSHALL in a transaction",
+        &["SET a 1", "GET a", "GET a", "GET a", "MULTI", "FLUSHALL", "SET b 1", "EXEC", "GET a", "GET b"],
+    ),
+];
+
+/// All that `lines` are answered with. A command behind them shows where it ends: SUBSCRIBE and its
+/// like give one reply per channel.
+fn answers(mut client: Client, lines: &[&str]) -> Vec<u8> {
+    client.send(&pipeline_of(lines));
+    client.send(&command(&[b"ECHO", b"the end of it"]));
+    let mut all = Vec::new();
+    while !all.ends_with(b"the end of it\r\n") {
+        all.extend(client.reply());
+    }
+    all
+}
+
+#[test]
+fn scenes_in_one_pipeline_answer_as_redis_does() {
+    let redis = Redis::start();
+    let proxy = Shortstop::start(&redis, "");
+    for (name, lines) in SCENES {
+        redis.client().cmd("FLUSHALL");
+        let expected = answers(redis.client(), lines);
+        redis.client().cmd("FLUSHALL");
+        proxy.client().cmd("PROXY FLUSH");
+        assert_reply(&answers(proxy.client(), lines), expected, name);
+    }
+}
+
+#[test]
+fn scenes_step_by_step_answer_as_redis_does() {
+    let (reference, redis) = (Redis::start(), Redis::start());
+    let proxy = Shortstop::start(&redis, "");
+    for (name, lines) in SCENES {
+        reference.client().cmd("FLUSHALL");
+        proxy.client().cmd("FLUSHALL");
+        let (mut direct, mut through) = (reference.client(), proxy.client());
+        for line in *lines {
+            // One reply of each, then whatever else the command gives: SUBSCRIBE, once per channel.
+            let count = match line.split(' ').collect::<Vec<_>>()[..] {
+                ["SUBSCRIBE" | "PSUBSCRIBE" | "UNSUBSCRIBE" | "PUNSUBSCRIBE", _, ref more @ ..] => 1 + more.len(),
+                _ => 1,
+            };
+            direct.send(&pipeline_of(&[line]));
+            through.send(&pipeline_of(&[line]));
+            let inside_multi = *name == "subscribing in a transaction" && *line == "SUBSCRIBE c";
+            for _ in 0..if inside_multi { 1 } else { count } {
+                assert_reply(&through.reply(), direct.reply(), &format!("{name}: {line}"));
+            }
+        }
+    }
+}
+
+#[test]
+fn another_client_can_break_a_watch() {
+    let redis = Redis::start();
+    let proxy = Shortstop::start(&redis, "");
+    let (mut one, mut other) = (proxy.client(), proxy.client());
+    for (write, expected) in [("SET a 2", "*-1\r\n"), ("DEL a", "*-1\r\n"), ("SET unrelated 1", "*1\r\n+OK\r\n")] {
+        other.cmd("SET a 1");
+        assert_reply(&one.cmd("WATCH a"), "+OK\r\n", "watch");
+        one.cmd("GET a");
+        other.cmd(write);
+        assert_reply(&one.pipeline(&pipeline_of(&["MULTI", "SET a mine", "EXEC"]), 3)[2], expected, write);
+    }
+}
+
+#[test]
+fn watch_sees_redis_and_not_l1() {
+    let redis = Redis::start();
+    let proxy = Shortstop::start(&redis, "");
+    let mut client = proxy.client();
+    client.cmd("SET k old");
+    assert_reply(&proxy.warm(&mut client, "k"), "$3\r\nold\r\n", "cached");
+    // Around the proxy, so that L1 is stale and may be: the writer did not go through it.
+    redis.client().cmd("SET k new");
+    assert_reply(&client.cmd("GET k"), "$3\r\nold\r\n", "the entry is still served");
+    let got = client.pipeline(&pipeline_of(&["WATCH k", "GET k", "MGET k", "MULTI", "GET k", "EXEC"]), 6).concat();
+    assert_reply(
+        &got,
+        "+OK\r\n$3\r\nnew\r\n*1\r\n$3\r\nnew\r\n+OK\r\n+QUEUED\r\n*1\r\n$3\r\nnew\r\n",
+        "inside WATCH and MULTI",
+    );
+}
+
+#[test]
+fn counting_with_watch_loses_nothing() {
+    const CLIENTS: usize = 8;
+    const EACH: usize = 25;
+    let redis = Redis::start();
+    let proxy = Shortstop::start(&redis, "");
+    proxy.client().cmd("SET n 0");
+    std::thread::scope(|scope| {
+        for _ in 0..CLIENTS {
+            scope.spawn(|| {
+                let mut client = proxy.client();
+                for _ in 0..EACH {
+                    loop {
+                        client.cmd("WATCH n");
+                        let now = client.cmd("GET n");
+                        let text = String::from_utf8_lossy(&now);
+                        let value: u64 = text.lines().nth(1).and_then(|line| line.parse().ok()).expect("a number");
+                        let set = format!("SET n {}", value + 1);
+                        if client.pipeline(&pipeline_of(&["MULTI", &set, "EXEC"]), 3)[2] != b"*-1\r\n" {
+                            break;
+                        }
+                    }
+                }
+            });
+        }
+    });
+    assert_reply(&proxy.client().cmd("GET n"), bulk((CLIENTS * EACH).to_string().as_bytes()), "every increment counts");
+}
+
+#[test]
+fn messages_reach_every_subscriber() {
+    let redis = Redis::start();
+    let proxy = Shortstop::start(&redis, "");
+    let (mut by_name, mut by_pattern, mut publisher) = (proxy.client(), proxy.client(), proxy.client());
+    assert_reply(&by_name.cmd("SUBSCRIBE news"), "*3\r\n$9\r\nsubscribe\r\n$4\r\nnews\r\n:1\r\n", "subscribe");
+    assert_reply(&by_pattern.cmd("PSUBSCRIBE n*"), "*3\r\n$10\r\npsubscribe\r\n$2\r\nn*\r\n:1\r\n", "psubscribe");
+    for i in 0..200 {
+        // Also a payload that looks like a value worth sealing: messages are never touched.
+        let payload = format!("{i}:").repeat(i * 10 + 1);
+        assert_reply(&publisher.call(&[b"PUBLISH", b"news", payload.as_bytes()]), ":2\r\n", "both heard it");
+        let message = [&b"*3\r\n$7\r\nmessage\r\n$4\r\nnews\r\n"[..], &bulk(payload.as_bytes())].concat();
+        assert_reply(&by_name.reply(), message, "message");
+        let pmessage = [&b"*4\r\n$8\r\npmessage\r\n$2\r\nn*\r\n$4\r\nnews\r\n"[..], &bulk(payload.as_bytes())].concat();
+        assert_reply(&by_pattern.reply(), pmessage, "pmessage");
+    }
+    assert_reply(&by_name.cmd("UNSUBSCRIBE news"), "*3\r\n$11\r\nunsubscribe\r\n$4\r\nnews\r\n:0\r\n", "unsubscribe");
+    assert_reply(&publisher.cmd("PUBLISH news x"), ":1\r\n", "only one is left");
+    assert_reply(&by_name.cmd("ECHO back"), "$4\r\nback\r\n", "and may speak again");
+}
+
+#[test]
+fn a_push_wakes_a_blocked_pop() {
+    let redis = Redis::start();
+    let proxy = Shortstop::start(&redis, "");
+    let (mut blocked, mut pusher) = (proxy.client(), proxy.client());
+    for (wait, push, expected) in [
+        ("BLPOP q 0", "RPUSH q v", "*2\r\n$1\r\nq\r\n$1\r\nv\r\n"),
+        ("BRPOP none q 0", "RPUSH q w", "*2\r\n$1\r\nq\r\n$1\r\nw\r\n"),
+        ("BLMOVE q r LEFT LEFT 0", "LPUSH q x", "$1\r\nx\r\n"),
+        ("BZPOPMIN z 0", "ZADD z 1 m", "*3\r\n$1\r\nz\r\n$1\r\nm\r\n$1\r\n1\r\n"),
+        (
+            "XREAD BLOCK 0 STREAMS st $",
+            "XADD st 1-1 f v",
+            "*1\r\n*2\r\n$2\r\nst\r\n*1\r\n*2\r\n$3\r\n1-1\r\n*2\r\n$1\r\nf\r\n$1\r\nv\r\n",
+        ),
+    ] {
+        // What is behind the blocking command in the pipeline waits for it.
+        blocked.send(&pipeline_of(&[wait, "PING"]));
+        wait_until("Redis counts one blocked client", || redis.info("blocked_clients") == "1");
+        // Nobody else is held up.
+        assert!(pusher.cmd(push).starts_with(b":") || push.starts_with("XADD"), "{push}");
+        assert_reply(&blocked.reply(), expected, wait);
+        assert_reply(&blocked.reply(), "+PONG\r\n", "what follows");
+    }
+}
+
+#[test]
+fn a_client_that_goes_away_while_blocked_takes_nothing_with_it() {
+    let redis = Redis::start();
+    let proxy = Shortstop::start(&redis, "");
+    let mut blocked = proxy.client();
+    blocked.send(&pipeline_of(&["BLPOP q 0"]));
+    wait_until("it is blocked", || redis.info("blocked_clients") == "1");
+    drop(blocked);
+    wait_until("it is blocked no more", || redis.info("blocked_clients") == "0");
+    let mut other = proxy.client();
+    assert_reply(&other.cmd("RPUSH q v"), ":1\r\n", "push");
+    assert_reply(&other.cmd("LPOP q"), "$1\r\nv\r\n", "the element is still there");
+}
+
+#[test]
+fn a_client_that_goes_away_in_a_transaction_changes_nothing() {
+    let redis = Redis::start();
+    let proxy = Shortstop::start(&redis, "");
+    let mut client = proxy.client();
+    client.cmd("SET a 1");
+    let before = redis.connections();
+    let got = client.pipeline(&pipeline_of(&["MULTI", "SET a 2"]), 2).concat();
+    assert_reply(&got, "+OK\r\n+QUEUED\r\n", "queued");
+    drop(client);
+    wait_until("its connection is closed", || redis.connections() <= before);
+    assert_reply(&proxy.client().cmd("GET a"), "$1\r\n1\r\n", "nothing was executed");
+}
+
+#[test]
+fn monitor_shows_what_goes_on() {
+    let redis = Redis::start();
+    let proxy = Shortstop::start(&redis, "");
+    let (mut watcher, mut client) = (proxy.client(), proxy.client());
+    assert_reply(&watcher.cmd("MONITOR"), "+OK\r\n", "monitor");
+    client.cmd("SET seen-by-monitor 1");
+    wait_until("the command is shown", || {
+        let line = watcher.reply();
+        assert!(line.starts_with(b"+"), "{}", show(&line));
+        String::from_utf8_lossy(&line).contains("\"SET\" \"seen-by-monitor\" \"1\"")
+    });
+    watcher.send(&pipeline_of(&["QUIT"]));
+    watcher.until_closed();
+    assert_reply(&client.cmd("PING"), "+PONG\r\n", "others");
+}
+
+#[test]
+fn upstream_connections_come_and_go() {
+    const CLIENTS: usize = 60;
+    let redis = Redis::start();
+    let proxy = Shortstop::start(&redis, "");
+    let mut clients: Vec<Client> = (0..CLIENTS).map(|_| proxy.client()).collect();
+    for client in &mut clients {
+        assert_reply(&client.cmd("SET k v"), "+OK\r\n", "set");
+    }
+    let shared = redis.connections();
+    assert!(shared < CLIENTS / 2, "{CLIENTS} clients share lanes, yet Redis sees {shared} connections");
+    for client in &mut clients {
+        client.cmd("WATCH k");
+        client.cmd("MULTI");
+    }
+    wait_until("each has a connection of its own", || redis.connections() >= shared + CLIENTS);
+    for client in &mut clients {
+        assert_reply(&client.cmd("EXEC"), "*0\r\n", "exec");
+    }
+    wait_until("all are given back", || redis.connections() <= shared + CLIENTS / 4);
+    // And those of clients that just go away.
+    clients.iter_mut().take(CLIENTS / 2).for_each(|client| drop(client.cmd("SUBSCRIBE c")));
+    clients.iter_mut().skip(CLIENTS / 2).for_each(|client| drop(client.cmd("MULTI")));
+    wait_until("sessions again", || redis.connections() >= shared + CLIENTS - CLIENTS / 4);
+    drop(clients);
+    wait_until("nothing is left behind", || redis.connections() <= shared + CLIENTS / 4);
+}
+
+#[test]
+fn a_session_is_clean_for_its_next_owner() {
+    let redis = Redis::start();
+    let proxy = Shortstop::start(&redis, "workers: 1\n");
+    for round in 0..20 {
+        let mut first = proxy.client();
+        let left = [
+            ["SELECT 4", "WATCH a"],
+            ["MULTI", "SET a leaked"],
+            ["SUBSCRIBE c", "PSUBSCRIBE p*"],
+            ["CLIENT SETNAME x", "MULTI"],
+        ][round % 4];
+        first.pipeline(&pipeline_of(&left), 2);
+        drop(first);
+        let mut second = proxy.client();
+        let got = second.pipeline(&pipeline_of(&["MULTI", "SET a 1", "GET a", "EXEC", "CLIENT GETNAME"]), 5).concat();
+        assert_reply(&got, "+OK\r\n+QUEUED\r\n+QUEUED\r\n*2\r\n+OK\r\n$1\r\n1\r\n$-1\r\n", "a fresh client");
+        assert_reply(&redis.client().cmd("GET a"), "$1\r\n1\r\n", "in database 0");
+    }
+}
+
+#[test]
+fn a_client_name_is_its_own() {
+    let redis = Redis::start();
+    let proxy = Shortstop::start(&redis, "");
+    let (mut one, mut other) = (proxy.client(), proxy.client());
+    assert_reply(&one.cmd("CLIENT SETNAME one"), "+OK\r\n", "setname");
+    assert_reply(&other.cmd("CLIENT GETNAME"), "$-1\r\n", "the other has none");
+    assert_reply(&other.cmd("CLIENT SETNAME other"), "+OK\r\n", "setname");
+    one.cmd("SET k v");
+    assert_reply(&one.cmd("CLIENT GETNAME"), "$3\r\none\r\n", "kept");
+    assert_reply(&one.cmd("MULTI"), "+OK\r\n", "multi");
+    one.cmd("CLIENT GETNAME");
+    assert_reply(&one.cmd("EXEC"), "*1\r\n$3\r\none\r\n", "in its session too");
+}
+
+#[test]
+fn client_reply_off_silences_only_its_client() {
+    let redis = Redis::start();
+    let proxy = Shortstop::start(&redis, "");
+    let (mut quiet, mut other) = (proxy.client(), proxy.client());
+    quiet.send(&pipeline_of(&["CLIENT REPLY OFF", "SET k v", "GET k"]));
+    wait_until("it was executed all the same", || other.cmd("GET k") == b"$1\r\nv\r\n");
+    quiet.assert_silent(Duration::from_millis(50));
+    quiet.send(&pipeline_of(&["CLIENT REPLY ON"]));
+    assert_reply(&quiet.reply(), "+OK\r\n", "back on");
+    quiet.send(&pipeline_of(&["CLIENT REPLY SKIP", "GET k", "PING"]));
+    assert_reply(&quiet.reply(), "+PONG\r\n", "one was left out");
+    assert_reply(&other.cmd("PING"), "+PONG\r\n", "the other one");
+}
+
+#[test]
+fn many_sessions_and_lanes_at_once_keep_their_order() {
+    const CLIENTS: usize = 12;
+    const ROUNDS: usize = 60;
+    let redis = Redis::start();
+    let proxy = Shortstop::start(&redis, "");
+    std::thread::scope(|scope| {
+        for id in 0..CLIENTS {
+            let proxy = &proxy;
+            scope.spawn(move || {
+                let mut client = proxy.client();
+                let mut lines = Vec::new();
+                let mut expected = Vec::new();
+                for i in 0..ROUNDS {
+                    lines.extend([
+                        format!("SET mine:{id} {i}"),
+                        format!("GET mine:{id}"),
+                        "MULTI".into(),
+                        format!("APPEND mine:{id} x"),
+                        format!("GET mine:{id}"),
+                        "EXEC".into(),
+                        format!("RPUSH q:{id} {i}"),
+                        format!("BLPOP q:{id} 0"),
+                        format!("ECHO {id}.{i}"),
+                    ]);
+                    let value = i.to_string();
+                    let longer = format!("{value}x");
+                    expected.extend([
+                        b"+OK\r\n".to_vec(),
+                        bulk(value.as_bytes()),
+                        b"+OK\r\n+QUEUED\r\n+QUEUED\r\n".to_vec(),
+                    ]);
+                    expected.extend([
+                        format!("*2\r\n:{}\r\n", longer.len()).into_bytes(),
+                        bulk(longer.as_bytes()),
+                        b":1\r\n*2\r\n".to_vec(),
+                    ]);
+                    expected.extend([
+                        bulk(format!("q:{id}").as_bytes()),
+                        bulk(value.as_bytes()),
+                        bulk(format!("{id}.{i}").as_bytes()),
+                    ]);
+                }
+                let got = client.pipeline(&pipeline_of(&lines), lines.len()).concat();
+                assert_reply(&got, expected.concat(), &format!("client {id}"));
+            });
+        }
+    });
+}
