@@ -4,12 +4,14 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context as Task, Poll};
+use std::task::{Context as Task, Poll, ready};
 use std::time::Instant;
 
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::net::TcpStream;
+use tokio_util::io::poll_read_buf;
 
 use crate::proxy::{Client, Context, Next, Outlet, Request, View};
 use crate::resp::{Args, ProtocolError, Resume, Scan, build, scan};
@@ -85,14 +87,7 @@ impl Connection {
     fn poll(&mut self, task: &mut Task<'_>) -> Poll<End> {
         self.outlet.set_waker(task.waker());
         let view = self.context.view();
-        if let Some(buffer) = self.outlet.lend(self.context.buffer()) {
-            self.context.give_back(buffer);
-        }
-        let end = self.advance(task, &view);
-        if let Some(buffer) = self.outlet.reclaim() {
-            self.context.give_back(buffer);
-        }
-        end
+        self.advance(task, &view)
     }
 
     fn advance(&mut self, task: &mut Task<'_>, view: &View) -> Poll<End> {
@@ -178,41 +173,30 @@ impl Connection {
     }
 
     fn read(&mut self, task: &mut Task<'_>, view: &View) -> Poll<io::Result<()>> {
-        std::task::ready!(self.stream.poll_read_ready(task))?;
         if !self.inbox.is_empty() {
             // Grows with what has come, not with what is announced.
             let missing = self.need.saturating_sub(self.inbox.len());
             self.inbox.reserve(missing.min(self.inbox.len()).max(READ));
-            return match self.stream.try_read_buf(&mut self.inbox) {
-                Ok(count) => {
-                    self.ended = count == 0;
-                    Poll::Ready(Ok(()))
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Ready(Ok(())),
-                Err(error) => Poll::Ready(Err(error)),
-            };
+            // Unlike `try_read`, this knows that a read that did not fill the buffer emptied the socket, and does not ask again.
+            let count = ready!(poll_read_buf(Pin::new(&mut self.stream), task, &mut self.inbox))?;
+            self.ended = count == 0;
+            return Poll::Ready(Ok(()));
         }
         // All clients of the worker are read into one buffer; what cannot be taken at once is copied out of it.
         let mut scratch = self.context.scratch.take();
         scratch.clear();
         scratch.reserve(READ);
-        let read = self.stream.try_read_buf(&mut scratch);
-        match read {
-            Ok(0) => self.ended = true,
-            Ok(_) => {
-                self.take(view, &mut scratch);
-                if !scratch.is_empty() {
-                    self.inbox = BytesMut::from(&scratch[..]);
-                }
+        let read = poll_read_buf(Pin::new(&mut self.stream), task, &mut scratch);
+        if let Poll::Ready(Ok(count)) = read {
+            self.ended = count == 0;
+            self.take(view, &mut scratch);
+            if !scratch.is_empty() {
+                self.inbox = BytesMut::from(&scratch[..]);
             }
-            Err(_) => {}
         }
         scratch.clear();
         *self.context.scratch.borrow_mut() = scratch;
-        match read {
-            Err(error) if error.kind() != io::ErrorKind::WouldBlock => Poll::Ready(Err(error)),
-            _ => Poll::Ready(Ok(())),
-        }
+        read.map_ok(|_| ())
     }
 
     /// Puts what was not taken back; an empty buffer is let go.

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use tokio::runtime::LocalOptions;
 use tokio::sync::mpsc;
-use tokio::task::LocalSet;
 
 use crate::client::{End, serve};
 use crate::command::Table;
@@ -53,7 +53,7 @@ type Clients = Rc<RefCell<HashMap<u64, Rc<Outlet>>>>;
 
 /// Runs until it is told to drain and has, or until nobody is left to tell it.
 pub fn run(setup: Setup, orders: mpsc::UnboundedReceiver<Order>) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
     let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -61,7 +61,7 @@ pub fn run(setup: Setup, orders: mpsc::UnboundedReceiver<Order>) {
             return;
         }
     };
-    LocalSet::new().block_on(&runtime, work(setup, orders));
+    runtime.block_on(work(setup, orders));
 }
 
 async fn work(setup: Setup, mut orders: mpsc::UnboundedReceiver<Order>) {
@@ -104,7 +104,7 @@ fn accept(stream: TcpStream, context: &Rc<Context>, clients: &Clients, load: &Ar
         }
     };
     let id = context.shared.next_client.fetch_add(1, Ordering::Relaxed);
-    let outlet = Rc::new(Outlet::new(Instant::now(), context.first_db()));
+    let outlet = Rc::new(Outlet::new(Instant::now(), context.first_db(), Rc::clone(&context.buffers)));
     clients.borrow_mut().insert(id, Rc::clone(&outlet));
     context.stats().clients.add(1);
     context.stats().clients_accepted.add(1);

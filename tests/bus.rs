@@ -493,7 +493,7 @@ async fn services_hear_of_written_keys() {
     let nats = Nats::start();
     let service = nats.stranger().await;
     let mut heard = service.subscribe(JSON).await.expect("connected");
-    service.flush().await.expect("connected");
+    registered(&service).await;
     let mut a = Proxy::live(nats.with_json()).await;
     let mut b = Proxy::live(nats.with_json()).await;
     b.until_flush("running before").await;
@@ -566,7 +566,7 @@ async fn services_are_told_to_clear_what_they_missed() {
     nats.run();
     let service = nats.stranger().await;
     let mut heard = service.subscribe(JSON).await.expect("connected");
-    service.flush().await.expect("connected");
+    registered(&service).await;
     // Either the one owed from the start arrives, or it was sent before the service listened and this key comes.
     let mut fitting = None;
     while fitting.is_none() {
@@ -580,6 +580,14 @@ async fn services_are_told_to_clear_what_they_missed() {
     assert!(a.count(|s| &s.json_published) >= 1);
 }
 
+/// Returns when the server knows all that this client has subscribed to: `flush` is no round trip, a message to oneself is.
+async fn registered(service: &async_nats::Client) {
+    let inbox = service.new_inbox();
+    let mut own = service.subscribe(inbox.clone()).await.expect("connected");
+    service.publish(inbox, "".into()).await.expect("connected");
+    timeout(PATIENCE, own.next()).await.expect("it comes back").expect("connected");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_overflow_is_one_flush() {
     let nats = Nats::start();
@@ -588,7 +596,7 @@ async fn an_overflow_is_one_flush() {
     b.until_flush("running before").await;
     let service = nats.stranger().await;
     let mut heard = service.subscribe(JSON).await.expect("connected");
-    service.flush().await.expect("connected");
+    registered(&service).await;
 
     assert!(!a.send((0..11).map(|hash| key(0, hash)).collect()), "larger than the queue");
     let calls = [b.until_flush("a peer asks").await, b.settle().await].concat();

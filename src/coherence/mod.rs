@@ -12,14 +12,15 @@ use std::time::{Duration, Instant};
 
 use crate::config::{self, Config};
 use crate::glob::Glob;
-use crate::near_cache::{Entry, KeyId, NearCache, hash_key};
+use crate::near_cache::{Entry, KeyId, NearCache, Times, hash_key};
 use crate::stats::Stats;
 
 use stripes::Stripes;
 
-/// Enough that two keys in use at once rarely share one: a guard keeps all keys of its stripe from being filled.
+/// Enough that two keys in use at once rarely share one (a guard keeps all keys of its stripe from being filled), and few enough
+/// that their locks stay in a core's own cache: each write takes one twice.
 #[cfg(not(shortstop_loom))]
-const STRIPES: usize = 1 << 16;
+const STRIPES: usize = 1 << 14;
 #[cfg(shortstop_loom)]
 const STRIPES: usize = 1;
 
@@ -92,7 +93,8 @@ impl Ticket {
     /// Keeps the value, if the ticket still stands. Whether it did.
     pub fn redeem(self, sent: Instant, deadline: Instant, db: u32, key: &[u8], reply: &[u8]) -> bool {
         let shared = &self.coherence;
-        let entry = Arc::new(Entry::new(self.generation, sent, deadline, db, key, reply));
+        let times = Times { generation: self.generation, sent: shared.nanos(sent), deadline: shared.nanos(deadline) };
+        let entry = Entry::new(times, db, key, reply);
         let current = || shared.generation() == self.generation;
         if !shared.stripes.land(self.id, self.number, &entry, current) {
             shared.stats.shared.fills_poisoned.fetch_add(1, Ordering::Relaxed);
@@ -120,28 +122,32 @@ pub struct Permit {
     /// The time that deadlines are compared with.
     pub now: Instant,
     generation: u64,
-    /// Longest age of an entry, from the send of its GET; none: nothing is served.
-    longest: Option<Duration>,
+    /// `now`, as the times of entries are counted.
+    nanos: u64,
+    /// An entry must have been asked for after this; none: nothing is served.
+    sent_after: Option<u64>,
 }
 
 impl Permit {
     /// Whether this entry may be the answer.
     #[inline]
     pub fn allows(&self, entry: &Entry) -> bool {
+        let times = entry.times();
         entry.is_valid()
-            && entry.generation == self.generation
-            && self.now < entry.deadline
-            && self.longest.is_some_and(|longest| self.now < entry.sent + longest)
+            && times.generation == self.generation
+            && self.nanos < times.deadline
+            && self.sent_after.is_some_and(|oldest| times.sent >= oldest)
     }
 }
 
 impl Coherence {
     /// A cache with nothing in it, in mode `single`, or `degraded` until the bus has proven itself.
     pub fn new(config: &Config, stats: Arc<Stats>) -> Self {
+        let origin = Instant::now();
         let stripes = Arc::new(Stripes::new(STRIPES));
         let left = {
             let (stripes, stats) = (Arc::clone(&stripes), Arc::clone(&stats));
-            move |id: &KeyId, entry: &Arc<Entry>, by_policy: bool| {
+            move |id: &KeyId, entry: &Entry, by_policy: bool| {
                 stripes.forget(*id, entry);
                 stats.shared.entries.fetch_sub(1, Ordering::Relaxed);
                 stats.shared.entry_bytes.fetch_sub(entry.weight() as u64, Ordering::Relaxed);
@@ -151,13 +157,13 @@ impl Coherence {
             }
         };
         Coherence {
-            cache: NearCache::new(&config.l1, left),
+            cache: NearCache::new(&config.l1, origin, left),
             stripes,
             stats,
             generation: AtomicU64::new(0),
             next_flight: AtomicU64::new(0),
             lease_until: AtomicU64::new(0),
-            origin: Instant::now(),
+            origin,
             has_bus: config.nats.is_some(),
             switched_on: config.l1.enabled && config.coherence != config::Coherence::Off,
             doubtful: AtomicBool::new(false),
@@ -199,7 +205,9 @@ impl Coherence {
             Mode::Single | Mode::Live => Some(self.max_staleness),
             Mode::Degraded => Some(self.degraded_staleness).filter(|longest| !longest.is_zero()),
         };
-        Permit { now, generation: self.generation(), longest }
+        let nanos = self.nanos(now);
+        let sent_after = longest.map(|longest| (nanos + 1).saturating_sub(longest.as_nanos() as u64));
+        Permit { now, generation: self.generation(), nanos, sent_after }
     }
 
     /// The bound of an entry's age, whatever a rule says.
@@ -271,14 +279,14 @@ impl Coherence {
 
     /// As [`Coherence::poison`], for all keys that match.
     pub fn poison_matching(&self, glob: &Glob) {
-        for id in self.stripes.poison_where(|entry| glob.matches(&entry.key)) {
+        for id in self.stripes.poison_where(|entry| glob.matches(entry.key())) {
             self.cache.remove(id);
         }
     }
 
     /// A value that was read without a ticket is about to be delivered: what is older must not be served after it.
     pub fn observe(&self, id: KeyId, reply: &[u8]) {
-        if self.stripes.poison_unless(id, |entry| *entry.reply == *reply) {
+        if self.stripes.poison_unless(id, |entry| entry.reply() == reply) {
             self.cache.remove(id);
         }
     }
@@ -314,6 +322,11 @@ impl Coherence {
         }
     }
 
+    /// As the times of entries are counted.
+    fn nanos(&self, at: Instant) -> u64 {
+        u64::try_from(at.saturating_duration_since(self.origin).as_nanos()).unwrap_or(u64::MAX)
+    }
+
     fn micros(&self, at: Instant) -> u64 {
         u64::try_from(at.saturating_duration_since(self.origin).as_micros()).unwrap_or(u64::MAX)
     }
@@ -339,7 +352,7 @@ mod tests {
         Arc::new(Coherence::new(&config, Arc::new(Stats::new(1))))
     }
 
-    fn fill(coherence: &Arc<Coherence>, now: Instant, lives: Duration) -> Option<Arc<Entry>> {
+    fn fill(coherence: &Arc<Coherence>, now: Instant, lives: Duration) -> Option<Entry> {
         let id = KeyId::new(0, b"k");
         let ticket = coherence.ticket(id, now)?;
         ticket.redeem(now, now + lives, 0, b"k", b"$1\r\nv\r\n");

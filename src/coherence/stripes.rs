@@ -3,7 +3,6 @@
 //! The stripes also hold the handle of every entry that may be served, because what must be dropped has to be found even when
 //! the near cache has let go of it and only a hot set still holds it. No I/O, no clock; hits never come here.
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use smallvec::SmallVec;
@@ -11,36 +10,71 @@ use smallvec::SmallVec;
 use super::sync::{Mutex, MutexGuard};
 use crate::near_cache::{Entry, KeyId};
 
-/// What can be dropped.
-pub(super) trait Mark {
+/// A handle to what can be dropped.
+pub(super) trait Mark: Clone {
     /// Drops it for every reader.
     fn mark_dropped(&self);
+
+    /// Whether both are handles to one thing.
+    fn is_same(&self, other: &Self) -> bool;
 }
 
 impl Mark for Entry {
     fn mark_dropped(&self) {
         self.invalidate();
     }
+
+    fn is_same(&self, other: &Self) -> bool {
+        self.is(other)
+    }
 }
 
+/// Small, because a write to a key that nobody caches needs no more than this.
 #[derive(Debug)]
 struct Stripe<E> {
     /// Writes to keys of this stripe that are in flight.
     writers: u32,
+    /// There may be something in `cached` to drop: spares a write the look.
+    occupied: bool,
+    /// Made when first needed.
+    cached: Option<Box<Cached<E>>>,
+}
+
+#[derive(Debug)]
+struct Cached<E> {
     /// No fills before then: a write of unknown outcome may still run.
     quarantined_until: Option<Instant>,
     /// Fetches in flight that may be kept: which key, which fetch.
     flights: SmallVec<[(KeyId, u64); 1]>,
-    entries: SmallVec<[(KeyId, Arc<E>); 1]>,
+    entries: SmallVec<[(KeyId, E); 1]>,
 }
 
 impl<E> Default for Stripe<E> {
     fn default() -> Self {
-        Stripe { writers: 0, quarantined_until: None, flights: SmallVec::new(), entries: SmallVec::new() }
+        Stripe { writers: 0, occupied: false, cached: None }
+    }
+}
+
+impl<E> Default for Cached<E> {
+    fn default() -> Self {
+        Cached { quarantined_until: None, flights: SmallVec::new(), entries: SmallVec::new() }
     }
 }
 
 impl<E: Mark> Stripe<E> {
+    fn poison(&mut self, id: KeyId) -> bool {
+        let Some(cached) = self.cached.as_mut().filter(|_| self.occupied) else { return false };
+        let dropped = cached.poison(id);
+        self.occupied = !cached.flights.is_empty() || !cached.entries.is_empty();
+        dropped
+    }
+
+    fn cached(&mut self) -> &mut Cached<E> {
+        self.cached.get_or_insert_default()
+    }
+}
+
+impl<E: Mark> Cached<E> {
     fn poison(&mut self, id: KeyId) -> bool {
         self.flights.retain(|(flight, _)| *flight != id);
         let Some(at) = self.entries.iter().position(|(entry, _)| *entry == id) else {
@@ -73,40 +107,48 @@ impl<E: Mark> Stripes<E> {
     /// Begins a fetch that may be kept, unless a write is in flight. `number` is nobody else's.
     pub(super) fn open_flight(&self, id: KeyId, number: u64, now: Instant) -> bool {
         let mut stripe = self.lock(id);
-        if stripe.quarantined_until.is_some_and(|until| now >= until) {
-            stripe.quarantined_until = None;
-        }
-        if stripe.writers > 0 || stripe.quarantined_until.is_some() {
+        if stripe.writers > 0 {
             return false;
         }
-        stripe.flights.push((id, number));
+        let cached = stripe.cached();
+        if cached.quarantined_until.is_some_and(|until| now >= until) {
+            cached.quarantined_until = None;
+        }
+        if cached.quarantined_until.is_some() {
+            return false;
+        }
+        cached.flights.push((id, number));
+        stripe.occupied = true;
         true
     }
 
     /// Whether nothing has happened to the key since the flight was opened.
     pub(super) fn is_live(&self, id: KeyId, number: u64) -> bool {
-        self.lock(id).flights.contains(&(id, number))
+        self.lock(id).cached().flights.contains(&(id, number))
     }
 
     /// Ends a flight: makes `entry` the key's, if the flight is still live and `current()` holds under the lock. Other
     /// flights of the key end too: what they bring may be older.
-    pub(super) fn land(&self, id: KeyId, number: u64, entry: &Arc<E>, current: impl FnOnce() -> bool) -> bool {
+    pub(super) fn land(&self, id: KeyId, number: u64, entry: &E, current: impl FnOnce() -> bool) -> bool {
         let mut stripe = self.lock(id);
-        if !stripe.flights.contains(&(id, number)) {
+        let written = stripe.writers > 0;
+        let cached = stripe.cached();
+        if !cached.flights.contains(&(id, number)) {
             return false;
         }
-        if stripe.writers > 0 || stripe.quarantined_until.is_some() || !current() {
-            stripe.flights.retain(|flight| *flight != (id, number));
+        if written || cached.quarantined_until.is_some() || !current() {
+            cached.flights.retain(|flight| *flight != (id, number));
             return false;
         }
-        stripe.poison(id);
-        stripe.entries.push((id, Arc::clone(entry)));
+        cached.poison(id);
+        cached.entries.push((id, entry.clone()));
+        stripe.occupied = true;
         true
     }
 
     /// Ends a flight that brings nothing to keep.
     pub(super) fn close_flight(&self, id: KeyId, number: u64) {
-        self.lock(id).flights.retain(|flight| *flight != (id, number));
+        self.lock(id).cached().flights.retain(|flight| *flight != (id, number));
     }
 
     /// Drops the key's entry and its flights. Whether there was an entry.
@@ -117,12 +159,13 @@ impl<E: Mark> Stripes<E> {
     /// As [`Stripes::poison`], but an entry that `same` recognizes stays.
     pub(super) fn poison_unless(&self, id: KeyId, same: impl FnOnce(&E) -> bool) -> bool {
         let mut stripe = self.lock(id);
-        let known = stripe.entries.iter().find(|(entry, _)| *entry == id);
+        let Some(cached) = &mut stripe.cached else { return false };
+        let known = cached.entries.iter().find(|(entry, _)| *entry == id);
         if known.is_some_and(|(_, entry)| same(entry)) {
-            stripe.flights.retain(|(flight, _)| *flight != id);
+            cached.flights.retain(|(flight, _)| *flight != id);
             return false;
         }
-        stripe.poison(id)
+        cached.poison(id)
     }
 
     /// Raises the guard before a write is sent. Whether there was an entry.
@@ -142,14 +185,15 @@ impl<E: Mark> Stripes<E> {
     /// No fills until then. Whether there was an entry.
     pub(super) fn quarantine(&self, id: KeyId, until: Instant) -> bool {
         let mut stripe = self.lock(id);
-        stripe.quarantined_until = stripe.quarantined_until.max(Some(until));
-        stripe.poison(id)
+        let cached = stripe.cached();
+        cached.quarantined_until = cached.quarantined_until.max(Some(until));
+        cached.poison(id)
     }
 
     /// The near cache has let go of this entry.
-    pub(super) fn forget(&self, id: KeyId, entry: &Arc<E>) {
+    pub(super) fn forget(&self, id: KeyId, entry: &E) {
         entry.mark_dropped();
-        self.lock(id).entries.retain(|(_, known)| !Arc::ptr_eq(known, entry));
+        self.lock(id).cached().entries.retain(|(_, known)| !known.is_same(entry));
     }
 
     /// Drops what `chosen` chooses, and every flight: which keys they are for is not known here.
@@ -157,8 +201,9 @@ impl<E: Mark> Stripes<E> {
         let mut dropped = Vec::new();
         for at in 0..self.0.len() {
             let mut stripe = self.lock_at(at);
-            stripe.flights.clear();
-            stripe.entries.retain(|(id, entry)| {
+            let Some(cached) = &mut stripe.cached else { continue };
+            cached.flights.clear();
+            cached.entries.retain(|(id, entry)| {
                 let goes = chosen(entry);
                 if goes {
                     entry.mark_dropped();
@@ -180,12 +225,16 @@ mod tests {
     use super::{Mark, Stripes};
     use crate::near_cache::KeyId;
 
-    #[derive(Debug, Default)]
-    struct Flag(AtomicBool);
+    #[derive(Clone, Debug, Default)]
+    struct Flag(Arc<AtomicBool>);
 
     impl Mark for Flag {
         fn mark_dropped(&self) {
             self.0.store(true, Ordering::SeqCst);
+        }
+
+        fn is_same(&self, other: &Self) -> bool {
+            Arc::ptr_eq(&self.0, &other.0)
         }
     }
 
@@ -195,7 +244,7 @@ mod tests {
 
     #[cfg(not(shortstop_loom))]
     mod plain {
-        use super::{Arc, Duration, Flag, Instant, KeyId, Stripes, dropped};
+        use super::{Duration, Flag, Instant, KeyId, Stripes, dropped};
 
         fn one() -> (Stripes<Flag>, KeyId, Instant) {
             (Stripes::new(1), KeyId::new(0, b"k"), Instant::now())
@@ -204,7 +253,7 @@ mod tests {
         #[test]
         fn a_quiet_fill_is_kept() {
             let (stripes, id, now) = one();
-            let entry = Arc::new(Flag::default());
+            let entry = Flag::default();
             assert!(stripes.open_flight(id, 1, now));
             assert!(stripes.land(id, 1, &entry, || true));
             assert!(!dropped(&entry));
@@ -218,7 +267,7 @@ mod tests {
             stripes.begin(id);
             assert!(!stripes.open_flight(id, 2, now), "no ticket under a guard");
             stripes.end(id);
-            assert!(!stripes.land(id, 1, &Arc::default(), || true));
+            assert!(!stripes.land(id, 1, &Flag::default(), || true));
         }
 
         /// The key is dropped and fetched again while the first reply is under way: a flag per key would keep the first.
@@ -228,24 +277,24 @@ mod tests {
             assert!(stripes.open_flight(id, 1, now));
             stripes.poison(id);
             assert!(stripes.open_flight(id, 2, now));
-            assert!(!stripes.land(id, 1, &Arc::default(), || true));
-            assert!(stripes.land(id, 2, &Arc::default(), || true));
+            assert!(!stripes.land(id, 1, &Flag::default(), || true));
+            assert!(stripes.land(id, 2, &Flag::default(), || true));
         }
 
         #[test]
         fn a_landing_ends_the_other_flights() {
             let (stripes, id, now) = one();
             assert!(stripes.open_flight(id, 1, now) && stripes.open_flight(id, 2, now));
-            assert!(stripes.land(id, 2, &Arc::default(), || true));
+            assert!(stripes.land(id, 2, &Flag::default(), || true));
             assert!(!stripes.is_live(id, 1));
-            assert!(!stripes.land(id, 1, &Arc::default(), || true));
+            assert!(!stripes.land(id, 1, &Flag::default(), || true));
         }
 
         #[test]
         fn an_older_generation_does_not_land() {
             let (stripes, id, now) = one();
             assert!(stripes.open_flight(id, 1, now));
-            assert!(!stripes.land(id, 1, &Arc::default(), || false));
+            assert!(!stripes.land(id, 1, &Flag::default(), || false));
             assert!(!stripes.is_live(id, 1));
         }
 
@@ -261,7 +310,7 @@ mod tests {
         #[test]
         fn a_reader_with_the_same_value_leaves_the_entry() {
             let (stripes, id, now) = one();
-            let entry = Arc::new(Flag::default());
+            let entry = Flag::default();
             assert!(stripes.open_flight(id, 1, now) && stripes.land(id, 1, &entry, || true));
             assert!(!stripes.poison_unless(id, |_| true) && !dropped(&entry));
             assert!(stripes.poison_unless(id, |_| false) && dropped(&entry));
@@ -270,7 +319,7 @@ mod tests {
         #[test]
         fn forgetting_an_old_entry_leaves_the_new_one() {
             let (stripes, id, now) = one();
-            let (old, new) = (Arc::new(Flag::default()), Arc::new(Flag::default()));
+            let (old, new) = (Flag::default(), Flag::default());
             assert!(stripes.open_flight(id, 1, now) && stripes.land(id, 1, &old, || true));
             assert!(stripes.open_flight(id, 2, now) && stripes.land(id, 2, &new, || true));
             stripes.forget(id, &old);
@@ -286,7 +335,7 @@ mod tests {
         use loom::sync::atomic::{AtomicU64, Ordering};
         use loom::thread;
 
-        use super::{Arc, Flag, Instant, KeyId, Stripes, dropped};
+        use super::{Flag, Instant, KeyId, Stripes, dropped};
 
         /// A fill, and a write with its guard: after the write's reply an entry with the old value is never there undropped.
         #[test]
@@ -303,7 +352,7 @@ mod tests {
                             return None;
                         }
                         let read = redis.load(Ordering::SeqCst);
-                        let entry = Arc::new(Flag::default());
+                        let entry = Flag::default();
                         stripes.land(id, 1, &entry, || true).then_some((read, entry))
                     }
                 });
@@ -334,7 +383,7 @@ mod tests {
                         assert!(stripes.open_flight(id, 1, now));
                         let read = redis.load(Ordering::SeqCst);
                         let current = || generation.load(Ordering::Acquire) == mine;
-                        stripes.land(id, 1, &Arc::default(), current).then_some((read, mine))
+                        stripes.land(id, 1, &Flag::default(), current).then_some((read, mine))
                     }
                 });
                 generation.fetch_add(1, Ordering::AcqRel);
@@ -363,7 +412,7 @@ mod tests {
                     thread::spawn(move || {
                         assert!(stripes.open_flight(id, number, now));
                         let read = redis.load(Ordering::SeqCst);
-                        let entry = Arc::new(Flag::default());
+                        let entry = Flag::default();
                         stripes.land(id, number, &entry, || true).then_some((read, entry))
                     })
                 };

@@ -4,8 +4,6 @@
 //! It may hold an entry longer than moka does. That is bounded (small values by the number of slots, large ones by half as much
 //! memory again) and harmless: a dropped entry is marked in the entry itself.
 
-use std::sync::Arc;
-
 use super::{Entry, KeyId};
 
 const WAYS: usize = 8;
@@ -14,12 +12,19 @@ const WAYS: usize = 8;
 const TOUCH_EVERY: u32 = 64;
 
 #[derive(Debug)]
+#[repr(align(64))]
 struct Set {
-    tags: [u64; WAYS],
-    entries: [Option<Arc<Entry>>; WAYS],
+    /// Of the id's bits; the entry's key decides.
+    tags: [u32; WAYS],
     /// Bit per way: asked for since the hand last came by.
     recent: u8,
     hand: u8,
+    entries: [Option<Entry>; WAYS],
+}
+
+/// What of an id is compared first.
+fn tag(id: KeyId) -> u32 {
+    id.bits() as u32
 }
 
 /// The table.
@@ -37,7 +42,7 @@ pub struct HotSet {
 #[derive(Debug)]
 pub struct Hot<'a> {
     /// The entry, whatever its state.
-    pub entry: &'a Arc<Entry>,
+    pub entry: &'a Entry,
     /// This one should be looked up in the near cache too, so that its policy learns what is hot.
     pub touch: bool,
 }
@@ -60,7 +65,7 @@ impl HotSet {
     #[inline]
     pub fn get(&mut self, id: KeyId) -> Option<Hot<'_>> {
         let set = &mut self.sets[(id.other_bits() & self.mask) as usize];
-        let way = set.tags.iter().position(|&tag| tag == id.bits())?;
+        let way = set.tags.iter().position(|&known| known == tag(id))?;
         let entry = set.entries[way].as_ref()?;
         set.recent |= 1 << way;
         self.until_touch -= 1;
@@ -72,9 +77,9 @@ impl HotSet {
     }
 
     /// Remembers an entry, if it is small, or there is room for large ones.
-    pub fn put(&mut self, id: KeyId, entry: &Arc<Entry>) {
+    pub fn put(&mut self, id: KeyId, entry: &Entry) {
         self.remove(id);
-        let size = entry.reply.len();
+        let size = entry.reply().len();
         if size > self.largest {
             match self.large_left.checked_sub(size) {
                 Some(left) => self.large_left = left,
@@ -94,13 +99,13 @@ impl HotSet {
                 set.recent &= !(1 << way);
             }
         });
-        set.tags[way] = id.bits();
-        let left = set.entries[way].replace(Arc::clone(entry));
+        set.tags[way] = tag(id);
+        let left = set.entries[way].replace(Entry::clone(entry));
         self.took_out(left);
     }
 
-    fn took_out(&mut self, entry: Option<Arc<Entry>>) {
-        let size = entry.map_or(0, |entry| entry.reply.len());
+    fn took_out(&mut self, entry: Option<Entry>) {
+        let size = entry.map_or(0, |entry| entry.reply().len());
         if size > self.largest {
             self.large_left += size;
         }
@@ -109,7 +114,7 @@ impl HotSet {
     /// Forgets an entry that turned out to be dead, so that its memory is free.
     pub fn remove(&mut self, id: KeyId) {
         let set = &mut self.sets[(id.other_bits() & self.mask) as usize];
-        if let Some(way) = set.tags.iter().position(|&tag| tag == id.bits()) {
+        if let Some(way) = set.tags.iter().position(|&known| known == tag(id)) {
             set.tags[way] = 0;
             let left = set.entries[way].take();
             self.took_out(left);
@@ -119,15 +124,12 @@ impl HotSet {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-    use std::time::Instant;
-
     use super::{HotSet, TOUCH_EVERY, WAYS};
-    use crate::near_cache::{Entry, KeyId};
+    use crate::near_cache::{Entry, KeyId, Times};
 
-    fn entry(key: &[u8]) -> (KeyId, Arc<Entry>) {
-        let now = Instant::now();
-        (KeyId::new(0, key), Arc::new(Entry::new(0, now, now, 0, key, b"$1\r\nx\r\n")))
+    fn entry(key: &[u8]) -> (KeyId, Entry) {
+        let times = Times { generation: 0, sent: 0, deadline: 0 };
+        (KeyId::new(0, key), Entry::new(times, 0, key, b"$1\r\nx\r\n"))
     }
 
     #[test]

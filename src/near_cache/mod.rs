@@ -7,7 +7,6 @@ mod admission;
 mod hot_set;
 
 use std::hash::{BuildHasherDefault, Hasher};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -15,6 +14,7 @@ use moka::Expiry;
 use moka::notification::RemovalCause;
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
+use triomphe::ThinArc;
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::config;
@@ -27,6 +27,9 @@ pub fn hash_key(key: &[u8]) -> u128 {
     xxh3_128(key)
 }
 
+/// Keeps databases apart; odd, so that no two give the same id to one key.
+const DATABASE: u128 = 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835;
+
 /// What a key in a database is found by. Two keys may share one: the entry holds the key to compare.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct KeyId(u128);
@@ -35,8 +38,12 @@ impl KeyId {
     /// From [`hash_key`].
     #[inline]
     pub fn from_hash(db: u32, hash: u128) -> Self {
-        // An odd constant: databases never share an id for the same key.
-        KeyId(hash.wrapping_add(u128::from(db).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835)))
+        KeyId(hash.wrapping_add(u128::from(db).wrapping_mul(DATABASE)))
+    }
+
+    /// Back to what [`hash_key`] gave, for a key of this database.
+    pub fn hash(self, db: u32) -> u128 {
+        self.0.wrapping_sub(u128::from(db).wrapping_mul(DATABASE))
     }
 
     /// Of a key.
@@ -77,85 +84,123 @@ impl Hasher for IdHasher {
     }
 }
 
-/// A value in L1, as the reply that is ready to send.
+/// A value in L1, as the reply that is ready to send: a handle, cheap to clone.
+///
+/// One allocation holds everything, so that a hit fetches one place in memory.
+#[derive(Clone, Debug)]
+pub struct Entry(ThinArc<Head, u8>);
+
+/// What stands in front of the key and the reply.
 #[derive(Debug)]
-pub struct Entry {
+struct Head {
     valid: AtomicBool,
-    /// Its time (COHERENCE §2): an entry of an older generation is dead.
+    db: u32,
+    key_length: usize,
+    times: Times,
+}
+
+/// When an entry is good. In nanoseconds after the cache's origin: half of the size of two `Instant`s.
+#[derive(Clone, Copy, Debug)]
+pub struct Times {
+    /// The generation that it was made in (COHERENCE §2); an entry of an older one is dead.
     pub generation: u64,
     /// When the GET was sent; ages count from here.
-    pub sent: Instant,
+    pub sent: u64,
     /// Never served from then on (COHERENCE §1).
-    pub deadline: Instant,
-    /// The database.
-    pub db: u32,
-    /// The key.
-    pub key: Box<[u8]>,
-    /// `$len\r\n…\r\n`.
-    pub reply: Box<[u8]>,
+    pub deadline: u64,
 }
 
 impl Entry {
     /// A valid entry.
-    pub fn new(generation: u64, sent: Instant, deadline: Instant, db: u32, key: &[u8], reply: &[u8]) -> Self {
-        Entry { valid: AtomicBool::new(true), generation, sent, deadline, db, key: key.into(), reply: reply.into() }
+    pub fn new(times: Times, db: u32, key: &[u8], reply: &[u8]) -> Self {
+        let head = Head { valid: AtomicBool::new(true), db, key_length: key.len(), times };
+        Entry(ThinArc::from_header_and_slice(head, &[key, reply].concat()))
+    }
+
+    /// When it is good.
+    #[inline]
+    pub fn times(&self) -> Times {
+        self.0.header.header.times
+    }
+
+    /// The key.
+    #[inline]
+    pub fn key(&self) -> &[u8] {
+        &self.0.slice[..self.0.header.header.key_length]
+    }
+
+    /// `$len\r\n…\r\n`.
+    #[inline]
+    pub fn reply(&self) -> &[u8] {
+        &self.0.slice[self.0.header.header.key_length..]
     }
 
     /// Whether it has not been dropped.
     #[inline]
     pub fn is_valid(&self) -> bool {
-        self.valid.load(Ordering::Acquire)
+        self.0.header.header.valid.load(Ordering::Acquire)
     }
 
     /// Drops it, for every hot set at once. What was dropped stays so.
     pub fn invalidate(&self) {
-        self.valid.store(false, Ordering::Release);
+        self.0.header.header.valid.store(false, Ordering::Release);
     }
 
     /// Whether it is this key's.
     #[inline]
     pub fn is_for(&self, db: u32, key: &[u8]) -> bool {
-        self.db == db && *self.key == *key
+        self.0.header.header.db == db && self.key() == key
+    }
+
+    /// Whether both are handles to one entry.
+    pub fn is(&self, other: &Entry) -> bool {
+        std::ptr::eq(&self.0.header, &other.0.header)
     }
 
     /// Bytes of memory, the bookkeeping around it included by a rough but sufficient constant.
     pub fn weight(&self) -> usize {
-        self.key.len() + self.reply.len() + ENTRY_OVERHEAD
+        self.0.slice.len() + ENTRY_OVERHEAD
     }
 }
 
-/// moka's node, the `Arc`, the registry's slot.
+/// moka's node, the handle's count, the registry's slot.
 const ENTRY_OVERHEAD: usize = 256;
 
 /// Entries leave at their deadline, so that dead ones do not take the place of others.
-struct Deadline;
+struct Deadline {
+    origin: Instant,
+}
 
-impl Expiry<KeyId, Arc<Entry>> for Deadline {
-    fn expire_after_create(&self, _: &KeyId, entry: &Arc<Entry>, now: Instant) -> Option<Duration> {
-        Some(entry.deadline.saturating_duration_since(now))
+impl Deadline {
+    fn left(&self, entry: &Entry, now: Instant) -> Option<Duration> {
+        Some((self.origin + Duration::from_nanos(entry.times().deadline)).saturating_duration_since(now))
+    }
+}
+
+impl Expiry<KeyId, Entry> for Deadline {
+    fn expire_after_create(&self, _: &KeyId, entry: &Entry, now: Instant) -> Option<Duration> {
+        self.left(entry, now)
     }
 
-    fn expire_after_update(
-        &self,
-        _: &KeyId,
-        entry: &Arc<Entry>,
-        now: Instant,
-        _: Option<Duration>,
-    ) -> Option<Duration> {
-        Some(entry.deadline.saturating_duration_since(now))
+    fn expire_after_update(&self, _: &KeyId, entry: &Entry, now: Instant, _: Option<Duration>) -> Option<Duration> {
+        self.left(entry, now)
     }
 }
 
 /// The entries of all workers.
 #[derive(Clone, Debug)]
 pub struct NearCache {
-    entries: Cache<KeyId, Arc<Entry>, BuildHasherDefault<IdHasher>>,
+    entries: Cache<KeyId, Entry, BuildHasherDefault<IdHasher>>,
 }
 
 impl NearCache {
-    /// With the bounds of the configuration. `left` is told of each entry that leaves and whether the policy chose it; it
+    /// With the bounds of the configuration; the times of entries count from `origin`. `left` is told of each entry that leaves and whether the policy chose it; it
     /// may be called by any thread that uses the cache, and must not use the cache itself.
-    pub fn new(bounds: &config::L1, left: impl Fn(&KeyId, &Arc<Entry>, bool) + Send + Sync + 'static) -> Self {
+    pub fn new(
+        bounds: &config::L1,
+        origin: Instant,
+        left: impl Fn(&KeyId, &Entry, bool) + Send + Sync + 'static,
+    ) -> Self {
         // moka knows one bound. Each entry weighs at least its share of the memory, so that the weight bounds the count too.
         let share = (bounds.max_memory / bounds.max_entries.max(1)).max(1);
         let policy = match bounds.policy {
@@ -164,21 +209,21 @@ impl NearCache {
         };
         let entries = Cache::builder()
             .max_capacity(bounds.max_memory as u64)
-            .weigher(move |_: &KeyId, entry: &Arc<Entry>| u32::try_from(entry.weight().max(share)).unwrap_or(u32::MAX))
+            .weigher(move |_: &KeyId, entry: &Entry| u32::try_from(entry.weight().max(share)).unwrap_or(u32::MAX))
             .eviction_policy(policy)
-            .expire_after(Deadline)
+            .expire_after(Deadline { origin })
             .eviction_listener(move |id, entry, cause| left(&id, &entry, cause == RemovalCause::Size))
             .build_with_hasher(BuildHasherDefault::default());
         NearCache { entries }
     }
 
     /// The entry, whatever its state; the policy sees that it was asked for.
-    pub fn get(&self, id: KeyId) -> Option<Arc<Entry>> {
+    pub fn get(&self, id: KeyId) -> Option<Entry> {
         self.entries.get(&id)
     }
 
     /// Puts an entry in, in the place of another with its id.
-    pub fn insert(&self, id: KeyId, entry: Arc<Entry>) {
+    pub fn insert(&self, id: KeyId, entry: Entry) {
         self.entries.insert(id, entry);
     }
 
@@ -204,18 +249,18 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::{Duration, Instant};
 
-    use super::{Entry, KeyId, NearCache};
+    use super::{Entry, KeyId, NearCache, Times, hash_key};
     use crate::config;
 
-    fn entry(key: &[u8], size: usize, lives: Duration) -> Arc<Entry> {
-        let now = Instant::now();
-        Arc::new(Entry::new(0, now, now + lives, 0, key, &vec![b'x'; size]))
+    fn entry(key: &[u8], size: usize, lives: Duration) -> Entry {
+        let times = Times { generation: 0, sent: 0, deadline: lives.as_nanos() as u64 };
+        Entry::new(times, 0, key, &vec![b'x'; size])
     }
 
     fn filled(bounds: &config::L1, count: u32, size: usize) -> (u64, usize) {
         let evicted = Arc::new(AtomicUsize::new(0));
         let seen = Arc::clone(&evicted);
-        let cache = NearCache::new(bounds, move |_, _, by_policy| {
+        let cache = NearCache::new(bounds, Instant::now(), move |_, _, by_policy| {
             seen.fetch_add(usize::from(by_policy), Ordering::Relaxed);
         });
         for number in 0..count {
@@ -241,7 +286,7 @@ mod tests {
     #[test]
     fn expired_entries_leave() {
         let bounds = config::L1::default();
-        let cache = NearCache::new(&bounds, |_, _, _| {});
+        let cache = NearCache::new(&bounds, Instant::now(), |_, _, _| {});
         let id = KeyId::new(0, b"k");
         cache.insert(id, entry(b"k", 1, Duration::ZERO));
         assert!(cache.get(id).is_none());
@@ -251,5 +296,6 @@ mod tests {
     fn databases_are_apart() {
         assert_ne!(KeyId::new(0, b"k"), KeyId::new(1, b"k"));
         assert_ne!(KeyId::new(1, b"k"), KeyId::new(2, b"k"));
+        assert_eq!(KeyId::new(7, b"k").hash(7), hash_key(b"k"));
     }
 }

@@ -20,14 +20,9 @@ use crate::rules::Rules;
 use crate::stats::{Stats, Worker};
 use crate::upstream::{Expected, Link, LinkSettings, Lost};
 
+use super::buffers::Buffers;
 use super::flight::Flight;
 use super::waiting::Waiting;
-
-/// Buffers kept for the next replies; each is as large as a batch of replies got.
-const SPARE_BUFFERS: usize = 64;
-
-/// Bytes of all of them.
-const SPARE_BYTES: usize = 8 << 20;
 
 /// Private connections kept for the next session, per database.
 const SPARE_SESSIONS: usize = 4;
@@ -122,9 +117,8 @@ pub struct Context {
     pub(super) admission: RefCell<Admission>,
     pub(super) flights: RefCell<HashMap<KeyId, Rc<Flight>>>,
     events: RefCell<Vec<Event>>,
-    buffers: RefCell<Vec<Vec<u8>>>,
-    /// Their capacity.
-    spare_bytes: Cell<usize>,
+    /// Where replies are gathered.
+    pub buffers: Rc<Buffers>,
     /// Where clients are read into.
     pub scratch: RefCell<BytesMut>,
     /// No more is asked of clients.
@@ -148,8 +142,7 @@ impl Context {
             admission: RefCell::default(),
             flights: RefCell::default(),
             events: RefCell::default(),
-            buffers: RefCell::default(),
-            spare_bytes: Cell::default(),
+            buffers: Rc::default(),
             scratch: RefCell::default(),
             draining: Cell::new(false),
         })
@@ -302,25 +295,6 @@ impl Context {
             then(&context, done);
             context.publish();
         });
-    }
-
-    /// A buffer to gather replies in.
-    #[inline]
-    pub fn buffer(&self) -> Vec<u8> {
-        let buffer = self.buffers.borrow_mut().pop().unwrap_or_default();
-        self.spare_bytes.set(self.spare_bytes.get().saturating_sub(buffer.capacity()));
-        buffer
-    }
-
-    /// Takes a buffer back.
-    #[inline]
-    pub fn give_back(&self, buffer: Vec<u8>) {
-        let mut buffers = self.buffers.borrow_mut();
-        let bytes = self.spare_bytes.get() + buffer.capacity();
-        if buffers.len() < SPARE_BUFFERS && bytes <= SPARE_BYTES {
-            self.spare_bytes.set(bytes);
-            buffers.push(buffer);
-        }
     }
 
     /// How long a key whose write has an unknown outcome is not kept.

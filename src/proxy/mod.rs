@@ -3,6 +3,7 @@
 //! A request and a client's state come in; an answer goes to the client's [`Outlet`], or something waits upstream for the reply.
 //! No socket is known here, and nothing waits here: what cannot go on yet says so ([`Next`]).
 
+mod buffers;
 mod context;
 mod flight;
 mod local;
@@ -16,7 +17,6 @@ mod written;
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Instant;
 
 use smallvec::SmallVec;
@@ -27,6 +27,7 @@ use crate::near_cache::{Entry, KeyId};
 use crate::resp::{Chunks, build, parse_int};
 use crate::upstream::{Link, Lost};
 
+pub use buffers::Buffers;
 pub use context::{Context, Policy, Shared, View, Windows};
 pub use outlet::Outlet;
 pub use request::Request;
@@ -74,6 +75,8 @@ pub struct Client {
     name: Vec<u8>,
     replies: Replies,
     session: Option<Rc<Session>>,
+    /// The lane that was used last.
+    lane: Option<Link<Waiting>>,
     /// Bits of the keys of what has not been answered: a key whose bit is set is not served from L1, so that a reader never
     /// overtakes what it asked before.
     ahead: u64,
@@ -128,6 +131,7 @@ impl Client {
             name: Vec::new(),
             replies: Replies::On,
             session: None,
+            lane: None,
             ahead: 0,
             parked: None,
             hits: 0,
@@ -194,7 +198,10 @@ impl Client {
             return self.get(view, permit, request);
         }
         let args: Words<'_> = request.words();
-        let row = view.table.resolve(&args);
+        let row = match named {
+            Some(row) if row.subs().is_empty() => row,
+            _ => view.table.resolve(&args),
+        };
         let call = Call { row, request, args: &args };
 
         if self.outlet.outstanding() == 0 && self.session.as_ref().is_some_and(|session| session.is_clean()) {
@@ -264,14 +271,29 @@ impl Client {
     }
 
     /// Where a stateless command goes: with the state that the client has, else on the lane.
-    fn target(&self, _view: &View) -> Result<Target, Lost> {
+    fn target(&mut self, _view: &View) -> Result<Target, Lost> {
         match &self.session {
             Some(session) => {
                 session.link.check()?;
                 Ok(Target::Session(Rc::clone(session)))
             }
-            None => Ok(Target::Lane(self.context.lane(self.outlet.db.get())?)),
+            None => Ok(Target::Lane(self.lane(self.outlet.db.get())?)),
         }
+    }
+
+    /// The lane to a database, if it may be used now.
+    #[inline]
+    fn lane(&mut self, db: u32) -> Result<Link<Waiting>, Lost> {
+        if let Some(lane) = &self.lane
+            && lane.db() == db
+            && !lane.is_closed()
+        {
+            lane.check()?;
+            return Ok(lane.clone());
+        }
+        let lane = self.context.lane(db)?;
+        self.lane = Some(lane.clone());
+        Ok(lane)
     }
 
     /// GET of a client without a session.
@@ -288,7 +310,7 @@ impl Client {
                 return Next::Go;
             }
         }
-        let link = match self.context.lane(db) {
+        let link = match self.lane(db) {
             Ok(link) => link,
             Err(lost) => return self.unavailable(&lost),
         };
@@ -333,7 +355,7 @@ impl Client {
         let mut hot_set = self.context.hot.borrow_mut();
         if let Some(hot) = hot_set.get(id) {
             if permit.allows(hot.entry) && hot.entry.is_for(db, key) {
-                found(&hot.entry.reply);
+                found(hot.entry.reply());
                 if hot.touch {
                     cache.get(id);
                 }
@@ -343,7 +365,7 @@ impl Client {
         }
         match cache.get(id) {
             Some(entry) if permit.allows(&entry) && entry.is_for(db, key) => {
-                found(&entry.reply);
+                found(entry.reply());
                 hot_set.put(id, &entry);
                 true
             }
@@ -387,11 +409,10 @@ impl Client {
             return false;
         }
         let db = self.outlet.db.get();
-        let mut out = self.context.buffer();
-        out.clear();
+        let mut out = self.context.buffers.take();
         build::header(&mut out, b'*', keys.len());
         let ids: SmallVec<[KeyId; 16]> = keys.iter().map(|key| KeyId::new(db, key)).collect();
-        let mut large: SmallVec<[Arc<Entry>; 4]> = SmallVec::new();
+        let mut large: SmallVec<[Entry; 4]> = SmallVec::new();
         let all = ids.iter().zip(keys).all(|(id, key)| {
             self.ahead & mask_of(*id) == 0 && self.look_up(permit, *id, db, key, |reply| out.extend_from_slice(reply))
         });
@@ -417,8 +438,8 @@ impl Client {
                 let mut hot_set = self.context.hot.borrow_mut();
                 let mut large = large.iter();
                 for id in &ids {
-                    match hot_set.get(*id).map(|hot| Arc::clone(hot.entry)).as_ref().or_else(|| large.next()) {
-                        Some(entry) => out.extend_from_slice(&entry.reply),
+                    match hot_set.get(*id).map(|hot| Entry::clone(hot.entry)).as_ref().or_else(|| large.next()) {
+                        Some(entry) => out.extend_from_slice(entry.reply()),
                         None => return false,
                     }
                 }
@@ -426,7 +447,7 @@ impl Client {
             self.outlet.local(&out, self.is_muted());
             self.hits += keys.len() as u64;
         }
-        self.context.give_back(out);
+        self.context.buffers.give(out);
         still
     }
 
@@ -757,7 +778,7 @@ impl Client {
         }
         // When Redis is known to be away, say so at once instead of finding out with another connection.
         let db = self.outlet.db.get();
-        self.context.lane(db).map_err(|lost| format!("ERR shortstop: {}", lost.text()))?;
+        self.lane(db).map_err(|lost| format!("ERR shortstop: {}", lost.text()))?;
         let Some(link) = self.context.session(db) else {
             return Err("ERR shortstop: too many clients have a connection to Redis of their own \
                         (limits.max_sessions); try again later"

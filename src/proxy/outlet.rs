@@ -4,6 +4,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io::IoSlice;
+use std::rc::Rc;
 use std::task::Waker;
 use std::time::Instant;
 
@@ -11,6 +12,8 @@ use bytes::Bytes;
 
 use crate::resp::Chunks;
 use crate::upstream::Reply;
+
+use super::buffers::Buffers;
 
 /// What is expected of an answer before any was seen: a client that asks for many large values at once is given few of them
 /// at a time, and one that asks for small ones gets up to speed within some replies.
@@ -24,6 +27,7 @@ pub struct Slot(u64);
 #[derive(Debug)]
 pub struct Outlet {
     state: RefCell<State>,
+    buffers: Rc<Buffers>,
     /// The database that the client has selected.
     pub db: Cell<u32>,
     /// Close the connection as soon as what is due is written.
@@ -49,6 +53,29 @@ struct State {
     /// About as many bytes will the next answer have.
     expected: usize,
     waker: Option<Waker>,
+    /// It has been woken since it last ran.
+    woken: bool,
+}
+
+impl State {
+    /// Where replies are gathered, with a buffer to do so.
+    #[inline]
+    fn ready(&mut self, buffers: &Buffers) -> &mut Chunks {
+        if self.ready.is_empty() && self.ready.capacity() == 0 {
+            self.ready = Chunks::with_buffer(buffers.take());
+        }
+        &mut self.ready
+    }
+
+    #[inline]
+    fn wake(&mut self) {
+        if let Some(waker) = &self.waker
+            && !self.woken
+        {
+            self.woken = true;
+            waker.wake_by_ref();
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -65,8 +92,9 @@ enum Place {
 
 impl Outlet {
     /// Nothing due, in a database.
-    pub fn new(now: Instant, db: u32) -> Self {
+    pub fn new(now: Instant, db: u32, buffers: Rc<Buffers>) -> Self {
         Outlet {
+            buffers,
             state: RefCell::new(State {
                 ready: Chunks::default(),
                 slots: VecDeque::new(),
@@ -75,6 +103,7 @@ impl Outlet {
                 open: 0,
                 expected: EXPECTED_AT_FIRST,
                 waker: None,
+                woken: false,
             }),
             db: Cell::new(db),
             closing: Cell::new(false),
@@ -102,7 +131,7 @@ impl Outlet {
         }
         let mut state = self.state.borrow_mut();
         if state.slots.is_empty() {
-            state.ready.push_slice(bytes);
+            state.ready(&self.buffers).push_slice(bytes);
             return;
         }
         state.held += bytes.len();
@@ -141,12 +170,13 @@ impl Outlet {
                 state.slots[at] = Place::Done(Vec::new());
             }
         } else if at == 0 {
-            state.ready.push_slice(part);
+            let part = std::mem::take(part);
             state.held -= part.len();
-            part.clear();
+            let ready = state.ready(&self.buffers);
+            ready.push_slice(&part);
             match reply {
-                Reply::Borrowed(bytes) => state.ready.push_slice(bytes),
-                Reply::Owned(bytes) => state.ready.push_bytes(bytes),
+                Reply::Borrowed(bytes) => ready.push_slice(bytes),
+                Reply::Owned(bytes) => ready.push_bytes(bytes),
             }
             if last {
                 state.slots[0] = Place::Done(Vec::new());
@@ -170,11 +200,11 @@ impl Outlet {
             match state.slots.pop_front() {
                 Some(Place::Done(bytes)) => {
                     state.held -= bytes.len();
-                    state.ready.push_slice(&bytes);
+                    state.ready(&self.buffers).push_slice(&bytes);
                 }
                 Some(Place::DoneLarge(bytes)) => {
                     state.held -= bytes.len();
-                    state.ready.push_bytes(bytes);
+                    state.ready(&self.buffers).push_bytes(bytes);
                 }
                 _ => {}
             }
@@ -183,18 +213,14 @@ impl Outlet {
         if state.slots.is_empty() && state.slots.capacity() > 64 {
             state.slots = VecDeque::new();
         }
-        if let Some(waker) = &state.waker {
-            waker.wake_by_ref();
-        }
+        state.wake();
     }
 
     /// Something that nobody asked for (a message of a subscription), right behind what is there.
     pub fn push(&self, bytes: &[u8]) {
         let mut state = self.state.borrow_mut();
-        state.ready.push_slice(bytes);
-        if let Some(waker) = &state.waker {
-            waker.wake_by_ref();
-        }
+        state.ready(&self.buffers).push_slice(bytes);
+        state.wake();
     }
 
     /// Slots that wait for their answer.
@@ -221,24 +247,6 @@ impl Outlet {
         self.len() == 0
     }
 
-    /// Gathers what comes next in `buffer`, if nothing is gathered now.
-    #[inline]
-    pub fn lend(&self, buffer: Vec<u8>) -> Option<Vec<u8>> {
-        let mut state = self.state.borrow_mut();
-        if state.ready.is_empty() && state.ready.capacity() == 0 {
-            state.ready = Chunks::with_buffer(buffer);
-            None
-        } else {
-            Some(buffer)
-        }
-    }
-
-    /// Takes the gathering buffer back, when it is empty.
-    #[inline]
-    pub fn reclaim(&self) -> Option<Vec<u8>> {
-        self.state.borrow_mut().ready.take_buffer()
-    }
-
     /// Hands what is ready to `write`, which tells how many bytes it took, until it takes none.
     ///
     /// # Errors
@@ -254,12 +262,16 @@ impl Outlet {
             }
             state.ready.advance(taken);
         }
+        if let Some(buffer) = state.ready.take_buffer() {
+            self.buffers.give(buffer);
+        }
         Ok(())
     }
 
-    /// Who is to be woken when something is ready.
+    /// Who is to be woken when something is ready; to be called whenever it runs.
     pub fn set_waker(&self, waker: &Waker) {
         let mut state = self.state.borrow_mut();
+        state.woken = false;
         if !state.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
             state.waker = Some(waker.clone());
         }
@@ -267,9 +279,7 @@ impl Outlet {
 
     /// Wakes the client's task.
     pub fn wake(&self) {
-        if let Some(waker) = &self.state.borrow().waker {
-            waker.wake_by_ref();
-        }
+        self.state.borrow_mut().wake();
     }
 }
 
@@ -280,7 +290,7 @@ mod tests {
 
     use bytes::Bytes;
 
-    use super::{Outlet, Reply};
+    use super::{Outlet, Rc, Reply};
 
     fn written(outlet: &Outlet) -> Vec<u8> {
         let mut out = Vec::new();
@@ -294,7 +304,7 @@ mod tests {
 
     #[test]
     fn answers_leave_in_the_order_of_the_requests() {
-        let outlet = Outlet::new(Instant::now(), 0);
+        let outlet = Outlet::new(Instant::now(), 0, Rc::default());
         outlet.local(b"a", false);
         let b = outlet.open(false);
         let c = outlet.open(false);
@@ -313,7 +323,7 @@ mod tests {
 
     #[test]
     fn parts_are_put_together_and_the_front_streams() {
-        let outlet = Outlet::new(Instant::now(), 0);
+        let outlet = Outlet::new(Instant::now(), 0, Rc::default());
         let (a, b) = (outlet.open(false), outlet.open(false));
         outlet.fill_part(b, b"b1");
         outlet.fill_part(a, b"a1");
@@ -325,7 +335,7 @@ mod tests {
 
     #[test]
     fn muted_answers_are_dropped() {
-        let outlet = Outlet::new(Instant::now(), 0);
+        let outlet = Outlet::new(Instant::now(), 0, Rc::default());
         let (a, b) = (outlet.open(true), outlet.open(false));
         outlet.local(b"x", true);
         outlet.fill(b, Reply::Borrowed(b"b"));

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use crate::bus::Event;
-use crate::near_cache::{KeyId, hash_key};
+use crate::near_cache::KeyId;
 
 use super::context::{Context, View};
 
@@ -17,9 +17,8 @@ use super::context::{Context, View};
 struct Key {
     id: KeyId,
     db: u32,
-    hash: u128,
     /// The key itself, when the fleet is to be told.
-    told: Option<Bytes>,
+    told: Option<Box<[u8]>>,
 }
 
 /// What a command may change.
@@ -37,15 +36,9 @@ pub(super) struct Written {
 impl Written {
     /// One more key.
     pub(super) fn add(&mut self, context: &Context, view: &View, db: u32, key: &[u8]) {
-        let hash = hash_key(key);
         let told = context.shared.outbox.is_some() && view.policy.rules.of(key).watch;
         self.always |= !self.keys.is_empty();
-        self.keys.push(Key {
-            id: KeyId::from_hash(db, hash),
-            db,
-            hash,
-            told: told.then(|| Bytes::copy_from_slice(key)),
-        });
+        self.keys.push(Key { id: KeyId::new(db, key), db, told: told.then(|| key.into()) });
     }
 
     /// Any key.
@@ -135,7 +128,7 @@ impl Written {
         }
         for key in self.keys {
             if let Some(told) = key.told {
-                context.tell(event(key.db, key.hash, told));
+                context.tell(event(key.db, key.id.hash(key.db), Bytes::from(told)));
             }
         }
     }

@@ -8,6 +8,7 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
@@ -16,6 +17,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio_util::io::poll_read_buf;
 
 use crate::config::{Timeouts, UpstreamUrl};
 use crate::resp::{Chunks, ReplyScanner, build};
@@ -298,8 +300,7 @@ impl<E: Expected> Link<E> {
                     if !inner.up() {
                         return;
                     }
-                    let why = inner.exchange(&stream, &context).await;
-                    drop(stream);
+                    let why = inner.exchange(stream, &context).await;
                     if !inner.broken(&context, &why) {
                         return;
                     }
@@ -448,14 +449,14 @@ impl<E: Expected> Inner<E> {
     }
 
     /// Writes what there is to write and reads what there is to read, until the connection ends. Returns why.
-    async fn exchange(&self, stream: &TcpStream, context: &E::Context) -> String {
+    async fn exchange(&self, mut stream: TcpStream, context: &E::Context) -> String {
         let mut inbox = BytesMut::new();
         let mut scanner = None;
         poll_fn(|task| {
-            if let Poll::Ready(why) = self.write(stream, task) {
+            if let Poll::Ready(why) = self.write(&stream, task) {
                 return Poll::Ready(why);
             }
-            let read = self.read(stream, context, &mut inbox, &mut scanner, task);
+            let read = self.read(&mut stream, context, &mut inbox, &mut scanner, task);
             let mut state = self.state.borrow_mut();
             if state.retired && state.waiting.is_empty() {
                 state.status = Status::Closed;
@@ -491,23 +492,19 @@ impl<E: Expected> Inner<E> {
 
     fn read(
         &self,
-        stream: &TcpStream,
+        stream: &mut TcpStream,
         context: &E::Context,
         inbox: &mut BytesMut,
         scanner: &mut Option<ReplyScanner>,
         task: &mut Context<'_>,
     ) -> Poll<String> {
         for _ in 0..READS_IN_A_ROW {
-            match stream.poll_read_ready(task) {
-                Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(error)) => return Poll::Ready(error.to_string()),
-                Poll::Pending => return Poll::Pending,
-            }
             let need = scanner.as_ref().map_or(0, ReplyScanner::need).saturating_sub(inbox.len());
             inbox.reserve(need.max(if self.shared { SHARED_INBOX } else { PRIVATE_INBOX }));
-            match stream.try_read_buf(inbox) {
-                Ok(0) => return Poll::Ready("it closed the connection".to_owned()),
-                Ok(_) => {
+            match poll_read_buf(Pin::new(&mut *stream), task, inbox) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(0)) => return Poll::Ready("it closed the connection".to_owned()),
+                Poll::Ready(Ok(_)) => {
                     let sound = self.deliver(context, inbox, scanner);
                     E::settled(context);
                     if let Err(why) = sound {
@@ -517,8 +514,7 @@ impl<E: Expected> Inner<E> {
                         *inbox = BytesMut::new();
                     }
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Poll::Ready(error.to_string()),
+                Poll::Ready(Err(error)) => return Poll::Ready(error.to_string()),
             }
         }
         task.waker().wake_by_ref();
