@@ -1,5 +1,6 @@
 //! Puts the parts together: builds, runs, reloads, drains. A value, not a process: two may run side by side.
 
+use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -144,7 +145,7 @@ impl App {
                 upstream: config.upstream.clone(),
                 timeouts: config.timeouts.clone(),
                 name: connection_name(incarnation),
-                pending_limit: config.limits.upstream_pending,
+                pending_limit: Cell::new(config.limits.upstream_pending),
             },
             l1: config.l1.clone(),
             load: Arc::clone(&load),
@@ -213,7 +214,6 @@ impl App {
             let _ = desk.orders.send(Order::Policy(Arc::clone(&policy)));
         }
         self.client_limit.send_replace(config.limits.max_clients);
-        self.shared.coherence.flush("the rules were reloaded");
         Ok(())
     }
 
@@ -232,7 +232,9 @@ impl App {
         if left > 0 {
             tracing::warn!(clients = left, limit = ?self.drain_limit, "leaving with clients that were not answered");
         }
-        if let (Some(bus), Some(control)) = (self.bus.take(), &self.control) {
+        // With a worker that has not ended a write may still be under way: no BYE then, so that the peers watch out for it.
+        let settled = self.threads.iter().all(JoinHandle::is_finished);
+        if let (Some(bus), Some(control), true) = (self.bus.take(), &self.control, settled) {
             control.block_on(bus.shutdown());
         }
         left == 0

@@ -105,7 +105,7 @@ impl Connection {
             if self.can_go_on(view) {
                 continue;
             }
-            if !self.wants_more() {
+            if !self.wants_more(view) {
                 // Whoever fills the outlet, or takes from it, wakes this task.
                 return Poll::Pending;
             }
@@ -163,10 +163,10 @@ impl Connection {
         self.outlet.outstanding() >= MOST_OUTSTANDING || self.outlet.backlog() >= bound
     }
 
-    fn wants_more(&self) -> bool {
+    fn wants_more(&self, view: &View) -> bool {
         !self.ended && !self.over && !self.context.draining.get() && {
             let room = self.outlet.len() < HIGH_WATER;
-            let waits = self.pause || self.client.is_parked() || self.outlet.outstanding() >= MOST_OUTSTANDING;
+            let waits = self.pause || self.client.is_parked() || self.is_full(view);
             // Also while waiting: whether the client is still there can only be read.
             room && (!waits || self.inbox.len() < READ_AHEAD)
         }
@@ -180,6 +180,11 @@ impl Connection {
             // Unlike `try_read`, this knows that a read that did not fill the buffer emptied the socket, and does not ask again.
             let count = ready!(poll_read_buf(Pin::new(&mut self.stream), task, &mut self.inbox))?;
             self.ended = count == 0;
+            // A long upload is no silence.
+            self.outlet.active.set(Instant::now());
+            if self.inbox.len() > view.policy.limits.query_buffer {
+                self.outlet.dropped.set(Some("limits.query_buffer"));
+            }
             return Poll::Ready(Ok(()));
         }
         // All clients of the worker are read into one buffer; what cannot be taken at once is copied out of it.
@@ -249,6 +254,8 @@ impl Connection {
                     }
                     Ok(Scan::Nothing { len }) => {
                         at += len;
+                        self.forget_scan();
+                        self.need = 1;
                         continue;
                     }
                     Ok(Scan::Inline { len, words }) => {
@@ -345,6 +352,7 @@ impl Connection {
         let hits = self.client.take_hits();
         let stream = &self.stream;
         let mut some = false;
+        let mut stalled = false;
         loop {
             let mut blocked = false;
             self.outlet.drain(|slices| match stream.try_write_vectored(slices) {
@@ -363,8 +371,16 @@ impl Connection {
             }
             match stream.poll_write_ready(task) {
                 Poll::Ready(ready) => ready?,
-                Poll::Pending => break,
+                Poll::Pending => {
+                    stalled = true;
+                    break;
+                }
             }
+        }
+        if !stalled {
+            self.outlet.stalled.set(None);
+        } else if some || self.outlet.stalled.get().is_none() {
+            self.outlet.stalled.set(Some(Instant::now()));
         }
         if some || hits > 0 {
             let now = Instant::now();

@@ -75,7 +75,7 @@ async fn work(setup: Setup, mut orders: mpsc::UnboundedReceiver<Order>) {
         tokio::select! {
             order = orders.recv() => match order {
                 Some(Order::Client(stream)) => accept(stream, &context, &clients, &setup.load),
-                Some(Order::Policy(policy)) => context.set_view(|view| view.policy = policy),
+                Some(Order::Policy(policy)) => context.set_policy(policy),
                 Some(Order::Table(table)) => context.set_view(|view| view.table = table),
                 Some(Order::Drain) => {
                     context.draining.set(true);
@@ -145,11 +145,15 @@ impl Drop for Gone {
 fn enforce(clients: &Clients, limits: &config::Limits) {
     let now = Instant::now();
     for outlet in clients.borrow().values() {
-        let silent = now.saturating_duration_since(outlet.active.get());
-        let limit = if !outlet.is_empty() {
-            (silent > limits.stall_timeout).then_some("limits.stall_timeout")
-        } else if outlet.outstanding() == 0 && !outlet.streaming.get() && !limits.idle_timeout.is_zero() {
-            (silent > limits.idle_timeout).then_some("limits.idle_timeout")
+        let longer = |since: Instant, limit| now.saturating_duration_since(since) > limit;
+        let limit = if outlet.stalled.get().is_some_and(|since| longer(since, limits.stall_timeout)) {
+            Some("limits.stall_timeout")
+        } else if outlet.is_empty()
+            && outlet.outstanding() == 0
+            && !outlet.streaming.get()
+            && !limits.idle_timeout.is_zero()
+        {
+            longer(outlet.active.get(), limits.idle_timeout).then_some("limits.idle_timeout")
         } else {
             None
         };

@@ -100,7 +100,6 @@ impl Ticket {
             shared.stats.shared.fills_poisoned.fetch_add(1, Ordering::Relaxed);
             return false;
         }
-        shared.highest_db.fetch_max(db, Ordering::Relaxed);
         shared.stats.shared.entries.fetch_add(1, Ordering::Relaxed);
         shared.stats.shared.entry_bytes.fetch_add(entry.weight() as u64, Ordering::Relaxed);
         // After the lock: moka may call back into the stripes. What was dropped in between goes in dead, and is never served.
@@ -129,6 +128,11 @@ pub struct Permit {
 }
 
 impl Permit {
+    /// Whether any entry may be.
+    pub fn serves(&self) -> bool {
+        self.sent_after.is_some()
+    }
+
     /// Whether this entry may be the answer.
     #[inline]
     pub fn allows(&self, entry: &Entry) -> bool {
@@ -223,10 +227,12 @@ impl Coherence {
     }
 
     /// A ticket for a fetch that is about to be sent; none while a write of the key is in flight, or nothing may be kept.
-    pub fn ticket(self: &Arc<Self>, id: KeyId, now: Instant) -> Option<Ticket> {
+    pub fn ticket(self: &Arc<Self>, id: KeyId, db: u32, now: Instant) -> Option<Ticket> {
         if self.mode(now) == Mode::Off {
             return None;
         }
+        // Before the value is asked for: a message that names no database must find the flight, too.
+        self.highest_db.fetch_max(db, Ordering::Relaxed);
         let generation = self.generation();
         let number = self.next_flight.fetch_add(1, Ordering::Relaxed);
         self.stripes.open_flight(id, number, now).then(|| Ticket {
@@ -354,7 +360,7 @@ mod tests {
 
     fn fill(coherence: &Arc<Coherence>, now: Instant, lives: Duration) -> Option<Entry> {
         let id = KeyId::new(0, b"k");
-        let ticket = coherence.ticket(id, now)?;
+        let ticket = coherence.ticket(id, 0, now)?;
         ticket.redeem(now, now + lives, 0, b"k", b"$1\r\nv\r\n");
         coherence.cache().get(id)
     }
@@ -421,7 +427,7 @@ mod tests {
     fn a_lost_ticket_leaves_nothing_behind() {
         let coherence = coherence("");
         let id = KeyId::new(0, b"k");
-        let ticket = coherence.ticket(id, Instant::now()).expect("a ticket");
+        let ticket = coherence.ticket(id, 0, Instant::now()).expect("a ticket");
         assert!(ticket.is_live());
         let number = ticket.number;
         drop(ticket);

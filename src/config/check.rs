@@ -10,6 +10,8 @@ use super::{Coherence, Config, RuleBody};
 
 /// gzip's trailer holds a value's length in 32 bits (RFC 1952 §2.3.1).
 const MAX_BULK: usize = (4 << 30) - (1 << 20);
+/// A value that looks like an envelope must be sealed whatever its length: no longer one is accepted than can be.
+const MAX_VALUE: usize = 2 << 30;
 const KB: usize = 1 << 10;
 const MS: Duration = Duration::from_millis(1);
 /// No key is meant to have an upper bound but what `units::time` lets pass.
@@ -43,13 +45,14 @@ pub(super) fn fields(config: &Config) -> Result<(), ConfigError> {
     subject("bus.json_subject", &config.bus.json_subject)?;
 
     let limits = &config.limits;
-    size("limits.max_bulk_length", limits.max_bulk_length, KB..=MAX_BULK)?;
+    size("limits.max_bulk_length", limits.max_bulk_length, KB..=MAX_VALUE)?;
     number("limits.max_arguments", limits.max_arguments, 1..=i32::MAX as usize)?;
     size("limits.max_inline_length", limits.max_inline_length, 64..=1 << 30)?;
     number("limits.max_clients", limits.max_clients, 1..=1 << 24)?;
     size("limits.output_buffer", limits.output_buffer, KB..=usize::MAX)?;
     time("limits.stall_timeout", limits.stall_timeout, MS..=ANY_TIME)?;
     size("limits.max_inflated", limits.max_inflated, KB..=MAX_BULK)?;
+    size("limits.query_buffer", limits.query_buffer, KB..=usize::MAX)?;
     number("limits.max_sessions", limits.max_sessions, 1..=1 << 24)?;
     size("limits.upstream_pending", limits.upstream_pending, KB..=usize::MAX)?;
 

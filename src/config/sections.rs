@@ -177,6 +177,9 @@ pub struct Limits {
     /// A client with replies waiting that takes nothing for this long is dropped.
     #[serde(deserialize_with = "yaml::time")]
     pub stall_timeout: Duration,
+    /// Bytes of what a client has sent and that is not a whole request yet; above, it is dropped.
+    #[serde(deserialize_with = "yaml::size")]
+    pub query_buffer: usize,
     /// Bytes that an envelope may declare to open to.
     #[serde(deserialize_with = "yaml::size")]
     pub max_inflated: usize,
@@ -198,6 +201,7 @@ impl Default for Limits {
             idle_timeout: Duration::ZERO,
             output_buffer: 1 << 30,
             stall_timeout: Duration::from_secs(60),
+            query_buffer: 1 << 30,
             max_inflated: 512 << 20,
             max_sessions: 1_000,
             upstream_pending: 256 << 20,

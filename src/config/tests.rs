@@ -214,7 +214,7 @@ fn mistakes_name_line_key_and_remedy() {
         ("bus:\n  json_subject: shortstop.v1.x", "line 2: bus.json_subject: subjects that begin with shortstop. carry"),
         ("l1:\n  max_entries: 0", "line 2: l1.max_entries: 0 is too small; type 1 or more"),
         ("l1:\n  max_memory: 1", "line 2: l1.max_memory: 1 is too small; type 1kb or more"),
-        ("limits:\n  max_bulk_length: 4gb", "line 2: limits.max_bulk_length: 4gb is too large; type 4095mb or less"),
+        ("limits:\n  max_bulk_length: 4gb", "line 2: limits.max_bulk_length: 4gb is too large; type 2gb or less"),
         ("limits:\n  stall_timeout: 0", "line 2: limits.stall_timeout: 0 is too small; type 1ms or more"),
         ("workers: 5000", "line 1: workers: 5000 is too large; type 1024 or less"),
         ("defaults:\n  cache:\n    ttl: 0s", "line 3: defaults.cache.ttl: 0 is too small; type 1ms or more"),

@@ -117,6 +117,8 @@ pub struct Context {
     pub(super) admission: RefCell<Admission>,
     pub(super) flights: RefCell<HashMap<KeyId, Rc<Flight>>>,
     events: RefCell<Vec<Event>>,
+    /// Writes that have been sent and not been answered.
+    pub(super) writes: Cell<usize>,
     /// Where replies are gathered.
     pub buffers: Rc<Buffers>,
     /// Where clients are read into.
@@ -142,6 +144,7 @@ impl Context {
             admission: RefCell::default(),
             flights: RefCell::default(),
             events: RefCell::default(),
+            writes: Cell::default(),
             buffers: Rc::default(),
             scratch: RefCell::default(),
             draining: Cell::new(false),
@@ -152,6 +155,13 @@ impl Context {
     #[inline]
     pub fn view(&self) -> Rc<View> {
         Rc::clone(&self.view.borrow())
+    }
+
+    /// Decides by another configuration from now on. What was kept under the old rules is dropped.
+    pub fn set_policy(&self, policy: Arc<Policy>) {
+        self.links.pending_limit.set(policy.limits.upstream_pending);
+        self.set_view(|view| view.policy = policy);
+        self.shared.coherence.flush("the rules were reloaded");
     }
 
     /// Other rules, or another table.
@@ -256,9 +266,9 @@ impl Context {
         self.publish();
     }
 
-    /// Whether no reply is due from Redis: guards are down, and what was to be told is with the bus.
+    /// Whether no write is under way: guards are down, and what was to be told is with the bus.
     pub fn is_settled(&self) -> bool {
-        self.lanes.borrow().values().all(Link::is_idle)
+        self.writes.get() == 0
     }
 
     /// Lets go of all connections, at the end.

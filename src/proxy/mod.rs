@@ -23,7 +23,7 @@ use smallvec::SmallVec;
 
 use crate::coherence::Permit;
 use crate::command::{Class, Keys, Row, Verb};
-use crate::near_cache::{Entry, KeyId};
+use crate::near_cache::KeyId;
 use crate::resp::{Chunks, build, parse_int};
 use crate::upstream::{Link, Lost};
 
@@ -172,14 +172,20 @@ impl Client {
     /// Decides.
     pub fn handle(&mut self, view: &View, permit: &Permit, request: Request<'_>) -> Next {
         let next = self.decide(view, permit, request);
-        if next != Next::Again {
+        if next != Next::Again && !self.is_parked() {
+            self.end_of_request();
+        }
+        next
+    }
+
+    fn end_of_request(&mut self) {
+        {
             self.replies = match self.replies {
                 Replies::SkipNext => Replies::SkipThis,
                 Replies::SkipThis => Replies::On,
                 other => other,
             };
         }
-        next
     }
 
     fn decide(&mut self, view: &View, permit: &Permit, request: Request<'_>) -> Next {
@@ -207,7 +213,10 @@ impl Client {
         if self.outlet.outstanding() == 0 && self.session.as_ref().is_some_and(|session| session.is_clean()) {
             self.leave_session();
         }
-        if matches!(row.name.as_ref(), "client|reply" | "client|id") && row.arity_ok(args.len()) {
+        let in_multi = self.session.as_ref().is_some_and(|session| session.in_multi());
+        if (row.name.as_ref() == "client|reply" || (row.name.as_ref() == "client|id" && !in_multi))
+            && row.arity_ok(args.len())
+        {
             return self.local(view, permit, call);
         }
         if let Some(next) = self.in_state(view, permit, call) {
@@ -237,10 +246,16 @@ impl Client {
             // Ends a transaction even when Redis refuses it for its arguments.
             Verb::Exec if session.in_multi() => Some(self.exec(view, permit, call, &session)),
             Verb::Quit | Verb::Reset => None,
-            _ if session.in_multi() && call.row.class == Class::Local => Some(match call.row.verb {
-                Verb::Proxy => self.refuse("ERR shortstop: PROXY is not part of a transaction; send it before MULTI"),
-                _ => self.queue(view, permit, call, &session),
-            }),
+            Verb::Proxy if session.in_multi() => {
+                let text = "ERR shortstop: PROXY is not part of a transaction; send it before MULTI";
+                Some(self.spoil(permit, &session, text))
+            }
+            Verb::Hello if session.in_multi() => Some(self.spoil(
+                permit,
+                &session,
+                "ERR shortstop: HELLO is not part of a transaction; send it before MULTI",
+            )),
+            _ if session.in_multi() && call.row.class == Class::Local => Some(self.queue(view, permit, call, &session)),
             // In RESP2 a subscribed connection takes only commands of the family; Redis says so to all others.
             Verb::Subscribe
             | Verb::PSubscribe
@@ -248,6 +263,8 @@ impl Client {
             | Verb::Unsubscribe
             | Verb::PUnsubscribe
             | Verb::SUnsubscribe => None,
+            // Whether it is subscribed afterwards decides what may be sent, and how.
+            _ if session.is_acknowledging() => Some(Next::Again),
             _ if session.is_subscribed() => Some(self.pass(permit, call, Target::Session(session))),
             _ => None,
         }
@@ -323,10 +340,10 @@ impl Client {
         };
         let mask = mask_of(id);
         if let Some(rule) = keep {
-            if self.outlet.outstanding() == 0 && self.join(id, db, key, mask) {
+            if self.outlet.outstanding() == 0 && permit.serves() && self.join(id, db, key, mask) {
                 return Next::Go;
             }
-            if let Some(ticket) = self.context.shared.coherence.ticket(id, permit.now) {
+            if let Some(ticket) = self.context.shared.coherence.ticket(id, db, permit.now) {
                 let flight = Rc::new(Flight {
                     id,
                     db,
@@ -412,38 +429,18 @@ impl Client {
         let mut out = self.context.buffers.take();
         build::header(&mut out, b'*', keys.len());
         let ids: SmallVec<[KeyId; 16]> = keys.iter().map(|key| KeyId::new(db, key)).collect();
-        let mut large: SmallVec<[Entry; 4]> = SmallVec::new();
         let all = ids.iter().zip(keys).all(|(id, key)| {
             self.ahead & mask_of(*id) == 0 && self.look_up(permit, *id, db, key, |reply| out.extend_from_slice(reply))
         });
-        // What was good when it was copied may have been dropped before the last was: they must all be good still.
+        // What was good when it was copied may have been dropped before the last was: all must be good still. (What is too large
+        // for the hot set is not found again, and the whole goes to Redis.)
         let still = all && {
             let mut hot_set = self.context.hot.borrow_mut();
-            ids.iter().zip(keys).all(|(id, key)| match hot_set.get(*id) {
-                Some(hot) => permit.allows(hot.entry) && hot.entry.is_for(db, key),
-                None => match self.context.shared.coherence.cache().get(*id) {
-                    Some(entry) if permit.allows(&entry) && entry.is_for(db, key) => {
-                        large.push(entry);
-                        true
-                    }
-                    _ => false,
-                },
+            ids.iter().zip(keys).all(|(id, key)| {
+                hot_set.get(*id).is_some_and(|hot| permit.allows(hot.entry) && hot.entry.is_for(db, key))
             })
         };
         if still {
-            if !large.is_empty() {
-                // A large entry may be another than the one that was copied: copy again from what was found to be good.
-                out.clear();
-                build::header(&mut out, b'*', keys.len());
-                let mut hot_set = self.context.hot.borrow_mut();
-                let mut large = large.iter();
-                for id in &ids {
-                    match hot_set.get(*id).map(|hot| Entry::clone(hot.entry)).as_ref().or_else(|| large.next()) {
-                        Some(entry) => out.extend_from_slice(entry.reply()),
-                        None => return false,
-                    }
-                }
-            }
             self.outlet.local(&out, self.is_muted());
             self.hits += keys.len() as u64;
         }
@@ -502,7 +499,8 @@ impl Client {
             Verb::GetDel => Then::Write { written: self.written(view, call), opens: true },
             Verb::GetEx if call.args.len() == 2 => Then::Value { id: caches.then(|| KeyId::new(db, call.args[1])) },
             Verb::GetEx => Then::Write { written: self.written(view, call), opens: true },
-            Verb::Peek if view.policy.seals => {
+            // Also when nothing is sealed now: values that were sealed before are still there.
+            Verb::Peek if !self.is_wide_bitfield(view, call)? => {
                 let mut keys = SmallVec::new();
                 row.keys(call.args, &mut keys);
                 let Some(script) = peek::request(call.args, &keys) else {
@@ -539,6 +537,23 @@ impl Client {
         Ok((then, Wire::AsIs))
     }
 
+    /// A BITFIELD of integers that a script would round. It may be sent as it is where nothing is sealed.
+    fn is_wide_bitfield(&self, view: &View, call: Call<'_>) -> Result<bool, String> {
+        let is_wide = |arg: &&[u8]| match arg {
+            [b'i' | b'u' | b'I' | b'U', bits @ ..] => parse_int(bits).is_some_and(|bits| bits > 53),
+            _ => false,
+        };
+        if !call.row.name.starts_with("bitfield") || !call.args.iter().skip(2).any(is_wide) {
+            return Ok(false);
+        }
+        if view.policy.rules.of(call.args[1]).compress.is_none() {
+            return Ok(true);
+        }
+        Err("ERR shortstop: BITFIELD with more than 53 bits needs a key that is never compressed; give its keys a rule with \
+             compress: false"
+            .to_owned())
+    }
+
     /// The keys of an MGET that goes to Redis.
     fn values(&self, view: &View, permit: &Permit, keys: &[&[u8]], may_keep: bool) -> Values {
         let db = self.outlet.db.get();
@@ -550,7 +565,7 @@ impl Client {
             }
             let admitted =
                 rule.filter(|rule| may_keep && self.context.admission.borrow_mut().asked(id, rule.admit_after));
-            let ticket = admitted.and_then(|_| self.context.shared.coherence.ticket(id, permit.now));
+            let ticket = admitted.and_then(|_| self.context.shared.coherence.ticket(id, db, permit.now));
             ValueKey { id, keep: ticket.zip(admitted).map(|(ticket, rule)| (ticket, rule, (*key).into())) }
         });
         Values { db, keys: ids.collect() }
@@ -614,7 +629,7 @@ impl Client {
 
     /// SET and its kin: seals what is worth it, here or elsewhere, and sends.
     fn write_values(&mut self, view: &View, permit: &Permit, call: Call<'_>) -> Next {
-        let candidates = seal::candidates(call.row.verb, &call.request, &view.policy.rules);
+        let candidates = seal::candidates(call.row.verb, &call.request, &view.policy);
         if candidates.bytes > view.policy.offload_above {
             return self.park(call.request, candidates);
         }
@@ -682,12 +697,14 @@ impl Client {
         let Some((parked, _)) = self.parked.take() else { return false };
         let Some((replacements, sealed)) = outcome else {
             self.refuse("ERR shortstop: the value could not be compressed; it was not stored");
+            self.end_of_request();
             return true;
         };
         let request = Request { raw: &parked.raw, ranges: &parked.ranges, owned: Some(&parked.raw) };
         let args = request.words();
         let call = Call { row: view.table.resolve(&args), request, args: &args };
         self.send_values(view, permit, call, replacements, sealed);
+        self.end_of_request();
         true
     }
 
@@ -702,11 +719,14 @@ impl Client {
                 return self.write_values(view, permit, call);
             }
             Verb::Client if call.row.class == Class::Local && call.row.arity_ok(call.args.len()) => {
+                if let Err(lost) = session.link.check() {
+                    return self.unavailable(&lost);
+                }
                 let words = self.client_in_transaction(call);
+                session.queue(|queued| queued.opens.push(false));
                 if words.is_empty() {
                     return self.pass(permit, call, Target::Session(Rc::clone(session)));
                 }
-                session.queue(|queued| queued.opens.push(false));
                 self.send(permit.now, &session.link, Then::Pass { repeat: false }, u64::MAX, |wire| {
                     wire.push_with(|out| build::request(out, words.iter().map(Vec::as_slice)));
                 });
@@ -717,7 +737,7 @@ impl Client {
                 session.queue(|queued| {
                     // What follows is in another database: which keys it changes is not worth keeping apart.
                     queued.written.add_any();
-                    queued.select = db.map(|db| (queued.opens.len(), db)).or(queued.select);
+                    queued.selects.extend(db.map(|db| (queued.opens.len(), db)));
                     queued.opens.push(false);
                 });
                 return self.pass(permit, call, Target::Session(Rc::clone(session)));
@@ -730,20 +750,13 @@ impl Client {
         }
         let (then, wire) = match self.prepare(view, permit, call, &target) {
             Ok(prepared) => prepared,
-            Err(text) => {
-                // Redis has to know that the transaction is spoilt; it refuses a command that does not exist.
-                let spoil = Then::Pass { repeat: false };
-                session.link.send(Waiting { to: None, sent: permit.now, then: spoil }, |wire| {
-                    wire.push_slice(b"*1\r\n$14\r\nSHORTSTOP.FAIL\r\n");
-                });
-                return self.refuse(&text);
-            }
+            Err(text) => return self.spoil(permit, session, &text),
         };
         session.queue(|queued| {
             match then {
                 Then::Write { written, .. } => queued.written.extend(written),
                 Then::Elements(Some(written)) => queued.written.extend(*written),
-                _ => {}
+                _ => queued.read.extend(self.ids(call)),
             }
             queued.opens.push(Self::opens(call));
         });
@@ -754,6 +767,19 @@ impl Client {
         let then = Then::Pass { repeat: false };
         self.send(permit.now, target.link(), then, u64::MAX, |out| write_wire(out, &call.request, wire));
         Next::Go
+    }
+
+    /// Refuses a command in a transaction. Redis has to know that the transaction is spoilt: it is sent a command that does not
+    /// exist.
+    fn spoil(&mut self, permit: &Permit, session: &Session, text: &str) -> Next {
+        if let Err(lost) = session.link.check() {
+            return self.unavailable(&lost);
+        }
+        let spoil = Then::Pass { repeat: false };
+        session.link.send(Waiting { to: None, sent: permit.now, then: spoil }, |wire| {
+            wire.push_slice(b"*1\r\n$14\r\nSHORTSTOP.FAIL\r\n");
+        });
+        self.refuse(text)
     }
 
     fn exec(&mut self, view: &View, permit: &Permit, call: Call<'_>, session: &Rc<Session>) -> Next {
@@ -823,6 +849,11 @@ impl Client {
                 let written = if call.row.is_write() { self.written(view, call) } else { Written::default() };
                 written.begin_blocking(&self.context);
                 session.block();
+                if call.row.name.starts_with("wait") {
+                    // WAIT counts from the last command of its connection: that must not be one of an earlier owner's.
+                    let first = Waiting { to: None, sent: permit.now, then: Then::Pass { repeat: false } };
+                    session.link.send(first, |wire| wire.push_slice(b"*1\r\n$4\r\nPING\r\n"));
+                }
                 (own(InSession::Blocked { written }), Next::Go)
             }
             _ if leaves_nothing(call.row) => (Then::Pass { repeat: false }, Next::Go),
@@ -839,10 +870,18 @@ impl Client {
     }
 
     fn subscribe(&mut self, permit: &Permit, call: Call<'_>, session: &Rc<Session>, kind: Kind) -> Next {
+        let named = call.args.len() - 1;
         if session.in_multi() {
+            // Redis puts each acknowledgement into EXEC's reply on its own: with one a command, they can be told apart.
+            if named != 1 {
+                return self.spoil(permit, session, "ERR shortstop: one channel per command in a transaction");
+            }
+            session.queue(|queued| {
+                queued.subscribed.push((queued.opens.len(), kind));
+                queued.opens.push(false);
+            });
             return self.pass(permit, call, Target::Session(Rc::clone(session)));
         }
-        let named = call.args.len() - 1;
         if (!session.is_subscribed() || named == 0) && self.outlet.outstanding() > 0 {
             return Next::Again;
         }
@@ -863,6 +902,9 @@ impl Client {
         }
         if name.eq_ignore_ascii_case(b"reset") {
             return self.reset();
+        }
+        if session.link.check().is_err() {
+            return Next::Close;
         }
         session.link.send_unanswered(request.raw);
         Next::Go
@@ -893,12 +935,18 @@ impl Client {
 
     fn unavailable(&self, lost: &Lost) -> Next {
         self.context.stats().upstream_errors.add(1);
-        self.refuse(&format!("ERR shortstop: {}", lost.text()))
+        self.refuse(&format!("ERR shortstop: {}", lost.text()));
+        match &self.session {
+            // The state that the client has is gone: it has to connect anew, as if Redis had closed the connection.
+            Some(session) if session.link.is_closed() => Next::Close,
+            _ => Next::Go,
+        }
     }
 }
 
 impl Drop for Client {
     fn drop(&mut self) {
+        self.outlet.abandon();
         self.leave_session();
     }
 }

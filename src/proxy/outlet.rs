@@ -36,8 +36,10 @@ pub struct Outlet {
     pub dropped: Cell<Option<&'static str>>,
     /// Messages may come without being asked for: silence of the client is no idleness.
     pub streaming: Cell<bool>,
-    /// When bytes were last taken by the client or came from it; for the limits on idle and stalled clients.
+    /// When bytes were last taken by the client or came from it; for the limit on idle clients.
     pub active: Cell<Instant>,
+    /// Since when the client takes nothing of what is ready for it.
+    pub stalled: Cell<Option<Instant>>,
 }
 
 #[derive(Debug)]
@@ -55,6 +57,8 @@ struct State {
     waker: Option<Waker>,
     /// It has been woken since it last ran.
     woken: bool,
+    /// Nobody will take what comes.
+    abandoned: bool,
 }
 
 impl State {
@@ -104,12 +108,14 @@ impl Outlet {
                 expected: EXPECTED_AT_FIRST,
                 waker: None,
                 woken: false,
+                abandoned: false,
             }),
             db: Cell::new(db),
             closing: Cell::new(false),
             dropped: Cell::new(None),
             streaming: Cell::new(false),
             active: Cell::new(now),
+            stalled: Cell::new(None),
         }
     }
 
@@ -165,7 +171,7 @@ impl Outlet {
             debug_assert!(false, "a slot is filled once");
             return;
         };
-        if *muted {
+        if *muted || state.abandoned {
             if last {
                 state.slots[at] = Place::Done(Vec::new());
             }
@@ -219,8 +225,10 @@ impl Outlet {
     /// Something that nobody asked for (a message of a subscription), right behind what is there.
     pub fn push(&self, bytes: &[u8]) {
         let mut state = self.state.borrow_mut();
-        state.ready(&self.buffers).push_slice(bytes);
-        state.wake();
+        if !state.abandoned {
+            state.ready(&self.buffers).push_slice(bytes);
+            state.wake();
+        }
     }
 
     /// Slots that wait for their answer.
@@ -245,6 +253,14 @@ impl Outlet {
     /// Whether no byte waits for the client.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// The client has gone: what still comes for it is dropped.
+    pub fn abandon(&self) {
+        let mut state = self.state.borrow_mut();
+        state.abandoned = true;
+        state.waker = None;
+        state.ready = Chunks::default();
     }
 
     /// Hands what is ready to `write`, which tells how many bytes it took, until it takes none.

@@ -6,8 +6,9 @@ use smallvec::SmallVec;
 use crate::command::Verb;
 use crate::envelope::{self, SealHow};
 use crate::resp::Args;
-use crate::rules::Rules;
+use crate::rules::CompressRule;
 
+use super::context::Policy;
 use super::request::{Replacements, Request};
 
 /// A value that is to be sealed: its place, and how.
@@ -47,12 +48,14 @@ fn pairs(verb: Verb, argc: usize) -> impl Iterator<Item = (usize, usize)> {
 }
 
 /// Looks at the values of a command that writes values.
-pub(super) fn candidates(verb: Verb, request: &Request<'_>, rules: &Rules) -> Candidates {
+pub(super) fn candidates(verb: Verb, request: &Request<'_>, policy: &Policy) -> Candidates {
     let mut found = Candidates { places: SmallVec::new(), bytes: 0 };
     for (key, value) in pairs(verb, request.argc()) {
         let bytes = request.arg(value);
-        let rule = rules.of(request.arg(key)).compress;
-        let how = rule.filter(|rule| bytes.len() >= rule.min_size).map(|rule| SealHow {
+        let rule = policy.rules.of(request.arg(key)).compress;
+        // What could not be opened again is not sealed.
+        let sizes = |rule: &CompressRule| rule.min_size..=policy.limits.max_inflated;
+        let how = rule.filter(|rule| sizes(rule).contains(&bytes.len())).map(|rule| SealHow {
             level: rule.level,
             min_size: rule.min_size,
             min_saving: rule.min_saving,

@@ -127,6 +127,11 @@ impl Session {
         self.blocked.get() > 0
     }
 
+    /// Whether acknowledgements are due: until they are here, nobody knows what may be sent.
+    pub(super) fn is_acknowledging(&self) -> bool {
+        self.acknowledging.get() > 0
+    }
+
     /// Whether messages may come.
     pub(super) fn is_subscribed(&self) -> bool {
         self.acknowledging.get() > 0 || self.subscriptions.borrow().iter().any(|set| !set.is_empty())
@@ -142,6 +147,12 @@ impl Session {
     /// How many acknowledgements an UNSUBSCRIBE of everything gets.
     pub(super) fn subscriptions(&self, kind: Kind) -> usize {
         self.subscriptions.borrow()[kind as usize].len()
+    }
+
+    /// An acknowledgement that came in the reply of EXEC.
+    pub(super) fn acknowledged_in_exec(self: &Rc<Self>, kind: Kind, frame: &[u8]) {
+        self.begin_acknowledging();
+        self.acknowledged(kind, frame, true);
     }
 
     /// One acknowledgement, `last`: of its command.

@@ -80,8 +80,12 @@ pub(super) struct Queued {
     pub(super) written: Written,
     /// Per command: whether its reply is a value (or an array of values).
     pub(super) opens: Vec<bool>,
-    /// The last SELECT: its place and its database.
-    pub(super) select: Option<(usize, u32)>,
+    /// Each SELECT: its place and its database.
+    pub(super) selects: Vec<(usize, u32)>,
+    /// Each command of the SUBSCRIBE family: its place and its kind.
+    pub(super) subscribed: Vec<(usize, Subscription)>,
+    /// Keys that are read: what L1 holds of them may be older than what EXEC tells.
+    pub(super) read: Vec<KeyId>,
 }
 
 /// The keys of an MGET.
@@ -359,13 +363,20 @@ fn in_session(
             }
         }
         InSession::Exec(queued) => {
-            let Queued { mut written, opens, select } = *queued;
+            let Queued { mut written, opens, selects, subscribed, read } = *queued;
             written.always();
             written.end(context, failed);
-            if let Some((at, db)) = select
-                && elements(reply.bytes()).and_then(|mut all| all.nth(at)) == Some(b"+OK\r\n")
-            {
-                session.selected(db);
+            read.iter().for_each(|id| context.shared.coherence.poison(*id));
+            let element = |at| elements(reply.bytes()).and_then(|mut all| all.nth(at));
+            for (at, db) in selects {
+                if element(at) == Some(b"+OK\r\n") {
+                    session.selected(db);
+                }
+            }
+            for (at, kind) in subscribed {
+                if let Some(acknowledgement) = element(at) {
+                    session.acknowledged_in_exec(kind, acknowledgement);
+                }
             }
             open_all(context, reply, Some(opens), move |_, reply| answer(to, reply));
             return None;
@@ -449,10 +460,12 @@ fn open_with(
 ) {
     let view = context.view();
     let limit = view.policy.limits.max_inflated;
-    let declared = match bulk_of(reply.bytes()) {
-        Bulk::Value(value) => envelope::declared_len(value).unwrap_or(0).min(limit),
+    let declared_by = |reply: &[u8]| match bulk_of(reply) {
+        Bulk::Value(value) if envelope::is_sealed(value) => envelope::declared_len(value).unwrap_or(0).min(limit),
         _ => 0,
     };
+    let declared = elements(reply.bytes())
+        .map_or_else(|| declared_by(reply.bytes()), |all| all.map(declared_by).fold(0, usize::saturating_add));
     let count = |context: &Context, opened: &Opened| {
         context.stats().opened_values.add(opened.opened);
         context.stats().damaged_values.add(opened.damaged);
@@ -508,9 +521,14 @@ fn open_elements(reply: &[u8], which: Option<&[bool]>, limit: usize) -> Opened {
     for (at, element) in elements.into_iter().enumerate() {
         let is_value = which.is_none_or(|which| which.get(at).copied().unwrap_or(false));
         let part = match bulk_of(element) {
-            Bulk::Value(value) if is_value && envelope::is_sealed(value) => open_value(element, limit),
+            // The limit is for all values together: a reply cannot be made of more than its client may be owed.
+            Bulk::Value(value) if is_value && envelope::is_sealed(value) => {
+                open_value(element, limit.saturating_sub(all.reply.len()))
+            }
             // The reply of an MGET in a transaction.
-            Bulk::Other if is_value && element.first() == Some(&b'*') => open_elements(element, None, limit),
+            Bulk::Other if is_value && element.first() == Some(&b'*') => {
+                open_elements(element, None, limit.saturating_sub(all.reply.len()))
+            }
             _ => {
                 all.reply.extend_from_slice(element);
                 continue;
@@ -525,7 +543,8 @@ fn open_elements(reply: &[u8], which: Option<&[bool]>, limit: usize) -> Opened {
         all.reply.clear();
         build::error(
             &mut all.reply,
-            "ERR shortstop: a compressed value among these keys cannot be opened; ask for each with GET to see which",
+            "ERR shortstop: a compressed value among these keys cannot be opened, or all together are larger than \
+             limits.max_inflated; ask for each with GET to see",
         );
     }
     all

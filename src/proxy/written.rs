@@ -29,6 +29,8 @@ pub(super) struct Written {
     any: bool,
     /// Told whatever the reply says: a part may have been done (EXEC, scripts, several keys).
     always: bool,
+    /// It counts as a write under way.
+    begun: bool,
     /// The guards are up.
     guarded: bool,
 }
@@ -66,6 +68,8 @@ impl Written {
     /// Before the command is sent.
     pub(super) fn begin(&mut self, context: &Context, view: &View) {
         let coherence = &context.shared.coherence;
+        self.begun = true;
+        context.writes.set(context.writes.get() + 1);
         if self.any {
             coherence.flush("a command that may change any key");
         }
@@ -84,6 +88,7 @@ impl Written {
 
     /// The reply is here, and it is an error or not.
     pub(super) fn end(self, context: &Context, failed: bool) {
+        self.count_down(context);
         let coherence = &context.shared.coherence;
         for key in &self.keys {
             if self.guarded {
@@ -102,6 +107,7 @@ impl Written {
 
     /// The reply will never come. `ran`: the command may have run, or may yet.
     pub(super) fn lose(self, context: &Context, ran: bool) {
+        self.count_down(context);
         let coherence = &context.shared.coherence;
         let now = Instant::now();
         for key in &self.keys {
@@ -120,6 +126,12 @@ impl Written {
             coherence.flush("a command that may change any key was lost");
         }
         self.tell(context, |db, hash, key| Event::Quarantine { db, hash, key });
+    }
+
+    fn count_down(&self, context: &Context) {
+        if self.begun {
+            context.writes.set(context.writes.get() - 1);
+        }
     }
 
     fn tell(self, context: &Context, event: impl Fn(u32, u128, Bytes) -> Event) {

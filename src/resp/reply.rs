@@ -4,6 +4,9 @@ use memchr::memchr;
 
 use super::parse_int;
 
+/// Longer strings do not exist: Redis's own limit is 512 MiB unless it is raised.
+const MOST: i64 = 1 << 40;
+
 /// The upstream sent what is no RESP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the reply is no RESP")]
@@ -57,7 +60,8 @@ impl ReplyScanner {
                     0
                 }
                 Some(b'$' | b'=' | b'!') => {
-                    let length = parse_int(&text[1..]).filter(|length| *length >= -1).ok_or(BrokenReply)?;
+                    let length =
+                        parse_int(&text[1..]).filter(|length| (-1..=MOST).contains(length)).ok_or(BrokenReply)?;
                     let end = if length < 0 { after } else { after + length as usize + 2 };
                     if buffer.len() < end {
                         self.need = end;

@@ -4,7 +4,7 @@
 //! or only reads, and answers the rest with an error. Private (a session), it ends with its connection, because the state that
 //! it was made for ended too. Nothing that may write is ever sent twice.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
@@ -28,6 +28,10 @@ const LARGE: usize = 32 << 10;
 /// Bytes that a shared connection reads in one go; a private one takes less, there may be thousands.
 const SHARED_INBOX: usize = 128 << 10;
 const PRIVATE_INBOX: usize = 4 << 10;
+
+/// How long sent bytes may stay unacknowledged before the connection counts as lost.
+#[cfg(target_os = "linux")]
+const UNACKNOWLEDGED: Duration = Duration::from_secs(10);
 
 /// Reads in a row before others get their turn.
 const READS_IN_A_ROW: usize = 16;
@@ -118,8 +122,8 @@ pub struct LinkSettings {
     pub timeouts: Timeouts,
     /// The name of the connections (CLIENT SETNAME).
     pub name: String,
-    /// Bytes that may wait for their replies on one connection.
-    pub pending_limit: usize,
+    /// Bytes that may wait for their replies on one connection; may change at a reload.
+    pub pending_limit: Cell<usize>,
 }
 
 /// A handle to the connection; the connection's task holds another.
@@ -133,7 +137,7 @@ impl<E: Expected> Clone for Link<E> {
 
 struct Inner<E: Expected> {
     settings: Rc<LinkSettings>,
-    db: std::cell::Cell<u32>,
+    db: Cell<u32>,
     shared: bool,
     state: RefCell<State<E>>,
 }
@@ -180,7 +184,7 @@ impl<E: Expected> Link<E> {
             tap: None,
             retired: false,
         };
-        Link(Rc::new(Inner { settings, db: std::cell::Cell::new(db), shared, state: RefCell::new(state) }))
+        Link(Rc::new(Inner { settings, db: Cell::new(db), shared, state: RefCell::new(state) }))
     }
 
     /// The database that the connection is in.
@@ -216,7 +220,7 @@ impl<E: Expected> Link<E> {
     pub fn check(&self) -> Result<(), Lost> {
         let state = self.0.state.borrow();
         match &state.status {
-            Status::Connecting | Status::Up if state.wire.len() <= self.0.settings.pending_limit => Ok(()),
+            Status::Connecting | Status::Up if state.wire.len() <= self.0.settings.pending_limit.get() => Ok(()),
             Status::Connecting | Status::Up => Err(Lost::new(format!(
                 "{} bytes wait for Redis on one connection (limits.upstream_pending); try again later",
                 state.wire.len()
@@ -296,13 +300,20 @@ impl<E: Expected> Link<E> {
                         E::reconnected(&context);
                     }
                     was_up = true;
-                    backoff = inner.settings.timeouts.backoff_min;
                     if !inner.up() {
                         return;
                     }
+                    let since = Instant::now();
                     let why = inner.exchange(stream, &context).await;
                     if !inner.broken(&context, &why) {
                         return;
+                    }
+                    if since.elapsed() > inner.settings.timeouts.backoff_max {
+                        backoff = inner.settings.timeouts.backoff_min;
+                    } else {
+                        // A connection that does not last is not made again as fast as can be.
+                        tokio::time::sleep(backoff).await;
+                        backoff = (backoff * 2).min(inner.settings.timeouts.backoff_max);
                     }
                 }
                 Err(error) => {
@@ -326,7 +337,11 @@ impl<E: Expected> Inner<E> {
         stream.set_nodelay(true)?;
         // A peer that is gone without a word is noticed within two minutes.
         let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15));
-        SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
+        let socket = SockRef::from(&stream);
+        socket.set_tcp_keepalive(&keepalive)?;
+        // Keep-alive does not run while bytes wait to be acknowledged.
+        #[cfg(target_os = "linux")]
+        socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED))?;
         self.handshake(&mut stream).await?;
         Ok(stream)
     }
@@ -402,11 +417,12 @@ impl<E: Expected> Inner<E> {
             for mut waiting in std::mem::take(&mut state.waiting) {
                 let start = end;
                 end += waiting.bytes;
-                // Redis runs a request only when its last byte has come.
-                let ran = end <= written;
-                let repeat = ran && waiting.expected.may_repeat() && !waiting.repeated;
-                if self.shared && (!ran || repeat) {
-                    waiting.repeated |= repeat;
+                // Redis runs a request only when its last byte has come. What it has seen the beginning of may be why it ended the
+                // connection, and is tried once more, not for ever.
+                let (ran, begun) = (end <= written, start < written);
+                let again = if ran { waiting.expected.may_repeat() } else { true } && !(begun && waiting.repeated);
+                if self.shared && again {
+                    waiting.repeated |= begun;
                     copy(&wire, start, waiting.bytes, &mut state.wire);
                     state.waiting.push_back(waiting);
                 } else {
@@ -486,6 +502,11 @@ impl<E: Expected> Inner<E> {
                 },
                 Err(error) => return Poll::Ready(error.to_string()),
             }
+        }
+        if state.waiting.is_empty() {
+            // What is sent and gets no reply of its own is done with.
+            let sent = std::mem::take(&mut state.written);
+            state.wire.advance(sent);
         }
         Poll::Pending
     }
