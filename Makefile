@@ -11,7 +11,7 @@ FUZZ_SECONDS ?= 60
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench demo setup fuzz loom
+.PHONY: help run test check bench demo setup fuzz
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -41,9 +41,6 @@ demo: ## two Shortstops, market data through both, in this terminal; make demo A
 setup: ## only installs: what run, test and bench need
 	@scripts/setup run test bench
 
-fuzz: ## FUZZ=scan FUZZ_SECONDS=60: a fuzz target (needs a nightly toolchain and cargo-fuzz)
+fuzz: ## FUZZ=scan FUZZ_SECONDS=60: a fuzz target: scan, reply or envelope (needs cargo-fuzz)
 	@command -v cargo-fuzz >/dev/null || { echo "cargo-fuzz is missing: cargo install cargo-fuzz"; exit 1; }
-	$(CARGO) +nightly fuzz run $(FUZZ) -- -max_total_time=$(FUZZ_SECONDS)
-
-loom: ## the locks of L1 under every interleaving that loom can find
-	RUSTFLAGS="--cfg shortstop_loom" $(CARGO) test --release --target-dir target/loom --lib loom
+	$(CARGO) fuzz run --sanitizer none $(FUZZ) -- -max_total_time=$(FUZZ_SECONDS)

@@ -25,7 +25,8 @@ begin() {
   work_dir=$(mktemp -d "${TMPDIR:-/tmp}/shortstop.XXXXXX")
   trap end EXIT
   trap 'told_to_stop 130' INT
-  trap 'told_to_stop 143' TERM HUP
+  # PIPE: in `make run | tee file` a Ctrl-C ends tee, too, and the next line that is printed meets nobody.
+  trap 'told_to_stop 143' TERM HUP PIPE
 }
 
 told_to_stop() {
@@ -68,6 +69,7 @@ end() {
   local status=$? pid newest_first=""
   set +e
   trap - EXIT
+  trap '' PIPE
   trap kill_all INT TERM HUP
   [ -z "$ready" ] || { say; say "Stopping."; }
   for pid in $started; do newest_first="$pid $newest_first"; done

@@ -1,6 +1,6 @@
 //! The binary: flags, log, signals, exit code. Everything else is in the library.
 
-use std::io::{Read, Write};
+use std::io::{IsTerminal, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -96,9 +96,12 @@ fn main() -> ExitCode {
 }
 
 fn start_log(config: &Config) {
-    // The client library of NATS logs each of its events; what matters of them is logged by the bus.
-    let filter = EnvFilter::new(format!("async_nats=warn,fred=warn,{}", config.log.level));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // The client libraries log each of their events; what matters of them is logged by the bus and the lanes.
+    let filter = EnvFilter::new(format!("async_nats=warn,fred=error,{}", config.log.level));
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     match config.log.format {
         LogFormat::Text => log.init(),
         LogFormat::Json => log.json().init(),

@@ -125,7 +125,7 @@ impl Default for L1 {
             max_memory: 256 << 20,
             max_entries: 100_000,
             policy: Policy::TinyLfu,
-            hot_entries: 16_384,
+            hot_entries: 32_768,
             hot_max_value: 1 << 10,
         }
     }

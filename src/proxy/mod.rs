@@ -521,8 +521,18 @@ impl Client {
                 let word = |word: &[u8]| call.args[2..].iter().any(|arg| arg.eq_ignore_ascii_case(word));
                 if view.policy.seals && word(b"get") && word(b"store") {
                     return Err(
-                        "ERR shortstop: SORT … GET … STORE would store compressed values as they are; use SORT … \
-                                GET and store its reply"
+                        "ERR shortstop: SORT GET STORE would store compressed values as they are; use SORT GET \
+                                and store its reply"
+                            .to_owned(),
+                    );
+                }
+                // Numbers are too short to be compressed, or Redis refuses them; words would be compared as they are stored.
+                let weights = call.args.windows(2).find(|two| two[0].eq_ignore_ascii_case(b"by")).map(|two| two[1]);
+                let strings = |pattern: &[u8]| pattern.contains(&b'*') && !pattern.windows(2).any(|two| two == b"->");
+                if view.policy.seals && word(b"alpha") && weights.is_some_and(strings) {
+                    return Err(
+                        "ERR shortstop: SORT BY ALPHA would compare compressed values as they are stored; keep the \
+                                weights in hashes (BY key*->field)"
                             .to_owned(),
                     );
                 }
@@ -549,8 +559,8 @@ impl Client {
         if view.policy.rules.of(call.args[1]).compress.is_none() {
             return Ok(true);
         }
-        Err("ERR shortstop: BITFIELD with more than 53 bits needs a key that is never compressed; give its keys a rule with \
-             compress: false"
+        Err("ERR shortstop: BITFIELD with more than 53 bits needs a key that is not compressed; give its keys a rule with \
+             compress: false, and SET it again"
             .to_owned())
     }
 
@@ -654,6 +664,7 @@ impl Client {
         stats.compressed_bytes_in.add(sealed.bytes_in);
         stats.compressed_bytes_out.add(sealed.bytes_out);
         let mut written = self.written(view, call);
+        let mask = written.mask();
         let then = if let Target::Session(session) = &target
             && session.in_multi()
         {
@@ -666,7 +677,6 @@ impl Client {
             written.begin(&self.context, view);
             Then::Write { written, opens: Self::opens(call) }
         };
-        let mask = self.keys_mask(view, call);
         self.send(permit.now, target.link(), then, mask, |wire| call.request.write(wire, replacements));
         Next::Go
     }

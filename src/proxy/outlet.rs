@@ -185,7 +185,8 @@ impl Outlet {
                 Reply::Owned(bytes) => ready.push_bytes(bytes),
             }
             if last {
-                state.slots[0] = Place::Done(Vec::new());
+                state.slots.pop_front();
+                state.base += 1;
             }
         } else {
             state.held += reply.bytes().len();

@@ -1,0 +1,18 @@
+//! Opening is total: any bytes give a value or an error, within the limit; what was sealed opens to what it was.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use shortstop::envelope::{SealHow, open, seal};
+
+const LIMIT: usize = 1 << 20;
+
+fuzz_target!(|data: &[u8]| {
+    if let Ok(value) = open(data, LIMIT) {
+        assert!(value.len() <= LIMIT);
+    }
+    let how = SealHow { level: 1 + data.len() as u32 % 9, min_size: 0, min_saving: 0 };
+    if let Some(sealed) = seal(data, Some(&how)) {
+        assert_eq!(open(&sealed, LIMIT).as_deref(), Ok(data));
+    }
+});
