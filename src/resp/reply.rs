@@ -1,6 +1,6 @@
 //! Finds where a reply ends, in RESP2 and RESP3, without building it.
 
-use memchr::memchr;
+use memchr::memchr_iter;
 
 use super::parse_int;
 
@@ -100,13 +100,17 @@ fn count(text: &[u8]) -> Result<u64, BrokenReply> {
     }
 }
 
+/// The line from `from`, without its CR LF, and where the next thing begins. A line feed alone is a part of the line.
 #[inline]
 fn line(buffer: &[u8], from: usize) -> Option<(&[u8], usize)> {
     let rest = buffer.get(from..)?;
-    let near = rest.iter().take(12).position(|&byte| byte == b'\n');
-    let end = near.or_else(|| memchr(b'\n', rest))?;
-    let text = &rest[..end];
-    Some((text.strip_suffix(b"\r").unwrap_or(text), from + end + 1))
+    // Lengths have few digits: a loop beats the set-up of a vector search.
+    let near = rest.iter().take(12).position(|&byte| byte == b'\n').filter(|end| *end > 0 && rest[end - 1] == b'\r');
+    let end = match near {
+        Some(end) => end,
+        None => memchr_iter(b'\n', rest).find(|end| *end > 0 && rest[end - 1] == b'\r')?,
+    };
+    Some((&rest[..end - 1], from + end + 1))
 }
 
 /// What a complete reply is, where only bulk strings matter.
@@ -238,6 +242,13 @@ mod tests {
         }
         let with_attribute = b"|1\r\n+ttl\r\n:3\r\n$2\r\nab\r\n+next\r\n";
         assert_eq!(ReplyScanner::default().scan(with_attribute), Ok(Some(with_attribute.len() - 7)));
+    }
+
+    /// Found by the fuzzer: a line feed without a carriage return ended the line.
+    #[test]
+    fn a_line_feed_alone_ends_nothing() {
+        assert_eq!(ReplyScanner::default().scan(b"+a\nb\r\n"), Ok(Some(6)));
+        assert_eq!(ReplyScanner::default().scan(b"+a\nb\n"), Ok(None));
     }
 
     #[test]
