@@ -5,7 +5,7 @@
 
 mod stripes;
 #[cfg(test)]
-mod tests;
+mod stripes_tests;
 
 /// The locks of the stripes; `tests/loom.rs` puts others in their place.
 mod sync {
@@ -345,7 +345,7 @@ impl Coherence {
 const LEASE: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
-mod trust_tests {
+mod tests {
     use std::sync::Arc;
     use std::time::{Duration, Instant};
 

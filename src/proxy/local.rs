@@ -13,23 +13,23 @@ use super::{Call, Client, Next, Replies, Target};
 impl Client {
     pub(super) fn local(&mut self, view: &View, permit: &Permit, call: Call<'_>) -> Next {
         match call.row.verb {
-            Verb::Select => self.select(view, permit, call),
+            Verb::Select => self.select(permit, call),
             Verb::Quit => {
                 self.answer(b"+OK\r\n");
                 Next::Close
             }
             Verb::Reset => self.reset(),
             Verb::Hello => self.hello(view, permit, call),
-            Verb::Client => self.client(view, permit, call),
+            Verb::Client => self.client(permit, call),
             Verb::Proxy => self.proxy(view, call),
-            _ => self.pass_where_it_is(view, permit, call),
+            _ => self.pass_where_it_is(permit, call),
         }
     }
 
     /// Redis decides whether the database exists: asked on the lane, which goes back to its own at once.
-    fn select(&mut self, view: &View, permit: &Permit, call: Call<'_>) -> Next {
+    fn select(&mut self, permit: &Permit, call: Call<'_>) -> Next {
         let db = parse_int(call.args[1]).and_then(|db| u32::try_from(db).ok());
-        let target = match self.target(view) {
+        let target = match self.target() {
             Ok(target) => target,
             Err(lost) => return self.unavailable(&lost),
         };
@@ -69,12 +69,12 @@ impl Client {
     /// RESP2 is what a lane speaks; with more than a version it is about the client's own connection.
     fn hello(&mut self, view: &View, permit: &Permit, call: Call<'_>) -> Next {
         match call.args {
-            [_] | [_, b"2"] => self.pass_where_it_is(view, permit, call),
+            [_] | [_, b"2"] => self.pass_where_it_is(permit, call),
             [_, version, ..] if matches!(parse_int(version), Some(version) if version != 2) => {
                 self.refuse("NOPROTO unsupported protocol version")
             }
-            [_, version, ..] if parse_int(version).is_none() => self.pass_where_it_is(view, permit, call),
-            _ => match self.enter_session(view) {
+            [_, version, ..] if parse_int(version).is_none() => self.pass_where_it_is(permit, call),
+            _ => match self.enter_session() {
                 Ok(Some(session)) => self.with_session(view, permit, call, session),
                 Ok(None) => Next::Again,
                 Err(text) => self.refuse(&text),
@@ -82,7 +82,7 @@ impl Client {
         }
     }
 
-    fn client(&mut self, view: &View, permit: &Permit, call: Call<'_>) -> Next {
+    fn client(&mut self, permit: &Permit, call: Call<'_>) -> Next {
         match call.row.name.as_ref() {
             "client|setname" => {
                 let name = call.args[2];
@@ -109,8 +109,8 @@ impl Client {
                 self.answer(&out);
                 Next::Go
             }
-            "client|reply" => self.client_reply(view, permit, call),
-            _ => self.pass_where_it_is(view, permit, call),
+            "client|reply" => self.client_reply(permit, call),
+            _ => self.pass_where_it_is(permit, call),
         }
     }
 
@@ -129,7 +129,7 @@ impl Client {
         }
     }
 
-    fn client_reply(&mut self, view: &View, permit: &Permit, call: Call<'_>) -> Next {
+    fn client_reply(&mut self, permit: &Permit, call: Call<'_>) -> Next {
         let mode = call.args[2].to_ascii_lowercase();
         match &mode[..] {
             b"on" => {
@@ -139,7 +139,7 @@ impl Client {
             b"off" => self.replies = Replies::Off,
             b"skip" if self.replies == Replies::Off => {}
             b"skip" => self.replies = Replies::SkipNext,
-            _ => return self.pass_where_it_is(view, permit, call),
+            _ => return self.pass_where_it_is(permit, call),
         }
         Next::Go
     }

@@ -178,14 +178,13 @@ impl Client {
         next
     }
 
+    /// CLIENT REPLY SKIP is for one command.
     fn end_of_request(&mut self) {
-        {
-            self.replies = match self.replies {
-                Replies::SkipNext => Replies::SkipThis,
-                Replies::SkipThis => Replies::On,
-                other => other,
-            };
-        }
+        self.replies = match self.replies {
+            Replies::SkipNext => Replies::SkipThis,
+            Replies::SkipThis => Replies::On,
+            other => other,
+        };
     }
 
     fn decide(&mut self, view: &View, permit: &Permit, request: Request<'_>) -> Next {
@@ -228,9 +227,9 @@ impl Client {
                 Next::Close
             }
             Class::Refused(why) => self.refuse(&format!("ERR shortstop: {why}")),
-            _ if !row.arity_ok(args.len()) && row.verb != Verb::Proxy => self.pass_where_it_is(view, permit, call),
+            _ if !row.arity_ok(args.len()) && row.verb != Verb::Proxy => self.pass_where_it_is(permit, call),
             Class::Local => self.local(view, permit, call),
-            Class::Session | Class::Blocking => match self.enter_session(view) {
+            Class::Session | Class::Blocking => match self.enter_session() {
                 Ok(Some(session)) => self.with_session(view, permit, call, session),
                 Ok(None) => Next::Again,
                 Err(text) => self.refuse(&text),
@@ -271,8 +270,8 @@ impl Client {
     }
 
     /// A request that Redis will refuse: it has to see it where a transaction would be spoilt by it.
-    fn pass_where_it_is(&mut self, view: &View, permit: &Permit, call: Call<'_>) -> Next {
-        match self.target(view) {
+    fn pass_where_it_is(&mut self, permit: &Permit, call: Call<'_>) -> Next {
+        match self.target() {
             Ok(target) => self.pass(permit, call, target),
             Err(lost) => self.unavailable(&lost),
         }
@@ -288,7 +287,7 @@ impl Client {
     }
 
     /// Where a stateless command goes: with the state that the client has, else on the lane.
-    fn target(&mut self, _view: &View) -> Result<Target, Lost> {
+    fn target(&mut self) -> Result<Target, Lost> {
         match &self.session {
             Some(session) => {
                 session.link.check()?;
@@ -455,7 +454,7 @@ impl Client {
                 self.write_values(view, permit, call)
             }
             _ => {
-                let target = match self.target(view) {
+                let target = match self.target() {
                     Ok(target) => target,
                     Err(lost) => return self.unavailable(&lost),
                 };
@@ -655,7 +654,7 @@ impl Client {
         replacements: Replacements,
         sealed: Sealed,
     ) -> Next {
-        let target = match self.target(view) {
+        let target = match self.target() {
             Ok(target) => target,
             Err(lost) => return self.unavailable(&lost),
         };
@@ -805,7 +804,7 @@ impl Client {
     }
 
     /// The client's session; none: older replies are still due, and the order of execution would not be kept.
-    fn enter_session(&mut self, _view: &View) -> Result<Option<Rc<Session>>, String> {
+    fn enter_session(&mut self) -> Result<Option<Rc<Session>>, String> {
         if let Some(session) = &self.session {
             return Ok(Some(Rc::clone(session)));
         }
