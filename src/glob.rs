@@ -179,7 +179,7 @@ mod tests {
     use proptest::sample::select;
     use proptest::{collection, strategy::Just};
 
-    use super::*;
+    use super::{Glob, Shape};
 
     /// The law, step by step as `stringmatchlen` takes them, recursive and slow; with the two differences above.
     fn reference(mut pattern: &[u8], mut key: &[u8]) -> bool {

@@ -102,7 +102,7 @@ impl Rules {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{CacheRule, CompressRule, Config, Duration, Rule, Rules};
 
     fn rules(yaml: &str) -> Rules {
         let config = Config::from_yaml(yaml).unwrap_or_else(|error| panic!("{error}"));

@@ -240,7 +240,8 @@ impl<'de, P: Deserialize<'de> + Default> Visitor<'de> for SwitchVisitor<P> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::super::yaml;
+    use super::{CacheBody, CompressBody, Duration, RuleBody, RuleSpec};
 
     fn spec(text: &str) -> RuleSpec {
         yaml::parse(text).unwrap_or_else(|error| panic!("{text}: {error}"))

@@ -122,7 +122,7 @@ fn seconds(text: &str) -> Result<Duration, Wrong> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{Config, ConfigError, Setting, VARIABLES};
 
     fn applied(pairs: &[(&str, &str)]) -> Result<Config, ConfigError> {
         let mut config = Config::from_yaml("nats: nats://file:4222\nmonitor: 127.0.0.1:8083\nl1: { enabled: false }")?;

@@ -1,6 +1,6 @@
 //! `config.yaml` against the defaults, and mistakes against what they are answered with.
 
-use super::*;
+use super::{Config, Duration, Policy, Setting};
 
 /// The file that users start from.
 const SHIPPED: &str = include_str!("../../config.yaml");

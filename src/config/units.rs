@@ -154,7 +154,7 @@ fn all_digits(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{Duration, MAX_HOURS, address, number, optional, percent, show_size, show_time, size, switch, time};
 
     #[test]
     fn sizes() {

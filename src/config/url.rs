@@ -245,7 +245,7 @@ fn hex(digit: u8) -> Option<u8> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{NatsUrl, Secret, UpstreamUrl};
 
     fn upstream(text: &str) -> UpstreamUrl {
         text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))

@@ -262,7 +262,7 @@ pub(super) mod some {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{find, line_of};
 
     #[test]
     fn lines_of_paths() {
