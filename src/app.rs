@@ -16,13 +16,13 @@ use crate::admin::Admin;
 use crate::bus::{self, Bus, BusError, BusStats, Sink, connection_name, random_incarnation};
 use crate::coherence::Coherence;
 use crate::command::Table;
-use crate::config::{Config, ConfigError};
+use crate::config::{ClientsWithoutAuth, Config, ConfigError};
 use crate::glob::Glob;
 use crate::near_cache::KeyId;
-use crate::proxy::{Policy, Shared, View};
+use crate::proxy::{Policy, Shared, Users, View};
 use crate::stats::Stats;
-use crate::upstream::LinkSettings;
 use crate::upstream::topology::{self, News};
+use crate::upstream::{LinkSettings, Login};
 use crate::worker::{self, Order, Setup};
 
 /// Between two rounds of housekeeping in the near cache.
@@ -105,6 +105,7 @@ impl App {
             windows: Box::new(admin),
             control: control.handle().clone(),
             next_client: AtomicU64::new(1),
+            users: Users::default(),
         });
         let view = View { policy: Arc::new(Policy::new(&config)), table: Arc::new(Table::builtin()) };
         let (client_limit, limit) = watch::channel(config.limits.max_clients);
@@ -147,6 +148,7 @@ impl App {
                 name: connection_name(incarnation),
                 pending_limit: Cell::new(config.limits.upstream_pending),
             },
+            anonymous: anonymous(config),
             l1: config.l1.clone(),
             load: Arc::clone(&load),
         };
@@ -254,6 +256,17 @@ impl Drop for App {
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
+    }
+}
+
+/// Who a client is to Redis that has not authenticated.
+fn anonymous(config: &Config) -> Option<Login> {
+    match (config.clients_without_auth, &config.upstream.password) {
+        (ClientsWithoutAuth::Upstream, Some(password)) => Some(Login {
+            user: config.upstream.user.as_ref().map(|user| user.as_bytes().into()),
+            password: password.expose().as_bytes().into(),
+        }),
+        _ => None,
     }
 }
 

@@ -1,7 +1,5 @@
 //! One thread that serves clients: its runtime, its connections, and the clock that enforces their limits.
 
-use std::cell::RefCell;
-use std::collections::HashMap;
 use std::net::TcpStream;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,7 +13,7 @@ use crate::client::{End, serve};
 use crate::command::Table;
 use crate::config;
 use crate::proxy::{Context, Outlet, Policy, Shared, View};
-use crate::upstream::LinkSettings;
+use crate::upstream::{LinkSettings, Login};
 
 /// Between two looks at who is idle or stalled: the precision of those limits.
 const TICK: Duration = Duration::from_millis(250);
@@ -43,13 +41,13 @@ pub struct Setup {
     pub view: View,
     /// How it connects to Redis.
     pub links: LinkSettings,
+    /// Who a client is that has not authenticated.
+    pub anonymous: Option<Login>,
     /// The size of its hot set.
     pub l1: config::L1,
     /// Clients that it has been given and that have not ended.
     pub load: Arc<AtomicUsize>,
 }
-
-type Clients = Rc<RefCell<HashMap<u64, Rc<Outlet>>>>;
 
 /// Runs until it is told to drain and has, or until nobody is left to tell it.
 pub fn run(setup: Setup, orders: mpsc::UnboundedReceiver<Order>) {
@@ -65,27 +63,25 @@ pub fn run(setup: Setup, orders: mpsc::UnboundedReceiver<Order>) {
 }
 
 async fn work(setup: Setup, mut orders: mpsc::UnboundedReceiver<Order>) {
-    let context = Context::new(setup.shared, setup.number, setup.view, setup.links, &setup.l1);
-    let clients: Clients = Rc::default();
-    // Connects at once: the first client does not wait for it, and the log says early that Redis is away.
-    let _ = context.lane(context.first_db());
+    let context = Context::new(setup.shared, setup.number, setup.view, setup.links, setup.anonymous, &setup.l1);
+    context.warm_up();
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             order = orders.recv() => match order {
-                Some(Order::Client(stream)) => accept(stream, &context, &clients, &setup.load),
+                Some(Order::Client(stream)) => accept(stream, &context, &setup.load),
                 Some(Order::Policy(policy)) => context.set_policy(policy),
                 Some(Order::Table(table)) => context.set_view(|view| view.table = table),
                 Some(Order::Drain) => {
                     context.draining.set(true);
-                    clients.borrow().values().for_each(|outlet| outlet.wake());
+                    context.clients.borrow().values().for_each(|outlet| outlet.wake());
                 }
                 None => break,
             },
             _ = ticks.tick() => {
-                enforce(&clients, &context.view().policy.limits);
-                if context.draining.get() && clients.borrow().is_empty() && context.is_settled() {
+                enforce(&context);
+                if context.draining.get() && context.clients.borrow().is_empty() && context.is_settled() {
                     break;
                 }
             }
@@ -94,7 +90,7 @@ async fn work(setup: Setup, mut orders: mpsc::UnboundedReceiver<Order>) {
     context.close();
 }
 
-fn accept(stream: TcpStream, context: &Rc<Context>, clients: &Clients, load: &Arc<AtomicUsize>) {
+fn accept(stream: TcpStream, context: &Rc<Context>, load: &Arc<AtomicUsize>) {
     let stream = match stream.set_nonblocking(true).and_then(|()| tokio::net::TcpStream::from_std(stream)) {
         Ok(stream) => stream,
         Err(error) => {
@@ -104,12 +100,12 @@ fn accept(stream: TcpStream, context: &Rc<Context>, clients: &Clients, load: &Ar
         }
     };
     let id = context.shared.next_client.fetch_add(1, Ordering::Relaxed);
-    let outlet = Rc::new(Outlet::new(Instant::now(), context.first_db(), Rc::clone(&context.buffers)));
-    clients.borrow_mut().insert(id, Rc::clone(&outlet));
+    let outlet = Rc::new(Outlet::new(Instant::now(), context.first_profile(), Rc::clone(&context.buffers)));
+    context.clients.borrow_mut().insert(id, Rc::clone(&outlet));
     context.stats().clients.add(1);
     context.stats().clients_accepted.add(1);
     // Whatever ends the task, a panic included, the guard takes it off the books.
-    let gone = Gone { id, context: Rc::clone(context), clients: Rc::clone(clients), load: Arc::clone(load) };
+    let gone = Gone { id, context: Rc::clone(context), load: Arc::clone(load) };
     let served = serve(stream, Rc::clone(context), outlet, id);
     tokio::task::spawn_local(async move {
         let gone = gone;
@@ -125,13 +121,12 @@ fn accept(stream: TcpStream, context: &Rc<Context>, clients: &Clients, load: &Ar
 struct Gone {
     id: u64,
     context: Rc<Context>,
-    clients: Clients,
     load: Arc<AtomicUsize>,
 }
 
 impl Drop for Gone {
     fn drop(&mut self) {
-        self.clients.borrow_mut().remove(&self.id);
+        self.context.clients.borrow_mut().remove(&self.id);
         self.context.stats().clients.sub(1);
         self.load.fetch_sub(1, Ordering::Relaxed);
         if std::thread::panicking() {
@@ -142,9 +137,11 @@ impl Drop for Gone {
 }
 
 /// Drops who is silent for too long, and who does not take what it asked for.
-fn enforce(clients: &Clients, limits: &config::Limits) {
+fn enforce(context: &Context) {
     let now = Instant::now();
-    for outlet in clients.borrow().values() {
+    let view = context.view();
+    let limits = &view.policy.limits;
+    for outlet in context.clients.borrow().values() {
         let longer = |since: Instant, limit| now.saturating_duration_since(since) > limit;
         let limit = if outlet.stalled.get().is_some_and(|since| longer(since, limits.stall_timeout)) {
             Some("limits.stall_timeout")

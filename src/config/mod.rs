@@ -23,7 +23,7 @@ use serde::Deserialize;
 
 pub use body::{CacheBody, CachePatch, Codec, CompressBody, CompressPatch, RuleBody, RuleSpec, Switch};
 pub use error::ConfigError;
-pub use sections::{Bus, Coherence, L1, Limits, Log, LogFormat, Policy, Timeouts};
+pub use sections::{Bus, ClientsWithoutAuth, Coherence, L1, Limits, Log, LogFormat, Policy, Timeouts};
 pub use setting::Setting;
 pub use url::{NatsUrl, Secret, UpstreamUrl};
 
@@ -37,6 +37,9 @@ pub struct Config {
     /// The Redis behind.
     #[serde(deserialize_with = "yaml::parsed")]
     pub upstream: UpstreamUrl,
+    /// What a client may do that has not authenticated.
+    #[serde(deserialize_with = "yaml::parsed")]
+    pub clients_without_auth: ClientsWithoutAuth,
     /// The bus; none: a single instance.
     #[serde(deserialize_with = "yaml::optional_parsed")]
     pub nats: Option<NatsUrl>,
@@ -88,6 +91,7 @@ impl Default for Config {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 6380)),
             upstream: UpstreamUrl::default(),
+            clients_without_auth: ClientsWithoutAuth::Nobody,
             nats: None,
             fleet: "default".to_owned(),
             monitor: None,

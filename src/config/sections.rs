@@ -54,6 +54,17 @@ pub enum Coherence {
 words!(Coherence, "a coherence mode", "auto, nats or off",
     "auto" => Auto, "tracking" => Tracking, "nats" => Nats, "both" => Both, "off" => Off);
 
+/// What a client may do that has not authenticated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ClientsWithoutAuth {
+    /// What Redis lets a connection do that has not authenticated.
+    #[default]
+    Nobody,
+    /// What the user of the upstream URL may.
+    Upstream,
+}
+words!(ClientsWithoutAuth, "a kind of client", "nobody or upstream", "nobody" => Nobody, "upstream" => Upstream);
+
 /// Who stays in L1 when it is full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Policy {

@@ -3,8 +3,8 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::{Rc, Weak};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -15,17 +15,17 @@ use crate::coherence::Coherence;
 use crate::command::Table;
 use crate::config::{self, Config, Limits};
 use crate::near_cache::{Admission, HotSet, KeyId};
-use crate::resp::ScanLimits;
+use crate::resp::{ScanLimits, Version, build};
 use crate::rules::Rules;
 use crate::stats::{Stats, Worker};
-use crate::upstream::{Expected, Link, LinkSettings, Lost};
+use crate::upstream::{Expected, Link, LinkSettings, Login, Lost, Place};
 
 use super::buffers::Buffers;
 use super::flight::Flight;
+use super::identity::Identity;
+use super::outlet::Outlet;
+use super::profile::Profile;
 use super::waiting::Waiting;
-
-/// Private connections kept for the next session, per database.
-const SPARE_SESSIONS: usize = 4;
 
 /// What the configuration says about requests; replaced as a whole at a reload.
 #[derive(Debug)]
@@ -98,6 +98,22 @@ pub struct Shared {
     pub control: Handle,
     /// The next client's number.
     pub next_client: AtomicU64,
+    /// Who has a number of its own in L1.
+    pub users: Users,
+}
+
+/// The numbers of users, by which what is cached for one is kept from another. A name keeps its number: rights belong to the
+/// user, whatever its password. There are never more than Redis has let in by name.
+#[derive(Debug, Default)]
+pub struct Users(Mutex<HashMap<Box<[u8]>, u32>>);
+
+impl Users {
+    /// The number of a user that Redis has let in; never 0.
+    fn number(&self, name: &[u8]) -> u32 {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = u32::try_from(known.len()).unwrap_or(u32::MAX - 1) + 1;
+        *known.entry(name.into()).or_insert(next)
+    }
 }
 
 /// What one worker owns.
@@ -109,8 +125,14 @@ pub struct Context {
     pub worker: usize,
     view: RefCell<Rc<View>>,
     links: Rc<LinkSettings>,
-    lanes: RefCell<HashMap<u32, Link<Waiting>>>,
-    spare_sessions: RefCell<HashMap<u32, Vec<Link<Waiting>>>>,
+    /// Who a client is before it authenticates.
+    anonymous: Rc<Identity>,
+    /// Those who have.
+    identities: RefCell<Vec<Weak<Identity>>>,
+    /// Where logins are tried: AUTH answers there whoever it was that asked before.
+    door: RefCell<Option<Link<Waiting>>>,
+    /// Its clients, by number.
+    pub clients: RefCell<HashMap<u64, Rc<Outlet>>>,
     /// Private connections in the hands of clients.
     pub(super) sessions: Cell<usize>,
     pub(super) hot: RefCell<HotSet>,
@@ -129,7 +151,14 @@ pub struct Context {
 
 impl Context {
     /// A worker's belongings.
-    pub fn new(shared: Arc<Shared>, worker: usize, view: View, links: LinkSettings, l1: &config::L1) -> Rc<Self> {
+    pub fn new(
+        shared: Arc<Shared>,
+        worker: usize,
+        view: View,
+        links: LinkSettings,
+        anonymous: Option<Login>,
+        l1: &config::L1,
+    ) -> Rc<Self> {
         let slots = if l1.enabled { l1.hot_entries } else { 1 };
         Rc::new_cyclic(|me| Context {
             me: Weak::clone(me),
@@ -137,8 +166,10 @@ impl Context {
             worker,
             view: RefCell::new(Rc::new(view)),
             links: Rc::new(links),
-            lanes: RefCell::default(),
-            spare_sessions: RefCell::default(),
+            anonymous: Rc::new(Identity::new(anonymous.map(Rc::new), 0)),
+            identities: RefCell::default(),
+            door: RefCell::default(),
+            clients: RefCell::default(),
             sessions: Cell::new(0),
             hot: RefCell::new(HotSet::new(slots, l1.hot_max_value + 32)),
             admission: RefCell::default(),
@@ -171,9 +202,19 @@ impl Context {
         *self.view.borrow_mut() = Rc::new(view);
     }
 
+    /// What a new client is, and one that has sent RESET.
+    pub fn first_profile(&self) -> Profile {
+        Profile::new(Rc::clone(&self.anonymous), self.first_db())
+    }
+
     /// The database that a new client is in.
-    pub fn first_db(&self) -> u32 {
+    fn first_db(&self) -> u32 {
         self.links.upstream.db
+    }
+
+    /// As a new connection.
+    pub(super) fn reset(&self, profile: &Profile) {
+        profile.reset(Rc::clone(&self.anonymous), self.first_db());
     }
 
     /// This worker's counters.
@@ -182,63 +223,75 @@ impl Context {
         &self.shared.stats.workers[self.worker]
     }
 
-    /// The lane to a database, if it may be used now.
-    ///
-    /// # Errors
-    /// Redis is away.
-    #[inline]
-    pub fn lane(self: &Rc<Self>, db: u32) -> Result<Link<Waiting>, Lost> {
-        let lane = self.lanes.borrow().get(&db).cloned();
-        let lane = lane.unwrap_or_else(|| {
-            let lane = self.connect(db, true);
-            self.lanes.borrow_mut().insert(db, lane.clone());
-            lane
-        });
-        lane.check()?;
-        Ok(lane)
+    /// Connects at once: the first client does not wait for it, and the log says early that Redis is away.
+    pub fn warm_up(self: &Rc<Self>) {
+        self.lane(&self.anonymous, self.first_db(), Version::Resp2);
+    }
+
+    /// The lane of an identity to a database.
+    pub(super) fn lane(self: &Rc<Self>, identity: &Identity, db: u32, version: Version) -> Link<Waiting> {
+        identity.lane(db, version, || self.connect(Place { login: identity.login.clone(), db, version }, true))
     }
 
     /// Gives up a lane that cannot be trusted; the next request makes another.
-    pub(super) fn drop_lane(&self, db: u32) {
-        let lane = self.lanes.borrow_mut().remove(&db);
-        if let Some(lane) = lane {
+    pub(super) fn drop_lane(&self, identity: &Identity, db: u32, version: Version) {
+        if let Some(lane) = identity.drop_lane(db, version) {
             self.lose_all(&lane, "its state is in doubt");
         }
     }
 
-    /// A private connection to a database.
-    pub(super) fn session(self: &Rc<Self>, db: u32) -> Option<Link<Waiting>> {
+    /// The identity of a login that Redis has let in.
+    pub(super) fn identity(&self, login: Login) -> Rc<Identity> {
+        let mut identities = self.identities.borrow_mut();
+        identities.retain(|known| known.strong_count() > 0);
+        let known = identities.iter().filter_map(Weak::upgrade);
+        let mut known = known.filter(|known| known.login.as_deref() == Some(&login));
+        known.next().unwrap_or_else(|| {
+            let user = self.shared.users.number(login.user());
+            let identity = Rc::new(Identity::new(Some(Rc::new(login)), user));
+            identities.push(Rc::downgrade(&identity));
+            identity
+        })
+    }
+
+    /// Where a login is tried.
+    pub(super) fn door(self: &Rc<Self>) -> Link<Waiting> {
+        let known = self.door.borrow().clone().filter(|door| !door.is_closed());
+        known.unwrap_or_else(|| {
+            let door = self.connect(Place { login: None, db: 0, version: Version::Resp2 }, true);
+            *self.door.borrow_mut() = Some(door.clone());
+            door
+        })
+    }
+
+    /// A private connection.
+    pub(super) fn session(self: &Rc<Self>, identity: &Identity, db: u32, version: Version) -> Option<Link<Waiting>> {
         if self.sessions.get() >= self.view().policy.limits.max_sessions {
             return None;
         }
         self.sessions.set(self.sessions.get() + 1);
         self.stats().sessions.add(1);
-        loop {
-            let spare = self.spare_sessions.borrow_mut().get_mut(&db).and_then(Vec::pop);
-            match spare {
-                Some(link) if link.is_closed() => {}
-                Some(link) => return Some(link),
-                None => return Some(self.connect(db, false)),
-            }
-        }
+        let connect = || self.connect(Place { login: identity.login.clone(), db, version }, false);
+        Some(identity.take_spare(db, version).unwrap_or_else(connect))
     }
 
-    /// Takes a private connection back: for the next session if it is `clean`, else it ends.
-    pub(super) fn end_session(&self, link: Link<Waiting>, clean: bool) {
+    /// Takes a private connection back: for the next session of its identity if it is `clean`, else it ends.
+    pub(super) fn end_session(&self, identity: &Identity, link: Link<Waiting>, clean: bool) {
         self.sessions.set(self.sessions.get() - 1);
         self.stats().sessions.sub(1);
-        let mut spare = self.spare_sessions.borrow_mut();
-        let spare = spare.entry(link.db()).or_default();
-        if clean && !link.is_closed() && spare.len() < SPARE_SESSIONS {
+        if clean && !link.is_closed() {
             link.set_tap(None);
-            spare.push(link);
+            if let Some(one_too_many) = identity.keep_spare(link) {
+                one_too_many.retire();
+            }
         } else if !link.is_retired() {
             self.lose_all(&link, "its client has gone");
         }
     }
 
-    fn connect(self: &Rc<Self>, db: u32, shared: bool) -> Link<Waiting> {
-        let link = Link::new(Rc::clone(&self.links), db, shared);
+    fn connect(self: &Rc<Self>, place: Place, shared: bool) -> Link<Waiting> {
+        let db = place.db;
+        let link = Link::new(Rc::clone(&self.links), place, shared);
         let context = Rc::clone(self);
         let driven = link.clone();
         context.stats().upstream_connections.add(1);
@@ -250,7 +303,7 @@ impl Context {
                 context.shared.stats.shared.panics.fetch_add(1, Ordering::Relaxed);
                 tracing::error!(db, shared, "the task of an upstream connection panicked; the connection is given up");
                 context.shared.coherence.flush("an upstream connection was given up");
-                context.lanes.borrow_mut().retain(|_, lane| !lane.is(&driven));
+                // A lane that is closed is made anew by whoever needs it next.
                 context.lose_all(&driven, "of a fault in the proxy");
             }
             context.stats().upstream_connections.sub(1);
@@ -258,8 +311,24 @@ impl Context {
         link
     }
 
+    /// Redis does not let a login in any more: its clients are told in Redis's words, and end.
+    pub(super) fn refuse(&self, login: &Rc<Login>, why: &Lost) {
+        let mut error = Vec::new();
+        build::error(&mut error, why.text());
+        for outlet in self.clients.borrow().values() {
+            if outlet.profile.identity().login.as_ref().is_some_and(|known| Rc::ptr_eq(known, login)) {
+                // Who waits for an answer gets it instead of one.
+                if outlet.outstanding() == 0 {
+                    outlet.push(&error);
+                }
+                outlet.closing.set(true);
+                outlet.wake();
+            }
+        }
+    }
+
     fn lose_all(&self, link: &Link<Waiting>, why: &str) {
-        let lost = Lost::new(format!("the connection to Redis was given up: {why}"));
+        let lost = Lost::new(format_args!("the connection to Redis was given up: {why}"));
         for expected in link.close() {
             expected.lose(self, &lost, true);
         }
@@ -273,8 +342,9 @@ impl Context {
 
     /// Lets go of all connections, at the end.
     pub fn close(&self) {
-        self.lanes.borrow_mut().drain().for_each(|(_, lane)| drop(lane.close()));
-        self.spare_sessions.borrow_mut().drain().flat_map(|(_, links)| links).for_each(|link| drop(link.close()));
+        let identities: Vec<_> = self.identities.borrow().iter().filter_map(Weak::upgrade).collect();
+        let links = identities.iter().chain([&self.anonymous]).flat_map(|identity| identity.take_all());
+        links.chain(self.door.take()).for_each(|link| drop(link.close()));
         self.flights.borrow_mut().clear();
     }
 

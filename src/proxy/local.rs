@@ -59,8 +59,7 @@ impl Client {
             return Next::Again;
         }
         self.leave_session();
-        self.outlet.db.set(self.context.first_db());
-        self.name.clear();
+        self.context.reset(&self.outlet.profile);
         self.replies = Replies::On;
         self.answer(b"+RESET\r\n");
         Next::Go
@@ -89,16 +88,17 @@ impl Client {
                 if !is_name(name) {
                     return self.refuse("ERR Client names cannot contain spaces, newlines or special characters.");
                 }
-                name.clone_into(&mut self.name);
+                name.clone_into(&mut self.outlet.profile.name.borrow_mut());
                 self.answer(b"+OK\r\n");
                 Next::Go
             }
             "client|getname" => {
                 let mut out = Vec::new();
-                if self.name.is_empty() {
-                    out.extend_from_slice(b"$-1\r\n");
+                let profile = &self.outlet.profile;
+                if profile.name.borrow().is_empty() {
+                    out.extend_from_slice(profile.version().null());
                 } else {
-                    build::bulk(&mut out, &self.name);
+                    build::bulk(&mut out, &profile.name.borrow());
                 }
                 self.answer(&out);
                 Next::Go
@@ -118,11 +118,12 @@ impl Client {
     /// fleet's, which must stay. Empty: Redis may answer it.
     pub(super) fn client_in_transaction(&mut self, call: Call<'_>) -> Vec<Vec<u8>> {
         let script = |text: &[u8]| vec![b"EVAL".to_vec(), text.to_vec(), b"0".to_vec()];
+        let mut name = self.outlet.profile.name.borrow_mut();
         match call.row.name.as_ref() {
-            "client|getname" if self.name.is_empty() => script(b"return false"),
-            "client|getname" => vec![b"ECHO".to_vec(), self.name.clone()],
+            "client|getname" if name.is_empty() => script(b"return false"),
+            "client|getname" => vec![b"ECHO".to_vec(), name.clone()],
             "client|setname" if is_name(call.args[2]) => {
-                call.args[2].clone_into(&mut self.name);
+                call.args[2].clone_into(&mut name);
                 script(b"return redis.status_reply('OK')")
             }
             _ => Vec::new(),

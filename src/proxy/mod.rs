@@ -6,9 +6,11 @@
 mod buffers;
 mod context;
 mod flight;
+mod identity;
 mod local;
 mod outlet;
 mod peek;
+mod profile;
 mod request;
 mod seal;
 mod session;
@@ -24,12 +26,13 @@ use smallvec::SmallVec;
 use crate::coherence::Permit;
 use crate::command::{Class, Keys, Row, Verb};
 use crate::near_cache::KeyId;
-use crate::resp::{Chunks, build, parse_int};
+use crate::resp::{Chunks, Version, build, parse_int};
 use crate::upstream::{Link, Lost};
 
 pub use buffers::Buffers;
-pub use context::{Context, Policy, Shared, View, Windows};
+pub use context::{Context, Policy, Shared, Users, View, Windows};
 pub use outlet::Outlet;
+pub use profile::Profile;
 pub use request::Request;
 
 use flight::Flight;
@@ -72,11 +75,8 @@ pub struct Client {
     context: Rc<Context>,
     outlet: Rc<Outlet>,
     id: u64,
-    name: Vec<u8>,
     replies: Replies,
     session: Option<Rc<Session>>,
-    /// The lane that was used last.
-    lane: Option<Link<Waiting>>,
     /// Bits of the keys of what has not been answered: a key whose bit is set is not served from L1, so that a reader never
     /// overtakes what it asked before.
     ahead: u64,
@@ -124,18 +124,7 @@ struct Call<'a> {
 impl Client {
     /// A client that has just connected.
     pub fn new(context: Rc<Context>, outlet: Rc<Outlet>, id: u64) -> Self {
-        Client {
-            context,
-            outlet,
-            id,
-            name: Vec::new(),
-            replies: Replies::On,
-            session: None,
-            lane: None,
-            ahead: 0,
-            parked: None,
-            hits: 0,
-        }
+        Client { context, outlet, id, replies: Replies::On, session: None, ahead: 0, parked: None, hits: 0 }
     }
 
     /// Requests answered from L1 since the last call.
@@ -293,44 +282,30 @@ impl Client {
                 session.link.check()?;
                 Ok(Target::Session(Rc::clone(session)))
             }
-            None => Ok(Target::Lane(self.lane(self.outlet.db.get())?)),
+            None => Ok(Target::Lane(self.outlet.profile.lane(&self.context)?)),
         }
-    }
-
-    /// The lane to a database, if it may be used now.
-    #[inline]
-    fn lane(&mut self, db: u32) -> Result<Link<Waiting>, Lost> {
-        if let Some(lane) = &self.lane
-            && lane.db() == db
-            && !lane.is_closed()
-        {
-            lane.check()?;
-            return Ok(lane.clone());
-        }
-        let lane = self.context.lane(db)?;
-        self.lane = Some(lane.clone());
-        Ok(lane)
     }
 
     /// GET of a client without a session.
     #[inline]
     fn get(&mut self, view: &View, permit: &Permit, request: Request<'_>) -> Next {
         let key = request.arg(1);
-        let db = self.outlet.db.get();
+        let db = self.outlet.profile.db();
         let id = KeyId::new(db, key);
-        if view.policy.caches && self.ahead & mask_of(id) == 0 {
+        if self.reads_l1(view) && self.ahead & mask_of(id) == 0 {
             let muted = self.is_muted();
             let outlet = Rc::clone(&self.outlet);
-            if self.look_up(permit, id, db, key, |reply| outlet.local(reply, muted)) {
+            let version = outlet.profile.version();
+            if self.look_up(permit, id, db, key, |reply| outlet.local(in_version(reply, version), muted)) {
                 self.hits += 1;
                 return Next::Go;
             }
         }
-        let link = match self.lane(db) {
+        let link = match self.outlet.profile.lane(&self.context) {
             Ok(link) => link,
             Err(lost) => return self.unavailable(&lost),
         };
-        let keep = match view.policy.caches.then(|| view.policy.rules.of(key).cache).flatten() {
+        let keep = match self.reads_l1(view).then(|| view.policy.rules.of(key).cache).flatten() {
             Some(rule) => {
                 self.context.stats().l1_misses.add(1);
                 self.context.admission.borrow_mut().asked(id, rule.admit_after).then_some(rule)
@@ -362,6 +337,12 @@ impl Client {
         let then = Then::Value { id: view.policy.caches.then_some(id) };
         self.send(permit.now, &link, then, mask, |wire| wire.push_slice(request.raw));
         Next::Go
+    }
+
+    /// Whether what others have read may be the answer: not to who may have no right to it.
+    #[inline]
+    fn reads_l1(&self, view: &View) -> bool {
+        view.policy.caches && self.outlet.profile.user() == 0
     }
 
     /// Hands the stored reply to `found`, if it may be served.
@@ -421,15 +402,16 @@ impl Client {
     /// All values of an MGET, if all of them are in L1 at one time: a mix would be no snapshot.
     fn mget_from_l1(&mut self, view: &View, permit: &Permit, call: Call<'_>) -> bool {
         let keys = &call.args[1..];
-        if !view.policy.caches || keys.len() > MGET_FROM_L1 {
+        if !self.reads_l1(view) || keys.len() > MGET_FROM_L1 {
             return false;
         }
-        let db = self.outlet.db.get();
+        let (db, version) = (self.outlet.profile.db(), self.outlet.profile.version());
         let mut out = self.context.buffers.take();
         build::header(&mut out, b'*', keys.len());
         let ids: SmallVec<[KeyId; 16]> = keys.iter().map(|key| KeyId::new(db, key)).collect();
         let all = ids.iter().zip(keys).all(|(id, key)| {
-            self.ahead & mask_of(*id) == 0 && self.look_up(permit, *id, db, key, |reply| out.extend_from_slice(reply))
+            self.ahead & mask_of(*id) == 0
+                && self.look_up(permit, *id, db, key, |reply| out.extend_from_slice(in_version(reply, version)))
         });
         // What was good when it was copied may have been dropped before the last was: all must be good still. (What is too large
         // for the hot set is not found again, and the whole goes to Redis.)
@@ -486,13 +468,14 @@ impl Client {
 
     /// What waits for the reply of a command, and what is sent in its place.
     fn prepare(&self, view: &View, permit: &Permit, call: Call<'_>, target: &Target) -> Result<(Then, Wire), String> {
-        let db = self.outlet.db.get();
+        let db = self.outlet.profile.db();
         let row = call.row;
         let caches = view.policy.caches;
         let then = match row.verb {
             Verb::Get => Then::Value { id: caches.then(|| KeyId::new(db, call.args[1])) },
             Verb::MGet => {
-                let may_keep = matches!(target, Target::Lane(_)) && call.args.len() <= MGET_KEEPS + 1;
+                let may_keep =
+                    matches!(target, Target::Lane(_)) && self.reads_l1(view) && call.args.len() <= MGET_KEEPS + 1;
                 Then::Values(Box::new(self.values(view, permit, &call.args[1..], may_keep)))
             }
             Verb::GetDel => Then::Write { written: self.written(view, call), opens: true },
@@ -565,7 +548,7 @@ impl Client {
 
     /// The keys of an MGET that goes to Redis.
     fn values(&self, view: &View, permit: &Permit, keys: &[&[u8]], may_keep: bool) -> Values {
-        let db = self.outlet.db.get();
+        let db = self.outlet.profile.db();
         let ids = keys.iter().filter(|_| view.policy.caches).map(|key| {
             let id = KeyId::new(db, key);
             let rule = view.policy.rules.of(key).cache;
@@ -583,7 +566,7 @@ impl Client {
     fn ids(&self, call: Call<'_>) -> SmallVec<[KeyId; 1]> {
         let mut keys = SmallVec::new();
         call.row.keys(call.args, &mut keys);
-        keys.iter().map(|at| KeyId::new(self.outlet.db.get(), call.args[*at as usize])).collect()
+        keys.iter().map(|at| KeyId::new(self.outlet.profile.db(), call.args[*at as usize])).collect()
     }
 
     fn keys_mask(&self, view: &View, call: Call<'_>) -> u64 {
@@ -595,14 +578,14 @@ impl Client {
             Keys::Unknown => u64::MAX,
             Keys::Known => keys
                 .iter()
-                .fold(0, |mask, at| mask | mask_of(KeyId::new(self.outlet.db.get(), call.args[*at as usize]))),
+                .fold(0, |mask, at| mask | mask_of(KeyId::new(self.outlet.profile.db(), call.args[*at as usize]))),
         }
     }
 
     /// What a command may change.
     fn written(&self, view: &View, call: Call<'_>) -> Written {
         let mut written = Written::default();
-        let db = self.outlet.db.get();
+        let db = self.outlet.profile.db();
         let mut keys = SmallVec::new();
         if call.row.keys(call.args, &mut keys) == Keys::Unknown {
             written.add_any();
@@ -812,14 +795,15 @@ impl Client {
             return Ok(None);
         }
         // When Redis is known to be away, say so at once instead of finding out with another connection.
-        let db = self.outlet.db.get();
-        self.lane(db).map_err(|lost| format!("ERR shortstop: {}", lost.text()))?;
-        let Some(link) = self.context.session(db) else {
+        let profile = &self.outlet.profile;
+        profile.lane(&self.context).map_err(|lost| lost.text().to_owned())?;
+        let identity = profile.identity();
+        let Some(link) = self.context.session(&identity, profile.db(), profile.version()) else {
             return Err("ERR shortstop: too many clients have a connection to Redis of their own \
                         (limits.max_sessions); try again later"
                 .to_owned());
         };
-        let session = Rc::new(Session::new(link, Rc::clone(&self.outlet)));
+        let session = Rc::new(Session::new(link, identity, Rc::clone(&self.outlet)));
         self.session = Some(Rc::clone(&session));
         Ok(Some(session))
     }
@@ -944,8 +928,9 @@ impl Client {
 
     fn unavailable(&self, lost: &Lost) -> Next {
         self.context.stats().upstream_errors.add(1);
-        self.refuse(&format!("ERR shortstop: {}", lost.text()));
+        self.refuse(lost.text());
         match &self.session {
+            _ if lost.is_login_refused() => Next::Close,
             // The state that the client has is gone: it has to connect anew, as if Redis had closed the connection.
             Some(session) if session.link.is_closed() => Next::Close,
             _ => Next::Go,
@@ -966,6 +951,12 @@ fn leaves_nothing(row: &Row) -> bool {
         row.name.as_ref(),
         "script|kill" | "function|kill" | "function|stats" | "shutdown" | "client|unpause" | "client|info"
     )
+}
+
+/// A reply of L1 in the client's protocol. A value is the same in both; that there is none is kept as RESP2 says it.
+#[inline]
+fn in_version(reply: &[u8], version: Version) -> &[u8] {
+    if reply == Version::Resp2.null() { version.null() } else { reply }
 }
 
 fn write_wire(out: &mut Chunks, request: &Request<'_>, wire: Wire) {

@@ -14,6 +14,7 @@ use crate::resp::Chunks;
 use crate::upstream::Reply;
 
 use super::buffers::Buffers;
+use super::profile::Profile;
 
 /// What is expected of an answer before any was seen: a client that asks for many large values at once is given few of them
 /// at a time, and one that asks for small ones gets up to speed within some replies.
@@ -24,12 +25,11 @@ const EXPECTED_AT_FIRST: usize = 256 << 10;
 pub struct Slot(u64);
 
 /// What has to be known of a client while its replies are under way.
-#[derive(Debug)]
 pub struct Outlet {
     state: RefCell<State>,
     buffers: Rc<Buffers>,
-    /// The database that the client has selected.
-    pub db: Cell<u32>,
+    /// What the client's connection would be to Redis; replies change it.
+    pub profile: Profile,
     /// Close the connection as soon as what is due is written.
     pub closing: Cell<bool>,
     /// Close the connection now: this limit was reached.
@@ -95,8 +95,8 @@ enum Place {
 }
 
 impl Outlet {
-    /// Nothing due, in a database.
-    pub fn new(now: Instant, db: u32, buffers: Rc<Buffers>) -> Self {
+    /// Nothing due.
+    pub fn new(now: Instant, profile: Profile, buffers: Rc<Buffers>) -> Self {
         Outlet {
             buffers,
             state: RefCell::new(State {
@@ -110,7 +110,7 @@ impl Outlet {
                 woken: false,
                 abandoned: false,
             }),
-            db: Cell::new(db),
+            profile,
             closing: Cell::new(false),
             dropped: Cell::new(None),
             streaming: Cell::new(false),
@@ -307,7 +307,13 @@ mod tests {
 
     use bytes::Bytes;
 
-    use super::{Outlet, Rc, Reply};
+    use super::super::identity::Identity;
+    use super::{Outlet, Profile, Rc, Reply};
+
+    fn outlet() -> Outlet {
+        let nobody = Rc::new(Identity::new(None, 0));
+        Outlet::new(Instant::now(), Profile::new(nobody, 0), Rc::default())
+    }
 
     fn written(outlet: &Outlet) -> Vec<u8> {
         let mut out = Vec::new();
@@ -321,7 +327,7 @@ mod tests {
 
     #[test]
     fn answers_leave_in_the_order_of_the_requests() {
-        let outlet = Outlet::new(Instant::now(), 0, Rc::default());
+        let outlet = outlet();
         outlet.local(b"a", false);
         let b = outlet.open(false);
         let c = outlet.open(false);
@@ -340,7 +346,7 @@ mod tests {
 
     #[test]
     fn parts_are_put_together_and_the_front_streams() {
-        let outlet = Outlet::new(Instant::now(), 0, Rc::default());
+        let outlet = outlet();
         let (a, b) = (outlet.open(false), outlet.open(false));
         outlet.fill_part(b, b"b1");
         outlet.fill_part(a, b"a1");
@@ -352,7 +358,7 @@ mod tests {
 
     #[test]
     fn muted_answers_are_dropped() {
-        let outlet = Outlet::new(Instant::now(), 0, Rc::default());
+        let outlet = outlet();
         let (a, b) = (outlet.open(true), outlet.open(false));
         outlet.local(b"x", true);
         outlet.fill(b, Reply::Borrowed(b"b"));

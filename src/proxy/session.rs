@@ -9,6 +9,7 @@ use crate::resp::{Bulk, bulk_of, elements};
 use crate::upstream::{Link, Tap};
 
 use super::context::Context;
+use super::identity::Identity;
 use super::outlet::Outlet;
 use super::waiting::{Queued, Waiting};
 
@@ -23,6 +24,8 @@ pub(super) enum Kind {
 /// The connection, and what is known of its state.
 pub(super) struct Session {
     pub(super) link: Link<Waiting>,
+    /// Whose the connection is when it is clean.
+    identity: Rc<Identity>,
     outlet: Rc<Outlet>,
     /// A transaction is open; what is in it.
     multi: RefCell<Option<Queued>>,
@@ -41,9 +44,10 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) fn new(link: Link<Waiting>, outlet: Rc<Outlet>) -> Self {
+    pub(super) fn new(link: Link<Waiting>, identity: Rc<Identity>, outlet: Rc<Outlet>) -> Self {
         Session {
             link,
+            identity,
             outlet,
             multi: RefCell::default(),
             watching: Cell::default(),
@@ -102,7 +106,7 @@ impl Session {
 
     pub(super) fn selected(&self, db: u32) {
         self.link.set_db(db);
-        self.outlet.db.set(db);
+        self.outlet.profile.set_db(db);
     }
 
     pub(super) fn is_monitor(&self) -> bool {
@@ -192,7 +196,7 @@ impl Session {
             // What is under way is waited for: its guards come down with the replies.
             self.link.retire();
         }
-        context.end_session(self.link.clone(), clean);
+        context.end_session(&self.identity, self.link.clone(), clean);
     }
 }
 

@@ -11,9 +11,9 @@ use smallvec::SmallVec;
 use crate::coherence::Ticket;
 use crate::envelope;
 use crate::near_cache::KeyId;
-use crate::resp::{Bulk, ReplyScanner, build, bulk_of, elements, parse_int};
+use crate::resp::{Bulk, ReplyScanner, Version, build, bulk_of, elements, parse_int};
 use crate::rules::CacheRule;
-use crate::upstream::{Expected, Lost, Reply};
+use crate::upstream::{Expected, Login, Lost, Reply};
 
 use super::context::Context;
 use super::flight::Flight;
@@ -129,7 +129,7 @@ impl Expected for Waiting {
                 context.stats().miss.record(now.saturating_duration_since(sent), 1);
                 open_one(context, reply, move |context, reply| {
                     if let Some(id) = id {
-                        context.shared.coherence.observe(id, reply.bytes());
+                        context.shared.coherence.observe(id, kept_as(reply.bytes()));
                     }
                     answer(to, reply);
                 });
@@ -176,7 +176,7 @@ impl Expected for Waiting {
     }
 
     fn lose(self, context: &Context, why: &Lost, ran: bool) {
-        let mut text = format!("ERR shortstop: {}", why.text());
+        let mut text = why.text().to_owned();
         let written = match self.then {
             Then::Write { written, .. } => Some(written),
             Then::Elements(written) => written.map(|written| *written),
@@ -219,6 +219,10 @@ impl Expected for Waiting {
         context.stats().upstream_reconnects.add(1);
         // It may be another server, or the same with other data.
         context.shared.coherence.flush("an upstream connection was lost");
+    }
+
+    fn login_refused(context: &Context, login: &Rc<Login>, why: &Lost) {
+        context.refuse(login, why);
     }
 }
 
@@ -283,13 +287,18 @@ fn keep(
     let kept = match (ticket, lives) {
         (Some(ticket), Some(lives)) => {
             let deadline = sent + lives.min(context.max_staleness());
-            ticket.redeem(sent, deadline, db, key, reply)
+            ticket.redeem(sent, deadline, db, key, kept_as(reply))
         }
         _ => false,
     };
     if !kept {
-        context.shared.coherence.observe(id, reply);
+        context.shared.coherence.observe(id, kept_as(reply));
     }
+}
+
+/// As L1 keeps it: that there is no value, in the words of RESP2.
+fn kept_as(reply: &[u8]) -> &[u8] {
+    if reply == Version::Resp3.null() { Version::Resp2.null() } else { reply }
 }
 
 fn fill_many(context: &Context, values: Values, to: Option<(Rc<Outlet>, Slot)>, sent: Instant, reply: Reply<'_>) {
@@ -318,7 +327,7 @@ fn fill_many(context: &Context, values: Values, to: Option<(Rc<Outlet>, Slot)>, 
                         let pttl = ttls.next().flatten();
                         keep(context, Some(ticket), &rule, values.db, &name, sent, pttl, key.id, element);
                     }
-                    None => context.shared.coherence.observe(key.id, element),
+                    None => context.shared.coherence.observe(key.id, kept_as(element)),
                 }
             }
         }
@@ -336,14 +345,14 @@ fn select(context: &Context, to: Option<(Rc<Outlet>, Slot)>, db: u32, replies: &
     };
     let (first, back) = replies.split_at(end);
     let Some((outlet, slot)) = to else { return };
-    let before = outlet.db.get();
+    let (identity, before, version) = (outlet.profile.identity(), outlet.profile.db(), outlet.profile.version());
     if first == b"+OK\r\n" {
-        outlet.db.set(db);
+        outlet.profile.set_db(db);
     }
     outlet.fill(slot, Reply::Borrowed(first));
-    if back != b"+OK\r\n" {
+    if first == b"+OK\r\n" && back != b"+OK\r\n" {
         // The lane is in no known database any more.
-        context.drop_lane(before);
+        context.drop_lane(&identity, before, version);
     }
 }
 

@@ -9,8 +9,10 @@ mod inline;
 mod int;
 mod reply;
 mod request;
+mod version;
 
 pub use chunks::Chunks;
 pub use int::parse_int;
 pub use reply::{BrokenReply, Bulk, ReplyScanner, bulk_of, elements};
 pub use request::{Args, ProtocolError, Resume, Scan, ScanLimits, scan};
+pub use version::Version;

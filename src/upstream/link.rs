@@ -20,7 +20,9 @@ use tokio::net::TcpStream;
 use tokio_util::io::poll_read_buf;
 
 use crate::config::{Timeouts, UpstreamUrl};
-use crate::resp::{Chunks, ReplyScanner, build};
+use crate::resp::{Chunks, ReplyScanner, Version, build, parse_int};
+
+use super::login::Login;
 
 /// From this size on a reply is handed over without a copy.
 const LARGE: usize = 32 << 10;
@@ -58,6 +60,9 @@ pub trait Expected: Sized + 'static {
 
     /// A connection stands again after one was lost.
     fn reconnected(context: &Self::Context);
+
+    /// Redis does not let this login in any more.
+    fn login_refused(context: &Self::Context, login: &Rc<Login>, why: &Lost);
 }
 
 /// A reply's bytes.
@@ -99,17 +104,31 @@ pub trait Tap {
 
 /// Why Redis cannot be asked, for the error that the client gets.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Lost(Rc<str>);
+pub struct Lost {
+    /// The error, with its code.
+    text: Rc<str>,
+    login_refused: bool,
+}
 
 impl Lost {
-    /// `text` has no code.
-    pub fn new(text: impl Into<Rc<str>>) -> Self {
-        Lost(text.into())
+    /// In our own words, which have no code.
+    pub fn new(text: impl std::fmt::Display) -> Self {
+        Lost { text: format!("ERR shortstop: {text}").into(), login_refused: false }
     }
 
-    /// The text, without a code.
+    /// In Redis's words, with their code: it did not take the connection.
+    fn said(text: &str, login_refused: bool) -> Self {
+        Lost { text: text.into(), login_refused }
+    }
+
+    /// The error, with its code.
     pub fn text(&self) -> &str {
-        &self.0
+        &self.text
+    }
+
+    /// Whether Redis does not let the connection's user in: whoever came as that user has to go.
+    pub fn is_login_refused(&self) -> bool {
+        self.login_refused
     }
 }
 
@@ -135,9 +154,24 @@ impl<E: Expected> Clone for Link<E> {
     }
 }
 
+/// What a connection is made for.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// Who it is; none: nobody, as every connection begins.
+    pub login: Option<Rc<Login>>,
+    /// The database that it is in.
+    pub db: u32,
+    /// What it speaks.
+    pub version: Version,
+}
+
 struct Inner<E: Expected> {
     settings: Rc<LinkSettings>,
+    login: Option<Rc<Login>>,
     db: Cell<u32>,
+    version: Cell<Version>,
+    /// Its number in Redis (CLIENT ID); 0: not known.
+    id: Cell<u64>,
     shared: bool,
     state: RefCell<State<E>>,
 }
@@ -173,8 +207,8 @@ struct Waiting<E> {
 }
 
 impl<E: Expected> Link<E> {
-    /// A connection to database `db`, which connects at once and must be driven by [`Link::drive`].
-    pub fn new(settings: Rc<LinkSettings>, db: u32, shared: bool) -> Self {
+    /// A connection, which connects at once and must be driven by [`Link::drive`].
+    pub fn new(settings: Rc<LinkSettings>, place: Place, shared: bool) -> Self {
         let state = State {
             status: Status::Connecting,
             wire: Chunks::default(),
@@ -184,7 +218,15 @@ impl<E: Expected> Link<E> {
             tap: None,
             retired: false,
         };
-        Link(Rc::new(Inner { settings, db: Cell::new(db), shared, state: RefCell::new(state) }))
+        Link(Rc::new(Inner {
+            settings,
+            login: place.login,
+            db: Cell::new(place.db),
+            version: Cell::new(place.version),
+            id: Cell::new(0),
+            shared,
+            state: RefCell::new(state),
+        }))
     }
 
     /// The database that the connection is in.
@@ -195,6 +237,21 @@ impl<E: Expected> Link<E> {
     /// A SELECT on it succeeded.
     pub fn set_db(&self, db: u32) {
         self.0.db.set(db);
+    }
+
+    /// What it speaks.
+    pub fn version(&self) -> Version {
+        self.0.version.get()
+    }
+
+    /// A HELLO on it succeeded.
+    pub fn set_version(&self, version: Version) {
+        self.0.version.set(version);
+    }
+
+    /// Its number in Redis (CLIENT ID), once it stands.
+    pub fn id(&self) -> Option<u64> {
+        Some(self.0.id.get()).filter(|id| *id > 0)
     }
 
     /// Whether both are handles to one connection.
@@ -221,7 +278,7 @@ impl<E: Expected> Link<E> {
         let state = self.0.state.borrow();
         match &state.status {
             Status::Connecting | Status::Up if state.wire.len() <= self.0.settings.pending_limit.get() => Ok(()),
-            Status::Connecting | Status::Up => Err(Lost::new(format!(
+            Status::Connecting | Status::Up => Err(Lost::new(format_args!(
                 "{} bytes wait for Redis on one connection (limits.upstream_pending); try again later",
                 state.wire.len()
             ))),
@@ -290,10 +347,10 @@ impl<E: Expected> Link<E> {
         let mut was_up = false;
         loop {
             let attempt = inner.settings.timeouts.connect;
-            let connected = match tokio::time::timeout(attempt, inner.connect()).await {
-                Ok(connected) => connected,
-                Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {attempt:?}"))),
-            };
+            let connected = tokio::time::timeout(attempt, inner.connect()).await.unwrap_or_else(|_| {
+                let error = io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {attempt:?}"));
+                Err(NotTaken::Io(error))
+            });
             match connected {
                 Ok(stream) => {
                     if was_up {
@@ -317,9 +374,17 @@ impl<E: Expected> Link<E> {
                         backoff = (backoff * 2).min(inner.settings.timeouts.backoff_max);
                     }
                 }
-                Err(error) => {
-                    let address = inner.settings.upstream.address();
-                    let lost = Lost::new(format!("Redis at {address} cannot be reached: {error}"));
+                Err(not_taken) => {
+                    let lost = match not_taken {
+                        NotTaken::Io(error) => {
+                            let address = inner.settings.upstream.address();
+                            Lost::new(format_args!("Redis at {address} cannot be reached: {error}"))
+                        }
+                        NotTaken::Said { text, login } => Lost::said(&text, login),
+                    };
+                    if let (Some(login), true) = (&inner.login, lost.is_login_refused()) {
+                        E::login_refused(&context, login, &lost);
+                    }
                     if !inner.down(&context, lost) {
                         return;
                     }
@@ -331,8 +396,42 @@ impl<E: Expected> Link<E> {
     }
 }
 
+/// Why there is no connection.
+enum NotTaken {
+    Io(io::Error),
+    /// Redis's own words; `login`: about who we are.
+    Said {
+        text: String,
+        login: bool,
+    },
+}
+
+impl From<io::Error> for NotTaken {
+    fn from(error: io::Error) -> Self {
+        NotTaken::Io(error)
+    }
+}
+
+/// A request of the handshake, and what becomes of its reply.
+struct Step<'a> {
+    words: Vec<&'a [u8]>,
+    on_error: OnError,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum OnError {
+    /// There is no connection.
+    Fail,
+    /// There is none, and never will be for this login.
+    Refused,
+    /// It is served all the same.
+    Ignore,
+    /// As `Ignore` if the connection's user has no right to it, else as `Fail`.
+    NeedsNoRight,
+}
+
 impl<E: Expected> Inner<E> {
-    async fn connect(&self) -> io::Result<TcpStream> {
+    async fn connect(&self) -> Result<TcpStream, NotTaken> {
         let upstream = &self.settings.upstream;
         let mut stream = TcpStream::connect((upstream.host.as_str(), upstream.port)).await?;
         stream.set_nodelay(true)?;
@@ -347,54 +446,77 @@ impl<E: Expected> Inner<E> {
         Ok(stream)
     }
 
-    async fn handshake(&self, stream: &mut TcpStream) -> io::Result<()> {
-        let upstream = &self.settings.upstream;
-        let mut steps: Vec<(Vec<&[u8]>, bool)> = Vec::new();
-        if let Some(password) = &upstream.password {
-            let user = upstream.user.as_ref().map(String::as_bytes);
-            let words = [Some(&b"AUTH"[..]), user, Some(password.expose().as_bytes())];
-            steps.push((words.into_iter().flatten().collect(), true));
-        }
-        // A name is a courtesy: a server that forbids it is served all the same.
-        steps.push((vec![b"CLIENT", b"SETNAME", self.settings.name.as_bytes()], false));
+    async fn handshake(&self, stream: &mut TcpStream) -> Result<(), NotTaken> {
         let db = self.db.get().to_string();
-        if self.db.get() != 0 {
-            steps.push((vec![b"SELECT", db.as_bytes()], true));
-        }
-        // Tells a server that is still loading, or that wants a password, before a client's request finds out.
-        steps.push((vec![b"PING"], true));
+        let steps = self.steps(&db);
         let mut request = Vec::new();
-        for (words, _) in &steps {
-            build::request(&mut request, words.iter().copied());
+        for step in &steps {
+            build::request(&mut request, step.words.iter().copied());
         }
         stream.write_all(&request).await?;
         let mut inbox = BytesMut::new();
-        for (words, needed) in &steps {
+        for step in &steps {
             let mut scanner = ReplyScanner::default();
             let end = loop {
                 match scanner.scan(&inbox) {
                     Ok(Some(end)) => break end,
                     Ok(None) if stream.read_buf(&mut inbox).await? == 0 => {
-                        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it closed the connection"));
+                        let error = io::Error::new(io::ErrorKind::UnexpectedEof, "it closed the connection");
+                        return Err(error.into());
                     }
                     Ok(None) => {}
-                    Err(error) => return Err(io::Error::new(io::ErrorKind::InvalidData, error)),
+                    Err(error) => return Err(io::Error::new(io::ErrorKind::InvalidData, error).into()),
                 }
             };
             let reply = inbox.split_to(end);
-            // A user without the right to PING may have all others.
-            let no_ping = words[0] == b"PING" && reply.starts_with(b"-NOPERM");
-            if *needed && reply.starts_with(b"-") && !no_ping {
-                let text = String::from_utf8_lossy(&reply[1..]).trim_end().to_owned();
-                return Err(io::Error::other(format!("it says '{text}'")));
+            if let Some(id) = reply.strip_prefix(b":").and_then(|id| id.strip_suffix(b"\r\n")).and_then(parse_int) {
+                self.id.set(u64::try_from(id).unwrap_or(0));
+            }
+            let Some(text) = reply.strip_prefix(b"-") else { continue };
+            let no_right = text.starts_with(b"NOPERM") || text.starts_with(b"NOAUTH");
+            match step.on_error {
+                OnError::Ignore => {}
+                OnError::NeedsNoRight if no_right => {}
+                on_error => {
+                    let text = String::from_utf8_lossy(text).trim_end().to_owned();
+                    return Err(NotTaken::Said { text, login: on_error == OnError::Refused });
+                }
             }
         }
         Ok(())
     }
 
+    fn steps<'a>(&'a self, db: &'a str) -> Vec<Step<'a>> {
+        let step = |words: &[&'a [u8]], on_error| Step { words: words.to_vec(), on_error };
+        let mut steps = Vec::new();
+        if let Some(login) = &self.login {
+            let user = login.user.as_deref();
+            let words: Vec<&[u8]> = [Some(&b"AUTH"[..]), user, Some(&login.password)].into_iter().flatten().collect();
+            steps.push(step(&words, OnError::Refused));
+        }
+        if self.version.get() == Version::Resp3 {
+            steps.push(step(&[b"HELLO", b"3"], OnError::Fail));
+        }
+        // A name is a courtesy: a server that forbids it is served all the same.
+        steps.push(step(&[b"CLIENT", b"SETNAME", self.settings.name.as_bytes()], OnError::Ignore));
+        if !self.shared {
+            steps.push(step(&[b"CLIENT", b"ID"], OnError::Ignore));
+        }
+        if self.db.get() != 0 {
+            steps.push(step(&[b"SELECT", db.as_bytes()], OnError::Fail));
+        }
+        // Tells a server that is still loading before a client's request finds out. What a user without rights may do, Redis
+        // says to each of its commands.
+        steps.push(step(&[b"PING"], OnError::NeedsNoRight));
+        steps
+    }
+
     /// The connection stands. `false`: nobody wants it any more.
     fn up(&self) -> bool {
         let mut state = self.state.borrow_mut();
+        if state.retired && state.waiting.is_empty() {
+            state.status = Status::Closed;
+        }
         if matches!(state.status, Status::Closed) {
             return false;
         }
@@ -405,8 +527,8 @@ impl<E: Expected> Inner<E> {
 
     /// The connection broke. What certainly did not run, and what only reads, waits for the next one. `false`: there is none.
     fn broken(&self, context: &E::Context, why: &str) -> bool {
-        let lost =
-            Lost::new(format!("the connection to Redis at {} was lost: {why}", self.settings.upstream.address()));
+        let address = self.settings.upstream.address();
+        let lost = Lost::new(format_args!("the connection to Redis at {address} was lost: {why}"));
         let mut gone = Vec::new();
         {
             let mut state = self.state.borrow_mut();
@@ -448,12 +570,12 @@ impl<E: Expected> Inner<E> {
             if !matches!(state.status, Status::Down(_)) {
                 tracing::warn!("{}", lost.text());
             }
-            state.status = if self.shared { Status::Down(lost.clone()) } else { Status::Closed };
+            state.status = if self.shared && !state.retired { Status::Down(lost.clone()) } else { Status::Closed };
             state.wire = Chunks::default();
             state.waiting.drain(..).map(|waiting| (waiting.expected, false)).collect()
         };
         self.answer(context, gone, &lost);
-        self.shared
+        !matches!(self.state.borrow().status, Status::Closed)
     }
 
     fn answer(&self, context: &E::Context, gone: Vec<(E, bool)>, lost: &Lost) {

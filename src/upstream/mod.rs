@@ -3,6 +3,8 @@
 //! A link carries bytes and keeps order; what a reply means is decided by what was left waiting for it.
 
 mod link;
+mod login;
 pub mod topology;
 
-pub use link::{Expected, Link, LinkSettings, Lost, Reply, Tap};
+pub use link::{Expected, Link, LinkSettings, Lost, Place, Reply, Tap};
+pub use login::Login;

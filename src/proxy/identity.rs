@@ -1,0 +1,78 @@
+//! Who a client is to Redis, and the connections that Redis knows as such.
+//!
+//! Each worker has its own; what is cached is told apart by the user's number, which all workers share.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use crate::resp::Version;
+use crate::upstream::{Link, Login};
+
+use super::waiting::Waiting;
+
+/// Private connections kept for the next session.
+const SPARE_SESSIONS: usize = 4;
+
+/// A client that has not authenticated, or a login. It ends with the last client that has it, and its connections with it.
+pub struct Identity {
+    pub(super) login: Option<Rc<Login>>,
+    user: u32,
+    lanes: RefCell<HashMap<(u32, Version), Link<Waiting>>>,
+    spare: RefCell<Vec<Link<Waiting>>>,
+}
+
+impl Identity {
+    pub(super) fn new(login: Option<Rc<Login>>, user: u32) -> Self {
+        Identity { login, user, lanes: RefCell::default(), spare: RefCell::default() }
+    }
+
+    /// The number of the user, the same in all workers; 0: the client has not authenticated.
+    pub fn user(&self) -> u32 {
+        self.user
+    }
+
+    /// The lane to a database, made by `connect` when there is none.
+    pub(super) fn lane(&self, db: u32, version: Version, connect: impl FnOnce() -> Link<Waiting>) -> Link<Waiting> {
+        let mut lanes = self.lanes.borrow_mut();
+        if let Some(lane) = lanes.get(&(db, version)).filter(|lane| !lane.is_closed()) {
+            return lane.clone();
+        }
+        let lane = connect();
+        lanes.insert((db, version), lane.clone());
+        lane
+    }
+
+    /// Gives a lane up; the next request makes another.
+    pub(super) fn drop_lane(&self, db: u32, version: Version) -> Option<Link<Waiting>> {
+        self.lanes.borrow_mut().remove(&(db, version))
+    }
+
+    /// A private connection that stands and is nobody's.
+    pub(super) fn take_spare(&self, db: u32, version: Version) -> Option<Link<Waiting>> {
+        let mut spare = self.spare.borrow_mut();
+        spare.retain(|link| !link.is_closed());
+        let at = spare.iter().position(|link| link.db() == db && link.version() == version)?;
+        Some(spare.swap_remove(at))
+    }
+
+    /// Keeps a private connection on which nothing is left; hands back one too many.
+    pub(super) fn keep_spare(&self, link: Link<Waiting>) -> Option<Link<Waiting>> {
+        let mut spare = self.spare.borrow_mut();
+        spare.push(link);
+        (spare.len() > SPARE_SESSIONS).then(|| spare.remove(0))
+    }
+
+    /// Takes all connections out.
+    pub(super) fn take_all(&self) -> Vec<Link<Waiting>> {
+        let lanes = self.lanes.take().into_values();
+        lanes.chain(self.spare.take()).collect()
+    }
+}
+
+impl Drop for Identity {
+    fn drop(&mut self) {
+        // What was asked is waited for: its guards come down with the replies.
+        self.take_all().iter().for_each(Link::retire);
+    }
+}

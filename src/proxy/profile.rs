@@ -1,0 +1,106 @@
+//! What Redis would know of a client's connection, were it Redis's own: user, database, protocol, name.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use crate::resp::Version;
+use crate::upstream::{Link, Lost};
+
+use super::context::Context;
+use super::identity::Identity;
+use super::waiting::Waiting;
+
+/// Changed by the replies to SELECT, HELLO and AUTH; read by every request.
+pub struct Profile {
+    db: Cell<u32>,
+    version: Cell<Version>,
+    identity: RefCell<Rc<Identity>>,
+    /// The identity's user, at hand.
+    user: Cell<u32>,
+    /// CLIENT SETNAME; empty: none.
+    pub name: RefCell<Vec<u8>>,
+    /// The lane of all this, once it was needed.
+    lane: RefCell<Option<Link<Waiting>>>,
+}
+
+impl Profile {
+    /// Of a new connection.
+    pub fn new(identity: Rc<Identity>, db: u32) -> Self {
+        Profile {
+            db: Cell::new(db),
+            version: Cell::default(),
+            user: Cell::new(identity.user()),
+            identity: RefCell::new(identity),
+            name: RefCell::default(),
+            lane: RefCell::default(),
+        }
+    }
+
+    /// The selected database.
+    #[inline]
+    pub fn db(&self) -> u32 {
+        self.db.get()
+    }
+
+    /// What the client speaks.
+    #[inline]
+    pub fn version(&self) -> Version {
+        self.version.get()
+    }
+
+    /// The number of its user; 0: it has not authenticated.
+    #[inline]
+    pub fn user(&self) -> u32 {
+        self.user.get()
+    }
+
+    /// Who it is.
+    pub fn identity(&self) -> Rc<Identity> {
+        Rc::clone(&self.identity.borrow())
+    }
+
+    /// SELECT.
+    pub fn set_db(&self, db: u32) {
+        self.db.set(db);
+        self.lane.take();
+    }
+
+    /// HELLO.
+    pub fn set_version(&self, version: Version) {
+        self.version.set(version);
+        self.lane.take();
+    }
+
+    /// AUTH.
+    pub fn set_identity(&self, identity: Rc<Identity>) {
+        self.user.set(identity.user());
+        self.lane.take();
+        *self.identity.borrow_mut() = identity;
+    }
+
+    /// RESET: as a new connection.
+    pub fn reset(&self, identity: Rc<Identity>, db: u32) {
+        self.set_identity(identity);
+        self.db.set(db);
+        self.version.set(Version::Resp2);
+        self.name.borrow_mut().clear();
+    }
+
+    /// The shared connection that the client's requests go to.
+    ///
+    /// # Errors
+    /// It cannot be used now.
+    #[inline]
+    pub(super) fn lane(&self, context: &Rc<Context>) -> Result<Link<Waiting>, Lost> {
+        if let Some(lane) = &*self.lane.borrow()
+            && !lane.is_closed()
+        {
+            lane.check()?;
+            return Ok(lane.clone());
+        }
+        let lane = context.lane(&self.identity(), self.db(), self.version());
+        *self.lane.borrow_mut() = Some(lane.clone());
+        lane.check()?;
+        Ok(lane)
+    }
+}

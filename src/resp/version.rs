@@ -1,0 +1,39 @@
+//! The two versions of the protocol, as far as they differ for somebody who passes bytes on.
+
+/// What a connection speaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Version {
+    /// What every connection begins with.
+    #[default]
+    Resp2,
+    /// After `HELLO 3`.
+    Resp3,
+}
+
+impl Version {
+    /// As HELLO names it.
+    pub fn of(number: i64) -> Option<Version> {
+        match number {
+            2 => Some(Version::Resp2),
+            3 => Some(Version::Resp3),
+            _ => None,
+        }
+    }
+
+    /// As HELLO names it.
+    pub fn number(self) -> u8 {
+        match self {
+            Version::Resp2 => 2,
+            Version::Resp3 => 3,
+        }
+    }
+
+    /// The reply that a value is absent.
+    #[inline]
+    pub fn null(self) -> &'static [u8] {
+        match self {
+            Version::Resp2 => b"$-1\r\n",
+            Version::Resp3 => b"_\r\n",
+        }
+    }
+}
