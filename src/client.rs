@@ -350,6 +350,10 @@ impl Connection {
 
     fn write(&mut self, task: &mut Task<'_>) -> io::Result<()> {
         let hits = self.client.take_hits();
+        if hits > 0 {
+            // Before the client can know of them and ask for the count.
+            self.context.stats().l1_hits.add(hits);
+        }
         let stream = &self.stream;
         let mut some = false;
         let mut stalled = false;
@@ -385,9 +389,8 @@ impl Connection {
         if some || hits > 0 {
             let now = Instant::now();
             if hits > 0 {
-                let stats = self.context.stats();
-                stats.l1_hits.add(hits);
-                stats.hit.record(now.saturating_duration_since(self.outlet.active.get()), hits);
+                let took = now.saturating_duration_since(self.outlet.active.get());
+                self.context.stats().hit.record(took, hits);
             }
             self.outlet.active.set(now);
         }
