@@ -186,8 +186,7 @@ const DECISIONS: &[Decision] = &[
     local("quit", Verb::Quit),
     local("reset", Verb::Reset),
     local("hello", Verb::Hello),
-    // The identity belongs to the connection: on a lane it would be everybody's.
-    session("auth", Verb::Auth),
+    local("auth", Verb::Auth),
     session("asking", Verb::Asking),
     session("readonly", Verb::ReadOnly),
     session("readwrite", Verb::ReadWrite),

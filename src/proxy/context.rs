@@ -217,6 +217,11 @@ impl Context {
         profile.reset(Rc::clone(&self.anonymous), self.first_db());
     }
 
+    /// The name that its connections to Redis have.
+    pub(super) fn connection_name(&self) -> &str {
+        &self.links.name
+    }
+
     /// This worker's counters.
     #[inline]
     pub fn stats(&self) -> &Worker {

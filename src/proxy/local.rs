@@ -19,9 +19,10 @@ impl Client {
                 Next::Close
             }
             Verb::Reset => self.reset(),
-            Verb::Hello => self.hello(view, permit, call),
+            Verb::Hello => self.hello(permit, call),
+            Verb::Auth => self.auth(permit, call),
             Verb::Client => self.client(permit, call),
-            Verb::Proxy => self.proxy(view, call),
+            Verb::Proxy => self.proxy(view, permit, call),
             _ => self.pass_where_it_is(permit, call),
         }
     }
@@ -51,34 +52,6 @@ impl Client {
             }
         }
         Next::Pause
-    }
-
-    /// As a new connection, but for its number.
-    pub(super) fn reset(&mut self) -> Next {
-        if self.outlet.outstanding() > 0 {
-            return Next::Again;
-        }
-        self.leave_session();
-        self.context.reset(&self.outlet.profile);
-        self.replies = Replies::On;
-        self.answer(b"+RESET\r\n");
-        Next::Go
-    }
-
-    /// RESP2 is what a lane speaks; with more than a version it is about the client's own connection.
-    fn hello(&mut self, view: &View, permit: &Permit, call: Call<'_>) -> Next {
-        match call.args {
-            [_] | [_, b"2"] => self.pass_where_it_is(permit, call),
-            [_, version, ..] if matches!(parse_int(version), Some(version) if version != 2) => {
-                self.refuse("NOPROTO unsupported protocol version")
-            }
-            [_, version, ..] if parse_int(version).is_none() => self.pass_where_it_is(permit, call),
-            _ => match self.enter_session() {
-                Ok(Some(session)) => self.with_session(view, permit, call, session),
-                Ok(None) => Next::Again,
-                Err(text) => self.refuse(&text),
-            },
-        }
     }
 
     fn client(&mut self, permit: &Permit, call: Call<'_>) -> Next {
@@ -145,7 +118,7 @@ impl Client {
         Next::Go
     }
 
-    fn proxy(&mut self, view: &View, call: Call<'_>) -> Next {
+    fn proxy(&mut self, view: &View, permit: &Permit, call: Call<'_>) -> Next {
         let word = |at: usize, word: &[u8]| call.args.get(at).is_some_and(|arg| arg.eq_ignore_ascii_case(word));
         if word(1, b"debug") && word(2, b"panic") && call.args.len() == 3 {
             if view.policy.debug_command {
@@ -154,13 +127,26 @@ impl Client {
             return self
                 .refuse("ERR shortstop: PROXY DEBUG is not allowed; set enable_debug_command: true in config.yaml");
         }
+        if word(1, b"flush") {
+            // For those whom Redis lets configure it.
+            let target = match self.target() {
+                Ok(target) => target,
+                Err(lost) => return self.unavailable(&lost),
+            };
+            let then = Then::Proxy { args: call.args.iter().map(|arg| arg.to_vec()).collect() };
+            self.send(permit.now, target.link(), then, 0, |wire| wire.push_slice(MAY_CONFIGURE));
+            return Next::Go;
+        }
         let answer = self.context.shared.windows.proxy(call.args);
         self.answer(&answer);
         Next::Go
     }
 }
 
+/// Refused to whom Redis does not let configure it.
+const MAY_CONFIGURE: &[u8] = b"*3\r\n$6\r\nCONFIG\r\n$3\r\nGET\r\n$4\r\nport\r\n";
+
 /// Whether Redis takes it for the name of a client.
-fn is_name(name: &[u8]) -> bool {
+pub(super) fn is_name(name: &[u8]) -> bool {
     name.iter().all(|byte| (b'!'..=b'~').contains(byte))
 }

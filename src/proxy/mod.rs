@@ -8,6 +8,7 @@ mod context;
 mod flight;
 mod identity;
 mod local;
+mod login;
 mod outlet;
 mod peek;
 mod profile;
@@ -253,7 +254,9 @@ impl Client {
             | Verb::SUnsubscribe => None,
             // Whether it is subscribed afterwards decides what may be sent, and how.
             _ if session.is_acknowledging() => Some(Next::Again),
-            _ if session.is_subscribed() => Some(self.pass(permit, call, Target::Session(session))),
+            _ if session.is_subscribed() && self.outlet.profile.version() == Version::Resp2 => {
+                Some(self.pass(permit, call, Target::Session(session)))
+            }
             _ => None,
         }
     }
@@ -495,7 +498,11 @@ impl Client {
                 let then = if row.is_write() {
                     Then::Write { written: self.written(view, call), opens: false }
                 } else {
-                    Then::Content(keys.iter().map(|at| KeyId::new(db, call.args[*at as usize])).collect())
+                    {
+                        let is_lcs = matches!(row.name.as_ref(), "lcs" | "stralgo");
+                        let keys = keys.iter().map(|at| KeyId::new(db, call.args[*at as usize])).collect();
+                        Then::Content { keys, as_map: is_lcs && self.outlet.profile.version() == Version::Resp3 }
+                    }
                 };
                 return Ok((then, Wire::Instead(script)));
             }
@@ -522,8 +529,8 @@ impl Client {
             }
             Verb::Info => Then::Info { added: self.context.shared.windows.info(&call.args[1..]) },
             _ if row.is_write() => Then::Write { written: self.written(view, call), opens: false },
-            Verb::Peek | Verb::Script => Then::Content(self.ids(call)),
-            _ if row.name.as_ref() == "dump" => Then::Content(self.ids(call)),
+            Verb::Peek | Verb::Script => Then::Content { keys: self.ids(call), as_map: false },
+            _ if row.name.as_ref() == "dump" => Then::Content { keys: self.ids(call), as_map: false },
             _ => Then::Pass { repeat: row.retry_safe() },
         };
         Ok((then, Wire::AsIs))
@@ -741,6 +748,12 @@ impl Client {
             return self.unavailable(&lost);
         }
         let (then, wire) = match self.prepare(view, permit, call, &target) {
+            Ok((Then::Content { as_map: true, .. }, _))
+                if call.args.iter().any(|arg| arg.eq_ignore_ascii_case(b"idx")) =>
+            {
+                let text = "ERR shortstop: LCS IDX in RESP3 is not part of a transaction; send it before MULTI";
+                return self.spoil(permit, session, text);
+            }
             Ok(prepared) => prepared,
             Err(text) => return self.spoil(permit, session, &text),
         };

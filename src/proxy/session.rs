@@ -5,7 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::rc::Rc;
 
-use crate::resp::{Bulk, bulk_of, elements};
+use crate::resp::{Bulk, Version, bulk_of, elements};
 use crate::upstream::{Link, Tap};
 
 use super::context::Context;
@@ -100,8 +100,16 @@ impl Session {
         self.watching.set(false);
     }
 
-    pub(super) fn pin(&self) {
+    pub(super) fn pin(self: &Rc<Self>) {
         self.pinned.set(true);
+        if self.link.version() == Version::Resp3 {
+            // Whatever it is that is left there, Redis may have to tell something without being asked.
+            self.listen();
+        }
+    }
+
+    fn listen(self: &Rc<Self>) {
+        self.link.set_tap(Some(Rc::clone(self) as Rc<dyn Tap>));
     }
 
     pub(super) fn selected(&self, db: u32) {
@@ -116,7 +124,7 @@ impl Session {
     pub(super) fn begin_monitor(self: &Rc<Self>) {
         self.monitor.set(true);
         self.outlet.streaming.set(true);
-        self.link.set_tap(Some(Rc::clone(self) as Rc<dyn Tap>));
+        self.listen();
     }
 
     pub(super) fn block(&self) {
@@ -145,7 +153,7 @@ impl Session {
     pub(super) fn begin_acknowledging(self: &Rc<Self>) {
         self.acknowledging.set(self.acknowledging.get() + 1);
         self.outlet.streaming.set(true);
-        self.link.set_tap(Some(Rc::clone(self) as Rc<dyn Tap>));
+        self.listen();
     }
 
     /// How many acknowledgements an UNSUBSCRIBE of everything gets.
@@ -175,8 +183,10 @@ impl Session {
         if last {
             self.acknowledging.set(self.acknowledging.get() - 1);
             if !self.is_subscribed() && !self.is_monitor() {
-                self.link.set_tap(None);
                 self.outlet.streaming.set(false);
+                if !self.pinned.get() {
+                    self.link.set_tap(None);
+                }
             }
         }
     }
@@ -201,9 +211,20 @@ impl Session {
 }
 
 impl Tap for Session {
+    fn wants(&self, first: u8) -> bool {
+        self.is_monitor() || first == if self.link.version() == Version::Resp3 { b'>' } else { b'*' }
+    }
+
     fn take(&self, frame: &[u8]) -> bool {
-        let message = [&b"*3\r\n$7\r\nmessage\r\n"[..], b"*4\r\n$8\r\npmessage\r\n", b"*3\r\n$8\r\nsmessage\r\n"];
-        let is_message = self.is_monitor() || message.iter().any(|start| frame.starts_with(start));
+        let is_message = self.is_monitor() || {
+            let kind = elements(frame).and_then(|mut all| all.next()).map(bulk_of);
+            match (frame.first(), kind) {
+                // Whatever is pushed and acknowledges nothing that was asked.
+                (Some(b'>'), Some(Bulk::Value(kind))) => !(kind.ends_with(b"subscribe") && self.is_acknowledging()),
+                (Some(b'*'), Some(Bulk::Value(b"message" | b"pmessage" | b"smessage"))) => self.is_subscribed(),
+                _ => false,
+            }
+        };
         if is_message {
             self.outlet.push(frame);
         }

@@ -17,6 +17,7 @@ use crate::upstream::{Expected, Login, Lost, Reply};
 
 use super::context::Context;
 use super::flight::Flight;
+use super::login::{self, Greeting};
 use super::outlet::{Outlet, Slot};
 use super::session::{Kind as Subscription, Session};
 use super::written::Written;
@@ -41,13 +42,18 @@ pub(super) enum Then {
     /// MGET, and PTTL for each key that may be kept.
     Values(Box<Values>),
     /// A read that tells something of what is in these strings, in a way that cannot be compared with what L1 holds.
-    Content(SmallVec<[KeyId; 1]>),
+    /// `as_map`: LCS IDX, of which a script makes an array where RESP3 has a map.
+    Content { keys: SmallVec<[KeyId; 1]>, as_map: bool },
     /// A write; `opens`: its reply is a value.
     Write { written: Written, opens: bool },
     /// SORT … GET: values of other keys among the elements.
     Elements(Option<Box<Written>>),
     /// SELECT, and SELECT back.
     Select { db: u32 },
+    /// HELLO or AUTH, and with `back` HELLO back. None: Redis will refuse it.
+    Greet { greeting: Option<Box<Greeting>>, back: bool },
+    /// Whether the client may configure Redis, and so have this done by the PROXY command.
+    Proxy { args: Vec<Vec<u8>> },
     /// INFO, with the sections that are added.
     Info { added: String },
     /// The first command that needs a connection of its own, or one that leaves something on it.
@@ -66,6 +72,8 @@ pub(super) enum InSession {
     Unknown(Written),
     /// A SELECT of this database.
     Select(u32),
+    /// HELLO or AUTH.
+    Greet(Box<Greeting>),
     /// MONITOR.
     Monitor,
     /// A command of the SUBSCRIBE family: so many acknowledgements are due.
@@ -105,7 +113,7 @@ impl Expected for Waiting {
     #[inline]
     fn replies(&self) -> usize {
         match &self.then {
-            Then::Fill(_) | Then::Select { .. } => 2,
+            Then::Fill(_) | Then::Select { .. } | Then::Greet { back: true, .. } => 2,
             Then::Values(values) => 1 + values.keys.iter().filter(|key| key.keep.is_some()).count(),
             _ => 1,
         }
@@ -114,7 +122,9 @@ impl Expected for Waiting {
     fn may_repeat(&self) -> bool {
         match &self.then {
             Then::Pass { repeat } => *repeat,
-            Then::Value { .. } | Then::Fill(_) | Then::Values(_) | Then::Content(_) | Then::Info { .. } => true,
+            Then::Value { .. } | Then::Fill(_) | Then::Values(_) | Then::Content { .. } | Then::Info { .. } => true,
+            // A login that is tried twice changes nothing more.
+            Then::Greet { .. } | Then::Proxy { .. } => true,
             Then::Elements(written) => written.is_none(),
             Then::Write { .. } | Then::Select { .. } | Then::Session { .. } => false,
         }
@@ -142,9 +152,12 @@ impl Expected for Waiting {
                 context.stats().miss.record(now.saturating_duration_since(sent), 1);
                 fill_many(context, *values, to, sent, reply);
             }
-            Then::Content(keys) => {
+            Then::Content { keys, as_map } => {
                 keys.iter().for_each(|id| context.shared.coherence.poison(*id));
-                answer(to, reply);
+                match reply.bytes().strip_prefix(b"*4\r\n") {
+                    Some(fields) if as_map => answer(to, Reply::Owned([b"%2\r\n", fields].concat().into())),
+                    _ => answer(to, reply),
+                }
             }
             Then::Write { written, opens } => {
                 written.end(context, failed);
@@ -161,14 +174,33 @@ impl Expected for Waiting {
                 open_all(context, reply, None, move |_, reply| answer(to, reply));
             }
             Then::Select { db } => select(context, to, db, reply.bytes()),
+            Then::Greet { greeting, back } => {
+                let (first, rest) = if back { split_first(reply.bytes()) } else { (reply.bytes(), &[][..]) };
+                let back = back.then_some(rest);
+                if let Some((outlet, slot)) = to {
+                    login::greeted(context, &outlet, slot, greeting.map(|greeting| *greeting), first, back);
+                }
+            }
+            Then::Proxy { .. } if failed => answer(to, Reply::Borrowed(NOT_ALLOWED)),
+            Then::Proxy { args } => {
+                let args: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();
+                answer(to, Reply::Owned(context.shared.windows.proxy(&args).into()));
+            }
             Then::Info { added } => {
-                let Bulk::Value(text) = bulk_of(reply.bytes()) else {
-                    answer(to, reply);
-                    return None;
+                let (kind, text) = match (reply.bytes().first(), bulk_of(reply.bytes())) {
+                    (Some(b'='), Bulk::Verbatim(text)) => (b'=', text),
+                    (_, Bulk::Value(text)) => (b'$', text),
+                    _ => {
+                        answer(to, reply);
+                        return None;
+                    }
                 };
                 let mut out = Vec::new();
-                build::bulk(&mut out, &[text, added.as_bytes()].concat());
-                answer(to, Reply::Borrowed(&out));
+                build::header(&mut out, kind, text.len() + added.len());
+                out.extend_from_slice(text);
+                out.extend_from_slice(added.as_bytes());
+                out.extend_from_slice(b"\r\n");
+                answer(to, Reply::Owned(out.into()));
             }
             Then::Session { session, then } => return in_session(context, session, then, to, sent, reply),
         }
@@ -339,11 +371,18 @@ fn pttl(reply: &[u8]) -> Option<i64> {
     parse_int(reply.strip_prefix(b":")?.strip_suffix(b"\r\n")?)
 }
 
-fn select(context: &Context, to: Option<(Rc<Outlet>, Slot)>, db: u32, replies: &[u8]) {
+const NOT_ALLOWED: &[u8] = b"-NOPERM shortstop: this is for users whom Redis allows CONFIG\r\n";
+
+/// The first of several replies, and the others.
+fn split_first(replies: &[u8]) -> (&[u8], &[u8]) {
     let Ok(Some(end)) = ReplyScanner::default().scan(replies) else {
         unreachable!("the connection hands over complete replies");
     };
-    let (first, back) = replies.split_at(end);
+    replies.split_at(end)
+}
+
+fn select(context: &Context, to: Option<(Rc<Outlet>, Slot)>, db: u32, replies: &[u8]) {
+    let (first, back) = split_first(replies);
     let Some((outlet, slot)) = to else { return };
     let (identity, before, version) = (outlet.profile.identity(), outlet.profile.db(), outlet.profile.version());
     if first == b"+OK\r\n" {
@@ -404,6 +443,22 @@ fn in_session(
         InSession::Select(db) => {
             if !failed {
                 session.selected(db);
+            }
+        }
+        InSession::Greet(greeting) => {
+            if !failed {
+                if greeting.login.is_some() {
+                    session.pin();
+                }
+                if let Some(version) = greeting.version {
+                    session.link.set_version(version);
+                }
+                let reply = greeting.own_number(reply.bytes());
+                if let Some((outlet, slot)) = to {
+                    greeting.apply(context, &outlet);
+                    outlet.fill(slot, Reply::Owned(reply));
+                }
+                return None;
             }
         }
         InSession::Monitor => {

@@ -118,6 +118,8 @@ fn line(buffer: &[u8], from: usize) -> Option<(&[u8], usize)> {
 pub enum Bulk<'a> {
     /// A bulk string.
     Value(&'a [u8]),
+    /// A verbatim string of RESP3, its format in front.
+    Verbatim(&'a [u8]),
     /// The null of either protocol.
     Null,
     /// Anything else: a number, an error, an aggregate …
@@ -131,6 +133,10 @@ pub fn bulk_of(reply: &[u8]) -> Bulk<'_> {
         Some(b'$') => match line(reply, 0) {
             Some((b"$-1", _)) => Bulk::Null,
             Some((_, after)) if reply.len() >= after + 2 => Bulk::Value(&reply[after..reply.len() - 2]),
+            _ => Bulk::Other,
+        },
+        Some(b'=') => match line(reply, 0) {
+            Some((_, after)) if reply.len() >= after + 2 => Bulk::Verbatim(&reply[after..reply.len() - 2]),
             _ => Bulk::Other,
         },
         Some(b'_') => Bulk::Null,

@@ -95,6 +95,9 @@ impl Reply<'_> {
 
 /// Sees the frames of a private connection before whoever waits for a reply: messages of a subscription are nobody's reply.
 pub trait Tap {
+    /// Whether a frame that begins so may be for it.
+    fn wants(&self, first: u8) -> bool;
+
     /// Whether the frame was no reply, and has been taken.
     fn take(&self, frame: &[u8]) -> bool;
 
@@ -684,7 +687,9 @@ impl<E: Expected> Inner<E> {
                 let state = self.state.borrow();
                 (state.waiting.front().map(|waiting| waiting.expected.replies()), state.tap.clone())
             };
-            if let Some(tap) = tap {
+            // In the midst of a reply nothing else comes.
+            let fresh = scanner.is_none();
+            if let Some(tap) = tap.filter(|tap| fresh && tap.wants(inbox[at])) {
                 match ReplyScanner::default().scan(&inbox[at..]) {
                     Ok(Some(length)) if tap.take(&inbox[at..at + length]) => {
                         at += length;

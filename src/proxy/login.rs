@@ -1,0 +1,225 @@
+//! HELLO, AUTH and RESET: who the client is, and what it speaks.
+//!
+//! Redis decides. A login is tried at the worker's door, a connection that is used for nothing else; then the client's
+//! requests go to the lanes of that identity. No name or password is logged.
+
+use bytes::Bytes;
+
+use crate::coherence::Permit;
+use crate::resp::{Version, build, parse_int};
+use crate::upstream::{Login, Reply};
+
+use super::context::Context;
+use super::local::is_name;
+use super::outlet::{Outlet, Slot};
+use super::request::Replacements;
+use super::waiting::{InSession, Then};
+use super::{Call, Client, Next, Replies, Target};
+
+/// What HELLO or AUTH makes of a client when Redis agrees.
+#[derive(Debug, Default)]
+pub(super) struct Greeting {
+    pub(super) login: Option<Login>,
+    pub(super) version: Option<Version>,
+    name: Option<Vec<u8>>,
+    /// The client's number, which stands in HELLO's reply in the place of the connection's.
+    client: u64,
+}
+
+impl Greeting {
+    /// `HELLO [version [AUTH user password] [SETNAME name] …]`; none: Redis will refuse it.
+    fn of_hello(args: &[&[u8]]) -> Option<Greeting> {
+        let mut greeting = Greeting::default();
+        let Some(version) = args.get(1) else { return Some(greeting) };
+        greeting.version = Some(parse_int(version).and_then(Version::of)?);
+        let mut rest = &args[2..];
+        loop {
+            rest = match rest {
+                [] => return Some(greeting),
+                [word, user, password, rest @ ..] if word.eq_ignore_ascii_case(b"auth") => {
+                    greeting.login = Some(Login { user: Some((*user).into()), password: (*password).into() });
+                    rest
+                }
+                [word, name, rest @ ..] if word.eq_ignore_ascii_case(b"setname") && is_name(name) => {
+                    greeting.name = Some(name.to_vec());
+                    rest
+                }
+                _ => return None,
+            }
+        }
+    }
+
+    /// Redis has agreed.
+    pub(super) fn apply(self, context: &Context, outlet: &Outlet) {
+        let profile = &outlet.profile;
+        if let Some(login) = self.login {
+            profile.set_identity(context.identity(login));
+        }
+        if let Some(version) = self.version {
+            profile.set_version(version);
+        }
+        if let Some(name) = self.name {
+            *profile.name.borrow_mut() = name;
+        }
+    }
+
+    /// HELLO's reply with the client's own number.
+    pub(super) fn own_number(&self, reply: &[u8]) -> Bytes {
+        const FIELD: &[u8] = b"$2\r\nid\r\n:";
+        let found = memchr::memmem::find(reply, FIELD).map(|at| at + FIELD.len());
+        let Some((start, length)) = found.and_then(|at| Some((at, memchr::memchr(b'\r', &reply[at..])?))) else {
+            return Bytes::copy_from_slice(reply);
+        };
+        [&reply[..start], self.client.to_string().as_bytes(), &reply[start + length..]].concat().into()
+    }
+}
+
+impl Client {
+    /// HELLO in any form. On the way to Redis the name is the fleet's: the connections keep it.
+    pub(super) fn hello(&mut self, permit: &Permit, call: Call<'_>) -> Next {
+        let greeting = Greeting::of_hello(call.args).map(|greeting| Greeting { client: self.id, ..greeting });
+        let fleet_name = self.context.connection_name().as_bytes().to_vec();
+        let mut replacements = Replacements::new();
+        if greeting.is_some() {
+            let names = call.args.windows(2).enumerate().skip(2);
+            let names = names.filter(|(_, two)| two[0].eq_ignore_ascii_case(b"setname"));
+            replacements.extend(names.map(|(at, _)| (at + 1, fleet_name.clone())));
+        }
+        if let Some(session) = self.session.clone() {
+            let Some(greeting) = greeting else {
+                // Redis may do a part of it before it refuses the rest.
+                session.pin();
+                return self.pass(permit, call, Target::Session(session));
+            };
+            let link = session.link.clone();
+            if let Err(lost) = link.check() {
+                return self.unavailable(&lost);
+            }
+            let then = Then::Session { session, then: InSession::Greet(Box::new(greeting)) };
+            self.send(permit.now, &link, then, u64::MAX, |wire| call.request.write(wire, replacements));
+            return Next::Pause;
+        }
+        let greeting = match greeting {
+            Some(greeting) if greeting.login.is_none() => greeting,
+            other => return self.at_the_door(permit, call, other, replacements),
+        };
+        // The lane is asked, and goes back at once to what it speaks.
+        let link = match self.outlet.profile.lane(&self.context) {
+            Ok(link) => link,
+            Err(lost) => return self.unavailable(&lost),
+        };
+        let back = greeting.version.map(|_| link.version().number().to_string());
+        let then = Then::Greet { greeting: Some(Box::new(greeting)), back: back.is_some() };
+        self.send(permit.now, &link, then, u64::MAX, |wire| {
+            call.request.write(wire, replacements);
+            if let Some(back) = &back {
+                wire.push_with(|out| build::request(out, [&b"HELLO"[..], back.as_bytes()].into_iter()));
+            }
+        });
+        Next::Pause
+    }
+
+    /// AUTH in any form.
+    pub(super) fn auth(&mut self, permit: &Permit, call: Call<'_>) -> Next {
+        let login = match call.args {
+            [_, password] => Some(Login { user: None, password: (*password).into() }),
+            [_, user, password] => Some(Login { user: Some((*user).into()), password: (*password).into() }),
+            _ => None,
+        };
+        let greeting = login.map(|login| Greeting { login: Some(login), ..Greeting::default() });
+        let Some(session) = self.session.clone() else {
+            return self.at_the_door(permit, call, greeting, Replacements::new());
+        };
+        let (link, Some(greeting)) = (session.link.clone(), greeting) else {
+            return self.pass(permit, call, Target::Session(session));
+        };
+        if let Err(lost) = link.check() {
+            return self.unavailable(&lost);
+        }
+        let then = Then::Session { session, then: InSession::Greet(Box::new(greeting)) };
+        self.send(permit.now, &link, then, u64::MAX, |wire| call.request.write(wire, Replacements::new()));
+        Next::Pause
+    }
+
+    fn at_the_door(
+        &mut self,
+        permit: &Permit,
+        call: Call<'_>,
+        greeting: Option<Greeting>,
+        replacements: Replacements,
+    ) -> Next {
+        let door = self.context.door();
+        if let Err(lost) = door.check() {
+            return self.unavailable(&lost);
+        }
+        let then = Then::Greet { greeting: greeting.map(Box::new), back: false };
+        self.send(permit.now, &door, then, u64::MAX, |wire| call.request.write(wire, replacements));
+        Next::Pause
+    }
+
+    /// As a new connection, but for its number.
+    pub(super) fn reset(&mut self) -> Next {
+        if self.outlet.outstanding() > 0 {
+            return Next::Again;
+        }
+        self.leave_session();
+        self.context.reset(&self.outlet.profile);
+        self.replies = Replies::On;
+        self.answer(b"+RESET\r\n");
+        Next::Go
+    }
+}
+
+/// The answer to a HELLO or AUTH that was asked on a connection that others use; `back` is what brought the connection back.
+pub(super) fn greeted(
+    context: &Context,
+    outlet: &Outlet,
+    slot: Slot,
+    greeting: Option<Greeting>,
+    reply: &[u8],
+    back: Option<&[u8]>,
+) {
+    let profile = &outlet.profile;
+    let (identity, db, version) = (profile.identity(), profile.db(), profile.version());
+    let agreed = !reply.starts_with(b"-");
+    match greeting {
+        Some(greeting) if agreed => {
+            let reply = greeting.own_number(reply);
+            greeting.apply(context, outlet);
+            outlet.fill(slot, Reply::Owned(reply));
+        }
+        _ => outlet.fill(slot, Reply::Borrowed(reply)),
+    }
+    if agreed && back.is_some_and(|back| back.starts_with(b"-")) {
+        // The lane speaks another protocol than it should.
+        context.drop_lane(&identity, db, version);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Greeting, Version};
+
+    fn hello(line: &str) -> Option<Greeting> {
+        Greeting::of_hello(&line.split(' ').map(str::as_bytes).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn what_redis_would_take() {
+        let all = hello("HELLO 3 setname me AUTH user pass").expect("well formed");
+        assert_eq!((all.version, all.name.as_deref()), (Some(Version::Resp3), Some(&b"me"[..])));
+        assert_eq!(all.login.map(|login| login.user().to_vec()), Some(b"user".to_vec()));
+        assert!(hello("HELLO").is_some_and(|none| none.version.is_none()));
+        for wrong in ["HELLO 4", "HELLO x", "HELLO 3 AUTH u", "HELLO 3 SETNAME", "HELLO 3 SETNAME a\nb", "HELLO 3 X"] {
+            assert!(hello(wrong).is_none(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_number_in_the_reply_is_the_clients() {
+        let greeting = Greeting { client: 7, ..Greeting::default() };
+        let reply = b"%2\r\n$5\r\nproto\r\n:3\r\n$2\r\nid\r\n:4711\r\n";
+        assert_eq!(&greeting.own_number(reply)[..], b"%2\r\n$5\r\nproto\r\n:3\r\n$2\r\nid\r\n:7\r\n");
+        assert_eq!(&greeting.own_number(b"+OK\r\n")[..], b"+OK\r\n");
+    }
+}
