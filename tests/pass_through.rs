@@ -17,9 +17,13 @@ fn commands() -> Vec<&'static str> {
 fn replies_are_redis_own() {
     let (reference, redis) = (Redis::start(), Redis::start());
     let proxy = Shortstop::start(&redis, "");
-    let (mut direct, mut through) = (reference.client(), proxy.client());
-    for line in commands() {
-        assert_reply(&through.cmd(line), direct.cmd(line), line);
+    for version in [2, 3] {
+        let (mut direct, mut through) = (reference.client().speaking(version), proxy.client().speaking(version));
+        direct.cmd("FLUSHALL");
+        through.cmd("FLUSHALL");
+        for line in commands() {
+            assert_reply(&through.cmd(line), direct.cmd(line), &format!("RESP{version}: {line}"));
+        }
     }
 }
 
@@ -29,10 +33,14 @@ fn replies_are_redis_own_in_one_pipeline() {
     let proxy = Shortstop::start(&redis, "");
     let lines = commands();
     let bytes = pipeline_of(&lines);
-    let expected = reference.client().pipeline(&bytes, lines.len());
-    let got = proxy.client().pipeline(&bytes, lines.len());
-    for ((line, got), expected) in lines.iter().zip(got).zip(expected) {
-        assert_reply(&got, expected, line);
+    for version in [2, 3] {
+        reference.client().cmd("FLUSHALL");
+        proxy.client().cmd("FLUSHALL");
+        let expected = reference.client().speaking(version).pipeline(&bytes, lines.len());
+        let got = proxy.client().speaking(version).pipeline(&bytes, lines.len());
+        for ((line, got), expected) in lines.iter().zip(got).zip(expected) {
+            assert_reply(&got, expected, &format!("RESP{version}: {line}"));
+        }
     }
 }
 

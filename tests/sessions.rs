@@ -60,10 +60,26 @@ const SCENES: &[(&str, &[&str])] = &[
     ("leaving what was never joined", &["UNSUBSCRIBE", "PUNSUBSCRIBE x", "UNSUBSCRIBE a b", "GET a"]),
     (
         "what is forbidden while subscribed",
-        &["SUBSCRIBE c", "GET a", "MULTI", "SUBSCRIBE", "NOSUCH", "UNSUBSCRIBE", "GET a"],
+        &["SUBSCRIBE c", "GET a", "MULTI", "SUBSCRIBE", "NOSUCH", "DISCARD", "UNSUBSCRIBE", "GET a"],
     ),
     ("sharded channels", &["SSUBSCRIBE c", "SUNSUBSCRIBE c", "GET a"]),
     ("subscribing in a transaction", &["MULTI", "SUBSCRIBE c", "EXEC", "UNSUBSCRIBE", "GET a"]),
+    (
+        "working while subscribed, which RESP3 allows",
+        &[
+            "SUBSCRIBE c",
+            "SET a 1",
+            "GET a",
+            "MGET a b",
+            "HSET h f v",
+            "HGETALL h",
+            "MULTI",
+            "GET a",
+            "EXEC",
+            "PUBLISH c m",
+            "UNSUBSCRIBE c",
+        ],
+    ),
     (
         "RESET from everywhere",
         &[
@@ -104,12 +120,13 @@ fn answers(mut client: Client, lines: &[&str]) -> Vec<u8> {
 fn scenes_in_one_pipeline_answer_as_redis_does() {
     let redis = Redis::start();
     let proxy = Shortstop::start(&redis, "");
-    for (name, lines) in SCENES {
+    for ((name, lines), version) in SCENES.iter().flat_map(|scene| [(scene, 2), (scene, 3)]) {
         redis.client().cmd("FLUSHALL");
-        let expected = answers(redis.client(), lines);
+        let expected = answers(redis.client().speaking(version), lines);
         redis.client().cmd("FLUSHALL");
         proxy.client().cmd("PROXY FLUSH");
-        assert_reply(&answers(proxy.client(), lines), expected, name);
+        let got = answers(proxy.client().speaking(version), lines);
+        assert_reply(&got, expected, &format!("{name}, RESP{version}"));
     }
 }
 
@@ -117,10 +134,10 @@ fn scenes_in_one_pipeline_answer_as_redis_does() {
 fn scenes_step_by_step_answer_as_redis_does() {
     let (reference, redis) = (Redis::start(), Redis::start());
     let proxy = Shortstop::start(&redis, "");
-    for (name, lines) in SCENES {
+    for ((name, lines), version) in SCENES.iter().flat_map(|scene| [(scene, 2), (scene, 3)]) {
         reference.client().cmd("FLUSHALL");
         proxy.client().cmd("FLUSHALL");
-        let (mut direct, mut through) = (reference.client(), proxy.client());
+        let (mut direct, mut through) = (reference.client().speaking(version), proxy.client().speaking(version));
         for line in *lines {
             // One reply of each, then whatever else the command gives: SUBSCRIBE, once per channel.
             let count = match line.split(' ').collect::<Vec<_>>()[..] {
@@ -131,7 +148,7 @@ fn scenes_step_by_step_answer_as_redis_does() {
             through.send(&pipeline_of(&[line]));
             let inside_multi = *name == "subscribing in a transaction" && *line == "SUBSCRIBE c";
             for _ in 0..if inside_multi { 1 } else { count } {
-                assert_reply(&through.reply(), direct.reply(), &format!("{name}: {line}"));
+                assert_reply(&through.reply(), direct.reply(), &format!("{name}, RESP{version}: {line}"));
             }
         }
     }

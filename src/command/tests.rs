@@ -118,7 +118,7 @@ fn classes_are_these() {
     assert_eq!(
         names(&table, |row| row.class == Class::Session),
         words(
-            "asking auth client|id client|info client|no-evict client|reply client|tracking client|unpause \
+            "asking client|id client|info client|no-evict client|reply client|tracking client|unpause \
              function|kill function|stats monitor multi psubscribe punsubscribe readonly readwrite script|debug \
              script|kill shutdown ssubscribe subscribe sunsubscribe unsubscribe watch"
         )
@@ -129,7 +129,7 @@ fn classes_are_these() {
     );
     assert_eq!(
         names(&table, |row| row.class == Class::Local),
-        words("client|getname client|setname hello proxy quit reset select")
+        words("auth client|getname client|setname hello proxy quit reset select")
     );
     assert_eq!(names(&table, |row| matches!(row.class, Class::Refused(_))), words("host: post psync replconf sync"));
 }

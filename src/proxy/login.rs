@@ -148,6 +148,10 @@ impl Client {
         greeting: Option<Greeting>,
         replacements: Replacements,
     ) -> Next {
+        if self.outlet.outstanding() > 0 {
+            // What was asked before may have made the login.
+            return Next::Again;
+        }
         let door = self.context.door();
         if let Err(lost) = door.check() {
             return self.unavailable(&lost);

@@ -33,6 +33,14 @@ impl Client {
         Ok(Client { stream, buffer: Vec::new(), taken: 0 })
     }
 
+    /// The same connection, from now on in this version of the protocol.
+    #[track_caller]
+    pub fn speaking(mut self, version: u8) -> Client {
+        let reply = self.cmd(&format!("HELLO {version}"));
+        assert!(!reply.starts_with(b"-"), "HELLO {version}: {}", show(&reply));
+        self
+    }
+
     /// Another limit for every read and write from now on.
     pub fn set_patience(&mut self, limit: Duration) {
         self.stream.set_read_timeout(Some(limit)).expect("a limit above zero");

@@ -1,0 +1,174 @@
+//! Who a client is, Redis decides: what it may, and what it gets to hear.
+
+mod common;
+
+use common::{Client, Redis, Shortstop, assert_our_error, assert_reply, pipeline_of, show, wait_until};
+
+const NOAUTH: &str = "-NOAUTH Authentication required.\r\n";
+const WRONGPASS: &str = "-WRONGPASS invalid username-password pair or user is disabled.\r\n";
+
+/// A Redis that wants a password.
+fn locked() -> Redis {
+    let redis = Redis::start();
+    assert_reply(&redis.client().cmd("CONFIG SET requirepass secret"), "+OK\r\n", "locked");
+    redis
+}
+
+/// A client of Redis itself that may do everything.
+fn administrator(redis: &Redis) -> Client {
+    let mut client = redis.client();
+    assert_reply(&client.cmd("AUTH secret"), "+OK\r\n", "the password");
+    client
+}
+
+/// Connections to Redis in the name of a user.
+fn connections_of(administrator: &mut Client, user: &str) -> usize {
+    let list = administrator.cmd("CLIENT LIST");
+    String::from_utf8_lossy(&list).matches(&format!(" user={user} ")).count()
+}
+
+/// Handshakes and what they are worth; each line is asked of both.
+const SCENES: &[(&str, &[&str])] = &[
+    ("nobody", &["GET k", "PING", "NOSUCH", "GET", "MULTI", "ECHO x", "SELECT 1", "HELLO 3", "HELLO", "GET k"]),
+    ("a password", &["AUTH secret", "SET k v", "GET k", "ACL WHOAMI", "PING"]),
+    ("a wrong one", &["AUTH wrong", "GET k", "AUTH secret", "GET k", "AUTH wrong", "GET k", "ACL WHOAMI"]),
+    ("a name", &["AUTH secret", "ACL SETUSER u on >pw ~u* +@all", "AUTH u pw", "GET k", "GET u1", "ACL WHOAMI"]),
+    ("a wrong name", &["AUTH nobody pw", "ACL WHOAMI", "AUTH secret", "AUTH nobody pw", "ACL WHOAMI"]),
+    ("too many words", &["AUTH", "AUTH a b c", "AUTH secret", "AUTH a b c"]),
+    ("back to nobody", &["AUTH secret", "SELECT 3", "RESET", "GET k", "AUTH secret", "GET k", "CLIENT GETNAME"]),
+    ("in a transaction", &["AUTH secret", "MULTI", "AUTH wrong", "SET k 2", "EXEC", "GET k", "ACL WHOAMI"]),
+    ("while a key is watched", &["AUTH secret", "WATCH k", "AUTH secret", "MULTI", "SET k 3", "EXEC", "GET k"]),
+    ("HELLO that is wrong", &["HELLO 4", "HELLO x", "HELLO 3 AUTH u", "HELLO 3 SETNAME", "HELLO 3 WHAT", "GET k"]),
+    ("HELLO with a wrong password", &["HELLO 3 AUTH default wrong", "GET k", "AUTH secret", "GET nothing"]),
+    ("HELLO with a bad name", &["AUTH secret", "HELLO 3 SETNAME a\u{1}b", "CLIENT GETNAME"]),
+    ("without a password set", &["AUTH secret", "CONFIG SET requirepass x", "AUTH x", "CONFIG SET requirepass secret"]),
+];
+
+#[test]
+fn handshakes_answer_as_redis_does() {
+    let (reference, redis) = (locked(), locked());
+    let proxy = Shortstop::start(&redis, "");
+    for (name, lines) in SCENES {
+        let (mut direct, mut through) = (reference.client(), proxy.client());
+        for line in *lines {
+            assert_reply(&through.cmd(line), direct.cmd(line), &format!("{name}: {line}"));
+        }
+        let expected = reference.client().pipeline(&pipeline_of(lines), lines.len());
+        let got = proxy.client().pipeline(&pipeline_of(lines), lines.len());
+        for ((line, got), expected) in lines.iter().zip(got).zip(expected) {
+            assert_reply(&got, expected, &format!("{name}, in a pipeline: {line}"));
+        }
+    }
+}
+
+#[test]
+fn hello_with_a_login_is_all_in_one() {
+    let redis = locked();
+    let proxy = Shortstop::start(&redis, "");
+    let mut client = proxy.client();
+    let reply = client.cmd("HELLO 3 AUTH default secret SETNAME me");
+    assert!(reply.starts_with(b"%7\r\n$6\r\nserver\r\n"), "{}", show(&reply));
+    let id = client.cmd("CLIENT ID");
+    let field = [b"$2\r\nid\r\n", &id[..]].concat();
+    assert!(reply.windows(field.len()).any(|part| part == field), "its own number: {}", show(&reply));
+    assert_reply(&client.cmd("CLIENT GETNAME"), "$2\r\nme\r\n", "the name");
+    assert_reply(&client.cmd("GET none"), "_\r\n", "RESP3's null");
+    assert_reply(&client.cmd("CONFIG GET databases"), "%1\r\n$9\r\ndatabases\r\n$2\r\n16\r\n", "RESP3's map");
+    let names = administrator(&redis).cmd("CLIENT LIST");
+    assert!(!String::from_utf8_lossy(&names).contains("name=me"), "Redis's connections keep their own names");
+}
+
+/// An identity's clients share its connections: a hundred logins are no hundred connections, and none is left behind.
+#[test]
+fn clients_of_an_identity_share_its_lanes() {
+    let redis = locked();
+    let proxy = Shortstop::start(&redis, "");
+    let mut admin = administrator(&redis);
+    admin.cmd("ACL SETUSER shared on >pw ~* +@all");
+    let mut clients: Vec<Client> = (0..100).map(|_| proxy.client()).collect();
+    for client in &mut clients {
+        assert_reply(&client.cmd("AUTH shared pw"), "+OK\r\n", "let in");
+        assert_reply(&client.cmd("INCR n").get(..1).unwrap_or_default(), ":", "served");
+    }
+    assert_eq!(proxy.stat("proxy_sessions"), 0, "nobody needs a connection of its own");
+    // One lane of each worker, and the doors.
+    assert!(connections_of(&mut admin, "shared") <= 4, "{}", connections_of(&mut admin, "shared"));
+    drop(clients);
+    // The doors keep the identity that knocked last.
+    wait_until("the lanes end with the last client", || connections_of(&mut admin, "shared") <= 2);
+}
+
+#[test]
+fn a_user_gets_from_l1_only_what_it_may_read() {
+    let redis = Redis::start();
+    let proxy = Shortstop::start(&redis, "defaults: { cache: { admit_after: 1 } }");
+    redis.client().cmd("ACL SETUSER apple on >pw ~a* +@all");
+    let mut free = proxy.client();
+    free.cmd("MSET apple 1 pear 2");
+    proxy.warm(&mut free, "pear");
+    proxy.warm(&mut free, "apple");
+    let mut apple = proxy.client();
+    assert_reply(&apple.cmd("AUTH apple pw"), "+OK\r\n", "let in");
+    let refused = "-NOPERM this user has no permissions to access one of the keys used as arguments\r\n";
+    for _ in 0..3 {
+        assert_reply(&apple.cmd("GET apple"), "$1\r\n1\r\n", "its own");
+        assert_reply(&apple.cmd("GET pear"), refused, "not its own");
+        assert_reply(&apple.cmd("MGET apple pear"), refused, "a mix");
+    }
+    // The right is taken away through the proxy: at once.
+    assert_reply(&free.cmd("ACL SETUSER apple resetkeys ~b*"), "+OK\r\n", "changed");
+    assert_reply(&apple.cmd("GET apple"), refused, "no more");
+}
+
+#[test]
+fn a_login_that_is_not_good_any_more_ends_its_clients() {
+    let redis = locked();
+    let proxy = Shortstop::start(&redis, "workers: 1");
+    let mut admin = administrator(&redis);
+    admin.cmd("ACL SETUSER u on >old ~* +@all");
+    admin.cmd("ACL SETUSER other on >pw ~* +@all");
+    let (mut busy, mut idle, mut other) = (proxy.client(), proxy.client(), proxy.client());
+    for client in [&mut busy, &mut idle] {
+        assert_reply(&client.cmd("AUTH u old"), "+OK\r\n", "let in");
+        client.cmd("GET k");
+    }
+    other.cmd("AUTH other pw");
+    admin.cmd("ACL SETUSER u resetpass >new");
+    assert_reply(&busy.cmd("GET k"), "$-1\r\n", "Redis keeps connections that stand");
+    admin.cmd("CLIENT KILL USER u");
+    assert_reply(&idle.until_closed(), WRONGPASS, "told why, and closed");
+    let rest = busy.until_closed();
+    assert_reply(&rest, WRONGPASS, "the other one too");
+    assert_reply(&other.cmd("ACL WHOAMI"), "$5\r\nother\r\n", "other users are not concerned");
+    let mut again = proxy.client();
+    assert_reply(&again.cmd("AUTH u old"), WRONGPASS, "the old password");
+    assert_reply(&again.cmd("AUTH u new"), "+OK\r\n", "the new one");
+    assert_reply(&again.cmd("ACL WHOAMI"), "$1\r\nu\r\n", "in");
+}
+
+#[test]
+fn clients_without_a_login_may_be_the_urls_user() {
+    let redis = locked();
+    let url = redis.url().replace("redis://", "redis://:secret@");
+    let strict = Shortstop::start(&redis, &format!("upstream: {url}"));
+    assert_reply(&strict.client().cmd("GET k"), NOAUTH, "the proxy's own password is not the client's");
+    let open = Shortstop::start(&redis, &format!("upstream: {url}\nclients_without_auth: upstream"));
+    let mut client = open.client();
+    assert_reply(&client.cmd("SET k v"), "+OK\r\n", "as the URL's user");
+    assert_reply(&open.warm(&mut client, "k"), "$1\r\nv\r\n", "from L1, too");
+    assert_reply(&client.cmd("AUTH wrong"), WRONGPASS, "and a login is still tried");
+}
+
+#[test]
+fn only_who_may_configure_redis_may_change_the_proxy() {
+    let redis = Redis::start();
+    let proxy = Shortstop::start(&redis, "");
+    redis.client().cmd("ACL SETUSER plain on >pw ~* +@all -config");
+    let mut plain = proxy.client();
+    plain.cmd("AUTH plain pw");
+    let refused = plain.cmd("PROXY FLUSH");
+    assert!(refused.starts_with(b"-NOPERM shortstop: "), "{}", show(&refused));
+    assert!(plain.cmd("PROXY INFO").starts_with(b"$"), "looking is free");
+    assert_reply(&proxy.client().cmd("PROXY FLUSH"), "+OK\r\n", "who may");
+    assert_our_error(&plain.cmd("PROXY DEBUG PANIC"), "not even allowed by the configuration");
+}
