@@ -39,8 +39,8 @@ const WORTH_RESUMING: usize = 32;
 pub enum End {
     /// The client closed it, or asked for that.
     Client,
-    /// A limit was reached.
-    Limit(&'static str),
+    /// A limit was reached, or there is no going on.
+    Dropped(&'static str),
     /// The proxy is leaving.
     Drained,
 }
@@ -122,10 +122,10 @@ impl Connection {
     fn end(&self, view: &View) -> Option<End> {
         let waiting = self.outlet.len();
         if waiting > view.policy.limits.output_buffer {
-            return Some(End::Limit("limits.output_buffer"));
+            return Some(End::Dropped("limits.output_buffer"));
         }
-        if let Some(limit) = self.outlet.dropped.get() {
-            return Some(End::Limit(limit));
+        if let Some(why) = self.outlet.dropped.get() {
+            return Some(End::Dropped(why));
         }
         if self.client.is_parked() || waiting > 0 {
             return None;

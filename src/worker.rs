@@ -110,9 +110,9 @@ fn accept(stream: TcpStream, context: &Rc<Context>, load: &Arc<AtomicUsize>) {
     tokio::task::spawn_local(async move {
         let gone = gone;
         let end = served.await;
-        if let End::Limit(limit) = end {
+        if let End::Dropped(why) = end {
             gone.context.stats().clients_dropped.add(1);
-            tracing::warn!(client = gone.id, limit, "a client was dropped");
+            tracing::warn!(client = gone.id, why, "a client was dropped");
         }
     });
 }

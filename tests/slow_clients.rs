@@ -5,7 +5,7 @@ mod common;
 use std::io::Read;
 use std::time::Duration;
 
-use common::{Process, Redis, Shortstop, assert_reply, bulk, command, noise, pipeline_of, wait_until};
+use common::{Fault, Process, Redis, Shortstop, Way, assert_reply, bulk, command, noise, pipeline_of, wait_until};
 
 const EAGER: &str = "defaults:\n  cache: { admit_after: 1 }\n";
 
@@ -90,6 +90,48 @@ fn replies_beyond_a_partial_write_are_whole() {
             assert_reply(&client.reply(), bulk(&value), "whole");
         }
     });
+}
+
+#[test]
+fn a_large_reply_is_passed_on_while_it_comes() {
+    const MEGABYTE: usize = 1 << 20;
+    let redis = Redis::start();
+    let wire = Fault::before(redis.addr());
+    let proxy = Shortstop::to(wire.addr(), "defaults: { cache: false }");
+    let mut direct = redis.client();
+    let element = noise(MEGABYTE, 6);
+    direct.call(&[b"SET", b"value", &element.repeat(32)]);
+    for _ in 0..32 {
+        direct.call(&[b"RPUSH", b"list", &element]);
+    }
+    for line in ["LRANGE list 0 -1", "GET value"] {
+        let expected = direct.cmd(line);
+        // Redis's last bytes are not on their way yet when the client has the first.
+        let mut client = proxy.client();
+        wire.hold_after(Way::Down, 8 * MEGABYTE as u64);
+        client.send(&pipeline_of(&[line, "PING"]));
+        let mut got = vec![0; 4 * MEGABYTE];
+        client.stream().read_exact(&mut got).expect("the beginning");
+        wire.release();
+        let mut rest = vec![0; expected.len() - got.len()];
+        client.stream().read_exact(&mut rest).expect("the rest");
+        got.extend(rest);
+        assert!(got == expected, "{line}: byte for byte");
+        assert_reply(&client.reply(), "+PONG\r\n", "behind it");
+
+        // The connection to Redis breaks in the midst: nothing is said that could be taken for the rest.
+        let mut client = proxy.client();
+        wire.hold_after(Way::Down, 8 * MEGABYTE as u64);
+        client.send(&pipeline_of(&[line]));
+        let mut got = vec![0; 4 * MEGABYTE];
+        client.stream().read_exact(&mut got).expect("the beginning");
+        wire.cut();
+        // A reset is an end, too.
+        let _ = client.stream().read_to_end(&mut got);
+        assert!(got.len() < expected.len() && expected.starts_with(&got), "{line}: a beginning, and no more");
+        wire.release();
+        wait_until("Redis is back", || proxy.client().cmd("PING") == b"+PONG\r\n");
+    }
 }
 
 #[test]

@@ -32,7 +32,7 @@ pub struct Outlet {
     pub profile: Profile,
     /// Close the connection as soon as what is due is written.
     pub closing: Cell<bool>,
-    /// Close the connection now: this limit was reached.
+    /// Close the connection now: this limit was reached, or this happened.
     pub dropped: Cell<Option<&'static str>>,
     /// Messages may come without being asked for: silence of the client is no idleness.
     pub streaming: Cell<bool>,
@@ -155,8 +155,8 @@ impl Outlet {
     }
 
     /// A part of the answer of a slot; more is to come.
-    pub fn fill_part(&self, slot: Slot, part: &[u8]) {
-        self.put(slot, Reply::Borrowed(part), false);
+    pub fn fill_part(&self, slot: Slot, part: Reply<'_>) {
+        self.put(slot, part, false);
     }
 
     fn put(&self, slot: Slot, reply: Reply<'_>, last: bool) {
@@ -348,8 +348,8 @@ mod tests {
     fn parts_are_put_together_and_the_front_streams() {
         let outlet = outlet();
         let (a, b) = (outlet.open(false), outlet.open(false));
-        outlet.fill_part(b, b"b1");
-        outlet.fill_part(a, b"a1");
+        outlet.fill_part(b, Reply::Borrowed(b"b1"));
+        outlet.fill_part(a, Reply::Borrowed(b"a1"));
         assert_eq!(written(&outlet), b"a1");
         outlet.fill(a, Reply::Borrowed(b"a2"));
         outlet.fill(b, Reply::Borrowed(b"b2"));

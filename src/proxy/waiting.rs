@@ -35,6 +35,8 @@ pub struct Waiting {
 pub(super) enum Then {
     /// Passed on as it is.
     Pass { repeat: bool },
+    /// As `Pass`, and a part of it has been passed on.
+    Rest,
     /// GET that is not kept; no id: nothing is kept at all.
     Value { id: Option<KeyId> },
     /// GET and PTTL, to be kept.
@@ -126,7 +128,7 @@ impl Expected for Waiting {
             // A login that is tried twice changes nothing more.
             Then::Greet { .. } | Then::Proxy { .. } => true,
             Then::Elements(written) => written.is_none(),
-            Then::Write { .. } | Then::Select { .. } | Then::Session { .. } => false,
+            Then::Rest | Then::Write { .. } | Then::Select { .. } | Then::Session { .. } => false,
         }
     }
 
@@ -134,7 +136,7 @@ impl Expected for Waiting {
         let failed = reply.bytes().first() == Some(&b'-');
         let Waiting { to, sent, then } = self;
         match then {
-            Then::Pass { .. } => answer(to, reply),
+            Then::Pass { .. } | Then::Rest => answer(to, reply),
             Then::Value { id } => {
                 context.stats().miss.record(now.saturating_duration_since(sent), 1);
                 open_one(context, reply, move |context, reply| {
@@ -207,7 +209,38 @@ impl Expected for Waiting {
         None
     }
 
+    fn takes_parts(&self, beginning: &[u8]) -> bool {
+        match &self.then {
+            Then::Pass { .. } | Then::Rest => true,
+            // What is sealed is opened in one piece.
+            Then::Value { .. } => match value_begun(beginning) {
+                Some(value) => value.len() >= envelope::MARK.len() && !envelope::is_sealed(value),
+                None => false,
+            },
+            _ => false,
+        }
+    }
+
+    fn deliver_part(self, context: &Context, part: Bytes) -> Waiting {
+        if let Then::Value { id: Some(id) } = &self.then {
+            // It is not compared with what L1 has.
+            context.shared.coherence.poison(*id);
+        }
+        if let Some((outlet, slot)) = &self.to {
+            outlet.fill_part(*slot, Reply::Owned(part));
+        }
+        Waiting { then: Then::Rest, ..self }
+    }
+
     fn lose(self, context: &Context, why: &Lost, ran: bool) {
+        if let Then::Rest = self.then {
+            // Nothing that the client would not take for the rest of the reply can be said.
+            if let Some((outlet, _)) = self.to {
+                outlet.dropped.set(Some("the connection to Redis was lost in the midst of its reply"));
+                outlet.wake();
+            }
+            return;
+        }
         let mut text = why.text().to_owned();
         let written = match self.then {
             Then::Write { written, .. } => Some(written),
@@ -263,6 +296,12 @@ fn answer(to: Option<(Rc<Outlet>, Slot)>, reply: Reply<'_>) {
     if let Some((outlet, slot)) = to {
         outlet.fill(slot, reply);
     }
+}
+
+/// The beginning of a bulk string of which not all has come.
+fn value_begun(beginning: &[u8]) -> Option<&[u8]> {
+    let end = memchr::memchr(b'\n', beginning)?;
+    beginning.starts_with(b"$").then(|| &beginning[end + 1..])
 }
 
 /// The flight has ended: later readers make their own.
@@ -471,7 +510,7 @@ fn in_session(
             let left = if failed { 0 } else { left - 1 };
             session.acknowledged(kind, reply.bytes(), left == 0);
             if let (Some((outlet, slot)), true) = (&to, left > 0) {
-                outlet.fill_part(*slot, reply.bytes());
+                outlet.fill_part(*slot, Reply::Borrowed(reply.bytes()));
                 let then = Then::Session { session, then: InSession::Acknowledge { kind, left } };
                 return Some(Waiting { to, sent, then });
             }

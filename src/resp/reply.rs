@@ -17,15 +17,15 @@ pub struct BrokenReply;
 #[derive(Clone, Copy, Debug)]
 pub struct ReplyScanner {
     at: usize,
-    /// Frames that are still to come, nested ones included.
+    /// Bytes of the string at `at` that are still to come.
+    skip: usize,
+    /// Frames whose beginning is still to come, nested ones included.
     missing: u64,
-    /// The least length that the buffer must have before another look is worth it.
-    need: usize,
 }
 
 impl Default for ReplyScanner {
     fn default() -> Self {
-        ReplyScanner { at: 0, missing: 1, need: 0 }
+        ReplyScanner { at: 0, skip: 0, missing: 1 }
     }
 }
 
@@ -37,7 +37,17 @@ impl ReplyScanner {
 
     /// Bytes that the buffer should have room for; a bound from below.
     pub fn need(&self) -> usize {
-        self.need
+        self.at + self.skip
+    }
+
+    /// Bytes from the beginning of the buffer that belong to the reply and need no other look.
+    pub fn seen(&self) -> usize {
+        self.at
+    }
+
+    /// The buffer has lost `count` bytes at its beginning that have been seen.
+    pub fn passed_on(&mut self, count: usize) {
+        self.at -= count;
     }
 
     /// Looks at `buffer`, which begins with the reply and has grown since the last look. `None`: more is to come.
@@ -46,48 +56,34 @@ impl ReplyScanner {
     /// Types that do not exist, lengths that are no numbers. Nothing after that can be trusted.
     #[inline]
     pub fn scan(&mut self, buffer: &[u8]) -> Result<Option<usize>, BrokenReply> {
-        if buffer.len() < self.need {
-            return Ok(None);
-        }
-        while self.missing > 0 {
-            let Some((text, after)) = line(buffer, self.at) else {
-                self.need = buffer.len() + 1;
+        loop {
+            let come = self.skip.min(buffer.len() - self.at);
+            self.at += come;
+            self.skip -= come;
+            if self.skip > 0 {
                 return Ok(None);
-            };
+            }
+            if self.missing == 0 {
+                return Ok(Some(self.at));
+            }
+            let Some((text, after)) = line(buffer, self.at) else { return Ok(None) };
+            self.at = after;
             let children = match text.first() {
-                Some(b'+' | b'-' | b':' | b'_' | b'#' | b',' | b'(') => {
-                    self.at = after;
-                    0
-                }
+                Some(b'+' | b'-' | b':' | b'_' | b'#' | b',' | b'(') => 0,
                 Some(b'$' | b'=' | b'!') => {
                     let length =
                         parse_int(&text[1..]).filter(|length| (-1..=MOST).contains(length)).ok_or(BrokenReply)?;
-                    let end = if length < 0 { after } else { after + length as usize + 2 };
-                    if buffer.len() < end {
-                        self.need = end;
-                        return Ok(None);
-                    }
-                    self.at = end;
+                    self.skip = if length < 0 { 0 } else { length as usize + 2 };
                     0
                 }
-                Some(b'*' | b'~' | b'>') => {
-                    self.at = after;
-                    count(text)?
-                }
-                Some(b'%') => {
-                    self.at = after;
-                    count(text)? * 2
-                }
+                Some(b'*' | b'~' | b'>') => count(text)?,
+                Some(b'%') => count(text)? * 2,
                 // An attribute is followed by the reply that it belongs to.
-                Some(b'|') => {
-                    self.at = after;
-                    count(text)? * 2 + 1
-                }
+                Some(b'|') => count(text)? * 2 + 1,
                 _ => return Err(BrokenReply),
             };
             self.missing = self.missing - 1 + children;
         }
-        Ok(Some(self.at))
     }
 }
 

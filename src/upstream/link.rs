@@ -27,6 +27,9 @@ use super::login::Login;
 /// From this size on a reply is handed over without a copy.
 const LARGE: usize = 32 << 10;
 
+/// From this size on a reply that is still coming is passed on in parts, if whoever waits for it takes them.
+const PART: usize = 128 << 10;
+
 /// Bytes that a shared connection reads in one go; a private one takes less, there may be thousands.
 const SHARED_INBOX: usize = 128 << 10;
 const PRIVATE_INBOX: usize = 4 << 10;
@@ -51,6 +54,12 @@ pub trait Expected: Sized + 'static {
 
     /// The reply is here. What is handed back waits for more.
     fn deliver(self, context: &Self::Context, reply: Reply<'_>, now: Instant) -> Option<Self>;
+
+    /// Whether the reply, of which this is the beginning, is taken in parts as it comes.
+    fn takes_parts(&self, beginning: &[u8]) -> bool;
+
+    /// A part of the reply, the first or another; [`Expected::deliver`] gets the last. From now on it may not be repeated.
+    fn deliver_part(self, context: &Self::Context, part: Bytes) -> Self;
 
     /// The reply will never come. `ran`: it may have run all the same.
     fn lose(self, context: &Self::Context, why: &Lost, ran: bool);
@@ -706,7 +715,13 @@ impl<E: Expected> Inner<E> {
             let this = scanner.get_or_insert_with(|| ReplyScanner::of(replies));
             let length = match this.scan(&inbox[at..]) {
                 Ok(Some(length)) => length,
-                Ok(None) => break Ok(()),
+                Ok(None) => {
+                    inbox.advance(std::mem::take(&mut at));
+                    if this.seen() >= PART {
+                        self.deliver_part(context, inbox, this);
+                    }
+                    break Ok(());
+                }
                 Err(error) => break Err(error.to_string()),
             };
             *scanner = None;
@@ -740,6 +755,25 @@ impl<E: Expected> Inner<E> {
         };
         inbox.advance(at);
         sound
+    }
+}
+
+impl<E: Expected> Inner<E> {
+    /// Hands over what has come of a large reply, if it is wanted before the rest.
+    fn deliver_part(&self, context: &E::Context, inbox: &mut BytesMut, scanner: &mut ReplyScanner) {
+        let front = {
+            let mut state = self.state.borrow_mut();
+            let wanted = state.waiting.front().is_some_and(|waiting| waiting.expected.takes_parts(inbox));
+            if !wanted {
+                return;
+            }
+            state.waiting.pop_front()
+        };
+        let Some(waiting) = front else { return };
+        let part = inbox.split_to(scanner.seen()).freeze();
+        scanner.passed_on(part.len());
+        let expected = waiting.expected.deliver_part(context, part);
+        self.state.borrow_mut().waiting.push_front(Waiting { expected, ..waiting });
     }
 }
 

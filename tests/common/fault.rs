@@ -32,6 +32,8 @@ struct Shared {
 struct State {
     /// All connections held: requests, replies.
     held: [bool; 2],
+    /// Held from so many bytes on.
+    limits: [Option<u64>; 2],
     /// Bytes passed on: requests, replies.
     bytes: [u64; 2],
     /// New connections are closed at once.
@@ -71,6 +73,12 @@ impl Fault {
         self.shared.lock().held[way as usize] = true;
     }
 
+    /// Lets about so many more bytes through in one direction, then nothing.
+    pub fn hold_after(&self, way: Way, bytes: u64) {
+        let mut state = self.shared.lock();
+        state.limits[way as usize] = Some(state.bytes[way as usize] + bytes);
+    }
+
     /// From now on holds the replies of every connection on which `request` passes.
     pub fn hold_replies_to(&self, request: &[u8]) {
         self.shared.lock().needle = Some(request.to_vec());
@@ -89,6 +97,7 @@ impl Fault {
     pub fn release(&self) {
         let mut state = self.shared.lock();
         state.held = [false; 2];
+        state.limits = [None; 2];
         state.needle = None;
         state.links.iter_mut().for_each(|link| (link.caught, link.passed) = (false, false));
         drop(state);
@@ -213,7 +222,11 @@ fn pump(way: Way, mut from: TcpStream, mut to: TcpStream, index: usize, shared: 
             let keep = tail.len().min(needle.len() - 1);
             tail.drain(..tail.len() - keep);
         }
-        let held = |state: &State| state.held[way as usize] || (way == Way::Down && state.links[index].caught);
+        let at = way as usize;
+        let held = |state: &State| {
+            let over = state.limits[at].is_some_and(|limit| state.bytes[at] >= limit);
+            over || state.held[at] || (way == Way::Down && state.links[index].caught)
+        };
         while state.links[index].alive && held(&state) {
             state = shared.changed.wait(state).expect("no holder of this lock panics");
         }
