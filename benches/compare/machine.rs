@@ -176,11 +176,13 @@ impl ProcessTime {
         let mut ticks = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
         let (user_ticks, system_ticks) = (ticks.next()?.parse().ok()?, ticks.next()?.parse().ok()?);
         let mut ran = Duration::ZERO;
-        for thread in std::fs::read_dir(format!("/proc/{pid}/task")).ok()? {
-            let text = std::fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;
-            ran += Duration::from_nanos(text.split_whitespace().next()?.parse().ok()?);
+        for thread in std::fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten() {
+            // Threads may end while this looks.
+            let text = std::fs::read_to_string(thread.path().join("schedstat")).unwrap_or_default();
+            let nanos = text.split_whitespace().next().and_then(|number| number.parse().ok());
+            ran += Duration::from_nanos(nanos.unwrap_or(0));
         }
-        Some(Self { ran, user_ticks, system_ticks })
+        (!ran.is_zero()).then_some(Self { ran, user_ticks, system_ticks })
     }
 }
 

@@ -120,7 +120,7 @@ impl Results {
         page.push_str(
             "\n## Targets\n\nA ratio is the median of the ratios within each round; lowest and highest in brackets. The floor is a \
              proxy that passes bytes on without looking at them, over one connection to the same Redis: where its ratio is \
-             below what is wanted, the kernel's sockets and the Redis behind leave no proxy the room to get there on \
+             below what is wanted, the kernel's sockets and the Redis behind hardly leave a proxy the room to get there on \
              this machine.\n\n",
         );
         page.push_str(&self.targets());

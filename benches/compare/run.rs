@@ -288,7 +288,7 @@ fn look_back(
     Ok(())
 }
 
-/// What is left out keeps the run under six minutes: with L1 off a SET goes the same way as with it on; what is there for
+/// What is left out keeps the run to about six minutes: with L1 off a SET goes the same way as with it on; what is there for
 /// information is looked at where most targets are.
 fn is_measured(kind: Kind, workload: Workload, depth: usize) -> bool {
     match kind {
