@@ -13,7 +13,7 @@ use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 
 use crate::histogram::Histogram;
-use crate::machine::{CoreTimes, Cores, OwnTime};
+use crate::machine::{Cores, Cost, Moment, Processes};
 use crate::wire::{Batches, Random};
 
 /// A server that answers nobody for this long is taken for hung.
@@ -79,42 +79,51 @@ pub struct Sample {
     pub generator_busy: f64,
     /// Share of the time in which the generator was ready to run and other work had its core.
     pub disturbed: f64,
+    /// CPU time per request, if the kernel tells.
+    pub cost: Option<Processes<Cost>>,
 }
 
-/// Loads the server at `addr` and measures it. Every request sent has been answered when this returns `Ok`.
+/// What is loaded.
+#[derive(Clone, Copy)]
+pub struct Subject {
+    /// Where.
+    pub addr: SocketAddr,
+    /// Whose CPU time counts.
+    pub processes: Processes,
+    /// Where it runs and where this does.
+    pub cores: Cores,
+}
+
+/// Loads a server and measures it. Every request sent has been answered when this returns `Ok`.
 ///
 /// # Errors
 /// See [`LoadError`]; the connections are closed in every case.
-pub fn run(
-    addr: SocketAddr,
-    plan: Plan,
-    batches: &Batches,
-    cores: Cores,
-    stop: &AtomicBool,
-) -> Result<Sample, LoadError> {
-    let mut generator = Generator::connect(addr, plan.connections, batches)?;
+pub fn run(subject: Subject, plan: Plan, batches: &Batches, stop: &AtomicBool) -> Result<Sample, LoadError> {
+    let mut generator = Generator::connect(subject.addr, plan.connections, batches)?;
     let began = Instant::now();
     generator.send_to_all(began)?;
 
     generator.work_until(began + plan.warm_up, stop)?;
     let warm = generator.take_counts();
-    let (times_before, own_before) = (CoreTimes::now(), OwnTime::now());
+    let before = Moment::now(subject.processes);
     let measured_from = Instant::now();
     generator.work_until(measured_from + plan.measure, stop)?;
     let elapsed = measured_from.elapsed();
-    let (times_after, own_after) = (CoreTimes::now(), OwnTime::now());
+    let after = Moment::now(subject.processes);
     let counted = generator.take_counts();
 
     generator.drain(stop)?;
     let rest = generator.take_counts();
+    let between = after.since(&before, subject.cores, counted.replies);
     Ok(Sample {
         rate: counted.replies as f64 / elapsed.as_secs_f64(),
         p50: counted.latency.percentile(0.5),
         p99: counted.latency.percentile(0.99),
         replies: warm.replies + counted.replies + rest.replies,
-        server_busy: times_after.busy_since(&times_before, cores.server),
-        generator_busy: (own_after.ran - own_before.ran).as_secs_f64() / elapsed.as_secs_f64(),
-        disturbed: (own_after.kept_waiting - own_before.kept_waiting).as_secs_f64() / elapsed.as_secs_f64(),
+        server_busy: between.server_busy,
+        generator_busy: between.own.ran.as_secs_f64() / elapsed.as_secs_f64(),
+        disturbed: between.own.kept_waiting.as_secs_f64() / elapsed.as_secs_f64(),
+        cost: between.cost,
     })
 }
 

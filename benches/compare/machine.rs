@@ -140,7 +140,7 @@ impl CoreTimes {
     }
 }
 
-/// What the scheduler has given the calling thread since it began (proc(5), schedstat: the first two numbers, in
+/// What the scheduler has given the calling thread (proc(5), schedstat: the first two numbers, in
 /// nanoseconds). Zero where the kernel does not tell.
 #[derive(Clone, Copy)]
 pub struct OwnTime {
@@ -151,11 +151,129 @@ pub struct OwnTime {
 }
 
 impl OwnTime {
-    /// Up to this moment.
-    pub fn now() -> Self {
+    /// Since it began.
+    fn now() -> Self {
         let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
         let mut numbers = text.split_whitespace().map(|number| Duration::from_nanos(number.parse().unwrap_or(0)));
         Self { ran: numbers.next().unwrap_or_default(), kept_waiting: numbers.next().unwrap_or_default() }
+    }
+}
+
+/// What the kernel has charged to all threads of a process, at one moment.
+#[derive(Clone, Copy)]
+struct ProcessTime {
+    ran: Duration,
+    user_ticks: u64,
+    system_ticks: u64,
+}
+
+impl ProcessTime {
+    /// `None` when the process is gone or the kernel does not tell. proc(5): schedstat counts nanoseconds for each
+    /// thread, but both ways of running together; stat has them apart, in ticks of 10 ms.
+    fn of(pid: u32) -> Option<Self> {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // The second column, the name, may have blanks in it; the 14th and 15th are the ticks.
+        let mut ticks = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
+        let (user_ticks, system_ticks) = (ticks.next()?.parse().ok()?, ticks.next()?.parse().ok()?);
+        let mut ran = Duration::ZERO;
+        for thread in std::fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten() {
+            // Threads may end while this looks.
+            let text = std::fs::read_to_string(thread.path().join("schedstat")).unwrap_or_default();
+            let nanos = text.split_whitespace().next().and_then(|number| number.parse().ok());
+            ran += Duration::from_nanos(nanos.unwrap_or(0));
+        }
+        (!ran.is_zero()).then_some(Self { ran, user_ticks, system_ticks })
+    }
+}
+
+/// CPU time of one process per request, in nanoseconds.
+#[derive(Clone, Copy)]
+pub struct Cost {
+    /// The program itself.
+    pub user: f64,
+    /// The kernel on its behalf. Over loopback that includes what the kernel does to receive what it sends.
+    pub system: f64,
+}
+
+impl Cost {
+    /// Both together; this is the exact figure, the split is good to a few per cent.
+    pub fn total(self) -> f64 {
+        self.user + self.system
+    }
+
+    fn between(before: ProcessTime, after: ProcessTime, requests: u64) -> Self {
+        let all = after.ran.saturating_sub(before.ran).as_nanos() as f64 / requests.max(1) as f64;
+        let user = after.user_ticks.saturating_sub(before.user_ticks);
+        let system = after.system_ticks.saturating_sub(before.system_ticks);
+        let share = user as f64 / (user + system).max(1) as f64;
+        Self { user: all * share, system: all * (1.0 - share) }
+    }
+}
+
+/// The processes that share the work of one cell, by their ids.
+#[derive(Clone, Copy)]
+pub struct Processes<T = u32> {
+    /// The server that the clients are connected to.
+    pub front: T,
+    /// The Redis behind it, where it is a proxy.
+    pub redis: Option<T>,
+    /// The NATS server, where there is one.
+    pub nats: Option<T>,
+}
+
+impl<T: Copy> Processes<T> {
+    /// `None` when nothing is known of one of them: half a sum would mislead.
+    fn map<U>(self, of: impl Fn(T) -> Option<U>) -> Option<Processes<U>> {
+        let each = |one: Option<T>| one.map_or(Some(None), |one| of(one).map(Some));
+        Some(Processes { front: of(self.front)?, redis: each(self.redis)?, nats: each(self.nats)? })
+    }
+}
+
+impl Processes<Cost> {
+    /// Of all of them.
+    pub fn total(self) -> f64 {
+        [Some(self.front), self.redis, self.nats].into_iter().flatten().map(Cost::total).sum()
+    }
+}
+
+/// All that is read before and after a cell's measured time, and never while it runs.
+pub struct Moment {
+    cores: CoreTimes,
+    own: OwnTime,
+    processes: Option<Processes<ProcessTime>>,
+}
+
+/// What happened between two moments.
+pub struct Between {
+    /// Share of the time in which the servers' core was busy, 0 to 1.
+    pub server_busy: f64,
+    /// What the calling thread got and did not get.
+    pub own: OwnTime,
+    /// Per request; `None` where the kernel does not tell.
+    pub cost: Option<Processes<Cost>>,
+}
+
+impl Moment {
+    /// Now. The calling thread is the generator's.
+    pub fn now(processes: Processes) -> Self {
+        Self { cores: CoreTimes::now(), own: OwnTime::now(), processes: processes.map(ProcessTime::of) }
+    }
+
+    /// What happened since `earlier`, in which that many requests were answered.
+    pub fn since(&self, earlier: &Self, cores: Cores, requests: u64) -> Between {
+        let cost = self.processes.zip(earlier.processes).map(|(after, before)| Processes {
+            front: Cost::between(before.front, after.front, requests),
+            redis: before.redis.zip(after.redis).map(|(before, after)| Cost::between(before, after, requests)),
+            nats: before.nats.zip(after.nats).map(|(before, after)| Cost::between(before, after, requests)),
+        });
+        Between {
+            server_busy: self.cores.busy_since(&earlier.cores, cores.server),
+            own: OwnTime {
+                ran: self.own.ran.saturating_sub(earlier.own.ran),
+                kept_waiting: self.own.kept_waiting.saturating_sub(earlier.own.kept_waiting),
+            },
+            cost,
+        }
     }
 }
 

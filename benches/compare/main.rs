@@ -2,11 +2,14 @@
 //! generator on another, in interleaved rounds. Prints a page and, after a full run, keeps it in `benches/RESULTS.md`.
 //! Says what is reached and what is missed; a wrong reply anywhere fails the run.
 //!
-//! A proxy shares its core with the Redis behind it, so "through" is the cost of both. What it does not measure:
-//! several cores, networks, values that are compressed, and allocations.
+//! A proxy shares its core with the Redis behind it, so "through" is the cost of both; what of it each took is shown as
+//! CPU time per request. What it does not measure: several cores, networks, values that are compressed, and
+//! allocations.
 //!
 //! This file holds the options and the exit codes; [`run`] the order of things.
 
+mod floor;
+mod front;
 mod histogram;
 mod idle;
 mod load;
@@ -18,6 +21,7 @@ mod servers;
 mod stand_in;
 mod wire;
 
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -46,7 +50,7 @@ struct Options {
     #[arg(long)]
     quick: bool,
     /// Only servers whose name begins with one of these: redis, twemproxy, twemproxy-small, haproxy,
-    /// shortstop-default, shortstop-l1-off, shortstop-nats; nothing is kept.
+    /// shortstop-default, shortstop-l1-off, shortstop-nats, floor; nothing is kept.
     #[arg(long, value_delimiter = ',', value_name = "NAME,…")]
     only: Vec<String>,
     /// Rounds over all servers; with fewer than 3 nothing is kept.
@@ -61,6 +65,12 @@ struct Options {
     /// Be the server that does no work.
     #[arg(long, hide = true, ignore_case = true)]
     stand_in: Option<Workload>,
+    /// Be the proxy that does no thinking.
+    #[arg(long, hide = true, ignore_case = true, requires = "upstream")]
+    floor: Option<Workload>,
+    /// The Redis behind the floor.
+    #[arg(long, hide = true)]
+    upstream: Option<SocketAddr>,
     /// `cargo bench <filter>`.
     #[arg(hide = true)]
     filters: Vec<String>,
@@ -68,8 +78,14 @@ struct Options {
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    if let Some(workload) = options.stand_in {
-        return if stand_in::serve(workload).is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    if let Some(served) = serve(&options) {
+        return served.map_or_else(
+            |error| {
+                eprintln!("error: {error}");
+                ExitCode::FAILURE
+            },
+            |()| ExitCode::SUCCESS,
+        );
     }
     // `cargo test --all-targets` starts every bench without `--bench`: minutes of load are not what it wants.
     if !options.bench {
@@ -89,6 +105,15 @@ fn main() -> ExitCode {
             eprintln!("error: {error}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// The servers that this program can be itself; `None` when it is to measure.
+fn serve(options: &Options) -> Option<std::io::Result<()>> {
+    match (options.stand_in, options.floor.zip(options.upstream)) {
+        (Some(workload), _) => Some(stand_in::serve(workload)),
+        (None, Some((workload, redis))) => Some(floor::serve(workload, redis)),
+        (None, None) => None,
     }
 }
 

@@ -10,8 +10,8 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use crate::idle;
-use crate::load::{self, LoadError, Plan, Sample};
-use crate::machine::{self, CoreTimes, Cores, MachineError};
+use crate::load::{self, LoadError, Plan, Sample, Subject};
+use crate::machine::{self, CoreTimes, Cores, MachineError, Processes};
 use crate::plain::{Plain, PlainError};
 use crate::report::{Cell, Results};
 use crate::servers::{self, Kind, Server, ServerError, Starter};
@@ -170,9 +170,9 @@ impl<'a> Run<'a> {
         servers.rotate_left(first);
         for server in servers {
             let before = prepare(server, workload)?;
-            let sample = measure(server, self.plan, &batches, self.starter.cores, &self.stop)?;
+            let sample = self.measure(server, self.plan, &batches)?;
             eprintln!(
-                "round {}/{}  {} pipeline {depth:<2}  {:<17} {:>6.0} k/s  p50 {:>6.0} µs  p99 {:>6.0} µs{}",
+                "round {}/{}  {} pipeline {depth:<2}  {:<17} {:>6.0} k/s  p50 {:>6.0} µs  p99 {:>6.0} µs  cpu {:>6.0} ns{}",
                 round + 1,
                 self.rounds,
                 workload.label(),
@@ -180,12 +180,24 @@ impl<'a> Run<'a> {
                 sample.rate / 1e3,
                 sample.p50.as_secs_f64() * 1e6,
                 sample.p99.as_secs_f64() * 1e6,
+                sample.cost.map_or(f64::NAN, Processes::total),
                 if sample.disturbed > DISTURBED { "  (disturbed)" } else { "" },
             );
             look_back(server, workload, depth, &before, &sample, &mut self.results)?;
             self.results.cells.push(Cell { round, kind: server.kind, workload, depth, sample });
         }
         Ok(())
+    }
+
+    fn measure(&self, server: &Server, plan: Plan, batches: &Batches) -> Result<Sample, RunError> {
+        let subject =
+            Subject { addr: server.addr, processes: server.processes(&self.redis), cores: self.starter.cores };
+        load::run(subject, plan, batches, &self.stop).map_err(|error| RunError::Load {
+            name: server.kind.name(),
+            workload: batches.wording.workload().label(),
+            depth: batches.depth,
+            error,
+        })
     }
 
     /// The generator against a server that does no work, once and briefly: a rough figure says enough.
@@ -195,7 +207,7 @@ impl<'a> Run<'a> {
             let server = self.starter.start(kind, nowhere())?;
             for depth in DEPTHS {
                 let batches = Batches::new(workload, depth);
-                let sample = measure(&server, CEILING, &batches, self.starter.cores, &self.stop)?;
+                let sample = self.measure(&server, CEILING, &batches)?;
                 self.results.cells.push(Cell { round: 0, kind, workload, depth, sample });
             }
         }
@@ -206,8 +218,8 @@ impl<'a> Run<'a> {
     fn idle_connections(&mut self) -> Result<(), RunError> {
         let redis = self.compare_redis.then_some(Kind::Redis);
         let kinds = redis.into_iter().chain(self.proxies.iter().map(|server| server.kind));
-        let variants = [Kind::ShortstopL1Off, Kind::ShortstopNats, Kind::TwemproxySmallBuffers];
-        for kind in kinds.filter(|kind| !variants.contains(kind)) {
+        let whole = [Kind::Redis, Kind::Twemproxy, Kind::Haproxy, Kind::Shortstop];
+        for kind in kinds.filter(|kind| whole.contains(kind)) {
             eprintln!("idle connections: {}", kind.label());
             let server = self.starter.start(kind, self.redis.addr)?;
             if kind == Kind::Redis {
@@ -218,21 +230,6 @@ impl<'a> Run<'a> {
         }
         Ok(())
     }
-}
-
-fn measure(
-    server: &Server,
-    plan: Plan,
-    batches: &Batches,
-    cores: Cores,
-    stop: &AtomicBool,
-) -> Result<Sample, RunError> {
-    load::run(server.addr, plan, batches, cores, stop).map_err(|error| RunError::Load {
-        name: server.kind.name(),
-        workload: batches.wording.workload().label(),
-        depth: batches.depth,
-        error,
-    })
 }
 
 /// Fills L1 where the cell is about it (entries of an earlier cell may be about to reach their deadline, and SETs have
@@ -291,13 +288,14 @@ fn look_back(
     Ok(())
 }
 
-/// What is left out keeps the run under six minutes: with L1 off a SET goes the same way as with it on; what is there for
+/// What is left out keeps the run to about six minutes: with L1 off a SET goes the same way as with it on; what is there for
 /// information is looked at where most targets are.
 fn is_measured(kind: Kind, workload: Workload, depth: usize) -> bool {
     match kind {
         Kind::ShortstopL1Off => workload == Workload::Get,
         Kind::ShortstopNats => workload == Workload::Set || depth == 16,
         Kind::TwemproxySmallBuffers => depth == 16,
+        Kind::Floor(only) => workload == only && depth == 16,
         _ => true,
     }
 }

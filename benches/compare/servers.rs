@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use crate::machine::{self, Cores};
+use crate::machine::{self, Cores, Processes};
 use crate::plain::Plain;
 use crate::wire::Workload;
 
@@ -59,13 +59,15 @@ pub enum Kind {
     ShortstopL1Off,
     /// The default with a NATS server, so that every SET is published.
     ShortstopNats,
+    /// [`crate::floor`] for one workload.
+    Floor(Workload),
     /// [`crate::stand_in`] for one workload.
     StandIn(Workload),
 }
 
 impl Kind {
     /// What is compared, in the order of the tables.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Redis,
         Self::Twemproxy,
         Self::TwemproxySmallBuffers,
@@ -73,6 +75,8 @@ impl Kind {
         Self::Shortstop,
         Self::ShortstopL1Off,
         Self::ShortstopNats,
+        Self::Floor(Workload::Get),
+        Self::Floor(Workload::Set),
     ];
 
     /// For `--only`.
@@ -85,6 +89,7 @@ impl Kind {
             Self::Shortstop => "shortstop-default",
             Self::ShortstopL1Off => "shortstop-l1-off",
             Self::ShortstopNats => "shortstop-nats",
+            Self::Floor(_) => "floor",
             Self::StandIn(_) => "stand-in",
         }
     }
@@ -99,8 +104,14 @@ impl Kind {
             Self::Shortstop => "Shortstop",
             Self::ShortstopL1Off => "Shortstop, L1 off",
             Self::ShortstopNats => "Shortstop + NATS (watched SETs published)",
+            Self::Floor(_) => "the floor: a proxy that does no thinking",
             Self::StandIn(_) => "a server that does no work",
         }
+    }
+
+    /// Whether it is in front of the Redis.
+    pub fn is_proxy(self) -> bool {
+        !matches!(self, Self::Redis | Self::StandIn(_))
     }
 
     /// Whether it answers `PROXY INFO`.
@@ -133,10 +144,19 @@ pub struct Server {
     pub addr: SocketAddr,
     process: Process,
     /// The NATS server, where there is one.
-    _beside: Option<Process>,
+    nats: Option<Process>,
 }
 
 impl Server {
+    /// All that work when this is asked, `redis` being the one behind it.
+    pub fn processes(&self, redis: &Server) -> Processes {
+        Processes {
+            front: self.process.0.id(),
+            redis: self.kind.is_proxy().then(|| redis.process.0.id()),
+            nats: self.nats.as_ref().map(|process| process.0.id()),
+        }
+    }
+
     /// Resident memory in bytes, if the process is there.
     pub fn resident_bytes(&self) -> Option<u64> {
         machine::resident_bytes(self.process.0.id())
@@ -166,7 +186,11 @@ impl Starter<'_> {
                 let (nats, addr) = self.nats()?;
                 self.shortstop(kind, redis, Some((nats, addr)))?
             }
-            Kind::StandIn(workload) => return self.stand_in(workload),
+            // They know no PING; the line that tells their address is their first answer.
+            Kind::Floor(workload) => {
+                return self.this_program(kind, &["--floor", workload.label(), "--upstream", &redis.to_string()]);
+            }
+            Kind::StandIn(workload) => return self.this_program(kind, &["--stand-in", workload.label()]),
         };
         self.wait_for_answer(server)
     }
@@ -180,7 +204,7 @@ impl Starter<'_> {
     }
 
     /// One server, so the cheapest distribution; no ejection; connected before the first request; more than one
-    /// connection to it only costs. Of 512 bytes to 64 KiB, buffers of 4 KiB cost it least processor time per request at
+    /// connection to it only costs. Of 512 bytes to 64 KiB, buffers of 4 KiB cost it least CPU time per request at
     /// pipeline 16 (a GET 2.2 µs instead of 3.9 with its default of 16 KiB, a SET 2.3 instead of 2.9): after each request
     /// that it finds in a buffer, it copies what follows into another one.
     fn twemproxy(&self, kind: Kind, redis: SocketAddr) -> Result<Server, ServerError> {
@@ -243,16 +267,15 @@ impl Starter<'_> {
             command.env("CACHE_ENABLED", "false");
         }
         let (process, addr) = self.spawn_that_tells(kind.name(), command)?;
-        Ok(Server { kind, addr, process, _beside: nats.map(|(process, _)| process) })
+        Ok(Server { kind, addr, process, nats: nats.map(|(process, _)| process) })
     }
 
-    fn stand_in(&self, workload: Workload) -> Result<Server, ServerError> {
-        let kind = Kind::StandIn(workload);
+    fn this_program(&self, kind: Kind, options: &[&str]) -> Result<Server, ServerError> {
         let this = std::env::current_exe().map_err(|error| ServerError::Io { name: kind.name(), error })?;
         let mut command = self.command(kind.name(), this);
-        command.args(["--bench", "--stand-in", workload.label()]);
+        command.arg("--bench").args(options);
         let (process, addr) = self.spawn_that_tells(kind.name(), command)?;
-        Ok(Server { kind, addr, process, _beside: None })
+        Ok(Server { kind, addr, process, nats: None })
     }
 
     /// A command on the servers' core, with an empty environment (nobody's `REDIS_URL` gets in), its output in a log.
@@ -284,7 +307,7 @@ impl Starter<'_> {
     fn spawn(&self, kind: Kind, command: Command, port: u16) -> Result<Server, ServerError> {
         let process = start(kind.name(), command)?;
         let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        Ok(Server { kind, addr, process, _beside: None })
+        Ok(Server { kind, addr, process, nats: None })
     }
 
     /// For programs that choose their port and print `… listening on ADDRESS` first.

@@ -2,15 +2,13 @@
 //! spot. What the generator reaches against it is the generator's own ceiling; a server that comes near it has not
 //! been measured. Runs as a second process of this program, on the servers' core.
 
-use std::io::{ErrorKind, Read, Write};
-use std::net::SocketAddr;
+use std::io::{ErrorKind, Read};
 
-use mio::net::{TcpListener, TcpStream};
-use mio::{Events, Interest, Poll, Registry, Token};
+use mio::net::TcpStream;
+use mio::{Events, Poll};
 
+use crate::front::{self, LISTENER};
 use crate::wire::{Wording, Workload};
-
-const LISTENER: Token = Token(usize::MAX);
 
 struct Client {
     stream: TcpStream,
@@ -26,22 +24,18 @@ struct Client {
 /// When the listener or the poll fails.
 pub fn serve(workload: Workload) -> std::io::Result<()> {
     let mut poll = Poll::new()?;
-    let mut listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
-    println!("stand-in listening on {}", listener.local_addr()?);
-    poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
-
+    let listener = front::listen(&poll, "stand-in")?;
     let wording = Wording::new(workload);
     let mut clients: Vec<Option<Client>> = Vec::new();
     let mut buffer = vec![0; 64 * 1024];
     let mut events = Events::with_capacity(256);
     loop {
-        match poll.poll(&mut events, None) {
-            Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error),
-            _ => {}
-        }
+        front::wait(&mut poll, &mut events)?;
         for event in &events {
             if event.token() == LISTENER {
-                accept(&listener, poll.registry(), &mut clients)?;
+                front::accept_all(&listener, poll.registry(), clients.len(), |stream| {
+                    clients.push(Some(Client { stream, begun: Vec::new(), out: Vec::new() }));
+                })?;
                 continue;
             }
             let slot = &mut clients[event.token().0];
@@ -50,19 +44,6 @@ pub fn serve(workload: Workload) -> std::io::Result<()> {
                 *slot = None;
             }
         }
-    }
-}
-
-fn accept(listener: &TcpListener, registry: &Registry, clients: &mut Vec<Option<Client>>) -> std::io::Result<()> {
-    loop {
-        let (mut stream, _) = match listener.accept() {
-            Ok(accepted) => accepted,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-            Err(error) => return Err(error),
-        };
-        stream.set_nodelay(true)?;
-        registry.register(&mut stream, Token(clients.len()), Interest::READABLE | Interest::WRITABLE)?;
-        clients.push(Some(Client { stream, begun: Vec::new(), out: Vec::new() }));
     }
 }
 
@@ -89,14 +70,7 @@ fn answer(client: &mut Client, wording: &Wording, buffer: &mut [u8]) -> std::io:
             break;
         }
     }
-    let mut written = 0;
-    while written < client.out.len() {
-        match client.stream.write(&client.out[written..]) {
-            Ok(count) => written += count,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-            Err(error) => return Err(error),
-        }
-    }
+    let written = front::send(&mut client.stream, &client.out)?;
     client.out.drain(..written);
     Ok(())
 }
