@@ -23,6 +23,26 @@ pub fn parse_int(text: &[u8]) -> Option<i64> {
     if negative { 0i64.checked_sub_unsigned(value) } else { i64::try_from(value).ok() }
 }
 
+/// The length in a header as everybody writes it, `kind`, up to seven digits, CR LF: its value, and where the next thing
+/// begins. `None` says nothing but that a closer look is needed.
+#[inline]
+pub(super) fn plain_header(buffer: &[u8], at: usize, kind: u8) -> Option<(usize, usize)> {
+    let header = &buffer.get(at..)?;
+    let header = &header[..header.len().min(10)];
+    let (first, mut rest) = match header {
+        [begin, digit @ b'1'..=b'9', rest @ ..] if *begin == kind => (digit, rest),
+        [begin, b'0', b'\r', b'\n', ..] if *begin == kind => return Some((0, at + 4)),
+        _ => return None,
+    };
+    let mut value = usize::from(first - b'0');
+    while let [digit @ b'0'..=b'9', more @ ..] = rest {
+        value = value * 10 + usize::from(digit - b'0');
+        rest = more;
+    }
+    let digits = header.len() - rest.len() - 1;
+    rest.starts_with(b"\r\n").then_some((value, at + 1 + digits + 2))
+}
+
 #[cfg(test)]
 mod tests {
     use super::parse_int;

@@ -2,6 +2,7 @@
 
 use memchr::memchr_iter;
 
+use super::int::plain_header;
 use super::parse_int;
 
 /// Longer strings do not exist: Redis's own limit is 512 MiB unless it is raised.
@@ -65,6 +66,18 @@ impl ReplyScanner {
             }
             if self.missing == 0 {
                 return Ok(Some(self.at));
+            }
+            // The two that are met most.
+            if let Some((length, after)) = plain_header(buffer, self.at, b'$') {
+                self.at = after;
+                self.skip = length + 2;
+                self.missing -= 1;
+                continue;
+            }
+            if buffer[self.at..].starts_with(b"+OK\r\n") {
+                self.at += 5;
+                self.missing -= 1;
+                continue;
             }
             let Some((text, after)) = line(buffer, self.at) else { return Ok(None) };
             self.at = after;

@@ -9,6 +9,7 @@ use std::ops::Range;
 use memchr::memchr;
 use smallvec::SmallVec;
 
+use super::int::plain_header;
 use super::{inline, parse_int};
 
 /// Where the arguments of a request are in the buffer.
@@ -104,7 +105,11 @@ pub fn scan(buffer: &[u8], limits: &ScanLimits, args: &mut Args, resume: &mut Re
     let mut at = resume.at;
     let mut regular = !resume.irregular;
     let mut missing = resume.missing;
-    if at == 0 {
+    if let (0, Some((count @ 1.., after))) = (at, plain_header(buffer, 0, b'*'))
+        && count <= limits.arguments
+    {
+        (missing, at) = (count, after);
+    } else if at == 0 {
         let (count, after, proper) = match line(buffer, 1, limits.line_length) {
             Line::Found { text, after, proper } => (parse_int(text), after, proper),
             Line::More { need } => return Ok(Scan::More { need }),
@@ -120,6 +125,15 @@ pub fn scan(buffer: &[u8], limits: &ScanLimits, args: &mut Args, resume: &mut Re
     }
     let mut need = None;
     while missing > 0 {
+        if let Some((length, start)) = plain_header(buffer, at, b'$')
+            && length <= limits.bulk_length
+            && buffer.get(start + length..start + length + 2) == Some(b"\r\n")
+        {
+            args.push(start..start + length);
+            at = start + length + 2;
+            missing -= 1;
+            continue;
+        }
         let (length, after, proper) = match line(buffer, at, limits.line_length) {
             Line::Found { text: [b'$', length @ ..], after, proper } => (parse_int(length), after, proper),
             Line::Found { text, .. } => return Err(ProtocolError::NotBulk(*text.first().unwrap_or(&b'\r'))),
