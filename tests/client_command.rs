@@ -7,7 +7,7 @@ mod common;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use common::{Client, Redis, Shortstop, assert_reply, bulk, command, pipeline_of, show, wait_until};
+use common::{Client, Process, Redis, Shortstop, assert_reply, bulk, command, pipeline_of, show, wait_until};
 
 /// A text reply of either protocol.
 fn text(reply: &[u8]) -> String {
@@ -192,7 +192,6 @@ fn wrong_forms_get_the_error_of_redis() {
         "CLIENT LIST x y",
         "CLIENT LIST TYPE",
         "CLIENT LIST TYPE nonsense",
-        "CLIENT LIST TYPE normal ID",
         "CLIENT LIST ID",
         "CLIENT LIST ID x",
         "CLIENT LIST ID 1 x",
@@ -739,6 +738,31 @@ fn lists_and_kills_at_once_wait_for_nobody() {
     });
     let mut last = proxy.client();
     wait_until("all have gone", || text(&last.cmd("CLIENT LIST")).lines().count() == 1);
+}
+
+#[test]
+fn the_end_of_the_proxy_waits_for_no_list() {
+    let redis = Redis::start();
+    for graceful in [true, false] {
+        let mut process = graceful.then(|| Process::start(redis.addr(), "workers: 3\ntimeouts: { shutdown: 10m }\n"));
+        let within = (!graceful).then(|| Shortstop::start(&redis, "workers: 3\n"));
+        let address = process.as_ref().map_or_else(|| within.as_ref().expect("one of them").addr(), Process::addr);
+        std::thread::scope(|scope| {
+            for _ in 0..6 {
+                let mut client = Client::connect(address);
+                client.cmd("CLIENT LIST");
+                scope.spawn(move || {
+                    let list = pipeline_of(&["CLIENT LIST"]);
+                    while client.try_send(&list).is_ok() && client.reply_or_end().is_some() {}
+                });
+            }
+            drop(within);
+            if let Some(process) = &mut process {
+                process.signal("TERM");
+                assert_eq!(process.wait_exit(common::PATIENCE).code(), Some(0), "{}", process.log());
+            }
+        });
+    }
 }
 
 #[test]

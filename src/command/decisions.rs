@@ -190,9 +190,9 @@ const DECISIONS: &[Decision] = &[
     session("asking", Verb::Asking),
     session("readonly", Verb::ReadOnly),
     session("readwrite", Verb::ReadWrite),
-    // CLIENT. Who is connected to the proxy, only the proxy knows; Redis is asked whether the client may know. The container's
-    // own row stands for a subcommand that Redis refuses. Those of newer servers are taken for something about the connection.
-    row("client", Stateless, Verb::Client, Touch::Nothing),
+    // CLIENT. Who is connected to the proxy, only the proxy knows; Redis is asked whether the client may know. Subcommands of newer
+    // servers are taken for something about the connection, also while the table of such a server is not here yet.
+    session("client", Verb::Client),
     session("client|*", Verb::Client),
     local("client|id", Verb::Client),
     local("client|info", Verb::Client),

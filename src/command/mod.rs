@@ -445,10 +445,14 @@ impl Table {
             .chain(decisions::OURS.iter().map(|(name, arity)| Entry::bare(name, *arity)))
             .map(Row::new)
             .collect();
-        let mut numbers = 1..;
+        // By name: the order in which a server lists its commands means nothing.
+        let all = rows.iter().flat_map(|row| std::iter::once(row).chain(row.subs()));
+        let mut names: Vec<Box<str>> = all.map(|row| row.name.clone()).collect();
+        names.sort_unstable();
+        let number = |name| names.binary_search(name).map_or(0, |at| u32::try_from(at + 1).unwrap_or(0));
         for row in &mut rows {
-            row.number = numbers.next().unwrap_or(0);
-            row.subs.iter_mut().for_each(|sub| sub.number = numbers.next().unwrap_or(0));
+            row.number = number(&row.name);
+            row.subs.iter_mut().for_each(|sub| sub.number = number(&sub.name));
         }
         let index = Index::of(rows.iter().map(|row| row.name.as_bytes()));
         Table { rows, index, unknown: Row::unknown() }

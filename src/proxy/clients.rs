@@ -147,7 +147,11 @@ fn of_nobody(options: &[&[u8]], nobody: &[u8]) -> Request {
 impl Client {
     /// A command of the CLIENT family with as many arguments as it takes. None: it goes the way of all others.
     pub(super) fn family(&mut self, permit: &Permit, call: Call<'_>) -> Option<Next> {
-        let name = call.row.name.as_ref();
+        let name = match call.args {
+            // Sent by libraries at every connect, also before the table of a server that has it is here.
+            [_, word, _, _] if word.eq_ignore_ascii_case(b"setinfo") => "client|setinfo",
+            _ => call.row.name.as_ref(),
+        };
         let session = self.session.clone();
         let in_multi = session.as_ref().is_some_and(|session| session.in_multi());
         // Redis takes nothing of the kind, and says so.
@@ -201,16 +205,17 @@ impl Client {
             Wish::Id | Wish::GetName | Wish::SetName(_) | Wish::SetInfo(..) | Wish::Redirection => Next::Go,
             Wish::Info | Wish::List(_) | Wish::Kill { .. } | Wish::Unblock { .. } => Next::Pause,
         };
+        // A client that connects while Redis is away is served what L1 has.
+        let does_without_redis =
+            self.session.is_none() && matches!(wish, Wish::Id | Wish::GetName | Wish::SetName(_) | Wish::SetInfo(..));
         let target = self.target();
         let lost = target.as_ref().map_or_else(|lost| Some(lost.clone()), |target| target.link().check().err());
         let link = match (target, lost) {
             (Ok(target), None) => target.link().clone(),
             (_, Some(lost)) => {
-                let alone = matches!(wish, Wish::Id | Wish::GetName | Wish::SetName(_) | Wish::SetInfo(..));
-                if !alone || lost.is_login_refused() || self.session.is_some() {
+                if !does_without_redis || lost.is_login_refused() {
                     return self.unavailable(&lost);
                 }
-                // A client that connects while Redis is away is served what L1 has.
                 if let Ok(answer) = at_once(&self.context, &self.outlet, wish, b"+OK\r\n") {
                     self.answer(&answer.bytes);
                 }
@@ -221,6 +226,9 @@ impl Client {
         let (outlet, slot) = (Rc::clone(&self.outlet), self.outlet.open(self.is_muted()));
         let then = Box::new(move |context: &Context, reply: Result<Reply<'_>, &Lost>| match reply {
             Ok(reply) => settle_one(context, outlet, slot, wish, reply.bytes()),
+            Err(lost) if does_without_redis && !lost.is_login_refused() => {
+                settle_one(context, outlet, slot, wish, b"+OK\r\n");
+            }
             Err(lost) => outlet.fill(slot, Reply::Owned(error(lost))),
         });
         self.context.stats().upstream_commands.add(1);
