@@ -32,7 +32,7 @@ const NOBODY: &[u8] = b"9223372036854775807";
 /// What a client wants, when Redis has nothing against it.
 pub(super) enum Wish {
     Id,
-    GetName,
+    GetName(Version),
     SetName(Vec<u8>),
     /// lib-name or lib-ver.
     SetInfo(usize, Vec<u8>),
@@ -65,18 +65,27 @@ impl From<Vec<u8>> for Answer {
     }
 }
 
-/// What is sent to Redis for a command, and what it stands for. None: whatever the command is, Redis knows all of it. `nobody`: the
-/// number that takes the place of others'.
-fn plan(context: &Context, name: &str, args: &[&[u8]], nobody: &[u8]) -> Option<(Request, Wish)> {
+/// What a plan is made with.
+struct Sender<'a> {
+    /// The name that the connection to Redis has, and keeps.
+    name: &'a str,
+    /// What the client speaks.
+    version: Version,
+    /// The number that CLIENT LIST asks about.
+    number: &'a [u8],
+}
+
+/// What is sent to Redis for a command, and what it stands for. None: whatever the command is, Redis knows all of it.
+fn plan(sender: &Sender<'_>, name: &str, args: &[&[u8]]) -> Option<(Request, Wish)> {
     let as_it_is = || args.iter().map(|arg| arg.to_vec()).collect::<Request>();
     let words = |words: &[&[u8]]| words.iter().map(|word| word.to_vec()).collect::<Request>();
     // What Redis refuses, whatever its version, in the place of what it might take and put on a connection that others use.
     const REFUSED: &[u8] = b"a b";
     Some(match name {
         "client|id" => (as_it_is(), Wish::Id),
-        "client|getname" => (as_it_is(), Wish::GetName),
+        "client|getname" => (as_it_is(), Wish::GetName(sender.version)),
         "client|setname" => {
-            let name = if is_name(args[2]) { context.connection_name().as_bytes() } else { REFUSED };
+            let name = if is_name(args[2]) { sender.name.as_bytes() } else { REFUSED };
             (words(&[args[0], args[1], name]), Wish::SetName(args[2].to_vec()))
         }
         "client|setinfo" => {
@@ -94,11 +103,11 @@ fn plan(context: &Context, name: &str, args: &[&[u8]], nobody: &[u8]) -> Option<
             let ids = options.first().is_some_and(|word| word.eq_ignore_ascii_case(b"id"));
             match known {
                 // Redis would list all of its own connections.
-                Some(_) if options.is_empty() || kind => request.extend(words(&[b"ID", nobody])),
+                Some(_) if options.is_empty() || kind => request.extend(words(&[b"ID", sender.number])),
                 _ => {
-                    request.extend(of_nobody(options, nobody));
-                    if !ids && !kind && options.len() % 2 == 0 {
-                        request.extend(words(&[b"ID", nobody]));
+                    request.extend(replaced(options, sender.number));
+                    if !ids && !kind && options.len().is_multiple_of(2) {
+                        request.extend(words(&[b"ID", sender.number]));
                     }
                 }
             }
@@ -113,8 +122,8 @@ fn plan(context: &Context, name: &str, args: &[&[u8]], nobody: &[u8]) -> Option<
             options => {
                 // In front, for what is left out; and behind, where it is the last that counts.
                 let mut request = words(&[args[0], args[1], b"ID", NOBODY]);
-                request.extend(of_nobody(options, NOBODY));
-                if options.len() % 2 == 0 {
+                request.extend(replaced(options, NOBODY));
+                if options.len().is_multiple_of(2) {
                     request.extend(words(&[b"ID", NOBODY]));
                 }
                 (request, Wish::Kill { filter: Filter::of(options, true), only: false })
@@ -134,14 +143,14 @@ fn plan(context: &Context, name: &str, args: &[&[u8]], nobody: &[u8]) -> Option<
 }
 
 /// Options with the numbers of clients replaced.
-fn of_nobody(options: &[&[u8]], nobody: &[u8]) -> Request {
+fn replaced(options: &[&[u8]], number: &[u8]) -> Request {
     let mut ids = false;
-    let replaced = options.iter().map(|word| {
+    let words = options.iter().map(|word| {
         let is_id = ids && parse_int(word).is_some_and(|id| id > 0);
         ids = is_id || word.eq_ignore_ascii_case(b"id");
-        if is_id { nobody.to_vec() } else { word.to_vec() }
+        if is_id { number.to_vec() } else { word.to_vec() }
     });
-    replaced.collect()
+    words.collect()
 }
 
 impl Client {
@@ -184,7 +193,12 @@ impl Client {
         let session = session.filter(|_| in_multi);
         // In a transaction Redis shows the client's own line at once: what it says of the transaction holds no longer afterwards.
         let own = session.as_ref().and_then(|session| session.link.id()).map(|id| id.to_string().into_bytes());
-        let (request, wish) = plan(&self.context, name, call.args, own.as_deref().unwrap_or(NOBODY))?;
+        let sender = Sender {
+            name: self.context.connection_name(),
+            version: self.outlet.profile.version(),
+            number: own.as_deref().unwrap_or(NOBODY),
+        };
+        let (request, wish) = plan(&sender, name, call.args)?;
         if let Some(session) = session {
             if let Err(lost) = session.link.check() {
                 return Some(self.unavailable(&lost));
@@ -202,12 +216,12 @@ impl Client {
     fn wish(&mut self, permit: &Permit, request: &Request, wish: Wish) -> Next {
         // What is shown must be as it was when it was asked for, and what is done be done before the next.
         let next = match wish {
-            Wish::Id | Wish::GetName | Wish::SetName(_) | Wish::SetInfo(..) | Wish::Redirection => Next::Go,
+            Wish::Id | Wish::GetName(_) | Wish::SetName(_) | Wish::SetInfo(..) | Wish::Redirection => Next::Go,
             Wish::Info | Wish::List(_) | Wish::Kill { .. } | Wish::Unblock { .. } => Next::Pause,
         };
         // A client that connects while Redis is away is served what L1 has.
-        let does_without_redis =
-            self.session.is_none() && matches!(wish, Wish::Id | Wish::GetName | Wish::SetName(_) | Wish::SetInfo(..));
+        let does_without_redis = self.session.is_none()
+            && matches!(wish, Wish::Id | Wish::GetName(_) | Wish::SetName(_) | Wish::SetInfo(..));
         let target = self.target();
         let lost = target.as_ref().map_or_else(|lost| Some(lost.clone()), |target| target.link().check().err());
         let link = match (target, lost) {
@@ -397,8 +411,8 @@ fn at_once(context: &Context, outlet: &Outlet, wish: Wish, verdict: &[u8]) -> Re
     let mut out = Vec::new();
     match wish {
         Wish::Id => build::integer(&mut out, i64::try_from(entry.id).unwrap_or(i64::MAX)),
-        Wish::GetName if profile.name.borrow().is_empty() => out.extend_from_slice(profile.version().null()),
-        Wish::GetName => build::bulk(&mut out, &profile.name.borrow()),
+        Wish::GetName(version) if profile.name.borrow().is_empty() => out.extend_from_slice(version.null()),
+        Wish::GetName(_) => build::bulk(&mut out, &profile.name.borrow()),
         Wish::SetName(name) => {
             *profile.name.borrow_mut() = name;
             out.extend_from_slice(b"+OK\r\n");
@@ -601,4 +615,76 @@ fn as_text(version: Version, text: &[u8]) -> Vec<u8> {
         }
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{NOBODY, Sender, Version, plan, redirected, redirection};
+
+    fn sent(line: &str) -> Option<String> {
+        let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+        let sub = line.split(' ').nth(1).expect("a subcommand").to_ascii_lowercase();
+        let sender = Sender { name: "fleet", version: Version::Resp2, number: NOBODY };
+        let (request, _) = plan(&sender, &format!("client|{sub}"), &words)?;
+        let nobody = std::str::from_utf8(NOBODY).expect("digits");
+        let text = request.iter().map(|word| String::from_utf8_lossy(word).replace(nobody, "*")).collect::<Vec<_>>();
+        Some(text.join(" "))
+    }
+
+    /// The numbers here are the proxy's: to Redis they would mean somebody else.
+    #[test]
+    fn what_redis_is_sent_means_none_of_its_connections() {
+        for (line, expected) in [
+            ("CLIENT KILL 1.2.3.4:5", "CLIENT KILL 0.0.0.0:0"),
+            ("client kill id 5", "client kill ID * id * ID *"),
+            ("CLIENT KILL ID 5 6 7 TYPE normal", "CLIENT KILL ID * ID * * * TYPE normal ID *"),
+            ("CLIENT KILL TYPE normal SKIPME no", "CLIENT KILL ID * TYPE normal SKIPME no ID *"),
+            // Refused, or no wish: what follows counts.
+            ("CLIENT KILL ID 0", "CLIENT KILL ID * ID 0 ID *"),
+            ("CLIENT KILL ID x", "CLIENT KILL ID * ID x ID *"),
+            // Not in pairs: what follows would change the error.
+            ("CLIENT KILL USER a TYPE", "CLIENT KILL ID * USER a TYPE"),
+            ("CLIENT KILL NOT-ID 5 ID 6", "CLIENT KILL ID * NOT-ID 5 ID * ID *"),
+            ("CLIENT LIST", "CLIENT LIST ID *"),
+            ("CLIENT LIST TYPE pubsub", "CLIENT LIST ID *"),
+            ("CLIENT LIST TYPE nonsense", "CLIENT LIST TYPE nonsense"),
+            ("CLIENT LIST ID 1 2 x", "CLIENT LIST ID * * x"),
+            ("CLIENT LIST NAME a", "CLIENT LIST NAME a ID *"),
+            ("CLIENT LIST x", "CLIENT LIST x"),
+            ("CLIENT UNBLOCK 5 ERROR", "CLIENT UNBLOCK * ERROR"),
+            ("CLIENT SETNAME me", "CLIENT SETNAME fleet"),
+            ("CLIENT SETNAME a\tb", "CLIENT SETNAME a b"),
+            ("CLIENT SETINFO LIB-NAME x", "CLIENT SETINFO LIB-NAME "),
+            ("CLIENT SETINFO lib-ver a\tb", "CLIENT SETINFO lib-ver a b"),
+            ("CLIENT INFO", "CLIENT INFO"),
+        ] {
+            assert_eq!(sent(line).as_deref(), Some(expected), "{line}");
+        }
+        for line in ["CLIENT UNBLOCK x", "CLIENT SETINFO nonsense x", "CLIENT PAUSE 1", "CLIENT HELP"] {
+            assert_eq!(sent(line), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn whom_tracking_names() {
+        for (line, expected) in [
+            ("CLIENT TRACKING ON", None),
+            ("CLIENT TRACKING ON REDIRECT", None),
+            ("CLIENT TRACKING ON REDIRECT x", None),
+            ("CLIENT TRACKING ON REDIRECT 7", Some((4, 7))),
+            ("CLIENT TRACKING ON REDIRECT -7", Some((4, 0))),
+            ("CLIENT TRACKING ON BCAST PREFIX redirect redirect 7 REDIRECT 8", Some((7, 7))),
+            ("CLIENT TRACKING ON BCAST PREFIX redirect PREFIX 7", None),
+        ] {
+            let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+            assert_eq!(redirection(&words), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn without_a_redirection_nothing_is_replaced() {
+        for reply in [&b":-1\r\n"[..], b":0\r\n", b":5\r\n", b"$8\r\nredirect\r\n:5\r\n", b"-ERR x\r\n", b""] {
+            assert_eq!(redirected(reply, None), reply);
+        }
+    }
 }

@@ -20,8 +20,10 @@ use super::waiting::{Then, Waiting};
 /// The words of a request of our own.
 pub(super) type Request = Vec<Vec<u8>>;
 
+type Work = dyn FnOnce(&Rc<Context>) + Send;
+
 /// What a worker is asked to do.
-pub struct Errand(Box<dyn FnOnce(&Rc<Context>) + Send>);
+pub struct Errand(Box<Work>);
 
 impl Errand {
     /// Runs it on the worker whose belongings these are.
