@@ -19,7 +19,7 @@ use crate::command::Table;
 use crate::config::{ClientsWithoutAuth, Config, ConfigError};
 use crate::glob::Glob;
 use crate::near_cache::KeyId;
-use crate::proxy::{Policy, Shared, Users, View};
+use crate::proxy::{Errands, Policy, Post, Shared, Users, View};
 use crate::stats::Stats;
 use crate::upstream::topology::{self, News};
 use crate::upstream::{LinkSettings, Login};
@@ -106,6 +106,7 @@ impl App {
             control: control.handle().clone(),
             next_client: AtomicU64::new(1),
             users: Users::default(),
+            errands: Errands::default(),
         });
         let view = View { policy: Arc::new(Policy::new(&config)), table: Arc::new(Table::builtin()) };
         let (client_limit, limit) = watch::channel(config.limits.max_clients);
@@ -124,6 +125,7 @@ impl App {
         for number in 0..workers {
             app.start_worker(number, &config, &view, incarnation).map_err(StartError::Thread)?;
         }
+        app.shared.errands.open(app.desks.iter().map(post).collect());
         if let Some(control) = &app.control {
             app.start_watch(control, &config, incarnation);
             let stats = Arc::clone(&app.shared.stats);
@@ -257,6 +259,17 @@ impl Drop for App {
             let _ = thread.join();
         }
     }
+}
+
+/// The way to a worker for errands. It must not keep the worker from ending with its last desk.
+fn post(desk: &Desk) -> Post {
+    let orders = desk.orders.downgrade();
+    Box::new(move |errand| {
+        if let Some(orders) = orders.upgrade() {
+            // A worker that has ended has no clients.
+            let _ = orders.send(Order::Errand(errand));
+        }
+    })
 }
 
 /// Who a client is to Redis that has not authenticated.

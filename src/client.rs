@@ -13,7 +13,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use tokio::net::TcpStream;
 use tokio_util::io::poll_read_buf;
 
-use crate::proxy::{Client, Context, Next, Outlet, Request, View};
+use crate::proxy::{Client, Context, Next, Outlet, Request, View, count};
 use crate::resp::{Args, ProtocolError, Resume, Scan, build, scan};
 
 /// Bytes read in one go.
@@ -39,6 +39,8 @@ const WORTH_RESUMING: usize = 32;
 pub enum End {
     /// The client closed it, or asked for that.
     Client,
+    /// Another client ended it (CLIENT KILL).
+    Killed,
     /// A limit was reached, or there is no going on.
     Dropped(&'static str),
     /// The proxy is leaving.
@@ -127,6 +129,9 @@ impl Connection {
         if let Some(why) = self.outlet.dropped.get() {
             return Some(End::Dropped(why));
         }
+        if self.outlet.entry.is_killed() {
+            return Some(End::Killed);
+        }
         if self.client.is_parked() || waiting > 0 {
             return None;
         }
@@ -151,9 +156,14 @@ impl Connection {
         !self.over && (self.pause || self.inbox.len() >= self.need.max(1))
     }
 
+    /// Whether nothing is taken any more: the client ends, or is ended.
+    fn is_over(&self) -> bool {
+        self.over || self.outlet.closing.get()
+    }
+
     /// Whether the next request in the inbox may be taken now.
     fn can_go_on(&self, view: &View) -> bool {
-        let blocked = self.over || self.pause || self.client.is_parked() || self.is_full(view);
+        let blocked = self.is_over() || self.pause || self.client.is_parked() || self.is_full(view);
         !blocked && self.inbox.len() >= self.need.max(1)
     }
 
@@ -164,7 +174,7 @@ impl Connection {
     }
 
     fn wants_more(&self, view: &View) -> bool {
-        !self.ended && !self.over && !self.context.draining.get() && {
+        !self.ended && !self.is_over() && !self.context.draining.get() && {
             let room = self.outlet.len() < HIGH_WATER;
             let waits = self.pause || self.client.is_parked() || self.is_full(view);
             // Also while waiting: whether the client is still there can only be read.
@@ -178,8 +188,9 @@ impl Connection {
             let missing = self.need.saturating_sub(self.inbox.len());
             self.inbox.reserve(missing.min(self.inbox.len()).max(READ));
             // Unlike `try_read`, this knows that a read that did not fill the buffer emptied the socket, and does not ask again.
-            let count = ready!(poll_read_buf(Pin::new(&mut self.stream), task, &mut self.inbox))?;
-            self.ended = count == 0;
+            let read = ready!(poll_read_buf(Pin::new(&mut self.stream), task, &mut self.inbox))?;
+            self.ended = read == 0;
+            count(&self.outlet.entry.received, read as u64);
             // A long upload is no silence.
             self.outlet.active.set(Instant::now());
             if self.inbox.len() > view.policy.limits.query_buffer {
@@ -192,8 +203,9 @@ impl Connection {
         scratch.clear();
         scratch.reserve(READ);
         let read = poll_read_buf(Pin::new(&mut self.stream), task, &mut scratch);
-        if let Poll::Ready(Ok(count)) = read {
-            self.ended = count == 0;
+        if let Poll::Ready(Ok(read)) = read {
+            self.ended = read == 0;
+            count(&self.outlet.entry.received, read as u64);
             self.take(view, &mut scratch);
             if !scratch.is_empty() {
                 self.inbox = BytesMut::from(&scratch[..]);
@@ -206,6 +218,7 @@ impl Connection {
 
     /// Puts what was not taken back; an empty buffer is let go.
     fn keep(&mut self, inbox: BytesMut) {
+        self.outlet.entry.unread.set(inbox.len());
         if !inbox.is_empty() {
             self.inbox = inbox;
         }
@@ -226,7 +239,7 @@ impl Connection {
                 return;
             }
         }
-        if inbox.len() < self.need.max(1) || self.pause || self.over {
+        if inbox.len() < self.need.max(1) || self.pause || self.is_over() {
             return;
         }
         let permit = self.context.shared.coherence.permit(Instant::now());
@@ -295,6 +308,7 @@ impl Connection {
         }
         inbox.advance(at);
         self.context.stats().commands.add(taken);
+        count(&self.outlet.entry.commands, taken);
     }
 
     fn forget_scan(&mut self) {
@@ -360,9 +374,10 @@ impl Connection {
         loop {
             let mut blocked = false;
             self.outlet.drain(|slices| match stream.try_write_vectored(slices) {
-                Ok(count) => {
+                Ok(written) => {
                     some = true;
-                    Ok(count)
+                    count(&self.outlet.entry.sent, written as u64);
+                    Ok(written)
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     blocked = true;

@@ -11,8 +11,8 @@
 //!                   control: NATS bus · topology · reload · signals
 //! ```
 //!
-//! One thread per core serves clients; what it owns (connections, lanes, hot set, counters) it shares with nobody. A small
-//! runtime beside them does all that is not a request.
+//! One thread per core serves clients; what it owns (connections, lanes, hot set, counters) it shares with nobody; who is
+//! connected elsewhere (CLIENT LIST) it asks the others. A small runtime beside them does all that is not a request.
 //!
 //! # The house, from the ground up
 //!

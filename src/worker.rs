@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use crate::client::{End, serve};
 use crate::command::Table;
 use crate::config;
-use crate::proxy::{Context, Outlet, Policy, Shared, View};
+use crate::proxy::{Context, Entry, Errand, Outlet, Policy, Shared, View};
 use crate::upstream::{LinkSettings, Login};
 
 /// Between two looks at who is idle or stalled: the precision of those limits.
@@ -27,6 +27,8 @@ pub enum Order {
     Policy(Arc<Policy>),
     /// Decide by this table from now on.
     Table(Arc<Table>),
+    /// Do this, for this worker or another.
+    Errand(Errand),
     /// Answer what was asked, and end.
     Drain,
 }
@@ -72,7 +74,8 @@ async fn work(setup: Setup, mut orders: mpsc::UnboundedReceiver<Order>) {
             order = orders.recv() => match order {
                 Some(Order::Client(stream)) => accept(stream, &context, &setup.load),
                 Some(Order::Policy(policy)) => context.set_policy(policy),
-                Some(Order::Table(table)) => context.set_view(|view| view.table = table),
+                Some(Order::Table(table)) => context.set_table(table),
+                Some(Order::Errand(errand)) => errand.run(&context),
                 Some(Order::Drain) => {
                     context.draining.set(true);
                     context.clients.borrow().values().for_each(|outlet| outlet.wake());
@@ -100,7 +103,9 @@ fn accept(stream: TcpStream, context: &Rc<Context>, load: &Arc<AtomicUsize>) {
         }
     };
     let id = context.shared.next_client.fetch_add(1, Ordering::Relaxed);
-    let outlet = Rc::new(Outlet::new(Instant::now(), context.first_profile(), Rc::clone(&context.buffers)));
+    let now = Instant::now();
+    let entry = Entry::new(id, &stream, now);
+    let outlet = Rc::new(Outlet::new(now, entry, context.first_profile(), Rc::clone(&context.buffers)));
     context.clients.borrow_mut().insert(id, Rc::clone(&outlet));
     context.stats().clients.add(1);
     context.stats().clients_accepted.add(1);

@@ -190,24 +190,28 @@ const DECISIONS: &[Decision] = &[
     session("asking", Verb::Asking),
     session("readonly", Verb::ReadOnly),
     session("readwrite", Verb::ReadWrite),
-    // CLIENT: what asks about or changes this connection needs one; what is about others can go on a lane. Unknown ones
-    // of newer servers are taken for the former. The container's own row stands for a subcommand that Redis refuses.
-    row("client", Stateless, Verb::Client, Touch::Nothing),
+    // CLIENT. Who is connected to the proxy, only the proxy knows; Redis is asked whether the client may know. Subcommands of newer
+    // servers are taken for something about the connection, also while the table of such a server is not here yet.
+    session("client", Verb::Client),
     session("client|*", Verb::Client),
-    // Client libraries send these at every connect; a session for each would leave nothing to share.
+    local("client|id", Verb::Client),
+    local("client|info", Verb::Client),
+    local("client|list", Verb::Client),
+    local("client|kill", Verb::Client),
+    local("client|unblock", Verb::Client),
     local("client|setname", Verb::Client),
     local("client|getname", Verb::Client),
     local("client|setinfo", Verb::Client),
+    local("client|reply", Verb::Client),
+    // The client's number that is in their replies, or arguments, is the proxy's.
+    local("client|getredir", Verb::Client),
+    local("client|trackinginfo", Verb::Client),
+    session("client|tracking", Verb::Client),
     row("client|help", Stateless, Verb::Client, Touch::Nothing),
-    row("client|list", Stateless, Verb::Client, Touch::Nothing),
-    row("client|kill", Stateless, Verb::Client, Touch::Nothing),
-    row("client|unblock", Stateless, Verb::Client, Touch::Nothing),
     // PAUSE is for all connections. UNPAUSE must not queue on a lane behind a write that is paused.
     row("client|pause", Stateless, Verb::Client, Touch::Nothing),
     session("client|unpause", Verb::Client),
-    // Without tracking, which puts a client in a session, these say so on any connection.
-    row("client|getredir", Stateless, Verb::Client, Touch::Nothing),
-    row("client|trackinginfo", Stateless, Verb::Client, Touch::Nothing),
+    // Without tracking, which puts a client in a session, it says so on any connection.
     row("client|caching", Stateless, Verb::Client, Touch::Nothing),
     // The server.
     question("info", Verb::Info),

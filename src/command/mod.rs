@@ -203,6 +203,8 @@ pub struct Row {
     pub class: Class,
     /// How the proxy treats it.
     pub verb: Verb,
+    /// Its number in its table, from 1; 0: a command that is in none.
+    pub number: u32,
     finder: Finder,
     write: bool,
     retry_safe: bool,
@@ -289,6 +291,7 @@ impl Row {
             flags: Flags::empty(),
             class: Class::Session,
             verb: Verb::Plain,
+            number: 0,
             finder: Finder::Unknown,
             write: true,
             retry_safe: false,
@@ -340,6 +343,7 @@ impl Row {
             flags,
             class,
             verb,
+            number: 0,
             finder,
             write,
             retry_safe: repeatable && on_a_lane && !write,
@@ -417,13 +421,39 @@ impl Table {
         self.rows.iter()
     }
 
+    /// The name of the row with this number.
+    #[must_use]
+    pub fn name_of(&self, number: u32) -> Option<&str> {
+        self.all().find(|row| row.number == number).map(|row| row.name.as_ref())
+    }
+
+    /// The number here of the row that has this number in another table; 0: there is none of its name.
+    #[must_use]
+    pub fn renumbered(&self, number: u32, other: &Table) -> u32 {
+        let name = other.name_of(number);
+        name.and_then(|name| self.all().find(|row| row.name.as_ref() == name)).map_or(0, |row| row.number)
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Row> {
+        self.rows.iter().flat_map(|row| std::iter::once(row).chain(row.subs()))
+    }
+
     fn build(entries: Vec<Entry>) -> Table {
-        let rows: Vec<Row> = entries
+        let mut rows: Vec<Row> = entries
             .into_iter()
             .filter(|entry| decisions::OURS.iter().all(|(name, _)| *name != &*entry.name))
             .chain(decisions::OURS.iter().map(|(name, arity)| Entry::bare(name, *arity)))
             .map(Row::new)
             .collect();
+        // By name: the order in which a server lists its commands means nothing.
+        let all = rows.iter().flat_map(|row| std::iter::once(row).chain(row.subs()));
+        let mut names: Vec<Box<str>> = all.map(|row| row.name.clone()).collect();
+        names.sort_unstable();
+        let number = |name| names.binary_search(name).map_or(0, |at| u32::try_from(at + 1).unwrap_or(0));
+        for row in &mut rows {
+            row.number = number(&row.name);
+            row.subs.iter_mut().for_each(|sub| sub.number = number(&sub.name));
+        }
         let index = Index::of(rows.iter().map(|row| row.name.as_bytes()));
         Table { rows, index, unknown: Row::unknown() }
     }

@@ -21,6 +21,7 @@ use crate::stats::{Stats, Worker};
 use crate::upstream::{Expected, Link, LinkSettings, Login, Lost, Place};
 
 use super::buffers::Buffers;
+use super::errands::Errands;
 use super::flight::Flight;
 use super::identity::Identity;
 use super::outlet::Outlet;
@@ -100,6 +101,8 @@ pub struct Shared {
     pub next_client: AtomicU64,
     /// Who has a number of its own in L1.
     pub users: Users,
+    /// What one worker asks all of them.
+    pub errands: Errands,
 }
 
 /// The numbers of users, by which what is cached for one is kept from another. A name keeps its number: rights belong to the
@@ -200,6 +203,21 @@ impl Context {
         let mut view = View::clone(&self.view.borrow());
         change(&mut view);
         *self.view.borrow_mut() = Rc::new(view);
+    }
+
+    /// Goes by another table. The last commands of the clients keep their names.
+    pub fn set_table(&self, table: Arc<Table>) {
+        let before = self.view();
+        for outlet in self.clients.borrow().values() {
+            let last = &outlet.entry.last;
+            last.set(table.renumbered(last.get(), &before.table));
+        }
+        self.set_view(|view| view.table = table);
+    }
+
+    /// Itself, for what outlives a call; none at the very end.
+    pub(super) fn itself(&self) -> Option<Rc<Context>> {
+        self.me.upgrade()
     }
 
     /// What a new client is, and one that has sent RESET.

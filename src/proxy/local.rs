@@ -8,7 +8,7 @@ use crate::resp::{build, parse_int};
 use super::context::View;
 use super::request::Replacements;
 use super::waiting::{InSession, Then};
-use super::{Call, Client, Next, Replies, Target};
+use super::{Call, Client, Next, Target};
 
 impl Client {
     pub(super) fn local(&mut self, view: &View, permit: &Permit, call: Call<'_>) -> Next {
@@ -21,7 +21,6 @@ impl Client {
             Verb::Reset => self.reset(),
             Verb::Hello => self.hello(permit, call),
             Verb::Auth => self.auth(permit, call),
-            Verb::Client => self.client(permit, call),
             Verb::Proxy => self.proxy(view, permit, call),
             _ => self.pass_where_it_is(permit, call),
         }
@@ -52,70 +51,6 @@ impl Client {
             }
         }
         Next::Pause
-    }
-
-    fn client(&mut self, permit: &Permit, call: Call<'_>) -> Next {
-        match call.row.name.as_ref() {
-            "client|setname" => {
-                let name = call.args[2];
-                if !is_name(name) {
-                    return self.refuse("ERR Client names cannot contain spaces, newlines or special characters.");
-                }
-                name.clone_into(&mut self.outlet.profile.name.borrow_mut());
-                self.answer(b"+OK\r\n");
-                Next::Go
-            }
-            "client|getname" => {
-                let mut out = Vec::new();
-                let profile = &self.outlet.profile;
-                if profile.name.borrow().is_empty() {
-                    out.extend_from_slice(profile.version().null());
-                } else {
-                    build::bulk(&mut out, &profile.name.borrow());
-                }
-                self.answer(&out);
-                Next::Go
-            }
-            "client|id" => {
-                let mut out = Vec::new();
-                build::integer(&mut out, i64::try_from(self.id).unwrap_or(i64::MAX));
-                self.answer(&out);
-                Next::Go
-            }
-            "client|reply" => self.client_reply(permit, call),
-            _ => self.pass_where_it_is(permit, call),
-        }
-    }
-
-    /// What stands in a transaction for a CLIENT subcommand that the proxy answers: the connection to Redis has a name of the
-    /// fleet's, which must stay. Empty: Redis may answer it.
-    pub(super) fn client_in_transaction(&mut self, call: Call<'_>) -> Vec<Vec<u8>> {
-        let script = |text: &[u8]| vec![b"EVAL".to_vec(), text.to_vec(), b"0".to_vec()];
-        let mut name = self.outlet.profile.name.borrow_mut();
-        match call.row.name.as_ref() {
-            "client|getname" if name.is_empty() => script(b"return false"),
-            "client|getname" => vec![b"ECHO".to_vec(), name.clone()],
-            "client|setname" if is_name(call.args[2]) => {
-                call.args[2].clone_into(&mut name);
-                script(b"return redis.status_reply('OK')")
-            }
-            _ => Vec::new(),
-        }
-    }
-
-    fn client_reply(&mut self, permit: &Permit, call: Call<'_>) -> Next {
-        let mode = call.args[2].to_ascii_lowercase();
-        match &mode[..] {
-            b"on" => {
-                self.replies = Replies::On;
-                self.answer(b"+OK\r\n");
-            }
-            b"off" => self.replies = Replies::Off,
-            b"skip" if self.replies == Replies::Off => {}
-            b"skip" => self.replies = Replies::SkipNext,
-            _ => return self.pass_where_it_is(permit, call),
-        }
-        Next::Go
     }
 
     fn proxy(&mut self, view: &View, permit: &Permit, call: Call<'_>) -> Next {

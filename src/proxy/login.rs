@@ -168,7 +168,9 @@ impl Client {
         }
         self.leave_session();
         self.context.reset(&self.outlet.profile);
-        self.replies = Replies::On;
+        if self.replies == Replies::Off {
+            self.replies = Replies::On;
+        }
         self.answer(b"+RESET\r\n");
         Next::Go
     }

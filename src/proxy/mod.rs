@@ -4,7 +4,9 @@
 //! No socket is known here, and nothing waits here: what cannot go on yet says so ([`Next`]).
 
 mod buffers;
+mod clients;
 mod context;
+mod errands;
 mod flight;
 mod identity;
 mod local;
@@ -13,6 +15,7 @@ mod outlet;
 mod peek;
 mod profile;
 mod request;
+mod roster;
 mod seal;
 mod session;
 mod waiting;
@@ -32,9 +35,11 @@ use crate::upstream::{Link, Lost};
 
 pub use buffers::Buffers;
 pub use context::{Context, Policy, Shared, Users, View, Windows};
+pub use errands::{Errand, Errands, Post};
 pub use outlet::Outlet;
 pub use profile::Profile;
 pub use request::Request;
+pub use roster::{Entry, count};
 
 use flight::Flight;
 use request::{Replacements, Words};
@@ -154,9 +159,11 @@ impl Client {
     }
 
     fn leave_session(&mut self) {
-        if let Some(session) = self.session.take() {
+        let offered = self.outlet.entry.offered.take();
+        for session in [self.session.take(), offered].into_iter().flatten() {
             session.end(&self.context);
         }
+        self.outlet.entry.session.take();
     }
 
     /// Decides.
@@ -190,6 +197,7 @@ impl Client {
             && request.argc() == 2
             && self.session.is_none()
         {
+            self.outlet.entry.last.set(row.number);
             return self.get(view, permit, request);
         }
         let args: Words<'_> = request.words();
@@ -198,15 +206,18 @@ impl Client {
             _ => view.table.resolve(&args),
         };
         let call = Call { row, request, args: &args };
+        // To Redis a container's subcommand that does not exist is no command.
+        let is_one = row.subs().is_empty() || args.len() == 1;
+        self.outlet.entry.last.set(if is_one { row.number } else { 0 });
 
         if self.outlet.outstanding() == 0 && self.session.as_ref().is_some_and(|session| session.is_clean()) {
             self.leave_session();
         }
-        let in_multi = self.session.as_ref().is_some_and(|session| session.in_multi());
-        if (row.name.as_ref() == "client|reply" || (row.name.as_ref() == "client|id" && !in_multi))
+        if row.verb == Verb::Client
             && row.arity_ok(args.len())
+            && let Some(next) = self.family(permit, call)
         {
-            return self.local(view, permit, call);
+            return next;
         }
         if let Some(next) = self.in_state(view, permit, call) {
             return next;
@@ -717,20 +728,6 @@ impl Client {
             Verb::Set | Verb::SetEx | Verb::PSetEx | Verb::SetNx | Verb::MSet | Verb::MSetNx | Verb::GetSet => {
                 return self.write_values(view, permit, call);
             }
-            Verb::Client if call.row.class == Class::Local && call.row.arity_ok(call.args.len()) => {
-                if let Err(lost) = session.link.check() {
-                    return self.unavailable(&lost);
-                }
-                let words = self.client_in_transaction(call);
-                session.queue(|queued| queued.opens.push(false));
-                if words.is_empty() {
-                    return self.pass(permit, call, Target::Session(Rc::clone(session)));
-                }
-                self.send(permit.now, &session.link, Then::Pass { repeat: false }, u64::MAX, |wire| {
-                    wire.push_with(|out| build::request(out, words.iter().map(Vec::as_slice)));
-                });
-                return Next::Go;
-            }
             Verb::Select => {
                 let db = call.args.get(1).and_then(|db| parse_int(db)).and_then(|db| u32::try_from(db).ok());
                 session.queue(|queued| {
@@ -765,7 +762,7 @@ impl Client {
             }
             queued.opens.push(Self::opens(call));
         });
-        if matches!(call.row.class, Class::Session | Class::Local) {
+        if matches!(call.row.class, Class::Session | Class::Local) && call.row.name.as_ref() != "client|reply" {
             // It may leave something on the connection when it is executed.
             session.pin();
         }
@@ -794,9 +791,14 @@ impl Client {
         let mut queued = session.end_multi();
         queued.written.begin(&self.context, view);
         let mask = queued.written.mask();
+        let next = if queued.wishes.is_empty() { Next::Go } else { Next::Pause };
+        let speaks = queued.speaks;
         let then = Then::Session { session: Rc::clone(session), then: InSession::Exec(Box::new(queued)) };
         self.send(permit.now, &session.link, then, mask, |wire| call.request.write(wire, Replacements::new()));
-        Next::Go
+        if speaks {
+            self.replies = Replies::On;
+        }
+        next
     }
 
     /// The client's session; none: older replies are still due, and the order of execution would not be kept.
@@ -811,12 +813,21 @@ impl Client {
         let profile = &self.outlet.profile;
         profile.lane(&self.context).map_err(|lost| lost.text().to_owned())?;
         let identity = profile.identity();
+        if let Some(session) = self.outlet.entry.offered.take() {
+            if session.fits(&identity, profile.version()) {
+                session.go_to(profile.db());
+                self.session = Some(Rc::clone(&session));
+                return Ok(Some(session));
+            }
+            session.end(&self.context);
+        }
         let Some(link) = self.context.session(&identity, profile.db(), profile.version()) else {
             return Err("ERR shortstop: too many clients have a connection to Redis of their own \
                         (limits.max_sessions); try again later"
                 .to_owned());
         };
         let session = Rc::new(Session::new(link, identity, Rc::clone(&self.outlet)));
+        *self.outlet.entry.session.borrow_mut() = Rc::downgrade(&session);
         self.session = Some(Rc::clone(&session));
         Ok(Some(session))
     }
@@ -894,8 +905,12 @@ impl Client {
         // Without names: everything, and one acknowledgement even for nothing.
         let left = if named > 0 { named } else { session.subscriptions(kind).max(1) };
         session.begin_acknowledging();
-        let then = Then::Session { session: Rc::clone(session), then: InSession::Acknowledge { kind, left } };
+        // Acknowledgements are not muted, as messages are not (CLIENT REPLY OFF).
+        let muted = self.is_muted();
+        let replies = std::mem::replace(&mut self.replies, Replies::On);
+        let then = Then::Session { session: Rc::clone(session), then: InSession::Acknowledge { kind, left, muted } };
         self.send(permit.now, &session.link, then, u64::MAX, |wire| call.request.write(wire, Replacements::new()));
+        self.replies = replies;
         Next::Go
     }
 
@@ -960,10 +975,7 @@ impl Drop for Client {
 
 /// Commands on a session that leave nothing behind there: they only must not queue behind others.
 fn leaves_nothing(row: &Row) -> bool {
-    matches!(
-        row.name.as_ref(),
-        "script|kill" | "function|kill" | "function|stats" | "shutdown" | "client|unpause" | "client|info"
-    )
+    matches!(row.name.as_ref(), "script|kill" | "function|kill" | "function|stats" | "shutdown" | "client|unpause")
 }
 
 /// A reply of L1 in the client's protocol. A value is the same in both; that there is none is kept as RESP2 says it.

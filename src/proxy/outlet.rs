@@ -15,6 +15,7 @@ use crate::upstream::Reply;
 
 use super::buffers::Buffers;
 use super::profile::Profile;
+use super::roster::Entry;
 
 /// What is expected of an answer before any was seen: a client that asks for many large values at once is given few of them
 /// at a time, and one that asks for small ones gets up to speed within some replies.
@@ -30,6 +31,8 @@ pub struct Outlet {
     buffers: Rc<Buffers>,
     /// What the client's connection would be to Redis; replies change it.
     pub profile: Profile,
+    /// What else CLIENT LIST tells of it.
+    pub entry: Entry,
     /// Close the connection as soon as what is due is written.
     pub closing: Cell<bool>,
     /// Close the connection now: this limit was reached, or this happened.
@@ -104,7 +107,7 @@ enum Place {
 
 impl Outlet {
     /// Nothing due.
-    pub fn new(now: Instant, profile: Profile, buffers: Rc<Buffers>) -> Self {
+    pub fn new(now: Instant, entry: Entry, profile: Profile, buffers: Rc<Buffers>) -> Self {
         Outlet {
             buffers,
             state: RefCell::new(State {
@@ -119,6 +122,7 @@ impl Outlet {
                 abandoned: false,
             }),
             profile,
+            entry,
             closing: Cell::new(false),
             dropped: Cell::new(None),
             streaming: Cell::new(false),
@@ -320,6 +324,12 @@ impl Outlet {
         }
     }
 
+    /// Ends the connection as soon as what is due is written.
+    pub fn close(&self) {
+        self.closing.set(true);
+        self.wake();
+    }
+
     /// Wakes the client's task.
     pub fn wake(&self) {
         self.state.borrow_mut().wake();
@@ -334,11 +344,11 @@ mod tests {
     use bytes::Bytes;
 
     use super::super::identity::Identity;
-    use super::{Outlet, Profile, Rc, Reply};
+    use super::{Entry, Outlet, Profile, Rc, Reply};
 
     fn outlet() -> Outlet {
         let nobody = Rc::new(Identity::new(None, 0));
-        Outlet::new(Instant::now(), Profile::new(nobody, 0), Rc::default())
+        Outlet::new(Instant::now(), Entry::default(), Profile::new(nobody, 0), Rc::default())
     }
 
     fn written(outlet: &Outlet) -> Vec<u8> {

@@ -4,14 +4,15 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::rc::Rc;
+use std::time::Instant;
 
-use crate::resp::{Bulk, Version, bulk_of, elements};
+use crate::resp::{Bulk, Version, build, bulk_of, elements};
 use crate::upstream::{Link, Tap};
 
 use super::context::Context;
 use super::identity::Identity;
 use super::outlet::Outlet;
-use super::waiting::{Queued, Waiting};
+use super::waiting::{Queued, Then, Waiting};
 
 /// What is subscribed to: each has its own count of subscriptions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +42,10 @@ pub(super) struct Session {
     subscriptions: RefCell<[HashSet<Box<[u8]>>; 3]>,
     /// The connection broke.
     lost: Cell<bool>,
+    /// Whom CLIENT TRACKING redirects to, in the proxy's numbers.
+    pub(super) redirect: Cell<u64>,
+    /// Others know the connection's number, and mean this client by it.
+    told: Cell<bool>,
 }
 
 impl Session {
@@ -57,6 +62,8 @@ impl Session {
             acknowledging: Cell::default(),
             subscriptions: RefCell::default(),
             lost: Cell::default(),
+            redirect: Cell::default(),
+            told: Cell::default(),
         }
     }
 
@@ -106,6 +113,40 @@ impl Session {
             // Whatever it is that is left there, Redis may have to tell something without being asked.
             self.listen();
         }
+    }
+
+    pub(super) fn is_pinned(&self) -> bool {
+        self.pinned.get()
+    }
+
+    /// What [`Session::pin`] was for did not come to be.
+    pub(super) fn unpin(&self) {
+        self.pinned.set(false);
+        if !self.is_subscribed() && !self.is_monitor() {
+            self.link.set_tap(None);
+        }
+    }
+
+    /// Others are told the connection's number in Redis: it must not become another client's.
+    pub(super) fn tell_number(&self) {
+        self.told.set(true);
+    }
+
+    /// Puts a connection that was made in advance into the database that its client is in by now.
+    pub(super) fn go_to(&self, db: u32) {
+        if self.link.db() == db || self.link.check().is_err() {
+            return;
+        }
+        let select = Waiting { to: None, sent: Instant::now(), then: Then::Pass { repeat: false } };
+        self.link.send(select, |wire| {
+            wire.push_with(|out| build::request(out, [&b"SELECT"[..], db.to_string().as_bytes()].into_iter()));
+        });
+        self.link.set_db(db);
+    }
+
+    /// Whether it is a connection of that identity, in that protocol.
+    pub(super) fn fits(&self, identity: &Rc<Identity>, version: Version) -> bool {
+        Rc::ptr_eq(&self.identity, identity) && self.link.version() == version && !self.link.is_closed()
     }
 
     fn listen(self: &Rc<Self>) {
@@ -200,7 +241,7 @@ impl Session {
 
     /// The client leaves the session, or is gone altogether.
     pub(super) fn end(&self, context: &Context) {
-        let clean = self.is_clean();
+        let clean = self.is_clean() && !self.told.get();
         self.outlet.streaming.set(false);
         if !clean && !self.is_blocked() && !self.is_monitor() {
             // What is under way is waited for: its guards come down with the replies.
@@ -226,7 +267,10 @@ impl Tap for Session {
             }
         };
         if is_message {
-            self.outlet.push(frame);
+            match broken_redirection(frame, self.redirect.get()) {
+                Some(frame) => self.outlet.push(&frame),
+                None => self.outlet.push(frame),
+            }
         }
         is_message
     }
@@ -234,4 +278,10 @@ impl Tap for Session {
     fn ended(&self) {
         self.lost();
     }
+}
+
+/// The push that says that the client which invalidations go to has gone, with the proxy's number for it.
+fn broken_redirection(frame: &[u8], client: u64) -> Option<Vec<u8>> {
+    const BEGIN: &[u8] = b">2\r\n$21\r\ntracking-redir-broken\r\n:";
+    frame.starts_with(BEGIN).then(|| [BEGIN, client.to_string().as_bytes(), b"\r\n"].concat())
 }

@@ -15,6 +15,7 @@ use crate::resp::{Bulk, ReplyScanner, Version, build, bulk_of, elements, parse_i
 use crate::rules::CacheRule;
 use crate::upstream::{Expected, Login, Lost, Reply};
 
+use super::clients::{self, Wish};
 use super::context::Context;
 use super::flight::Flight;
 use super::login::{self, Greeting};
@@ -58,9 +59,14 @@ pub(super) enum Then {
     Proxy { args: Vec<Vec<u8>> },
     /// INFO, with the sections that are added.
     Info { added: String },
+    /// Handed to whoever asked.
+    Call { replies: usize, repeat: bool, then: Called },
     /// The first command that needs a connection of its own, or one that leaves something on it.
     Session { session: Rc<Session>, then: InSession },
 }
+
+/// Gets so many replies in one piece, or why there are none.
+pub(super) type Called = Box<dyn FnOnce(&Context, Result<Reply<'_>, &Lost>)>;
 
 /// What a reply changes of a session.
 pub(super) enum InSession {
@@ -78,8 +84,8 @@ pub(super) enum InSession {
     Greet(Box<Greeting>),
     /// MONITOR.
     Monitor,
-    /// A command of the SUBSCRIBE family: so many acknowledgements are due.
-    Acknowledge { kind: Subscription, left: usize },
+    /// A command of the SUBSCRIBE family: so many acknowledgements are due. `muted`: an error would not be told.
+    Acknowledge { kind: Subscription, left: usize, muted: bool },
     /// May wait for long. `write`: what it changes.
     Blocked { written: Written },
 }
@@ -96,6 +102,10 @@ pub(super) struct Queued {
     pub(super) subscribed: Vec<(usize, Subscription)>,
     /// Keys that are read: what L1 holds of them may be older than what EXEC tells.
     pub(super) read: Vec<KeyId>,
+    /// Each command of the CLIENT family that is not Redis's alone: its place and what it stands for.
+    pub(super) wishes: Vec<(usize, Wish)>,
+    /// CLIENT REPLY ON is among them.
+    pub(super) speaks: bool,
 }
 
 /// The keys of an MGET.
@@ -116,6 +126,7 @@ impl Expected for Waiting {
     fn replies(&self) -> usize {
         match &self.then {
             Then::Fill(_) | Then::Select { .. } | Then::Greet { back: true, .. } => 2,
+            Then::Call { replies, .. } => *replies,
             Then::Values(values) => 1 + values.keys.iter().filter(|key| key.keep.is_some()).count(),
             _ => 1,
         }
@@ -123,7 +134,7 @@ impl Expected for Waiting {
 
     fn may_repeat(&self) -> bool {
         match &self.then {
-            Then::Pass { repeat } => *repeat,
+            Then::Pass { repeat } | Then::Call { repeat, .. } => *repeat,
             Then::Value { .. } | Then::Fill(_) | Then::Values(_) | Then::Content { .. } | Then::Info { .. } => true,
             // A login that is tried twice changes nothing more.
             Then::Greet { .. } | Then::Proxy { .. } => true,
@@ -204,6 +215,7 @@ impl Expected for Waiting {
                 out.extend_from_slice(b"\r\n");
                 answer(to, Reply::Owned(out.into()));
             }
+            Then::Call { then, .. } => then(context, Ok(reply)),
             Then::Session { session, then } => return in_session(context, session, then, to, sent, reply),
         }
         None
@@ -243,6 +255,10 @@ impl Expected for Waiting {
         }
         let mut text = why.text().to_owned();
         let written = match self.then {
+            Then::Call { then, .. } => {
+                context.stats().upstream_errors.add(1);
+                return then(context, Err(why));
+            }
             Then::Write { written, .. } => Some(written),
             Then::Elements(written) => written.map(|written| *written),
             Then::Session { session, then } => {
@@ -413,7 +429,7 @@ fn pttl(reply: &[u8]) -> Option<i64> {
 const NOT_ALLOWED: &[u8] = b"-NOPERM shortstop: this is for users whom Redis allows CONFIG\r\n";
 
 /// The first of several replies, and the others.
-fn split_first(replies: &[u8]) -> (&[u8], &[u8]) {
+pub(super) fn split_first(replies: &[u8]) -> (&[u8], &[u8]) {
     let Ok(Some(end)) = ReplyScanner::default().scan(replies) else {
         unreachable!("the connection hands over complete replies");
     };
@@ -450,7 +466,7 @@ fn in_session(
             }
         }
         InSession::Exec(queued) => {
-            let Queued { mut written, opens, selects, subscribed, read } = *queued;
+            let Queued { mut written, opens, selects, subscribed, read, wishes, speaks: _ } = *queued;
             written.always();
             written.end(context, failed);
             read.iter().for_each(|id| context.shared.coherence.poison(*id));
@@ -465,7 +481,15 @@ fn in_session(
                     session.acknowledged_in_exec(kind, acknowledgement);
                 }
             }
-            open_all(context, reply, Some(opens), move |_, reply| answer(to, reply));
+            match &to {
+                Some((outlet, _)) if !wishes.is_empty() => {
+                    let outlet = Rc::clone(outlet);
+                    clients::settle_all(context, outlet, wishes, reply.bytes(), move |context, reply| {
+                        open_all(context, reply, Some(opens), move |_, reply| answer(to, reply));
+                    });
+                }
+                _ => open_all(context, reply, Some(opens), move |_, reply| answer(to, reply)),
+            }
             return None;
         }
         InSession::Pin => {
@@ -505,14 +529,18 @@ fn in_session(
                 session.begin_monitor();
             }
         }
-        InSession::Acknowledge { kind, left } => {
+        InSession::Acknowledge { kind, left, muted } => {
             // An error answers the whole command.
             let left = if failed { 0 } else { left - 1 };
             session.acknowledged(kind, reply.bytes(), left == 0);
             if let (Some((outlet, slot)), true) = (&to, left > 0) {
                 outlet.fill_part(*slot, Reply::Borrowed(reply.bytes()));
-                let then = Then::Session { session, then: InSession::Acknowledge { kind, left } };
+                let then = Then::Session { session, then: InSession::Acknowledge { kind, left, muted } };
                 return Some(Waiting { to, sent, then });
+            }
+            if failed && muted {
+                answer(to, Reply::Borrowed(b""));
+                return None;
             }
         }
         InSession::Blocked { written } => {

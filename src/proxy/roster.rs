@@ -1,0 +1,471 @@
+//! Who is connected to the proxy, as CLIENT LIST and CLIENT INFO tell it: in the fields and the order of the server behind.
+//!
+//! Which fields there are, and in which order, is read from a line that Redis wrote about a connection of the proxy's, so that
+//! each version gets its own. What Redis alone knows of a client that has a connection of its own there (flags, subscriptions,
+//! the transaction, watched keys) is taken from Redis's line about that connection; all else is the proxy's knowledge.
+//! Must not decide who may see it.
+
+use std::cell::{Cell, RefCell};
+use std::io::Write as _;
+use std::mem::discriminant;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsRawFd;
+use std::rc::{Rc, Weak};
+use std::time::Instant;
+
+use tokio::net::TcpStream;
+
+use crate::resp::parse_int;
+
+use super::context::Context;
+use super::outlet::Outlet;
+use super::session::Session;
+
+/// What CLIENT LIST tells of a connection, beside its profile. Written where it happens, by a plain store: requests that are
+/// answered from L1 pass here too.
+#[derive(Default)]
+pub struct Entry {
+    /// The client's number (CLIENT ID), the only one of its kind in this proxy.
+    pub id: u64,
+    addr: Option<SocketAddr>,
+    local_addr: Option<SocketAddr>,
+    fd: i32,
+    since: Option<Instant>,
+    /// CLIENT SETINFO: lib-name and lib-ver.
+    pub(super) library: RefCell<[Vec<u8>; 2]>,
+    /// The number of the last command's row in the worker's table.
+    pub(super) last: Cell<u32>,
+    /// The client's private connection to Redis.
+    pub(super) session: RefCell<Weak<Session>>,
+    /// A private connection that was made before the client needed one: another client's invalidations are to come there.
+    pub(super) offered: RefCell<Option<Rc<Session>>>,
+    killed: Cell<bool>,
+    /// Bytes that have been read and not been taken.
+    pub unread: Cell<usize>,
+    /// Bytes read since the start.
+    pub received: Cell<u64>,
+    /// Bytes written since the start.
+    pub sent: Cell<u64>,
+    /// Requests taken since the start.
+    pub commands: Cell<u64>,
+}
+
+impl Entry {
+    /// Of a client that has just connected.
+    pub fn new(id: u64, stream: &TcpStream, now: Instant) -> Self {
+        Entry {
+            id,
+            addr: stream.peer_addr().ok(),
+            local_addr: stream.local_addr().ok(),
+            fd: stream.as_raw_fd(),
+            since: Some(now),
+            ..Entry::default()
+        }
+    }
+
+    /// Whether CLIENT KILL has ended the connection.
+    #[inline]
+    pub fn is_killed(&self) -> bool {
+        self.killed.get()
+    }
+
+    /// The session that the client is in, or one that waits for it.
+    pub(super) fn session(&self) -> Option<Rc<Session>> {
+        self.session.borrow().upgrade()
+    }
+}
+
+/// One more on a counter of an [`Entry`].
+#[inline]
+pub fn count(counter: &Cell<u64>, by: u64) {
+    counter.set(counter.get().wrapping_add(by));
+}
+
+impl Outlet {
+    /// CLIENT KILL: ends the connection now, whatever is due on it.
+    pub(super) fn kill(&self) {
+        self.entry.killed.set(true);
+        self.wake();
+    }
+}
+
+/// What is known of a client, to be taken to another worker.
+pub(super) struct Record {
+    pub(super) id: u64,
+    addr: Option<SocketAddr>,
+    local_addr: Option<SocketAddr>,
+    fd: i32,
+    name: Vec<u8>,
+    age: u64,
+    idle: u64,
+    db: u32,
+    resp: u8,
+    user: Vec<u8>,
+    library: [Vec<u8>; 2],
+    last: Option<Box<str>>,
+    worker: usize,
+    unread: usize,
+    waiting: usize,
+    stalled: bool,
+    received: u64,
+    sent: u64,
+    commands: u64,
+    subscribed: bool,
+    /// The number in Redis of its private connection.
+    pub(super) session: Option<u64>,
+    /// Whom its invalidations are redirected to, in the proxy's numbers.
+    redirect: u64,
+}
+
+impl Record {
+    pub(super) fn of(context: &Context, outlet: &Outlet) -> Record {
+        let now = Instant::now();
+        let (entry, profile) = (&outlet.entry, &outlet.profile);
+        let seconds = |since: Instant| now.saturating_duration_since(since).as_secs();
+        let session = entry.session();
+        Record {
+            id: entry.id,
+            addr: entry.addr,
+            local_addr: entry.local_addr,
+            fd: entry.fd,
+            name: profile.name.borrow().clone(),
+            age: entry.since.map_or(0, seconds),
+            idle: seconds(outlet.active.get()),
+            db: profile.db(),
+            resp: profile.version().number(),
+            user: profile.identity().login.as_ref().map_or_else(|| b"default".to_vec(), |login| login.user().to_vec()),
+            library: entry.library.borrow().clone(),
+            last: context.view().table.name_of(entry.last.get()).map(Into::into),
+            worker: context.worker,
+            unread: entry.unread.get(),
+            waiting: outlet.len(),
+            stalled: outlet.stalled.get().is_some(),
+            received: entry.received.get(),
+            sent: entry.sent.get(),
+            commands: entry.commands.get(),
+            subscribed: session.as_ref().is_some_and(|session| session.is_subscribed()),
+            session: session.as_ref().and_then(|session| session.link.id()),
+            redirect: session.map_or(0, |session| session.redirect.get()),
+        }
+    }
+
+    /// All clients of a worker.
+    pub(super) fn all(context: &Context) -> Vec<Record> {
+        let clients = context.clients.borrow();
+        clients.values().filter(|outlet| !outlet.entry.is_killed()).map(|outlet| Record::of(context, outlet)).collect()
+    }
+}
+
+/// A line of CLIENT LIST, without its line feed.
+#[derive(Clone, Copy)]
+pub(super) struct Line<'a>(pub(super) &'a [u8]);
+
+impl<'a> Line<'a> {
+    /// The lines of a list.
+    pub(super) fn all(list: &'a [u8]) -> impl Iterator<Item = Line<'a>> {
+        list.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(Line)
+    }
+
+    /// What a line looks like when Redis wrote none that could tell: that of 7.0.
+    pub(super) const USUAL: Line<'static> = Line(
+        b"id=0 addr= laddr= fd=0 name= age=0 idle=0 flags=N db=0 sub=0 psub=0 ssub=0 multi=-1 qbuf=0 qbuf-free=0 argv-mem=0 \
+          multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=0 tot-mem=0 events=r cmd=client|list user= redir=-1 resp=2",
+    );
+
+    fn fields(self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
+        self.0.split(|byte| *byte == b' ').filter_map(|field| {
+            let at = field.iter().position(|byte| *byte == b'=')?;
+            Some((&field[..at], &field[at + 1..]))
+        })
+    }
+
+    fn get(self, name: &[u8]) -> Option<&'a [u8]> {
+        self.fields().find(|(field, _)| *field == name).map(|(_, value)| value)
+    }
+
+    /// The number of the connection that it is about.
+    pub(super) fn id(self) -> Option<u64> {
+        self.get(b"id").and_then(parse_int).and_then(|id| u64::try_from(id).ok())
+    }
+}
+
+/// What Redis's own line is right about when it is about the client's private connection.
+const OF_THE_SESSION: &[&[u8]] =
+    &[b"flags", b"db", b"sub", b"psub", b"ssub", b"multi", b"watch", b"multi-mem", b"capa"];
+
+/// Writes a client's line with the fields of `form`. `own`: Redis's line about its private connection.
+pub(super) fn write_line(out: &mut Vec<u8>, form: Line<'_>, client: &Record, own: Option<Line<'_>>) {
+    // Redis before 7 has no names of subcommands.
+    let whole_names = form.get(b"cmd").is_none_or(|cmd| cmd == b"NULL" || cmd.contains(&b'|'));
+    for (at, (name, shown)) in form.fields().enumerate() {
+        if at > 0 {
+            out.push(b' ');
+        }
+        out.extend_from_slice(name);
+        out.push(b'=');
+        if let Some(value) = own.filter(|_| OF_THE_SESSION.contains(&name)).and_then(|own| own.get(name)) {
+            out.extend_from_slice(value);
+            continue;
+        }
+        // Writing to memory does not fail.
+        let _ = match name {
+            b"id" => write!(out, "{}", client.id),
+            b"addr" => out.write_all(address(client.addr).as_bytes()),
+            b"laddr" => out.write_all(address(client.local_addr).as_bytes()),
+            b"fd" => write!(out, "{}", client.fd),
+            b"name" => out.write_all(&client.name),
+            b"age" => write!(out, "{}", client.age),
+            b"idle" => write!(out, "{}", client.idle),
+            b"flags" => out.write_all(b"N"),
+            b"db" => write!(out, "{}", client.db),
+            b"multi" => out.write_all(b"-1"),
+            b"qbuf" => write!(out, "{}", client.unread),
+            b"omem" => write!(out, "{}", client.waiting),
+            b"tot-mem" => write!(out, "{}", client.waiting + client.unread),
+            b"events" => out.write_all(if client.stalled { b"rw" } else { b"r" }),
+            b"cmd" => {
+                let name = client.last.as_deref().unwrap_or("NULL");
+                out.write_all(if whole_names { name } else { name.split('|').next().unwrap_or(name) }.as_bytes())
+            }
+            b"user" => out.write_all(&client.user),
+            b"redir" => match own.and_then(|own| own.get(b"redir")).and_then(parse_int) {
+                Some(1..) => write!(out, "{}", client.redirect),
+                redirect => write!(out, "{}", redirect.unwrap_or(-1)),
+            },
+            b"resp" => write!(out, "{}", client.resp),
+            b"lib-name" => out.write_all(&client.library[0]),
+            b"lib-ver" => out.write_all(&client.library[1]),
+            b"io-thread" => write!(out, "{}", client.worker),
+            b"tot-net-in" => write!(out, "{}", client.received),
+            b"tot-net-out" => write!(out, "{}", client.sent),
+            b"tot-cmds" => write!(out, "{}", client.commands),
+            // What nobody here knows: a number is none, a word is missing.
+            _ if parse_int(shown).is_some() => out.write_all(b"0"),
+            _ => Ok(()),
+        };
+    }
+    out.push(b'\n');
+}
+
+/// As Redis writes it.
+fn address(address: Option<SocketAddr>) -> String {
+    address.map_or_else(|| "?:0".to_owned(), |address| address.to_string())
+}
+
+/// The classes of clients; of the others there are none here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Normal,
+    PubSub,
+    Other,
+}
+
+#[derive(Debug)]
+enum Test {
+    Ids(Vec<i64>),
+    Addr(Vec<u8>),
+    LocalAddr(Vec<u8>),
+    Kind(Kind),
+    User(Vec<u8>),
+    MaxAge(u64),
+    Idle(u64),
+    Name(Vec<u8>),
+    Library(usize, Vec<u8>),
+    Db(u32),
+    Ip(Option<IpAddr>),
+}
+
+/// Which clients are meant by CLIENT LIST or CLIENT KILL.
+#[derive(Debug, Default)]
+pub(super) struct Filter {
+    /// Whether those are meant for which it holds, or the others.
+    tests: Vec<(Test, bool)>,
+    /// Not the client that asks.
+    pub(super) skip_me: bool,
+}
+
+impl Filter {
+    /// Only who comes from an address: the old form of CLIENT KILL.
+    pub(super) fn address(address: &[u8]) -> Filter {
+        Filter { tests: vec![(Test::Addr(address.to_vec()), true)], skip_me: false }
+    }
+
+    /// Of options that Redis has taken. None: there is one among them that is not known here.
+    pub(super) fn of(options: &[&[u8]], skip_me: bool) -> Option<Filter> {
+        let mut filter = Filter { tests: Vec::new(), skip_me };
+        let mut rest = options;
+        while let [option, value, after @ ..] = rest {
+            rest = after;
+            let option = option.to_ascii_lowercase();
+            // Valkey's: all but those.
+            let (option, wanted) = option.strip_prefix(b"not-").map_or((&option[..], true), |option| (option, false));
+            let number = || parse_int(value).and_then(|number| u64::try_from(number).ok());
+            let test = match option {
+                b"id" => {
+                    let mut ids = vec![parse_int(value)?];
+                    // Valkey takes several.
+                    while let [more, after @ ..] = rest
+                        && let Some(id) = parse_int(more)
+                    {
+                        ids.push(id);
+                        rest = after;
+                    }
+                    // Redis 6.2 takes 0 for no wish.
+                    if ids == [0] {
+                        continue;
+                    }
+                    Test::Ids(ids)
+                }
+                b"addr" => Test::Addr(value.to_vec()),
+                b"laddr" => Test::LocalAddr(value.to_vec()),
+                b"type" => Test::Kind(match &value.to_ascii_lowercase()[..] {
+                    b"normal" => Kind::Normal,
+                    b"pubsub" => Kind::PubSub,
+                    b"master" | b"primary" | b"slave" | b"replica" => Kind::Other,
+                    _ => return None,
+                }),
+                b"user" => Test::User(value.to_vec()),
+                b"maxage" => Test::MaxAge(number()?),
+                b"idle" => Test::Idle(number()?),
+                b"name" => Test::Name(value.to_vec()),
+                b"lib-name" => Test::Library(0, value.to_vec()),
+                b"lib-ver" => Test::Library(1, value.to_vec()),
+                b"db" => Test::Db(number().and_then(|db| u32::try_from(db).ok())?),
+                b"ip" => Test::Ip(std::str::from_utf8(value).ok().and_then(|ip| ip.parse().ok())),
+                b"skipme" if wanted => {
+                    filter.skip_me = value.eq_ignore_ascii_case(b"yes");
+                    continue;
+                }
+                _ => return None,
+            };
+            // Of several of a kind Redis takes the last.
+            let same = |known: &Test| match (known, &test) {
+                (Test::Library(a, _), Test::Library(b, _)) => a == b,
+                (known, test) => discriminant(known) == discriminant(test),
+            };
+            filter.tests.retain(|(known, is_wanted)| !(same(known) && *is_wanted == wanted));
+            filter.tests.push((test, wanted));
+        }
+        rest.is_empty().then_some(filter)
+    }
+
+    /// `CLIENT LIST ID …`: the ids, in the order of the request, which is that of the reply.
+    pub(super) fn only_ids(&self) -> Option<&[i64]> {
+        match &self.tests[..] {
+            [(Test::Ids(ids), true)] => Some(ids),
+            _ => None,
+        }
+    }
+
+    pub(super) fn admits(&self, client: &Record, asker: u64) -> bool {
+        let holds = |test: &Test| match test {
+            Test::Ids(ids) => ids.iter().any(|id| u64::try_from(*id) == Ok(client.id)),
+            Test::Addr(wanted) => address(client.addr).as_bytes() == wanted,
+            Test::LocalAddr(wanted) => address(client.local_addr).as_bytes() == wanted,
+            Test::Kind(kind) => *kind == if client.subscribed { Kind::PubSub } else { Kind::Normal },
+            Test::User(user) => client.user == *user,
+            Test::MaxAge(age) => client.age >= *age,
+            Test::Idle(idle) => client.idle >= *idle,
+            Test::Name(name) => client.name == *name,
+            Test::Library(which, value) => client.library[*which] == *value,
+            Test::Db(db) => client.db == *db,
+            Test::Ip(ip) => ip.is_some() && client.addr.map(|address| address.ip()) == *ip,
+        };
+        !(self.skip_me && client.id == asker) && self.tests.iter().all(|(test, wanted)| holds(test) == *wanted)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Filter, Line, Record, write_line};
+
+    fn client() -> Record {
+        Record {
+            id: 7,
+            addr: "127.0.0.1:5000".parse().ok(),
+            local_addr: "[::1]:6380".parse().ok(),
+            fd: 9,
+            name: b"me".to_vec(),
+            age: 60,
+            idle: 3,
+            db: 2,
+            resp: 3,
+            user: b"default".to_vec(),
+            library: [b"lib".to_vec(), b"1.0".to_vec()],
+            last: Some("client|list".into()),
+            worker: 1,
+            unread: 5,
+            waiting: 6,
+            stalled: false,
+            received: 100,
+            sent: 200,
+            commands: 4,
+            subscribed: false,
+            session: Some(55),
+            redirect: 8,
+        }
+    }
+
+    fn line(form: &str, own: Option<&str>) -> String {
+        let mut out = Vec::new();
+        write_line(&mut out, Line(form.as_bytes()), &client(), own.map(|own| Line(own.as_bytes())));
+        String::from_utf8(out).expect("text")
+    }
+
+    #[test]
+    fn a_line_has_the_fields_of_its_form_in_their_order() {
+        let form =
+            "id=3 addr=1.2.3.4:5 fd=8 laddr=x name= resp=2 lib-name=a b=word lib-ver= flags=N c=12 multi=-1 cmd=get|x";
+        assert_eq!(
+            line(form, None),
+            "id=7 addr=127.0.0.1:5000 fd=9 laddr=[::1]:6380 name=me resp=3 lib-name=lib b= lib-ver=1.0 flags=N c=0 multi=-1 \
+             cmd=client|list\n"
+        );
+    }
+
+    #[test]
+    fn what_redis_knows_of_its_own_connection_is_taken_from_there() {
+        let form = "id=3 flags=N db=0 sub=0 multi=-1 watch=0 redir=-1 cmd=client";
+        let own = "id=55 flags=xt db=4 sub=2 multi=3 watch=1 redir=66 cmd=exec";
+        assert_eq!(line(form, Some(own)), "id=7 flags=xt db=4 sub=2 multi=3 watch=1 redir=8 cmd=client\n");
+        assert_eq!(line(form, None), "id=7 flags=N db=2 sub=0 multi=-1 watch=0 redir=-1 cmd=client\n");
+    }
+
+    fn admits(options: &str) -> Option<bool> {
+        let words: Vec<&[u8]> = options.split_ascii_whitespace().map(str::as_bytes).collect();
+        Filter::of(&words, true).map(|filter| filter.admits(&client(), 1))
+    }
+
+    #[test]
+    fn filters() {
+        for (options, expected) in [
+            ("", Some(true)),
+            ("ID 7", Some(true)),
+            ("id 8", Some(false)),
+            ("ID 8 ID 7", Some(true)),
+            ("ID 7 ID 8", Some(false)),
+            ("ID 8 7 9 TYPE normal", Some(true)),
+            ("ID 0", Some(true)),
+            ("NOT-ID 7", Some(false)),
+            ("NOT-ID 8 9", Some(true)),
+            ("ADDR 127.0.0.1:5000", Some(true)),
+            ("ADDR 127.0.0.1:5001", Some(false)),
+            ("LADDR [::1]:6380 USER default", Some(true)),
+            ("USER other", Some(false)),
+            ("TYPE pubsub", Some(false)),
+            ("TYPE replica", Some(false)),
+            ("MAXAGE 60", Some(true)),
+            ("MAXAGE 61", Some(false)),
+            ("NAME me LIB-NAME lib LIB-VER 1.0 DB 2 IP 127.0.0.1 IDLE 3", Some(true)),
+            ("LIB-NAME lib LIB-VER 2", Some(false)),
+            ("SKIPME no", Some(true)),
+            ("CAPA r", None),
+            ("ID", None),
+            ("FLAGS N", None),
+        ] {
+            assert_eq!(admits(options), expected, "{options}");
+        }
+        let of = |skip_me| Filter::of(&[], skip_me).expect("nothing is well formed");
+        assert_eq!((of(true).admits(&client(), 7), of(false).admits(&client(), 7)), (false, true));
+    }
+}
