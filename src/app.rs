@@ -107,7 +107,7 @@ impl App {
             next_client: AtomicU64::new(1),
             users: Users::default(),
         });
-        let view = View { policy: Arc::new(Policy::new(&config)), table: Arc::new(Table::builtin()) };
+        let view = View { policy: Arc::new(Policy::new(&config)), table: Arc::new(Table::until_asked()) };
         let (client_limit, limit) = watch::channel(config.limits.max_clients);
         let (stop, stopped) = watch::channel(false);
         let mut app = App {

@@ -1,13 +1,13 @@
-//! Which keys have been asked for before, recently: a one-hit wonder must not cost a fetch of its TTL and a place.
+//! What has been asked before, recently: a one-hit wonder must not cost a fetch of its TTL and a place.
 //!
 //! A table of a worker's own, of fixed size: newcomers take the place of others, so "recently" is "among the last few tens of
-//! thousands of keys". A wrong guess costs one fetch, never a wrong value.
+//! thousands of questions". A wrong guess costs one fetch, never a wrong value.
 
-use super::KeyId;
+use super::EntryId;
 
 const SLOTS: usize = 1 << 15;
 
-/// Counts how often keys were asked for.
+/// Counts how often questions were asked.
 #[derive(Debug)]
 pub struct Admission {
     slots: Box<[Slot]>,
@@ -26,13 +26,14 @@ impl Default for Admission {
 }
 
 impl Admission {
-    /// Counts a request and tells whether it is at least the key's `after`th.
-    pub fn asked(&mut self, id: KeyId, after: u32) -> bool {
+    /// Counts a request and tells whether it is at least the `after`th of its kind.
+    pub fn asked(&mut self, id: EntryId, after: u32) -> bool {
         if after <= 1 {
             return true;
         }
         let slot = &mut self.slots[id.bits() as usize % SLOTS];
-        let tag = id.other_bits() as u32;
+        // None of the bits that chose the slot.
+        let tag = (id.bits() >> 32) as u32;
         if slot.tag != tag {
             *slot = Slot { tag, times: 0 };
         }
@@ -44,17 +45,19 @@ impl Admission {
 #[cfg(test)]
 mod tests {
     use super::Admission;
-    use crate::near_cache::KeyId;
+    use crate::near_cache::Question;
 
     #[test]
     fn counts_to_the_threshold() {
         let mut admission = Admission::default();
-        let id = KeyId::new(0, b"k");
+        let id = Question::get(0, 0, b"k").id();
         assert!(admission.asked(id, 1));
         assert!(!admission.asked(id, 3));
         assert!(!admission.asked(id, 3));
         assert!(admission.asked(id, 3));
         assert!(admission.asked(id, 3));
-        assert!(!admission.asked(KeyId::new(1, b"k"), 2));
+        // Another database, another user.
+        assert!(!admission.asked(Question::get(1, 0, b"k").id(), 2));
+        assert!(!admission.asked(Question::get(0, 1, b"k").id(), 2));
     }
 }
