@@ -58,13 +58,16 @@ impl<'a> Question<'a> {
     }
 
     /// What the entry that answers it is found by.
-    #[inline]
+    #[inline(always)]
     pub fn id(&self) -> EntryId {
-        let mut variant = u64::from(self.user).wrapping_mul(USER);
-        if let Some((version, request)) = self.request {
-            let request = xxh3_64(request).wrapping_add(u64::from(version.number()).wrapping_mul(PROTOCOL));
-            variant = variant.wrapping_add(request);
-        }
+        let user = u64::from(self.user).wrapping_mul(USER);
+        let variant = match self.request {
+            None => user,
+            Some((version, request)) => {
+                let protocol = u64::from(version.number()).wrapping_mul(PROTOCOL);
+                user.wrapping_add(protocol).wrapping_add(xxh3_64(request))
+            }
+        };
         EntryId::new(KeyId::new(self.db, self.key), variant)
     }
 
