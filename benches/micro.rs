@@ -7,8 +7,8 @@ use std::time::Instant;
 use criterion::{Criterion, criterion_group, criterion_main};
 use shortstop::command::Table;
 use shortstop::config::{self, Config};
-use shortstop::near_cache::{Entry, HotSet, KeyId, NearCache, Times};
-use shortstop::resp::{Args, ReplyScanner, Resume, ScanLimits, scan};
+use shortstop::near_cache::{Entry, EntryId, HotSet, NearCache, Question, Times};
+use shortstop::resp::{Args, ReplyScanner, Resume, ScanLimits, Version, scan};
 use shortstop::rules::Rules;
 
 const LIMITS: ScanLimits = ScanLimits { bulk_length: 512 << 20, arguments: 1 << 20, line_length: 64 << 10 };
@@ -18,10 +18,9 @@ fn key(number: u32) -> Vec<u8> {
     format!("market_data:BTCUSDT:{number}").into_bytes()
 }
 
-fn entry(number: u32) -> (KeyId, Entry) {
-    let key = key(number);
+fn entry(question: &Question<'_>) -> (EntryId, Entry) {
     let times = Times { generation: 0, sent: 0, deadline: u64::MAX };
-    (KeyId::new(0, &key), Entry::new(times, 0, &key, &[b'x'; 256]))
+    (question.id(), Entry::new(times, question, &[b'x'; 256]))
 }
 
 fn scanner(bench: &mut Criterion) {
@@ -39,27 +38,49 @@ fn scanner(bench: &mut Criterion) {
     });
 }
 
+/// Calls `ask` with every number in turn, far apart.
+fn each<T>(mut ask: impl FnMut(usize) -> T) -> impl FnMut() -> T {
+    let mut next = 0;
+    move || {
+        next = (next + 7_919) % KEYS as usize;
+        ask(next)
+    }
+}
+
 fn memory(bench: &mut Criterion) {
     let bounds = config::L1::default();
     let near = NearCache::new(&bounds, Instant::now(), |_, _, _| {});
-    let mut hot = HotSet::new(bounds.hot_entries, bounds.hot_max_value);
-    for number in 0..KEYS {
-        let (id, entry) = entry(number);
-        hot.put(id, &entry);
-        near.insert(id, entry);
-    }
+    let hot_set = || HotSet::new(bounds.hot_entries, bounds.hot_max_value);
+    let (mut values, mut replies) = (hot_set(), hot_set());
     let keys: Vec<Vec<u8>> = (0..KEYS).map(key).collect();
-    let mut next = 0;
-    let mut any = move || {
-        // Every key in turn, far apart.
-        next = (next + 7_919) % keys.len();
-        KeyId::new(0, black_box(&keys[next]))
+    let requests: Vec<Vec<u8>> =
+        keys.iter().map(|key| [b"*3\r\n$4\r\nHGET\r\n$24\r\n", &key[..], b"\r\n$5\r\nfield\r\n"].concat()).collect();
+    let get = |at: usize| Question::get(0, 0, black_box(&keys[at]));
+    let hget = |at: usize| {
+        let request = black_box(&requests[at]);
+        Question::other(0, 0, &keys[at], Version::Resp2, request).expect("short")
+    };
+    for at in 0..KEYS as usize {
+        let (id, value) = entry(&get(at));
+        values.put(id, &value);
+        near.insert(id, value);
+        let (id, reply) = entry(&hget(at));
+        replies.put(id, &reply);
+    }
+    let found = |hot: &mut HotSet, question: Question<'_>| {
+        hot.get(question.id()).is_some_and(|hot| hot.entry.is_valid() && hot.entry.answers(&question))
     };
     bench.bench_function("hash a key and find it in the hot set", |bench| {
-        bench.iter(|| hot.get(any()).map(|hot| hot.entry.is_valid()));
+        bench.iter(each(|at| found(&mut values, get(at))));
+    });
+    bench.bench_function("hash an HGET and find it in the hot set", |bench| {
+        bench.iter(each(|at| found(&mut replies, hget(at))));
     });
     bench.bench_function("hash a key and find it in the near cache", |bench| {
-        bench.iter(|| near.get(any()).map(|entry| entry.is_valid()));
+        bench.iter(each(|at| {
+            let question = get(at);
+            near.get(question.id()).is_some_and(|entry| entry.is_valid() && entry.answers(&question))
+        }));
     });
 }
 

@@ -108,7 +108,7 @@ impl App {
             users: Users::default(),
             errands: Errands::default(),
         });
-        let view = View { policy: Arc::new(Policy::new(&config)), table: Arc::new(Table::builtin()) };
+        let view = View { policy: Arc::new(Policy::new(&config)), table: Arc::new(Table::until_asked()) };
         let (client_limit, limit) = watch::channel(config.limits.max_clients);
         let (stop, stopped) = watch::channel(false);
         let mut app = App {

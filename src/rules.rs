@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::config::{Coherence, Config, RuleBody};
+use crate::config::{Coherence, Config, Reads, RuleBody};
 use crate::glob::Glob;
 
 /// The rules of one configuration, ready to be asked.
@@ -38,6 +38,8 @@ pub struct CacheRule {
     pub admit_after: u32,
     /// How long to remember that the key is absent; zero: not at all.
     pub negative_ttl: Duration,
+    /// Commands whose replies are kept.
+    pub reads: Reads,
 }
 
 /// How to seal a value.
@@ -61,6 +63,7 @@ impl Rules {
                 max_value: body.cache.max_value,
                 admit_after: body.cache.admit_after,
                 negative_ttl: body.cache.negative_ttl,
+                reads: body.cache.reads,
             }),
             watch: body.watch,
             compress: (config.compression && body.compress.on).then_some(CompressRule {
@@ -90,19 +93,37 @@ impl Rules {
         self.any(|rule| rule.cache.is_some())
     }
 
+    /// Commands whose replies are kept of some key.
+    pub fn reads(&self) -> Reads {
+        self.caching().fold(Reads::NONE, |all, rule| all | rule.reads)
+    }
+
+    /// Whether what is kept of GET may answer an MGET, of every key that is kept at all.
+    pub fn mget_everywhere(&self) -> bool {
+        self.caching().all(|rule| rule.reads.contains(Reads::MGET))
+    }
+
     /// Whether writes to any key are told to the fleet.
     pub fn watches_anything(&self) -> bool {
         self.any(|rule| rule.watch)
     }
 
     fn any(&self, asked: impl Fn(&Rule) -> bool) -> bool {
-        self.ordered.iter().map(|(_, rule)| rule).chain([&self.otherwise]).any(asked)
+        self.all().any(asked)
+    }
+
+    fn caching(&self) -> impl Iterator<Item = CacheRule> {
+        self.all().filter_map(|rule| rule.cache)
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Rule> {
+        self.ordered.iter().map(|(_, rule)| rule).chain([&self.otherwise])
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{CacheRule, CompressRule, Config, Duration, Rule, Rules};
+    use super::{CacheRule, CompressRule, Config, Duration, Reads, Rule, Rules};
 
     fn rules(yaml: &str) -> Rules {
         let config = Config::from_yaml(yaml).unwrap_or_else(|error| panic!("{error}"));
@@ -140,11 +161,35 @@ rules:
                 max_value: 1 << 20,
                 admit_after: 2,
                 negative_ttl: Duration::ZERO,
+                reads: Reads::GET | Reads::MGET,
             }),
             watch: true,
             compress: Some(CompressRule { level: 3, min_size: 1024, min_saving: 10 }),
         };
         assert_eq!(rules.of(b"any"), &expected);
+    }
+
+    #[test]
+    fn a_rule_says_which_replies_are_kept() {
+        let rules = rules(
+            r#"
+defaults: { cache: { reads: [get, hgetall] } }
+rules:
+  - { match: "a:*", cache: { reads: all } }
+  - { match: "b:*", cache: { reads: [get, mget, zrange] } }
+  - { match: "c:*", cache: { ttl: 1s } }
+  - { match: "d:*", cache: false }
+"#,
+        );
+        let reads = |key: &[u8]| {
+            rules.of(key).cache.map(|rule| rule.reads.names().collect::<Vec<_>>().join(" ")).unwrap_or_default()
+        };
+        assert_eq!(reads(b"a:1").split(' ').count(), 51);
+        assert_eq!(reads(b"b:1"), "get mget zrange");
+        assert_eq!([reads(b"c:1"), reads(b"else")], ["get hgetall", "get hgetall"]);
+        assert_eq!(reads(b"d:1"), "");
+        assert_eq!(rules.reads(), Reads::ALL);
+        assert!(!rules.mget_everywhere());
     }
 
     #[test]
@@ -173,6 +218,8 @@ rules:
         ];
         for (yaml, caches, watches, seals) in table {
             let rules = rules(yaml);
+            assert_eq!(rules.reads(), if caches { Reads::default() } else { Reads::NONE }, "{yaml}");
+            assert!(rules.mget_everywhere());
             let found = (rules.caches_anything(), rules.watches_anything(), rules.seals_anything());
             assert_eq!(found, (caches, watches, seals), "{yaml}");
         }

@@ -19,6 +19,9 @@ const BUILTIN_VERSION: &str = "7.0.15";
 
 /// What may touch keys that it does not name.
 const ANY_KEY: &[&str] = &[
+    "acl|deluser",
+    "acl|load",
+    "acl|setuser",
     "cluster|delslots",
     "cluster|delslotsrange",
     "cluster|failover",
@@ -26,6 +29,7 @@ const ANY_KEY: &[&str] = &[
     "cluster|replicate",
     "cluster|reset",
     "cluster|setslot",
+    "config|set",
     "debug",
     "failover",
     "flushall",

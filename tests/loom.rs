@@ -3,7 +3,7 @@
 
 /// What the stripes use of the near cache.
 mod near_cache {
-    pub use shortstop::near_cache::{Entry, KeyId};
+    pub use shortstop::near_cache::{Entry, EntryId, KeyId};
 }
 
 mod sync {
@@ -22,7 +22,7 @@ use loom::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use loom::thread;
 
 use self::stripes::{Mark, Stripes};
-use crate::near_cache::KeyId;
+use crate::near_cache::{EntryId, KeyId};
 
 #[derive(Clone, Debug, Default)]
 struct Flag(Arc<AtomicBool>);
@@ -35,6 +35,15 @@ impl Mark for Flag {
     fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
+
+    fn differs(&self, _: &Self) -> bool {
+        false
+    }
+}
+
+/// A way to ask about the one key.
+fn asked(variant: u64) -> EntryId {
+    EntryId::new(KeyId::new(0, b"k"), variant)
 }
 
 fn dropped(flag: &Flag) -> bool {
@@ -48,7 +57,7 @@ fn no_old_value_after_a_write() {
     loom::model(move || {
         let stripes = Shared::new(Stripes::<Flag>::new(1));
         let redis = Shared::new(AtomicU64::new(0));
-        let id = KeyId::new(0, b"k");
+        let id = asked(0);
         let filler = thread::spawn({
             let (stripes, redis) = (Shared::clone(&stripes), Shared::clone(&redis));
             move || {
@@ -57,12 +66,12 @@ fn no_old_value_after_a_write() {
                 }
                 let read = redis.load(Ordering::SeqCst);
                 let entry = Flag::default();
-                stripes.land(id, 1, &entry, || true).then_some((read, entry))
+                stripes.land(id, 1, &entry, || true).map(|_| (read, entry))
             }
         });
-        stripes.begin(id);
+        stripes.begin(id.key());
         redis.store(1, Ordering::SeqCst);
-        stripes.end(id);
+        stripes.end(id.key());
         // The write has been answered: whatever was filled with the old value must be dropped by now or never land.
         if let Some((0, entry)) = filler.join().expect("no panic") {
             assert!(dropped(&entry));
@@ -78,7 +87,7 @@ fn no_old_generation_after_a_flush() {
         let stripes = Shared::new(Stripes::<Flag>::new(1));
         let generation = Shared::new(AtomicU64::new(0));
         let redis = Shared::new(AtomicU64::new(0));
-        let id = KeyId::new(0, b"k");
+        let id = asked(0);
         let filler = thread::spawn({
             let (stripes, redis) = (Shared::clone(&stripes), Shared::clone(&redis));
             let generation = Shared::clone(&generation);
@@ -87,7 +96,7 @@ fn no_old_generation_after_a_flush() {
                 assert!(stripes.open_flight(id, 1, now));
                 let read = redis.load(Ordering::SeqCst);
                 let current = || generation.load(Ordering::Acquire) == mine;
-                stripes.land(id, 1, &Flag::default(), current).then_some((read, mine))
+                stripes.land(id, 1, &Flag::default(), current).map(|_| (read, mine))
             }
         });
         generation.fetch_add(1, Ordering::AcqRel);
@@ -106,24 +115,84 @@ fn an_invalidation_is_never_lost() {
     loom::model(move || {
         let stripes = Shared::new(Stripes::<Flag>::new(1));
         let redis = Shared::new(AtomicU64::new(0));
-        let id = KeyId::new(0, b"k");
+        let id = asked(0);
         let fill = |number: u64| {
             let (stripes, redis) = (Shared::clone(&stripes), Shared::clone(&redis));
             thread::spawn(move || {
                 assert!(stripes.open_flight(id, number, now));
                 let read = redis.load(Ordering::SeqCst);
                 let entry = Flag::default();
-                stripes.land(id, number, &entry, || true).then_some((read, entry))
+                stripes.land(id, number, &entry, || true).map(|_| (read, entry))
             })
         };
         let fills = [fill(1), fill(2)];
         // Somebody else writes to Redis, and tells.
         redis.store(1, Ordering::SeqCst);
-        stripes.poison(id);
+        stripes.poison(id.key());
         for fill in fills {
             if let Some((0, entry)) = fill.join().expect("no panic") {
                 assert!(dropped(&entry));
             }
         }
+    });
+}
+
+/// Two ways to ask about one key, and a write with its guard: neither keeps the old answer.
+#[test]
+fn a_write_drops_every_way_to_ask() {
+    let now = Instant::now();
+    loom::model(move || {
+        let stripes = Shared::new(Stripes::<Flag>::new(1));
+        let redis = Shared::new(AtomicU64::new(0));
+        let fill = |number: u64| {
+            let (stripes, redis) = (Shared::clone(&stripes), Shared::clone(&redis));
+            thread::spawn(move || {
+                let id = asked(number);
+                if !stripes.open_flight(id, number, now) {
+                    return None;
+                }
+                let read = redis.load(Ordering::SeqCst);
+                let entry = Flag::default();
+                stripes.land(id, number, &entry, || true).map(|_| (read, entry))
+            })
+        };
+        let fills = [fill(1), fill(2)];
+        stripes.begin(asked(0).key());
+        redis.store(1, Ordering::SeqCst);
+        stripes.end(asked(0).key());
+        for fill in fills {
+            if let Some((0, entry)) = fill.join().expect("no panic") {
+                assert!(dropped(&entry));
+            }
+        }
+    });
+}
+
+/// A fill, and a write that waits for something to happen: once it has happened nothing old is kept, though its reply is not here.
+#[test]
+fn no_old_value_while_a_write_waits() {
+    let now = Instant::now();
+    loom::model(move || {
+        let stripes = Shared::new(Stripes::<Flag>::new(1));
+        let redis = Shared::new(AtomicU64::new(0));
+        let id = asked(0);
+        let filler = thread::spawn({
+            let (stripes, redis) = (Shared::clone(&stripes), Shared::clone(&redis));
+            move || {
+                if !stripes.open_flight(id, 1, now) {
+                    return None;
+                }
+                let read = redis.load(Ordering::SeqCst);
+                let entry = Flag::default();
+                stripes.land(id, 1, &entry, || true).map(|_| (read, entry))
+            }
+        });
+        stripes.hold(id.key());
+        redis.store(1, Ordering::SeqCst);
+        if let Some((0, entry)) = filler.join().expect("no panic") {
+            assert!(dropped(&entry));
+        }
+        stripes.release(id.key());
+        assert!(stripes.open_flight(id, 2, now));
     });
 }

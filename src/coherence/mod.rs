@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::{self, Config};
 use crate::glob::Glob;
-use crate::near_cache::{Entry, KeyId, NearCache, Times, hash_key};
+use crate::near_cache::{Entry, EntryId, KeyId, NearCache, Question, Times, hash_key};
 use crate::stats::Stats;
 
 use stripes::Stripes;
@@ -73,40 +73,36 @@ pub struct Coherence {
     highest_db: AtomicU32,
 }
 
-/// The right to keep the value of one key: taken before the value is asked for, good until something happens to the key.
+/// The right to keep one answer: taken before it is asked for, good until something happens to the key.
 #[derive(Debug)]
 pub struct Ticket {
     coherence: Arc<Coherence>,
-    id: KeyId,
+    id: EntryId,
     number: u64,
     generation: u64,
 }
 
 impl Ticket {
-    /// The key it is for.
-    pub fn id(&self) -> KeyId {
-        self.id
-    }
-
     /// Whether nothing has happened to the key so far.
     pub fn is_live(&self) -> bool {
         self.coherence.stripes.is_live(self.id, self.number) && self.generation == self.coherence.generation()
     }
 
-    /// Keeps the value, if the ticket still stands. Whether it did.
-    pub fn redeem(self, sent: Instant, deadline: Instant, db: u32, key: &[u8], reply: &[u8]) -> bool {
+    /// Keeps the answer to the question that the ticket was taken for, if it still stands. Whether it did.
+    pub fn redeem(self, sent: Instant, deadline: Instant, question: &Question<'_>, reply: &[u8]) -> bool {
         let shared = &self.coherence;
         let times = Times { generation: self.generation, sent: shared.nanos(sent), deadline: shared.nanos(deadline) };
-        let entry = Entry::new(times, db, key, reply);
+        let entry = Entry::new(times, question, reply);
         let current = || shared.generation() == self.generation;
-        if !shared.stripes.land(self.id, self.number, &entry, current) {
+        let Some(dropped) = shared.stripes.land(self.id, self.number, &entry, current) else {
             shared.stats.shared.fills_poisoned.fetch_add(1, Ordering::Relaxed);
             return false;
-        }
+        };
         shared.stats.shared.entries.fetch_add(1, Ordering::Relaxed);
         shared.stats.shared.entry_bytes.fetch_add(entry.weight() as u64, Ordering::Relaxed);
         // After the lock: moka may call back into the stripes. What was dropped in between goes in dead, and is never served.
         shared.cache.insert(self.id, entry);
+        shared.let_go(dropped);
         shared.stats.shared.fills.fetch_add(1, Ordering::Relaxed);
         true
     }
@@ -154,7 +150,7 @@ impl Coherence {
         let stripes = Arc::new(Stripes::new(STRIPES));
         let left = {
             let (stripes, stats) = (Arc::clone(&stripes), Arc::clone(&stats));
-            move |id: &KeyId, entry: &Entry, by_policy: bool| {
+            move |id: &EntryId, entry: &Entry, by_policy: bool| {
                 stripes.forget(*id, entry);
                 stats.shared.entries.fetch_sub(1, Ordering::Relaxed);
                 stats.shared.entry_bytes.fetch_sub(entry.weight() as u64, Ordering::Relaxed);
@@ -230,7 +226,7 @@ impl Coherence {
     }
 
     /// A ticket for a fetch that is about to be sent; none while a write of the key is in flight, or nothing may be kept.
-    pub fn ticket(self: &Arc<Self>, id: KeyId, db: u32, now: Instant) -> Option<Ticket> {
+    pub fn ticket(self: &Arc<Self>, id: EntryId, db: u32, now: Instant) -> Option<Ticket> {
         if self.mode(now) == Mode::Off {
             return None;
         }
@@ -247,35 +243,43 @@ impl Coherence {
     }
 
     /// A write is about to be sent.
-    pub fn begin_write(&self, id: KeyId) {
-        if self.stripes.begin(id) {
-            self.cache.remove(id);
-        }
+    pub fn begin_write(&self, key: KeyId) {
+        self.let_go(self.stripes.begin(key));
     }
 
     /// Its reply is here.
-    pub fn end_write(&self, id: KeyId) {
-        self.stripes.end(id);
+    pub fn end_write(&self, key: KeyId) {
+        self.stripes.end(key);
     }
 
     /// Its reply will never come: nobody knows whether and when it runs.
-    pub fn lose_write(&self, id: KeyId, now: Instant) {
-        self.quarantine(id, now);
-        self.stripes.end(id);
+    pub fn lose_write(&self, key: KeyId, now: Instant) {
+        self.quarantine(key, now);
+        self.stripes.end(key);
+    }
+
+    /// As [`Coherence::begin_write`], for a write that may wait for long: of this key nothing is kept meanwhile.
+    pub fn hold(&self, key: KeyId) {
+        self.let_go(self.stripes.hold(key));
+    }
+
+    /// The reply to a write that may have waited is here.
+    pub fn release(&self, key: KeyId) {
+        self.stripes.release(key);
     }
 
     /// Nothing of this key is kept for `max_staleness`.
-    pub fn quarantine(&self, id: KeyId, now: Instant) {
-        if self.stripes.quarantine(id, now + self.max_staleness) {
-            self.cache.remove(id);
-        }
+    pub fn quarantine(&self, key: KeyId, now: Instant) {
+        self.let_go(self.stripes.quarantine(key, now + self.max_staleness));
     }
 
     /// The key may have changed.
-    pub fn poison(&self, id: KeyId) {
-        if self.stripes.poison(id) {
-            self.cache.remove(id);
-        }
+    pub fn poison(&self, key: KeyId) {
+        self.let_go(self.stripes.poison(key));
+    }
+
+    fn let_go(&self, dropped: impl IntoIterator<Item = EntryId>) {
+        dropped.into_iter().for_each(|id| self.cache.remove(id));
     }
 
     /// As [`Coherence::poison`], in every database.
@@ -288,16 +292,12 @@ impl Coherence {
 
     /// As [`Coherence::poison`], for all keys that match.
     pub fn poison_matching(&self, glob: &Glob) {
-        for id in self.stripes.poison_where(|entry| glob.matches(entry.key())) {
-            self.cache.remove(id);
-        }
+        self.let_go(self.stripes.poison_where(|entry| glob.matches(entry.key())));
     }
 
-    /// A value that was read without a ticket is about to be delivered: what is older must not be served after it.
-    pub fn observe(&self, id: KeyId, reply: &[u8]) {
-        if self.stripes.poison_unless(id, |entry| entry.reply() == reply) {
-            self.cache.remove(id);
-        }
+    /// An answer that was read without a ticket is about to be delivered: what is older must not be served after it.
+    pub fn observe(&self, id: EntryId, reply: &[u8]) {
+        self.let_go(self.stripes.compare(id, |entry| entry.reply() == reply));
     }
 
     /// Drops everything, in no time. `why` goes to the log.
@@ -351,7 +351,7 @@ mod tests {
 
     use super::{Coherence, Mode};
     use crate::config::Config;
-    use crate::near_cache::{Entry, KeyId};
+    use crate::near_cache::{Entry, Question};
     use crate::stats::Stats;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -362,10 +362,24 @@ mod tests {
     }
 
     fn fill(coherence: &Arc<Coherence>, now: Instant, lives: Duration) -> Option<Entry> {
-        let id = KeyId::new(0, b"k");
-        let ticket = coherence.ticket(id, 0, now)?;
-        ticket.redeem(now, now + lives, 0, b"k", b"$1\r\nv\r\n");
-        coherence.cache().get(id)
+        fill_as(coherence, &question(0), now, lives, b"$1\r\nv\r\n")
+    }
+
+    fn fill_as(
+        coherence: &Arc<Coherence>,
+        question: &Question<'_>,
+        now: Instant,
+        lives: Duration,
+        reply: &[u8],
+    ) -> Option<Entry> {
+        let ticket = coherence.ticket(question.id(), 0, now)?;
+        ticket.redeem(now, now + lives, question, reply);
+        coherence.cache().get(question.id())
+    }
+
+    /// GET k, by a user.
+    fn question(user: u32) -> Question<'static> {
+        Question::get(0, user, b"k")
     }
 
     #[test]
@@ -429,7 +443,7 @@ mod tests {
     #[test]
     fn a_lost_ticket_leaves_nothing_behind() {
         let coherence = coherence("");
-        let id = KeyId::new(0, b"k");
+        let id = question(0).id();
         let ticket = coherence.ticket(id, 0, Instant::now()).expect("a ticket");
         assert!(ticket.is_live());
         let number = ticket.number;
@@ -442,9 +456,9 @@ mod tests {
         let coherence = coherence("");
         let now = Instant::now();
         let entry = fill(&coherence, now, 60 * SECOND).expect("kept");
-        coherence.observe(KeyId::new(0, b"k"), b"$1\r\nv\r\n");
+        coherence.observe(question(0).id(), b"$1\r\nv\r\n");
         assert!(entry.is_valid());
-        coherence.observe(KeyId::new(0, b"k"), b"$1\r\nw\r\n");
-        assert!(!entry.is_valid() && coherence.cache().get(KeyId::new(0, b"k")).is_none());
+        coherence.observe(question(0).id(), b"$1\r\nw\r\n");
+        assert!(!entry.is_valid() && coherence.cache().get(question(0).id()).is_none());
     }
 }

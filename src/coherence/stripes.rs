@@ -1,7 +1,8 @@
 //! Write guards and fill tickets (COHERENCE §2–3): a small locked state per stripe of keys.
 //!
 //! The stripes also hold the handle of every entry that may be served, because what must be dropped has to be found even when
-//! the near cache has let go of it and only a hot set still holds it. No I/O, no clock; hits never come here.
+//! the near cache has let go of it and only a hot set still holds it. A key has an entry for each user and way to ask: a write
+//! drops them all, a fill replaces its own. No I/O, no clock; hits never come here.
 
 use std::time::Instant;
 
@@ -9,7 +10,16 @@ use smallvec::SmallVec;
 
 // loom's in `tests/loom.rs`, which compiles this file a second time.
 use super::sync::{Mutex, MutexGuard};
-use crate::near_cache::{Entry, KeyId};
+use crate::near_cache::{Entry, EntryId, KeyId};
+
+/// Entries that one key may have; one more takes the place of the oldest. Bounds what is walked under a lock.
+pub(super) const MOST_ENTRIES: usize = 64;
+
+/// Fetches of one stripe that may be kept at once; one more is passed through. Bounds the same.
+const MOST_FLIGHTS: usize = 1024;
+
+/// The ids of entries that have been dropped, for the near cache to let go of.
+pub(super) type Dropped = SmallVec<[EntryId; 1]>;
 
 /// A handle to what can be dropped.
 pub(super) trait Mark: Clone {
@@ -18,6 +28,9 @@ pub(super) trait Mark: Clone {
 
     /// Whether both are handles to one thing.
     fn is_same(&self, other: &Self) -> bool;
+
+    /// Whether two answers to one question say different things.
+    fn differs(&self, other: &Self) -> bool;
 }
 
 impl Mark for Entry {
@@ -27,6 +40,10 @@ impl Mark for Entry {
 
     fn is_same(&self, other: &Self) -> bool {
         self.is(other)
+    }
+
+    fn differs(&self, other: &Self) -> bool {
+        self.reply() != other.reply()
     }
 }
 
@@ -45,9 +62,12 @@ struct Stripe<E> {
 struct Cached<E> {
     /// No fills before then: a write of unknown outcome may still run.
     quarantined_until: Option<Instant>,
-    /// Fetches in flight that may be kept: which key, which fetch.
-    flights: SmallVec<[(KeyId, u64); 1]>,
-    entries: SmallVec<[(KeyId, E); 1]>,
+    /// Keys that are not filled, as often as there are writes that wait for something to happen.
+    held: SmallVec<[KeyId; 1]>,
+    /// Fetches in flight that may be kept: of what, and which.
+    flights: SmallVec<[(EntryId, u64); 1]>,
+    /// Of one key the oldest first.
+    entries: SmallVec<[(EntryId, E); 1]>,
 }
 
 impl<E> Default for Stripe<E> {
@@ -58,14 +78,14 @@ impl<E> Default for Stripe<E> {
 
 impl<E> Default for Cached<E> {
     fn default() -> Self {
-        Cached { quarantined_until: None, flights: SmallVec::new(), entries: SmallVec::new() }
+        Cached { quarantined_until: None, held: SmallVec::new(), flights: SmallVec::new(), entries: SmallVec::new() }
     }
 }
 
 impl<E: Mark> Stripe<E> {
-    fn poison(&mut self, id: KeyId) -> bool {
-        let Some(cached) = self.cached.as_mut().filter(|_| self.occupied) else { return false };
-        let dropped = cached.poison(id);
+    fn poison(&mut self, key: KeyId) -> Dropped {
+        let Some(cached) = self.cached.as_mut().filter(|_| self.occupied) else { return Dropped::new() };
+        let dropped = cached.poison(key);
         self.occupied = !cached.flights.is_empty() || !cached.entries.is_empty();
         dropped
     }
@@ -76,13 +96,44 @@ impl<E: Mark> Stripe<E> {
 }
 
 impl<E: Mark> Cached<E> {
-    fn poison(&mut self, id: KeyId) -> bool {
-        self.flights.retain(|(flight, _)| *flight != id);
-        let Some(at) = self.entries.iter().position(|(entry, _)| *entry == id) else {
-            return false;
-        };
-        self.entries.swap_remove(at).1.mark_dropped();
-        true
+    fn poison(&mut self, key: KeyId) -> Dropped {
+        let mut dropped = Dropped::new();
+        self.flights.retain(|(flight, _)| flight.key() != key);
+        self.entries.retain(|(id, entry)| {
+            let goes = id.key() == key;
+            if goes {
+                entry.mark_dropped();
+                dropped.push(*id);
+            }
+            !goes
+        });
+        dropped
+    }
+
+    /// Takes an entry in. What has to leave for it: an older answer, or all of the key's when the older one says something else,
+    /// because then the key was changed by somebody who told nobody.
+    fn keep(&mut self, id: EntryId, entry: &E) -> Dropped {
+        let known = self.entries.iter().position(|(known, _)| *known == id);
+        let mut dropped = Dropped::new();
+        match known {
+            Some(at) if self.entries[at].1.differs(entry) => {
+                dropped = self.poison(id.key());
+                // Its place in the near cache is the new one's.
+                dropped.retain(|left| *left != id);
+            }
+            Some(at) => self.entries.remove(at).1.mark_dropped(),
+            None => {
+                let mut of_key = (0..self.entries.len()).filter(|at| self.entries[*at].0.key() == id.key());
+                let oldest = of_key.next();
+                if let Some(oldest) = oldest.filter(|_| of_key.count() + 1 >= MOST_ENTRIES) {
+                    let (left, oldest) = self.entries.remove(oldest);
+                    oldest.mark_dropped();
+                    dropped.push(left);
+                }
+            }
+        }
+        self.entries.push((id, entry.clone()));
+        dropped
     }
 }
 
@@ -96,8 +147,8 @@ impl<E: Mark> Stripes<E> {
         Stripes((0..count).map(|_| Mutex::new(Stripe::default())).collect())
     }
 
-    fn lock(&self, id: KeyId) -> MutexGuard<'_, Stripe<E>> {
-        self.lock_at(id.bits() as usize & (self.0.len() - 1))
+    fn lock(&self, key: KeyId) -> MutexGuard<'_, Stripe<E>> {
+        self.lock_at(key.bits() as usize & (self.0.len() - 1))
     }
 
     fn lock_at(&self, at: usize) -> MutexGuard<'_, Stripe<E>> {
@@ -106,8 +157,8 @@ impl<E: Mark> Stripes<E> {
     }
 
     /// Begins a fetch that may be kept, unless a write is in flight. `number` is nobody else's.
-    pub(super) fn open_flight(&self, id: KeyId, number: u64, now: Instant) -> bool {
-        let mut stripe = self.lock(id);
+    pub(super) fn open_flight(&self, id: EntryId, number: u64, now: Instant) -> bool {
+        let mut stripe = self.lock(id.key());
         if stripe.writers > 0 {
             return false;
         }
@@ -115,7 +166,8 @@ impl<E: Mark> Stripes<E> {
         if cached.quarantined_until.is_some_and(|until| now >= until) {
             cached.quarantined_until = None;
         }
-        if cached.quarantined_until.is_some() {
+        if cached.quarantined_until.is_some() || cached.held.contains(&id.key()) || cached.flights.len() >= MOST_FLIGHTS
+        {
             return false;
         }
         cached.flights.push((id, number));
@@ -124,81 +176,100 @@ impl<E: Mark> Stripes<E> {
     }
 
     /// Whether nothing has happened to the key since the flight was opened.
-    pub(super) fn is_live(&self, id: KeyId, number: u64) -> bool {
-        self.lock(id).cached().flights.contains(&(id, number))
+    pub(super) fn is_live(&self, id: EntryId, number: u64) -> bool {
+        self.lock(id.key()).cached().flights.contains(&(id, number))
     }
 
-    /// Ends a flight: makes `entry` the key's, if the flight is still live and `current()` holds under the lock. Other
-    /// flights of the key end too: what they bring may be older.
-    pub(super) fn land(&self, id: KeyId, number: u64, entry: &E, current: impl FnOnce() -> bool) -> bool {
-        let mut stripe = self.lock(id);
+    /// Ends a flight: makes `entry` the answer, if the flight is still live and `current()` holds under the lock, and tells what
+    /// had to leave for it. Other flights of the same question end too: what they bring may be older.
+    pub(super) fn land(&self, id: EntryId, number: u64, entry: &E, current: impl FnOnce() -> bool) -> Option<Dropped> {
+        let mut stripe = self.lock(id.key());
         let written = stripe.writers > 0;
         let cached = stripe.cached();
         if !cached.flights.contains(&(id, number)) {
-            return false;
+            return None;
         }
         if written || cached.quarantined_until.is_some() || !current() {
             cached.flights.retain(|flight| *flight != (id, number));
-            return false;
+            return None;
         }
-        cached.poison(id);
-        cached.entries.push((id, entry.clone()));
+        cached.flights.retain(|(flight, _)| *flight != id);
+        let dropped = cached.keep(id, entry);
         stripe.occupied = true;
-        true
+        Some(dropped)
     }
 
     /// Ends a flight that brings nothing to keep.
-    pub(super) fn close_flight(&self, id: KeyId, number: u64) {
-        self.lock(id).cached().flights.retain(|flight| *flight != (id, number));
+    pub(super) fn close_flight(&self, id: EntryId, number: u64) {
+        self.lock(id.key()).cached().flights.retain(|flight| *flight != (id, number));
     }
 
-    /// Drops the key's entry and its flights. Whether there was an entry.
-    pub(super) fn poison(&self, id: KeyId) -> bool {
-        self.lock(id).poison(id)
+    /// Drops the key's entries and its flights.
+    pub(super) fn poison(&self, key: KeyId) -> Dropped {
+        self.lock(key).poison(key)
     }
 
-    /// As [`Stripes::poison`], but an entry that `same` recognizes stays.
-    pub(super) fn poison_unless(&self, id: KeyId, same: impl FnOnce(&E) -> bool) -> bool {
-        let mut stripe = self.lock(id);
-        let Some(cached) = &mut stripe.cached else { return false };
-        let known = cached.entries.iter().find(|(entry, _)| *entry == id);
-        if known.is_some_and(|(_, entry)| same(entry)) {
-            cached.flights.retain(|(flight, _)| *flight != id);
-            return false;
+    /// An answer has been read that will not be kept. Flights of its question end, since they may bring an older one; when the
+    /// entry is not the `same`, all of the key's go: it was changed by somebody who told nobody.
+    pub(super) fn compare(&self, id: EntryId, same: impl FnOnce(&E) -> bool) -> Dropped {
+        let mut stripe = self.lock(id.key());
+        let Some(cached) = &mut stripe.cached else { return Dropped::new() };
+        let known = cached.entries.iter().find(|(known, _)| *known == id);
+        if known.is_some_and(|(_, entry)| !same(entry)) {
+            return cached.poison(id.key());
         }
-        cached.poison(id)
+        cached.flights.retain(|(flight, _)| *flight != id);
+        Dropped::new()
     }
 
-    /// Raises the guard before a write is sent. Whether there was an entry.
-    pub(super) fn begin(&self, id: KeyId) -> bool {
-        let mut stripe = self.lock(id);
+    /// Raises the guard before a write is sent, and drops what there is.
+    pub(super) fn begin(&self, key: KeyId) -> Dropped {
+        let mut stripe = self.lock(key);
         stripe.writers += 1;
-        stripe.poison(id)
+        stripe.poison(key)
     }
 
     /// Lowers it when the reply is here. Under a guard no flight opens and none lands, so there is nothing to drop.
-    pub(super) fn end(&self, id: KeyId) {
-        let mut stripe = self.lock(id);
+    pub(super) fn end(&self, key: KeyId) {
+        let mut stripe = self.lock(key);
         debug_assert!(stripe.writers > 0, "begin and end come in pairs");
         stripe.writers = stripe.writers.saturating_sub(1);
     }
 
-    /// No fills until then. Whether there was an entry.
-    pub(super) fn quarantine(&self, id: KeyId, until: Instant) -> bool {
-        let mut stripe = self.lock(id);
+    /// A guard of this key alone, for a write that may wait for long: others of its stripe can be filled.
+    pub(super) fn hold(&self, key: KeyId) -> Dropped {
+        let mut stripe = self.lock(key);
+        stripe.cached().held.push(key);
+        stripe.poison(key)
+    }
+
+    /// Ends one hold of the key. Meanwhile no flight was opened, so there is nothing to drop.
+    pub(super) fn release(&self, key: KeyId) {
+        let mut stripe = self.lock(key);
+        let held = &mut stripe.cached().held;
+        let at = held.iter().position(|known| *known == key);
+        debug_assert!(at.is_some(), "hold and release come in pairs");
+        if let Some(at) = at {
+            held.swap_remove(at);
+        }
+    }
+
+    /// No fills until then.
+    pub(super) fn quarantine(&self, key: KeyId, until: Instant) -> Dropped {
+        let mut stripe = self.lock(key);
         let cached = stripe.cached();
         cached.quarantined_until = cached.quarantined_until.max(Some(until));
-        cached.poison(id)
+        cached.poison(key)
     }
 
     /// The near cache has let go of this entry.
-    pub(super) fn forget(&self, id: KeyId, entry: &E) {
+    pub(super) fn forget(&self, id: EntryId, entry: &E) {
         entry.mark_dropped();
-        self.lock(id).cached().entries.retain(|(_, known)| !known.is_same(entry));
+        self.lock(id.key()).cached().entries.retain(|(_, known)| !known.is_same(entry));
     }
 
     /// Drops what `chosen` chooses, and every flight: which keys they are for is not known here.
-    pub(super) fn poison_where(&self, chosen: impl Fn(&E) -> bool) -> Vec<KeyId> {
+    pub(super) fn poison_where(&self, chosen: impl Fn(&E) -> bool) -> Vec<EntryId> {
         let mut dropped = Vec::new();
         for at in 0..self.0.len() {
             let mut stripe = self.lock_at(at);

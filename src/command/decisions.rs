@@ -7,6 +7,7 @@
 
 use super::Class::{self, Blocking, Local, Refused, Session, Stateless};
 use super::Verb;
+use super::kept::Absent;
 
 /// What a call may change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -220,11 +221,17 @@ const DECISIONS: &[Decision] = &[
     question("lastsave", Verb::Plain),
     question("command", Verb::Plain),
     question("command|*", Verb::Plain),
+    // What a user may read is decided anew: what was kept for it may be none of its business any more.
     plain("acl"),
     plain("acl|*"),
+    upheaval("acl|setuser", Verb::Plain),
+    upheaval("acl|deluser", Verb::Plain),
+    upheaval("acl|load", Verb::Plain),
     plain("config"),
     plain("config|*"),
     question("config|get", Verb::Plain),
+    // requirepass and its like.
+    upheaval("config|set", Verb::Plain),
     plain("latency"),
     plain("latency|*"),
     plain("memory"),
@@ -279,3 +286,97 @@ const DECISIONS: &[Decision] = &[
     refused("host:", HTTP),
     local("proxy", Verb::Proxy),
 ];
+
+/// What kind of key a read is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Of {
+    /// A string, which has no parts that could end by themselves.
+    String,
+    Hash,
+    Other,
+    /// Whatever is there.
+    Any,
+}
+
+/// A read whose reply L1 may keep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Keepable {
+    name: &'static str,
+    pub of: Of,
+    pub absent: Absent,
+}
+
+/// The decision on a lower-case name; none: its reply is never kept. GET and MGET are not here: what is kept of them is a
+/// value, not a reply.
+pub(super) fn kept(name: &str) -> Option<&'static Keepable> {
+    KEPT.iter().find(|known| known.name == name)
+}
+
+const fn keep(name: &'static str, of: Of, absent: Absent) -> Keepable {
+    Keepable { name, of, absent }
+}
+
+/// Reads of one key that say the same until the key changes. Left out on purpose: what depends on the time (TTL, PTTL, XPENDING),
+/// on chance (SRANDMEMBER, HRANDFIELD, ZRANDMEMBER), on a cursor that may come back otherwise (the SCAN family), on how a value is
+/// stored or used (OBJECT, MEMORY, DUMP, TOUCH, XINFO), on other keys (SORT_RO, LCS, SINTER and its like), on code (EVAL_RO,
+/// FCALL_RO), and PFCOUNT, which writes.
+const KEPT: &[Keepable] = &[
+    keep("strlen", Of::String, Absent::Zero),
+    keep("getrange", Of::String, Absent::Is(b"$0\r\n\r\n")),
+    keep("substr", Of::String, Absent::Is(b"$0\r\n\r\n")),
+    keep("getbit", Of::String, Absent::Zero),
+    keep("bitcount", Of::String, Absent::Zero),
+    keep("bitpos", Of::String, Absent::Varies),
+    keep("bitfield_ro", Of::String, Absent::Zero),
+    keep("hget", Of::Hash, Absent::Nothing),
+    keep("hmget", Of::Hash, Absent::Nothing),
+    keep("hgetall", Of::Hash, Absent::Nothing),
+    keep("hkeys", Of::Hash, Absent::Nothing),
+    keep("hvals", Of::Hash, Absent::Nothing),
+    keep("hlen", Of::Hash, Absent::Zero),
+    keep("hexists", Of::Hash, Absent::Zero),
+    keep("hstrlen", Of::Hash, Absent::Zero),
+    keep("lrange", Of::Other, Absent::Nothing),
+    keep("lindex", Of::Other, Absent::Nothing),
+    keep("llen", Of::Other, Absent::Zero),
+    keep("lpos", Of::Other, Absent::Nothing),
+    keep("smembers", Of::Other, Absent::Nothing),
+    keep("sismember", Of::Other, Absent::Zero),
+    keep("smismember", Of::Other, Absent::Zero),
+    keep("scard", Of::Other, Absent::Zero),
+    keep("zrange", Of::Other, Absent::Nothing),
+    keep("zrangebyscore", Of::Other, Absent::Nothing),
+    keep("zrangebylex", Of::Other, Absent::Nothing),
+    keep("zrevrange", Of::Other, Absent::Nothing),
+    keep("zrevrangebyscore", Of::Other, Absent::Nothing),
+    keep("zrevrangebylex", Of::Other, Absent::Nothing),
+    keep("zscore", Of::Other, Absent::Nothing),
+    keep("zmscore", Of::Other, Absent::Nothing),
+    keep("zcard", Of::Other, Absent::Zero),
+    keep("zcount", Of::Other, Absent::Zero),
+    keep("zlexcount", Of::Other, Absent::Zero),
+    keep("zrank", Of::Other, Absent::Nothing),
+    keep("zrevrank", Of::Other, Absent::Nothing),
+    keep("geopos", Of::Other, Absent::Nothing),
+    keep("geodist", Of::Other, Absent::Nothing),
+    keep("geohash", Of::Other, Absent::Nothing),
+    keep("geosearch", Of::Other, Absent::Nothing),
+    keep("georadius_ro", Of::Other, Absent::Nothing),
+    keep("georadiusbymember_ro", Of::Other, Absent::Nothing),
+    keep("xrange", Of::Other, Absent::Nothing),
+    keep("xrevrange", Of::Other, Absent::Nothing),
+    keep("xlen", Of::Other, Absent::Zero),
+    keep("exists", Of::Any, Absent::Only(b":0\r\n")),
+    keep("type", Of::Any, Absent::Only(b"+none\r\n")),
+    keep("expiretime", Of::Any, Absent::Only(b":-2\r\n")),
+    keep("pexpiretime", Of::Any, Absent::Only(b":-2\r\n")),
+];
+
+/// Reads that say nothing of what a key holds, so that nothing kept can be older than what they say.
+const SILENT: &[&str] = &["ttl", "pttl", "touch", "object", "memory"];
+
+/// Whether a read of this name says something of what its keys hold.
+pub(super) fn tells(name: &str) -> bool {
+    let command = name.split_once('|').map_or(name, |(container, _)| container);
+    !SILENT.contains(&command)
+}

@@ -194,6 +194,22 @@ impl Finder {
         }
     }
 
+    /// Where the first key is in every call, and whether all that follows it is keys, too; none: it is not that simple.
+    pub(super) fn fixed_place(&self) -> Option<(usize, bool)> {
+        match self {
+            Finder::At(at) => Some((*at as usize, false)),
+            Finder::Specs(specs) => match &specs[..] {
+                [
+                    Spec {
+                        begin: Begin::Index(at @ 1..), find: Find::Range { last: -1, step: 1, limit: 0 | 1 }, ..
+                    },
+                ] => Some((at.unsigned_abs() as usize, true)),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
     pub(super) fn find(&self, args: &[&[u8]], out: &mut SmallVec<[u32; 4]>) -> Keys {
         match self {
             Finder::None => Keys::Known,

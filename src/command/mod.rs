@@ -12,6 +12,7 @@
 mod decisions;
 mod entry;
 mod index;
+mod kept;
 mod keys;
 
 use bitflags::bitflags;
@@ -19,12 +20,16 @@ use redis_protocol::resp2::types::BytesFrame;
 use smallvec::SmallVec;
 
 pub use entry::TableError;
+pub use kept::{Absent, Kept};
 pub use keys::Keys;
 
 use decisions::Touch;
 use entry::Entry;
 use index::Index;
+use kept::Ends;
 use keys::Finder;
+
+use crate::config::Reads;
 
 /// The `COMMAND` reply of Redis 7.0.15 in the text form of `entry.rs`. Regenerate it with
 /// `SHORTSTOP_REGENERATE=1 cargo test --test command_table` and a redis-server of the wanted version in the path.
@@ -209,6 +214,8 @@ pub struct Row {
     write: bool,
     retry_safe: bool,
     named: bool,
+    kept: Option<Kept>,
+    tells: bool,
     /// Where the subcommand's own name begins in `name`; 0 for a command.
     own_name_at: usize,
     subs: Box<[Row]>,
@@ -238,6 +245,22 @@ impl Row {
     #[must_use]
     pub fn retry_safe(&self) -> bool {
         self.retry_safe
+    }
+
+    /// Whether the reply of a call with `argc` arguments, the name included, may be kept in L1, and how: a read of one key that
+    /// says the same until the key changes. GET and MGET are none of these: what is kept of them is a value.
+    #[must_use]
+    #[inline]
+    pub fn kept(&self, argc: usize) -> Option<Kept> {
+        let kept = self.kept?;
+        let one_key = if kept.open_ended { argc == kept.key + 1 } else { argc > kept.key };
+        (one_key && self.arity_ok(argc)).then_some(kept)
+    }
+
+    /// Whether it is a read that says something of what its keys hold, and not only of their time or place.
+    #[must_use]
+    pub fn tells(&self) -> bool {
+        self.tells
     }
 
     /// Where this call may run: [`Row::class`], but XREAD and XREADGROUP are blocking only with BLOCK.
@@ -296,12 +319,14 @@ impl Row {
             write: true,
             retry_safe: false,
             named: false,
+            kept: None,
+            tells: false,
             own_name_at: 0,
             subs: Box::default(),
         }
     }
 
-    fn new(entry: Entry) -> Row {
+    fn new(entry: Entry, ends: Ends) -> Row {
         let decision = decisions::of(&entry.name);
         let Entry { name, arity, flags, first, last, step, specs, subs } = entry;
         let movable = flags.contains(Flags::MOVABLE_KEYS);
@@ -336,6 +361,9 @@ impl Row {
         // XREAD without BLOCK: with it, it runs on a session, where nothing is repeated.
         let on_a_lane = class == Class::Stateless || verb == Verb::XRead;
 
+        let kept = kept::of(&name, flags, write, class, &finder, ends);
+        let tells = flags.contains(Flags::READONLY) && !write && decisions::tells(&name);
+
         let own_name_at = name.find('|').map_or(0, |bar| bar + 1);
         Row {
             name,
@@ -348,8 +376,10 @@ impl Row {
             write,
             retry_safe: repeatable && on_a_lane && !write,
             named: decision.is_some(),
+            kept,
+            tells,
             own_name_at,
-            subs: subs.into_iter().map(Row::new).collect(),
+            subs: subs.into_iter().map(|sub| Row::new(sub, ends)).collect(),
         }
     }
 }
@@ -363,11 +393,23 @@ pub struct Table {
 }
 
 impl Table {
-    /// The commands of Redis 7.0.15: what is used until a server has been asked.
+    /// The commands of Redis 7.0.15.
     #[must_use]
     pub fn builtin() -> Table {
-        let entries = entry::from_lines(BUILTIN).expect("builtin.tsv is well formed: tests parse it");
-        Table::build(entries)
+        let entries = Table::builtin_entries();
+        let ends = Ends::of(&entries);
+        Table::build(entries, ends)
+    }
+
+    /// What is used until a server has been asked: [`Table::builtin`], but as the server may be a newer one, which lets parts of
+    /// keys end by themselves, only of strings are replies kept.
+    #[must_use]
+    pub fn until_asked() -> Table {
+        Table::build(Table::builtin_entries(), Ends::UNKNOWN)
+    }
+
+    fn builtin_entries() -> Vec<Entry> {
+        entry::from_lines(BUILTIN).expect("builtin.tsv is well formed: tests parse it")
     }
 
     /// From a server's reply to `COMMAND`, Redis 6.2 or later, Valkey. Where a server has no key specs and no
@@ -385,7 +427,8 @@ impl Table {
                 }
             }
         }
-        Ok(Table::build(entries))
+        let ends = Ends::of(&entries);
+        Ok(Table::build(entries, ends))
     }
 
     /// A server's reply to `COMMAND` in the form of `builtin.tsv`, under a title.
@@ -434,16 +477,22 @@ impl Table {
         name.and_then(|name| self.all().find(|row| row.name.as_ref() == name)).map_or(0, |row| row.number)
     }
 
+    /// The reads whose replies may be kept, beside GET and MGET.
+    #[must_use]
+    pub fn kept(&self) -> Reads {
+        self.rows.iter().filter_map(|row| row.kept).fold(Reads::NONE, |all, kept| all | kept.read)
+    }
+
     fn all(&self) -> impl Iterator<Item = &Row> {
         self.rows.iter().flat_map(|row| std::iter::once(row).chain(row.subs()))
     }
 
-    fn build(entries: Vec<Entry>) -> Table {
+    fn build(entries: Vec<Entry>, ends: Ends) -> Table {
         let mut rows: Vec<Row> = entries
             .into_iter()
             .filter(|entry| decisions::OURS.iter().all(|(name, _)| *name != &*entry.name))
             .chain(decisions::OURS.iter().map(|(name, arity)| Entry::bare(name, *arity)))
-            .map(Row::new)
+            .map(|entry| Row::new(entry, ends))
             .collect();
         // By name: the order in which a server lists its commands means nothing.
         let all = rows.iter().flat_map(|row| std::iter::once(row).chain(row.subs()));

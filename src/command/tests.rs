@@ -6,7 +6,9 @@ use proptest::prelude::{Just, Strategy, any, prop_assert_eq, prop_oneof, proptes
 use redis_protocol::resp2::types::BytesFrame;
 use smallvec::SmallVec;
 
-use super::{Class, Flags, Keys, Row, Table, TableError, Verb, entry};
+use super::kept::Ends;
+use super::{Class, Flags, Keys, Row, Table, TableError, Verb, decisions, entry};
+use crate::config::Reads;
 
 fn all_rows(table: &Table) -> impl Iterator<Item = &Row> {
     table.rows().flat_map(|row| std::iter::once(row).chain(row.subs()))
@@ -30,6 +32,13 @@ fn keys<'a>(table: &Table, line: &'a str) -> (Keys, Vec<&'a str>) {
     let known = table.resolve(&call(line)).keys(&call(line), &mut found);
     let words: Vec<&str> = line.split(' ').collect();
     (known, found.iter().map(|at| words[*at as usize]).collect())
+}
+
+/// Of rows in the form of `builtin.tsv`.
+fn table_of(lines: &str) -> Table {
+    let entries = entry::from_lines(lines).expect("well formed");
+    let ends = Ends::of(&entries);
+    Table::build(entries, ends)
 }
 
 fn known<'a>(keys: &[&'a str]) -> (Keys, Vec<&'a str>) {
@@ -210,8 +219,9 @@ fn writes_are_what_is_flagged_and_these() {
     assert_eq!(
         unflagged,
         words(
-            "cluster|delslots cluster|delslotsrange cluster|failover cluster|flushslots cluster|replicate \
-             cluster|reset cluster|setslot debug eval evalsha failover fcall pfcount replicaof slaveof"
+            "acl|deluser acl|load acl|setuser cluster|delslots cluster|delslotsrange cluster|failover \
+             cluster|flushslots cluster|replicate cluster|reset cluster|setslot config|set debug eval evalsha failover \
+             fcall pfcount replicaof slaveof"
         )
     );
     assert!(all_rows(&table).all(|row| row.is_write() || !row.flags.contains(Flags::WRITE)));
@@ -262,7 +272,8 @@ fn keys_of_calls() {
         ("MIGRATE h 1  0 9 AUTH KEYS KEYS a b", known(&["a", "b"])),
         ("SPUBLISH c m", known(&[])),
         ("DBSIZE", known(&[])),
-        ("CONFIG SET a b", known(&[])),
+        ("CONFIG GET a", known(&[])),
+        ("ACL GETUSER a", known(&[])),
         ("FUNCTION FLUSH", known(&[])),
         ("DEBUG SLEEP 0", known(&[])),
         // Nobody can tell.
@@ -270,6 +281,8 @@ fn keys_of_calls() {
         ("EVAL s x a", (Keys::Unknown, vec![])),
         ("FLUSHALL", (Keys::Unknown, vec![])),
         ("DEBUG RELOAD", (Keys::Unknown, vec![])),
+        ("CONFIG SET a b", (Keys::Unknown, vec![])),
+        ("ACL SETUSER a on", (Keys::Unknown, vec![])),
         // A read-only script cannot write, whatever it does not declare.
         ("EVAL_RO s 0", known(&[])),
         // Redis refuses these.
@@ -279,6 +292,107 @@ fn keys_of_calls() {
     ] {
         assert_eq!(keys(&table, line), keys_of_it, "{line}");
     }
+}
+
+/// Rights: what was kept for a user may be none of its business any more.
+#[test]
+fn changes_of_rights_are_upheavals_and_questions_about_them_are_not() {
+    let table = Table::builtin();
+    let upheavals = names(&table, |row| {
+        let about = row.name.starts_with("acl") || row.name.starts_with("config");
+        let mut keys = SmallVec::new();
+        about && row.is_write() && row.keys(&[b"x"], &mut keys) == Keys::Unknown
+    });
+    assert_eq!(upheavals, words("acl|deluser acl|load acl|setuser config|set"));
+    let harmless = names(&table, |row| row.name.starts_with("acl") && !row.is_write());
+    assert_eq!(
+        harmless,
+        words("acl acl|cat acl|dryrun acl|genpass acl|getuser acl|help acl|list acl|log acl|save acl|users acl|whoami")
+    );
+}
+
+/// What a rule may name, and what the table keeps, is one thing.
+#[test]
+fn what_is_kept_is_what_rules_may_name() {
+    let table = Table::builtin();
+    assert_eq!(table.kept() | Reads::GET | Reads::MGET, Reads::ALL);
+    let kept = names(&table, |row| row.kept.is_some());
+    assert_eq!(kept.len(), Reads::ALL.names().count() - 2);
+    for row in table.rows().filter(|row| row.kept.is_some()) {
+        assert!(
+            row.flags.contains(Flags::READONLY) && row.retry_safe() && row.class == Class::Stateless,
+            "{}",
+            row.name
+        );
+        assert!(row.tells() && row.kept.is_some_and(|kept| kept.key == 1), "{}", row.name);
+    }
+    let never = names(&table, |row| row.flags.contains(Flags::READONLY) && row.kept.is_none());
+    assert_eq!(
+        never,
+        words(
+            "dbsize dump eval_ro evalsha_ro fcall_ro get hrandfield hscan keys lcs lolwut memory|usage mget \
+             object|encoding object|freq object|idletime object|refcount pfcount pttl randomkey scan sdiff sinter \
+             sintercard sort_ro srandmember sscan sunion touch ttl xinfo|consumers xinfo|groups xinfo|stream xpending \
+             xread zdiff zinter zintercard zrandmember zscan zunion"
+        )
+    );
+    assert_eq!(
+        names(&table, |row| row.flags.contains(Flags::READONLY) && !row.tells()),
+        words("memory|usage object|encoding object|freq object|idletime object|refcount pfcount pttl touch ttl")
+    );
+}
+
+#[test]
+fn calls_about_one_key_are_kept() {
+    let table = Table::builtin();
+    let is_kept = |line: &str| table.resolve(&call(line)).kept(call(line).len()).is_some();
+    for line in
+        ["HGET k f", "HGETALL k", "EXISTS k", "LRANGE k 0 -1", "BITCOUNT k", "GEOSEARCH k FROMMEMBER m BYBOX 1 1 m ASC"]
+    {
+        assert!(is_kept(line), "{line}");
+    }
+    // Other keys, no key, or a number of arguments that Redis refuses.
+    for line in ["EXISTS a b", "EXISTS", "HGET k", "HGETALL k f", "TYPE", "GET k", "MGET k", "TTL k", "SINTER a"] {
+        assert!(!is_kept(line), "{line}");
+    }
+}
+
+/// A field goes without a write, and the key's TTL does not tell; with the last field goes the key.
+#[test]
+fn what_may_end_in_part_is_not_kept() {
+    let hashes = "hget hmget hgetall hkeys hvals hlen hexists hstrlen exists type expiretime pexpiretime";
+    let of = |text: &str| words(text).iter().fold(Reads::NONE, |all, name| all | Reads::named(name).expect(name));
+    for (command, lost) in [
+        ("hexpire\t-6\twrite,denyoom,fast\t1,1,1\twi1:r0,1,0", of(hashes)),
+        ("hpexpire\t-6\twrite,denyoom,fast\t1,1,1\twi1:r0,1,0", of(hashes)),
+        ("hgetex\t-5\twrite,fast\t1,1,1\twi1:r0,1,0", of(hashes)),
+        ("hexpiretime\t-5\treadonly,fast\t1,1,1\ti1:r0,1,0", Reads::NONE),
+    ] {
+        let table = table_of(&format!("{}{command}\n", super::BUILTIN));
+        assert_eq!(Table::builtin().kept().without(lost), table.kept(), "{command}");
+    }
+    let strings = of("strlen getrange substr getbit bitcount bitpos bitfield_ro");
+    let member = "expiremember\t-4\twrite,fast\t1,1,1\twi1:r0,1,0";
+    assert_eq!(table_of(&format!("{}{member}\n", super::BUILTIN)).kept(), strings);
+    assert_eq!(Table::until_asked().kept(), strings);
+}
+
+/// A name alone decides nothing: the server must say that it is a read, and of which key.
+#[test]
+fn a_stranger_under_a_known_name_is_not_kept() {
+    let kept = |line: &str| table_of(line).kept();
+    assert_eq!(kept("hget\t3\treadonly,fast\t1,1,1\ti1:r0,1,0"), Reads::named("hget").expect("a read"));
+    for line in [
+        "hget\t3\twrite,fast\t1,1,1\twi1:r0,1,0",
+        "hget\t3\tfast\t1,1,1\ti1:r0,1,0",
+        "hget\t3\treadonly,blocking\t1,1,1\ti1:r0,1,0",
+        "hget\t3\treadonly,movablekeys\t1,1,1\ti1:r0,1,0",
+        "hget\t-3\treadonly\t1,-1,1\ti1:r-2,1,0",
+        "hget\t3\treadonly\t0,0,0\t-",
+    ] {
+        assert_eq!(kept(line), Reads::NONE, "{line}");
+    }
+    assert!(decisions::kept("ttl").is_none());
 }
 
 #[test]
@@ -397,7 +511,7 @@ fn strangers_are_read_with_care() {
 #[test]
 fn a_modules_plain_spec_is_not_trusted_when_its_keys_move() {
     let line = "mod.own\t-2\twrite,movablekeys\t1,1,1\twi1:r0,1,0";
-    let table = Table::build(entry::from_lines(line).expect("well formed"));
+    let table = table_of(line);
     assert_eq!(keys(&table, "MOD.OWN a b"), (Keys::Unknown, vec!["a"]));
 }
 
@@ -405,7 +519,7 @@ fn a_modules_plain_spec_is_not_trusted_when_its_keys_move() {
 fn newer_subcommands_follow_their_container() {
     let lines = "client\t-2\t-\t0,0,0\t-\nclient|capa\t-3\t@connection\t0,0,0\t-\nclient|setinfo\t4\t@connection\t0,0,0\t-\n\
                  config\t-2\t-\t0,0,0\t-\nconfig|new\t2\t-\t0,0,0\t-\nwaitaof\t4\t-\t0,0,0\t-";
-    let table = Table::build(entry::from_lines(lines).expect("well formed"));
+    let table = table_of(lines);
     let class_and_write = |line: &str| {
         let row = table.resolve(&call(line));
         (row.class, row.is_write())

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 
+use super::reads::Reads;
 use super::sections::words;
 use super::units::{self, Wrong};
 use super::yaml;
@@ -46,6 +47,8 @@ pub struct CacheBody {
     pub admit_after: u32,
     /// How long to remember that a key is absent; zero: not at all.
     pub negative_ttl: Duration,
+    /// Commands whose replies are kept. Not empty, and MGET not without GET.
+    pub reads: Reads,
 }
 
 impl Default for CacheBody {
@@ -56,6 +59,7 @@ impl Default for CacheBody {
             max_value: 1 << 20,
             admit_after: 2,
             negative_ttl: Duration::ZERO,
+            reads: Reads::default(),
         }
     }
 }
@@ -145,6 +149,7 @@ pub struct CachePatch {
     pub admit_after: Option<u32>,
     #[serde(deserialize_with = "yaml::some::time")]
     pub negative_ttl: Option<Duration>,
+    pub reads: Option<Reads>,
 }
 
 /// What a rule says about sealing; `None`: as in the defaults.
@@ -172,6 +177,7 @@ impl Switch<CachePatch> {
                 max_value: patch.max_value.unwrap_or(base.max_value),
                 admit_after: patch.admit_after.unwrap_or(base.admit_after),
                 negative_ttl: patch.negative_ttl.unwrap_or(base.negative_ttl),
+                reads: patch.reads.unwrap_or(base.reads),
             },
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::error::ConfigError;
 use super::units::{self, Wrong};
-use super::{Coherence, Config, RuleBody};
+use super::{Coherence, Config, Reads, RuleBody};
 
 /// gzip's trailer holds a value's length in 32 bits (RFC 1952 §2.3.1).
 const MAX_BULK: usize = (4 << 30) - (1 << 20);
@@ -100,6 +100,12 @@ fn body(at: &str, body: &RuleBody) -> Result<(), ConfigError> {
     time(format!("{at}.cache.ttl"), cache.ttl, MS..=ANY_TIME)?;
     size(format!("{at}.cache.max_value"), cache.max_value, 1..=MAX_BULK)?;
     number(format!("{at}.cache.admit_after"), cache.admit_after, 1..=255)?;
+    if cache.reads.is_empty() {
+        return Err(wrong(format!("{at}.cache.reads"), "no command keeps nothing", "cache: false, or [get, mget]"));
+    }
+    if cache.reads.contains(Reads::MGET) && !cache.reads.contains(Reads::GET) {
+        return Err(wrong(format!("{at}.cache.reads"), "mget keeps what get reads", "get as well: [get, mget]"));
+    }
     let compress = &body.compress;
     number(format!("{at}.compress.level"), compress.level, 1..=9)?;
     if compress.min_saving > 99 {

@@ -8,6 +8,7 @@
 mod body;
 mod check;
 mod error;
+mod reads;
 mod sections;
 mod setting;
 pub mod units;
@@ -23,6 +24,7 @@ use serde::Deserialize;
 
 pub use body::{CacheBody, CachePatch, Codec, CompressBody, CompressPatch, RuleBody, RuleSpec, Switch};
 pub use error::ConfigError;
+pub use reads::Reads;
 pub use sections::{Bus, ClientsWithoutAuth, Coherence, L1, Limits, Log, LogFormat, Policy, Timeouts};
 pub use setting::Setting;
 pub use url::{NatsUrl, Secret, UpstreamUrl};

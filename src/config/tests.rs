@@ -160,6 +160,30 @@ fn mistakes_name_line_key_and_remedy() {
             "defaults: { compress: { codec: zstd } }",
             "line 1: defaults.compress.codec: 'zstd' is not a codec; type gzip",
         ),
+        (
+            "defaults:\n  cache:\n    reads: [get, ttl]",
+            "line 3: defaults.cache.reads[1]: 'ttl' is not a command whose reply L1 can keep; type all, or a list of: get, mget,",
+        ),
+        (
+            "rules:\n- match: a\n  cache: { reads: [HGET] }",
+            "line 3: rules[0].cache.reads[0]: 'HGET' is not in lower case; type all",
+        ),
+        (
+            "defaults: { cache: { reads: hset } }",
+            "line 1: defaults.cache.reads: 'hset' is not a command whose reply L1 can keep",
+        ),
+        (
+            "defaults: { cache: { reads: } }\nrules: [{ match: a, cache: { reads: { get: 1 } } }]",
+            "line 2: rules[0].cache.reads: this does not fit here; type all, or a list of commands,",
+        ),
+        (
+            "rules:\n- match: a\n  cache: { reads: [] }",
+            "line 3: rules[0].cache.reads: no command keeps nothing; type cache: false, or [get, mget]",
+        ),
+        (
+            "defaults:\n  cache:\n    reads: [mget, hgetall]",
+            "line 3: defaults.cache.reads: mget keeps what get reads; type get as well: [get, mget]",
+        ),
         // Shape.
         ("\n\nmax_memory: 1mb", "line 3: there is no key 'max_memory' here; type one of `listen`, `upstream`,"),
         ("log:\n  level: info\n  colour: red", "line 3: log: there is no key 'colour' here; type `level` or `format`"),

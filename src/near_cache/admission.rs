@@ -1,23 +1,23 @@
-//! Which keys have been asked for before, recently: a one-hit wonder must not cost a fetch of its TTL and a place.
+//! What has been asked before, recently: a one-hit wonder must not cost a fetch of its TTL and a place.
 //!
-//! A table of a worker's own, of fixed size, cut into sets that fill a cache line each. A key belongs to one set and is
-//! forgotten when twelve others of that set have been asked for since; so "recently" is "among the last few tens of
-//! thousands of keys". A wrong guess costs one fetch, never a wrong value.
+//! A table of a worker's own, of fixed size, cut into sets that fill a cache line each. A question belongs to one set and is
+//! forgotten when twelve others of that set have been asked since; so "recently" is "among the last few tens of
+//! thousands of questions". A wrong guess costs one fetch, never a wrong value.
 
-use super::KeyId;
+use super::EntryId;
 
 const SETS: usize = 1 << 12;
-/// As many keys as a cache line holds with their counts.
+/// As many as a cache line holds with their counts.
 const WAYS: usize = 12;
 
-/// Counts how often keys were asked for.
+/// Counts how often questions were asked.
 #[derive(Debug)]
 pub struct Admission {
     sets: Box<[Set]>,
 }
 
-/// The key that was asked for last stands first. Counting in that order ages by itself: with the least asked one going
-/// first instead, keys that were hot long ago would stay and newcomers push each other out.
+/// The one that was asked last stands first. Counting in that order ages by itself: with the least asked one going
+/// first instead, those that were hot long ago would stay and newcomers push each other out.
 #[derive(Clone, Debug, Default)]
 #[repr(align(64))]
 struct Set {
@@ -34,18 +34,19 @@ impl Default for Admission {
 }
 
 impl Admission {
-    /// Counts a request and tells whether it is at least the key's `after`th.
-    pub fn asked(&mut self, id: KeyId, after: u32) -> bool {
+    /// Counts a request and tells whether it is at least the `after`th of its kind.
+    pub fn asked(&mut self, id: EntryId, after: u32) -> bool {
         if after <= 1 {
             return true;
         }
-        let times = self.sets[id.bits() as usize % SETS].count(id.other_bits() as u32);
+        // None of the bits that chose the set.
+        let times = self.sets[id.bits() as usize % SETS].count((id.bits() >> 32) as u32);
         u32::from(times) >= after.min(u32::from(u8::MAX))
     }
 }
 
 impl Set {
-    /// Puts the key first and counts it.
+    /// Puts the question first and counts it.
     fn count(&mut self, tag: u32) -> u8 {
         let known = self.tags.iter().position(|other| *other == tag);
         let before = known.map_or(0, |at| self.times[at]);
@@ -61,23 +62,27 @@ impl Set {
 #[cfg(test)]
 mod tests {
     use super::Admission;
-    use crate::near_cache::KeyId;
+    use crate::near_cache::Question;
 
     /// How many of these keys are admitted at their second request or later.
     fn walk(admission: &mut Admission, name: &str, numbers: std::ops::Range<u32>) -> usize {
-        numbers.filter(|number| admission.asked(KeyId::new(0, format!("{name}:{number:08}").as_bytes()), 2)).count()
+        numbers
+            .filter(|number| admission.asked(Question::get(0, 0, format!("{name}:{number:08}").as_bytes()).id(), 2))
+            .count()
     }
 
     #[test]
     fn counts_to_the_threshold() {
         let mut admission = Admission::default();
-        let id = KeyId::new(0, b"k");
+        let id = Question::get(0, 0, b"k").id();
         assert!(admission.asked(id, 1));
         assert!(!admission.asked(id, 3));
         assert!(!admission.asked(id, 3));
         assert!(admission.asked(id, 3));
         assert!(admission.asked(id, 3));
-        assert!(!admission.asked(KeyId::new(1, b"k"), 2));
+        // Another database, another user.
+        assert!(!admission.asked(Question::get(1, 0, b"k").id(), 2));
+        assert!(!admission.asked(Question::get(0, 1, b"k").id(), 2));
     }
 
     #[test]
@@ -85,11 +90,11 @@ mod tests {
         let mut admission = Admission::default();
         for _ in 0..2 {
             for number in 0..100_u32 {
-                assert!(!admission.asked(KeyId::new(0, &number.to_le_bytes()), 3));
+                assert!(!admission.asked(Question::get(0, 0, &number.to_le_bytes()).id(), 3));
             }
         }
         for number in 0..100_u32 {
-            assert!(admission.asked(KeyId::new(0, &number.to_le_bytes()), 3));
+            assert!(admission.asked(Question::get(0, 0, &number.to_le_bytes()).id(), 3));
         }
     }
 

@@ -4,7 +4,7 @@
 //! It may hold an entry longer than moka does. That is bounded (small values by the number of slots, large ones by half as much
 //! memory again) and harmless: a dropped entry is marked in the entry itself.
 
-use super::{Entry, KeyId};
+use super::{Entry, EntryId};
 
 const WAYS: usize = 8;
 
@@ -14,7 +14,7 @@ const TOUCH_EVERY: u32 = 64;
 #[derive(Debug)]
 #[repr(align(64))]
 struct Set {
-    /// Of the id's bits; the entry's key decides.
+    /// Of the id's bits; the entry itself decides.
     tags: [u32; WAYS],
     /// Bit per way: asked for since the hand last came by.
     recent: u8,
@@ -22,9 +22,9 @@ struct Set {
     entries: [Option<Entry>; WAYS],
 }
 
-/// What of an id is compared first.
-fn tag(id: KeyId) -> u32 {
-    id.bits() as u32
+/// What of an id is compared first: none of the bits that choose the set, of which there are at most 2²¹.
+fn tag(id: EntryId) -> u32 {
+    (id.bits() >> 32) as u32
 }
 
 /// The table.
@@ -63,8 +63,8 @@ impl HotSet {
 
     /// The entry with this id.
     #[inline]
-    pub fn get(&mut self, id: KeyId) -> Option<Hot<'_>> {
-        let set = &mut self.sets[(id.other_bits() & self.mask) as usize];
+    pub fn get(&mut self, id: EntryId) -> Option<Hot<'_>> {
+        let set = &mut self.sets[(id.bits() & self.mask) as usize];
         let way = set.tags.iter().position(|&known| known == tag(id))?;
         let entry = set.entries[way].as_ref()?;
         set.recent |= 1 << way;
@@ -77,7 +77,7 @@ impl HotSet {
     }
 
     /// Remembers an entry, if it is small, or there is room for large ones.
-    pub fn put(&mut self, id: KeyId, entry: &Entry) {
+    pub fn put(&mut self, id: EntryId, entry: &Entry) {
         self.remove(id);
         let size = entry.reply().len();
         if size > self.largest {
@@ -86,7 +86,7 @@ impl HotSet {
                 None => return,
             }
         }
-        let set = &mut self.sets[(id.other_bits() & self.mask) as usize];
+        let set = &mut self.sets[(id.bits() & self.mask) as usize];
         let dead = || set.entries.iter().position(|slot| slot.as_ref().is_none_or(|entry| !entry.is_valid()));
         let way = dead().unwrap_or_else(|| {
             // CLOCK: the first that nobody asked for since the hand last came by.
@@ -112,8 +112,8 @@ impl HotSet {
     }
 
     /// Forgets an entry that turned out to be dead, so that its memory is free.
-    pub fn remove(&mut self, id: KeyId) {
-        let set = &mut self.sets[(id.other_bits() & self.mask) as usize];
+    pub fn remove(&mut self, id: EntryId) {
+        let set = &mut self.sets[(id.bits() & self.mask) as usize];
         if let Some(way) = set.tags.iter().position(|&known| known == tag(id)) {
             set.tags[way] = 0;
             let left = set.entries[way].take();
@@ -125,11 +125,12 @@ impl HotSet {
 #[cfg(test)]
 mod tests {
     use super::{HotSet, TOUCH_EVERY, WAYS};
-    use crate::near_cache::{Entry, KeyId, Times};
+    use crate::near_cache::{Entry, EntryId, Question, Times};
 
-    fn entry(key: &[u8]) -> (KeyId, Entry) {
+    fn entry(key: &[u8]) -> (EntryId, Entry) {
         let times = Times { generation: 0, sent: 0, deadline: 0 };
-        (KeyId::new(0, key), Entry::new(times, 0, key, b"$1\r\nx\r\n"))
+        let question = Question::get(0, 0, key);
+        (question.id(), Entry::new(times, &question, b"$1\r\nx\r\n"))
     }
 
     #[test]

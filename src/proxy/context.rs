@@ -13,8 +13,8 @@ use tokio::runtime::Handle;
 use crate::bus::{Event, Outbox};
 use crate::coherence::Coherence;
 use crate::command::Table;
-use crate::config::{self, Config, Limits};
-use crate::near_cache::{Admission, HotSet, KeyId};
+use crate::config::{self, Config, Limits, Reads};
+use crate::near_cache::{Admission, EntryId, HotSet};
 use crate::resp::{ScanLimits, Version, build};
 use crate::rules::Rules;
 use crate::stats::{Stats, Worker};
@@ -35,6 +35,10 @@ pub struct Policy {
     pub rules: Rules,
     /// Whether any key may be cached.
     pub caches: bool,
+    /// Commands whose replies are kept of some key.
+    pub reads: Reads,
+    /// Whether MGET is one of them for every key that is kept at all.
+    pub mget_everywhere: bool,
     /// Whether any value may be sealed.
     pub seals: bool,
     /// Bounds of buffers and queues.
@@ -53,6 +57,8 @@ impl Policy {
         let rules = Rules::compile(config);
         Policy {
             caches: rules.caches_anything(),
+            reads: rules.reads(),
+            mget_everywhere: rules.mget_everywhere(),
             seals: rules.seals_anything(),
             rules,
             limits: config.limits.clone(),
@@ -140,7 +146,7 @@ pub struct Context {
     pub(super) sessions: Cell<usize>,
     pub(super) hot: RefCell<HotSet>,
     pub(super) admission: RefCell<Admission>,
-    pub(super) flights: RefCell<HashMap<KeyId, Rc<Flight>>>,
+    pub(super) flights: RefCell<HashMap<EntryId, Rc<Flight>>>,
     events: RefCell<Vec<Event>>,
     /// Writes that have been sent and not been answered.
     pub(super) writes: Cell<usize>,
@@ -202,7 +208,11 @@ impl Context {
     pub fn set_view(&self, change: impl FnOnce(&mut View)) {
         let mut view = View::clone(&self.view.borrow());
         change(&mut view);
-        *self.view.borrow_mut() = Rc::new(view);
+        let before = self.view.replace(Rc::new(view));
+        if !self.view().table.kept().contains(before.table.kept()) {
+            // Another server, on which what was kept may end without a word.
+            self.shared.coherence.flush("the server has another table of commands");
+        }
     }
 
     /// Goes by another table. The last commands of the clients keep their names.

@@ -14,6 +14,7 @@ mod login;
 mod outlet;
 mod peek;
 mod profile;
+mod reads;
 mod request;
 mod roster;
 mod seal;
@@ -41,15 +42,13 @@ pub use profile::Profile;
 pub use request::Request;
 pub use roster::{Entry, count};
 
-use flight::Flight;
 use request::{Replacements, Words};
 use seal::{Candidates, Parked, Sealed};
 use session::{Kind, Session};
-use waiting::{InSession, Then, ValueKey, Values, Waiting};
+use waiting::{InSession, Then, Waiting};
 use written::Written;
 
-/// Keys of an MGET up to which L1 is asked, and up to which its values are kept.
-const MGET_FROM_L1: usize = 1024;
+/// Keys of an MGET up to which its values are kept.
 const MGET_KEEPS: usize = 64;
 
 /// What the client's connection does after a request.
@@ -200,6 +199,14 @@ impl Client {
             self.outlet.entry.last.set(row.number);
             return self.get(view, permit, request);
         }
+        if let Some(row) = named
+            && let Some(kept) = row.kept(request.argc())
+            && view.policy.reads.contains(kept.read)
+            && self.session.is_none()
+            && let Some(next) = self.read(view, permit, row, kept, request)
+        {
+            return next;
+        }
         let args: Words<'_> = request.words();
         let row = match named {
             Some(row) if row.subs().is_empty() => row,
@@ -300,104 +307,6 @@ impl Client {
         }
     }
 
-    /// GET of a client without a session.
-    #[inline]
-    fn get(&mut self, view: &View, permit: &Permit, request: Request<'_>) -> Next {
-        let key = request.arg(1);
-        let db = self.outlet.profile.db();
-        let id = KeyId::new(db, key);
-        if self.reads_l1(view) && self.ahead & mask_of(id) == 0 {
-            let muted = self.is_muted();
-            let outlet = Rc::clone(&self.outlet);
-            let version = outlet.profile.version();
-            if self.look_up(permit, id, db, key, |reply| outlet.local(in_version(reply, version), muted)) {
-                self.hits += 1;
-                return Next::Go;
-            }
-        }
-        let link = match self.outlet.profile.lane(&self.context) {
-            Ok(link) => link,
-            Err(lost) => return self.unavailable(&lost),
-        };
-        let keep = match self.reads_l1(view).then(|| view.policy.rules.of(key).cache).flatten() {
-            Some(rule) => {
-                self.context.stats().l1_misses.add(1);
-                self.context.admission.borrow_mut().asked(id, rule.admit_after).then_some(rule)
-            }
-            None => None,
-        };
-        let mask = mask_of(id);
-        if let Some(rule) = keep {
-            if self.outlet.outstanding() == 0 && permit.serves() && self.join(id, db, key, mask) {
-                return Next::Go;
-            }
-            if let Some(ticket) = self.context.shared.coherence.ticket(id, db, permit.now) {
-                let flight = Rc::new(Flight {
-                    id,
-                    db,
-                    key: key.into(),
-                    rule,
-                    ticket: RefCell::new(Some(ticket)),
-                    readers: RefCell::default(),
-                });
-                self.context.flights.borrow_mut().insert(id, Rc::clone(&flight));
-                self.send(permit.now, &link, Then::Fill(flight), mask, |wire| {
-                    wire.push_slice(request.raw);
-                    wire.push_with(|out| build::request(out, [&b"PTTL"[..], key].into_iter()));
-                });
-                return Next::Go;
-            }
-        }
-        let then = Then::Value { id: view.policy.caches.then_some(id) };
-        self.send(permit.now, &link, then, mask, |wire| wire.push_slice(request.raw));
-        Next::Go
-    }
-
-    /// Whether what others have read may be the answer: not to who may have no right to it.
-    #[inline]
-    fn reads_l1(&self, view: &View) -> bool {
-        view.policy.caches && self.outlet.profile.user() == 0
-    }
-
-    /// Hands the stored reply to `found`, if it may be served.
-    #[inline]
-    fn look_up(&self, permit: &Permit, id: KeyId, db: u32, key: &[u8], found: impl FnOnce(&[u8])) -> bool {
-        let cache = self.context.shared.coherence.cache();
-        let mut hot_set = self.context.hot.borrow_mut();
-        if let Some(hot) = hot_set.get(id) {
-            if permit.allows(hot.entry) && hot.entry.is_for(db, key) {
-                found(hot.entry.reply());
-                if hot.touch {
-                    cache.get(id);
-                }
-                return true;
-            }
-            hot_set.remove(id);
-        }
-        match cache.get(id) {
-            Some(entry) if permit.allows(&entry) && entry.is_for(db, key) => {
-                found(entry.reply());
-                hot_set.put(id, &entry);
-                true
-            }
-            _ => false,
-        }
-    }
-
-    /// Waits for a value that is under way, if nothing has happened to its key. Only a reader that waits for nothing else may:
-    /// the fetch was sent before what it asked last.
-    fn join(&mut self, id: KeyId, db: u32, key: &[u8], mask: u64) -> bool {
-        let flights = self.context.flights.borrow();
-        let Some(flight) = flights.get(&id).filter(|flight| flight.db == db && *flight.key == *key && flight.is_live())
-        else {
-            return false;
-        };
-        let slot = self.outlet.open(self.is_muted());
-        flight.readers.borrow_mut().push((Rc::clone(&self.outlet), slot));
-        self.ahead |= mask;
-        true
-    }
-
     /// A command that may share a lane.
     fn stateless(&mut self, view: &View, permit: &Permit, call: Call<'_>) -> Next {
         if let Some(session) = self.session.clone() {
@@ -407,40 +316,10 @@ impl Client {
             if call.row.verb == Verb::Unwatch {
                 session.unwatch();
             }
-        } else if call.row.verb == Verb::MGet && self.mget_from_l1(view, permit, call) {
+        } else if call.row.verb == Verb::MGet && self.mget_from_l1(view, permit, call.args) {
             return Next::Go;
         }
         self.forward(view, permit, call)
-    }
-
-    /// All values of an MGET, if all of them are in L1 at one time: a mix would be no snapshot.
-    fn mget_from_l1(&mut self, view: &View, permit: &Permit, call: Call<'_>) -> bool {
-        let keys = &call.args[1..];
-        if !self.reads_l1(view) || keys.len() > MGET_FROM_L1 {
-            return false;
-        }
-        let (db, version) = (self.outlet.profile.db(), self.outlet.profile.version());
-        let mut out = self.context.buffers.take();
-        build::header(&mut out, b'*', keys.len());
-        let ids: SmallVec<[KeyId; 16]> = keys.iter().map(|key| KeyId::new(db, key)).collect();
-        let all = ids.iter().zip(keys).all(|(id, key)| {
-            self.ahead & mask_of(*id) == 0
-                && self.look_up(permit, *id, db, key, |reply| out.extend_from_slice(in_version(reply, version)))
-        });
-        // What was good when it was copied may have been dropped before the last was: all must be good still. (What is too large
-        // for the hot set is not found again, and the whole goes to Redis.)
-        let still = all && {
-            let mut hot_set = self.context.hot.borrow_mut();
-            ids.iter().zip(keys).all(|(id, key)| {
-                hot_set.get(*id).is_some_and(|hot| permit.allows(hot.entry) && hot.entry.is_for(db, key))
-            })
-        };
-        if still {
-            self.outlet.local(&out, self.is_muted());
-            self.hits += keys.len() as u64;
-        }
-        self.context.buffers.give(out);
-        still
     }
 
     /// Passes a stateless command on, in the form and with the care that it needs. Not in a transaction.
@@ -461,7 +340,7 @@ impl Client {
                                 written.begin(&self.context, view);
                                 written.mask()
                             }
-                            Then::Elements(Some(written)) => {
+                            Then::Elements { written: Some(written), .. } => {
                                 written.begin(&self.context, view);
                                 written.mask()
                             }
@@ -482,40 +361,25 @@ impl Client {
 
     /// What waits for the reply of a command, and what is sent in its place.
     fn prepare(&self, view: &View, permit: &Permit, call: Call<'_>, target: &Target) -> Result<(Then, Wire), String> {
-        let db = self.outlet.profile.db();
         let row = call.row;
-        let caches = view.policy.caches;
         let then = match row.verb {
-            Verb::Get => Then::Value { id: caches.then(|| KeyId::new(db, call.args[1])) },
+            Verb::Get => self.value(view, call.args[1]),
             Verb::MGet => {
-                let may_keep =
-                    matches!(target, Target::Lane(_)) && self.reads_l1(view) && call.args.len() <= MGET_KEEPS + 1;
+                let may_keep = matches!(target, Target::Lane(_)) && call.args.len() <= MGET_KEEPS + 1;
                 Then::Values(Box::new(self.values(view, permit, &call.args[1..], may_keep)))
             }
             Verb::GetDel => Then::Write { written: self.written(view, call), opens: true },
-            Verb::GetEx if call.args.len() == 2 => Then::Value { id: caches.then(|| KeyId::new(db, call.args[1])) },
+            Verb::GetEx if call.args.len() == 2 => self.value(view, call.args[1]),
             Verb::GetEx => Then::Write { written: self.written(view, call), opens: true },
             // Also when nothing is sealed now: values that were sealed before are still there.
-            Verb::Peek if !self.is_wide_bitfield(view, call)? => {
-                let mut keys = SmallVec::new();
-                row.keys(call.args, &mut keys);
-                let Some(script) = peek::request(call.args, &keys) else {
-                    return Err(
-                        "ERR shortstop: too many arguments for a command that looks into a string while values \
-                                may be compressed; send fewer at a time"
-                            .to_owned(),
-                    );
-                };
+            Verb::Peek => {
+                let wire = self.peeked(view, call)?;
                 let then = if row.is_write() {
                     Then::Write { written: self.written(view, call), opens: false }
                 } else {
-                    {
-                        let is_lcs = matches!(row.name.as_ref(), "lcs" | "stralgo");
-                        let keys = keys.iter().map(|at| KeyId::new(db, call.args[*at as usize])).collect();
-                        Then::Content { keys, as_map: is_lcs && self.outlet.profile.version() == Version::Resp3 }
-                    }
+                    self.unkept(view, call)
                 };
-                return Ok((then, Wire::Instead(script)));
+                return Ok((then, wire));
             }
             Verb::Sort | Verb::SortRo => {
                 let word = |word: &[u8]| call.args[2..].iter().any(|arg| arg.eq_ignore_ascii_case(word));
@@ -536,15 +400,28 @@ impl Client {
                             .to_owned(),
                     );
                 }
-                Then::Elements(row.is_write().then(|| Box::new(self.written(view, call))))
+                let told = if row.is_write() || !self.is_told(view, row) { SmallVec::new() } else { self.ids(call) };
+                Then::Elements { written: row.is_write().then(|| Box::new(self.written(view, call))), told }
             }
             Verb::Info => Then::Info { added: self.context.shared.windows.info(&call.args[1..]) },
             _ if row.is_write() => Then::Write { written: self.written(view, call), opens: false },
-            Verb::Peek | Verb::Script => Then::Content { keys: self.ids(call), as_map: false },
-            _ if row.name.as_ref() == "dump" => Then::Content { keys: self.ids(call), as_map: false },
-            _ => Then::Pass { repeat: row.retry_safe() },
+            _ => self.unkept(view, call),
         };
         Ok((then, Wire::AsIs))
+    }
+
+    /// What is sent in the place of a command that looks into a string.
+    fn peeked(&self, view: &View, call: Call<'_>) -> Result<Wire, String> {
+        if self.is_wide_bitfield(view, call)? {
+            return Ok(Wire::AsIs);
+        }
+        let mut keys = SmallVec::new();
+        call.row.keys(call.args, &mut keys);
+        peek::request(call.args, &keys).map(Wire::Instead).ok_or_else(|| {
+            "ERR shortstop: too many arguments for a command that looks into a string while values may be compressed; \
+             send fewer at a time"
+                .to_owned()
+        })
     }
 
     /// A BITFIELD of integers that a script would round. It may be sent as it is where nothing is sealed.
@@ -562,23 +439,6 @@ impl Client {
         Err("ERR shortstop: BITFIELD with more than 53 bits needs a key that is not compressed; give its keys a rule with \
              compress: false, and SET it again"
             .to_owned())
-    }
-
-    /// The keys of an MGET that goes to Redis.
-    fn values(&self, view: &View, permit: &Permit, keys: &[&[u8]], may_keep: bool) -> Values {
-        let db = self.outlet.profile.db();
-        let ids = keys.iter().filter(|_| view.policy.caches).map(|key| {
-            let id = KeyId::new(db, key);
-            let rule = view.policy.rules.of(key).cache;
-            if rule.is_some() && self.session.is_none() {
-                self.context.stats().l1_misses.add(1);
-            }
-            let admitted =
-                rule.filter(|rule| may_keep && self.context.admission.borrow_mut().asked(id, rule.admit_after));
-            let ticket = admitted.and_then(|_| self.context.shared.coherence.ticket(id, db, permit.now));
-            ValueKey { id, keep: ticket.zip(admitted).map(|(ticket, rule)| (ticket, rule, (*key).into())) }
-        });
-        Values { db, keys: ids.collect() }
     }
 
     fn ids(&self, call: Call<'_>) -> SmallVec<[KeyId; 1]> {
@@ -757,7 +617,7 @@ impl Client {
         session.queue(|queued| {
             match then {
                 Then::Write { written, .. } => queued.written.extend(written),
-                Then::Elements(Some(written)) => queued.written.extend(*written),
+                Then::Elements { written: Some(written), .. } => queued.written.extend(*written),
                 _ => queued.read.extend(self.ids(call)),
             }
             queued.opens.push(Self::opens(call));
@@ -863,15 +723,16 @@ impl Client {
             }
             Verb::Monitor => (own(InSession::Monitor), Next::Pause),
             Verb::Blocking | Verb::XRead | Verb::XReadGroup => {
-                let written = if call.row.is_write() { self.written(view, call) } else { Written::default() };
+                let mut written = if call.row.is_write() { self.written(view, call) } else { Written::default() };
                 written.begin_blocking(&self.context);
+                let told = if self.is_told(view, call.row) { self.ids(call) } else { SmallVec::new() };
                 session.block();
                 if call.row.name.starts_with("wait") {
                     // WAIT counts from the last command of its connection: that must not be one of an earlier owner's.
                     let first = Waiting { to: None, sent: permit.now, then: Then::Pass { repeat: false } };
                     session.link.send(first, |wire| wire.push_slice(b"*1\r\n$4\r\nPING\r\n"));
                 }
-                (own(InSession::Blocked { written }), Next::Go)
+                (own(InSession::Blocked { written, told }), Next::Go)
             }
             _ if leaves_nothing(call.row) => (Then::Pass { repeat: false }, Next::Go),
             _ if call.row.name.is_empty() => {
@@ -978,12 +839,6 @@ fn leaves_nothing(row: &Row) -> bool {
     matches!(row.name.as_ref(), "script|kill" | "function|kill" | "function|stats" | "shutdown" | "client|unpause")
 }
 
-/// A reply of L1 in the client's protocol. A value is the same in both; that there is none is kept as RESP2 says it.
-#[inline]
-fn in_version(reply: &[u8], version: Version) -> &[u8] {
-    if reply == Version::Resp2.null() { version.null() } else { reply }
-}
-
 fn write_wire(out: &mut Chunks, request: &Request<'_>, wire: Wire) {
     match wire {
         Wire::AsIs => request.write(out, Replacements::new()),
@@ -995,8 +850,8 @@ fn write_wire(out: &mut Chunks, request: &Request<'_>, wire: Wire) {
 fn ttl_requests(then: &Then) -> Vec<u8> {
     let mut out = Vec::new();
     if let Then::Values(values) = then {
-        for (_, _, key) in values.keys.iter().filter_map(|key| key.keep.as_ref()) {
-            build::request(&mut out, [&b"PTTL"[..], key].into_iter());
+        for (_, _, asked) in values.keys.iter().filter_map(|key| key.keep.as_ref()) {
+            build::request(&mut out, [&b"PTTL"[..], asked.question().key()].into_iter());
         }
     }
     out

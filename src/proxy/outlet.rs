@@ -99,6 +99,8 @@ enum Place {
     Open {
         muted: bool,
         part: Vec<u8>,
+        /// Bytes of all parts so far, those that have left included.
+        come: usize,
     },
     /// Answered, behind one that is not.
     Done(Vec<u8>),
@@ -136,7 +138,7 @@ impl Outlet {
     pub fn open(&self, muted: bool) -> Slot {
         let mut state = self.state.borrow_mut();
         let slot = Slot(state.base + state.slots.len() as u64);
-        state.slots.push_back(Place::Open { muted, part: Vec::new() });
+        state.slots.push_back(Place::Open { muted, part: Vec::new(), come: 0 });
         state.open += 1;
         slot
     }
@@ -177,8 +179,8 @@ impl Outlet {
         let state = &mut *state;
         let length = reply.bytes().len();
         // Nearly always the answer that is due next, in one piece, with none behind it answered yet.
-        if let (Some(Place::Open { muted: false, part }), Reply::Borrowed(bytes)) = (state.slots.front(), &reply)
-            && (last && slot.0 == state.base && part.is_empty() && !state.abandoned)
+        if let (Some(Place::Open { muted: false, come: 0, .. }), Reply::Borrowed(bytes)) = (state.slots.front(), &reply)
+            && (last && slot.0 == state.base && !state.abandoned)
             && !matches!(state.slots.get(1), Some(Place::Done(_) | Place::DoneLarge(_)))
         {
             state.ready(&self.buffers).push_slice(bytes);
@@ -199,10 +201,12 @@ impl Outlet {
             debug_assert!(false, "a slot is filled once");
             return;
         };
-        let Place::Open { muted, part } = &mut state.slots[at] else {
+        let Place::Open { muted, part, come } = &mut state.slots[at] else {
             debug_assert!(false, "a slot is filled once");
             return;
         };
+        *come += length;
+        let length = *come;
         if *muted || state.abandoned {
             if last {
                 state.slots[at] = Place::Done(Vec::new());
@@ -227,7 +231,8 @@ impl Outlet {
                 Reply::Owned(bytes) if last && part.is_empty() => state.slots[at] = Place::DoneLarge(bytes),
                 reply => {
                     part.extend_from_slice(reply.bytes());
-                    state.slots[at] = if last { Place::Done(part) } else { Place::Open { muted: false, part } };
+                    state.slots[at] =
+                        if last { Place::Done(part) } else { Place::Open { muted: false, part, come: length } };
                 }
             }
         }

@@ -9,8 +9,9 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use crate::coherence::Ticket;
+use crate::command::Absent;
 use crate::envelope;
-use crate::near_cache::KeyId;
+use crate::near_cache::{Asked, EntryId, KeyId, Question};
 use crate::resp::{Bulk, ReplyScanner, Version, build, bulk_of, elements, parse_int};
 use crate::rules::CacheRule;
 use crate::upstream::{Expected, Login, Lost, Reply};
@@ -39,18 +40,20 @@ pub(super) enum Then {
     /// As `Pass`, and a part of it has been passed on.
     Rest,
     /// GET that is not kept; no id: nothing is kept at all.
-    Value { id: Option<KeyId> },
-    /// GET and PTTL, to be kept.
+    Value { id: Option<EntryId> },
+    /// Another read that could be kept, and is not this time.
+    Read { id: EntryId },
+    /// GET or another read, and PTTL, to be kept.
     Fill(Rc<Flight>),
     /// MGET, and PTTL for each key that may be kept.
     Values(Box<Values>),
-    /// A read that tells something of what is in these strings, in a way that cannot be compared with what L1 holds.
+    /// A read that tells something of what these keys hold, in a way that cannot be compared with what L1 has of them.
     /// `as_map`: LCS IDX, of which a script makes an array where RESP3 has a map.
     Content { keys: SmallVec<[KeyId; 1]>, as_map: bool },
     /// A write; `opens`: its reply is a value.
     Write { written: Written, opens: bool },
-    /// SORT … GET: values of other keys among the elements.
-    Elements(Option<Box<Written>>),
+    /// SORT … GET: values of other keys among the elements. What it writes, or else what it tells of, as [`Then::Content`] does.
+    Elements { written: Option<Box<Written>>, told: SmallVec<[KeyId; 1]> },
     /// SELECT, and SELECT back.
     Select { db: u32 },
     /// HELLO or AUTH, and with `back` HELLO back. None: Redis will refuse it.
@@ -86,8 +89,8 @@ pub(super) enum InSession {
     Monitor,
     /// A command of the SUBSCRIBE family: so many acknowledgements are due. `muted`: an error would not be told.
     Acknowledge { kind: Subscription, left: usize, muted: bool },
-    /// May wait for long. `write`: what it changes.
-    Blocked { written: Written },
+    /// May wait for long. What it changes, and what it tells of, as [`Then::Content`] does.
+    Blocked { written: Written, told: SmallVec<[KeyId; 1]> },
 }
 
 /// What is in a transaction.
@@ -110,14 +113,16 @@ pub(super) struct Queued {
 
 /// The keys of an MGET.
 pub(super) struct Values {
-    pub(super) db: u32,
     pub(super) keys: Vec<ValueKey>,
 }
 
 pub(super) struct ValueKey {
-    pub(super) id: KeyId,
-    pub(super) keep: Option<(Ticket, CacheRule, Box<[u8]>)>,
+    pub(super) id: EntryId,
+    pub(super) keep: Option<(Ticket, CacheRule, Asked)>,
 }
+
+/// What GET says when there is no such key, as L1 keeps it.
+pub(super) const NO_VALUE: Absent = Absent::Only(b"$-1\r\n");
 
 impl Expected for Waiting {
     type Context = Context;
@@ -135,10 +140,15 @@ impl Expected for Waiting {
     fn may_repeat(&self) -> bool {
         match &self.then {
             Then::Pass { repeat } | Then::Call { repeat, .. } => *repeat,
-            Then::Value { .. } | Then::Fill(_) | Then::Values(_) | Then::Content { .. } | Then::Info { .. } => true,
+            Then::Value { .. }
+            | Then::Read { .. }
+            | Then::Fill(_)
+            | Then::Values(_)
+            | Then::Content { .. }
+            | Then::Info { .. } => true,
             // A login that is tried twice changes nothing more.
             Then::Greet { .. } | Then::Proxy { .. } => true,
-            Then::Elements(written) => written.is_none(),
+            Then::Elements { written, .. } => written.is_none(),
             Then::Rest | Then::Write { .. } | Then::Select { .. } | Then::Session { .. } => false,
         }
     }
@@ -156,6 +166,11 @@ impl Expected for Waiting {
                     }
                     answer(to, reply);
                 });
+            }
+            Then::Read { id } => {
+                context.stats().miss.record(now.saturating_duration_since(sent), 1);
+                context.shared.coherence.observe(id, reply.bytes());
+                answer(to, reply);
             }
             Then::Fill(flight) => {
                 context.stats().miss.record(now.saturating_duration_since(sent), 1);
@@ -180,10 +195,11 @@ impl Expected for Waiting {
                     answer(to, reply);
                 }
             }
-            Then::Elements(written) => {
+            Then::Elements { written, told } => {
                 if let Some(written) = written {
                     written.end(context, failed);
                 }
+                told.iter().for_each(|id| context.shared.coherence.poison(*id));
                 open_all(context, reply, None, move |_, reply| answer(to, reply));
             }
             Then::Select { db } => select(context, to, db, reply.bytes()),
@@ -223,7 +239,7 @@ impl Expected for Waiting {
 
     fn takes_parts(&self, beginning: &[u8]) -> bool {
         match &self.then {
-            Then::Pass { .. } | Then::Rest => true,
+            Then::Pass { .. } | Then::Read { .. } | Then::Rest => true,
             // What is sealed is opened in one piece.
             Then::Value { .. } => match value_begun(beginning) {
                 Some(value) => value.len() >= envelope::MARK.len() && !envelope::is_sealed(value),
@@ -234,9 +250,9 @@ impl Expected for Waiting {
     }
 
     fn deliver_part(self, context: &Context, part: Bytes) -> Waiting {
-        if let Then::Value { id: Some(id) } = &self.then {
+        if let Then::Value { id: Some(id) } | Then::Read { id } = &self.then {
             // It is not compared with what L1 has.
-            context.shared.coherence.poison(*id);
+            context.shared.coherence.poison(id.key());
         }
         if let Some((outlet, slot)) = &self.to {
             outlet.fill_part(*slot, Reply::Owned(part));
@@ -260,12 +276,12 @@ impl Expected for Waiting {
                 return then(context, Err(why));
             }
             Then::Write { written, .. } => Some(written),
-            Then::Elements(written) => written.map(|written| *written),
+            Then::Elements { written, .. } => written.map(|written| *written),
             Then::Session { session, then } => {
                 session.lost();
                 match then {
                     InSession::Exec(queued) => Some(queued.written),
-                    InSession::Blocked { written } | InSession::Unknown(written) => Some(written),
+                    InSession::Blocked { written, .. } | InSession::Unknown(written) => Some(written),
                     _ => None,
                 }
             }
@@ -333,54 +349,91 @@ fn fill(context: &Context, flight: Rc<Flight>, to: Option<(Rc<Outlet>, Slot)>, s
         unreachable!("the connection hands over complete replies");
     };
     let pttl = pttl(&reply.bytes()[end..]);
-    let value = match &reply {
+    let first = match &reply {
         Reply::Borrowed(bytes) => Reply::Borrowed(&bytes[..end]),
         Reply::Owned(bytes) => Reply::Owned(bytes.slice(..end)),
     };
-    open_one(context, value, move |context, reply| {
-        // Out of the map before anything is delivered: nobody joins what is over.
-        forget(context, &flight);
-        let ticket = flight.ticket.take();
-        keep(context, ticket, &flight.rule, flight.db, &flight.key, sent, pttl, flight.id, reply.bytes());
-        for (outlet, slot) in flight.readers.take() {
-            outlet.fill(slot, Reply::Borrowed(reply.bytes()));
-        }
-        answer(to, reply);
-    });
+    if flight.asked.question().is_get() {
+        open_one(context, first, move |context, reply| land(context, &flight, to, sent, pttl, reply));
+    } else {
+        land(context, &flight, to, sent, pttl, first);
+    }
 }
 
-/// Keeps a value that was read with a ticket, or, if it may not be kept, sees to it that nothing older is.
-#[expect(clippy::too_many_arguments, reason = "one call from GET and one from MGET, which hold these apart")]
-fn keep(
+fn land(
     context: &Context,
-    ticket: Option<Ticket>,
-    rule: &CacheRule,
-    db: u32,
-    key: &[u8],
+    flight: &Rc<Flight>,
+    to: Option<(Rc<Outlet>, Slot)>,
     sent: Instant,
     pttl: Option<i64>,
-    id: KeyId,
+    reply: Reply<'_>,
+) {
+    // Out of the map before anything is delivered: nobody joins what is over.
+    forget(context, flight);
+    let question = flight.asked.question();
+    let lives = lives(&flight.rule, &question, flight.absent, pttl, reply.bytes());
+    keep(context, flight.id, &question, flight.ticket.take().zip(lives), sent, reply.bytes());
+    for (outlet, slot) in flight.readers.take() {
+        let reply = if question.is_get() {
+            in_version(kept_as(reply.bytes()), outlet.profile.version())
+        } else {
+            reply.bytes()
+        };
+        outlet.fill(slot, Reply::Borrowed(reply));
+    }
+    answer(to, reply);
+}
+
+/// How long a reply may be kept; none: not at all.
+fn lives(
+    rule: &CacheRule,
+    question: &Question<'_>,
+    absent: Absent,
+    pttl: Option<i64>,
+    reply: &[u8],
+) -> Option<Duration> {
+    let reply = if question.is_get() { kept_as(reply) } else { reply };
+    let size = match bulk_of(reply) {
+        Bulk::Value(value) => value.len(),
+        Bulk::Null => 0,
+        // A list is no string, and an error is no answer.
+        _ if question.is_get() || matches!(reply.first(), Some(b'-' | b'!') | None) => return None,
+        _ => reply.len(),
+    };
+    let says_absent = absent.is(reply);
+    match pttl? {
+        // Absent, and there a moment later.
+        -1 | 1.. if says_absent && matches!(absent, Absent::Only(_)) => None,
+        -1 => Some(rule.ttl),
+        left @ 1.. => Some(rule.ttl.min(Duration::from_millis(left.unsigned_abs()))),
+        // Absent, and so it was a moment later.
+        -2 if says_absent && !rule.negative_ttl.is_zero() => Some(rule.negative_ttl),
+        _ => None,
+    }
+    .filter(|_| size <= rule.max_value)
+}
+
+/// Keeps a reply that was read with a ticket, or, if it may not be kept, sees to it that nothing older is.
+fn keep(
+    context: &Context,
+    id: EntryId,
+    question: &Question<'_>,
+    lives: Option<(Ticket, Duration)>,
+    sent: Instant,
     reply: &[u8],
 ) {
-    let lives = match (bulk_of(reply), pttl) {
-        (Bulk::Value(value), Some(-1)) if value.len() <= rule.max_value => Some(rule.ttl),
-        (Bulk::Value(value), Some(left @ 1..)) if value.len() <= rule.max_value => {
-            Some(rule.ttl.min(Duration::from_millis(left as u64)))
-        }
-        // Absent, and so it was a moment later.
-        (Bulk::Null, Some(-2)) if !rule.negative_ttl.is_zero() => Some(rule.negative_ttl),
-        _ => None,
-    };
-    let kept = match (ticket, lives) {
-        (Some(ticket), Some(lives)) => {
-            let deadline = sent + lives.min(context.max_staleness());
-            ticket.redeem(sent, deadline, db, key, kept_as(reply))
-        }
-        _ => false,
-    };
+    let reply = if question.is_get() { kept_as(reply) } else { reply };
+    let kept = lives
+        .is_some_and(|(ticket, lives)| ticket.redeem(sent, sent + lives.min(context.max_staleness()), question, reply));
     if !kept {
-        context.shared.coherence.observe(id, kept_as(reply));
+        context.shared.coherence.observe(id, reply);
     }
+}
+
+/// A value of L1 in a client's protocol. It is the same in both; that there is none is kept as RESP2 says it.
+#[inline]
+pub(super) fn in_version(reply: &[u8], version: Version) -> &[u8] {
+    if reply == Version::Resp2.null() { version.null() } else { reply }
 }
 
 /// As L1 keeps it: that there is no value, in the words of RESP2.
@@ -410,9 +463,10 @@ fn fill_many(context: &Context, values: Values, to: Option<(Rc<Outlet>, Slot)>, 
         if let Some(elements) = elements(reply.bytes()) {
             for (key, element) in values.keys.into_iter().zip(elements) {
                 match key.keep {
-                    Some((ticket, rule, name)) => {
-                        let pttl = ttls.next().flatten();
-                        keep(context, Some(ticket), &rule, values.db, &name, sent, pttl, key.id, element);
+                    Some((ticket, rule, asked)) => {
+                        let question = asked.question();
+                        let lives = lives(&rule, &question, NO_VALUE, ttls.next().flatten(), element);
+                        keep(context, key.id, &question, lives.map(|lives| (ticket, lives)), sent, element);
                     }
                     None => context.shared.coherence.observe(key.id, kept_as(element)),
                 }
@@ -543,9 +597,10 @@ fn in_session(
                 return None;
             }
         }
-        InSession::Blocked { written } => {
+        InSession::Blocked { written, told } => {
             session.unblocked();
             written.end(context, failed);
+            told.iter().for_each(|id| context.shared.coherence.poison(*id));
         }
     }
     answer(to, reply);

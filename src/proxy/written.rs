@@ -33,6 +33,8 @@ pub(super) struct Written {
     begun: bool,
     /// The guards are up.
     guarded: bool,
+    /// The keys are held, as the command may wait for long.
+    held: bool,
 }
 
 impl Written {
@@ -80,10 +82,11 @@ impl Written {
         }
     }
 
-    /// Before a command that may wait for long is sent: no guard, or keys of other stripes-mates would not be kept for as long.
-    /// Blocking commands change no strings, and what they change is dropped again at the reply.
-    pub(super) fn begin_blocking(&self, context: &Context) {
-        self.keys.iter().for_each(|key| context.shared.coherence.poison(key.id));
+    /// Before a command that may wait for long is sent. It is executed when somebody else writes, and that one's answer may be
+    /// here first: nothing of its keys is kept until it has ended. No guard, or nothing of their stripes would be.
+    pub(super) fn begin_blocking(&mut self, context: &Context) {
+        self.held = true;
+        self.keys.iter().for_each(|key| context.shared.coherence.hold(key.id));
     }
 
     /// The reply is here, and it is an error or not.
@@ -93,6 +96,8 @@ impl Written {
         for key in &self.keys {
             if self.guarded {
                 coherence.end_write(key.id);
+            } else if self.held {
+                coherence.release(key.id);
             } else {
                 coherence.poison(key.id);
             }
@@ -111,6 +116,9 @@ impl Written {
         let coherence = &context.shared.coherence;
         let now = Instant::now();
         for key in &self.keys {
+            if self.held {
+                coherence.release(key.id);
+            }
             match (self.guarded, ran) {
                 (true, true) => coherence.lose_write(key.id, now),
                 (true, false) => coherence.end_write(key.id),

@@ -606,6 +606,7 @@ impl<E: Expected> Inner<E> {
         let mut inbox = BytesMut::new();
         let mut scanner = None;
         poll_fn(|task| {
+            self.wake_with(task);
             if let Poll::Ready(why) = self.write(&stream, task) {
                 return Poll::Ready(why);
             }
@@ -617,12 +618,17 @@ impl<E: Expected> Inner<E> {
             if matches!(state.status, Status::Closed) {
                 return Poll::Ready(String::new());
             }
-            if !state.waker.as_ref().is_some_and(|waker| waker.will_wake(task.waker())) {
-                state.waker = Some(task.waker().clone());
-            }
             read
         })
         .await
+    }
+
+    /// Who sends wakes this task: also while it delivers, when what is sent comes too late for this turn.
+    fn wake_with(&self, task: &Context<'_>) {
+        let mut state = self.state.borrow_mut();
+        if !state.waker.as_ref().is_some_and(|waker| waker.will_wake(task.waker())) {
+            state.waker = Some(task.waker().clone());
+        }
     }
 
     fn write(&self, stream: &TcpStream, task: &mut Context<'_>) -> Poll<String> {

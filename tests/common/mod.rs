@@ -86,10 +86,16 @@ pub fn stat(proxy: SocketAddr, name: &str) -> u64 {
 /// none of them is what the caller wants to know about.
 #[track_caller]
 pub fn warm(proxy: SocketAddr, client: &mut Client, key: &[u8]) -> Vec<u8> {
+    warm_request(proxy, client, &[b"GET", key])
+}
+
+/// [`warm`] with any read in the place of GET.
+#[track_caller]
+pub fn warm_request(proxy: SocketAddr, client: &mut Client, request: &[&[u8]]) -> Vec<u8> {
     let mut reply = Vec::new();
-    wait_until(&format!("{} is served from L1", show(key)), || {
+    wait_until(&format!("{} is served from L1", show(&request.join(&b' '))), || {
         let before = stat(proxy, "l1_hits");
-        reply = client.call(&[b"GET", key]);
+        reply = client.call(request);
         stat(proxy, "l1_hits") > before
     });
     reply

@@ -82,6 +82,13 @@ impl Shortstop {
         super::warm(self.addr(), client, key.as_bytes())
     }
 
+    /// Asks a line like `"HGET k f"` until the answer comes from L1, and returns it.
+    #[track_caller]
+    pub fn warm_line(&self, client: &mut Client, line: &str) -> Vec<u8> {
+        let request: Vec<&[u8]> = line.split_ascii_whitespace().map(str::as_bytes).collect();
+        super::warm_request(self.addr(), client, &request)
+    }
+
     /// Waits until L1 answers for `key` and keeps its entry, and returns the answer. Redis is left
     /// with another value, written around the proxy: whoever reads that did not read from L1.
     ///

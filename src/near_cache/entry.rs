@@ -1,0 +1,285 @@
+//! A reply in L1, and the question that it answers.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use triomphe::ThinArc;
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::resp::Version;
+
+use super::{EntryId, KeyId};
+
+/// Keep users and protocols apart; odd.
+const USER: u64 = 0x9e37_79b9_7f4a_7c15;
+const PROTOCOL: u64 = 0xc2b2_ae3d_27d4_eb4f;
+
+/// What was asked of Redis: who asked, of which key, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Question<'a> {
+    db: u32,
+    user: u32,
+    key: &'a [u8],
+    /// The protocol, and the request to the byte. None: GET, however it was spelt, and whoever opens its value.
+    request: Option<(Version, &'a [u8])>,
+}
+
+impl<'a> Question<'a> {
+    /// Bytes of the longest request whose reply can be kept: an entry says its length in 16 bits.
+    pub const LONGEST: usize = u16::MAX as usize;
+
+    /// GET, or this key's part of an MGET. `user`: the number of the user who asks.
+    #[inline]
+    pub fn get(db: u32, user: u32, key: &'a [u8]) -> Self {
+        Question { db, user, key, request: None }
+    }
+
+    /// Any other read of the key; `None`: the request is too long.
+    #[inline]
+    pub fn other(db: u32, user: u32, key: &'a [u8], version: Version, request: &'a [u8]) -> Option<Self> {
+        (request.len() <= Self::LONGEST).then_some(Question { db, user, key, request: Some((version, request)) })
+    }
+
+    /// The database.
+    #[inline]
+    pub fn db(&self) -> u32 {
+        self.db
+    }
+
+    /// The key.
+    #[inline]
+    pub fn key(&self) -> &'a [u8] {
+        self.key
+    }
+
+    /// Whether its answer is a value, the same in both protocols but for the word that there is none.
+    #[inline]
+    pub fn is_get(&self) -> bool {
+        self.request.is_none()
+    }
+
+    /// What the entry that answers it is found by.
+    #[inline(always)]
+    pub fn id(&self) -> EntryId {
+        let user = u64::from(self.user).wrapping_mul(USER);
+        let variant = match self.request {
+            None => user,
+            Some((version, request)) => {
+                let protocol = u64::from(version.number()).wrapping_mul(PROTOCOL);
+                user.wrapping_add(protocol).wrapping_add(xxh3_64(request))
+            }
+        };
+        EntryId::new(KeyId::new(self.db, self.key), variant)
+    }
+
+    /// For later.
+    pub fn keep(&self) -> Asked {
+        Asked {
+            db: self.db,
+            user: self.user,
+            key: self.key.into(),
+            request: self.request.map(|(version, request)| (version, request.into())),
+        }
+    }
+}
+
+/// A [`Question`] that was asked, and whose answer is due.
+#[derive(Debug)]
+pub struct Asked {
+    db: u32,
+    user: u32,
+    key: Box<[u8]>,
+    request: Option<(Version, Box<[u8]>)>,
+}
+
+impl Asked {
+    /// As it was asked.
+    pub fn question(&self) -> Question<'_> {
+        let request = self.request.as_ref().map(|(version, request)| (*version, &**request));
+        Question { db: self.db, user: self.user, key: &self.key, request }
+    }
+}
+
+/// When an entry is good. In nanoseconds after the cache's origin: half of the size of two `Instant`s.
+#[derive(Clone, Copy, Debug)]
+pub struct Times {
+    /// The generation that it was made in (COHERENCE §2); an entry of an older one is dead.
+    pub generation: u64,
+    /// When it was asked for; ages count from here.
+    pub sent: u64,
+    /// Never served from then on (COHERENCE §1).
+    pub deadline: u64,
+}
+
+/// A reply in L1, ready to send: a handle, cheap to clone.
+///
+/// One allocation holds everything, so that a hit fetches one place in memory: key, request (none for GET) and reply.
+#[derive(Clone, Debug)]
+pub struct Entry(ThinArc<Head, u8>);
+
+/// What stands in front of them.
+#[derive(Debug)]
+struct Head {
+    valid: AtomicBool,
+    /// As HELLO names it; 0: GET.
+    protocol: u8,
+    request_length: u16,
+    db: u32,
+    user: u32,
+    /// Of up to 2 GiB: `limits.max_bulk_length` is bounded by that.
+    key_length: u32,
+    times: Times,
+}
+
+impl Entry {
+    /// A valid entry.
+    pub fn new(times: Times, question: &Question<'_>, reply: &[u8]) -> Self {
+        let (protocol, request) = match question.request {
+            Some((version, request)) => (version.number(), request),
+            None => (0, &[][..]),
+        };
+        let head = Head {
+            valid: AtomicBool::new(true),
+            protocol,
+            request_length: u16::try_from(request.len()).expect("a question is no longer"),
+            db: question.db,
+            user: question.user,
+            key_length: u32::try_from(question.key.len()).expect("a key is an argument, and those are bounded"),
+            times,
+        };
+        Entry(ThinArc::from_header_and_slice(head, &[question.key, request, reply].concat()))
+    }
+
+    #[inline]
+    fn head(&self) -> &Head {
+        &self.0.header.header
+    }
+
+    /// When it is good.
+    #[inline]
+    pub fn times(&self) -> Times {
+        self.head().times
+    }
+
+    /// The key.
+    #[inline]
+    pub fn key(&self) -> &[u8] {
+        &self.0.slice[..self.head().key_length as usize]
+    }
+
+    #[inline]
+    fn request(&self) -> &[u8] {
+        &self.0.slice[self.head().key_length as usize..self.reply_at()]
+    }
+
+    #[inline]
+    fn reply_at(&self) -> usize {
+        self.head().key_length as usize + usize::from(self.head().request_length)
+    }
+
+    /// The whole reply; of a GET in the words of RESP2.
+    #[inline]
+    pub fn reply(&self) -> &[u8] {
+        &self.0.slice[self.reply_at()..]
+    }
+
+    /// Whether it has not been dropped.
+    #[inline]
+    pub fn is_valid(&self) -> bool {
+        self.head().valid.load(Ordering::Acquire)
+    }
+
+    /// Drops it, for every hot set at once. What was dropped stays so.
+    pub fn invalidate(&self) {
+        self.head().valid.store(false, Ordering::Release);
+    }
+
+    /// Whether it is the answer to this question, and no other's that has the same id.
+    #[inline]
+    pub fn answers(&self, question: &Question<'_>) -> bool {
+        let head = self.head();
+        head.db == question.db
+            && head.user == question.user
+            && match question.request {
+                None => head.protocol == 0 && self.key() == question.key,
+                // The request has the key in it.
+                Some((version, request)) => head.protocol == version.number() && self.request() == request,
+            }
+    }
+
+    /// Whether both are handles to one entry.
+    pub fn is(&self, other: &Entry) -> bool {
+        std::ptr::eq(&self.0.header, &other.0.header)
+    }
+
+    /// Bytes of memory, the bookkeeping around it included by a rough but sufficient constant.
+    pub fn weight(&self) -> usize {
+        self.0.slice.len() + ENTRY_OVERHEAD
+    }
+}
+
+/// moka's node, the handle's count, the registry's slot.
+const ENTRY_OVERHEAD: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::{Entry, Question, Times};
+    use crate::resp::Version;
+
+    const HGET: &[u8] = b"*3\r\n$4\r\nHGET\r\n$1\r\nk\r\n$1\r\nf\r\n";
+
+    fn other(db: u32, user: u32, version: Version, request: &[u8]) -> Question<'_> {
+        Question::other(db, user, b"k", version, request).expect("short")
+    }
+
+    /// A user without a right to a key must not get what another has read, so the hash alone is never trusted.
+    #[test]
+    fn an_entry_answers_its_own_question_alone() {
+        let spelt_otherwise = HGET.to_ascii_lowercase();
+        let questions = [
+            Question::get(0, 0, b"k"),
+            Question::get(0, 0, b"l"),
+            Question::get(1, 0, b"k"),
+            Question::get(0, 1, b"k"),
+            Question::get(0, 2, b"k"),
+            other(0, 0, Version::Resp2, HGET),
+            other(1, 0, Version::Resp2, HGET),
+            other(0, 1, Version::Resp2, HGET),
+            other(0, 2, Version::Resp2, HGET),
+            other(0, 0, Version::Resp3, HGET),
+            other(0, 1, Version::Resp3, HGET),
+            other(0, 0, Version::Resp2, &spelt_otherwise),
+            other(0, 0, Version::Resp2, b"*2\r\n$7\r\nHGETALL\r\n$1\r\nk\r\n"),
+        ];
+        let times = Times { generation: 0, sent: 0, deadline: 0 };
+        for (at, question) in questions.iter().enumerate() {
+            let entry = Entry::new(times, question, b"$1\r\nx\r\n");
+            assert_eq!((entry.key(), entry.reply()), (question.key(), &b"$1\r\nx\r\n"[..]));
+            let answered: Vec<usize> = (0..questions.len()).filter(|other| entry.answers(&questions[*other])).collect();
+            assert_eq!(answered, [at], "{question:?}");
+            assert_eq!(question.keep().question(), *question);
+        }
+        let ids: HashSet<_> = questions.iter().map(Question::id).collect();
+        assert_eq!(ids.len(), questions.len());
+    }
+
+    /// What is dropped when a key is written is found by the key alone.
+    #[test]
+    fn all_questions_about_a_key_have_its_id() {
+        let key = Question::get(0, 0, b"k").id().key();
+        for question in
+            [Question::get(0, 7, b"k"), other(0, 0, Version::Resp2, HGET), other(0, 7, Version::Resp3, HGET)]
+        {
+            assert_eq!(question.id().key(), key);
+        }
+        assert_ne!(Question::get(1, 0, b"k").id().key(), key);
+    }
+
+    #[test]
+    fn a_request_that_is_too_long_is_no_question() {
+        let request = vec![b'x'; Question::LONGEST + 1];
+        assert!(Question::other(0, 0, b"k", Version::Resp2, &request[1..]).is_some());
+        assert!(Question::other(0, 0, b"k", Version::Resp2, &request).is_none());
+    }
+}

@@ -1,0 +1,118 @@
+//! What keys and entries are found by. Two may share an id: what it leads to holds what it is for, to be compared.
+
+use std::hash::Hasher;
+
+use xxhash_rust::xxh3::xxh3_128;
+
+/// The hash of a key's bytes, as it travels on the bus: XXH3-128, seed 0.
+pub fn hash_key(key: &[u8]) -> u128 {
+    xxh3_128(key)
+}
+
+/// Keeps databases apart; odd, so that no two give the same id to one key.
+const DATABASE: u128 = 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835;
+
+/// What a key in a database is found by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct KeyId(u128);
+
+impl KeyId {
+    /// From [`hash_key`].
+    #[inline]
+    pub fn from_hash(db: u32, hash: u128) -> Self {
+        KeyId(hash.wrapping_add(u128::from(db).wrapping_mul(DATABASE)))
+    }
+
+    /// Back to what [`hash_key`] gave, for a key of this database.
+    pub fn hash(self, db: u32) -> u128 {
+        self.0.wrapping_sub(u128::from(db).wrapping_mul(DATABASE))
+    }
+
+    /// Of a key.
+    #[inline]
+    pub fn new(db: u32, key: &[u8]) -> Self {
+        KeyId::from_hash(db, hash_key(key))
+    }
+
+    /// 64 well-mixed bits.
+    #[inline]
+    pub fn bits(self) -> u64 {
+        self.0 as u64
+    }
+
+    #[inline]
+    fn other_bits(self) -> u64 {
+        (self.0 >> 64) as u64
+    }
+}
+
+/// What one reply about a key is found by: a key has as many as there are users and ways to ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct EntryId {
+    key: KeyId,
+    variant: u64,
+}
+
+impl EntryId {
+    /// `variant` tells the replies about one key apart; 0: GET, for who has not authenticated.
+    #[inline]
+    pub fn new(key: KeyId, variant: u64) -> Self {
+        EntryId { key, variant }
+    }
+
+    /// Its key's.
+    #[inline]
+    pub fn key(self) -> KeyId {
+        self.key
+    }
+
+    /// 64 well-mixed bits, others for each reply about the key.
+    #[inline]
+    pub fn bits(self) -> u64 {
+        self.key.other_bits().wrapping_add(self.variant)
+    }
+}
+
+/// Takes the id's own bits for its hash.
+#[derive(Default)]
+pub struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+    fn write(&mut self, bytes: &[u8]) {
+        // An id hashes by the two below alone; anything else would still be right, only slower.
+        for &byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(byte);
+        }
+    }
+    fn write_u128(&mut self, key: u128) {
+        self.0 = (key >> 64) as u64;
+    }
+    fn write_u64(&mut self, variant: u64) {
+        self.0 = self.0.wrapping_add(variant);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::hash::{Hash, Hasher};
+
+    use super::{EntryId, IdHasher, KeyId, hash_key};
+
+    #[test]
+    fn databases_are_apart() {
+        assert_ne!(KeyId::new(0, b"k"), KeyId::new(1, b"k"));
+        assert_ne!(KeyId::new(1, b"k"), KeyId::new(2, b"k"));
+        assert_eq!(KeyId::new(7, b"k").hash(7), hash_key(b"k"));
+    }
+
+    #[test]
+    fn an_entry_is_hashed_by_its_bits() {
+        let id = EntryId::new(KeyId::new(3, b"k"), 0xfeed_face_cafe_beef);
+        let mut hasher = IdHasher::default();
+        id.hash(&mut hasher);
+        assert_eq!(hasher.finish(), id.bits());
+    }
+}

@@ -1,0 +1,266 @@
+//! Reads that L1 may answer: found there, waited for with others, or asked of Redis and kept.
+//!
+//! What is found is compared with the question to the byte, the user included: nobody is served what was read for another.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use smallvec::SmallVec;
+
+use crate::coherence::Permit;
+use crate::command::{Absent, Kept, Row, Verb};
+use crate::config::Reads;
+use crate::near_cache::{EntryId, Question};
+use crate::resp::{Version, build};
+use crate::rules::CacheRule;
+
+use super::context::View;
+use super::flight::Flight;
+use super::request::Request;
+use super::waiting::{NO_VALUE, Then, ValueKey, Values, in_version};
+use super::{Call, Client, Next, Wire, mask_of, write_wire};
+
+/// Keys of an MGET up to which L1 is asked.
+const MGET_FROM_L1: usize = 1024;
+
+/// How to keep what is asked of Redis.
+struct Keeping {
+    rule: CacheRule,
+    absent: Absent,
+}
+
+impl Client {
+    /// GET of a client without a session.
+    #[inline]
+    pub(super) fn get(&mut self, view: &View, permit: &Permit, request: Request<'_>) -> Next {
+        let question = self.question(request.arg(1));
+        let id = question.id();
+        if view.policy.caches && self.ahead & mask_of(id.key()) == 0 {
+            let muted = self.is_muted();
+            let version = self.outlet.profile.version();
+            let found = self.look_up(permit, id, &question, |reply| {
+                self.outlet.local(in_version(reply, version), muted);
+            });
+            if found {
+                self.hits += 1;
+                return Next::Go;
+            }
+        }
+        let rule = view.policy.caches.then(|| rule_for(view, question.key(), Reads::GET)).flatten();
+        let keeping = rule.map(|rule| Keeping { rule, absent: NO_VALUE });
+        self.fetch(view, permit, question, id, keeping, request, Wire::AsIs)
+    }
+
+    /// A read of one key, other than GET, of a client without a session; none: the rule of its key does not keep it.
+    pub(super) fn read(
+        &mut self,
+        view: &View,
+        permit: &Permit,
+        row: &Row,
+        kept: Kept,
+        request: Request<'_>,
+    ) -> Option<Next> {
+        let question = self.question_of(kept, request)?;
+        let id = question.id();
+        if self.ahead & mask_of(id.key()) == 0 && self.look_up(permit, id, &question, |reply| self.answer(reply)) {
+            self.hits += 1;
+            return Some(Next::Go);
+        }
+        let rule = rule_for(view, question.key(), kept.read)?;
+        let wire = match row.verb {
+            Verb::Peek => match self.peeked(view, Call { row, request, args: &request.words() }) {
+                Ok(wire) => wire,
+                Err(text) => return Some(self.refuse(&text)),
+            },
+            _ => Wire::AsIs,
+        };
+        let keeping = Keeping { rule, absent: kept.absent };
+        Some(self.fetch(view, permit, question, id, Some(keeping), request, wire))
+    }
+
+    /// Asks Redis, together with whoever asks the same, and has the answer kept if it was asked for often enough.
+    #[expect(clippy::too_many_arguments, reason = "one question, in the parts that its two askers have at hand")]
+    fn fetch(
+        &mut self,
+        view: &View,
+        permit: &Permit,
+        question: Question<'_>,
+        id: EntryId,
+        keeping: Option<Keeping>,
+        request: Request<'_>,
+        wire: Wire,
+    ) -> Next {
+        let link = match self.outlet.profile.lane(&self.context) {
+            Ok(link) => link,
+            Err(lost) => return self.unavailable(&lost),
+        };
+        let mask = mask_of(id.key());
+        if keeping.is_some() {
+            self.context.stats().l1_misses.add(1);
+        }
+        let keeping = keeping.filter(|keeping| self.context.admission.borrow_mut().asked(id, keeping.rule.admit_after));
+        if let Some(Keeping { rule, absent }) = keeping {
+            if self.outlet.outstanding() == 0 && permit.serves() && self.join(id, &question, mask) {
+                return Next::Go;
+            }
+            if let Some(ticket) = self.context.shared.coherence.ticket(id, question.db(), permit.now) {
+                let flight = Rc::new(Flight {
+                    id,
+                    asked: question.keep(),
+                    rule,
+                    absent,
+                    ticket: RefCell::new(Some(ticket)),
+                    readers: RefCell::default(),
+                });
+                self.context.flights.borrow_mut().insert(id, Rc::clone(&flight));
+                self.send(permit.now, &link, Then::Fill(flight), mask, |out| {
+                    write_wire(out, &request, wire);
+                    out.push_with(|out| build::request(out, [&b"PTTL"[..], question.key()].into_iter()));
+                });
+                return Next::Go;
+            }
+        }
+        let then = match question.is_get() {
+            true => Then::Value { id: view.policy.caches.then_some(id) },
+            false => Then::Read { id },
+        };
+        self.send(permit.now, &link, then, mask, |out| write_wire(out, &request, wire));
+        Next::Go
+    }
+
+    /// The client's question for a value.
+    #[inline]
+    fn question<'a>(&self, key: &'a [u8]) -> Question<'a> {
+        Question::get(self.outlet.profile.db(), self.outlet.profile.user(), key)
+    }
+
+    /// The client's question in any other words; none: in too many.
+    fn question_of<'a>(&self, kept: Kept, request: Request<'a>) -> Option<Question<'a>> {
+        let profile = &self.outlet.profile;
+        Question::other(profile.db(), profile.user(), request.arg(kept.key), profile.version(), request.raw)
+    }
+
+    /// Hands the stored reply to `found`, if it may be served.
+    #[inline]
+    fn look_up(&self, permit: &Permit, id: EntryId, question: &Question<'_>, found: impl FnOnce(&[u8])) -> bool {
+        let cache = self.context.shared.coherence.cache();
+        let mut hot_set = self.context.hot.borrow_mut();
+        if let Some(hot) = hot_set.get(id) {
+            if permit.allows(hot.entry) && hot.entry.answers(question) {
+                found(hot.entry.reply());
+                if hot.touch {
+                    cache.get(id);
+                }
+                return true;
+            }
+            hot_set.remove(id);
+        }
+        match cache.get(id) {
+            Some(entry) if permit.allows(&entry) && entry.answers(question) => {
+                found(entry.reply());
+                hot_set.put(id, &entry);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Waits for an answer that is under way, if nothing has happened to its key. Only a reader that waits for nothing else may:
+    /// the fetch was sent before what it asked last.
+    fn join(&mut self, id: EntryId, question: &Question<'_>, mask: u64) -> bool {
+        let flights = self.context.flights.borrow();
+        let same = |flight: &&Rc<Flight>| flight.asked.question() == *question && flight.is_live();
+        let Some(flight) = flights.get(&id).filter(same) else { return false };
+        let slot = self.outlet.open(self.is_muted());
+        flight.readers.borrow_mut().push((Rc::clone(&self.outlet), slot));
+        self.ahead |= mask;
+        true
+    }
+
+    /// All values of an MGET, if all of them are in L1 at one time: a mix would be no snapshot.
+    pub(super) fn mget_from_l1(&mut self, view: &View, permit: &Permit, args: &[&[u8]]) -> bool {
+        let keys = &args[1..];
+        let policy = &view.policy;
+        if !policy.reads.contains(Reads::MGET) || keys.len() > MGET_FROM_L1 {
+            return false;
+        }
+        if !policy.mget_everywhere && !keys.iter().all(|key| rule_for(view, key, Reads::MGET).is_some()) {
+            return false;
+        }
+        let version = self.outlet.profile.version();
+        let mut out = self.context.buffers.take();
+        build::header(&mut out, b'*', keys.len());
+        let ids: SmallVec<[EntryId; 16]> = keys.iter().map(|key| self.question(key).id()).collect();
+        let all = ids.iter().zip(keys).all(|(id, key)| {
+            self.ahead & mask_of(id.key()) == 0
+                && self.look_up(permit, *id, &self.question(key), |reply| {
+                    out.extend_from_slice(in_version(reply, version));
+                })
+        });
+        // What was good when it was copied may have been dropped before the last was: all must be good still. (What is too large
+        // for the hot set is not found again, and the whole goes to Redis.)
+        let still = all && {
+            let mut hot_set = self.context.hot.borrow_mut();
+            ids.iter().zip(keys).all(|(id, key)| {
+                hot_set.get(*id).is_some_and(|hot| permit.allows(hot.entry) && hot.entry.answers(&self.question(key)))
+            })
+        };
+        if still {
+            self.outlet.local(&out, self.is_muted());
+            self.hits += keys.len() as u64;
+        }
+        self.context.buffers.give(out);
+        still
+    }
+
+    /// The keys of an MGET that goes to Redis.
+    pub(super) fn values(&self, view: &View, permit: &Permit, keys: &[&[u8]], may_keep: bool) -> Values {
+        let ids = keys.iter().filter(|_| view.policy.caches).map(|key| {
+            let question = self.question(key);
+            let id = question.id();
+            let rule = rule_for(view, key, Reads::MGET);
+            if rule.is_some() && self.session.is_none() {
+                self.context.stats().l1_misses.add(1);
+            }
+            let admitted =
+                rule.filter(|rule| may_keep && self.context.admission.borrow_mut().asked(id, rule.admit_after));
+            let ticket = admitted.and_then(|_| self.context.shared.coherence.ticket(id, question.db(), permit.now));
+            ValueKey { id, keep: ticket.zip(admitted).map(|(ticket, rule)| (ticket, rule, question.keep())) }
+        });
+        Values { keys: ids.collect() }
+    }
+
+    /// A value that is asked of Redis and not kept.
+    pub(super) fn value(&self, view: &View, key: &[u8]) -> Then {
+        Then::Value { id: view.policy.caches.then(|| self.question(key).id()) }
+    }
+
+    /// Any other read that is asked of Redis and not kept: what L1 has must not be older than what it tells.
+    pub(super) fn unkept(&self, view: &View, call: Call<'_>) -> Then {
+        let row = call.row;
+        if let Some(kept) = row.kept(call.args.len())
+            && let Some(question) = self.question_of(kept, call.request)
+            && rule_for(view, question.key(), kept.read).is_some()
+        {
+            return Then::Read { id: question.id() };
+        }
+        let is_lcs = row.verb == Verb::Peek && matches!(row.name.as_ref(), "lcs" | "stralgo");
+        let as_map = is_lcs && self.outlet.profile.version() == Version::Resp3;
+        match as_map || self.is_told(view, row) {
+            true => Then::Content { keys: self.ids(call), as_map },
+            false => Then::Pass { repeat: row.retry_safe() },
+        }
+    }
+
+    /// Whether a read tells something of what L1 may have of its keys: while only values are kept, that are few.
+    pub(super) fn is_told(&self, view: &View, row: &Row) -> bool {
+        let values_alone = Reads::default().contains(view.policy.reads);
+        view.policy.caches
+            && row.tells()
+            && (!values_alone || matches!(row.verb, Verb::Peek | Verb::Script) || row.name.as_ref() == "dump")
+    }
+}
+
+fn rule_for(view: &View, key: &[u8], read: Reads) -> Option<CacheRule> {
+    view.policy.rules.of(key).cache.filter(|rule| rule.reads.contains(read))
+}
