@@ -53,13 +53,11 @@ fn named(proxy: &Shortstop, name: &str) -> Client {
     client
 }
 
-/// Ids of all of Redis's connections.
+/// Ids of the proxy's connections to Redis, which have a name; those of the test may not have ended yet.
 fn connections(redis: &Redis) -> Vec<String> {
-    let mut direct = redis.client();
-    let own = id(&mut direct).to_string();
-    let list = text(&direct.cmd("CLIENT LIST"));
-    let ids = list.lines().map(|line| fields(line)[0].1.to_owned());
-    ids.filter(|id| *id != own).collect()
+    let list = text(&redis.client().cmd("CLIENT LIST"));
+    let lines = list.lines().filter(|line| line.contains(" name=shortstop:"));
+    lines.map(|line| fields(line)[0].1.to_owned()).collect()
 }
 
 #[test]
@@ -359,6 +357,8 @@ fn a_killed_clients_connection_to_redis_ends_too() {
     drop(first);
     let mut asker = named(&proxy, "asker");
     wait_until("it is alone", || text(&asker.cmd("CLIENT LIST")).lines().count() == 1);
+    // Two lanes of each worker, and the connection that watches Redis.
+    wait_until("all are there", || connections(&redis).len() >= 5);
     let before = connections(&redis).len();
     let mut clients = Vec::new();
     for lines in [

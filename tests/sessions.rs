@@ -282,6 +282,8 @@ fn a_client_that_goes_away_in_a_transaction_changes_nothing() {
     let proxy = Shortstop::start(&redis, "");
     let mut client = proxy.client();
     client.cmd("SET a 1");
+    // A lane of each worker, and the connection that watches Redis.
+    wait_until("all are there", || redis.connections() >= 3);
     let before = redis.connections();
     let got = client.pipeline(&pipeline_of(&["MULTI", "SET a 2"]), 2).concat();
     assert_reply(&got, "+OK\r\n+QUEUED\r\n", "queued");
