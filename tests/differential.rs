@@ -249,7 +249,7 @@ fn two_servers_without_shortstop_agree() {
         let duel = || Duel::new(other.addr(), &other, &reference, resp3, false);
         generated(duel(), &reference, ANSWERS / 2);
         played(duel(), &scenes_for(resp3));
-        played(duel(), &[scenes::below("handshake"), scenes::below("faults")].concat());
+        played(duel(), &scenes::below("handshake"));
     }
 }
 
@@ -270,7 +270,6 @@ fn generated_calls_answer_as_redis_does_while_nothing_is_compressed() {
 }
 
 #[test]
-#[ignore = "RESP3 lanes are not there yet"]
 fn generated_calls_answer_as_redis_does_in_resp3_while_values_are_compressed() {
     if is_too_old() {
         return;
@@ -279,7 +278,6 @@ fn generated_calls_answer_as_redis_does_in_resp3_while_values_are_compressed() {
 }
 
 #[test]
-#[ignore = "RESP3 lanes are not there yet"]
 fn generated_calls_answer_as_redis_does_in_resp3_while_nothing_is_compressed() {
     if is_too_old() {
         return;
@@ -298,7 +296,6 @@ fn scenes_answer_as_redis_does() {
 }
 
 #[test]
-#[ignore = "RESP3 lanes are not there yet"]
 fn scenes_answer_as_redis_does_in_resp3() {
     if is_too_old() {
         return;
@@ -309,7 +306,6 @@ fn scenes_answer_as_redis_does_in_resp3() {
 }
 
 #[test]
-#[ignore = "HELLO with more than a version, and users, are not there yet"]
 fn handshakes_answer_as_redis_does() {
     if is_too_old() {
         return;
@@ -317,19 +313,6 @@ fn handshakes_answer_as_redis_does() {
     for sealing in [true, false] {
         played(Field::new(sealing).duel(false), &scenes::below("handshake"));
     }
-}
-
-/// With the fault goes its row in `tables::KNOWN_FAULTS`, and its scene moves up among the others.
-#[test]
-#[ignore = "faults that are known and not mended yet"]
-fn scenes_of_known_faults_answer_as_redis_does() {
-    if is_too_old() {
-        return;
-    }
-    let field = Field::new(true);
-    let mut duel = field.duel(false);
-    duel.lenient = false;
-    played(duel, &scenes::below("faults"));
 }
 
 #[test]

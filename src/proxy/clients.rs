@@ -20,6 +20,7 @@ use crate::upstream::{Lost, Reply};
 use super::context::Context;
 use super::errands::{Request, ask};
 use super::local::is_name;
+use super::opening::Holds;
 use super::outlet::{Outlet, Slot};
 use super::roster::{Filter, Line, Record, write_line};
 use super::session::Session;
@@ -204,8 +205,8 @@ impl Client {
                 return Some(self.unavailable(&lost));
             }
             session.queue(|queued| {
-                queued.wishes.push((queued.opens.len(), wish));
-                queued.opens.push(false);
+                queued.wishes.push((queued.holds.len(), wish));
+                queued.holds.push(Holds::Nothing);
             });
             self.send(permit.now, &session.link, Then::Pass { repeat: false }, 0, |wire| write(wire, &request));
             return Some(Next::Go);

@@ -11,6 +11,7 @@ mod flight;
 mod identity;
 mod local;
 mod login;
+mod opening;
 mod outlet;
 mod peek;
 mod profile;
@@ -42,6 +43,7 @@ pub use profile::Profile;
 pub use request::Request;
 pub use roster::{Entry, count};
 
+use opening::Holds;
 use request::{Replacements, Words};
 use seal::{Candidates, Parked, Sealed};
 use session::{Kind, Session};
@@ -368,14 +370,14 @@ impl Client {
                 let may_keep = matches!(target, Target::Lane(_)) && call.args.len() <= MGET_KEEPS + 1;
                 Then::Values(Box::new(self.values(view, permit, &call.args[1..], may_keep)))
             }
-            Verb::GetDel => Then::Write { written: self.written(view, call), opens: true },
+            Verb::GetDel => Then::Write { written: self.written(view, call), holds: Holds::Values },
             Verb::GetEx if call.args.len() == 2 => self.value(view, call.args[1]),
-            Verb::GetEx => Then::Write { written: self.written(view, call), opens: true },
+            Verb::GetEx => Then::Write { written: self.written(view, call), holds: Holds::Values },
             // Also when nothing is sealed now: values that were sealed before are still there.
             Verb::Peek => {
                 let wire = self.peeked(view, call)?;
                 let then = if row.is_write() {
-                    Then::Write { written: self.written(view, call), opens: false }
+                    Then::Write { written: self.written(view, call), holds: Holds::Nothing }
                 } else {
                     self.unkept(view, call)
                 };
@@ -401,10 +403,14 @@ impl Client {
                     );
                 }
                 let told = if row.is_write() || !self.is_told(view, row) { SmallVec::new() } else { self.ids(call) };
-                Then::Elements { written: row.is_write().then(|| Box::new(self.written(view, call))), told }
+                Then::Elements {
+                    written: row.is_write().then(|| Box::new(self.written(view, call))),
+                    told,
+                    holds: self.holds(call),
+                }
             }
             Verb::Info => Then::Info { added: self.context.shared.windows.info(&call.args[1..]) },
-            _ if row.is_write() => Then::Write { written: self.written(view, call), opens: false },
+            _ if row.is_write() => Then::Write { written: self.written(view, call), holds: Holds::Nothing },
             _ => self.unkept(view, call),
         };
         Ok((then, Wire::AsIs))
@@ -488,13 +494,9 @@ impl Client {
         written
     }
 
-    /// Whether the reply of a command is a value, or an array of values.
-    fn opens(call: Call<'_>) -> bool {
-        match call.row.verb {
-            Verb::Get | Verb::MGet | Verb::GetSet | Verb::GetDel | Verb::GetEx | Verb::Sort | Verb::SortRo => true,
-            Verb::Set => call.args.iter().skip(3).any(|arg| arg.eq_ignore_ascii_case(b"get")),
-            _ => false,
-        }
+    /// What the reply to a command holds.
+    fn holds(&self, call: Call<'_>) -> Holds {
+        Holds::of(call.row.verb, &call.row.name, call.args, self.outlet.profile.version())
     }
 
     /// SET and its kin: seals what is worth it, here or elsewhere, and sends.
@@ -530,12 +532,12 @@ impl Client {
         {
             session.queue(|queued| {
                 queued.written.extend(written);
-                queued.opens.push(Self::opens(call));
+                queued.holds.push(self.holds(call));
             });
             Then::Pass { repeat: false }
         } else {
             written.begin(&self.context, view);
-            Then::Write { written, opens: Self::opens(call) }
+            Then::Write { written, holds: self.holds(call) }
         };
         self.send(permit.now, target.link(), then, mask, |wire| call.request.write(wire, replacements));
         Next::Go
@@ -593,8 +595,8 @@ impl Client {
                 session.queue(|queued| {
                     // What follows is in another database: which keys it changes is not worth keeping apart.
                     queued.written.add_any();
-                    queued.selects.extend(db.map(|db| (queued.opens.len(), db)));
-                    queued.opens.push(false);
+                    queued.selects.extend(db.map(|db| (queued.holds.len(), db)));
+                    queued.holds.push(Holds::Nothing);
                 });
                 return self.pass(permit, call, Target::Session(Rc::clone(session)));
             }
@@ -605,12 +607,6 @@ impl Client {
             return self.unavailable(&lost);
         }
         let (then, wire) = match self.prepare(view, permit, call, &target) {
-            Ok((Then::Content { as_map: true, .. }, _))
-                if call.args.iter().any(|arg| arg.eq_ignore_ascii_case(b"idx")) =>
-            {
-                let text = "ERR shortstop: LCS IDX in RESP3 is not part of a transaction; send it before MULTI";
-                return self.spoil(permit, session, text);
-            }
             Ok(prepared) => prepared,
             Err(text) => return self.spoil(permit, session, &text),
         };
@@ -620,7 +616,7 @@ impl Client {
                 Then::Elements { written: Some(written), .. } => queued.written.extend(*written),
                 _ => queued.read.extend(self.ids(call)),
             }
-            queued.opens.push(Self::opens(call));
+            queued.holds.push(self.holds(call));
         });
         if matches!(call.row.class, Class::Session | Class::Local) && call.row.name.as_ref() != "client|reply" {
             // It may leave something on the connection when it is executed.
@@ -755,8 +751,8 @@ impl Client {
                 return self.spoil(permit, session, "ERR shortstop: one channel per command in a transaction");
             }
             session.queue(|queued| {
-                queued.subscribed.push((queued.opens.len(), kind));
-                queued.opens.push(false);
+                queued.subscribed.push((queued.holds.len(), kind));
+                queued.holds.push(Holds::Nothing);
             });
             return self.pass(permit, call, Target::Session(Rc::clone(session)));
         }

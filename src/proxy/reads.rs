@@ -11,11 +11,12 @@ use crate::coherence::Permit;
 use crate::command::{Absent, Kept, Row, Verb};
 use crate::config::Reads;
 use crate::near_cache::{EntryId, Question};
-use crate::resp::{Version, build};
+use crate::resp::build;
 use crate::rules::CacheRule;
 
 use super::context::View;
 use super::flight::Flight;
+use super::opening::Holds;
 use super::request::Request;
 use super::waiting::{NO_VALUE, Then, ValueKey, Values, in_version};
 use super::{Call, Client, Next, Wire, mask_of, write_wire};
@@ -244,12 +245,11 @@ impl Client {
         {
             return Then::Read { id: question.id() };
         }
-        let is_lcs = row.verb == Verb::Peek && matches!(row.name.as_ref(), "lcs" | "stralgo");
-        let as_map = is_lcs && self.outlet.profile.version() == Version::Resp3;
-        match as_map || self.is_told(view, row) {
-            true => Then::Content { keys: self.ids(call), as_map },
-            false => Then::Pass { repeat: row.retry_safe() },
+        let holds = self.holds(call);
+        if holds == Holds::Nothing && !self.is_told(view, row) {
+            return Then::Pass { repeat: row.retry_safe() };
         }
+        Then::Content { keys: self.ids(call), holds }
     }
 
     /// Whether a read tells something of what L1 may have of its keys: while only values are kept, that are few.

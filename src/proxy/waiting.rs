@@ -20,6 +20,7 @@ use super::clients::{self, Wish};
 use super::context::Context;
 use super::flight::Flight;
 use super::login::{self, Greeting};
+use super::opening::{Holds, open_all, open_each, open_one};
 use super::outlet::{Outlet, Slot};
 use super::session::{Kind as Subscription, Session};
 use super::written::Written;
@@ -48,12 +49,11 @@ pub(super) enum Then {
     /// MGET, and PTTL for each key that may be kept.
     Values(Box<Values>),
     /// A read that tells something of what these keys hold, in a way that cannot be compared with what L1 has of them.
-    /// `as_map`: LCS IDX, of which a script makes an array where RESP3 has a map.
-    Content { keys: SmallVec<[KeyId; 1]>, as_map: bool },
-    /// A write; `opens`: its reply is a value.
-    Write { written: Written, opens: bool },
+    Content { keys: SmallVec<[KeyId; 1]>, holds: Holds },
+    /// A write.
+    Write { written: Written, holds: Holds },
     /// SORT … GET: values of other keys among the elements. What it writes, or else what it tells of, as [`Then::Content`] does.
-    Elements { written: Option<Box<Written>>, told: SmallVec<[KeyId; 1]> },
+    Elements { written: Option<Box<Written>>, told: SmallVec<[KeyId; 1]>, holds: Holds },
     /// SELECT, and SELECT back.
     Select { db: u32 },
     /// HELLO or AUTH, and with `back` HELLO back. None: Redis will refuse it.
@@ -97,8 +97,8 @@ pub(super) enum InSession {
 #[derive(Default)]
 pub(super) struct Queued {
     pub(super) written: Written,
-    /// Per command: whether its reply is a value (or an array of values).
-    pub(super) opens: Vec<bool>,
+    /// Per command.
+    pub(super) holds: Vec<Holds>,
     /// Each SELECT: its place and its database.
     pub(super) selects: Vec<(usize, u32)>,
     /// Each command of the SUBSCRIBE family: its place and its kind.
@@ -180,27 +180,20 @@ impl Expected for Waiting {
                 context.stats().miss.record(now.saturating_duration_since(sent), 1);
                 fill_many(context, *values, to, sent, reply);
             }
-            Then::Content { keys, as_map } => {
+            Then::Content { keys, holds } => {
                 keys.iter().for_each(|id| context.shared.coherence.poison(*id));
-                match reply.bytes().strip_prefix(b"*4\r\n") {
-                    Some(fields) if as_map => answer(to, Reply::Owned([b"%2\r\n", fields].concat().into())),
-                    _ => answer(to, reply),
-                }
+                open_all(context, reply, holds, move |_, reply| answer(to, reply));
             }
-            Then::Write { written, opens } => {
+            Then::Write { written, holds } => {
                 written.end(context, failed);
-                if opens {
-                    open_one(context, reply, move |_, reply| answer(to, reply));
-                } else {
-                    answer(to, reply);
-                }
+                open_all(context, reply, holds, move |_, reply| answer(to, reply));
             }
-            Then::Elements { written, told } => {
+            Then::Elements { written, told, holds } => {
                 if let Some(written) = written {
                     written.end(context, failed);
                 }
                 told.iter().for_each(|id| context.shared.coherence.poison(*id));
-                open_all(context, reply, None, move |_, reply| answer(to, reply));
+                open_all(context, reply, holds, move |_, reply| answer(to, reply));
             }
             Then::Select { db } => select(context, to, db, reply.bytes()),
             Then::Greet { greeting, back } => {
@@ -458,7 +451,7 @@ fn fill_many(context: &Context, values: Values, to: Option<(Rc<Outlet>, Slot)>, 
         Reply::Borrowed(bytes) => Reply::Borrowed(&bytes[..end]),
         Reply::Owned(bytes) => Reply::Owned(bytes.slice(..end)),
     };
-    open_all(context, array, None, move |context, reply| {
+    open_all(context, array, Holds::Values, move |context, reply| {
         let mut ttls = ttls.into_iter();
         if let Some(elements) = elements(reply.bytes()) {
             for (key, element) in values.keys.into_iter().zip(elements) {
@@ -520,7 +513,7 @@ fn in_session(
             }
         }
         InSession::Exec(queued) => {
-            let Queued { mut written, opens, selects, subscribed, read, wishes, speaks: _ } = *queued;
+            let Queued { mut written, holds, selects, subscribed, read, wishes, speaks: _ } = *queued;
             written.always();
             written.end(context, failed);
             read.iter().for_each(|id| context.shared.coherence.poison(*id));
@@ -539,10 +532,10 @@ fn in_session(
                 Some((outlet, _)) if !wishes.is_empty() => {
                     let outlet = Rc::clone(outlet);
                     clients::settle_all(context, outlet, wishes, reply.bytes(), move |context, reply| {
-                        open_all(context, reply, Some(opens), move |_, reply| answer(to, reply));
+                        open_each(context, reply, holds, move |_, reply| answer(to, reply));
                     });
                 }
-                _ => open_all(context, reply, Some(opens), move |_, reply| answer(to, reply)),
+                _ => open_each(context, reply, holds, move |_, reply| answer(to, reply)),
             }
             return None;
         }
@@ -605,133 +598,4 @@ fn in_session(
     }
     answer(to, reply);
     None
-}
-
-/// Opens a reply that is one value, if it is sealed, and hands it to `then`: at once, or later if it is large.
-fn open_one(context: &Context, reply: Reply<'_>, then: impl FnOnce(&Context, Reply<'_>) + 'static) {
-    let sealed = matches!(bulk_of(reply.bytes()), Bulk::Value(value) if envelope::is_sealed(value));
-    if !sealed {
-        return then(context, reply);
-    }
-    open_with(context, reply, open_value, then);
-}
-
-/// Opens what is sealed among the elements of an array (and of arrays in it), and hands the whole to `then`. `which`: only the
-/// elements at these places are values, others may look as they like.
-fn open_all(
-    context: &Context,
-    reply: Reply<'_>,
-    which: Option<Vec<bool>>,
-    then: impl FnOnce(&Context, Reply<'_>) + 'static,
-) {
-    if memchr::memmem::find(reply.bytes(), &envelope::MARK).is_none() {
-        return then(context, reply);
-    }
-    let open = move |reply: &[u8], limit: usize| open_elements(reply, which.as_deref(), limit);
-    open_with(context, reply, open, then);
-}
-
-/// A reply with its values opened, and what was counted meanwhile.
-struct Opened {
-    reply: Vec<u8>,
-    opened: u64,
-    damaged: u64,
-}
-
-fn open_with(
-    context: &Context,
-    reply: Reply<'_>,
-    open: impl FnOnce(&[u8], usize) -> Opened + Send + 'static,
-    then: impl FnOnce(&Context, Reply<'_>) + 'static,
-) {
-    let view = context.view();
-    let limit = view.policy.limits.max_inflated;
-    let declared_by = |reply: &[u8]| match bulk_of(reply) {
-        Bulk::Value(value) if envelope::is_sealed(value) => envelope::declared_len(value).unwrap_or(0).min(limit),
-        _ => 0,
-    };
-    let declared = elements(reply.bytes())
-        .map_or_else(|| declared_by(reply.bytes()), |all| all.map(declared_by).fold(0, usize::saturating_add));
-    let count = |context: &Context, opened: &Opened| {
-        context.stats().opened_values.add(opened.opened);
-        context.stats().damaged_values.add(opened.damaged);
-    };
-    if reply.bytes().len().max(declared) <= view.policy.offload_above {
-        let opened = open(reply.bytes(), limit);
-        count(context, &opened);
-        return then(context, Reply::Borrowed(&opened.reply));
-    }
-    let reply = reply.to_bytes();
-    context.elsewhere(
-        move || open(&reply, limit),
-        move |context, opened| {
-            let opened = opened.unwrap_or_else(|| Opened { reply: DAMAGED.to_vec(), opened: 0, damaged: 1 });
-            count(context, &opened);
-            then(context, Reply::Owned(Bytes::from(opened.reply)));
-        },
-    );
-}
-
-const DAMAGED: &[u8] = b"-ERR shortstop: the value could not be opened\r\n";
-
-fn open_value(reply: &[u8], limit: usize) -> Opened {
-    let Bulk::Value(sealed) = bulk_of(reply) else {
-        return Opened { reply: reply.to_vec(), opened: 0, damaged: 0 };
-    };
-    let mut out = Vec::new();
-    match envelope::open(sealed, limit) {
-        Ok(value) => {
-            out.reserve_exact(value.len() + 32);
-            build::bulk(&mut out, &value);
-            Opened { reply: out, opened: 1, damaged: 0 }
-        }
-        Err(error) => {
-            build::error(
-                &mut out,
-                &format!(
-                    "ERR shortstop: the compressed value stored at this key cannot be opened: {error}; SET or DEL the key"
-                ),
-            );
-            Opened { reply: out, opened: 0, damaged: 1 }
-        }
-    }
-}
-
-fn open_elements(reply: &[u8], which: Option<&[bool]>, limit: usize) -> Opened {
-    let Some(elements) = elements(reply) else {
-        return Opened { reply: reply.to_vec(), opened: 0, damaged: 0 };
-    };
-    let elements: Vec<&[u8]> = elements.collect();
-    let mut all = Opened { reply: Vec::with_capacity(reply.len() * 2), opened: 0, damaged: 0 };
-    build::header(&mut all.reply, b'*', elements.len());
-    for (at, element) in elements.into_iter().enumerate() {
-        let is_value = which.is_none_or(|which| which.get(at).copied().unwrap_or(false));
-        let part = match bulk_of(element) {
-            // The limit is for all values together: a reply cannot be made of more than its client may be owed.
-            Bulk::Value(value) if is_value && envelope::is_sealed(value) => {
-                open_value(element, limit.saturating_sub(all.reply.len()))
-            }
-            // The reply of an MGET in a transaction.
-            Bulk::Other if is_value && element.first() == Some(&b'*') => {
-                open_elements(element, None, limit.saturating_sub(all.reply.len()))
-            }
-            _ => {
-                all.reply.extend_from_slice(element);
-                continue;
-            }
-        };
-        all.reply.extend_from_slice(&part.reply);
-        all.opened += part.opened;
-        all.damaged += part.damaged;
-    }
-    // A client takes an error among values for one of them, and some never look: the whole is refused.
-    if all.damaged > 0 && which.is_none() {
-        all.reply.clear();
-        build::error(
-            &mut all.reply,
-            "ERR shortstop: a compressed value among these keys cannot be opened, or all together are larger than \
-             limits.max_inflated; ask for each with GET to see",
-        );
-    }
-    all
 }

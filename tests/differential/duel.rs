@@ -45,8 +45,6 @@ pub struct Duel {
     pub sealing: bool,
     /// All connections speak RESP3.
     pub resp3: bool,
-    /// Faults that are known are let pass.
-    pub lenient: bool,
     table: Table,
     containers: BTreeSet<String>,
     past: Past,
@@ -66,7 +64,6 @@ impl Duel {
             reference: Side::new(reference.addr(), reference.addr(), resp3),
             sealing,
             resp3,
-            lenient: true,
             table,
             containers,
             past: Past::default(),
@@ -263,9 +260,7 @@ impl Duel {
             return acknowledged(got) == acknowledged(expected);
         }
         let how = tables::how(name, self.sealing);
-        let equal =
-            got.len() == expected.len() && got.iter().zip(expected).all(|(got, expected)| how.holds(got, expected));
-        equal || self.lenient && tables::is_known_fault(name, first)
+        got.len() == expected.len() && got.iter().zip(expected).all(|(got, expected)| how.holds(got, expected))
     }
 
     /// The replies in EXEC's, each in the way of its own command.
@@ -284,9 +279,6 @@ impl Duel {
             && one.len() == slots.len()
             && other.len() == slots.len()
             && slots.iter().zip(one).zip(other).all(|(((name, refused), got), expected)| {
-                if self.lenient && tables::is_known_fault(name, &expected.bytes()) {
-                    return true;
-                }
                 if !refused {
                     self.count(name, if matches!(expected, Frame::Line(b'-', _)) { b"-" } else { b"+" });
                 }

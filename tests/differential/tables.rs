@@ -2,8 +2,6 @@
 //!
 //! A fault of Shortstop has no place here.
 
-use shortstop::envelope::MARK;
-
 use super::frame::Frame;
 use super::how::How;
 
@@ -215,24 +213,6 @@ pub const NOT_GENERATED: &[(&str, &str)] = &[
 /// Commands that always fail on a server like this, so that only their errors are compared.
 pub const ERRORS_ONLY: &[&str] =
     &["cluster|*", "client|caching", "config|rewrite", "object|freq", "script|kill", "function|kill", "latency|graph"];
-
-/// A fault that is known and not mended yet: the command, Redis's answers that show it, what it is. Each has a test that
-/// is ignored until then; mending it takes both away.
-type Fault = (&'static str, fn(&[u8]) -> bool, &'static str);
-
-const KNOWN_FAULTS: &[Fault] = &[
-    ("sort", has_mark, "elements that begin with the mark are opened, though they were never compressed"),
-    ("sort_ro", has_mark, "elements that begin with the mark are opened, though they were never compressed"),
-];
-
-/// Whether an answer may be wrong because of a fault that is known.
-pub fn is_known_fault(name: &str, expected: &[u8]) -> bool {
-    KNOWN_FAULTS.iter().any(|(command, shows, _)| *command == name && shows(expected))
-}
-
-fn has_mark(reply: &[u8]) -> bool {
-    reply.windows(MARK.len()).any(|bytes| bytes == MARK)
-}
 
 /// How a command's answers are compared.
 pub fn how(name: &str, sealing: bool) -> How {

@@ -1,0 +1,267 @@
+//! Replies on their way to the client: which parts of them are values, and how those that are sealed are opened, here or, if they
+//! are large, elsewhere.
+
+use bytes::Bytes;
+
+use crate::command::Verb;
+use crate::envelope;
+use crate::resp::{Bulk, Version, build, bulk_of, elements};
+use crate::upstream::Reply;
+
+use super::context::Context;
+
+/// What of a reply is a value, which may be sealed. Nothing else is opened, whatever it looks like.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Holds {
+    Nothing,
+    /// It is a value, or each of its elements is.
+    Values,
+    /// Its elements are rows of so many columns (SORT … GET): which of these are values.
+    Columns(Box<[bool]>),
+    /// No value; but a script made an array of what is a map (LCS … IDX in RESP3).
+    Map,
+}
+
+impl Holds {
+    /// What the reply to a call holds.
+    pub(super) fn of(verb: Verb, name: &str, args: &[&[u8]], version: Version) -> Holds {
+        let has = |word: &[u8]| args.iter().skip(3).any(|arg| arg.eq_ignore_ascii_case(word));
+        match verb {
+            Verb::Get | Verb::MGet | Verb::GetSet | Verb::GetDel | Verb::GetEx => Holds::Values,
+            Verb::Set if has(b"get") => Holds::Values,
+            Verb::Sort | Verb::SortRo => Holds::sorted(args),
+            Verb::Peek if matches!(name, "lcs" | "stralgo") && version == Version::Resp3 && has(b"idx") => Holds::Map,
+            _ => Holds::Nothing,
+        }
+    }
+
+    /// `SORT key [BY pattern] [LIMIT offset count] [GET pattern …] …`: an element for each GET, in rows; without any, the
+    /// elements of the list itself, which are not compressed.
+    fn sorted(args: &[&[u8]]) -> Holds {
+        let mut columns = Vec::new();
+        let mut rest = args.get(2..).unwrap_or_default();
+        while let Some((word, after)) = rest.split_first() {
+            let is = |name: &[u8]| word.eq_ignore_ascii_case(name);
+            let takes = if is(b"limit") { 2 } else { usize::from(is(b"by") || is(b"get") || is(b"store")) };
+            if let (true, Some(pattern)) = (is(b"get"), after.first()) {
+                columns.push(names_a_string(pattern));
+            }
+            rest = after.get(takes..).unwrap_or_default();
+        }
+        if columns.contains(&true) { Holds::Columns(columns.into()) } else { Holds::Nothing }
+    }
+
+    fn open(&self, reply: &[u8], limit: usize) -> Opened {
+        match (self, reply.first()) {
+            (Holds::Values, Some(b'$')) => open_value(reply, limit),
+            (Holds::Values, Some(b'*')) => open_elements(reply, |_| true, limit),
+            (Holds::Columns(columns), Some(b'*')) => open_elements(reply, |at| columns[at % columns.len()], limit),
+            (Holds::Map, _) if reply.starts_with(b"*4\r\n") => Opened::as_it_is([b"%2", &reply[2..]].concat()),
+            _ => Opened::as_it_is(reply.to_vec()),
+        }
+    }
+
+    fn is_to_be_looked_at(&self, reply: &[u8]) -> bool {
+        match self {
+            Holds::Nothing => false,
+            Holds::Map => true,
+            _ => memchr::memmem::find(reply, &envelope::MARK).is_some(),
+        }
+    }
+}
+
+/// Whether a pattern of SORT's GET names strings: not the element itself (`#`), no fields of hashes (`key*->field`).
+fn names_a_string(pattern: &[u8]) -> bool {
+    let Some(star) = memchr::memchr(b'*', pattern) else { return false };
+    let field = memchr::memmem::find(&pattern[star + 1..], b"->").map(|at| star + 1 + at + 2);
+    field.is_none_or(|field| field == pattern.len())
+}
+
+/// Opens a reply that is one value, if it is sealed, and hands it to `then`: at once, or later if it is large.
+pub(super) fn open_one(context: &Context, reply: Reply<'_>, then: impl FnOnce(&Context, Reply<'_>) + 'static) {
+    let sealed = matches!(bulk_of(reply.bytes()), Bulk::Value(value) if envelope::is_sealed(value));
+    if !sealed {
+        return then(context, reply);
+    }
+    open_with(context, reply, open_value, then);
+}
+
+/// Opens what a reply holds, and hands the whole to `then`.
+pub(super) fn open_all(
+    context: &Context,
+    reply: Reply<'_>,
+    holds: Holds,
+    then: impl FnOnce(&Context, Reply<'_>) + 'static,
+) {
+    if !holds.is_to_be_looked_at(reply.bytes()) {
+        return then(context, reply);
+    }
+    open_with(context, reply, move |reply, limit| holds.open(reply, limit), then);
+}
+
+/// Opens what the elements of EXEC's reply hold, and hands the whole to `then`.
+pub(super) fn open_each(
+    context: &Context,
+    reply: Reply<'_>,
+    holds: Vec<Holds>,
+    then: impl FnOnce(&Context, Reply<'_>) + 'static,
+) {
+    if !holds.iter().any(|holds| holds.is_to_be_looked_at(reply.bytes())) {
+        return then(context, reply);
+    }
+    let open = move |reply: &[u8], limit: usize| {
+        let Some(elements) = elements(reply) else { return Opened::as_it_is(reply.to_vec()) };
+        let mut all = Opened::as_it_is(Vec::with_capacity(reply.len() * 2));
+        let elements: Vec<&[u8]> = elements.collect();
+        build::header(&mut all.reply, b'*', elements.len());
+        for (element, holds) in elements.into_iter().zip(holds.iter().chain(std::iter::repeat(&Holds::Nothing))) {
+            // The limit is for all together: a reply cannot be made of more than its client may be owed.
+            all.add(holds.open(element, limit.saturating_sub(all.reply.len())));
+        }
+        all
+    };
+    open_with(context, reply, open, then);
+}
+
+/// A reply with its values opened, and what was counted meanwhile.
+struct Opened {
+    reply: Vec<u8>,
+    opened: u64,
+    damaged: u64,
+}
+
+impl Opened {
+    fn as_it_is(reply: Vec<u8>) -> Self {
+        Opened { reply, opened: 0, damaged: 0 }
+    }
+
+    fn add(&mut self, part: Opened) {
+        self.reply.extend_from_slice(&part.reply);
+        self.opened += part.opened;
+        self.damaged += part.damaged;
+    }
+}
+
+fn open_with(
+    context: &Context,
+    reply: Reply<'_>,
+    open: impl FnOnce(&[u8], usize) -> Opened + Send + 'static,
+    then: impl FnOnce(&Context, Reply<'_>) + 'static,
+) {
+    let view = context.view();
+    let limit = view.policy.limits.max_inflated;
+    let declared_by = |reply: &[u8]| match bulk_of(reply) {
+        Bulk::Value(value) if envelope::is_sealed(value) => envelope::declared_len(value).unwrap_or(0).min(limit),
+        _ => 0,
+    };
+    let declared = elements(reply.bytes())
+        .map_or_else(|| declared_by(reply.bytes()), |all| all.map(declared_by).fold(0, usize::saturating_add));
+    let count = |context: &Context, opened: &Opened| {
+        context.stats().opened_values.add(opened.opened);
+        context.stats().damaged_values.add(opened.damaged);
+    };
+    if reply.bytes().len().max(declared) <= view.policy.offload_above {
+        let opened = open(reply.bytes(), limit);
+        count(context, &opened);
+        return then(context, Reply::Borrowed(&opened.reply));
+    }
+    let reply = reply.to_bytes();
+    context.elsewhere(
+        move || open(&reply, limit),
+        move |context, opened| {
+            let opened = opened.unwrap_or_else(|| Opened { reply: DAMAGED.to_vec(), opened: 0, damaged: 1 });
+            count(context, &opened);
+            then(context, Reply::Owned(Bytes::from(opened.reply)));
+        },
+    );
+}
+
+const DAMAGED: &[u8] = b"-ERR shortstop: the value could not be opened\r\n";
+
+fn open_value(reply: &[u8], limit: usize) -> Opened {
+    let Bulk::Value(sealed) = bulk_of(reply) else {
+        return Opened::as_it_is(reply.to_vec());
+    };
+    if !envelope::is_sealed(sealed) {
+        return Opened::as_it_is(reply.to_vec());
+    }
+    let mut out = Vec::new();
+    match envelope::open(sealed, limit) {
+        Ok(value) => {
+            out.reserve_exact(value.len() + 32);
+            build::bulk(&mut out, &value);
+            Opened { reply: out, opened: 1, damaged: 0 }
+        }
+        Err(error) => {
+            build::error(
+                &mut out,
+                &format!(
+                    "ERR shortstop: the compressed value stored at this key cannot be opened: {error}; SET or DEL the key"
+                ),
+            );
+            Opened { reply: out, opened: 0, damaged: 1 }
+        }
+    }
+}
+
+/// An array whose elements are values where `is_value` says so.
+fn open_elements(reply: &[u8], is_value: impl Fn(usize) -> bool, limit: usize) -> Opened {
+    let Some(elements) = elements(reply) else { return Opened::as_it_is(reply.to_vec()) };
+    let elements: Vec<&[u8]> = elements.collect();
+    let mut all = Opened::as_it_is(Vec::with_capacity(reply.len() * 2));
+    build::header(&mut all.reply, b'*', elements.len());
+    for (at, element) in elements.into_iter().enumerate() {
+        if is_value(at) {
+            all.add(open_value(element, limit.saturating_sub(all.reply.len())));
+        } else {
+            all.reply.extend_from_slice(element);
+        }
+    }
+    // A client takes an error among values for one of them, and some never look: the whole is refused.
+    if all.damaged > 0 {
+        all.reply.clear();
+        build::error(
+            &mut all.reply,
+            "ERR shortstop: a compressed value among these keys cannot be opened, or all together are larger than \
+             limits.max_inflated; ask for each with GET to see",
+        );
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Holds, Verb, Version, build, envelope};
+
+    fn sort(line: &str) -> Holds {
+        let args: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+        Holds::of(Verb::Sort, "sort", &args, Version::Resp2)
+    }
+
+    #[test]
+    fn of_what_sort_answers_only_strings_that_get_names_are_values() {
+        let columns = |columns: &[bool]| Holds::Columns(columns.into());
+        assert_eq!(sort("SORT l"), Holds::Nothing);
+        assert_eq!(sort("SORT l GET # GET h*->f"), Holds::Nothing);
+        assert_eq!(
+            sort("SORT l BY get LIMIT get 1 get w* ASC Get # GET h*->f GET w*->"),
+            columns(&[true, false, false, true])
+        );
+        assert_eq!(sort("SORT l GET"), Holds::Nothing);
+    }
+
+    #[test]
+    fn columns_are_opened_and_others_stay() {
+        let bulk = |value: &[u8]| {
+            let mut out = Vec::new();
+            build::bulk(&mut out, value);
+            out
+        };
+        let value = [&envelope::MARK[..], b"and more"].concat();
+        let sealed = bulk(&envelope::seal(&value, None).expect("it begins with the mark"));
+        let reply = [b"*4\r\n", &sealed[..], &sealed, &sealed, b"$-1\r\n"].concat();
+        let opened = Holds::Columns(Box::new([true, false])).open(&reply, 1 << 20);
+        assert_eq!((opened.opened, opened.damaged), (2, 0));
+        assert_eq!(opened.reply, [b"*4\r\n", &bulk(&value)[..], &sealed, &bulk(&value), b"$-1\r\n"].concat());
+    }
+}
