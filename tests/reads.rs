@@ -885,7 +885,7 @@ fn users_have_entries_of_their_own_that_go_together() {
         for client in [&mut nobody, &mut one, &mut two] {
             assert_reply(&client.cmd("GET k"), bulk(round.to_string().as_bytes()), "from L1");
             assert_reply(
-                &client.cmd("MGET k k").as_slice(),
+                &client.cmd("MGET k k"),
                 [b"*2\r\n", &bulk(round.to_string().as_bytes()).repeat(2)[..]].concat(),
                 "MGET, too",
             );
