@@ -60,20 +60,30 @@ const BACKGROUND: u64 = 500;
 #[test]
 fn a_hit_allocates_nothing() {
     let redis = Redis::start();
-    let proxy = Shortstop::start(&redis, "workers: 1\n");
-    for (key, length) in [("small", 256), ("large", 20_000)] {
-        // In the worker's hot set, and beyond its largest value: in the near cache only.
-        let value = common::noise(length, 1);
+    let proxy = Shortstop::start(&redis, "workers: 1\ndefaults: { cache: { reads: all } }\n");
+    // In the worker's hot set, and beyond its largest value: in the near cache only.
+    let (small, large) = (common::noise(256, 1), common::noise(20_000, 1));
+    for (what, write, read, expected) in [
+        ("small", &[&b"SET"[..], b"small", &small] as &[&[u8]], &[&b"GET"[..], b"small"] as &[&[u8]], bulk(&small)),
+        ("large", &[b"SET", b"large", &large], &[b"GET", b"large"], bulk(&large)),
+        ("field", &[b"HSET", b"hash", b"f", &small], &[b"HGET", b"hash", b"f"], bulk(&small)),
+        (
+            "hash",
+            &[b"HSET", b"all", b"f", &large],
+            &[b"HGETALL", b"all"],
+            [&b"*2\r\n$1\r\nf\r\n"[..], &bulk(&large)].concat(),
+        ),
+    ] {
         let mut client = proxy.client();
-        client.call(&[b"SET", key.as_bytes(), &value]);
-        proxy.warm(&mut client, key);
+        client.call(write);
+        common::warm_request(proxy.addr(), &mut client, read);
         drop(client);
         let mut stream = TcpStream::connect(proxy.addr()).expect("it listens");
         stream.set_nodelay(true).expect("the socket is open");
         stream.set_read_timeout(Some(common::PATIENCE)).expect("a limit above zero");
         for depth in [1, 16] {
-            let request = command(&[b"GET", key.as_bytes()]).repeat(depth);
-            let expected = bulk(&value).repeat(depth);
+            let request = command(read).repeat(depth);
+            let expected = expected.repeat(depth);
             let mut answer = vec![0; expected.len()];
             let mut ask = |times: usize| {
                 for _ in 0..times {
@@ -93,7 +103,7 @@ fn a_hit_allocates_nothing() {
             }
             let asked = (ROUNDS * (HITS_PER_ROUND / depth) * depth) as u64;
             assert_eq!(proxy.stat("l1_hits"), hits + asked, "every one was a hit");
-            let context = format!("{key}, pipeline {depth}: allocations in {ROUNDS} rounds: {per_round:?}");
+            let context = format!("{what}, pipeline {depth}: allocations in {ROUNDS} rounds: {per_round:?}");
             // Rounds in which nothing ran in the background show the hits alone.
             assert!(per_round.contains(&0), "{context}");
             assert!(per_round.iter().sum::<u64>() <= BACKGROUND, "{context}");

@@ -93,6 +93,7 @@ fn a_flush_stops_what_is_under_way() {
         wire.hold_replies_to(b"GET\r\n$1\r\nk\r\n");
         reader.send(&pipeline_of(&["GET k"]));
         wire.wait_caught();
+        redis.client().cmd("PING");
         writer.cmd(flush);
         wire.release();
         assert_reply(&reader.reply(), "$3\r\nold\r\n", "the read was first");
@@ -118,6 +119,7 @@ fn a_peers_write_stops_what_is_under_way() {
         wire.hold_replies_to(b"GET\r\n$1\r\nk\r\n");
         reader.send(&pipeline_of(&["GET k"]));
         wire.wait_caught();
+        redis.client().cmd("PING");
         writer.cmd("SET k new");
         wait_until("its invalidation has passed the held reply", || near.stat("invalidations_applied") > known);
         wire.release();

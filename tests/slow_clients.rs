@@ -97,14 +97,17 @@ fn a_large_reply_is_passed_on_while_it_comes() {
     const MEGABYTE: usize = 1 << 20;
     let redis = Redis::start();
     let wire = Fault::before(redis.addr());
-    let proxy = Shortstop::to(wire.addr(), "defaults: { cache: false }");
     let mut direct = redis.client();
     let element = noise(MEGABYTE, 6);
     direct.call(&[b"SET", b"value", &element.repeat(32)]);
     for _ in 0..32 {
         direct.call(&[b"RPUSH", b"list", &element]);
     }
-    for line in ["LRANGE list 0 -1", "GET value"] {
+    let (nothing, others, all) = ("cache: false", "cache: { reads: [get, hlen] }", "cache: { reads: all }");
+    for (keeps, line) in
+        [(nothing, "LRANGE list 0 -1"), (others, "LRANGE list 0 -1"), (all, "LRANGE list 0 -1"), (nothing, "GET value")]
+    {
+        let proxy = Shortstop::to(wire.addr(), &format!("defaults: {{ {keeps} }}"));
         let expected = direct.cmd(line);
         // Redis's last bytes are not on their way yet when the client has the first.
         let mut client = proxy.client();

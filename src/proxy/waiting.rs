@@ -233,6 +233,7 @@ impl Expected for Waiting {
     fn takes_parts(&self, beginning: &[u8]) -> bool {
         match &self.then {
             Then::Pass { .. } | Then::Read { .. } | Then::Rest => true,
+            Then::Content { as_map, .. } => !as_map,
             // What is sealed is opened in one piece.
             Then::Value { .. } => match value_begun(beginning) {
                 Some(value) => value.len() >= envelope::MARK.len() && !envelope::is_sealed(value),
@@ -243,9 +244,11 @@ impl Expected for Waiting {
     }
 
     fn deliver_part(self, context: &Context, part: Bytes) -> Waiting {
-        if let Then::Value { id: Some(id) } | Then::Read { id } = &self.then {
+        match &self.then {
             // It is not compared with what L1 has.
-            context.shared.coherence.poison(id.key());
+            Then::Value { id: Some(id) } | Then::Read { id } => context.shared.coherence.poison(id.key()),
+            Then::Content { keys, .. } => keys.iter().for_each(|id| context.shared.coherence.poison(*id)),
+            _ => {}
         }
         if let Some((outlet, slot)) = &self.to {
             outlet.fill_part(*slot, Reply::Owned(part));
