@@ -201,7 +201,8 @@ impl Server {
         };
         let child =
             start.args(&self.arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-        let child = child.unwrap_or_else(|error| panic!("{}: {error}; `make test` installs it", self.program().display()));
+        let child =
+            child.unwrap_or_else(|error| panic!("{}: {error}; `make test` installs it", self.program().display()));
         let pid = child.id();
         self.child = Some(child);
         let end = Instant::now() + PATIENCE;
