@@ -72,6 +72,23 @@ impl Redis {
         field(&info, name).unwrap_or_else(|| panic!("INFO has no {name}"))
     }
 
+    /// Whether it has this command: older servers lack some, newer ones have more. Says on standard error when it has not.
+    #[track_caller]
+    pub fn knows(&self, command: &str) -> bool {
+        let known = self.client().cmd(&format!("COMMAND INFO {command}")) != b"*1\r\n$-1\r\n";
+        if !known {
+            eprintln!("skipped: this server has no {}", command.to_ascii_uppercase());
+        }
+        known
+    }
+
+    /// The major version. Valkey 8 and 9 say 7 in the field that Redis has, and so do they here.
+    #[track_caller]
+    pub fn major(&self) -> u32 {
+        let version = self.info("redis_version");
+        version.split('.').next().and_then(|major| major.parse().ok()).expect("a version begins with a number")
+    }
+
     /// How many connections it has, without the one that asks.
     pub fn connections(&self) -> usize {
         self.info("connected_clients").parse::<usize>().expect("a count") - 1
@@ -84,6 +101,12 @@ impl Redis {
 
     /// Starts it again on the same port, after [`Redis::kill`].
     pub fn restart(&mut self) {
+        self.server.restart();
+    }
+
+    /// [`Redis::restart`] with other arguments than it was started with.
+    pub fn restart_with(&mut self, arguments: &[&str]) {
+        self.server.arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
         self.server.restart();
     }
 
