@@ -209,6 +209,7 @@ impl Expected for Waiting {
                 if let Some((outlet, slot)) = to {
                     login::greeted(context, &outlet, slot, greeting.map(|greeting| *greeting), first, back);
                 }
+                login::next_at_the_door(context);
             }
             Then::Proxy { .. } if failed => answer(to, Reply::Borrowed(NOT_ALLOWED)),
             Then::Proxy { args } => {
@@ -270,6 +271,7 @@ impl Expected for Waiting {
             return;
         }
         let mut text = why.text().to_owned();
+        let is_greeting = matches!(self.then, Then::Greet { .. });
         let written = match self.then {
             Then::Call { then, .. } => {
                 context.stats().upstream_errors.add(1);
@@ -306,6 +308,9 @@ impl Expected for Waiting {
         let mut out = Vec::new();
         build::error(&mut out, &text);
         answer(self.to, Reply::Borrowed(&out));
+        if is_greeting {
+            login::next_at_the_door(context);
+        }
     }
 
     fn settled(context: &Context) {
