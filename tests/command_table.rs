@@ -6,7 +6,7 @@
 mod common;
 
 use bytes::Bytes;
-use common::{Client, Redis, command, show};
+use common::{Client, Redis, assert_reply, command, show};
 use redis_protocol::resp2::decode::decode_bytes;
 use redis_protocol::resp2::types::BytesFrame;
 use shortstop::command::{Class, Flags, Keys, Row, Table};
@@ -37,6 +37,11 @@ const ANY_KEY: &[&str] = &[
     "replicaof",
     "slaveof",
     "swapdb",
+    // Of newer servers.
+    "cluster|flushslot",
+    "cluster|migrateslots",
+    "cluster|migration",
+    "trimslots",
 ];
 
 fn frame(reply: Vec<u8>) -> BytesFrame {
@@ -136,7 +141,7 @@ fn keys_are_those_that_the_server_finds() {
         for (call, reply) in calls.iter().zip(client.pipeline(&asks, calls.len())) {
             let Some(expected) = keys_of_reply(&reply) else { continue };
             let args: Vec<&[u8]> = call.iter().map(Vec::as_slice).collect();
-            if declares_too_many(&args) {
+            if declares_too_many(&args) || is_never_run(&args) {
                 continue;
             }
             let mut found = SmallVec::new();
@@ -167,6 +172,16 @@ fn keys_are_those_that_the_server_finds() {
 fn declares_too_many(args: &[&[u8]]) -> bool {
     let count = || std::str::from_utf8(args[2]).ok()?.parse::<usize>().ok();
     is_script(args) && args.len() > 2 && count().is_some_and(|count| count > args.len() - 3)
+}
+
+/// A call that every server refuses for its words, and in which some find other keys than the one that would be run has: an
+/// XREADGROUP without a group (Redis 6.2), and STORE in the place of GEORADIUS's unit (Valkey 9).
+fn is_never_run(args: &[&[u8]]) -> bool {
+    let is = |at: usize, word: &str| args.get(at).is_some_and(|arg| arg.eq_ignore_ascii_case(word.as_bytes()));
+    let stores = |at: usize| is(at, "STORE") || is(at, "STOREDIST");
+    (is(0, "xreadgroup") && !is(1, "GROUP"))
+        || (is(0, "georadius") && stores(5))
+        || (is(0, "georadiusbymember") && stores(4))
 }
 
 fn is_script(args: &[&[u8]]) -> bool {
@@ -317,7 +332,11 @@ fn what_a_lane_could_not_survive() {
     assert_eq!(table.resolve(&[b"UNSUBSCRIBE"]).class, Class::Session);
     let mut client = redis.client();
     client.send(&command(&[b"UNSUBSCRIBE", b"a", b"b"]));
-    assert_eq!(client.replies(2).len(), 2);
+    // Valkey 8.0 says that nothing is subscribed, once.
+    if !client.reply().starts_with(b"-NOSUB ") {
+        client.reply();
+    }
+    assert_reply(&client.cmd("PING"), "+PONG\r\n", "that was all");
     // HTTP on a lane would end the lane for everybody on it.
     for line in [b"POST".as_slice(), b"Host:"] {
         assert!(matches!(table.resolve(&[line]).class, Class::Refused(_)));
