@@ -133,6 +133,7 @@ fn keys_are_those_that_the_server_finds() {
     let redis = Redis::start();
     let table = table_of(&redis);
     let mut client = redis.client();
+    let is_old = redis.major() < 7;
     let (mut compared, mut commands_with_keys) = (0_usize, 0_usize);
     for row in all_rows(&table).into_iter().filter(|row| row.subs().is_empty()) {
         let calls = sample_calls(row);
@@ -141,7 +142,9 @@ fn keys_are_those_that_the_server_finds() {
         for (call, reply) in calls.iter().zip(client.pipeline(&asks, calls.len())) {
             let Some(expected) = keys_of_reply(&reply) else { continue };
             let args: Vec<&[u8]> = call.iter().map(Vec::as_slice).collect();
-            if declares_too_many(&args) || is_never_run(&args) {
+            // Redis 6 takes a password KEYS for the word when it is asked, though not when it is told.
+            let is_mistaken = is_old && args[0] == b"MIGRATE" && args.iter().any(|arg| arg.starts_with(b"AUTH"));
+            if declares_too_many(&args) || is_never_run(&args) || is_mistaken {
                 continue;
             }
             let mut found = SmallVec::new();
@@ -163,7 +166,10 @@ fn keys_are_those_that_the_server_finds() {
         commands_with_keys += usize::from(some);
     }
     println!("{compared} calls compared, {commands_with_keys} commands with keys");
-    assert!(commands_with_keys >= 185, "only {commands_with_keys} commands had a call with keys");
+    assert!(
+        commands_with_keys >= if is_old { 175 } else { 185 },
+        "only {commands_with_keys} commands had a call with keys"
+    );
     assert!(compared > 20_000, "only {compared} calls");
 }
 
