@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{Client, PATIENCE, Redis, Shortstop, assert_reply, command, noise, pipeline_of, show};
+use common::{Client, PATIENCE, Redis, Shortstop, assert_reply, bulk, command, noise, pipeline_of, show};
 
 /// What Redis does with it.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -118,6 +118,25 @@ const INPUTS: &[(Then, &[u8])] = &[
     (GoesOn, b"*3\r\n$6\r\nCONFIG\r\n$3\r\nG\r\n\r\n$1\r\na\r\n"),
 ];
 
+/// What Valkey reads otherwise than Redis and Shortstop: from 8.1 on it loses the byte 0xff, from 9 on it looks at the two bytes
+/// behind an argument.
+fn is_read_otherwise(redis: &Redis, input: &[u8]) -> bool {
+    let mut client = redis.client();
+    let otherwise = if input.starts_with(b"\xff") {
+        client.send(b"ECHO \xff.\r\n");
+        client.reply() != bulk(b"\xff.")
+    } else if input.windows(2).any(|two| two == b"XX") || input.windows(5).any(|five| five == b"hello") {
+        client.send(b"*2\r\n$4\r\nECHO\r\n$2\r\nhiXX");
+        client.reply() != bulk(b"hi")
+    } else {
+        false
+    };
+    if otherwise {
+        eprintln!("skipped: this server reads {} otherwise", show(input));
+    }
+    otherwise
+}
+
 /// Sends it and gives back all that comes: up to the answer to a command behind it, or to the end.
 fn answer(mut client: Client, then: Then, input: &[u8]) -> Vec<u8> {
     client.send(input);
@@ -145,6 +164,9 @@ fn malformed_input_is_answered_as_redis_does() {
     let proxy = Shortstop::start(&redis, "");
     let mut bystander = proxy.client();
     for (then, input) in INPUTS {
+        if is_read_otherwise(&reference, input) {
+            continue;
+        }
         let expected = answer(reference.client(), *then, input);
         let got = answer(proxy.client(), *then, input);
         assert_reply(&got, expected, &format!("{then:?}: {}", show(input)));
@@ -157,6 +179,9 @@ fn malformed_input_may_come_in_pieces() {
     let (reference, redis) = (Redis::start(), Redis::start());
     let proxy = Shortstop::start(&redis, "");
     for (then, input) in INPUTS.iter().filter(|(then, _)| *then == Closes) {
+        if is_read_otherwise(&reference, input) {
+            continue;
+        }
         // Whole, as Redis reads it: in pieces it may see less before it closes.
         let expected = answer(reference.client(), *then, input);
         let mut client = proxy.client();

@@ -6,7 +6,7 @@
 mod common;
 
 use bytes::Bytes;
-use common::{Client, Redis, command, show};
+use common::{Client, Redis, assert_reply, command, show};
 use redis_protocol::resp2::decode::decode_bytes;
 use redis_protocol::resp2::types::BytesFrame;
 use shortstop::command::{Class, Flags, Keys, Row, Table};
@@ -37,6 +37,11 @@ const ANY_KEY: &[&str] = &[
     "replicaof",
     "slaveof",
     "swapdb",
+    // Of newer servers.
+    "cluster|flushslot",
+    "cluster|migrateslots",
+    "cluster|migration",
+    "trimslots",
 ];
 
 fn frame(reply: Vec<u8>) -> BytesFrame {
@@ -107,7 +112,9 @@ fn every_row_is_classed_on_purpose() {
         let writer =
             row.flags.contains(Flags::WRITE) && row.is_write() && known && (!keys.is_empty() || takes_keyword(row));
         let ordinary = (reader || writer) && !row.flags.intersects(special);
-        if !ordinary {
+        // Nobody can name what some module brings: it is expected to do the worst.
+        let careful = row.is_write() && !known;
+        if !ordinary && !(row.flags.contains(Flags::MODULE) && careful) {
             undecided.push(&row.name);
         }
         if ordinary {
@@ -128,6 +135,7 @@ fn keys_are_those_that_the_server_finds() {
     let redis = Redis::start();
     let table = table_of(&redis);
     let mut client = redis.client();
+    let is_old = redis.major() < 7;
     let (mut compared, mut commands_with_keys) = (0_usize, 0_usize);
     for row in all_rows(&table).into_iter().filter(|row| row.subs().is_empty()) {
         let calls = sample_calls(row);
@@ -136,7 +144,9 @@ fn keys_are_those_that_the_server_finds() {
         for (call, reply) in calls.iter().zip(client.pipeline(&asks, calls.len())) {
             let Some(expected) = keys_of_reply(&reply) else { continue };
             let args: Vec<&[u8]> = call.iter().map(Vec::as_slice).collect();
-            if declares_too_many(&args) {
+            // Redis 6 takes a password KEYS for the word when it is asked, though not when it is told.
+            let is_mistaken = is_old && args[0] == b"MIGRATE" && args.iter().any(|arg| arg.starts_with(b"AUTH"));
+            if declares_too_many(&args) || is_never_run(&args) || is_mistaken {
                 continue;
             }
             let mut found = SmallVec::new();
@@ -149,7 +159,7 @@ fn keys_are_those_that_the_server_finds() {
             if is_script(&args) && expected.is_empty() {
                 // No key, or a count that is no number: a script that may write could write anything.
                 assert!(known == Keys::Unknown || !row.is_write(), "{whole}");
-            } else {
+            } else if !row.flags.contains(Flags::MODULE) {
                 assert_eq!(known == Keys::Unknown, ANY_KEY.contains(&&*row.name), "{whole}");
             }
             some |= !expected.is_empty();
@@ -158,7 +168,10 @@ fn keys_are_those_that_the_server_finds() {
         commands_with_keys += usize::from(some);
     }
     println!("{compared} calls compared, {commands_with_keys} commands with keys");
-    assert!(commands_with_keys >= 185, "only {commands_with_keys} commands had a call with keys");
+    assert!(
+        commands_with_keys >= if is_old { 175 } else { 185 },
+        "only {commands_with_keys} commands had a call with keys"
+    );
     assert!(compared > 20_000, "only {compared} calls");
 }
 
@@ -167,6 +180,16 @@ fn keys_are_those_that_the_server_finds() {
 fn declares_too_many(args: &[&[u8]]) -> bool {
     let count = || std::str::from_utf8(args[2]).ok()?.parse::<usize>().ok();
     is_script(args) && args.len() > 2 && count().is_some_and(|count| count > args.len() - 3)
+}
+
+/// A call that every server refuses for its words, and in which some find other keys than the one that would be run has: an
+/// XREADGROUP without a group (Redis 6.2), and STORE in the place of GEORADIUS's unit (Valkey 9).
+fn is_never_run(args: &[&[u8]]) -> bool {
+    let is = |at: usize, word: &str| args.get(at).is_some_and(|arg| arg.eq_ignore_ascii_case(word.as_bytes()));
+    let stores = |at: usize| is(at, "STORE") || is(at, "STOREDIST");
+    (is(0, "xreadgroup") && !is(1, "GROUP"))
+        || (is(0, "georadius") && stores(5))
+        || (is(0, "georadiusbymember") && stores(4))
 }
 
 fn is_script(args: &[&[u8]]) -> bool {
@@ -317,7 +340,11 @@ fn what_a_lane_could_not_survive() {
     assert_eq!(table.resolve(&[b"UNSUBSCRIBE"]).class, Class::Session);
     let mut client = redis.client();
     client.send(&command(&[b"UNSUBSCRIBE", b"a", b"b"]));
-    assert_eq!(client.replies(2).len(), 2);
+    // Valkey 8.0 says that nothing is subscribed, once.
+    if !client.reply().starts_with(b"-NOSUB ") {
+        client.reply();
+    }
+    assert_reply(&client.cmd("PING"), "+PONG\r\n", "that was all");
     // HTTP on a lane would end the lane for everybody on it.
     for line in [b"POST".as_slice(), b"Host:"] {
         assert!(matches!(table.resolve(&[line]).class, Class::Refused(_)));

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Client, Redis, Shortstop, assert_our_error, assert_reply, pipeline_of, show, wait_until};
+use common::{Client, Fault, Redis, Shortstop, assert_our_error, assert_reply, field, pipeline_of, show, wait_until};
 
 const NOAUTH: &str = "-NOAUTH Authentication required.\r\n";
 const WRONGPASS: &str = "-WRONGPASS invalid username-password pair or user is disabled.\r\n";
@@ -48,10 +48,19 @@ const SCENES: &[(&str, &[&str])] = &[
 fn handshakes_answer_as_redis_does() {
     let (reference, redis) = (locked(), locked());
     let proxy = Shortstop::start(&redis, "");
+    let loses_errors = loses_errors_of_auth(&reference);
     for (name, lines) in SCENES {
+        if loses_errors && *name == "in a transaction" {
+            eprintln!("skipped: in this server's reply to EXEC the error of AUTH is missing");
+            continue;
+        }
         let (mut direct, mut through) = (reference.client(), proxy.client());
         for line in *lines {
             assert_reply(&through.cmd(line), direct.cmd(line), &format!("{name}: {line}"));
+        }
+        if loses_errors {
+            eprintln!("not compared in a pipeline: this server does not answer every AUTH there");
+            continue;
         }
         let expected = reference.client().pipeline(&pipeline_of(lines), lines.len());
         let got = proxy.client().pipeline(&pipeline_of(lines), lines.len());
@@ -59,6 +68,73 @@ fn handshakes_answer_as_redis_does() {
             assert_reply(&got, expected, &format!("{name}, in a pipeline: {line}"));
         }
     }
+}
+
+/// Redis from 7.2 and Valkey before 9 say nothing to a login that fails while an older reply has not left their buffers:
+/// redis/redis #15640.
+fn loses_errors_of_auth(redis: &Redis) -> bool {
+    let mut client = redis.client();
+    client.send(&pipeline_of(&["AUTH secret", "AUTH wrong", "ECHO last"]));
+    client.reply();
+    client.reply() != WRONGPASS.as_bytes()
+}
+
+/// With such a server, a login behind another one would be told the other one's fate.
+#[test]
+fn logins_are_tried_one_at_a_time() {
+    let redis = locked();
+    let fault = Fault::before(redis.addr());
+    let proxy = Shortstop::to(fault.addr(), "workers: 1");
+    let mut admin = administrator(&redis);
+    let mut tried = || {
+        let of_auth = field(&admin.cmd("INFO commandstats"), "cmdstat_auth").expect("AUTH was counted");
+        of_auth.split(',').next().and_then(|calls| calls.strip_prefix("calls=")?.parse::<u64>().ok()).expect("a count")
+    };
+    let before = tried();
+    let (mut first, mut second, mut other) = (proxy.client(), proxy.client(), proxy.client());
+    fault.hold_replies_to(b"held-back");
+    first.send(&pipeline_of(&["AUTH held-back"]));
+    fault.wait_caught();
+    wait_until("the first login is with Redis", || tried() == before + 1);
+    second.send(&pipeline_of(&["AUTH secret"]));
+    // The worker has taken that when it has answered a good many others that came behind it.
+    for _ in 0..100 {
+        assert!(other.cmd("PROXY HELP").starts_with(b"*"), "served meanwhile");
+    }
+    assert_eq!(tried(), before + 1, "the second waits");
+    fault.release();
+    assert_reply(&first.reply(), WRONGPASS, "its own answer");
+    assert_reply(&second.reply(), "+OK\r\n", "its own answer");
+}
+
+#[test]
+fn logins_that_come_all_at_once_get_their_own_answers() {
+    let redis = locked();
+    let proxy = Shortstop::start(&redis, "workers: 1");
+    let mut clients: Vec<Client> = (0..60).map(|_| proxy.client()).collect();
+    for round in 0..5 {
+        let login = |at: usize| if (at + round) % 3 == 0 { "secret" } else { "wrong" };
+        for (at, client) in clients.iter_mut().enumerate() {
+            client.send(&pipeline_of(&[format!("AUTH {}", login(at)), format!("ECHO {at}")]));
+        }
+        for (at, client) in clients.iter_mut().enumerate() {
+            let expected = if login(at) == "secret" { "+OK\r\n" } else { WRONGPASS };
+            assert_reply(&client.reply(), expected, &format!("client {at} in round {round}"));
+            client.reply();
+        }
+    }
+}
+
+/// On a connection of the client's own, too.
+#[test]
+fn a_login_that_fails_behind_other_commands_is_answered() {
+    let redis = locked();
+    let proxy = Shortstop::start(&redis, "");
+    let mut client = proxy.client();
+    let lines = ["AUTH secret", "WATCH k", "GET k", "AUTH wrong", "GET k", "HELLO 2 AUTH default wrong", "ECHO last"];
+    let got = client.pipeline(&pipeline_of(&lines), lines.len()).concat();
+    let expected = ["+OK\r\n+OK\r\n$-1\r\n", WRONGPASS, "$-1\r\n", WRONGPASS, "$4\r\nlast\r\n"].concat();
+    assert_reply(&got, expected, "each in its place");
 }
 
 #[test]
@@ -109,15 +185,18 @@ fn a_user_gets_from_l1_only_what_it_may_read() {
     proxy.warm(&mut free, "apple");
     let mut apple = proxy.client();
     assert_reply(&apple.cmd("AUTH apple pw"), "+OK\r\n", "let in");
-    let refused = "-NOPERM this user has no permissions to access one of the keys used as arguments\r\n";
+    let mut direct = redis.client();
+    assert_reply(&direct.cmd("AUTH apple pw"), "+OK\r\n", "let in by Redis, too");
+    let refused = direct.cmd("GET pear");
+    assert!(refused.starts_with(b"-NOPERM "), "{}", show(&refused));
     for _ in 0..3 {
         assert_reply(&apple.cmd("GET apple"), "$1\r\n1\r\n", "its own");
-        assert_reply(&apple.cmd("GET pear"), refused, "not its own");
-        assert_reply(&apple.cmd("MGET apple pear"), refused, "a mix");
+        assert_reply(&apple.cmd("GET pear"), &refused, "not its own");
+        assert_reply(&apple.cmd("MGET apple pear"), &refused, "a mix");
     }
     // The right is taken away through the proxy: at once.
     assert_reply(&free.cmd("ACL SETUSER apple resetkeys ~b*"), "+OK\r\n", "changed");
-    assert_reply(&apple.cmd("GET apple"), refused, "no more");
+    assert_reply(&apple.cmd("GET apple"), &refused, "no more");
 }
 
 #[test]

@@ -124,6 +124,9 @@ fn inline_commands_are_understood() {
     let (reference, redis) = (Redis::start(), Redis::start());
     let proxy = Shortstop::start(&redis, "");
     let (mut direct, mut through) = (reference.client(), proxy.client());
+    // Valkey from 8.1 on loses this byte, which is no text in any encoding, at the start of a word.
+    direct.send(b"ECHO \xff.\r\n");
+    let loses_bytes = direct.reply() != bulk(b"\xff.");
     for line in [
         &b"PING\r\n"[..],
         b"PING\n",
@@ -146,6 +149,10 @@ fn inline_commands_are_understood() {
         b"ECHO a\"b\r\nPING\r\n",
         b"MULTI\r\nINCR n\r\nEXEC\r\n",
     ] {
+        if loses_bytes && line.contains(&0xff) {
+            eprintln!("skipped: this server does not echo {}", show(line));
+            continue;
+        }
         // A command behind it shows where the replies end, whether there are none, one or three.
         let probe = command(&[b"ECHO", b"that was all"]);
         let bytes = [line, &probe].concat();

@@ -148,7 +148,12 @@ fn scenes_step_by_step_answer_as_redis_does() {
             through.send(&pipeline_of(&[line]));
             let inside_multi = *name == "subscribing in a transaction" && *line == "SUBSCRIBE c";
             for _ in 0..if inside_multi { 1 } else { count } {
-                assert_reply(&through.reply(), direct.reply(), &format!("{name}, RESP{version}: {line}"));
+                let expected = direct.reply();
+                assert_reply(&through.reply(), &expected, &format!("{name}, RESP{version}: {line}"));
+                // An error answers the whole command (-NOSUB of Valkey 8.0).
+                if expected.starts_with(b"-") {
+                    break;
+                }
             }
         }
     }

@@ -90,8 +90,12 @@ fn info_is_redis_own_with_sections_added() {
     }
     assert_eq!(sections(&client.cmd("INFO l1")), ["L1"], "a section of ours");
     assert_eq!(sections(&client.cmd("info Latency")), ["Latency"], "in any case");
-    let both = sections(&client.cmd("INFO l1 server"));
-    assert!(both.contains(&"L1".to_owned()) && both.contains(&"Server".to_owned()), "{both:?}");
+    if redis.major() >= 7 {
+        let both = sections(&client.cmd("INFO l1 server"));
+        assert!(both.contains(&"L1".to_owned()) && both.contains(&"Server".to_owned()), "{both:?}");
+    } else {
+        eprintln!("skipped: this server's INFO takes one section");
+    }
     // In its place in a pipeline and in a transaction.
     let got = client.pipeline(&pipeline_of(&["SET k v", "INFO", "GET k"]), 3);
     assert_reply(&got[2], "$1\r\nv\r\n", "what follows");

@@ -125,6 +125,30 @@ const WRITES: &[&str] = &[
     "EVALSHA ffffffffffffffffffffffffffffffffffffffff 1 k",
     "FCALL none 1 k",
     "PFCOUNT k",
+    // Of newer servers.
+    "SET k 2 IFEQ 1",
+    "SET k 2 IFNE 9 GET",
+    "MSETEX 2 a 1 k 2",
+    "DELEX k",
+    "DELEX k IFEQ 1",
+    "DELIFEQ k 1",
+    "HEXPIRE k 100 FIELDS 1 a",
+    "HPEXPIRE k 100 FIELDS 1 a",
+    "HEXPIREAT k 1 FIELDS 1 a",
+    "HPEXPIREAT k 1 FIELDS 1 a",
+    "HPERSIST k FIELDS 1 a",
+    "HSETEX k FIELDS 1 a b",
+    "HGETEX k EX 100 FIELDS 1 a",
+    "HGETDEL k FIELDS 1 a",
+    "XDELEX k IDS 1 1-1",
+    "XACKDEL k g IDS 1 1-1",
+    "XCFGSET k IDMP-DURATION 100",
+    "XIDMPRECORD k p i 1-1",
+    "VADD k VALUES 2 1 1 a",
+    "VREM k a",
+    "VSETATTR k a {}",
+    "CLUSTER FLUSHSLOT 1",
+    "TRIMSLOTS RANGES 1 0 5",
 ];
 
 /// Writes of the server that name no key of a client's.
@@ -138,6 +162,10 @@ fn every_write_of_the_table_drops_the_entry() {
     let (mut reader, mut writer, mut direct) = (proxy.client(), proxy.client(), redis.client());
     for line in WRITES {
         let names = names_of(line);
+        // Redis 6 knows no subcommands by name.
+        if !redis.knows(if names[0] == "cluster" { &names[1] } else { &names[0] }) {
+            continue;
+        }
         direct.cmd("FLUSHALL");
         direct.pipeline(
             &pipeline_of(&[
@@ -224,7 +252,7 @@ fn writes_of(client: &mut Client) -> Vec<String> {
         let flags = lines.get(at + 1).and_then(|next| next.strip_prefix('*')?.parse::<usize>().ok());
         let (Some(count), true) = (flags, line.starts_with(':')) else { continue };
         if lines[at + 2..].iter().take(count).any(|flag| *flag == "+write") {
-            names.push(lines[at - 1].to_owned());
+            names.push(lines[at - 1].to_ascii_lowercase());
         }
     }
     assert!(names.len() > 80, "COMMAND gave {} writes", names.len());

@@ -101,6 +101,7 @@ const DECISIONS: &[Decision] = &[
     verb("setnx", Verb::SetNx),
     verb("mset", Verb::MSet),
     verb("msetnx", Verb::MSetNx),
+    verb("msetex", Verb::MSetEx),
     verb("getset", Verb::GetSet),
     verb("getdel", Verb::GetDel),
     verb("getex", Verb::GetEx),
@@ -117,10 +118,11 @@ const DECISIONS: &[Decision] = &[
     verb("bitfield_ro", Verb::Peek),
     verb("bitop", Verb::Peek),
     verb("lcs", Verb::Peek),
-    verb("incrbyfloat", Verb::Peek),
-    // Redis 6's LCS; Redis 8.4's compare-and-delete and digest of a string.
+    // Redis 6's LCS; compare-and-delete of Redis 8.4 and of Valkey 9; Redis 8.4's digest of a string. (INCRBYFLOAT needs no look:
+    // an envelope is no number, and Redis says so.)
     verb("stralgo", Verb::Peek),
     verb("delex", Verb::Peek),
+    verb("delifeq", Verb::Peek),
     verb("digest", Verb::Peek),
     // PFCOUNT writes the count that it computed into the string, and is flagged read-only.
     row("pfcount", Stateless, Verb::Plain, Touch::Declared),
@@ -242,6 +244,8 @@ const DECISIONS: &[Decision] = &[
     plain("slowlog|*"),
     plain("commandlog"),
     plain("commandlog|*"),
+    plain("hotkeys"),
+    plain("hotkeys|*"),
     plain("object"),
     plain("object|help"),
     plain("xgroup"),
@@ -277,6 +281,8 @@ const DECISIONS: &[Decision] = &[
     upheaval("cluster|setslot", Verb::Plain),
     upheaval("cluster|migration", Verb::Plain),
     upheaval("cluster|migrateslots", Verb::Plain),
+    // Drops what is in slots that went elsewhere.
+    upheaval("trimslots", Verb::Plain),
     // These turn the connection into a replication link.
     refused("sync", REPLICATION),
     refused("psync", REPLICATION),

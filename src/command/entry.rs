@@ -251,6 +251,7 @@ const FLAG_NAMES: &[(&str, Flags)] = &[
     ("allow_busy", Flags::ALLOW_BUSY),
     ("no_multi", Flags::NO_MULTI),
     ("fast", Flags::FAST),
+    ("module", Flags::MODULE),
     ("@blocking", Flags::BLOCKING),
     ("@pubsub", Flags::PUBSUB),
     ("@connection", Flags::CONNECTION),

@@ -71,6 +71,8 @@ bitflags! {
         const CONNECTION = 1 << 14;
         /// ACL category `@transaction`.
         const TRANSACTION = 1 << 15;
+        /// It came with a module.
+        const MODULE = 1 << 16;
     }
 }
 
@@ -109,6 +111,8 @@ pub enum Verb {
     MSet,
     /// MSETNX.
     MSetNx,
+    /// MSETEX: a count, then keys and values.
+    MSetEx,
     /// GETSET.
     GetSet,
     /// GETDEL.
@@ -330,7 +334,10 @@ impl Row {
         let decision = decisions::of(&entry.name);
         let Entry { name, arity, flags, first, last, step, specs, subs } = entry;
         let movable = flags.contains(Flags::MOVABLE_KEYS);
-        let flagged_write = flags.contains(Flags::WRITE) || specs.iter().flatten().any(|spec| spec.changes);
+        // A module that describes its keys in the old way gets specs that change them, also for what it says only reads.
+        let specs_tell = !flags.contains(Flags::MODULE | Flags::READONLY);
+        let changes = specs_tell && specs.iter().flatten().any(|spec| spec.changes);
+        let flagged_write = flags.contains(Flags::WRITE) || changes;
 
         let finder = match specs {
             Some(specs) => Finder::from_specs(specs, movable),

@@ -152,10 +152,7 @@ fn verbs_are_these() {
     let of = |verb: Verb| names(&table, |row| row.verb == verb);
     assert_eq!(
         of(Verb::Peek),
-        words(
-            "append bitcount bitfield bitfield_ro bitop bitpos getbit getrange incrbyfloat lcs setbit setrange \
-             strlen substr"
-        )
+        words("append bitcount bitfield bitfield_ro bitop bitpos getbit getrange lcs setbit setrange strlen substr")
     );
     assert_eq!(of(Verb::Script), words("eval eval_ro evalsha evalsha_ro fcall fcall_ro"));
     assert_eq!(of(Verb::Blocking), words("blmove blmpop blpop brpop brpoplpush bzmpop bzpopmax bzpopmin wait"));
@@ -513,6 +510,31 @@ fn a_modules_plain_spec_is_not_trusted_when_its_keys_move() {
     let line = "mod.own\t-2\twrite,movablekeys\t1,1,1\twi1:r0,1,0";
     let table = table_of(line);
     assert_eq!(keys(&table, "MOD.OWN a b"), (Keys::Unknown, vec!["a"]));
+}
+
+/// Those specs say, too, that the keys are changed, whatever the command's flags say.
+#[test]
+fn a_modules_read_is_no_write() {
+    let lines = "core.get\t2\treadonly\t1,1,1\twi1:r0,1,0\nmod.get\t2\treadonly,module\t1,1,1\twi1:r0,1,0\n\
+                 mod.set\t3\twrite,module\t1,1,1\twi1:r0,1,0\nmod.x\t3\tmodule\t1,1,1\twi1:r0,1,0";
+    let table = table_of(lines);
+    let writes = names(&table, |row| row.is_write());
+    assert_eq!(writes, ["core.get", "mod.set", "mod.x"]);
+    assert!(table.resolve(&call("MOD.GET a")).retry_safe());
+    assert_eq!(keys(&table, "MOD.GET a"), known(&["a"]));
+}
+
+/// Commands of Redis 8 and Valkey 9, as they describe them.
+#[test]
+fn strings_of_newer_servers() {
+    let lines = "delex\t-2\twrite,fast\t1,1,1\twi1:r0,1,0\ndelifeq\t3\twrite,fast\t1,1,1\twi1:r0,1,0\n\
+                 digest\t2\treadonly,fast\t1,1,1\ti1:r0,1,0\nmsetex\t-4\twrite,movablekeys,denyoom\t0,0,0\twi1:n0,1,2\n\
+                 trimslots\t-5\twrite\t0,0,0\t-";
+    let table = table_of(lines);
+    assert_eq!(names(&table, |row| row.verb == Verb::Peek), ["delex", "delifeq", "digest"]);
+    assert_eq!(names(&table, |row| row.verb == Verb::MSetEx), ["msetex"]);
+    assert_eq!(keys(&table, "MSETEX 2 a 1 b 2 EX 10"), known(&["a", "b"]));
+    assert_eq!(keys(&table, "TRIMSLOTS RANGES 1 0 5"), (Keys::Unknown, vec![]));
 }
 
 #[test]

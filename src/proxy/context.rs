@@ -1,7 +1,7 @@
 //! What a worker owns, and what all workers of a proxy share.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::rc::{Rc, Weak};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,6 +24,7 @@ use super::buffers::Buffers;
 use super::errands::Errands;
 use super::flight::Flight;
 use super::identity::Identity;
+use super::login::Knock;
 use super::outlet::Outlet;
 use super::profile::Profile;
 use super::waiting::Waiting;
@@ -140,6 +141,8 @@ pub struct Context {
     identities: RefCell<Vec<Weak<Identity>>>,
     /// Where logins are tried: AUTH answers there whoever it was that asked before.
     door: RefCell<Option<Link<Waiting>>>,
+    /// Logins that are to be tried there; a client has one at most.
+    pub(super) knocks: RefCell<VecDeque<Knock>>,
     /// Its clients, by number.
     pub clients: RefCell<HashMap<u64, Rc<Outlet>>>,
     /// Private connections in the hands of clients.
@@ -178,6 +181,7 @@ impl Context {
             anonymous: Rc::new(Identity::new(anonymous.map(Rc::new), 0)),
             identities: RefCell::default(),
             door: RefCell::default(),
+            knocks: RefCell::default(),
             clients: RefCell::default(),
             sessions: Cell::new(0),
             hot: RefCell::new(HotSet::new(slots, l1.hot_max_value + 32)),
@@ -379,6 +383,7 @@ impl Context {
         let links = identities.iter().chain([&self.anonymous]).flat_map(|identity| identity.take_all());
         links.chain(self.door.take()).for_each(|link| drop(link.close()));
         self.flights.borrow_mut().clear();
+        self.knocks.borrow_mut().clear();
     }
 
     /// Tells the fleet, together with what else came in the same read.

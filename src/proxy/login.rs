@@ -2,6 +2,11 @@
 //!
 //! Redis decides. A login is tried at the worker's door, a connection that is used for nothing else; then the client's
 //! requests go to the lanes of that identity. No name or password is logged.
+//!
+//! Logins are tried one at a time, when the answers to all that came before are here: from 7.2 on Redis says nothing to a login
+//! that fails while an older reply waits in its buffers (Valkey since 9 does), and the next reply would be taken for its answer.
+
+use std::rc::Rc;
 
 use bytes::Bytes;
 
@@ -13,7 +18,7 @@ use super::context::Context;
 use super::local::is_name;
 use super::outlet::{Outlet, Slot};
 use super::request::Replacements;
-use super::waiting::{InSession, Then};
+use super::waiting::{InSession, Then, Waiting};
 use super::{Call, Client, Next, Replies, Target};
 
 /// What HELLO or AUTH makes of a client when Redis agrees.
@@ -24,6 +29,12 @@ pub(super) struct Greeting {
     name: Option<Vec<u8>>,
     /// The client's number, which stands in HELLO's reply in the place of the connection's.
     client: u64,
+}
+
+/// A login whose turn at the door has not come.
+pub(super) struct Knock {
+    words: Vec<Vec<u8>>,
+    waiting: Waiting,
 }
 
 impl Greeting {
@@ -91,6 +102,9 @@ impl Client {
                 session.pin();
                 return self.pass(permit, call, Target::Session(session));
             };
+            if greeting.login.is_some() && self.outlet.outstanding() > 0 {
+                return Next::Again;
+            }
             let link = session.link.clone();
             if let Err(lost) = link.check() {
                 return self.unavailable(&lost);
@@ -133,6 +147,9 @@ impl Client {
         let (link, Some(greeting)) = (session.link.clone(), greeting) else {
             return self.pass(permit, call, Target::Session(session));
         };
+        if self.outlet.outstanding() > 0 {
+            return Next::Again;
+        }
         if let Err(lost) = link.check() {
             return self.unavailable(&lost);
         }
@@ -152,12 +169,17 @@ impl Client {
             // What was asked before may have made the login.
             return Next::Again;
         }
-        let door = self.context.door();
-        if let Err(lost) = door.check() {
+        if let Err(lost) = self.context.door().check() {
             return self.unavailable(&lost);
         }
+        let mut words: Vec<Vec<u8>> = call.args.iter().map(|arg| arg.to_vec()).collect();
+        replacements.into_iter().for_each(|(at, word)| words[at] = word);
         let then = Then::Greet { greeting: greeting.map(Box::new), back: false };
-        self.send(permit.now, &door, then, u64::MAX, |wire| call.request.write(wire, replacements));
+        let slot = self.outlet.open(self.is_muted());
+        self.context.stats().upstream_commands.add(1);
+        let waiting = Waiting { to: Some((Rc::clone(&self.outlet), slot)), sent: permit.now, then };
+        self.context.knocks.borrow_mut().push_back(Knock { words, waiting });
+        next_at_the_door(&self.context);
         Next::Pause
     }
 
@@ -173,6 +195,28 @@ impl Client {
         }
         self.answer(b"+RESET\r\n");
         Next::Go
+    }
+}
+
+/// Lets the next login in, if none is being tried.
+pub(super) fn next_at_the_door(context: &Context) {
+    // Whoever takes one out tries it, so that none is waited for twice.
+    while !context.knocks.borrow().is_empty() {
+        let Some(door) = context.itself().map(|context| context.door()) else { return };
+        if !door.is_idle() {
+            return;
+        }
+        let Some(Knock { words, waiting }) = context.knocks.borrow_mut().pop_front() else { return };
+        let Err(lost) = door.check() else {
+            let words = words.iter().map(Vec::as_slice);
+            return door.send(waiting, |wire| wire.push_with(|out| build::request(out, words)));
+        };
+        context.stats().upstream_errors.add(1);
+        if let Some((outlet, slot)) = waiting.to {
+            let mut out = Vec::new();
+            build::error(&mut out, lost.text());
+            outlet.fill(slot, Reply::Borrowed(&out));
+        }
     }
 }
 

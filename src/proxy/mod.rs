@@ -31,6 +31,7 @@ use smallvec::SmallVec;
 
 use crate::coherence::Permit;
 use crate::command::{Class, Keys, Row, Verb};
+use crate::envelope;
 use crate::near_cache::KeyId;
 use crate::resp::{Chunks, Version, build, parse_int};
 use crate::upstream::{Link, Lost};
@@ -327,9 +328,7 @@ impl Client {
     /// Passes a stateless command on, in the form and with the care that it needs. Not in a transaction.
     fn forward(&mut self, view: &View, permit: &Permit, call: Call<'_>) -> Next {
         match call.row.verb {
-            Verb::Set | Verb::SetEx | Verb::PSetEx | Verb::SetNx | Verb::MSet | Verb::MSetNx | Verb::GetSet => {
-                self.write_values(view, permit, call)
-            }
+            verb if writes_values(verb, call.args) => self.write_values(view, permit, call),
             _ => {
                 let target = match self.target() {
                     Ok(target) => target,
@@ -373,8 +372,15 @@ impl Client {
             Verb::GetDel => Then::Write { written: self.written(view, call), holds: Holds::Values },
             Verb::GetEx if call.args.len() == 2 => self.value(view, call.args[1]),
             Verb::GetEx => Then::Write { written: self.written(view, call), holds: Holds::Values },
+            // SET comes here when it looks at the stored string; what it stores must then be comparable, too.
+            Verb::Set if envelope::is_sealed(call.args[2]) => {
+                return Err(
+                    "ERR shortstop: the value looks like one that is stored compressed; SET it without a comparison"
+                        .to_owned(),
+                );
+            }
             // Also when nothing is sealed now: values that were sealed before are still there.
-            Verb::Peek => {
+            Verb::Peek | Verb::Set => {
                 let wire = self.peeked(view, call)?;
                 let then = if row.is_write() {
                     Then::Write { written: self.written(view, call), holds: Holds::Nothing }
@@ -587,9 +593,7 @@ impl Client {
                 session.end_multi();
                 return self.pass(permit, call, Target::Session(Rc::clone(session)));
             }
-            Verb::Set | Verb::SetEx | Verb::PSetEx | Verb::SetNx | Verb::MSet | Verb::MSetNx | Verb::GetSet => {
-                return self.write_values(view, permit, call);
-            }
+            verb if writes_values(verb, call.args) => return self.write_values(view, permit, call),
             Verb::Select => {
                 let db = call.args.get(1).and_then(|db| parse_int(db)).and_then(|db| u32::try_from(db).ok());
                 session.queue(|queued| {
@@ -827,6 +831,15 @@ impl Drop for Client {
     fn drop(&mut self) {
         self.outlet.abandon();
         self.leave_session();
+    }
+}
+
+/// Whether the command's values are sealed on their way, and that is all there is to see to.
+fn writes_values(verb: Verb, args: &[&[u8]]) -> bool {
+    match verb {
+        Verb::SetEx | Verb::PSetEx | Verb::SetNx | Verb::MSet | Verb::MSetNx | Verb::MSetEx | Verb::GetSet => true,
+        Verb::Set => !seal::compares(args),
+        _ => false,
     }
 }
 

@@ -5,7 +5,7 @@ use smallvec::SmallVec;
 
 use crate::command::Verb;
 use crate::envelope::{self, SealHow};
-use crate::resp::Args;
+use crate::resp::{Args, parse_int};
 use crate::rules::CompressRule;
 
 use super::context::Policy;
@@ -35,12 +35,22 @@ pub(super) struct Sealed {
     pub(super) bytes_out: u64,
 }
 
-/// Where keys and values are in a command that writes values.
-fn pairs(verb: Verb, argc: usize) -> impl Iterator<Item = (usize, usize)> {
+/// Whether a SET compares the stored string with a word of its own, or with a digest of one: `IFEQ` of Valkey 8.1 and Redis 8.4
+/// and its kin. With what is stored compressed that would be wrong.
+#[inline]
+pub(super) fn compares(args: &[&[u8]]) -> bool {
+    const WORDS: [&[u8]; 4] = [b"ifeq", b"ifne", b"ifdeq", b"ifdne"];
+    // No condition is shorter than its word and what it compares with.
+    args.len() > 4 && args[3..].iter().any(|arg| WORDS.iter().any(|word| arg.eq_ignore_ascii_case(word)))
+}
+
+/// Where keys and values are in a command that writes values; `count`: how many there are, where it says so.
+fn pairs(verb: Verb, argc: usize, count: usize) -> impl Iterator<Item = (usize, usize)> {
     let (key, value, last) = match verb {
         Verb::Set | Verb::SetNx | Verb::GetSet => (1, 2, 3),
         Verb::SetEx | Verb::PSetEx => (1, 3, 4),
         Verb::MSet | Verb::MSetNx => (1, 2, argc),
+        Verb::MSetEx => (2, 3, count.saturating_mul(2).saturating_add(2)),
         _ => (1, 2, 0),
     };
     let distance = value - key;
@@ -50,7 +60,10 @@ fn pairs(verb: Verb, argc: usize) -> impl Iterator<Item = (usize, usize)> {
 /// Looks at the values of a command that writes values.
 pub(super) fn candidates(verb: Verb, request: &Request<'_>, policy: &Policy) -> Candidates {
     let mut found = Candidates { places: SmallVec::new(), bytes: 0 };
-    for (key, value) in pairs(verb, request.argc()) {
+    // A count that is none Redis refuses.
+    let count = || parse_int(request.arg(1)).and_then(|count| usize::try_from(count).ok()).unwrap_or(0);
+    let count = if verb == Verb::MSetEx { count() } else { 0 };
+    for (key, value) in pairs(verb, request.argc(), count) {
         let bytes = request.arg(value);
         let rule = policy.rules.of(request.arg(key)).compress;
         // What could not be opened again is not sealed.
@@ -92,10 +105,23 @@ mod tests {
 
     #[test]
     fn where_values_are() {
-        let all = |verb, argc| pairs(verb, argc).collect::<Vec<_>>();
+        let all = |verb, argc| pairs(verb, argc, 2).collect::<Vec<_>>();
         assert_eq!(all(Verb::Set, 7), [(1, 2)]);
         assert_eq!(all(Verb::SetEx, 4), [(1, 3)]);
         assert_eq!(all(Verb::MSet, 7), [(1, 2), (3, 4), (5, 6)]);
+        assert_eq!(all(Verb::MSetEx, 8), [(2, 3), (4, 5)]);
+        assert_eq!(all(Verb::MSetEx, 5), [(2, 3)]);
         assert_eq!(all(Verb::Get, 2), []);
+    }
+
+    #[test]
+    fn what_compares() {
+        let compares = |line: &str| super::compares(&line.split(' ').map(str::as_bytes).collect::<Vec<_>>());
+        for line in ["SET k v IFEQ w", "SET k v GET ifne w", "SET k v EX 10 IfDeq 0123456789abcdef"] {
+            assert!(compares(line), "{line}");
+        }
+        for line in ["SET k v", "SET k v EX 10 NX", "SET k IFEQ NX GET", "SET IFEQ IFNE IFEQ"] {
+            assert!(!compares(line), "{line}");
+        }
     }
 }

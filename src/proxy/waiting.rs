@@ -202,6 +202,7 @@ impl Expected for Waiting {
                 if let Some((outlet, slot)) = to {
                     login::greeted(context, &outlet, slot, greeting.map(|greeting| *greeting), first, back);
                 }
+                login::next_at_the_door(context);
             }
             Then::Proxy { .. } if failed => answer(to, Reply::Borrowed(NOT_ALLOWED)),
             Then::Proxy { args } => {
@@ -233,7 +234,7 @@ impl Expected for Waiting {
     fn takes_parts(&self, beginning: &[u8]) -> bool {
         match &self.then {
             Then::Pass { .. } | Then::Read { .. } | Then::Rest => true,
-            Then::Content { as_map, .. } => !as_map,
+            Then::Content { holds, .. } => *holds == Holds::Nothing,
             // What is sealed is opened in one piece.
             Then::Value { .. } => match value_begun(beginning) {
                 Some(value) => value.len() >= envelope::MARK.len() && !envelope::is_sealed(value),
@@ -266,6 +267,7 @@ impl Expected for Waiting {
             return;
         }
         let mut text = why.text().to_owned();
+        let is_greeting = matches!(self.then, Then::Greet { .. });
         let written = match self.then {
             Then::Call { then, .. } => {
                 context.stats().upstream_errors.add(1);
@@ -302,6 +304,9 @@ impl Expected for Waiting {
         let mut out = Vec::new();
         build::error(&mut out, &text);
         answer(self.to, Reply::Borrowed(&out));
+        if is_greeting {
+            login::next_at_the_door(context);
+        }
     }
 
     fn settled(context: &Context) {

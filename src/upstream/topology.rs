@@ -20,7 +20,7 @@ const EVERY: Duration = Duration::from_secs(1);
 /// What has been learnt.
 #[derive(Debug)]
 pub enum News {
-    /// The server's commands, after each connect to another server than before.
+    /// The server's commands: after each connect, and when there are more or fewer than before (a module was loaded).
     Table(Box<Table>),
     /// Another server than before answers at the address, or the same after a restart.
     Restarted,
@@ -62,10 +62,15 @@ pub async fn watch(
             Client::new(config.clone(), Some(performance.clone()), Some(connection.clone()), None::<ReconnectPolicy>);
         let connected = client.init().await;
         match connected {
-            Ok(task) => {
-                let ended = look(&client, &name, &mut server, &mut ticks, &wants_connections, &tell).await;
-                if let Err(error) = ended {
-                    tracing::debug!(%error, "the control connection to Redis ended");
+            Ok(mut task) => {
+                tokio::select! {
+                    ended = look(&client, &name, &mut server, &mut ticks, &wants_connections, &tell) => {
+                        if let Err(error) = ended {
+                            tracing::debug!(%error, "the control connection to Redis ended");
+                        }
+                    }
+                    // What is asked after the connection has ended would wait for its time-out.
+                    _ = &mut task => tracing::debug!("Redis closed the control connection"),
                 }
                 task.abort();
             }
@@ -86,10 +91,12 @@ async fn look(
 ) -> Result<(), Error> {
     // A courtesy, as on the lanes.
     let _ = ask(client, "CLIENT", &["SETNAME", name]).await;
+    // How many there are in the table that was told last.
+    let mut commands = None;
     loop {
-        let info = ask(client, "INFO", &["server"]).await?.into_string().unwrap_or_default();
-        let identity = info.lines().find_map(|line| line.strip_prefix("run_id:")).unwrap_or_default().trim().to_owned();
-        if server.as_deref() != Some(&identity) {
+        // Before the table: what is loaded between the two is noticed the next time.
+        let count = ask(client, "COMMAND", &["COUNT"]).await?.as_i64();
+        if commands != Some(count) {
             let table = ask(client, "COMMAND", &[]).await?;
             match Table::from_command(&frame(table)) {
                 Ok(table) => tell(News::Table(Box::new(table))),
@@ -97,9 +104,12 @@ async fn look(
                     tracing::warn!(%error, "the command table of the server is not understood; the one in use stays")
                 }
             }
-            if server.replace(identity).is_some() {
-                tell(News::Restarted);
-            }
+            commands = Some(count);
+        }
+        let info = ask(client, "INFO", &["server"]).await?.into_string().unwrap_or_default();
+        let identity = info.lines().find_map(|line| line.strip_prefix("run_id:")).unwrap_or_default().trim().to_owned();
+        if server.as_deref() != Some(&identity) && server.replace(identity).is_some() {
+            tell(News::Restarted);
         }
         let is_primary = match ask(client, "ROLE", &[]).await? {
             Value::Array(parts) => parts.first().and_then(Value::as_str).is_some_and(|role| role == "master"),

@@ -1,4 +1,5 @@
-//! Real `redis-server` and `nats-server` processes on free loopback ports.
+//! Real `redis-server` and `nats-server` processes on free loopback ports. `REDIS_SERVER` names another program to be run
+//! in the place of `redis-server`: an older or newer one, Valkey.
 //!
 //! Each lives in a directory of its own, counts as started when it answers with its own identity
 //! (so that a stranger on the same port is never taken for it), is killed by pid when dropped, and
@@ -6,6 +7,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
@@ -70,6 +72,23 @@ impl Redis {
         field(&info, name).unwrap_or_else(|| panic!("INFO has no {name}"))
     }
 
+    /// Whether it has this command: older servers lack some, newer ones have more. Says on standard error when it has not.
+    #[track_caller]
+    pub fn knows(&self, command: &str) -> bool {
+        let known = self.client().cmd(&format!("COMMAND INFO {command}")) != b"*1\r\n$-1\r\n";
+        if !known {
+            eprintln!("skipped: this server has no {}", command.to_ascii_uppercase());
+        }
+        known
+    }
+
+    /// The major version. Valkey 8 and 9 say 7 in the field that Redis has, and so do they here.
+    #[track_caller]
+    pub fn major(&self) -> u32 {
+        let version = self.info("redis_version");
+        version.split('.').next().and_then(|major| major.parse().ok()).expect("a version begins with a number")
+    }
+
     /// How many connections it has, without the one that asks.
     pub fn connections(&self) -> usize {
         self.info("connected_clients").parse::<usize>().expect("a count") - 1
@@ -82,6 +101,12 @@ impl Redis {
 
     /// Starts it again on the same port, after [`Redis::kill`].
     pub fn restart(&mut self) {
+        self.server.restart();
+    }
+
+    /// [`Redis::restart`] with other arguments than it was started with.
+    pub fn restart_with(&mut self, arguments: &[&str]) {
+        self.server.arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
         self.server.restart();
     }
 
@@ -165,21 +190,21 @@ impl Server {
             }
             server.address = free_address();
         }
-        panic!("{} does not start: is it installed? see `make test`", server.program());
+        panic!("{} does not start: is it installed? see `make test`", server.program().display());
     }
 
     fn restart(&mut self) {
         assert!(self.child.is_none(), "restart is for a server that was killed");
         let end = Instant::now() + PATIENCE;
         while !self.try_start() {
-            assert!(Instant::now() < end, "{} does not come back on {}", self.program(), self.address);
+            assert!(Instant::now() < end, "{} does not come back on {}", self.program().display(), self.address);
         }
     }
 
-    fn program(&self) -> &'static str {
+    fn program(&self) -> PathBuf {
         match self.kind {
-            Kind::Redis => "redis-server",
-            Kind::Nats => "nats-server",
+            Kind::Redis => std::env::var_os("REDIS_SERVER").map_or_else(|| "redis-server".into(), PathBuf::from),
+            Kind::Nats => "nats-server".into(),
         }
     }
 
@@ -199,7 +224,8 @@ impl Server {
         };
         let child =
             start.args(&self.arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-        let child = child.unwrap_or_else(|error| panic!("{}: {error}; `make test` installs it", self.program()));
+        let child =
+            child.unwrap_or_else(|error| panic!("{}: {error}; `make test` installs it", self.program().display()));
         let pid = child.id();
         self.child = Some(child);
         let end = Instant::now() + PATIENCE;
