@@ -6,7 +6,8 @@ import threading
 import time
 
 import redis
-from report import URL, refused, restart, run
+from redis.cache import CacheConfig
+from report import URL, Skip, refused, restart, run
 
 PROTOCOL = {"protocol": int(sys.argv[1])} if len(sys.argv) > 1 else {}
 # What the library speaks when nothing is said changed with 8.0.
@@ -270,6 +271,23 @@ def clients():
         assert two.ping() is True and two.client_id() not in ids
 
 
+def tracking():
+    if not RESP3:
+        raise Skip("the library's cache needs RESP3")
+    version = tuple(int(n) for n in r.info("server")["redis_version"].split(".")[:2])
+    if version < (7, 4):
+        raise Skip("the library's cache wants Redis 7.4 or newer")
+    cached = client(cache_config=CacheConfig())
+    r.set("tracking:k", "one")
+    assert [cached.get("tracking:k") for _ in range(3)] == [b"one"] * 3 and cached.get_cache().size == 1
+    r.set("tracking:k", "two")
+    # The invalidation is a push, on its way.
+    end = time.monotonic() + 10
+    while cached.get("tracking:k") != b"two":
+        assert time.monotonic() < end
+    cached.close()
+
+
 def reconnect():
     sub = r.pubsub(ignore_subscribe_messages=True)
     sub.subscribe("reconnect:news")
@@ -305,4 +323,4 @@ def reconnect():
         raise AssertionError("the subscriber heard nothing after the restart")
 
 
-run(connect, strings, pipeline, transaction, pubsub, blocking, script, stream, scan, large, types, acl, select, clients, reconnect)
+run(connect, strings, pipeline, transaction, pubsub, blocking, script, stream, scan, large, types, acl, select, clients, tracking, reconnect)

@@ -7,7 +7,7 @@ import sys
 import redis
 import redis.asyncio
 from redis.asyncio.retry import Retry
-from report import URL, refused_async as refused, restart, run_async
+from report import URL, Skip, refused_async as refused, restart, run_async
 
 PROTOCOL = {"protocol": int(sys.argv[1])} if len(sys.argv) > 1 else {}
 
@@ -201,6 +201,10 @@ async def clients():
         assert await r.client_kill_filter(_id=ids[1]) == 1
 
 
+async def tracking():
+    raise Skip("the library's cache is not for asyncio")
+
+
 async def reconnect():
     sub = r.pubsub(ignore_subscribe_messages=True)
     await sub.subscribe("reconnect:news")
@@ -226,4 +230,4 @@ async def reconnect():
     raise AssertionError("the subscriber heard nothing after the restart")
 
 
-asyncio.run(run_async(connect, strings, pipeline, transaction, pubsub, blocking, script, stream, scan, large, types, acl, select, clients, reconnect))
+asyncio.run(run_async(connect, strings, pipeline, transaction, pubsub, blocking, script, stream, scan, large, types, acl, select, clients, tracking, reconnect))
