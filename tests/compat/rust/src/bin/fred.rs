@@ -132,13 +132,14 @@ async fn pubsub() {
     let mut messages = sub.message_rx();
     sub.subscribe(vec!["pubsub:a", "pubsub:b"]).await.unwrap();
     sub.psubscribe("pubsub:*").await.unwrap();
+    // In RESP2 the library does not wait for the answers.
+    while ask::<i64>(&c, "PUBSUB NUMPAT").await.unwrap() != 1 {}
     assert_eq!(c.publish::<i64, _, _>("pubsub:a", "hello").await.unwrap(), 2);
     for _ in 0..2 {
         assert_eq!(messages.recv().await.unwrap().value.as_str().unwrap(), "hello");
     }
     sub.punsubscribe("pubsub:*").await.unwrap();
     sub.unsubscribe("pubsub:a").await.unwrap();
-    // In RESP2 the library does not wait for the answer.
     while c.publish::<i64, _, _>("pubsub:a", "nobody").await.unwrap() != 0 {}
     for i in 0..100 {
         assert_eq!(c.publish::<i64, _, _>("pubsub:b", i).await.unwrap(), 1);
