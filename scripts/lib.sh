@@ -15,6 +15,7 @@ started=""    # process ids, oldest first
 spawned=""    # the id of the program started last
 ready=""      # once set, being told to stop is the normal end
 profile=release # the build of Shortstop that is made and started: release or debug
+redis_options="" # more words for the command line of redis-server
 
 say() { printf '%s\n' "$*"; }
 die() { printf '%s: %s\n' "$(basename "$0")" "$*" >&2; exit 1; }
@@ -94,23 +95,22 @@ random_port() { say $((20000 + RANDOM % 12000)); }
 
 # A port that looks free may be taken before the server binds it, so each server is tried on several
 # ports until one is up; what did not start has told why in its log.
-start_redis() { # [argument…] for redis-server; sets redis_port and redis_pid
+start_redis() { # sets redis_port and redis_pid
   for _ in 1 2 3 4 5; do
     redis_port=$(random_port)
     if answers 127.0.0.1 "$redis_port"; then continue; fi
-    if start_redis_on "$redis_port" "$@"; then return; fi
+    if start_redis_on "$redis_port"; then return; fi
   done
   die "redis-server does not start: $(tail -n 3 "$work_dir/redis.log" 2>/dev/null)"
 }
 
-start_redis_on() { # port [argument…]; sets redis_pid; false when it does not start there
-  local port=$1
-  shift
-  spawn redis-server --bind 127.0.0.1 --port "$port" --dir "$work_dir" \
-    --save '' --appendonly no --logfile "$work_dir/redis.log" "$@"
+start_redis_on() { # port; sets redis_pid; false when it does not start there
+  # shellcheck disable=SC2086 # words
+  spawn redis-server --bind 127.0.0.1 --port "$1" --dir "$work_dir" \
+    --save '' --appendonly no --logfile "$work_dir/redis.log" $redis_options
   # shellcheck disable=SC2034 # read by the scripts that source this
   redis_pid=$spawned
-  wait_until "$spawned" redis_is_ours "$port" "$spawned"
+  wait_until "$spawned" redis_is_ours "$1" "$spawned"
 }
 
 redis_is_ours() {

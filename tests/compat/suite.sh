@@ -11,11 +11,11 @@ suite() {
     outcome "$name" suite skip "NOT TESTED: its tests are missing; try scripts/setup compat-suite"
     return
   fi
-  # Some tests ask for errors with DEBUG. Two of everything, because the two runs go on at the same time.
-  start_redis --enable-debug-command yes
+  # Two of them, because the two runs go on at the same time.
+  start_redis
   direct_port=$redis_port
   direct_pid=$redis_pid
-  start_redis --enable-debug-command yes
+  start_redis
   port=$redis_port
   [ -n "$direct" ] || start_shortstop_on 0
   while read -r word scenario why; do
@@ -29,6 +29,9 @@ suite() {
   stop "$direct_pid"
 }
 
+# Some tests ask for errors with DEBUG.
+# shellcheck disable=SC2034 # read by lib.sh
+redis_options="--enable-debug-command yes"
 suite 7.4.1 2
 suite 7.4.1 3
 suite 8.1.0 3
