@@ -11,7 +11,7 @@ FUZZ_SECONDS ?= 60
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench demo setup fuzz
+.PHONY: help run test check bench compat demo setup fuzz
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -33,6 +33,10 @@ check: ## format, lints, documentation and scripts, as strict as it gets
 bench: ## Redis, twemproxy, HAProxy and Shortstop in one run; the table is kept in benches/RESULTS.md
 	@scripts/setup bench
 	@exec scripts/bench $(ARGS)
+
+compat: ## client libraries, as their users use them, against Shortstop; make compat ARGS="--only ioredis"
+	@scripts/setup compat
+	@exec scripts/compat $(ARGS)
 
 demo: ## two Shortstops, market data through both, in this terminal; make demo ARGS="--seconds 20"
 	@scripts/setup run

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# For scripts/run and scripts/demo, which source this: private servers on loopback, in one temporary
+# For scripts/run, scripts/demo and scripts/compat, which source this: private servers on loopback, in one temporary
 # folder, and one way to stop them. Every program started here leads a process group of its own, so a
 # Ctrl-C in the terminal reaches only the script, which then stops them in order. Needs no more than
 # bash 3.2 (macOS). It must not stop anything that it did not start.
@@ -14,6 +14,8 @@ work_dir=""   # everything that is written goes here
 started=""    # process ids, oldest first
 spawned=""    # the id of the program started last
 ready=""      # once set, being told to stop is the normal end
+profile=release # the build of Shortstop that is made and started: release or debug
+redis_options="" # more words for the command line of redis-server
 
 say() { printf '%s\n' "$*"; }
 die() { printf '%s: %s\n' "$(basename "$0")" "$*" >&2; exit 1; }
@@ -93,15 +95,22 @@ random_port() { say $((20000 + RANDOM % 12000)); }
 
 # A port that looks free may be taken before the server binds it, so each server is tried on several
 # ports until one is up; what did not start has told why in its log.
-start_redis() { # sets redis_port
-    for _ in 1 2 3 4 5; do
+start_redis() { # sets redis_port and redis_pid
+  for _ in 1 2 3 4 5; do
     redis_port=$(random_port)
     if answers 127.0.0.1 "$redis_port"; then continue; fi
-    spawn redis-server --bind 127.0.0.1 --port "$redis_port" --dir "$work_dir" \
-      --save '' --appendonly no --logfile "$work_dir/redis.log"
-    if wait_until "$spawned" redis_is_ours "$redis_port" "$spawned"; then return; fi
+    if start_redis_on "$redis_port"; then return; fi
   done
   die "redis-server does not start: $(tail -n 3 "$work_dir/redis.log" 2>/dev/null)"
+}
+
+start_redis_on() { # port; sets redis_pid; false when it does not start there
+  # shellcheck disable=SC2086 # words
+  spawn redis-server --bind 127.0.0.1 --port "$1" --dir "$work_dir" \
+    --save '' --appendonly no --logfile "$work_dir/redis.log" $redis_options
+  # shellcheck disable=SC2034 # read by the scripts that source this
+  redis_pid=$spawned
+  wait_until "$spawned" redis_is_ours "$1" "$spawned"
 }
 
 redis_is_ours() {
@@ -140,7 +149,7 @@ start_shortstop() {
 spawn_shortstop() {
   local out=$1
   shift
-  spawn "${CARGO_TARGET_DIR:-target}/release/shortstop" "$@" >"$out"
+  spawn "${CARGO_TARGET_DIR:-target}/$profile/shortstop" "$@" >"$out"
 }
 
 # wait_until pid command…   true once the command succeeds, false when the process ends or 10 s are over.
@@ -163,7 +172,8 @@ build() {
   local failed=0
   command -v cargo >/dev/null || die "cargo is missing: run scripts/setup run"
   say "Building (the first time takes a while)."
-  spawn cargo build --release "$@"
+  if [ "$profile" = release ]; then set -- --release "$@"; fi
+  spawn cargo build "$@"
   wait "$spawned" || failed=$?
   [ "$failed" -eq 0 ] || die "the build failed"
 }
