@@ -128,7 +128,6 @@ pub const DIFFERENCES: &[Difference] = &[
     refused("bitfield_ro", &[SEALED, WIDE], INSIDE),
     refused("bitop", &[SEALED], INSIDE),
     refused("lcs", &[SEALED], INSIDE),
-    refused("incrbyfloat", &[SEALED], INSIDE),
     refused("sort", &[SORT_STORE, SORT_BY], "GET … STORE would store compressed values, BY … ALPHA would compare them"),
     refused("sort_ro", &[SORT_BY], "BY … ALPHA would compare compressed values"),
     Difference {
