@@ -113,7 +113,7 @@ fn logins_that_come_all_at_once_get_their_own_answers() {
     let proxy = Shortstop::start(&redis, "workers: 1");
     let mut clients: Vec<Client> = (0..60).map(|_| proxy.client()).collect();
     for round in 0..5 {
-        let login = |at: usize| if (at + round) % 3 == 0 { "secret" } else { "wrong" };
+        let login = |at: usize| if (at + round).is_multiple_of(3) { "secret" } else { "wrong" };
         for (at, client) in clients.iter_mut().enumerate() {
             client.send(&pipeline_of(&[format!("AUTH {}", login(at)), format!("ECHO {at}")]));
         }
@@ -250,4 +250,42 @@ fn only_who_may_configure_redis_may_change_the_proxy() {
     assert!(plain.cmd("PROXY INFO").starts_with(b"$"), "looking is free");
     assert_reply(&proxy.client().cmd("PROXY FLUSH"), "+OK\r\n", "who may");
     assert_our_error(&plain.cmd("PROXY DEBUG PANIC"), "not even allowed by the configuration");
+}
+
+#[test]
+fn a_password_that_is_set_is_asked_of_whoever_comes() {
+    let redis = Redis::start();
+    let proxy = Shortstop::start(&redis, "defaults: { cache: { admit_after: 1 } }");
+    let mut early = proxy.client();
+    early.cmd("SET k v");
+    proxy.warm(&mut early, "k");
+    assert_reply(&early.cmd("CONFIG SET requirepass secret"), "+OK\r\n", "locked");
+    for _ in 0..4 {
+        let mut late = proxy.client();
+        assert_reply(&late.cmd("GET k"), NOAUTH, "whoever comes now");
+        assert_reply(&late.cmd("AUTH secret"), "+OK\r\n", "and knows it");
+        assert_reply(&late.cmd("GET k"), "$1\r\nv\r\n", "is let in");
+    }
+    assert_reply(&early.cmd("GET k"), "$1\r\nv\r\n", "whoever was in stays in, as in Redis");
+    assert_reply(&early.cmd("RESET"), "+RESET\r\n", "but not as a new connection");
+    assert_reply(&early.cmd("GET k"), NOAUTH, "which it is then");
+}
+
+/// A user whose connections Redis cannot take for lack of room is not refused: it stays.
+#[test]
+fn a_redis_that_is_full_ends_nobodys_login() {
+    let redis = Redis::start();
+    let proxy = Shortstop::start(&redis, "workers: 1");
+    redis.client().cmd("ACL SETUSER alice on >pw ~* +@all");
+    let mut alice = proxy.client();
+    assert_reply(&alice.cmd("AUTH alice pw"), "+OK\r\n", "let in");
+    assert_reply(&alice.cmd("SET k v"), "+OK\r\n", "her lane stands");
+    let mut direct = redis.client();
+    direct.cmd("CONFIG SET maxclients 1");
+    let refused = alice.cmd("WATCH k");
+    assert!(refused.starts_with(b"-ERR max number of clients"), "{}", show(&refused));
+    let mut again = proxy.client();
+    assert_reply(&again.cmd("GET k"), "$1\r\nv\r\n", "others go on");
+    direct.cmd("CONFIG SET maxclients 10000");
+    wait_until("her lane is still good", || proxy.client().cmd("PING") == b"+PONG\r\n");
 }

@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::rc::{Rc, Weak};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -115,14 +115,32 @@ pub struct Shared {
 /// The numbers of users, by which what is cached for one is kept from another. A name keeps its number: rights belong to the
 /// user, whatever its password. There are never more than Redis has let in by name.
 #[derive(Debug, Default)]
-pub struct Users(Mutex<HashMap<Box<[u8]>, u32>>);
+pub struct Users {
+    known: Mutex<HashMap<Box<[u8]>, u32>>,
+    last: AtomicU32,
+    anonymous: AtomicU32,
+}
 
 impl Users {
-    /// The number of a user that Redis has let in; never 0.
+    /// The number of a user that Redis has let in.
     fn number(&self, name: &[u8]) -> u32 {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let next = u32::try_from(known.len()).unwrap_or(u32::MAX - 1) + 1;
-        *known.entry(name.into()).or_insert(next)
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        *known.entry(name.into()).or_insert_with(|| self.fresh())
+    }
+
+    /// The number of who has not authenticated.
+    fn anonymous(&self) -> u32 {
+        self.anonymous.load(Ordering::Acquire)
+    }
+
+    /// What a client may do without authentication has changed. To Redis a connection that stands is let in and a new one may not
+    /// be, so that clients that come from now on are others than those that are here.
+    pub(super) fn first_rights_changed(&self) {
+        self.anonymous.store(self.fresh(), Ordering::Release);
+    }
+
+    fn fresh(&self) -> u32 {
+        self.last.fetch_add(1, Ordering::Relaxed) + 1
     }
 }
 
@@ -136,7 +154,7 @@ pub struct Context {
     view: RefCell<Rc<View>>,
     links: Rc<LinkSettings>,
     /// Who a client is before it authenticates.
-    anonymous: Rc<Identity>,
+    anonymous: RefCell<Rc<Identity>>,
     /// Those who have.
     identities: RefCell<Vec<Weak<Identity>>>,
     /// Where logins are tried: AUTH answers there whoever it was that asked before.
@@ -178,7 +196,7 @@ impl Context {
             worker,
             view: RefCell::new(Rc::new(view)),
             links: Rc::new(links),
-            anonymous: Rc::new(Identity::new(anonymous.map(Rc::new), 0)),
+            anonymous: RefCell::new(Rc::new(Identity::new(anonymous.map(Rc::new), 0))),
             identities: RefCell::default(),
             door: RefCell::default(),
             knocks: RefCell::default(),
@@ -236,7 +254,17 @@ impl Context {
 
     /// What a new client is, and one that has sent RESET.
     pub fn first_profile(&self) -> Profile {
-        Profile::new(Rc::clone(&self.anonymous), self.first_db())
+        Profile::new(self.anonymous(), self.first_db())
+    }
+
+    /// Who a client is that connects now.
+    fn anonymous(&self) -> Rc<Identity> {
+        let number = self.shared.users.anonymous();
+        let mut anonymous = self.anonymous.borrow_mut();
+        if anonymous.user() != number {
+            *anonymous = Rc::new(Identity::new(anonymous.login.clone(), number));
+        }
+        Rc::clone(&anonymous)
     }
 
     /// The database that a new client is in.
@@ -246,7 +274,7 @@ impl Context {
 
     /// As a new connection.
     pub(super) fn reset(&self, profile: &Profile) {
-        profile.reset(Rc::clone(&self.anonymous), self.first_db());
+        profile.reset(self.anonymous(), self.first_db());
     }
 
     /// The name that its connections to Redis have.
@@ -262,7 +290,7 @@ impl Context {
 
     /// Connects at once: the first client does not wait for it, and the log says early that Redis is away.
     pub fn warm_up(self: &Rc<Self>) {
-        self.lane(&self.anonymous, self.first_db(), Version::Resp2);
+        self.lane(&self.anonymous(), self.first_db(), Version::Resp2);
     }
 
     /// The lane of an identity to a database.
@@ -380,7 +408,8 @@ impl Context {
     /// Lets go of all connections, at the end.
     pub fn close(&self) {
         let identities: Vec<_> = self.identities.borrow().iter().filter_map(Weak::upgrade).collect();
-        let links = identities.iter().chain([&self.anonymous]).flat_map(|identity| identity.take_all());
+        let anonymous = self.anonymous();
+        let links = identities.iter().chain([&anonymous]).flat_map(|identity| identity.take_all());
         links.chain(self.door.take()).for_each(|link| drop(link.close()));
         self.flights.borrow_mut().clear();
         self.knocks.borrow_mut().clear();

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use crate::coherence::Ticket;
 use crate::command::Absent;
 use crate::near_cache::{Asked, EntryId};
+use crate::resp::Version;
 use crate::rules::CacheRule;
 
 use super::outlet::{Outlet, Slot};
@@ -17,7 +18,8 @@ pub struct Flight {
     pub(super) rule: CacheRule,
     pub(super) absent: Absent,
     pub(super) ticket: RefCell<Option<Ticket>>,
-    pub(super) readers: RefCell<Vec<(Rc<Outlet>, Slot)>>,
+    /// With the protocol in which each asked.
+    pub(super) readers: RefCell<Vec<(Rc<Outlet>, Slot, Version)>>,
 }
 
 impl Flight {

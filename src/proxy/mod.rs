@@ -190,7 +190,7 @@ impl Client {
         if let Some(session) = &self.session
             && session.is_monitor()
         {
-            return self.beside_monitor(&Rc::clone(session), request);
+            return self.beside_monitor(view, &Rc::clone(session), request);
         }
         // The hot path, before anything is looked up that it does not need.
         let named = view.table.get(request.arg(0));
@@ -237,7 +237,13 @@ impl Client {
                 tracing::warn!(client = self.id, "{why}: closing the connection, as Redis does");
                 Next::Close
             }
-            Class::Refused(why) => self.refuse(&format!("ERR shortstop: {why}")),
+            Class::Refused(why) => {
+                let text = format!("ERR shortstop: {why}");
+                match self.session.clone().filter(|session| session.in_multi()) {
+                    Some(session) => self.spoil(permit, &session, &text),
+                    None => self.refuse(&text),
+                }
+            }
             _ if !row.arity_ok(args.len()) && row.verb != Verb::Proxy => self.pass_where_it_is(permit, call),
             Class::Local => self.local(view, permit, call),
             Class::Session | Class::Blocking => match self.enter_session() {
@@ -496,6 +502,9 @@ impl Client {
         }
         if call.row.verb == Verb::Script {
             written.always();
+        }
+        if changes_first_rights(call) {
+            written.first_rights();
         }
         written
     }
@@ -776,7 +785,7 @@ impl Client {
     }
 
     /// The connection is a stream: what the client says is passed on, and what comes is passed back.
-    fn beside_monitor(&mut self, session: &Rc<Session>, request: Request<'_>) -> Next {
+    fn beside_monitor(&mut self, view: &View, session: &Rc<Session>, request: Request<'_>) -> Next {
         let name = request.arg(0);
         if name.eq_ignore_ascii_case(b"quit") {
             self.answer(b"+OK\r\n");
@@ -787,6 +796,11 @@ impl Client {
         }
         if session.link.check().is_err() {
             return Next::Close;
+        }
+        // Nobody would see the reply, and do what has to be done with it.
+        let row = view.table.resolve(&request.words());
+        if row.is_write() || matches!(row.verb, Verb::Client | Verb::Hello | Verb::Auth) {
+            return self.refuse("ERR shortstop: not beside MONITOR; use another connection, or RESET");
         }
         session.link.send_unanswered(request.raw);
         Next::Go
@@ -846,6 +860,17 @@ fn writes_values(verb: Verb, args: &[&[u8]]) -> bool {
 /// Commands on a session that leave nothing behind there: they only must not queue behind others.
 fn leaves_nothing(row: &Row) -> bool {
     matches!(row.name.as_ref(), "script|kill" | "function|kill" | "function|stats" | "shutdown" | "client|unpause")
+}
+
+/// Whether a command may change what a client may do that has not authenticated.
+fn changes_first_rights(call: Call<'_>) -> bool {
+    let has = |word: &[u8]| call.args.iter().skip(2).any(|arg| arg.eq_ignore_ascii_case(word));
+    match call.row.name.as_ref() {
+        "config|set" => has(b"requirepass"),
+        "acl|setuser" => call.args.get(2) == Some(&&b"default"[..]),
+        "acl|load" => true,
+        _ => false,
+    }
 }
 
 fn write_wire(out: &mut Chunks, request: &Request<'_>, wire: Wire) {

@@ -55,6 +55,8 @@ struct State {
     held: usize,
     /// Slots that wait for an answer.
     open: usize,
+    /// What was pushed while the slot at the front was answered in parts.
+    late: Vec<u8>,
     /// About as many bytes will the next answer have.
     expected: usize,
     waker: Option<Waker>,
@@ -118,6 +120,7 @@ impl Outlet {
                 base: 0,
                 held: 0,
                 open: 0,
+                late: Vec::new(),
                 expected: EXPECTED_AT_FIRST,
                 waker: None,
                 woken: false,
@@ -223,6 +226,9 @@ impl Outlet {
             if last {
                 state.slots.pop_front();
                 state.base += 1;
+                let late = std::mem::take(&mut state.late);
+                state.held -= late.len();
+                state.ready(&self.buffers).push_slice(&late);
             }
         } else {
             state.held += reply.bytes().len();
@@ -258,10 +264,30 @@ impl Outlet {
         state.wake();
     }
 
+    /// Gives a slot no answer, if none is wanted; else tells that one is.
+    pub fn skip(&self, slot: Slot) -> bool {
+        let muted = {
+            let state = self.state.borrow();
+            let at = slot.0.checked_sub(state.base).and_then(|at| usize::try_from(at).ok());
+            matches!(at.and_then(|at| state.slots.get(at)), Some(Place::Open { muted: true, .. }))
+        };
+        if muted {
+            self.fill(slot, Reply::Borrowed(b""));
+        }
+        muted
+    }
+
     /// Something that nobody asked for (a message of a subscription), right behind what is there.
     pub fn push(&self, bytes: &[u8]) {
         let mut state = self.state.borrow_mut();
-        if !state.abandoned {
+        if state.abandoned {
+            return;
+        }
+        if let Some(Place::Open { muted: false, come: 1.., .. }) = state.slots.front() {
+            // A part of the answer before it has left: this must not stand in its midst.
+            state.late.extend_from_slice(bytes);
+            state.held += bytes.len();
+        } else {
             state.ready(&self.buffers).push_slice(bytes);
             state.wake();
         }
@@ -297,6 +323,8 @@ impl Outlet {
         state.abandoned = true;
         state.waker = None;
         state.ready = Chunks::default();
+        state.held -= state.late.len();
+        state.late = Vec::new();
     }
 
     /// Hands what is ready to `write`, which tells how many bytes it took, until it takes none.
@@ -395,6 +423,21 @@ mod tests {
         outlet.fill(a, Reply::Borrowed(b"a2"));
         outlet.fill(b, Reply::Borrowed(b"b2"));
         assert_eq!((written(&outlet), outlet.len()), (b"a2b1b2".to_vec(), 0));
+    }
+
+    #[test]
+    fn what_is_pushed_does_not_stand_in_the_midst_of_an_answer() {
+        let outlet = outlet();
+        let (a, b) = (outlet.open(false), outlet.open(false));
+        outlet.push(b"0");
+        outlet.fill_part(a, Reply::Borrowed(b"a1"));
+        outlet.push(b"P");
+        outlet.fill(b, Reply::Borrowed(b"b"));
+        assert_eq!(written(&outlet), b"0a1");
+        outlet.fill(a, Reply::Borrowed(b"a2"));
+        assert_eq!((written(&outlet), outlet.len()), (b"a2Pb".to_vec(), 0));
+        outlet.push(b"Q");
+        assert_eq!(written(&outlet), b"Q");
     }
 
     #[test]

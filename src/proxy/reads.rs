@@ -173,7 +173,7 @@ impl Client {
         let same = |flight: &&Rc<Flight>| flight.asked.question() == *question && flight.is_live();
         let Some(flight) = flights.get(&id).filter(same) else { return false };
         let slot = self.outlet.open(self.is_muted());
-        flight.readers.borrow_mut().push((Rc::clone(&self.outlet), slot));
+        flight.readers.borrow_mut().push((Rc::clone(&self.outlet), slot, self.outlet.profile.version()));
         self.ahead |= mask;
         true
     }

@@ -42,6 +42,8 @@ pub(super) struct Session {
     subscriptions: RefCell<[HashSet<Box<[u8]>>; 3]>,
     /// The connection broke.
     lost: Cell<bool>,
+    /// The client has left, and what still waits for its reply does so without it.
+    left: Cell<bool>,
     /// Whom CLIENT TRACKING redirects to, in the proxy's numbers.
     pub(super) redirect: Cell<u64>,
     /// Others know the connection's number, and mean this client by it.
@@ -62,6 +64,7 @@ impl Session {
             acknowledging: Cell::default(),
             subscriptions: RefCell::default(),
             lost: Cell::default(),
+            left: Cell::default(),
             redirect: Cell::default(),
             told: Cell::default(),
         }
@@ -234,6 +237,10 @@ impl Session {
 
     /// The connection broke: the state is gone, and the client has to know.
     pub(super) fn lost(&self) {
+        if self.left.get() {
+            // Whoever the client is by now, it is nothing to it.
+            return;
+        }
         self.lost.set(true);
         self.outlet.closing.set(true);
         self.outlet.wake();
@@ -242,6 +249,7 @@ impl Session {
     /// The client leaves the session, or is gone altogether.
     pub(super) fn end(&self, context: &Context) {
         let clean = self.is_clean() && !self.told.get();
+        self.left.set(true);
         self.outlet.streaming.set(false);
         if !clean && !self.is_blocked() && !self.is_monitor() {
             // What is under way is waited for: its guards come down with the replies.
@@ -266,7 +274,7 @@ impl Tap for Session {
                 _ => false,
             }
         };
-        if is_message {
+        if is_message && !self.left.get() {
             match broken_redirection(frame, self.redirect.get()) {
                 Some(frame) => self.outlet.push(&frame),
                 None => self.outlet.push(frame),

@@ -260,7 +260,9 @@ impl Expected for Waiting {
     fn lose(self, context: &Context, why: &Lost, ran: bool) {
         if let Then::Rest = self.then {
             // Nothing that the client would not take for the rest of the reply can be said.
-            if let Some((outlet, _)) = self.to {
+            if let Some((outlet, slot)) = self.to
+                && !outlet.skip(slot)
+            {
                 outlet.dropped.set(Some("the connection to Redis was lost in the midst of its reply"));
                 outlet.wake();
             }
@@ -287,7 +289,7 @@ impl Expected for Waiting {
                 forget(context, &flight);
                 let mut out = Vec::new();
                 build::error(&mut out, &text);
-                for (outlet, slot) in flight.readers.take() {
+                for (outlet, slot, _) in flight.readers.take() {
                     outlet.fill(slot, Reply::Borrowed(&out));
                 }
                 None
@@ -374,12 +376,8 @@ fn land(
     let question = flight.asked.question();
     let lives = lives(&flight.rule, &question, flight.absent, pttl, reply.bytes());
     keep(context, flight.id, &question, flight.ticket.take().zip(lives), sent, reply.bytes());
-    for (outlet, slot) in flight.readers.take() {
-        let reply = if question.is_get() {
-            in_version(kept_as(reply.bytes()), outlet.profile.version())
-        } else {
-            reply.bytes()
-        };
+    for (outlet, slot, version) in flight.readers.take() {
+        let reply = if question.is_get() { in_version(kept_as(reply.bytes()), version) } else { reply.bytes() };
         outlet.fill(slot, Reply::Borrowed(reply));
     }
     answer(to, reply);
@@ -570,6 +568,10 @@ fn in_session(
                 }
                 if let Some(version) = greeting.version {
                     session.link.set_version(version);
+                    if session.is_pinned() {
+                        // What it left there may be told of now.
+                        session.pin();
+                    }
                 }
                 let reply = greeting.own_number(reply.bytes());
                 if let Some((outlet, slot)) = to {

@@ -29,6 +29,8 @@ pub(super) struct Written {
     any: bool,
     /// Told whatever the reply says: a part may have been done (EXEC, scripts, several keys).
     always: bool,
+    /// What may be done without authentication is another thing then.
+    first_rights: bool,
     /// It counts as a write under way.
     begun: bool,
     /// The guards are up.
@@ -55,9 +57,15 @@ impl Written {
         self.always = true;
     }
 
+    /// What a client may do that has not authenticated.
+    pub(super) fn first_rights(&mut self) {
+        self.first_rights = true;
+    }
+
     /// What another command changes too.
     pub(super) fn extend(&mut self, other: Written) {
         self.any |= other.any;
+        self.first_rights |= other.first_rights;
         self.always = true;
         self.keys.extend(other.keys);
     }
@@ -93,6 +101,9 @@ impl Written {
     pub(super) fn end(self, context: &Context, failed: bool) {
         self.count_down(context);
         let coherence = &context.shared.coherence;
+        if self.first_rights && !failed {
+            context.shared.users.first_rights_changed();
+        }
         for key in &self.keys {
             if self.guarded {
                 coherence.end_write(key.id);
@@ -130,6 +141,9 @@ impl Written {
             return;
         }
         context.stats().writes_unknown.add(1);
+        if self.first_rights {
+            context.shared.users.first_rights_changed();
+        }
         if self.any {
             coherence.flush("a command that may change any key was lost");
         }

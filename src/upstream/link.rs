@@ -326,11 +326,10 @@ impl<E: Expected> Link<E> {
         self.0.state.borrow_mut().tap = tap;
     }
 
-    /// Ends the connection when all that waits has been answered.
+    /// Ends the connection when all that waits has been answered. Until then the tap takes what is nobody's reply.
     pub fn retire(&self) {
         let mut state = self.0.state.borrow_mut();
         state.retired = true;
-        state.tap = None;
         if let Some(waker) = state.waker.take() {
             waker.wake();
         }
@@ -406,6 +405,12 @@ impl<E: Expected> Link<E> {
             }
         }
     }
+}
+
+/// Whether Redis refuses an AUTH for what it says, and not because it takes no connection at all (too many, protected mode).
+fn is_about_login(text: &str) -> bool {
+    let kinds = ["WRONGPASS", "NOAUTH", "NOPERM", "ERR AUTH", "ERR invalid password", "ERR invalid username"];
+    kinds.iter().any(|kind| text.starts_with(kind))
 }
 
 /// Why there is no connection.
@@ -491,7 +496,8 @@ impl<E: Expected> Inner<E> {
                 OnError::NeedsNoRight if no_right => {}
                 on_error => {
                     let text = String::from_utf8_lossy(text).trim_end().to_owned();
-                    return Err(NotTaken::Said { text, login: on_error == OnError::Refused });
+                    let login = on_error == OnError::Refused && is_about_login(&text);
+                    return Err(NotTaken::Said { text, login });
                 }
             }
         }
@@ -528,6 +534,7 @@ impl<E: Expected> Inner<E> {
         let mut state = self.state.borrow_mut();
         if state.retired && state.waiting.is_empty() {
             state.status = Status::Closed;
+            state.tap = None;
         }
         if matches!(state.status, Status::Closed) {
             return false;
@@ -614,6 +621,7 @@ impl<E: Expected> Inner<E> {
             let mut state = self.state.borrow_mut();
             if state.retired && state.waiting.is_empty() {
                 state.status = Status::Closed;
+                state.tap = None;
             }
             if matches!(state.status, Status::Closed) {
                 return Poll::Ready(String::new());
@@ -664,6 +672,10 @@ impl<E: Expected> Inner<E> {
     ) -> Poll<String> {
         for _ in 0..READS_IN_A_ROW {
             let need = scanner.as_ref().map_or(0, ReplyScanner::need).saturating_sub(inbox.len());
+            // What is passed on in parts needs no room for the whole.
+            let takes_parts = |waiting: &Waiting<E>| waiting.expected.takes_parts(inbox);
+            let in_parts = need > PART && self.state.borrow().waiting.front().is_some_and(takes_parts);
+            let need = if in_parts { PART } else { need };
             inbox.reserve(need.max(if self.shared { SHARED_INBOX } else { PRIVATE_INBOX }));
             match poll_read_buf(Pin::new(&mut *stream), task, inbox) {
                 Poll::Pending => return Poll::Pending,
@@ -733,11 +745,12 @@ impl<E: Expected> Inner<E> {
             *scanner = None;
             let waiting = {
                 let mut state = self.state.borrow_mut();
+                if state.waiting.front().is_some_and(|waiting| state.written < waiting.bytes) {
+                    // It stays where it is: whoever ends the connection answers it.
+                    break Err("it answered a request that was not sent yet".to_owned());
+                }
                 let waiting = state.waiting.pop_front();
                 if let Some(waiting) = &waiting {
-                    if state.written < waiting.bytes {
-                        break Err("it answered a request that was not sent yet".to_owned());
-                    }
                     state.written -= waiting.bytes;
                     state.wire.advance(waiting.bytes);
                 }
