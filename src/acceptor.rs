@@ -53,13 +53,18 @@ pub async fn run(
             return;
         }
     };
+    // Numbers in the order in which clients came, as Redis gives them, whichever worker serves them.
+    let mut number = 0;
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             _ = stop.changed() => return,
         };
         match accepted.and_then(|(stream, _)| stream.into_std()) {
-            Ok(stream) => hand_over(stream, &desks, *limit.borrow(), &stats),
+            Ok(stream) => {
+                number += 1;
+                hand_over(stream, number, &desks, *limit.borrow(), &stats);
+            }
             Err(error) => {
                 // Most likely no file descriptors are left: clients that wait are accepted when others have gone.
                 tracing::warn!(%error, "a client cannot be accepted");
@@ -69,7 +74,7 @@ pub async fn run(
     }
 }
 
-fn hand_over(mut stream: TcpStream, desks: &[Desk], limit: usize, stats: &Stats) {
+fn hand_over(mut stream: TcpStream, number: u64, desks: &[Desk], limit: usize, stats: &Stats) {
     let load = |desk: &Desk| desk.load.load(Ordering::Relaxed);
     if desks.iter().map(load).sum::<usize>() >= limit {
         stats.shared.clients_refused.fetch_add(1, Ordering::Relaxed);
@@ -86,5 +91,5 @@ fn hand_over(mut stream: TcpStream, desks: &[Desk], limit: usize, stats: &Stats)
     let Some(desk) = desks.iter().min_by_key(|desk| load(desk)) else { return };
     desk.load.fetch_add(1, Ordering::Relaxed);
     // An error means that the worker has ended: the client sees its connection close.
-    let _ = desk.orders.send(Order::Client(stream));
+    let _ = desk.orders.send(Order::Client(stream, number));
 }

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -104,7 +104,6 @@ impl App {
             outbox: bus.as_ref().map(Bus::outbox),
             windows: Box::new(admin),
             control: control.handle().clone(),
-            next_client: AtomicU64::new(1),
             users: Users::default(),
             errands: Errands::default(),
         });

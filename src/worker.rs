@@ -21,8 +21,8 @@ const TICK: Duration = Duration::from_millis(250);
 /// What a worker is told.
 #[derive(Debug)]
 pub enum Order {
-    /// Serve this client.
-    Client(TcpStream),
+    /// Serve this client, which has this number.
+    Client(TcpStream, u64),
     /// Decide by this configuration from now on.
     Policy(Arc<Policy>),
     /// Decide by this table from now on.
@@ -72,7 +72,7 @@ async fn work(setup: Setup, mut orders: mpsc::UnboundedReceiver<Order>) {
     loop {
         tokio::select! {
             order = orders.recv() => match order {
-                Some(Order::Client(stream)) => accept(stream, &context, &setup.load),
+                Some(Order::Client(stream, id)) => accept(stream, id, &context, &setup.load),
                 Some(Order::Policy(policy)) => context.set_policy(policy),
                 Some(Order::Table(table)) => context.set_table(table),
                 Some(Order::Errand(errand)) => errand.run(&context),
@@ -93,7 +93,7 @@ async fn work(setup: Setup, mut orders: mpsc::UnboundedReceiver<Order>) {
     context.close();
 }
 
-fn accept(stream: TcpStream, context: &Rc<Context>, load: &Arc<AtomicUsize>) {
+fn accept(stream: TcpStream, id: u64, context: &Rc<Context>, load: &Arc<AtomicUsize>) {
     let stream = match stream.set_nonblocking(true).and_then(|()| tokio::net::TcpStream::from_std(stream)) {
         Ok(stream) => stream,
         Err(error) => {
@@ -102,7 +102,6 @@ fn accept(stream: TcpStream, context: &Rc<Context>, load: &Arc<AtomicUsize>) {
             return;
         }
     };
-    let id = context.shared.next_client.fetch_add(1, Ordering::Relaxed);
     let now = Instant::now();
     let entry = Entry::new(id, &stream, now);
     let outlet = Rc::new(Outlet::new(now, entry, context.first_profile(), Rc::clone(&context.buffers)));

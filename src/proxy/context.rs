@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::rc::{Rc, Weak};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -104,8 +104,6 @@ pub struct Shared {
     pub windows: Box<dyn Windows>,
     /// Runs what must not hold up a worker.
     pub control: Handle,
-    /// The next client's number.
-    pub next_client: AtomicU64,
     /// Who has a number of its own in L1.
     pub users: Users,
     /// What one worker asks all of them.
