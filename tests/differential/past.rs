@@ -62,16 +62,30 @@ impl Past {
         text + &self.history(&keys)
     }
 
-    /// The last commands on these keys, and the last of all; oldest first.
+    /// The last commands on these keys (without any: of the same family on the same connection), and the last of all;
+    /// oldest first.
     pub fn history(&self, keys: &[Vec<u8>]) -> String {
         let all = || self.0.iter().enumerate().rev();
-        let on_keys = all().filter(|(_, entry)| entry.keys.iter().any(|key| keys.contains(key)));
+        let on_keys = all().filter(|(_, entry)| match self.0.last() {
+            Some(last) if keys.is_empty() => entry.connection == last.connection && is_family(entry, last),
+            _ => entry.keys.iter().any(|key| keys.contains(key)),
+        });
         let mut on_keys: Vec<String> = on_keys.take(ON_KEYS).map(line).collect();
         let mut last: Vec<String> = all().take(OF_ALL).map(line).collect();
         on_keys.reverse();
         last.reverse();
-        format!("the last commands on the same keys:\n{}the last commands:\n{}", on_keys.concat(), last.concat())
+        format!(
+            "the last commands on the same keys, or of the same family:\n{}the last commands:\n{}",
+            on_keys.concat(),
+            last.concat()
+        )
     }
+}
+
+/// The same command, or one that may change what it answers whatever it is.
+fn is_family(entry: &Entry, of: &Entry) -> bool {
+    let name = |entry: &Entry| entry.args.first().map(|name| name.to_ascii_lowercase());
+    name(entry) == name(of) || name(entry).is_some_and(|name| [&b"reset"[..], b"hello", b"auth"].contains(&&name[..]))
 }
 
 fn line((at, entry): (usize, &Entry)) -> String {
