@@ -83,9 +83,9 @@ impl Rules {
         found.map_or(&self.otherwise, |(_, rule)| rule)
     }
 
-    /// Whether any key may be sealed.
-    pub fn seals_anything(&self) -> bool {
-        self.any(|rule| rule.compress.is_some())
+    /// Bytes of the smallest value of any key that may be sealed; none: nothing is.
+    pub fn seals_from(&self) -> Option<usize> {
+        self.all().filter_map(|rule| rule.compress.as_ref()).map(|rule| rule.min_size).min()
     }
 
     /// Whether any key may be kept in L1.
@@ -220,7 +220,7 @@ rules:
             let rules = rules(yaml);
             assert_eq!(rules.reads(), if caches { Reads::default() } else { Reads::NONE }, "{yaml}");
             assert!(rules.mget_everywhere());
-            let found = (rules.caches_anything(), rules.watches_anything(), rules.seals_anything());
+            let found = (rules.caches_anything(), rules.watches_anything(), rules.seals_from().is_some());
             assert_eq!(found, (caches, watches, seals), "{yaml}");
         }
     }

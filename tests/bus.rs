@@ -10,10 +10,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use futures_util::StreamExt;
 use serde_json::{Value, json};
-use shortstop::bus::{Bus, BusError, BusStats, Event, Outbox, Settings, Sink, random_incarnation, start};
+use shortstop::bus::{Bus, BusError, BusStats, Event, Key, Outbox, Settings, Sink, random_incarnation, start};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -215,7 +214,7 @@ impl Drop for Nats {
 }
 
 fn key(db: u32, hash: u128) -> Event {
-    Event::Invalidate { db, hash, key: Bytes::from(format!("key:{hash}")) }
+    Event::Invalidate { hash, key: Key::new(db, format!("key:{hash}").as_bytes()) }
 }
 
 fn is_flush(call: &Call) -> bool {
@@ -244,12 +243,12 @@ async fn an_invalidation_crosses() {
     let mut b = Proxy::live(nats.settings()).await;
     let mut elsewhere = Proxy::live(Settings { fleet: "other".into(), ..nats.settings() }).await;
 
-    a.send(vec![key(0, 1), key(3, 2), Event::Quarantine { db: 1, hash: 3, key: Bytes::new() }]);
+    a.send(vec![key(0, 1), key(3, 2), Event::Quarantine { hash: 3, key: Key::new(1, b"") }]);
     let mut calls = b.until(|call| *call == Call::Invalidate(3, 2)).await;
     calls.retain(|call| matches!(call, Call::Invalidate(..) | Call::Quarantine(..)));
     assert_eq!(calls, [Call::Quarantine(1, 3), Call::Invalidate(0, 1), Call::Invalidate(3, 2)]);
     // The flush says what the fourth key would have said, but not what the quarantine says.
-    a.send(vec![key(0, 4), Event::Flush, Event::Quarantine { db: 1, hash: 5, key: Bytes::new() }]);
+    a.send(vec![key(0, 4), Event::Flush, Event::Quarantine { hash: 5, key: Key::new(1, b"") }]);
     b.until_flush("a peer asks").await;
     let calls = b.until(|call| *call == Call::Quarantine(1, 5)).await;
     assert!(!calls.contains(&Call::Invalidate(0, 4)), "{calls:?}");
@@ -498,8 +497,8 @@ async fn services_hear_of_written_keys() {
     let mut b = Proxy::live(nats.with_json()).await;
     b.until_flush("running before").await;
 
-    let binary = Event::Invalidate { db: 0, hash: 2, key: Bytes::from_static(b"\xff\0") };
-    a.send(vec![key(0, 1), binary, Event::Quarantine { db: 0, hash: 3, key: Bytes::from_static(b"q") }]);
+    let binary = Event::Invalidate { hash: 2, key: Key::new(0, b"\xff\0") };
+    a.send(vec![key(0, 1), binary, Event::Quarantine { hash: 3, key: Key::new(0, b"q") }]);
     a.send(vec![Event::Flush]);
     let instance = format!("shortstop:{:016x}", a.incarnation);
     for expected in [

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Instant;
 
-use bytes::Bytes;
+use triomphe::ThinArc;
 
 mod json;
 mod message;
@@ -50,24 +50,41 @@ pub trait Sink: Send + Sync + 'static {
 pub enum Event {
     /// A key was written.
     Invalidate {
-        /// Redis database number.
-        db: u32,
         /// XXH3-128 of the key, seed 0.
         hash: u128,
-        /// The key, for the JSON subject. Bytes shared with a larger buffer keep that buffer alive until sent.
-        key: Bytes,
+        /// The key.
+        key: Key,
     },
     /// A key may or may not have been written: it must not be filled for a while.
     Quarantine {
-        /// Redis database number.
-        db: u32,
         /// XXH3-128 of the key, seed 0.
         hash: u128,
-        /// The key, for the JSON subject.
-        key: Bytes,
+        /// The key.
+        key: Key,
     },
     /// Everything may have changed (FLUSHALL, FLUSHDB, SWAPDB, a command whose keys nobody can name).
     Flush,
+}
+
+/// A key of a database. One word: whoever writes a key carries it until the reply is here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Key(ThinArc<u32, u8>);
+
+impl Key {
+    /// A copy of the key's bytes, in this database.
+    pub fn new(db: u32, bytes: &[u8]) -> Self {
+        Key(ThinArc::from_header_and_slice(db, bytes))
+    }
+
+    /// Redis database number.
+    pub fn db(&self) -> u32 {
+        self.0.header.header
+    }
+
+    /// The key's bytes, for the JSON subject.
+    pub fn bytes(&self) -> &[u8] {
+        &self.0.slice
+    }
 }
 
 /// The events of one read of an upstream socket, oldest first.

@@ -503,11 +503,11 @@ impl Publisher {
         // writes. It does not keep a key from being filled again, so quarantines are sent beside it.
         let flush = events.contains(&Event::Flush);
         let written = events.iter().filter_map(|event| match event {
-            Event::Invalidate { db, hash, .. } if !flush => Some((*db, *hash)),
+            Event::Invalidate { hash, key } if !flush => Some((key.db(), *hash)),
             Event::Invalidate { .. } | Event::Quarantine { .. } | Event::Flush => None,
         });
         let doubtful = events.iter().filter_map(|event| match event {
-            Event::Quarantine { db, hash, .. } => Some((*db, *hash)),
+            Event::Quarantine { hash, key } => Some((key.db(), *hash)),
             Event::Invalidate { .. } | Event::Flush => None,
         });
         let max = MAX_BYTES.min(self.client.max_payload());
@@ -762,7 +762,7 @@ impl JsonWriter {
             let now = SystemTime::now();
             let message = match event {
                 Event::Invalidate { key, .. } | Event::Quarantine { key, .. } => {
-                    json::invalidate(&key, &self.instance, now)
+                    json::invalidate(key.bytes(), &self.instance, now)
                 }
                 Event::Flush => json::clear(&self.instance, now),
             };

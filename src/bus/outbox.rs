@@ -57,7 +57,9 @@ fn weight(batch: &[Event]) -> usize {
     batch
         .iter()
         .map(|event| match event {
-            Event::Invalidate { key, .. } | Event::Quarantine { key, .. } => 1 + key.len() / KEY_BYTES_PER_ENTRY,
+            Event::Invalidate { key, .. } | Event::Quarantine { key, .. } => {
+                1 + key.bytes().len() / KEY_BYTES_PER_ENTRY
+            }
             Event::Flush => 1,
         })
         .sum()
@@ -127,13 +129,11 @@ impl Inlet {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-
     use super::{Inlet, queue};
-    use crate::bus::Event;
+    use crate::bus::{Event, Key};
 
     fn key(hash: u128) -> Event {
-        Event::Invalidate { db: 0, hash, key: Bytes::from_static(b"k") }
+        Event::Invalidate { hash, key: Key::new(0, b"k") }
     }
 
     fn now(inlet: &mut Inlet) -> (Vec<Event>, u64) {
@@ -172,7 +172,7 @@ mod tests {
     #[test]
     fn long_keys_count_for_more() {
         let (outbox, _inlet) = queue(4);
-        let long = Event::Invalidate { db: 0, hash: 1, key: Bytes::from(vec![b'k'; 1024]) };
+        let long = Event::Invalidate { hash: 1, key: Key::new(0, &[b'k'; 1024]) };
         assert!(!outbox.try_send(vec![long]));
     }
 

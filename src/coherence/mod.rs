@@ -278,8 +278,9 @@ impl Coherence {
         self.let_go(self.stripes.poison(key));
     }
 
-    fn let_go(&self, dropped: impl IntoIterator<Item = EntryId>) {
-        dropped.into_iter().for_each(|id| self.cache.remove(id));
+    #[inline]
+    fn let_go(&self, dropped: impl AsRef<[EntryId]>) {
+        dropped.as_ref().iter().for_each(|id| self.cache.remove(*id));
     }
 
     /// As [`Coherence::poison`], in every database.

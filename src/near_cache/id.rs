@@ -1,6 +1,6 @@
 //! What keys and entries are found by. Two may share an id: what it leads to holds what it is for, to be compared.
 
-use std::hash::Hasher;
+use std::hash::{Hash, Hasher};
 
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -13,19 +13,24 @@ pub fn hash_key(key: &[u8]) -> u128 {
 const DATABASE: u128 = 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835;
 
 /// What a key in a database is found by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct KeyId(u128);
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyId {
+    low: u64,
+    high: u64,
+}
 
 impl KeyId {
     /// From [`hash_key`].
     #[inline]
     pub fn from_hash(db: u32, hash: u128) -> Self {
-        KeyId(hash.wrapping_add(u128::from(db).wrapping_mul(DATABASE)))
+        let id = hash.wrapping_add(u128::from(db).wrapping_mul(DATABASE));
+        KeyId { low: id as u64, high: (id >> 64) as u64 }
     }
 
     /// Back to what [`hash_key`] gave, for a key of this database.
     pub fn hash(self, db: u32) -> u128 {
-        self.0.wrapping_sub(u128::from(db).wrapping_mul(DATABASE))
+        let id = u128::from(self.high) << 64 | u128::from(self.low);
+        id.wrapping_sub(u128::from(db).wrapping_mul(DATABASE))
     }
 
     /// Of a key.
@@ -37,17 +42,12 @@ impl KeyId {
     /// 64 well-mixed bits.
     #[inline]
     pub fn bits(self) -> u64 {
-        self.0 as u64
-    }
-
-    #[inline]
-    fn other_bits(self) -> u64 {
-        (self.0 >> 64) as u64
+        self.low
     }
 }
 
 /// What one reply about a key is found by: a key has as many as there are users and ways to ask.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EntryId {
     key: KeyId,
     variant: u64,
@@ -69,7 +69,13 @@ impl EntryId {
     /// 64 well-mixed bits, others for each reply about the key.
     #[inline]
     pub fn bits(self) -> u64 {
-        self.key.other_bits().wrapping_add(self.variant)
+        self.key.high.wrapping_add(self.variant)
+    }
+}
+
+impl Hash for EntryId {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.bits());
     }
 }
 
@@ -82,24 +88,19 @@ impl Hasher for IdHasher {
         self.0
     }
     fn write(&mut self, bytes: &[u8]) {
-        // An id hashes by the two below alone; anything else would still be right, only slower.
+        // An id hashes by the one below alone; anything else would still be right, only slower.
         for &byte in bytes {
             self.0 = self.0.rotate_left(8) ^ u64::from(byte);
         }
     }
-    fn write_u128(&mut self, key: u128) {
-        self.0 = (key >> 64) as u64;
-    }
-    fn write_u64(&mut self, variant: u64) {
-        self.0 = self.0.wrapping_add(variant);
+    fn write_u64(&mut self, bits: u64) {
+        self.0 = bits;
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::hash::{Hash, Hasher};
-
-    use super::{EntryId, IdHasher, KeyId, hash_key};
+    use super::{EntryId, Hash, Hasher, IdHasher, KeyId, hash_key};
 
     #[test]
     fn databases_are_apart() {

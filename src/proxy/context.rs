@@ -40,8 +40,8 @@ pub struct Policy {
     pub reads: Reads,
     /// Whether MGET is one of them for every key that is kept at all.
     pub mget_everywhere: bool,
-    /// Whether any value may be sealed.
-    pub seals: bool,
+    /// Bytes of the smallest value that may be sealed; none: nothing is.
+    pub seals_from: Option<usize>,
     /// Bounds of buffers and queues.
     pub limits: Limits,
     /// Bounds of a request.
@@ -60,7 +60,7 @@ impl Policy {
             caches: rules.caches_anything(),
             reads: rules.reads(),
             mget_everywhere: rules.mget_everywhere(),
-            seals: rules.seals_anything(),
+            seals_from: rules.seals_from(),
             rules,
             limits: config.limits.clone(),
             scan: ScanLimits {

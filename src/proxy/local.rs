@@ -39,7 +39,7 @@ impl Client {
         match target {
             Target::Session(session) => {
                 let link = session.link.clone();
-                let then = Then::Session { session, then: InSession::Select(db) };
+                let then = Then::session(&session, InSession::Select(db));
                 self.send(permit.now, &link, then, u64::MAX, |wire| call.request.write(wire, Replacements::new()));
             }
             Target::Lane(link) => {

@@ -109,7 +109,7 @@ impl Client {
             if let Err(lost) = link.check() {
                 return self.unavailable(&lost);
             }
-            let then = Then::Session { session, then: InSession::Greet(Box::new(greeting)) };
+            let then = Then::session(&session, InSession::Greet(greeting));
             self.send(permit.now, &link, then, u64::MAX, |wire| call.request.write(wire, replacements));
             return Next::Pause;
         }
@@ -153,7 +153,7 @@ impl Client {
         if let Err(lost) = link.check() {
             return self.unavailable(&lost);
         }
-        let then = Then::Session { session, then: InSession::Greet(Box::new(greeting)) };
+        let then = Then::session(&session, InSession::Greet(greeting));
         self.send(permit.now, &link, then, u64::MAX, |wire| call.request.write(wire, Replacements::new()));
         Next::Pause
     }

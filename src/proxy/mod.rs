@@ -397,7 +397,7 @@ impl Client {
             }
             Verb::Sort | Verb::SortRo => {
                 let word = |word: &[u8]| call.args[2..].iter().any(|arg| arg.eq_ignore_ascii_case(word));
-                if view.policy.seals && word(b"get") && word(b"store") {
+                if view.policy.seals_from.is_some() && word(b"get") && word(b"store") {
                     return Err(
                         "ERR shortstop: SORT GET STORE would store compressed values as they are; use SORT GET \
                                 and store its reply"
@@ -407,7 +407,7 @@ impl Client {
                 // Numbers are too short to be compressed, or Redis refuses them; words would be compared as they are stored.
                 let weights = call.args.windows(2).find(|two| two[0].eq_ignore_ascii_case(b"by")).map(|two| two[1]);
                 let strings = |pattern: &[u8]| pattern.contains(&b'*') && !pattern.windows(2).any(|two| two == b"->");
-                if view.policy.seals && word(b"alpha") && weights.is_some_and(strings) {
+                if view.policy.seals_from.is_some() && word(b"alpha") && weights.is_some_and(strings) {
                     return Err(
                         "ERR shortstop: SORT BY ALPHA would compare compressed values as they are stored; keep the \
                                 weights in hashes (BY key*->field)"
@@ -486,24 +486,21 @@ impl Client {
         if call.row.keys(call.args, &mut keys) == Keys::Unknown {
             written.add_any();
         }
+        let mut add = |db| keys.iter().for_each(|at| written.add(&self.context, view, db, call.args[*at as usize]));
+        add(db);
         // The same keys in another database: MOVE key db, COPY source destination DB db. What is no number Redis refuses.
         let other = match call.row.verb {
             Verb::Move => call.args.get(2).copied(),
             Verb::Copy => call.args.windows(2).find(|two| two[0].eq_ignore_ascii_case(b"db")).map(|two| two[1]),
             _ => None,
         };
-        let other = other.and_then(parse_int).and_then(|db| u32::try_from(db).ok());
-        for at in keys {
-            let key = call.args[at as usize];
-            written.add(&self.context, view, db, key);
-            if let Some(other) = other {
-                written.add(&self.context, view, other, key);
-            }
+        if let Some(other) = other.and_then(parse_int).and_then(|db| u32::try_from(db).ok()) {
+            add(other);
         }
         if call.row.verb == Verb::Script {
             written.always();
         }
-        if changes_first_rights(call) {
+        if keys.is_empty() && changes_first_rights(call) {
             written.first_rights();
         }
         written
@@ -521,7 +518,7 @@ impl Client {
             return self.park(call.request, candidates);
         }
         let (replacements, sealed) = seal::seal(call.request.raw, call.request.ranges, &candidates);
-        self.send_values(view, permit, call, replacements, sealed)
+        self.send_values(view, permit, call, replacements, &sealed)
     }
 
     fn send_values(
@@ -530,16 +527,18 @@ impl Client {
         permit: &Permit,
         call: Call<'_>,
         replacements: Replacements,
-        sealed: Sealed,
+        sealed: &Sealed,
     ) -> Next {
         let target = match self.target() {
             Ok(target) => target,
             Err(lost) => return self.unavailable(&lost),
         };
-        let stats = self.context.stats();
-        stats.compressed_values.add(sealed.values);
-        stats.compressed_bytes_in.add(sealed.bytes_in);
-        stats.compressed_bytes_out.add(sealed.bytes_out);
+        if sealed.values > 0 {
+            let stats = self.context.stats();
+            stats.compressed_values.add(sealed.values);
+            stats.compressed_bytes_in.add(sealed.bytes_in);
+            stats.compressed_bytes_out.add(sealed.bytes_out);
+        }
         let mut written = self.written(view, call);
         let mask = written.mask();
         let then = if let Target::Session(session) = &target
@@ -590,7 +589,7 @@ impl Client {
         let request = Request { raw: &parked.raw, ranges: &parked.ranges, owned: Some(&parked.raw) };
         let args = request.words();
         let call = Call { row: view.table.resolve(&args), request, args: &args };
-        self.send_values(view, permit, call, replacements, sealed);
+        self.send_values(view, permit, call, replacements, &sealed);
         self.end_of_request();
         true
     }
@@ -662,7 +661,7 @@ impl Client {
         let mask = queued.written.mask();
         let next = if queued.wishes.is_empty() { Next::Go } else { Next::Pause };
         let speaks = queued.speaks;
-        let then = Then::Session { session: Rc::clone(session), then: InSession::Exec(Box::new(queued)) };
+        let then = Then::session(session, InSession::Exec(queued));
         self.send(permit.now, &session.link, then, mask, |wire| call.request.write(wire, Replacements::new()));
         if speaks {
             self.replies = Replies::On;
@@ -723,7 +722,7 @@ impl Client {
                 _ => self.queue(view, permit, call, &session),
             };
         }
-        let own = |then| Then::Session { session: Rc::clone(&session), then };
+        let own = |then| Then::session(&session, then);
         let (then, next) = match verb {
             Verb::Multi => (own(InSession::Multi), Next::Pause),
             Verb::Watch => {
@@ -778,7 +777,7 @@ impl Client {
         // Acknowledgements are not muted, as messages are not (CLIENT REPLY OFF).
         let muted = self.is_muted();
         let replies = std::mem::replace(&mut self.replies, Replies::On);
-        let then = Then::Session { session: Rc::clone(session), then: InSession::Acknowledge { kind, left, muted } };
+        let then = Then::session(session, InSession::Acknowledge { kind, left, muted });
         self.send(permit.now, &session.link, then, u64::MAX, |wire| call.request.write(wire, Replacements::new()));
         self.replies = replies;
         Next::Go

@@ -92,11 +92,12 @@ impl Profile {
     /// It cannot be used now.
     #[inline]
     pub(super) fn lane(&self, context: &Rc<Context>) -> Result<Link<Waiting>, Lost> {
-        if let Some(lane) = &*self.lane.borrow()
-            && !lane.is_closed()
-        {
-            lane.check()?;
-            return Ok(lane.clone());
+        if let Some(lane) = &*self.lane.borrow() {
+            match lane.check() {
+                Ok(()) => return Ok(lane.clone()),
+                Err(_) if lane.is_closed() => {}
+                Err(lost) => return Err(lost),
+            }
         }
         let lane = context.lane(&self.identity(), self.db(), self.version());
         *self.lane.borrow_mut() = Some(lane.clone());

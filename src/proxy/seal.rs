@@ -65,7 +65,8 @@ pub(super) fn candidates(verb: Verb, request: &Request<'_>, policy: &Policy) -> 
     let count = if verb == Verb::MSetEx { count() } else { 0 };
     for (key, value) in pairs(verb, request.argc(), count) {
         let bytes = request.arg(value);
-        let rule = policy.rules.of(request.arg(key)).compress;
+        let may_be = policy.seals_from.is_some_and(|least| bytes.len() >= least);
+        let rule = if may_be { policy.rules.of(request.arg(key)).compress } else { None };
         // What could not be opened again is not sealed.
         let sizes = |rule: &CompressRule| rule.min_size..=policy.limits.max_inflated;
         let how = rule.filter(|rule| sizes(rule).contains(&bytes.len())).map(|rule| SealHow {

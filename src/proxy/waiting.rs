@@ -65,7 +65,7 @@ pub(super) enum Then {
     /// Handed to whoever asked.
     Call { replies: usize, repeat: bool, then: Called },
     /// The first command that needs a connection of its own, or one that leaves something on it.
-    Session { session: Rc<Session>, then: InSession },
+    Session { session: Rc<Session>, then: Box<InSession> },
 }
 
 /// Gets so many replies in one piece, or why there are none.
@@ -76,7 +76,7 @@ pub(super) enum InSession {
     /// MULTI.
     Multi,
     /// EXEC: what was queued is done, or nothing of it.
-    Exec(Box<Queued>),
+    Exec(Queued),
     /// The connection belongs to the client from now on, unless this is refused.
     Pin,
     /// A command that nobody knows: what it may change, and leave on the connection.
@@ -84,7 +84,7 @@ pub(super) enum InSession {
     /// A SELECT of this database.
     Select(u32),
     /// HELLO or AUTH.
-    Greet(Box<Greeting>),
+    Greet(Greeting),
     /// MONITOR.
     Monitor,
     /// A command of the SUBSCRIBE family: so many acknowledgements are due. `muted`: an error would not be told.
@@ -123,6 +123,13 @@ pub(super) struct ValueKey {
 
 /// What GET says when there is no such key, as L1 keeps it.
 pub(super) const NO_VALUE: Absent = Absent::Only(b"$-1\r\n");
+
+impl Then {
+    /// Rare and large, so that it is not what makes all others large.
+    pub(super) fn session(session: &Rc<Session>, then: InSession) -> Then {
+        Then::Session { session: Rc::clone(session), then: Box::new(then) }
+    }
+}
 
 impl Expected for Waiting {
     type Context = Context;
@@ -226,7 +233,7 @@ impl Expected for Waiting {
                 answer(to, Reply::Owned(out.into()));
             }
             Then::Call { then, .. } => then(context, Ok(reply)),
-            Then::Session { session, then } => return in_session(context, session, then, to, sent, reply),
+            Then::Session { session, then } => return in_session(context, session, *then, to, sent, reply),
         }
         None
     }
@@ -279,7 +286,7 @@ impl Expected for Waiting {
             Then::Elements { written, .. } => written.map(|written| *written),
             Then::Session { session, then } => {
                 session.lost();
-                match then {
+                match *then {
                     InSession::Exec(queued) => Some(queued.written),
                     InSession::Blocked { written, .. } | InSession::Unknown(written) => Some(written),
                     _ => None,
@@ -519,7 +526,7 @@ fn in_session(
             }
         }
         InSession::Exec(queued) => {
-            let Queued { mut written, holds, selects, subscribed, read, wishes, speaks: _ } = *queued;
+            let Queued { mut written, holds, selects, subscribed, read, wishes, speaks: _ } = queued;
             written.always();
             written.end(context, failed);
             read.iter().for_each(|id| context.shared.coherence.poison(*id));
@@ -592,7 +599,7 @@ fn in_session(
             session.acknowledged(kind, reply.bytes(), left == 0);
             if let (Some((outlet, slot)), true) = (&to, left > 0) {
                 outlet.fill_part(*slot, Reply::Borrowed(reply.bytes()));
-                let then = Then::Session { session, then: InSession::Acknowledge { kind, left, muted } };
+                let then = Then::session(&session, InSession::Acknowledge { kind, left, muted });
                 return Some(Waiting { to, sent, then });
             }
             if failed && muted {

@@ -4,10 +4,9 @@
 
 use std::time::Instant;
 
-use bytes::Bytes;
 use smallvec::SmallVec;
 
-use crate::bus::Event;
+use crate::bus::{self, Event};
 use crate::near_cache::KeyId;
 
 use super::context::{Context, View};
@@ -16,9 +15,8 @@ use super::context::{Context, View};
 #[derive(Debug)]
 struct Key {
     id: KeyId,
-    db: u32,
     /// The key itself, when the fleet is to be told.
-    told: Option<Box<[u8]>>,
+    told: Option<bus::Key>,
 }
 
 /// What a command may change.
@@ -44,7 +42,7 @@ impl Written {
     pub(super) fn add(&mut self, context: &Context, view: &View, db: u32, key: &[u8]) {
         let told = context.shared.outbox.is_some() && view.policy.rules.of(key).watch;
         self.always |= !self.keys.is_empty();
-        self.keys.push(Key { id: KeyId::new(db, key), db, told: told.then(|| key.into()) });
+        self.keys.push(Key { id: KeyId::new(db, key), told: told.then(|| bus::Key::new(db, key)) });
     }
 
     /// Any key.
@@ -117,7 +115,7 @@ impl Written {
             coherence.flush("a command that may change any key");
         }
         if !failed || self.always || self.any {
-            self.tell(context, |db, hash, key| Event::Invalidate { db, hash, key });
+            self.tell(context, |hash, key| Event::Invalidate { hash, key });
         }
     }
 
@@ -147,7 +145,7 @@ impl Written {
         if self.any {
             coherence.flush("a command that may change any key was lost");
         }
-        self.tell(context, |db, hash, key| Event::Quarantine { db, hash, key });
+        self.tell(context, |hash, key| Event::Quarantine { hash, key });
     }
 
     fn count_down(&self, context: &Context) {
@@ -156,13 +154,16 @@ impl Written {
         }
     }
 
-    fn tell(self, context: &Context, event: impl Fn(u32, u128, Bytes) -> Event) {
+    fn tell(self, context: &Context, event: impl Fn(u128, bus::Key) -> Event) {
         if self.any {
             context.tell(Event::Flush);
         }
-        for key in self.keys {
-            if let Some(told) = key.told {
-                context.tell(event(key.db, key.id.hash(key.db), Bytes::from(told)));
+        if context.shared.outbox.is_none() {
+            return;
+        }
+        for Key { id, told } in self.keys {
+            if let Some(key) = told {
+                context.tell(event(id.hash(key.db()), key));
             }
         }
     }

@@ -87,6 +87,23 @@ impl Chunks {
         used
     }
 
+    /// Appends a copy of so many of its bytes to another queue, from `skip` on. As many must be queued.
+    #[inline]
+    pub fn copy(&self, skip: usize, length: usize, to: &mut Chunks) {
+        if self.closed.is_empty() {
+            let from = self.gone + skip;
+            return to.push_slice(&self.open[from..from + length]);
+        }
+        let (mut at, end) = (skip, skip + length);
+        while at < end {
+            let mut slice = [IoSlice::new(&[])];
+            self.slices(at, &mut slice);
+            let part = &slice[0][..slice[0].len().min(end - at)];
+            to.push_slice(part);
+            at += part.len();
+        }
+    }
+
     /// Drops the oldest `count` bytes. More than are queued is a fault of the caller.
     #[inline]
     pub fn advance(&mut self, mut count: usize) {

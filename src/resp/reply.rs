@@ -138,6 +138,11 @@ pub enum Bulk<'a> {
 /// The bulk string that a complete reply is.
 #[inline]
 pub fn bulk_of(reply: &[u8]) -> Bulk<'_> {
+    if let Some((length, after)) = plain_header(reply, 0, b'$')
+        && reply.len() == after + length + 2
+    {
+        return Bulk::Value(&reply[after..after + length]);
+    }
     match reply.first() {
         Some(b'$') => match line(reply, 0) {
             Some((b"$-1", _)) => Bulk::Null,

@@ -5,7 +5,6 @@
 //! it was made for ended too. Nothing that may write is ever sent twice.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -23,6 +22,7 @@ use crate::config::{Timeouts, UpstreamUrl};
 use crate::resp::{Chunks, ReplyScanner, Version, build, parse_int};
 
 use super::login::Login;
+use super::queue::Queue;
 
 /// From this size on a reply is handed over without a copy.
 const LARGE: usize = 32 << 10;
@@ -199,11 +199,7 @@ enum Status {
 
 struct State<E> {
     status: Status,
-    /// The bytes of all that has no reply yet, sent or not.
-    wire: Chunks,
-    /// Bytes of it that are sent.
-    written: usize,
-    waiting: VecDeque<Waiting<E>>,
+    queue: Queue<E>,
     /// The connection's task.
     waker: Option<Waker>,
     tap: Option<Rc<dyn Tap>>,
@@ -211,25 +207,11 @@ struct State<E> {
     retired: bool,
 }
 
-struct Waiting<E> {
-    /// Bytes of the request on the wire.
-    bytes: usize,
-    repeated: bool,
-    expected: E,
-}
-
 impl<E: Expected> Link<E> {
     /// A connection, which connects at once and must be driven by [`Link::drive`].
     pub fn new(settings: Rc<LinkSettings>, place: Place, shared: bool) -> Self {
-        let state = State {
-            status: Status::Connecting,
-            wire: Chunks::default(),
-            written: 0,
-            waiting: VecDeque::new(),
-            waker: None,
-            tap: None,
-            retired: false,
-        };
+        let state =
+            State { status: Status::Connecting, queue: Queue::default(), waker: None, tap: None, retired: false };
         Link(Rc::new(Inner {
             settings,
             login: place.login,
@@ -273,7 +255,7 @@ impl<E: Expected> Link<E> {
 
     /// Whether nothing waits for a reply.
     pub fn is_idle(&self) -> bool {
-        self.0.state.borrow().waiting.is_empty()
+        self.0.state.borrow().queue.is_idle()
     }
 
     /// Whether it has ended for good.
@@ -289,10 +271,10 @@ impl<E: Expected> Link<E> {
     pub fn check(&self) -> Result<(), Lost> {
         let state = self.0.state.borrow();
         match &state.status {
-            Status::Connecting | Status::Up if state.wire.len() <= self.0.settings.pending_limit.get() => Ok(()),
+            Status::Connecting | Status::Up if state.queue.pending() <= self.0.settings.pending_limit.get() => Ok(()),
             Status::Connecting | Status::Up => Err(Lost::new(format_args!(
                 "{} bytes wait for Redis on one connection (limits.upstream_pending); try again later",
-                state.wire.len()
+                state.queue.pending()
             ))),
             Status::Down(lost) => Err(lost.clone()),
             Status::Closed => Err(Lost::new("the connection to Redis has ended")),
@@ -303,10 +285,9 @@ impl<E: Expected> Link<E> {
     #[inline]
     pub fn send(&self, expected: E, write: impl FnOnce(&mut Chunks)) {
         let mut state = self.0.state.borrow_mut();
-        let before = state.wire.len();
-        write(&mut state.wire);
-        let bytes = state.wire.len() - before;
-        state.waiting.push_back(Waiting { bytes, repeated: false, expected });
+        // What may be sent again is kept; a private connection ends with its bytes.
+        let keep = self.0.shared && expected.may_repeat();
+        state.queue.push(expected, keep, write);
         if let Some(waker) = state.waker.take() {
             waker.wake();
         }
@@ -315,7 +296,7 @@ impl<E: Expected> Link<E> {
     /// Sends bytes that get no reply of their own (a session in a stream).
     pub fn send_unanswered(&self, bytes: &[u8]) {
         let mut state = self.0.state.borrow_mut();
-        state.wire.push_slice(bytes);
+        state.queue.push_unanswered(bytes);
         if let Some(waker) = state.waker.take() {
             waker.wake();
         }
@@ -348,7 +329,7 @@ impl<E: Expected> Link<E> {
         if let Some(waker) = state.waker.take() {
             waker.wake();
         }
-        state.waiting.drain(..).map(|waiting| waiting.expected).collect()
+        state.queue.take().map(|(expected, _)| expected).collect()
     }
 
     /// The connection's task: returns when it has ended for good.
@@ -532,7 +513,7 @@ impl<E: Expected> Inner<E> {
     /// The connection stands. `false`: nobody wants it any more.
     fn up(&self) -> bool {
         let mut state = self.state.borrow_mut();
-        if state.retired && state.waiting.is_empty() {
+        if state.retired && state.queue.is_idle() {
             state.status = Status::Closed;
             state.tap = None;
         }
@@ -540,7 +521,6 @@ impl<E: Expected> Inner<E> {
             return false;
         }
         state.status = Status::Up;
-        state.written = 0;
         true
     }
 
@@ -548,32 +528,19 @@ impl<E: Expected> Inner<E> {
     fn broken(&self, context: &E::Context, why: &str) -> bool {
         let address = self.settings.upstream.address();
         let lost = Lost::new(format_args!("the connection to Redis at {address} was lost: {why}"));
-        let mut gone = Vec::new();
-        {
+        let gone = {
             let mut state = self.state.borrow_mut();
             if matches!(state.status, Status::Closed) {
                 return false;
             }
-            let written = std::mem::take(&mut state.written);
-            let wire = std::mem::take(&mut state.wire);
-            state.status = if self.shared { Status::Connecting } else { Status::Closed };
-            let mut end = 0;
-            for mut waiting in std::mem::take(&mut state.waiting) {
-                let start = end;
-                end += waiting.bytes;
-                // Redis runs a request only when its last byte has come. What it has seen the beginning of may be why it ended the
-                // connection, and is tried once more, not for ever.
-                let (ran, begun) = (end <= written, start < written);
-                let again = if ran { waiting.expected.may_repeat() } else { true } && !(begun && waiting.repeated);
-                if self.shared && again {
-                    waiting.repeated |= begun;
-                    copy(&wire, start, waiting.bytes, &mut state.wire);
-                    state.waiting.push_back(waiting);
-                } else {
-                    gone.push((waiting.expected, ran));
-                }
+            if self.shared {
+                state.status = Status::Connecting;
+                state.queue.begin_again(E::may_repeat)
+            } else {
+                state.status = Status::Closed;
+                state.queue.take().collect()
             }
-        }
+        };
         tracing::warn!(shared = self.shared, unanswered = gone.len(), "{}", lost.text());
         self.answer(context, gone, &lost);
         self.shared
@@ -590,8 +557,8 @@ impl<E: Expected> Inner<E> {
                 tracing::warn!("{}", lost.text());
             }
             state.status = if self.shared && !state.retired { Status::Down(lost.clone()) } else { Status::Closed };
-            state.wire = Chunks::default();
-            state.waiting.drain(..).map(|waiting| (waiting.expected, false)).collect()
+            // It was never sent, or is what was left over when the last connection broke.
+            state.queue.take().map(|(expected, _)| (expected, false)).collect()
         };
         self.answer(context, gone, &lost);
         !matches!(self.state.borrow().status, Status::Closed)
@@ -619,7 +586,7 @@ impl<E: Expected> Inner<E> {
             }
             let read = self.read(&mut stream, context, &mut inbox, &mut scanner, task);
             let mut state = self.state.borrow_mut();
-            if state.retired && state.waiting.is_empty() {
+            if state.retired && state.queue.is_idle() {
                 state.status = Status::Closed;
                 state.tap = None;
             }
@@ -641,11 +608,14 @@ impl<E: Expected> Inner<E> {
 
     fn write(&self, stream: &TcpStream, task: &mut Context<'_>) -> Poll<String> {
         let mut state = self.state.borrow_mut();
-        while state.written < state.wire.len() {
+        loop {
             let mut slices = [IoSlice::new(&[]); 16];
-            let used = state.wire.slices(state.written, &mut slices);
+            let used = state.queue.unsent(&mut slices);
+            if used == 0 {
+                break;
+            }
             match stream.try_write_vectored(&slices[..used]) {
-                Ok(count) => state.written += count,
+                Ok(count) => state.queue.count_sent(count),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => match stream.poll_write_ready(task) {
                     Poll::Ready(Ok(())) => {}
                     Poll::Ready(Err(error)) => return Poll::Ready(error.to_string()),
@@ -653,11 +623,6 @@ impl<E: Expected> Inner<E> {
                 },
                 Err(error) => return Poll::Ready(error.to_string()),
             }
-        }
-        if state.waiting.is_empty() {
-            // What is sent and gets no reply of its own is done with.
-            let sent = std::mem::take(&mut state.written);
-            state.wire.advance(sent);
         }
         Poll::Pending
     }
@@ -673,8 +638,8 @@ impl<E: Expected> Inner<E> {
         for _ in 0..READS_IN_A_ROW {
             let need = scanner.as_ref().map_or(0, ReplyScanner::need).saturating_sub(inbox.len());
             // What is passed on in parts needs no room for the whole.
-            let takes_parts = |waiting: &Waiting<E>| waiting.expected.takes_parts(inbox);
-            let in_parts = need > PART && self.state.borrow().waiting.front().is_some_and(takes_parts);
+            let in_parts =
+                need > PART && self.state.borrow().queue.front().is_some_and(|front| front.takes_parts(inbox));
             let need = if in_parts { PART } else { need };
             inbox.reserve(need.max(if self.shared { SHARED_INBOX } else { PRIVATE_INBOX }));
             match poll_read_buf(Pin::new(&mut *stream), task, inbox) {
@@ -712,7 +677,7 @@ impl<E: Expected> Inner<E> {
             }
             let (replies, tap) = {
                 let state = self.state.borrow();
-                (state.waiting.front().map(|waiting| waiting.expected.replies()), state.tap.clone())
+                (state.queue.front().map(E::replies), state.tap.clone())
             };
             // In the midst of a reply nothing else comes.
             let fresh = scanner.is_none();
@@ -743,33 +708,27 @@ impl<E: Expected> Inner<E> {
                 Err(error) => break Err(error.to_string()),
             };
             *scanner = None;
-            let waiting = {
+            let expected = {
                 let mut state = self.state.borrow_mut();
-                if state.waiting.front().is_some_and(|waiting| state.written < waiting.bytes) {
+                if !state.queue.is_front_sent() {
                     // It stays where it is: whoever ends the connection answers it.
                     break Err("it answered a request that was not sent yet".to_owned());
                 }
-                let waiting = state.waiting.pop_front();
-                if let Some(waiting) = &waiting {
-                    state.written -= waiting.bytes;
-                    state.wire.advance(waiting.bytes);
-                }
-                waiting
+                state.queue.pop()
             };
-            let Some(waiting) = waiting else { break Ok(()) };
+            let Some(expected) = expected else { break Ok(()) };
             let more = if length >= LARGE {
                 inbox.advance(at);
                 at = 0;
                 let reply = inbox.split_to(length).freeze();
-                waiting.expected.deliver(context, Reply::Owned(reply), now)
+                expected.deliver(context, Reply::Owned(reply), now)
             } else {
                 let reply = Reply::Borrowed(&inbox[at..at + length]);
                 at += length;
-                waiting.expected.deliver(context, reply, now)
+                expected.deliver(context, reply, now)
             };
             if let Some(expected) = more {
-                let mut state = self.state.borrow_mut();
-                state.waiting.push_front(Waiting { bytes: 0, repeated: true, expected });
+                self.state.borrow_mut().queue.put_back(expected);
             }
         };
         inbox.advance(at);
@@ -782,31 +741,16 @@ impl<E: Expected> Inner<E> {
     fn deliver_part(&self, context: &E::Context, inbox: &mut BytesMut, scanner: &mut ReplyScanner) {
         let front = {
             let mut state = self.state.borrow_mut();
-            let wanted = state.waiting.front().is_some_and(|waiting| waiting.expected.takes_parts(inbox));
-            if !wanted {
+            let wanted = state.queue.front().is_some_and(|front| front.takes_parts(inbox));
+            if !(wanted && state.queue.is_front_sent()) {
                 return;
             }
-            state.waiting.pop_front()
+            state.queue.pop()
         };
-        let Some(waiting) = front else { return };
+        let Some(expected) = front else { return };
         let part = inbox.split_to(scanner.seen()).freeze();
         scanner.passed_on(part.len());
-        let expected = waiting.expected.deliver_part(context, part);
-        self.state.borrow_mut().waiting.push_front(Waiting { expected, ..waiting });
-    }
-}
-
-/// Appends a range of one queue to another.
-fn copy(from: &Chunks, start: usize, length: usize, to: &mut Chunks) {
-    let end = start + length;
-    let mut at = start;
-    while at < end {
-        let mut slice = [IoSlice::new(&[])];
-        if from.slices(at, &mut slice) == 0 {
-            return;
-        }
-        let part = &slice[0][..slice[0].len().min(end - at)];
-        to.push_slice(part);
-        at += part.len();
+        let expected = expected.deliver_part(context, part);
+        self.state.borrow_mut().queue.put_back(expected);
     }
 }

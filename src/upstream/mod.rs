@@ -4,6 +4,7 @@
 
 mod link;
 mod login;
+mod queue;
 pub mod topology;
 
 pub use link::{Expected, Link, LinkSettings, Lost, Place, Reply, Tap};

@@ -1,0 +1,239 @@
+//! The requests of one connection, from when they are asked until they are answered, in order. Knows no socket.
+//!
+//! The bytes of a request are let go as soon as it has been sent whole, unless it may be sent again: what writes never is, and
+//! what is under way is much when it writes.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+
+use crate::resp::Chunks;
+
+pub(super) struct Queue<E> {
+    /// The requests that have not been sent whole.
+    wire: Chunks,
+    /// Bytes of it that are sent.
+    written: usize,
+    /// What waits for replies, oldest first.
+    waiting: VecDeque<Waiting<E>>,
+    /// How many of these have been sent whole.
+    sent: usize,
+    /// The requests of those that may be sent again.
+    kept: Chunks,
+    /// Bytes of all their requests.
+    pending: usize,
+}
+
+struct Waiting<E> {
+    /// Bytes of the request.
+    bytes: usize,
+    /// They are in `kept`, too.
+    kept: bool,
+    repeated: bool,
+    expected: E,
+}
+
+impl<E> Default for Queue<E> {
+    fn default() -> Self {
+        Queue {
+            wire: Chunks::default(),
+            written: 0,
+            waiting: VecDeque::new(),
+            sent: 0,
+            kept: Chunks::default(),
+            pending: 0,
+        }
+    }
+}
+
+impl<E> Queue<E> {
+    /// Whether nothing waits for a reply.
+    pub(super) fn is_idle(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// Bytes of the requests without a reply, or of all that is to be sent, if that is more.
+    #[inline]
+    pub(super) fn pending(&self) -> usize {
+        self.pending.max(self.wire.len())
+    }
+
+    /// Appends what `write` writes; `expected` gets the replies. `keep`: it may be sent again.
+    #[inline]
+    pub(super) fn push(&mut self, expected: E, keep: bool, write: impl FnOnce(&mut Chunks)) {
+        let before = self.wire.len();
+        write(&mut self.wire);
+        let bytes = self.wire.len() - before;
+        if keep {
+            self.wire.copy(before, bytes, &mut self.kept);
+        }
+        self.pending += bytes;
+        self.waiting.push_back(Waiting { bytes, kept: keep, repeated: false, expected });
+    }
+
+    /// Appends bytes that get no reply of their own; behind them nothing that does.
+    pub(super) fn push_unanswered(&mut self, bytes: &[u8]) {
+        self.wire.push_slice(bytes);
+    }
+
+    /// The bytes that are to be sent, as far as `slices` has room. Returns how many slices were set.
+    pub(super) fn unsent<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        self.wire.slices(self.written, slices)
+    }
+
+    /// So many bytes more have been sent.
+    pub(super) fn count_sent(&mut self, bytes: usize) {
+        self.written += bytes;
+        let mut whole = 0;
+        for waiting in self.waiting.range(self.sent..) {
+            if whole + waiting.bytes > self.written {
+                break;
+            }
+            whole += waiting.bytes;
+            self.sent += 1;
+        }
+        if self.sent == self.waiting.len() {
+            // What is left gets no reply of its own, and is done with.
+            whole = self.written;
+        }
+        self.written -= whole;
+        self.wire.advance(whole);
+    }
+
+    /// Whose reply is due.
+    #[inline]
+    pub(super) fn front(&self) -> Option<&E> {
+        self.waiting.front().map(|waiting| &waiting.expected)
+    }
+
+    /// Whether the one whose reply is due has been sent whole.
+    #[inline]
+    pub(super) fn is_front_sent(&self) -> bool {
+        self.sent > 0
+    }
+
+    /// Takes out whose reply has come. Only if it has been sent whole.
+    #[inline]
+    pub(super) fn pop(&mut self) -> Option<E> {
+        let waiting = self.waiting.pop_front()?;
+        self.sent -= 1;
+        self.pending -= waiting.bytes;
+        if waiting.kept {
+            self.kept.advance(waiting.bytes);
+        }
+        Some(waiting.expected)
+    }
+
+    /// Puts one back in front that waits for more, and is not sent again.
+    pub(super) fn put_back(&mut self, expected: E) {
+        self.waiting.push_front(Waiting { bytes: 0, kept: false, repeated: true, expected });
+        self.sent += 1;
+    }
+
+    /// Takes out all that waits, oldest first, each with whether it has been sent whole.
+    pub(super) fn take(&mut self) -> impl Iterator<Item = (E, bool)> + use<E> {
+        let Queue { waiting, sent, .. } = std::mem::take(self);
+        waiting.into_iter().enumerate().map(move |(at, waiting)| (waiting.expected, at < sent))
+    }
+
+    /// The connection broke: what certainly did not run, and what `may_repeat`, is to be sent over the next one. Hands back the
+    /// others, each with whether it may have run.
+    pub(super) fn begin_again(&mut self, may_repeat: impl Fn(&E) -> bool) -> Vec<(E, bool)> {
+        let was = std::mem::take(self);
+        let mut gone = Vec::new();
+        let (mut in_kept, mut in_wire) = (0, 0);
+        for (at, waiting) in was.waiting.into_iter().enumerate() {
+            let Waiting { bytes, kept, repeated, expected } = waiting;
+            // Redis runs a request only when its last byte has come. What it has seen the beginning of may be why it ended the
+            // connection, and is tried once more, not for ever.
+            let ran = at < was.sent;
+            let begun = ran || in_wire < was.written;
+            let again = !ran || (kept && may_repeat(&expected));
+            let (from, start) = if ran { (&was.kept, in_kept) } else { (&was.wire, in_wire) };
+            if again && !(begun && repeated) {
+                self.push(expected, kept, |wire| from.copy(start, bytes, wire));
+                if let Some(waiting) = self.waiting.back_mut() {
+                    waiting.repeated = repeated || begun;
+                }
+            } else {
+                gone.push((expected, ran));
+            }
+            in_kept += if kept { bytes } else { 0 };
+            in_wire += if ran { 0 } else { bytes };
+        }
+        gone
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::IoSlice;
+
+    use super::Queue;
+
+    /// Requests that read are small letters, those that write are capitals.
+    fn queue(requests: &[&'static str]) -> Queue<&'static str> {
+        let mut queue = Queue::default();
+        for request in requests {
+            queue.push(*request, reads(request), |wire| wire.push_slice(request.as_bytes()));
+        }
+        queue
+    }
+
+    fn reads(request: &&str) -> bool {
+        request.starts_with(char::is_lowercase)
+    }
+
+    fn unsent(queue: &Queue<&str>) -> String {
+        let mut slices = [IoSlice::new(&[]); 16];
+        let used = queue.unsent(&mut slices);
+        slices[..used].iter().map(|slice| String::from_utf8_lossy(slice)).collect()
+    }
+
+    #[test]
+    fn what_is_sent_whole_waits_without_its_bytes() {
+        let mut queue = queue(&["aaa", "BBB", "ccc"]);
+        queue.count_sent(4);
+        assert_eq!((unsent(&queue).as_str(), queue.pending(), queue.wire.len()), ("BBccc", 9, 6));
+        assert!(queue.is_front_sent());
+        assert_eq!((queue.pop(), queue.is_front_sent(), queue.pending()), (Some("aaa"), false, 6));
+        queue.count_sent(5);
+        assert_eq!((queue.pop(), queue.pop(), queue.pop()), (Some("BBB"), Some("ccc"), None));
+        assert_eq!((queue.pending(), queue.kept.len(), queue.wire.len()), (0, 0, 0));
+    }
+
+    #[test]
+    fn what_may_not_be_repeated_is_handed_back_if_it_was_sent_whole() {
+        let mut queue = queue(&["aaa", "BBB", "ccc", "DDD", "eee", "FFF"]);
+        assert_eq!((queue.count_sent(3), queue.pop()), ((), Some("aaa")));
+        queue.count_sent(8);
+        assert_eq!(queue.begin_again(reads), [("BBB", true)]);
+        assert_eq!((unsent(&queue).as_str(), queue.pending()), ("cccDDDeeeFFF", 12));
+        // What has been begun twice is given up, read or not; what has not been is not.
+        queue.count_sent(4);
+        assert_eq!(queue.begin_again(reads), [("ccc", true), ("DDD", false)]);
+        assert_eq!(unsent(&queue), "eeeFFF");
+        queue.count_sent(6);
+        assert_eq!((queue.pop(), queue.pop(), queue.pop()), (Some("eee"), Some("FFF"), None));
+    }
+
+    #[test]
+    fn what_waits_for_more_is_not_sent_again() {
+        let mut queue = queue(&["aaa", "bbb"]);
+        queue.count_sent(6);
+        let first = queue.pop().expect("it waits");
+        queue.put_back(first);
+        assert_eq!(queue.begin_again(reads), [("aaa", true)]);
+        assert_eq!(unsent(&queue), "bbb");
+    }
+
+    #[test]
+    fn what_gets_no_reply_is_done_with_when_it_is_sent() {
+        let mut queue = queue(&["aaa"]);
+        queue.push_unanswered(b"xxx");
+        assert_eq!(unsent(&queue), "aaaxxx");
+        queue.count_sent(4);
+        assert_eq!((unsent(&queue).as_str(), queue.pop()), ("xx", Some("aaa")));
+        queue.count_sent(2);
+        assert_eq!((queue.pending(), queue.is_idle()), (0, true));
+    }
+}
