@@ -17,7 +17,7 @@ pub(super) enum Holds {
     /// It is a value, or each of its elements is.
     Values,
     /// Its elements are rows of so many columns (SORT … GET): which of these are values.
-    Columns(Box<Vec<bool>>),
+    Columns(Box<[bool]>),
     /// No value; but a script made an array of what is a map (LCS … IDX in RESP3).
     Map,
 }
@@ -48,7 +48,7 @@ impl Holds {
             }
             rest = after.get(takes..).unwrap_or_default();
         }
-        if columns.contains(&true) { Holds::Columns(Box::new(columns)) } else { Holds::Nothing }
+        if columns.contains(&true) { Holds::Columns(columns.into()) } else { Holds::Nothing }
     }
 
     fn open(&self, reply: &[u8], limit: usize) -> Opened {
@@ -240,7 +240,7 @@ mod tests {
 
     #[test]
     fn of_what_sort_answers_only_strings_that_get_names_are_values() {
-        let columns = |columns: &[bool]| Holds::Columns(Box::new(columns.to_vec()));
+        let columns = |columns: &[bool]| Holds::Columns(columns.into());
         assert_eq!(sort("SORT l"), Holds::Nothing);
         assert_eq!(sort("SORT l GET # GET h*->f"), Holds::Nothing);
         assert_eq!(
@@ -260,7 +260,7 @@ mod tests {
         let value = [&envelope::MARK[..], b"and more"].concat();
         let sealed = bulk(&envelope::seal(&value, None).expect("it begins with the mark"));
         let reply = [b"*4\r\n", &sealed[..], &sealed, &sealed, b"$-1\r\n"].concat();
-        let opened = Holds::Columns(Box::new(vec![true, false])).open(&reply, 1 << 20);
+        let opened = Holds::Columns(Box::new([true, false])).open(&reply, 1 << 20);
         assert_eq!((opened.opened, opened.damaged), (2, 0));
         assert_eq!(opened.reply, [b"*4\r\n", &bulk(&value)[..], &sealed, &bulk(&value), b"$-1\r\n"].concat());
     }
