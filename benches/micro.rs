@@ -8,7 +8,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use shortstop::command::Table;
 use shortstop::config::{self, Config};
 use shortstop::near_cache::{Entry, EntryId, HotSet, NearCache, Question, Times};
-use shortstop::resp::{Args, ReplyScanner, Resume, ScanLimits, Version, scan};
+use shortstop::resp::{ReplyScanner, ScanLimits, Scanner, Version};
 use shortstop::rules::Rules;
 
 const LIMITS: ScanLimits = ScanLimits { bulk_length: 512 << 20, arguments: 1 << 20, line_length: 64 << 10 };
@@ -24,12 +24,12 @@ fn entry(question: &Question<'_>) -> (EntryId, Entry) {
 }
 
 fn scanner(bench: &mut Criterion) {
-    let mut args = Args::new();
+    let mut scanner = Scanner::default();
     let get = b"*2\r\n$3\r\nGET\r\n$21\r\nmarket_data:BTCUSDT:1\r\n";
     bench.bench_function("scan a GET", |bench| {
         bench.iter(|| {
-            args.clear();
-            scan(black_box(get), &LIMITS, &mut args, &mut Resume::default())
+            scanner.forget();
+            scanner.scan(black_box(get), &LIMITS)
         });
     });
     let reply = [&b"$256\r\n"[..], &[b'x'; 256], b"\r\n"].concat();

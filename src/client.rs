@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio_util::io::poll_read_buf;
 
 use crate::proxy::{Client, Context, Next, Outlet, Request, View, count};
-use crate::resp::{Args, ProtocolError, Resume, Scan, build, scan};
+use crate::resp::{ProtocolError, Scan, Scanner, build};
 
 /// Bytes read in one go.
 const READ: usize = 64 << 10;
@@ -55,8 +55,7 @@ pub async fn serve(stream: TcpStream, context: Rc<Context>, outlet: Rc<Outlet>, 
         context,
         outlet,
         inbox: BytesMut::new(),
-        args: Args::new(),
-        resume: Resume::default(),
+        scanner: Scanner::default(),
         need: 1,
         pause: false,
         over: false,
@@ -73,8 +72,7 @@ struct Connection {
     /// What has been read and not been taken; without memory when empty.
     inbox: BytesMut,
     /// Scan of the request at the start of the inbox.
-    args: Args,
-    resume: Resume,
+    scanner: Scanner,
     /// Bytes that the inbox must have before another look is worth it.
     need: usize,
     /// Nothing is taken until all that was asked has been answered.
@@ -255,19 +253,19 @@ impl Connection {
                 self.refuse("ERR shortstop: this port speaks RESP, not TLS");
                 break;
             }
-            let found = scan(&inbox[at..], &view.policy.scan, &mut self.args, &mut self.resume);
+            let found = self.scanner.scan(&inbox[at..], &view.policy.scan);
             let length =
                 match found {
                     Ok(Scan::More { need }) => {
                         self.need = need;
-                        if self.args.len() < WORTH_RESUMING {
-                            self.forget_scan();
+                        if self.scanner.args.len() < WORTH_RESUMING {
+                            self.scanner.forget();
                         }
                         break;
                     }
                     Ok(Scan::Nothing { len }) => {
                         at += len;
-                        self.forget_scan();
+                        self.scanner.forget();
                         self.need = 1;
                         continue;
                     }
@@ -279,7 +277,7 @@ impl Connection {
                     Ok(Scan::Request { len, regular: false }) => {
                         let mut raw = Vec::new();
                         let from = &inbox[at..];
-                        build::request(&mut raw, self.args.iter().map(|range| &from[range.clone()]));
+                        build::request(&mut raw, self.scanner.args.iter().map(|range| &from[range.clone()]));
                         if self.request_anew(view, &permit, &raw) { len } else { break }
                     }
                     Ok(Scan::Request { len, regular: true }) if len >= LARGE => {
@@ -303,7 +301,7 @@ impl Connection {
                 };
             at += length;
             taken += 1;
-            self.forget_scan();
+            self.scanner.forget();
             self.need = 1;
         }
         inbox.advance(at);
@@ -311,15 +309,10 @@ impl Connection {
         count(&self.outlet.entry.commands, taken);
     }
 
-    fn forget_scan(&mut self) {
-        self.args.clear();
-        self.resume = Resume::default();
-    }
-
     /// A request whose bytes had to be put into order first.
     fn request_anew(&mut self, view: &View, permit: &crate::coherence::Permit, raw: &[u8]) -> bool {
-        self.forget_scan();
-        match scan(raw, &view.policy.scan, &mut self.args, &mut self.resume) {
+        self.scanner.forget();
+        match self.scanner.scan(raw, &view.policy.scan) {
             Ok(Scan::Request { .. }) => self.request(view, permit, raw, None),
             // Longer than allowed now that it is in order.
             _ => {
@@ -331,12 +324,12 @@ impl Connection {
 
     /// Has one request decided; `false`: it must be taken again.
     fn request(&mut self, view: &View, permit: &crate::coherence::Permit, raw: &[u8], owned: Option<&Bytes>) -> bool {
-        let request = Request { raw, ranges: &self.args, owned };
+        let request = Request { raw, ranges: &self.scanner.args, owned };
         match self.client.handle(view, permit, request) {
             Next::Go => {}
             Next::Again => {
                 self.pause = true;
-                self.forget_scan();
+                self.scanner.forget();
                 self.need = 1;
                 return false;
             }

@@ -7,13 +7,17 @@ use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use redis_protocol::resp2::decode::decode_bytes;
 use redis_protocol::resp2::types::BytesFrame;
-use shortstop::resp::{Args, Resume, Scan, ScanLimits, scan};
+use shortstop::resp::{Scan, ScanLimits, Scanner};
 
 const LIMITS: ScanLimits = ScanLimits { bulk_length: 1 << 20, arguments: 1 << 10, line_length: 1 << 10 };
 
 fuzz_target!(|data: &[u8]| {
-    let mut args = Args::new();
-    let whole = scan(data, &LIMITS, &mut args, &mut Resume::default());
+    let mut scanner = Scanner::default();
+    let whole = scanner.scan(data, &LIMITS);
+    let args = scanner.args.clone();
+    // Once more, with what it remembers of how the first began.
+    scanner.forget();
+    assert_eq!((scanner.scan(data, &LIMITS), &scanner.args), (whole.clone(), &args));
     if let Ok(Scan::Request { len, regular: true }) = &whole {
         let (frame, used) = decode_bytes(&Bytes::copy_from_slice(data)).expect("valid there too").expect("whole");
         assert_eq!(used, *len);
@@ -23,14 +27,14 @@ fuzz_target!(|data: &[u8]| {
             assert!(matches!(item, BytesFrame::BulkString(bytes) if bytes == &data[range.clone()]));
         }
     }
-    let (mut pieces, mut resume) = (Args::new(), Resume::default());
+    let mut pieces = Scanner::default();
     for end in 0..=data.len() {
-        match scan(&data[..end], &LIMITS, &mut pieces, &mut resume) {
+        match pieces.scan(&data[..end], &LIMITS) {
             Ok(Scan::More { need }) => assert!(need > end),
             Ok(found) => {
                 if let Ok(whole) = &whole {
                     assert_eq!(&found, whole);
-                    assert_eq!(pieces, args);
+                    assert_eq!(pieces.args, args);
                 }
                 return;
             }

@@ -14,6 +14,9 @@ mod entry;
 mod index;
 mod kept;
 mod keys;
+mod lookup;
+
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bitflags::bitflags;
 use redis_protocol::resp2::types::BytesFrame;
@@ -22,6 +25,7 @@ use smallvec::SmallVec;
 pub use entry::TableError;
 pub use kept::{Absent, Kept};
 pub use keys::Keys;
+pub use lookup::Lookup;
 
 use decisions::Touch;
 use entry::Entry;
@@ -397,7 +401,11 @@ pub struct Table {
     rows: Vec<Row>,
     index: Index,
     unknown: Row,
+    /// No other table's, unless it is a copy.
+    number: u64,
 }
+
+static TABLES: AtomicU64 = AtomicU64::new(1);
 
 impl Table {
     /// The commands of Redis 7.0.15.
@@ -511,7 +519,7 @@ impl Table {
             row.subs.iter_mut().for_each(|sub| sub.number = number(&sub.name));
         }
         let index = Index::of(rows.iter().map(|row| row.name.as_bytes()));
-        Table { rows, index, unknown: Row::unknown() }
+        Table { rows, index, unknown: Row::unknown(), number: TABLES.fetch_add(1, Ordering::Relaxed) }
     }
 }
 

@@ -30,7 +30,7 @@ use std::time::Instant;
 use smallvec::SmallVec;
 
 use crate::coherence::Permit;
-use crate::command::{Class, Keys, Row, Verb};
+use crate::command::{Class, Keys, Lookup, Row, Verb};
 use crate::envelope;
 use crate::near_cache::KeyId;
 use crate::resp::{Chunks, Version, build, parse_int};
@@ -84,6 +84,7 @@ pub struct Client {
     outlet: Rc<Outlet>,
     id: u64,
     replies: Replies,
+    lookup: Lookup,
     session: Option<Rc<Session>>,
     /// Bits of the keys of what has not been answered: a key whose bit is set is not served from L1, so that a reader never
     /// overtakes what it asked before.
@@ -132,7 +133,17 @@ struct Call<'a> {
 impl Client {
     /// A client that has just connected.
     pub fn new(context: Rc<Context>, outlet: Rc<Outlet>, id: u64) -> Self {
-        Client { context, outlet, id, replies: Replies::On, session: None, ahead: 0, parked: None, hits: 0 }
+        Client {
+            context,
+            outlet,
+            id,
+            replies: Replies::On,
+            lookup: Lookup::default(),
+            session: None,
+            ahead: 0,
+            parked: None,
+            hits: 0,
+        }
     }
 
     /// Requests answered from L1 since the last call.
@@ -193,7 +204,7 @@ impl Client {
             return self.beside_monitor(view, &Rc::clone(session), request);
         }
         // The hot path, before anything is looked up that it does not need.
-        let named = view.table.get(request.arg(0));
+        let named = self.lookup.get(&view.table, request.raw, &request.ranges[0]);
         if let Some(row) = named
             && row.verb == Verb::Get
             && request.argc() == 2

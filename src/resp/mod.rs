@@ -7,12 +7,14 @@ pub mod build;
 mod chunks;
 mod inline;
 mod int;
+mod lead;
 mod reply;
 mod request;
 mod version;
 
 pub use chunks::Chunks;
 pub use int::parse_int;
+pub use lead::Lead;
 pub use reply::{BrokenReply, Bulk, ReplyScanner, bulk_of, elements};
-pub use request::{Args, ProtocolError, Resume, Scan, ScanLimits, scan};
+pub use request::{Args, ProtocolError, Scan, ScanLimits, Scanner};
 pub use version::Version;

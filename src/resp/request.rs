@@ -10,6 +10,7 @@ use memchr::memchr;
 use smallvec::SmallVec;
 
 use super::int::plain_header;
+use super::lead::Lead;
 use super::{inline, parse_int};
 
 /// Where the arguments of a request are in the buffer.
@@ -27,7 +28,7 @@ pub struct ScanLimits {
 }
 
 /// What is at the start of the buffer.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Scan {
     /// A request of `len` bytes; its arguments are in `args`. `regular`: passed on as it is, every RESP reader
     /// understands it (Redis is lenient about what stands in the place of line ends).
@@ -82,86 +83,123 @@ pub enum ProtocolError {
     Quotes,
 }
 
+/// The scan of one request after the other.
+#[derive(Debug, Default)]
+pub struct Scanner {
+    /// Where the arguments are, as far as they have been found.
+    pub args: Args,
+    resume: Resume,
+    last: Opening,
+}
+
 /// How far the scan of an incomplete request has come, for requests of so many arguments that starting anew at each read
 /// would cost quadratic time. Holds for the same bytes with more behind them.
 #[derive(Debug, Default)]
-pub struct Resume {
+struct Resume {
     at: usize,
     missing: usize,
     irregular: bool,
 }
 
-/// Finds the request at the start of `buffer`. `args` and `resume` carry what is known of it from the last call on the same
-/// bytes; for another request `args` is empty and `resume` is at its default.
-///
-/// # Errors
-/// What Redis would close the connection for.
-pub fn scan(buffer: &[u8], limits: &ScanLimits, args: &mut Args, resume: &mut Resume) -> Result<Scan, ProtocolError> {
-    match buffer.first() {
-        None => return Ok(Scan::More { need: 1 }),
-        Some(b'*') => {}
-        Some(_) => return scan_inline(buffer, limits),
+/// How the last request began: the next one often begins the same.
+#[derive(Debug, Default)]
+struct Opening {
+    lead: Lead,
+    argc: usize,
+    name: Range<usize>,
+}
+
+impl Scanner {
+    /// What is scanned next is another request.
+    #[inline]
+    pub fn forget(&mut self) {
+        self.args.clear();
+        self.resume = Resume::default();
     }
-    let mut at = resume.at;
-    let mut regular = !resume.irregular;
-    let mut missing = resume.missing;
-    if let (0, Some((count @ 1.., after))) = (at, plain_header(buffer, 0, b'*'))
-        && count <= limits.arguments
-    {
-        (missing, at) = (count, after);
-    } else if at == 0 {
-        let (count, after, proper) = match line(buffer, 1, limits.line_length) {
-            Line::Found { text, after, proper } => (parse_int(text), after, proper),
-            Line::More { need } => return Ok(Scan::More { need }),
-            Line::TooLong => return Err(ProtocolError::ArrayLine),
-        };
-        missing = match count {
-            Some(count) if count <= 0 => return Ok(Scan::Nothing { len: after }),
-            Some(count) if count as u64 <= limits.arguments as u64 => count as usize,
-            _ => return Err(ProtocolError::ArrayLength),
-        };
-        at = after;
-        regular = proper;
-    }
-    let mut need = None;
-    while missing > 0 {
-        if let Some((length, start)) = plain_header(buffer, at, b'$')
-            && length <= limits.bulk_length
-            && buffer.get(start + length..start + length + 2) == Some(b"\r\n")
+
+    /// Finds the request at the start of `buffer`: the same bytes as at the last call with more behind them, or after
+    /// [`Scanner::forget`] any.
+    ///
+    /// # Errors
+    /// What Redis would close the connection for.
+    pub fn scan(&mut self, buffer: &[u8], limits: &ScanLimits) -> Result<Scan, ProtocolError> {
+        let Scanner { args, resume, last } = self;
+        let mut at = resume.at;
+        let mut regular = !resume.irregular;
+        let mut missing = resume.missing;
+        let mut known = false;
+        if at > 0 {
+            // It has begun.
+        } else if last.lead.begins(buffer) && last.argc <= limits.arguments && last.name.len() <= limits.bulk_length {
+            args.push(last.name.clone());
+            (missing, at, known) = (last.argc - 1, last.name.end + 2, true);
+        } else if let Some((count @ 1.., after)) = plain_header(buffer, 0, b'*')
+            && count <= limits.arguments
         {
-            args.push(start..start + length);
-            at = start + length + 2;
-            missing -= 1;
-            continue;
+            (missing, at) = (count, after);
+        } else {
+            match buffer.first() {
+                None => return Ok(Scan::More { need: 1 }),
+                Some(b'*') => {}
+                Some(_) => return scan_inline(buffer, limits),
+            }
+            let (count, after, proper) = match line(buffer, 1, limits.line_length) {
+                Line::Found { text, after, proper } => (parse_int(text), after, proper),
+                Line::More { need } => return Ok(Scan::More { need }),
+                Line::TooLong => return Err(ProtocolError::ArrayLine),
+            };
+            missing = match count {
+                Some(count) if count <= 0 => return Ok(Scan::Nothing { len: after }),
+                Some(count) if count as u64 <= limits.arguments as u64 => count as usize,
+                _ => return Err(ProtocolError::ArrayLength),
+            };
+            at = after;
+            regular = proper;
         }
-        let (length, after, proper) = match line(buffer, at, limits.line_length) {
-            Line::Found { text: [b'$', length @ ..], after, proper } => (parse_int(length), after, proper),
-            Line::Found { text, .. } => return Err(ProtocolError::NotBulk(*text.first().unwrap_or(&b'\r'))),
-            Line::More { need: least } => {
-                need = Some(least);
+        let mut need = None;
+        while missing > 0 {
+            if let Some((length, start)) = plain_header(buffer, at, b'$')
+                && length <= limits.bulk_length
+                && buffer.get(start + length..start + length + 2) == Some(b"\r\n")
+            {
+                args.push(start..start + length);
+                at = start + length + 2;
+                missing -= 1;
+                continue;
+            }
+            let (length, after, proper) = match line(buffer, at, limits.line_length) {
+                Line::Found { text: [b'$', length @ ..], after, proper } => (parse_int(length), after, proper),
+                Line::Found { text, .. } => return Err(ProtocolError::NotBulk(*text.first().unwrap_or(&b'\r'))),
+                Line::More { need: least } => {
+                    need = Some(least);
+                    break;
+                }
+                Line::TooLong => return Err(ProtocolError::BulkLine),
+            };
+            let length = match length {
+                Some(length) if length >= 0 && length as u64 <= limits.bulk_length as u64 => length as usize,
+                _ => return Err(ProtocolError::BulkLength),
+            };
+            let end = after + length;
+            if buffer.len() < end + 2 {
+                need = Some(end + 2);
                 break;
             }
-            Line::TooLong => return Err(ProtocolError::BulkLine),
-        };
-        let length = match length {
-            Some(length) if length >= 0 && length as u64 <= limits.bulk_length as u64 => length as usize,
-            _ => return Err(ProtocolError::BulkLength),
-        };
-        let end = after + length;
-        if buffer.len() < end + 2 {
-            need = Some(end + 2);
-            break;
+            regular &= proper && buffer[end..end + 2] == *b"\r\n";
+            args.push(after..end);
+            at = end + 2;
+            missing -= 1;
         }
-        regular &= proper && buffer[end..end + 2] == *b"\r\n";
-        args.push(after..end);
-        at = end + 2;
-        missing -= 1;
+        if let Some(need) = need {
+            *resume = Resume { at, missing, irregular: !regular };
+            return Ok(Scan::More { need });
+        }
+        if regular && !known {
+            let name = args[0].clone();
+            *last = Opening { lead: Lead::of(&buffer[..name.end + 2]), argc: args.len(), name };
+        }
+        Ok(Scan::Request { len: at, regular })
     }
-    let Some(need) = need else {
-        return Ok(Scan::Request { len: at, regular });
-    };
-    *resume = Resume { at, missing, irregular: !regular };
-    Ok(Scan::More { need })
 }
 
 enum Line<'a> {
@@ -220,15 +258,15 @@ mod tests {
     use redis_protocol::resp2::decode::decode_bytes;
     use redis_protocol::resp2::types::BytesFrame;
 
-    use super::{Args, ProtocolError, Resume, Scan, ScanLimits, scan};
+    use super::{ProtocolError, Scan, ScanLimits, Scanner};
     use crate::resp::build;
 
     const LIMITS: ScanLimits = ScanLimits { bulk_length: 512 << 20, arguments: 1 << 20, line_length: 64 << 10 };
 
     fn once(buffer: &[u8]) -> Result<(Scan, Vec<Vec<u8>>), ProtocolError> {
-        let mut args = Args::new();
-        let found = scan(buffer, &LIMITS, &mut args, &mut Resume::default())?;
-        Ok((found, args.iter().map(|range| buffer[range.clone()].to_vec()).collect()))
+        let mut scanner = Scanner::default();
+        let found = scanner.scan(buffer, &LIMITS)?;
+        Ok((found, scanner.args.iter().map(|range| buffer[range.clone()].to_vec()).collect()))
     }
 
     #[test]
@@ -305,16 +343,40 @@ mod tests {
         ) {
             let mut whole = Vec::new();
             build::request(&mut whole, words.iter().map(Vec::as_slice));
-            let (mut args, mut resume) = (Args::new(), Resume::default());
+            let mut scanner = Scanner::default();
             for end in 0..whole.len() {
-                match scan(&whole[..end], &LIMITS, &mut args, &mut resume).expect("valid so far") {
+                match scanner.scan(&whole[..end], &LIMITS).expect("valid so far") {
                     Scan::More { need } => prop_assert!(need > end && need <= whole.len()),
                     other => panic!("complete too early: {other:?}"),
                 }
             }
-            let found = scan(&whole, &LIMITS, &mut args, &mut resume).expect("valid");
+            let found = scanner.scan(&whole, &LIMITS).expect("valid");
             prop_assert_eq!(found, Scan::Request { len: whole.len(), regular: true });
-            prop_assert_eq!(args.iter().map(|range| whole[range.clone()].to_vec()).collect::<Vec<_>>(), words);
+            prop_assert_eq!(scanner.args.iter().map(|range| whole[range.clone()].to_vec()).collect::<Vec<_>>(), words);
+        }
+
+        /// What the scanner remembers of one request changes nothing of the next.
+        #[test]
+        fn each_request_is_scanned_as_if_it_were_the_first(requests in proptest::collection::vec(
+            proptest::sample::select(vec![
+                &b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n"[..], b"*2\r\n$3\r\nGET\r\n$2\r\nkk\r\n", b"*2\r\n$3\r\nget\r\n$1\r\nk\r\n",
+                b"*3\r\n$3\r\nGET\r\n$1\r\nk\r\n$1\r\nk\r\n", b"*1\r\n$4\r\nPING\r\n", b"*2\rx$3\r\nGET\r\n$1\r\nk\r\n",
+                b"*2\r\n$3\r\nGETxx$1\r\nk\r\n", b"*2\r\n$3\r\nGET\r\n$x\r\nk\r\n", b"*1\r\n$0\r\n\r\n", b"*0\r\n", b"PING\r\n",
+            ]), 0..12), limits in proptest::sample::select(vec![(2, 512 << 20), (1 << 20, 2), (1 << 20, 512 << 20)]),
+        ) {
+            let mut scanner = Scanner::default();
+            for request in requests {
+                let limits = ScanLimits { arguments: limits.0, bulk_length: limits.1, ..LIMITS };
+                let (mut first, buffer) = (Scanner::default(), [request, b"*1\r\n$4\r\nQUIT\r\n"].concat());
+                scanner.forget();
+                for end in [request.len() / 2, buffer.len()] {
+                    prop_assert_eq!(scanner.scan(&buffer[..end], &LIMITS), first.scan(&buffer[..end], &LIMITS));
+                    prop_assert_eq!(&scanner.args, &first.args);
+                }
+                let (mut other, mut first) = (Scanner { last: scanner.last, ..Scanner::default() }, Scanner::default());
+                prop_assert_eq!(other.scan(&buffer, &limits), first.scan(&buffer, &limits));
+                scanner = other;
+            }
         }
 
         #[test]

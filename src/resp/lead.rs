@@ -1,0 +1,51 @@
+//! What a request begins with. Requests that follow each other often begin the same, and need not be looked at again so far.
+
+/// Bytes that fit: the count of arguments and a short command's name.
+const MOST: usize = 16;
+
+/// Up to 16 bytes, compared in one go.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Lead {
+    bytes: u128,
+    mask: u128,
+}
+
+impl Lead {
+    /// None when it is too long, or nothing: nothing begins with that.
+    pub fn of(bytes: &[u8]) -> Lead {
+        let mut lead = [0; MOST];
+        let Some(begin) = lead.get_mut(..bytes.len()).filter(|begin| !begin.is_empty()) else { return Lead::default() };
+        begin.copy_from_slice(bytes);
+        Lead { bytes: u128::from_le_bytes(lead), mask: u128::MAX >> (8 * (MOST - bytes.len())) }
+    }
+
+    /// Whether `buffer` begins so. A buffer of less than 16 bytes may be told that it does not.
+    #[inline]
+    pub fn begins(&self, buffer: &[u8]) -> bool {
+        let Some(begin) = buffer.first_chunk::<MOST>() else { return false };
+        self.mask != 0 && u128::from_le_bytes(*begin) & self.mask == self.bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Lead;
+
+    #[test]
+    fn what_begins_so() {
+        let lead = Lead::of(b"*2\r\n$3\r\nGET\r\n");
+        assert!(lead.begins(b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n"));
+        assert!(!lead.begins(b"*2\r\n$3\r\nget\r\n$1\r\nk\r\n"));
+        assert!(!lead.begins(b"*3\r\n$3\r\nGET\r\n$1\r\nk\r\n"));
+        assert!(!lead.begins(b"*2\r\n$3\r\nGET\r\n"));
+        let whole = Lead::of(b"0123456789abcdef");
+        assert!(whole.begins(b"0123456789abcdefg") && !whole.begins(b"0123456789abcdeg"));
+    }
+
+    #[test]
+    fn nothing_begins_with_nothing_or_too_much() {
+        for bytes in [&b""[..], b"0123456789abcdefg"] {
+            assert!(!Lead::of(bytes).begins(b"0123456789abcdefghi"));
+        }
+    }
+}
