@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use common::{
-    Client, Done, Fault, Process, Redis, Shortstop, Way, assert_our_error, assert_reply, bulk, pipeline_of, show,
-    wait_until,
+    Client, Done, Fault, Process, Redis, Shortstop, Way, assert_our_error, assert_reply, bulk, command, noise,
+    pipeline_of, show, wait_until,
 };
 
 const EAGER: &str = "defaults:\n  cache: { admit_after: 1 }\n";
@@ -207,6 +207,30 @@ fn a_read_in_flight_is_repeated_and_a_write_is_not() {
         "three were sent, once each: {}",
         show(&n)
     );
+}
+
+/// Redis refuses a request by its first line, and ends the connection while the rest is still on its way.
+#[test]
+fn a_request_that_redis_refuses_before_it_has_all_of_it_gets_its_reply() {
+    let redis = Redis::start_with(&["--proto-max-bulk-len", "1mb"]);
+    let wire = Fault::before(redis.addr());
+    let proxy = Shortstop::to(wire.addr(), "workers: 1\ndefaults: { compress: false }");
+    let (mut client, mut other) = (proxy.client(), proxy.client());
+    assert_reply(&client.cmd("SET small v"), "+OK\r\n", "the lane stands");
+    let connections = wire.connections();
+    // More than all sockets on the way hold, so that Shortstop still has most of it when the reply comes.
+    let large = noise(64 << 20, 1);
+    wire.hold_after(Way::Up, 2 << 10);
+    client.send(&command(&[b"SET", b"large", &large]));
+    wait_until("Redis ends the connection", || wire.connections() < connections);
+    wire.release();
+    let reply = client.reply();
+    assert_our_error(&reply, "refused");
+    assert!(reply.ends_with(b": ERR Protocol error: invalid bulk length\r\n"), "in Redis's words: {}", show(&reply));
+    assert_reply(&client.cmd("ECHO next"), "$4\r\nnext\r\n", "one reply each, in order");
+    assert_reply(&other.cmd("GET small"), "$1\r\nv\r\n", "the others go on");
+    assert_reply(&other.cmd("EXISTS large"), ":0\r\n", "it was not stored");
+    assert_eq!(proxy.stat("panics"), 0, "nothing broke");
 }
 
 #[test]

@@ -745,9 +745,14 @@ impl<E: Expected> Inner<E> {
             *scanner = None;
             let waiting = {
                 let mut state = self.state.borrow_mut();
-                if state.waiting.front().is_some_and(|waiting| state.written < waiting.bytes) {
-                    // It stays where it is: whoever ends the connection answers it.
-                    break Err("it answered a request that was not sent yet".to_owned());
+                let written = state.written;
+                if let Some(waiting) = state.waiting.front_mut().filter(|waiting| written < waiting.bytes) {
+                    // It stays where it is: whoever ends the connection answers it. Sent again, it would be refused again.
+                    waiting.repeated = true;
+                    let words =
+                        inbox[at..].strip_prefix(b"-").and_then(|text| text.split(|byte| *byte == b'\r').next());
+                    let words = words.map(|text| format!(": {}", String::from_utf8_lossy(text))).unwrap_or_default();
+                    break Err(format!("it answered a request that was not sent whole{words}"));
                 }
                 let waiting = state.waiting.pop_front();
                 if let Some(waiting) = &waiting {
