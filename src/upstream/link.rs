@@ -22,7 +22,7 @@ use tokio_util::io::poll_read_buf;
 use crate::config::{Timeouts, UpstreamUrl};
 use crate::resp::{Chunks, ReplyScanner, Version, build, parse_int};
 
-use super::login::Login;
+use super::login::{Login, is_about_login};
 
 /// From this size on a reply is handed over without a copy.
 const LARGE: usize = 32 << 10;
@@ -407,12 +407,6 @@ impl<E: Expected> Link<E> {
     }
 }
 
-/// Whether Redis refuses an AUTH for what it says, and not because it takes no connection at all (too many, protected mode).
-fn is_about_login(text: &str) -> bool {
-    let kinds = ["WRONGPASS", "NOAUTH", "NOPERM", "ERR AUTH", "ERR invalid password", "ERR invalid username"];
-    kinds.iter().any(|kind| text.starts_with(kind))
-}
-
 /// Why there is no connection.
 enum NotTaken {
     Io(io::Error),
@@ -508,9 +502,7 @@ impl<E: Expected> Inner<E> {
         let step = |words: &[&'a [u8]], on_error| Step { words: words.to_vec(), on_error };
         let mut steps = Vec::new();
         if let Some(login) = &self.login {
-            let user = login.user.as_deref();
-            let words: Vec<&[u8]> = [Some(&b"AUTH"[..]), user, Some(&login.password)].into_iter().flatten().collect();
-            steps.push(step(&words, OnError::Refused));
+            steps.push(Step { words: login.auth().collect(), on_error: OnError::Refused });
         }
         if self.version.get() == Version::Resp3 {
             steps.push(step(&[b"HELLO", b"3"], OnError::Fail));
