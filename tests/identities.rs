@@ -232,6 +232,40 @@ fn a_login_that_is_not_good_any_more_ends_its_clients() {
     assert_reply(&again.cmd("ACL WHOAMI"), "$1\r\nu\r\n", "in");
 }
 
+/// The URL's user is refused while a client is about to become another one.
+#[test]
+fn who_waits_for_the_answer_to_a_login_gets_it_when_another_login_is_refused() {
+    let redis = locked();
+    let mut admin = administrator(&redis);
+    admin.cmd("ACL SETUSER u on >pw ~* +@all");
+    let wire = Fault::before(redis.addr());
+    let url = format!("redis://:secret@{}", wire.addr());
+    let proxy = Shortstop::start(&redis, &format!("workers: 1\nupstream: {url}\nclients_without_auth: upstream"));
+    let (mut right, mut wrong, mut idle) = (proxy.client(), proxy.client(), proxy.client());
+    for client in [&mut right, &mut wrong, &mut idle] {
+        assert_reply(&client.cmd("GET k"), "$-1\r\n", "as the URL's user");
+    }
+    // Whatever comes to be asked at the door, its answer waits.
+    wire.hold_replies_to(b"$2\r\npw\r\n");
+    right.send(&pipeline_of(&["AUTH u pw", "ACL WHOAMI"]));
+    wire.wait_caught();
+    wrong.send(&pipeline_of(&["AUTH nobody pw", "GET k", "GET k"]));
+    // The worker has taken that when it has answered a good many others that came behind it.
+    for _ in 0..100 {
+        assert!(idle.cmd("PROXY HELP").starts_with(b"*"), "served meanwhile");
+    }
+    admin.cmd("CONFIG SET requirepass changed");
+    admin.cmd("CLIENT KILL USER default SKIPME yes TYPE normal");
+    assert_reply(&idle.until_closed(), WRONGPASS, "who waits for nothing is told why, and closed");
+    wire.release();
+    assert_reply(&right.replies(2).concat(), "+OK\r\n$1\r\nu\r\n", "another user by now, and stays");
+    assert_reply(
+        &wrong.until_closed(),
+        [WRONGPASS, WRONGPASS].concat(),
+        "its own answer, then what became of its user",
+    );
+}
+
 #[test]
 fn clients_without_a_login_may_be_the_urls_user() {
     let redis = locked();

@@ -396,16 +396,14 @@ impl Context {
         link
     }
 
-    /// Redis does not let a login in any more: its clients are told in Redis's words, and end.
+    /// Redis does not let a login in any more: its clients are told in Redis's words, and end. Who waits for an answer gets it
+    /// first: it may be that it is another user by then (AUTH). If it is not, its next request ends it.
     pub(super) fn refuse(&self, login: &Rc<Login>, why: &Lost) {
         let mut error = Vec::new();
         build::error(&mut error, why.text());
-        for outlet in self.clients.borrow().values() {
+        for outlet in self.clients.borrow().values().filter(|outlet| outlet.outstanding() == 0) {
             if outlet.profile.identity().login.as_ref().is_some_and(|known| Rc::ptr_eq(known, login)) {
-                // Who waits for an answer gets it instead of one.
-                if outlet.outstanding() == 0 {
-                    outlet.push(&error);
-                }
+                outlet.push(&error);
                 outlet.closing.set(true);
                 outlet.wake();
             }
