@@ -275,3 +275,37 @@ fn a_panic_closes_its_connection_and_no_other() {
     let safe = Process::start(redis.addr(), "");
     assert_our_error(&safe.client().cmd("PROXY DEBUG PANIC"), "not allowed");
 }
+
+/// What needs a new connection waits as it would with Redis itself, however short the time is in which one must stand.
+#[test]
+fn a_redis_that_is_paused_is_waited_for() {
+    let redis = Redis::start();
+    let proxy = Shortstop::start(&redis, "workers: 1\ntimeouts: { connect: 50ms }");
+    let (mut watcher, mut other, mut direct) = (proxy.client(), proxy.client(), redis.client());
+    redis.client().cmd("ACL SETUSER u on >pw ~* +@all");
+    assert_reply(&other.cmd("SET k v"), "+OK\r\n", "the lane stands");
+    let start = Instant::now();
+    assert_reply(&direct.cmd("CLIENT PAUSE 1000 ALL"), "+OK\r\n", "paused");
+    watcher.send(&pipeline_of(&["WATCH k", "GET k"]));
+    other.send(&pipeline_of(&["AUTH u pw", "GET k", "ACL WHOAMI"]));
+    direct.send(&pipeline_of(&["GET k"]));
+    assert_reply(&watcher.replies(2).concat(), "+OK\r\n$1\r\nv\r\n", "a connection of its own");
+    assert_reply(&other.replies(3).concat(), "+OK\r\n$1\r\nv\r\n$1\r\nu\r\n", "a login, and its lane");
+    assert_reply(&direct.reply(), "$1\r\nv\r\n", "and so does Redis");
+    assert!(start.elapsed() >= Duration::from_millis(1000), "it was paused: {:?}", start.elapsed());
+}
+
+#[test]
+fn a_connection_to_a_paused_redis_ends_with_its_client() {
+    let redis = Redis::start();
+    let wire = Fault::before(redis.addr());
+    let proxy = Shortstop::to(wire.addr(), "workers: 1");
+    let mut client = proxy.client();
+    assert_reply(&client.cmd("SET k v"), "+OK\r\n", "the lane stands");
+    redis.client().cmd("CLIENT PAUSE 600000 ALL");
+    let before = proxy.stat("upstream_connections");
+    client.send(&pipeline_of(&["BLPOP q 0"]));
+    proxy.wait_stat("upstream_connections", |now| now == before + 1);
+    drop(client);
+    proxy.wait_stat("upstream_connections", |now| now == before);
+}

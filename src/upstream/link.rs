@@ -38,6 +38,11 @@ const PRIVATE_INBOX: usize = 4 << 10;
 #[cfg(target_os = "linux")]
 const UNACKNOWLEDGED: Duration = Duration::from_secs(10);
 
+/// How long a server that has taken a connection may be silent at first. It may be paused (CLIENT PAUSE) or busy with something
+/// long, and then it is waited for as on a connection that stands; but one behind something that takes connections in its name
+/// may be gone for good.
+const GREETING: Duration = Duration::from_secs(60);
+
 /// Reads in a row before others get their turn.
 const READS_IN_A_ROW: usize = 16;
 
@@ -211,6 +216,17 @@ struct State<E> {
     retired: bool,
 }
 
+impl<E> State<E> {
+    /// Whether the connection has ended for good: now, if nothing waits any more on one that is retired.
+    fn has_ended(&mut self) -> bool {
+        if self.retired && self.waiting.is_empty() {
+            self.status = Status::Closed;
+            self.tap = None;
+        }
+        matches!(self.status, Status::Closed)
+    }
+}
+
 struct Waiting<E> {
     /// Bytes of the request on the wire.
     bytes: usize,
@@ -357,11 +373,10 @@ impl<E: Expected> Link<E> {
         let mut backoff = inner.settings.timeouts.backoff_min;
         let mut was_up = false;
         loop {
-            let attempt = inner.settings.timeouts.connect;
-            let connected = tokio::time::timeout(attempt, inner.connect()).await.unwrap_or_else(|_| {
-                let error = io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {attempt:?}"));
-                Err(NotTaken::Io(error))
-            });
+            let connected = tokio::select! {
+                connected = inner.connect() => connected,
+                () = inner.given_up() => return,
+            };
             match connected {
                 Ok(stream) => {
                     if was_up {
@@ -407,6 +422,10 @@ impl<E: Expected> Link<E> {
     }
 }
 
+fn silent(limit: Duration) -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {limit:?}"))
+}
+
 /// Why there is no connection.
 enum NotTaken {
     Io(io::Error),
@@ -444,7 +463,9 @@ enum OnError {
 impl<E: Expected> Inner<E> {
     async fn connect(&self) -> Result<TcpStream, NotTaken> {
         let upstream = &self.settings.upstream;
-        let mut stream = TcpStream::connect((upstream.host.as_str(), upstream.port)).await?;
+        let limit = self.settings.timeouts.connect;
+        let connecting = TcpStream::connect((upstream.host.as_str(), upstream.port));
+        let mut stream = tokio::time::timeout(limit, connecting).await.unwrap_or_else(|_| Err(silent(limit)))?;
         stream.set_nodelay(true)?;
         // A peer that is gone without a word is noticed within two minutes.
         let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15));
@@ -453,8 +474,18 @@ impl<E: Expected> Inner<E> {
         // Keep-alive does not run while bytes wait to be acknowledged.
         #[cfg(target_os = "linux")]
         socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED))?;
-        self.handshake(&mut stream).await?;
+        let greeted = tokio::time::timeout(GREETING, self.handshake(&mut stream)).await;
+        greeted.unwrap_or_else(|_| Err(silent(GREETING).into()))?;
         Ok(stream)
+    }
+
+    /// Waits until nobody wants the connection any more that is being made.
+    async fn given_up(&self) {
+        poll_fn(|task| {
+            self.wake_with(task);
+            if self.state.borrow_mut().has_ended() { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
     }
 
     async fn handshake(&self, stream: &mut TcpStream) -> Result<(), NotTaken> {
@@ -524,11 +555,7 @@ impl<E: Expected> Inner<E> {
     /// The connection stands. `false`: nobody wants it any more.
     fn up(&self) -> bool {
         let mut state = self.state.borrow_mut();
-        if state.retired && state.waiting.is_empty() {
-            state.status = Status::Closed;
-            state.tap = None;
-        }
-        if matches!(state.status, Status::Closed) {
+        if state.has_ended() {
             return false;
         }
         state.status = Status::Up;
@@ -611,11 +638,7 @@ impl<E: Expected> Inner<E> {
             }
             let read = self.read(&mut stream, context, &mut inbox, &mut scanner, task);
             let mut state = self.state.borrow_mut();
-            if state.retired && state.waiting.is_empty() {
-                state.status = Status::Closed;
-                state.tap = None;
-            }
-            if matches!(state.status, Status::Closed) {
+            if state.has_ended() {
                 return Poll::Ready(String::new());
             }
             read
