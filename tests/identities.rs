@@ -361,6 +361,28 @@ fn a_password_that_is_set_around_the_proxy_is_asked_of_whoever_comes() {
     }
 }
 
+/// A client without a login is the URL's user then, and so is whoever comes next, as long as Redis takes that password.
+#[test]
+fn the_urls_password_that_is_changed_around_the_proxy_lets_nobody_in_any_more() {
+    let redis = locked();
+    let url = redis.url().replace("redis://", "redis://:secret@");
+    let proxy = Shortstop::start(&redis, &format!("upstream: {url}\nclients_without_auth: upstream"));
+    let mut early = proxy.client();
+    assert_reply(&early.cmd("SET k v"), "+OK\r\n", "as the URL's user");
+    let mut admin = administrator(&redis);
+    wait_until("it has looked once", || calls(&admin.cmd("INFO commandstats"), "role") >= 2);
+    assert_reply(&admin.cmd("CONFIG SET requirepass changed"), "+OK\r\n", "changed");
+    // Who comes just as the login is refused may be closed before it has asked.
+    let ask_anew = || {
+        let mut client = proxy.client();
+        client.try_send(&pipeline_of(&["GET k"])).ok().and_then(|()| client.reply_or_end()).unwrap_or_default()
+    };
+    wait_until("it is seen", || ask_anew() == WRONGPASS.as_bytes());
+    assert_reply(&early.cmd("GET k"), "$1\r\nv\r\n", "whoever was in stays in, as in Redis");
+    assert_reply(&admin.cmd("CONFIG SET requirepass secret"), "+OK\r\n", "changed back");
+    wait_until("it is seen", || ask_anew() == b"$1\r\nv\r\n");
+}
+
 #[test]
 fn a_right_that_is_taken_around_the_proxy_ends_what_l1_has() {
     let redis = Redis::start();

@@ -137,8 +137,9 @@ async fn look(
         };
         tell(News::Primary(is_primary));
         let rights = known.rights.look(client).await;
-        rights.lets_in.into_iter().for_each(|lets_in| tell(News::LetsIn(lets_in)));
+        // In this order: who was let in before is another client than those that are not.
         rights.first_changed_since.into_iter().for_each(|since| tell(News::FirstRights(since)));
+        rights.lets_in.into_iter().for_each(|lets_in| tell(News::LetsIn(lets_in)));
         if rights.changed {
             tell(News::Rights);
         }
