@@ -11,6 +11,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant};
 
 use fred::clients::Client;
+use fred::error::Error;
 use fred::types::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -18,7 +19,7 @@ use tokio::net::TcpStream;
 use crate::config::{Timeouts, UpstreamUrl};
 use crate::resp::build;
 
-use super::control::ask;
+use super::control::ask_if_allowed;
 use super::login::{Login, is_about_login};
 
 /// All users are looked at no more often than so many times as long as it takes: there may be thousands.
@@ -80,11 +81,17 @@ impl Rights {
     }
 
     /// Looks, and compares with what was there before.
-    pub(super) async fn look(&mut self, client: &Client) -> Seen {
+    ///
+    /// # Errors
+    /// The control connection broke: nothing was seen.
+    ///
+    /// # Cancel safety
+    /// Dropped, it has seen nothing: what has changed is told by the next.
+    pub(super) async fn look(&mut self, client: &Client) -> Result<Seen, Error> {
         let started = Instant::now();
         let mut seen = Seen::default();
         let user = match self.may_ask {
-            true => ask(client, "ACL", &["GETUSER", &self.first_user]).await.ok(),
+            true => ask_if_allowed(client, "ACL", &["GETUSER", &self.first_user]).await?,
             false => None,
         };
         let first = match user {
@@ -101,6 +108,14 @@ impl Rights {
                 lets_in.map(u64::from)
             }
         };
+        let mut all = None;
+        if self.may_ask_all && started >= self.all_again {
+            let asked = Instant::now();
+            all = ask_if_allowed(client, "ACL", &["LIST"]).await?.map(|all| self.digest(&all));
+            self.may_ask_all = all.is_some();
+            self.all_again = Instant::now() + (asked.elapsed() * PAUSE).min(LONGEST_PAUSE);
+        }
+        // Nothing is waited for from here on: what is remembered has been told.
         if let Some(first) = first {
             seen.first_changed_since = match self.last_first.replace((started, first)) {
                 Some((since, before)) => (before != first).then_some(since),
@@ -108,19 +123,9 @@ impl Rights {
                 None => (seen.lets_in == Some(false)).then_some(self.begun),
             };
         }
-        if self.may_ask_all && started >= self.all_again {
-            let asked = Instant::now();
-            match ask(client, "ACL", &["LIST"]).await {
-                Ok(all) => {
-                    let all = self.digest(&all);
-                    seen.changed = self.last_all.replace(all).is_some_and(|before| before != all);
-                }
-                Err(_) => self.may_ask_all = false,
-            }
-            self.all_again = Instant::now() + (asked.elapsed() * PAUSE).min(LONGEST_PAUSE);
-        }
-        seen.changed |= seen.first_changed_since.is_some();
-        seen
+        let before = all.and_then(|all| self.last_all.replace(all));
+        seen.changed = seen.first_changed_since.is_some() || before.is_some() && before != all;
+        Ok(seen)
     }
 
     fn digest(&self, value: &Value) -> u64 {

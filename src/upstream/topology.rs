@@ -136,7 +136,7 @@ async fn look(
             _ => false,
         };
         tell(News::Primary(is_primary));
-        let rights = known.rights.look(client).await;
+        let rights = known.rights.look(client).await?;
         // In this order: who was let in before is another client than those that are not.
         rights.first_changed_since.into_iter().for_each(|since| tell(News::FirstRights(since)));
         rights.lets_in.into_iter().for_each(|lets_in| tell(News::LetsIn(lets_in)));
