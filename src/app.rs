@@ -164,7 +164,7 @@ impl App {
     /// The control plane: what is asked of the server once a second, and the near cache's housekeeping.
     fn start_watch(&self, control: &Runtime, config: &Config, incarnation: u64) {
         let coherence = Arc::clone(&self.shared.coherence);
-        let desks = self.desks.clone();
+        let (desks, shared) = (self.desks.clone(), Arc::clone(&self.shared));
         let lost = self.bus.as_ref().map(Bus::peers);
         let for_names = lost.clone();
         let tell = move |news| match news {
@@ -174,6 +174,12 @@ impl App {
             }
             News::Restarted => coherence.flush("another server answers at the upstream's address"),
             News::Primary(is_primary) => coherence.primary(is_primary),
+            News::LetsIn(lets_in) => shared.users.let_in(lets_in),
+            News::FirstRights(since) => {
+                let was = shared.users.first_rights_changed();
+                desks.iter().for_each(|desk| drop(desk.orders.send(Order::FirstRights { since, was })));
+            }
+            News::Rights => coherence.flush("users have other rights"),
             News::Connections(names) => {
                 if let Some(bus) = &for_names {
                     let gone = bus.list().into_iter().filter(|peer| !names.contains(&connection_name(*peer)));
@@ -186,6 +192,7 @@ impl App {
             config.upstream.clone(),
             config.timeouts.clone(),
             connection_name(incarnation),
+            anonymous(config),
             wants_connections,
             tell,
         ));

@@ -27,6 +27,13 @@ pub enum Order {
     Policy(Arc<Policy>),
     /// Decide by this table from now on.
     Table(Arc<Table>),
+    /// What clients may do without authentication has changed since then, when their number was this.
+    FirstRights {
+        /// When it was last seen to be as before.
+        since: Instant,
+        /// See [`crate::proxy::Users::first_rights_changed`].
+        was: u32,
+    },
     /// Do this, for this worker or another.
     Errand(Errand),
     /// Answer what was asked, and end.
@@ -75,6 +82,7 @@ async fn work(setup: Setup, mut orders: mpsc::UnboundedReceiver<Order>) {
                 Some(Order::Client(stream, id)) => accept(stream, id, &context, &setup.load),
                 Some(Order::Policy(policy)) => context.set_policy(policy),
                 Some(Order::Table(table)) => context.set_table(table),
+                Some(Order::FirstRights { since, was }) => context.first_rights_changed(since, was),
                 Some(Order::Errand(errand)) => errand.run(&context),
                 Some(Order::Drain) => {
                     context.draining.set(true);

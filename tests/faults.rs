@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use common::{
-    Client, Done, Fault, Process, Redis, Shortstop, Way, assert_our_error, assert_reply, bulk, pipeline_of, show,
-    wait_until,
+    Client, Done, Fault, Process, Redis, Shortstop, Way, assert_our_error, assert_reply, bulk, command, noise,
+    pipeline_of, show, wait_until,
 };
 
 const EAGER: &str = "defaults:\n  cache: { admit_after: 1 }\n";
@@ -209,6 +209,30 @@ fn a_read_in_flight_is_repeated_and_a_write_is_not() {
     );
 }
 
+/// Redis refuses a request by its first line, and ends the connection while the rest is still on its way.
+#[test]
+fn a_request_that_redis_refuses_before_it_has_all_of_it_gets_its_reply() {
+    let redis = Redis::start_with(&["--proto-max-bulk-len", "1mb"]);
+    let wire = Fault::before(redis.addr());
+    let proxy = Shortstop::to(wire.addr(), "workers: 1\ndefaults: { compress: false }");
+    let (mut client, mut other) = (proxy.client(), proxy.client());
+    assert_reply(&client.cmd("SET small v"), "+OK\r\n", "the lane stands");
+    let connections = wire.connections();
+    // More than all sockets on the way hold, so that Shortstop still has most of it when the reply comes.
+    let large = noise(64 << 20, 1);
+    wire.hold_after(Way::Up, 2 << 10);
+    client.send(&command(&[b"SET", b"large", &large]));
+    wait_until("Redis ends the connection", || wire.connections() < connections);
+    wire.release();
+    let reply = client.reply();
+    assert_our_error(&reply, "refused");
+    assert!(reply.ends_with(b": ERR Protocol error: invalid bulk length\r\n"), "in Redis's words: {}", show(&reply));
+    assert_reply(&client.cmd("ECHO next"), "$4\r\nnext\r\n", "one reply each, in order");
+    assert_reply(&other.cmd("GET small"), "$1\r\nv\r\n", "the others go on");
+    assert_reply(&other.cmd("EXISTS large"), ":0\r\n", "it was not stored");
+    assert_eq!(proxy.stat("panics"), 0, "nothing broke");
+}
+
 #[test]
 fn a_redis_that_accepts_and_says_nothing_does_not_hold_up_hits() {
     let redis = Redis::start();
@@ -250,4 +274,38 @@ fn a_panic_closes_its_connection_and_no_other() {
     // Without the setting there is no such command.
     let safe = Process::start(redis.addr(), "");
     assert_our_error(&safe.client().cmd("PROXY DEBUG PANIC"), "not allowed");
+}
+
+/// What needs a new connection waits as it would with Redis itself, however short the time is in which one must stand.
+#[test]
+fn a_redis_that_is_paused_is_waited_for() {
+    let redis = Redis::start();
+    let proxy = Shortstop::start(&redis, "workers: 1\ntimeouts: { connect: 50ms }");
+    let (mut watcher, mut other, mut direct) = (proxy.client(), proxy.client(), redis.client());
+    redis.client().cmd("ACL SETUSER u on >pw ~* +@all");
+    assert_reply(&other.cmd("SET k v"), "+OK\r\n", "the lane stands");
+    let start = Instant::now();
+    assert_reply(&direct.cmd("CLIENT PAUSE 1000 ALL"), "+OK\r\n", "paused");
+    watcher.send(&pipeline_of(&["WATCH k", "GET k"]));
+    other.send(&pipeline_of(&["AUTH u pw", "GET k", "ACL WHOAMI"]));
+    direct.send(&pipeline_of(&["GET k"]));
+    assert_reply(&watcher.replies(2).concat(), "+OK\r\n$1\r\nv\r\n", "a connection of its own");
+    assert_reply(&other.replies(3).concat(), "+OK\r\n$1\r\nv\r\n$1\r\nu\r\n", "a login, and its lane");
+    assert_reply(&direct.reply(), "$1\r\nv\r\n", "and so does Redis");
+    assert!(start.elapsed() >= Duration::from_millis(1000), "it was paused: {:?}", start.elapsed());
+}
+
+#[test]
+fn a_connection_to_a_paused_redis_ends_with_its_client() {
+    let redis = Redis::start();
+    let wire = Fault::before(redis.addr());
+    let proxy = Shortstop::to(wire.addr(), "workers: 1");
+    let mut client = proxy.client();
+    assert_reply(&client.cmd("SET k v"), "+OK\r\n", "the lane stands");
+    redis.client().cmd("CLIENT PAUSE 600000 ALL");
+    let before = proxy.stat("upstream_connections");
+    client.send(&pipeline_of(&["BLPOP q 0"]));
+    proxy.wait_stat("upstream_connections", |now| now == before + 1);
+    drop(client);
+    proxy.wait_stat("upstream_connections", |now| now == before);
 }

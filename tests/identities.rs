@@ -27,6 +27,12 @@ fn connections_of(administrator: &mut Client, user: &str) -> usize {
     String::from_utf8_lossy(&list).matches(&format!(" user={user} ")).count()
 }
 
+/// How often a command was called, by `INFO commandstats`.
+fn calls(info: &[u8], command: &str) -> u64 {
+    let counts = field(info, &format!("cmdstat_{command}")).unwrap_or_default();
+    counts.split(',').next().and_then(|calls| calls.strip_prefix("calls=")?.parse().ok()).unwrap_or(0)
+}
+
 /// Handshakes and what they are worth; each line is asked of both.
 const SCENES: &[(&str, &[&str])] = &[
     ("nobody", &["GET k", "PING", "NOSUCH", "GET", "MULTI", "ECHO x", "SELECT 1", "HELLO 3", "HELLO", "GET k"]),
@@ -86,10 +92,7 @@ fn logins_are_tried_one_at_a_time() {
     let fault = Fault::before(redis.addr());
     let proxy = Shortstop::to(fault.addr(), "workers: 1");
     let mut admin = administrator(&redis);
-    let mut tried = || {
-        let of_auth = field(&admin.cmd("INFO commandstats"), "cmdstat_auth").expect("AUTH was counted");
-        of_auth.split(',').next().and_then(|calls| calls.strip_prefix("calls=")?.parse::<u64>().ok()).expect("a count")
-    };
+    let mut tried = || calls(&admin.cmd("INFO commandstats"), "auth");
     let before = tried();
     let (mut first, mut second, mut other) = (proxy.client(), proxy.client(), proxy.client());
     fault.hold_replies_to(b"held-back");
@@ -166,7 +169,11 @@ fn clients_of_an_identity_share_its_lanes() {
         assert_reply(&client.cmd("AUTH shared pw"), "+OK\r\n", "let in");
         assert!(client.cmd("INCR n").starts_with(b":"), "served");
     }
-    assert_eq!(proxy.stat("proxy_sessions"), 0, "nobody needs a connection of its own");
+    assert_eq!(
+        field(&clients[0].cmd("PROXY INFO"), "proxy_sessions").as_deref(),
+        Some("0"),
+        "no connections of their own"
+    );
     // One lane of each worker, and the doors.
     assert!(connections_of(&mut admin, "shared") <= 4, "{}", connections_of(&mut admin, "shared"));
     drop(clients);
@@ -225,6 +232,40 @@ fn a_login_that_is_not_good_any_more_ends_its_clients() {
     assert_reply(&again.cmd("ACL WHOAMI"), "$1\r\nu\r\n", "in");
 }
 
+/// The URL's user is refused while a client is about to become another one.
+#[test]
+fn who_waits_for_the_answer_to_a_login_gets_it_when_another_login_is_refused() {
+    let redis = locked();
+    let mut admin = administrator(&redis);
+    admin.cmd("ACL SETUSER u on >pw ~* +@all");
+    let wire = Fault::before(redis.addr());
+    let url = format!("redis://:secret@{}", wire.addr());
+    let proxy = Shortstop::start(&redis, &format!("workers: 1\nupstream: {url}\nclients_without_auth: upstream"));
+    let (mut right, mut wrong, mut idle) = (proxy.client(), proxy.client(), proxy.client());
+    for client in [&mut right, &mut wrong, &mut idle] {
+        assert_reply(&client.cmd("GET k"), "$-1\r\n", "as the URL's user");
+    }
+    // Whatever comes to be asked at the door, its answer waits.
+    wire.hold_replies_to(b"$2\r\npw\r\n");
+    right.send(&pipeline_of(&["AUTH u pw", "ACL WHOAMI"]));
+    wire.wait_caught();
+    wrong.send(&pipeline_of(&["AUTH nobody pw", "GET k", "GET k"]));
+    // The worker has taken that when it has answered a good many others that came behind it.
+    for _ in 0..100 {
+        assert!(idle.cmd("PROXY HELP").starts_with(b"*"), "served meanwhile");
+    }
+    admin.cmd("CONFIG SET requirepass changed");
+    admin.cmd("CLIENT KILL USER default SKIPME yes TYPE normal");
+    assert_reply(&idle.until_closed(), WRONGPASS, "who waits for nothing is told why, and closed");
+    wire.release();
+    assert_reply(&right.replies(2).concat(), "+OK\r\n$1\r\nu\r\n", "another user by now, and stays");
+    assert_reply(
+        &wrong.until_closed(),
+        [WRONGPASS, WRONGPASS].concat(),
+        "its own answer, then what became of its user",
+    );
+}
+
 #[test]
 fn clients_without_a_login_may_be_the_urls_user() {
     let redis = locked();
@@ -247,7 +288,7 @@ fn only_who_may_configure_redis_may_change_the_proxy() {
     plain.cmd("AUTH plain pw");
     let refused = plain.cmd("PROXY FLUSH");
     assert!(refused.starts_with(b"-NOPERM shortstop: "), "{}", show(&refused));
-    assert!(plain.cmd("PROXY INFO").starts_with(b"$"), "looking is free");
+    assert!(plain.cmd("PROXY INFO").starts_with(b"$"), "who is let in may look");
     assert_reply(&proxy.client().cmd("PROXY FLUSH"), "+OK\r\n", "who may");
     assert_our_error(&plain.cmd("PROXY DEBUG PANIC"), "not even allowed by the configuration");
 }
@@ -269,6 +310,93 @@ fn a_password_that_is_set_is_asked_of_whoever_comes() {
     assert_reply(&early.cmd("GET k"), "$1\r\nv\r\n", "whoever was in stays in, as in Redis");
     assert_reply(&early.cmd("RESET"), "+RESET\r\n", "but not as a new connection");
     assert_reply(&early.cmd("GET k"), NOAUTH, "which it is then");
+}
+
+/// What the URL's user may ask decides how Shortstop finds out what has been changed around it.
+fn watchers(redis: &Redis) -> [(&'static str, String); 2] {
+    redis.client().cmd("ACL SETUSER watcher on >pw +info +command +role +client");
+    [("may ask", redis.url()), ("may not ask", redis.url().replace("redis://", "redis://watcher:pw@"))]
+}
+
+/// Until the proxy knows what users may: it asks for the server's role before, each time.
+fn wait_for_a_look(redis: &Redis) {
+    let mut direct = redis.client();
+    wait_until("the control connection has looked once", || calls(&direct.cmd("INFO commandstats"), "role") >= 2);
+}
+
+#[test]
+fn a_password_that_is_set_around_the_proxy_is_asked_of_whoever_comes() {
+    for at in [0, 1] {
+        let redis = Redis::start();
+        let (how, url) = &watchers(&redis)[at];
+        let proxy = Shortstop::start(&redis, &format!("upstream: {url}\ndefaults: {{ cache: {{ admit_after: 1 }} }}"));
+        let mut early = proxy.client();
+        early.cmd("SET k v");
+        proxy.warm(&mut early, "k");
+        wait_for_a_look(&redis);
+        let mut direct = redis.client();
+        assert_reply(&direct.cmd("CONFIG SET requirepass secret"), "+OK\r\n", "locked");
+        let mut meanwhile = proxy.client();
+        meanwhile.cmd("GET k");
+        wait_until(&format!("{how}: whoever comes now is not let in"), || {
+            proxy.client().cmd("GET k") == NOAUTH.as_bytes()
+        });
+        for _ in 0..4 {
+            let mut late = proxy.client();
+            assert_reply(&late.cmd("GET k"), NOAUTH, "not from L1 either");
+            assert_reply(&late.cmd("PROXY INFO"), NOAUTH, "nor is the proxy's state shown");
+            assert_reply(&late.cmd("AUTH secret"), "+OK\r\n", "and knows it");
+            assert_reply(&late.cmd("GET k"), "$1\r\nv\r\n", "is let in");
+            assert!(late.cmd("PROXY INFO").starts_with(b"$"), "and may look");
+        }
+        wait_until(&format!("{how}: nor does who came before it was seen stay in"), || {
+            meanwhile.cmd("GET k") == NOAUTH.as_bytes()
+        });
+        assert_reply(&early.cmd("GET k"), "$1\r\nv\r\n", "whoever was in stays in, as in Redis");
+        assert_reply(&direct.fill("CONFIG SET requirepass $1", &[b""]), "+OK\r\n", "unlocked");
+        wait_until(&format!("{how}: open again"), || proxy.client().cmd("PROXY INFO").starts_with(b"$"));
+        assert_reply(&proxy.client().cmd("GET k"), "$1\r\nv\r\n", "open again");
+        let refused = String::from_utf8_lossy(&direct.cmd("ACL LOG")).matches("count").count();
+        assert!(refused <= 2, "{how}: Redis's log of refusals is not filled: {refused}");
+    }
+}
+
+/// A client without a login is the URL's user then, and so is whoever comes next, as long as Redis takes that password.
+#[test]
+fn the_urls_password_that_is_changed_around_the_proxy_lets_nobody_in_any_more() {
+    let redis = locked();
+    let url = redis.url().replace("redis://", "redis://:secret@");
+    let proxy = Shortstop::start(&redis, &format!("upstream: {url}\nclients_without_auth: upstream"));
+    let mut early = proxy.client();
+    assert_reply(&early.cmd("SET k v"), "+OK\r\n", "as the URL's user");
+    let mut admin = administrator(&redis);
+    wait_until("it has looked once", || calls(&admin.cmd("INFO commandstats"), "role") >= 2);
+    assert_reply(&admin.cmd("CONFIG SET requirepass changed"), "+OK\r\n", "changed");
+    // Who comes just as the login is refused may be closed before it has asked.
+    let ask_anew = || {
+        let mut client = proxy.client();
+        client.try_send(&pipeline_of(&["GET k"])).ok().and_then(|()| client.reply_or_end()).unwrap_or_default()
+    };
+    wait_until("it is seen", || ask_anew() == WRONGPASS.as_bytes());
+    assert_reply(&early.cmd("GET k"), "$1\r\nv\r\n", "whoever was in stays in, as in Redis");
+    assert_reply(&admin.cmd("CONFIG SET requirepass secret"), "+OK\r\n", "changed back");
+    wait_until("it is seen", || ask_anew() == b"$1\r\nv\r\n");
+}
+
+#[test]
+fn a_right_that_is_taken_around_the_proxy_ends_what_l1_has() {
+    let redis = Redis::start();
+    let proxy = Shortstop::start(&redis, "defaults: { cache: { admit_after: 1 } }");
+    let mut direct = redis.client();
+    direct.cmd("ACL SETUSER alice on >pw ~k +@all");
+    let mut alice = proxy.client();
+    assert_reply(&alice.cmd("AUTH alice pw"), "+OK\r\n", "let in");
+    alice.cmd("SET k v");
+    proxy.warm(&mut alice, "k");
+    wait_for_a_look(&redis);
+    direct.cmd("ACL SETUSER alice resetkeys");
+    // Far before `max_staleness`.
+    wait_until("it is seen", || alice.cmd("GET k").starts_with(b"-NOPERM"));
 }
 
 /// A user whose connections Redis cannot take for lack of room is not refused: it stays.

@@ -5,9 +5,10 @@
 
 mod common;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use common::{Client, Redis, Shortstop, assert_reply, bulk, command, pipeline_of, show, wait_until};
+use common::{Client, Done, Fault, Redis, Shortstop, Way, assert_reply, bulk, command, pipeline_of, show, wait_until};
 
 /// Sequences in which a client goes from the shared lane to a session of its own and back.
 const SCENES: &[(&str, &[&str])] = &[
@@ -439,6 +440,64 @@ fn many_sessions_and_lanes_at_once_keep_their_order() {
                 let got = client.pipeline(&pipeline_of(&lines), lines.len()).concat();
                 assert_reply(&got, expected.concat(), &format!("client {id}"));
             });
+        }
+    });
+}
+
+/// A subscriber of RESP3 that is ended with a write under way: messages go on coming until the write is answered, and none
+/// of them is its reply.
+#[test]
+fn a_message_is_not_taken_for_the_reply_to_the_last_write_of_a_subscriber_that_left() {
+    let redis = Redis::start();
+    let wire = Fault::before(redis.addr());
+    let proxy = Shortstop::to(wire.addr(), "workers: 1\ndefaults: { cache: { admit_after: 1 } }");
+    let (mut other, mut direct) = (proxy.client(), redis.client());
+    assert_reply(&other.cmd("SET k old"), "+OK\r\n", "before");
+    let mut leaver = proxy.client().speaking(3);
+    let id = leaver.cmd("CLIENT ID");
+    let id = String::from_utf8_lossy(&id[1..id.len() - 2]).into_owned();
+    leaver.cmd("SUBSCRIBE c");
+    wire.hold_request(b"held-back");
+    leaver.send(&pipeline_of(&["SET k held-back"]));
+    wire.wait_held();
+    assert_reply(&other.cmd(&format!("CLIENT KILL ID {id}")), ":1\r\n", "it is ended");
+    leaver.until_closed();
+    let before = wire.bytes(Way::Down);
+    let message = vec![b'm'; 4096];
+    assert_reply(&direct.call(&[b"PUBLISH", b"c", &message]), ":1\r\n", "its connection to Redis is still there");
+    wait_until("the message comes", || wire.bytes(Way::Down) >= before + 4096);
+    for _ in 0..100 {
+        assert_reply(&other.cmd("GET k"), "$3\r\nold\r\n", "before the write");
+    }
+    wire.release();
+    wait_until("the write is done", || direct.cmd("GET k") == b"$9\r\nheld-back\r\n");
+    // Whoever took the message for the reply has let the old value into L1 meanwhile, where it stays for long.
+    wait_until("and seen", || other.cmd("GET k") == b"$9\r\nheld-back\r\n");
+    wait_until("its connection ends", || direct.cmd("PUBLISH c again") == b":0\r\n");
+}
+
+#[test]
+fn after_reset_no_message_comes() {
+    let redis = Redis::start();
+    let proxy = Shortstop::start(&redis, "workers: 1");
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let _done = Done(&done);
+        scope.spawn(|| {
+            let mut direct = redis.client();
+            let many = pipeline_of(&["PUBLISH c message"; 16]);
+            while !done.load(Ordering::Relaxed) {
+                direct.pipeline(&many, 16);
+            }
+        });
+        let mut client = proxy.client();
+        for round in 0..200 {
+            client.cmd("HELLO 3");
+            client.send(&pipeline_of(&["SUBSCRIBE c"]));
+            while !client.reply().starts_with(b">3\r\n$7\r\nmessage") {}
+            client.send(&pipeline_of(&["RESET", "PING"]));
+            while client.reply() != b"+RESET\r\n" {}
+            assert_reply(&client.reply(), "+PONG\r\n", &format!("round {round}"));
         }
     });
 }

@@ -26,6 +26,8 @@ fn a_client_that_does_not_read_is_bounded_and_dropped() {
         let line = if source == "big" { "GET big".to_owned() } else { "LRANGE list 0 0".to_owned() };
         redis.client().call(&[b"RPUSH", b"list", &noise(VALUE / 4, 2)]);
         let mut deaf = proxy.client();
+        // So that it counts as a client from now on, until it is dropped.
+        deaf.cmd("PING");
         let requests = pipeline_of(&vec![line; REQUESTS]);
         // Reading from it stops when it does not take what it is due: then this may not all fit.
         deaf.set_patience(Duration::from_millis(300));

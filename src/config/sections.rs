@@ -224,7 +224,7 @@ impl Default for Limits {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "`key: value` lines below it")]
 pub struct Timeouts {
-    /// For an upstream connection to stand.
+    /// For an upstream connection to be taken.
     #[serde(deserialize_with = "yaml::time")]
     pub connect: Duration,
     /// Before the first attempt to connect again.

@@ -3,9 +3,9 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::rc::{Rc, Weak};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use tokio::runtime::Handle;
@@ -117,6 +117,8 @@ pub struct Users {
     known: Mutex<HashMap<Box<[u8]>, u32>>,
     last: AtomicU32,
     anonymous: AtomicU32,
+    /// Whoever has that number may do nothing.
+    locked: AtomicBool,
 }
 
 impl Users {
@@ -132,9 +134,19 @@ impl Users {
     }
 
     /// What a client may do without authentication has changed. To Redis a connection that stands is let in and a new one may not
-    /// be, so that clients that come from now on are others than those that are here.
-    pub(super) fn first_rights_changed(&self) {
-        self.anonymous.store(self.fresh(), Ordering::Release);
+    /// be, so that clients that come from now on are others than those that are here. Returns the number of these.
+    pub fn first_rights_changed(&self) -> u32 {
+        self.anonymous.swap(self.fresh(), Ordering::AcqRel)
+    }
+
+    /// Whether Redis lets a client do anything that comes now and has not authenticated.
+    pub fn let_in(&self, lets_in: bool) {
+        self.locked.store(!lets_in, Ordering::Release);
+    }
+
+    /// Whether Redis lets this user do anything, as far as it is known without asking. Until it has been seen: yes.
+    pub(super) fn lets_in(&self, user: u32) -> bool {
+        user != self.anonymous() || !self.locked.load(Ordering::Acquire)
     }
 
     fn fresh(&self) -> u32 {
@@ -265,6 +277,16 @@ impl Context {
         Rc::clone(&anonymous)
     }
 
+    /// What a client may do without authentication has changed after `since`, when such clients had the number `was`. Nobody knows
+    /// when: who came after that time is as who comes now, lest it stays in where Redis would not have let it in.
+    pub fn first_rights_changed(&self, since: Instant, was: u32) {
+        for outlet in self.clients.borrow().values() {
+            if outlet.profile.user() == was && outlet.entry.came_after(since) {
+                outlet.profile.set_identity(self.anonymous());
+            }
+        }
+    }
+
     /// The database that a new client is in.
     fn first_db(&self) -> u32 {
         self.links.upstream.db
@@ -374,16 +396,14 @@ impl Context {
         link
     }
 
-    /// Redis does not let a login in any more: its clients are told in Redis's words, and end.
+    /// Redis does not let a login in any more: its clients are told in Redis's words, and end. Who waits for an answer gets it
+    /// first: it may be that it is another user by then (AUTH). If it is not, its next request ends it.
     pub(super) fn refuse(&self, login: &Rc<Login>, why: &Lost) {
         let mut error = Vec::new();
         build::error(&mut error, why.text());
-        for outlet in self.clients.borrow().values() {
+        for outlet in self.clients.borrow().values().filter(|outlet| outlet.outstanding() == 0) {
             if outlet.profile.identity().login.as_ref().is_some_and(|known| Rc::ptr_eq(known, login)) {
-                // Who waits for an answer gets it instead of one.
-                if outlet.outstanding() == 0 {
-                    outlet.push(&error);
-                }
+                outlet.push(&error);
                 outlet.closing.set(true);
                 outlet.wake();
             }

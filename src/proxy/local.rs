@@ -72,6 +72,10 @@ impl Client {
             self.send(permit.now, target.link(), then, 0, |wire| wire.push_slice(MAY_CONFIGURE));
             return Next::Go;
         }
+        // Not asked of Redis: the state is to be seen above all when Redis is away.
+        if word(1, b"info") && !self.context.shared.users.lets_in(self.outlet.profile.user()) {
+            return self.refuse("NOAUTH Authentication required.");
+        }
         let answer = self.context.shared.windows.proxy(call.args);
         self.answer(&answer);
         Next::Go

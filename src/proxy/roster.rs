@@ -63,6 +63,11 @@ impl Entry {
         }
     }
 
+    /// Whether it connected after this.
+    pub(super) fn came_after(&self, then: Instant) -> bool {
+        self.since.is_some_and(|since| since > then)
+    }
+
     /// Whether CLIENT KILL has ended the connection.
     #[inline]
     pub fn is_killed(&self) -> bool {

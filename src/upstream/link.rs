@@ -21,7 +21,7 @@ use tokio_util::io::poll_read_buf;
 use crate::config::{Timeouts, UpstreamUrl};
 use crate::resp::{Chunks, ReplyScanner, Version, build, parse_int};
 
-use super::login::Login;
+use super::login::{Login, is_about_login};
 use super::queue::Queue;
 
 /// From this size on a reply is handed over without a copy.
@@ -37,6 +37,11 @@ const PRIVATE_INBOX: usize = 4 << 10;
 /// How long sent bytes may stay unacknowledged before the connection counts as lost.
 #[cfg(target_os = "linux")]
 const UNACKNOWLEDGED: Duration = Duration::from_secs(10);
+
+/// How long a server that has taken a connection may be silent at first. It may be paused (CLIENT PAUSE) or busy with something
+/// long, and then it is waited for as on a connection that stands; but one behind something that takes connections in its name
+/// may be gone for good.
+const GREETING: Duration = Duration::from_secs(60);
 
 /// Reads in a row before others get their turn.
 const READS_IN_A_ROW: usize = 16;
@@ -207,6 +212,17 @@ struct State<E> {
     retired: bool,
 }
 
+impl<E> State<E> {
+    /// Whether the connection has ended for good: now, if nothing waits any more on one that is retired.
+    fn has_ended(&mut self) -> bool {
+        if self.retired && self.queue.is_idle() {
+            self.status = Status::Closed;
+            self.tap = None;
+        }
+        matches!(self.status, Status::Closed)
+    }
+}
+
 impl<E: Expected> Link<E> {
     /// A connection, which connects at once and must be driven by [`Link::drive`].
     pub fn new(settings: Rc<LinkSettings>, place: Place, shared: bool) -> Self {
@@ -338,11 +354,10 @@ impl<E: Expected> Link<E> {
         let mut backoff = inner.settings.timeouts.backoff_min;
         let mut was_up = false;
         loop {
-            let attempt = inner.settings.timeouts.connect;
-            let connected = tokio::time::timeout(attempt, inner.connect()).await.unwrap_or_else(|_| {
-                let error = io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {attempt:?}"));
-                Err(NotTaken::Io(error))
-            });
+            let connected = tokio::select! {
+                connected = inner.connect() => connected,
+                () = inner.given_up() => return,
+            };
             match connected {
                 Ok(stream) => {
                     if was_up {
@@ -388,10 +403,8 @@ impl<E: Expected> Link<E> {
     }
 }
 
-/// Whether Redis refuses an AUTH for what it says, and not because it takes no connection at all (too many, protected mode).
-fn is_about_login(text: &str) -> bool {
-    let kinds = ["WRONGPASS", "NOAUTH", "NOPERM", "ERR AUTH", "ERR invalid password", "ERR invalid username"];
-    kinds.iter().any(|kind| text.starts_with(kind))
+fn silent(limit: Duration) -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {limit:?}"))
 }
 
 /// Why there is no connection.
@@ -431,7 +444,9 @@ enum OnError {
 impl<E: Expected> Inner<E> {
     async fn connect(&self) -> Result<TcpStream, NotTaken> {
         let upstream = &self.settings.upstream;
-        let mut stream = TcpStream::connect((upstream.host.as_str(), upstream.port)).await?;
+        let limit = self.settings.timeouts.connect;
+        let connecting = TcpStream::connect((upstream.host.as_str(), upstream.port));
+        let mut stream = tokio::time::timeout(limit, connecting).await.unwrap_or_else(|_| Err(silent(limit)))?;
         stream.set_nodelay(true)?;
         // A peer that is gone without a word is noticed within two minutes.
         let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15));
@@ -440,8 +455,18 @@ impl<E: Expected> Inner<E> {
         // Keep-alive does not run while bytes wait to be acknowledged.
         #[cfg(target_os = "linux")]
         socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED))?;
-        self.handshake(&mut stream).await?;
+        let greeted = tokio::time::timeout(GREETING, self.handshake(&mut stream)).await;
+        greeted.unwrap_or_else(|_| Err(silent(GREETING).into()))?;
         Ok(stream)
+    }
+
+    /// Waits until nobody wants the connection any more that is being made.
+    async fn given_up(&self) {
+        poll_fn(|task| {
+            self.wake_with(task);
+            if self.state.borrow_mut().has_ended() { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
     }
 
     async fn handshake(&self, stream: &mut TcpStream) -> Result<(), NotTaken> {
@@ -489,9 +514,7 @@ impl<E: Expected> Inner<E> {
         let step = |words: &[&'a [u8]], on_error| Step { words: words.to_vec(), on_error };
         let mut steps = Vec::new();
         if let Some(login) = &self.login {
-            let user = login.user.as_deref();
-            let words: Vec<&[u8]> = [Some(&b"AUTH"[..]), user, Some(&login.password)].into_iter().flatten().collect();
-            steps.push(step(&words, OnError::Refused));
+            steps.push(Step { words: login.auth().collect(), on_error: OnError::Refused });
         }
         if self.version.get() == Version::Resp3 {
             steps.push(step(&[b"HELLO", b"3"], OnError::Fail));
@@ -513,11 +536,7 @@ impl<E: Expected> Inner<E> {
     /// The connection stands. `false`: nobody wants it any more.
     fn up(&self) -> bool {
         let mut state = self.state.borrow_mut();
-        if state.retired && state.queue.is_idle() {
-            state.status = Status::Closed;
-            state.tap = None;
-        }
-        if matches!(state.status, Status::Closed) {
+        if state.has_ended() {
             return false;
         }
         state.status = Status::Up;
@@ -586,11 +605,7 @@ impl<E: Expected> Inner<E> {
             }
             let read = self.read(&mut stream, context, &mut inbox, &mut scanner, task);
             let mut state = self.state.borrow_mut();
-            if state.retired && state.queue.is_idle() {
-                state.status = Status::Closed;
-                state.tap = None;
-            }
-            if matches!(state.status, Status::Closed) {
+            if state.has_ended() {
                 return Poll::Ready(String::new());
             }
             read
@@ -711,8 +726,12 @@ impl<E: Expected> Inner<E> {
             let expected = {
                 let mut state = self.state.borrow_mut();
                 if !state.queue.is_front_sent() {
-                    // It stays where it is: whoever ends the connection answers it.
-                    break Err("it answered a request that was not sent yet".to_owned());
+                    // It stays where it is: whoever ends the connection answers it. Sent again, it would be refused again.
+                    state.queue.send_front_no_more();
+                    let words =
+                        inbox[at..].strip_prefix(b"-").and_then(|text| text.split(|byte| *byte == b'\r').next());
+                    let words = words.map(|text| format!(": {}", String::from_utf8_lossy(text))).unwrap_or_default();
+                    break Err(format!("it answered a request that was not sent whole{words}"));
                 }
                 state.queue.pop()
             };

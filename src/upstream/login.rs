@@ -16,6 +16,19 @@ impl Login {
     pub fn user(&self) -> &[u8] {
         self.user.as_deref().unwrap_or(b"default")
     }
+
+    /// The words of the AUTH.
+    pub(super) fn auth(&self) -> impl ExactSizeIterator<Item = &[u8]> {
+        let words: Vec<&[u8]> =
+            [Some(&b"AUTH"[..]), self.user.as_deref(), Some(&self.password)].into_iter().flatten().collect();
+        words.into_iter()
+    }
+}
+
+/// Whether Redis refuses an AUTH for what it says, and not because it takes no connection at all (too many, protected mode).
+pub(super) fn is_about_login(text: &str) -> bool {
+    let kinds = ["WRONGPASS", "NOAUTH", "NOPERM", "ERR AUTH", "ERR invalid password", "ERR invalid username"];
+    kinds.iter().any(|kind| text.starts_with(kind))
 }
 
 impl fmt::Debug for Login {

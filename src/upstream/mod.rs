@@ -2,9 +2,11 @@
 //!
 //! A link carries bytes and keeps order; what a reply means is decided by what was left waiting for it.
 
+mod control;
 mod link;
 mod login;
 mod queue;
+mod rights;
 pub mod topology;
 
 pub use link::{Expected, Link, LinkSettings, Lost, Place, Reply, Tap};

@@ -99,19 +99,26 @@ impl<E> Queue<E> {
         self.wire.advance(whole);
     }
 
-    /// Whose reply is due.
+    /// What is due the next reply.
     #[inline]
     pub(super) fn front(&self) -> Option<&E> {
         self.waiting.front().map(|waiting| &waiting.expected)
     }
 
-    /// Whether the one whose reply is due has been sent whole.
+    /// Whether that has been sent whole.
     #[inline]
     pub(super) fn is_front_sent(&self) -> bool {
         self.sent > 0
     }
 
-    /// Takes out whose reply has come. Only if it has been sent whole.
+    /// It is not sent again, if it has been begun.
+    pub(super) fn send_front_no_more(&mut self) {
+        if let Some(front) = self.waiting.front_mut() {
+            front.repeated = true;
+        }
+    }
+
+    /// Takes it out: its reply has come. Only if it has been sent whole.
     #[inline]
     pub(super) fn pop(&mut self) -> Option<E> {
         let waiting = self.waiting.pop_front()?;

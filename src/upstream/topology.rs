@@ -2,17 +2,21 @@
 //!
 //! Asked once a second over a connection of its own, by typed commands through fred; never on the way of a request.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fred::clients::Client;
 use fred::error::Error;
 use fred::interfaces::ClientLike;
+use fred::types::Value;
 use fred::types::config::{Config, ConnectionConfig, PerformanceConfig, ReconnectPolicy, ServerConfig};
-use fred::types::{ClusterHash, CustomCommand, Value};
 use redis_protocol::resp2::types::BytesFrame;
 
 use crate::command::Table;
 use crate::config::{Timeouts, UpstreamUrl};
+
+use super::control::ask;
+use super::login::Login;
+use super::rights::Rights;
 
 /// Between two looks.
 const EVERY: Duration = Duration::from_secs(1);
@@ -28,13 +32,21 @@ pub enum News {
     Primary(bool),
     /// The names of the connections that the server has; only when asked for.
     Connections(Vec<String>),
+    /// Whether the server lets a client do anything that has not authenticated.
+    LetsIn(bool),
+    /// What such a client may is another thing than it was at this time.
+    FirstRights(Instant),
+    /// Some user may do another thing than before.
+    Rights,
 }
 
-/// Looks after the server until it is dropped. `wants_connections` says whether somebody wants to know who is connected.
+/// Looks after the server until it is dropped. `first` is who a client is that has not authenticated; `wants_connections` says
+/// whether somebody wants to know who is connected.
 pub async fn watch(
     upstream: UpstreamUrl,
     timeouts: Timeouts,
     name: String,
+    first: Option<Login>,
     wants_connections: impl Fn() -> bool,
     tell: impl Fn(News),
 ) {
@@ -53,7 +65,7 @@ pub async fn watch(
         max_command_attempts: 1,
         ..ConnectionConfig::default()
     };
-    let mut server: Option<String> = None;
+    let mut known = Known { server: None, rights: Rights::new(upstream, timeouts, first) };
     let mut ticks = tokio::time::interval(EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -64,7 +76,7 @@ pub async fn watch(
         match connected {
             Ok(mut task) => {
                 tokio::select! {
-                    ended = look(&client, &name, &mut server, &mut ticks, &wants_connections, &tell) => {
+                    ended = look(&client, &name, &mut known, &mut ticks, &wants_connections, &tell) => {
                         if let Err(error) = ended {
                             tracing::debug!(%error, "the control connection to Redis ended");
                         }
@@ -81,10 +93,17 @@ pub async fn watch(
     }
 }
 
+/// What outlives a connection.
+struct Known {
+    /// The server's `run_id`.
+    server: Option<String>,
+    rights: Rights,
+}
+
 async fn look(
     client: &Client,
     name: &str,
-    server: &mut Option<String>,
+    known: &mut Known,
     ticks: &mut tokio::time::Interval,
     wants_connections: &impl Fn() -> bool,
     tell: &impl Fn(News),
@@ -93,6 +112,7 @@ async fn look(
     let _ = ask(client, "CLIENT", &["SETNAME", name]).await;
     // How many there are in the table that was told last.
     let mut commands = None;
+    known.rights.connected();
     loop {
         // Before the table: what is loaded between the two is noticed the next time.
         let count = ask(client, "COMMAND", &["COUNT"]).await?.as_i64();
@@ -108,7 +128,7 @@ async fn look(
         }
         let info = ask(client, "INFO", &["server"]).await?.into_string().unwrap_or_default();
         let identity = info.lines().find_map(|line| line.strip_prefix("run_id:")).unwrap_or_default().trim().to_owned();
-        if server.as_deref() != Some(&identity) && server.replace(identity).is_some() {
+        if known.server.as_deref() != Some(&identity) && known.server.replace(identity).is_some() {
             tell(News::Restarted);
         }
         let is_primary = match ask(client, "ROLE", &[]).await? {
@@ -116,6 +136,13 @@ async fn look(
             _ => false,
         };
         tell(News::Primary(is_primary));
+        let rights = known.rights.look(client).await?;
+        // In this order: who was let in before is another client than those that are not.
+        rights.first_changed_since.into_iter().for_each(|since| tell(News::FirstRights(since)));
+        rights.lets_in.into_iter().for_each(|lets_in| tell(News::LetsIn(lets_in)));
+        if rights.changed {
+            tell(News::Rights);
+        }
         if wants_connections() {
             let list = ask(client, "CLIENT", &["LIST"]).await?.into_string().unwrap_or_default();
             let names = list.split_whitespace().filter_map(|field| field.strip_prefix("name="));
@@ -123,11 +150,6 @@ async fn look(
         }
         ticks.tick().await;
     }
-}
-
-async fn ask(client: &Client, command: &'static str, args: &[&str]) -> Result<Value, Error> {
-    let args: Vec<Value> = args.iter().map(|arg| Value::from(*arg)).collect();
-    client.custom(CustomCommand::new_static(command, ClusterHash::FirstKey, false), args).await
 }
 
 /// The frame that a value was, as far as `COMMAND` has use for the difference.

@@ -1,7 +1,7 @@
 //! A wire between two parties that a test can hold, release, cut and count.
 //!
-//! It copies bytes and never looks into them, but for one thing: it can be told to hold back the
-//! replies on whichever connection a certain request passes, which makes a race certain.
+//! It copies bytes and never looks into them, but for one thing: it can be told to hold back a
+//! certain request, or the replies on whichever connection it passes, which makes a race certain.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -40,6 +40,8 @@ struct State {
     refuse: bool,
     closed: bool,
     needle: Option<Vec<u8>>,
+    /// The request waited for is held itself, and not its replies.
+    holds_request: bool,
     links: Vec<Link>,
 }
 
@@ -84,6 +86,18 @@ impl Fault {
         self.shared.lock().needle = Some(request.to_vec());
     }
 
+    /// From now on holds every connection's requests from `request` on, so that the server does not see it.
+    pub fn hold_request(&self, request: &[u8]) {
+        let mut state = self.shared.lock();
+        (state.needle, state.holds_request) = (Some(request.to_vec()), true);
+    }
+
+    /// Waits until a request named in [`Fault::hold_request`] has come, and is held.
+    #[track_caller]
+    pub fn wait_held(&self) {
+        super::wait_until("the request to be held comes", || self.shared.lock().links.iter().any(|link| link.caught));
+    }
+
     /// Waits until a request named in [`Fault::hold_replies_to`] has passed to the server: from
     /// here on it is executed, whatever happens to the connection.
     #[track_caller]
@@ -98,7 +112,7 @@ impl Fault {
         let mut state = self.shared.lock();
         state.held = [false; 2];
         state.limits = [None; 2];
-        state.needle = None;
+        (state.needle, state.holds_request) = (None, false);
         state.links.iter_mut().for_each(|link| (link.caught, link.passed) = (false, false));
         drop(state);
         self.shared.changed.notify_all();
@@ -225,7 +239,8 @@ fn pump(way: Way, mut from: TcpStream, mut to: TcpStream, index: usize, shared: 
         let at = way as usize;
         let held = |state: &State| {
             let over = state.limits[at].is_some_and(|limit| state.bytes[at] >= limit);
-            over || state.held[at] || (way == Way::Down && state.links[index].caught)
+            let held_way = if state.holds_request { Way::Up } else { Way::Down };
+            over || state.held[at] || (way == held_way && state.links[index].caught)
         };
         while state.links[index].alive && held(&state) {
             state = shared.changed.wait(state).expect("no holder of this lock panics");

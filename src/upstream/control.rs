@@ -1,0 +1,25 @@
+//! Questions of the control plane, over a connection of its own. Never on the way of a request.
+
+use fred::clients::Client;
+use fred::error::Error;
+use fred::interfaces::ClientLike;
+use fred::types::{ClusterHash, CustomCommand, Value};
+
+/// One command and its reply; an error reply is an error.
+pub(super) async fn ask(client: &Client, command: &'static str, args: &[&str]) -> Result<Value, Error> {
+    let args: Vec<Value> = args.iter().map(|arg| Value::from(*arg)).collect();
+    client.custom(CustomCommand::new_static(command, ClusterHash::FirstKey, false), args).await
+}
+
+/// [`ask`]; none: the connection's user may not, or the server has no such command.
+pub(super) async fn ask_if_allowed(
+    client: &Client,
+    command: &'static str,
+    args: &[&str],
+) -> Result<Option<Value>, Error> {
+    match ask(client, command, args).await {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if ["NOPERM ", "NOAUTH ", "ERR "].iter().any(|code| error.details().starts_with(code)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}

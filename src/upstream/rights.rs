@@ -1,0 +1,166 @@
+//! Whether users may do another thing than when it was last looked at, whoever changed it: through this proxy it is known at
+//! once, around it (at Redis, through another proxy) nobody says so.
+//!
+//! Matters because connections are shared: one that Redis let in stays in when a password is set, and what L1 has was read
+//! under the old rights. The bound of both is the time between two looks.
+//!
+//! Asked on the control connection where its user may ask; what it may not is asked once per connection, as Redis logs each
+//! refusal. Of what the server says only a digest is kept.
+
+use std::hash::{BuildHasher, RandomState};
+use std::time::{Duration, Instant};
+
+use fred::clients::Client;
+use fred::error::Error;
+use fred::types::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::config::{Timeouts, UpstreamUrl};
+use crate::resp::build;
+
+use super::control::ask_if_allowed;
+use super::login::{Login, is_about_login};
+
+/// All users are looked at no more often than so many times as long as it takes: there may be thousands.
+const PAUSE: u32 = 100;
+
+/// But after this at the latest.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// What was seen.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Seen {
+    /// Whether the server lets a connection do anything that has not authenticated; none: it did not say.
+    pub(super) lets_in: Option<bool>,
+    /// What a client may that has not authenticated is another thing than it was at this time.
+    pub(super) first_changed_since: Option<Instant>,
+    /// Something is another thing for some user.
+    pub(super) changed: bool,
+}
+
+/// What was seen last, whatever becomes of the connection.
+pub(super) struct Rights {
+    upstream: UpstreamUrl,
+    timeouts: Timeouts,
+    /// Who a client is that has not authenticated.
+    first: Option<Login>,
+    first_user: String,
+    begun: Instant,
+    /// Keyed, so that a digest is of no use to anybody else.
+    hasher: RandomState,
+    /// When, and what.
+    last_first: Option<(Instant, u64)>,
+    last_all: Option<u64>,
+    all_again: Instant,
+    may_ask: bool,
+    may_ask_all: bool,
+}
+
+impl Rights {
+    pub(super) fn new(upstream: UpstreamUrl, timeouts: Timeouts, first: Option<Login>) -> Self {
+        let first_user = first.as_ref().map_or(&b"default"[..], Login::user);
+        Rights {
+            upstream,
+            timeouts,
+            first_user: String::from_utf8_lossy(first_user).into_owned(),
+            first,
+            begun: Instant::now(),
+            hasher: RandomState::new(),
+            last_first: None,
+            last_all: None,
+            all_again: Instant::now(),
+            may_ask: true,
+            may_ask_all: true,
+        }
+    }
+
+    /// The control connection is another: its user may have other rights.
+    pub(super) fn connected(&mut self) {
+        (self.may_ask, self.may_ask_all) = (true, true);
+    }
+
+    /// Looks, and compares with what was there before.
+    ///
+    /// # Errors
+    /// The control connection broke: nothing was seen.
+    ///
+    /// # Cancel safety
+    /// Dropped, it has seen nothing: what has changed is told by the next.
+    pub(super) async fn look(&mut self, client: &Client) -> Result<Seen, Error> {
+        let started = Instant::now();
+        let mut seen = Seen::default();
+        let user = match self.may_ask {
+            true => ask_if_allowed(client, "ACL", &["GETUSER", &self.first_user]).await?,
+            false => None,
+        };
+        let first = match user {
+            Some(user) => {
+                seen.lets_in = Some(self.first.is_some() || needs_no_password(&user));
+                Some(self.digest(&user))
+            }
+            None => {
+                self.may_ask = false;
+                let limit = self.timeouts.connect;
+                let knocked = tokio::time::timeout(limit, knock(&self.upstream, self.first.as_ref())).await;
+                let lets_in = knocked.ok().and_then(Result::ok).flatten();
+                seen.lets_in = lets_in.map(|lets_in| lets_in || self.first.is_some());
+                lets_in.map(u64::from)
+            }
+        };
+        let mut all = None;
+        if self.may_ask_all && started >= self.all_again {
+            let asked = Instant::now();
+            all = ask_if_allowed(client, "ACL", &["LIST"]).await?.map(|all| self.digest(&all));
+            self.may_ask_all = all.is_some();
+            self.all_again = Instant::now() + (asked.elapsed() * PAUSE).min(LONGEST_PAUSE);
+        }
+        // Nothing is waited for from here on: what is remembered has been told.
+        if let Some(first) = first {
+            seen.first_changed_since = match self.last_first.replace((started, first)) {
+                Some((since, before)) => (before != first).then_some(since),
+                // Whoever came before the first look may have been let in.
+                None => (seen.lets_in == Some(false)).then_some(self.begun),
+            };
+        }
+        let before = all.and_then(|all| self.last_all.replace(all));
+        seen.changed = seen.first_changed_since.is_some() || before.is_some() && before != all;
+        Ok(seen)
+    }
+
+    fn digest(&self, value: &Value) -> u64 {
+        self.hasher.hash_one(format!("{value:?}"))
+    }
+}
+
+/// By the reply to `ACL GETUSER default`: `flags`, the flags, and more pairs.
+fn needs_no_password(user: &Value) -> bool {
+    let Value::Array(pairs) = user else { return false };
+    let Some(Value::Array(flags)) = pairs.get(1) else { return false };
+    let has = |name: &str| flags.iter().any(|flag| flag.as_str().is_some_and(|flag| flag == name));
+    has("on") && has("nopass")
+}
+
+/// Comes as a client that has not authenticated would, and tells whether the server lets it in; none: it did not say.
+async fn knock(upstream: &UpstreamUrl, first: Option<&Login>) -> std::io::Result<Option<bool>> {
+    let mut stream = TcpStream::connect((upstream.host.as_str(), upstream.port)).await?;
+    let mut request = Vec::new();
+    match first {
+        Some(login) => build::request(&mut request, login.auth()),
+        // No right is needed for it, so that a refusal is about authentication alone, and is not logged.
+        None => build::request(&mut request, [&b"HELLO"[..]].into_iter()),
+    }
+    stream.write_all(&request).await?;
+    let mut reply = Vec::new();
+    while !reply.contains(&b'\n') && reply.len() < 4096 {
+        if stream.read_buf(&mut reply).await? == 0 {
+            return Ok(None);
+        }
+    }
+    Ok(match reply.strip_prefix(b"-") {
+        None => Some(true),
+        // The server is older than HELLO.
+        Some(text) if text.starts_with(b"ERR unknown command") => Some(true),
+        Some(text) => is_about_login(&String::from_utf8_lossy(text)).then_some(false),
+    })
+}
