@@ -139,6 +139,13 @@ impl Connection {
             return Some(End::Client);
         }
         let leaving = self.context.draining.get();
+        if self.client.is_raw() {
+            if self.ended && self.inbox.is_empty() {
+                // What comes of what it sent is still the client's.
+                self.client.finish_raw();
+            }
+            return leaving.then_some(End::Drained);
+        }
         if (self.ended || leaving) && self.client.is_blocked() {
             return Some(if self.ended { End::Client } else { End::Drained });
         }
@@ -164,6 +171,8 @@ impl Connection {
     /// Whether the next request in the inbox may be taken now.
     fn can_go_on(&self, view: &View) -> bool {
         let blocked = self.is_over() || self.pause || self.client.is_parked() || self.is_full(view);
+        // All that can be passed on has been.
+        let blocked = blocked || (self.client.is_raw() && !self.pause);
         !blocked && self.inbox.len() >= self.need.max(1)
     }
 
@@ -176,7 +185,7 @@ impl Connection {
     fn wants_more(&self, view: &View) -> bool {
         !self.ended && !self.is_over() && !self.context.draining.get() && {
             let room = self.outlet.len() < HIGH_WATER;
-            let waits = self.pause || self.client.is_parked() || self.is_full(view);
+            let waits = self.pause || self.client.is_parked() || self.is_full(view) || self.client.is_raw();
             // Also while waiting: whether the client is still there can only be read.
             room && (!waits || self.inbox.len() < READ_AHEAD)
         }
@@ -238,6 +247,10 @@ impl Connection {
             if !self.client.unpark(view, &permit) {
                 return;
             }
+        }
+        if self.client.is_raw() && !self.pause && !self.is_over() {
+            self.pass_raw(inbox);
+            return;
         }
         if inbox.len() < self.need.max(1) || self.pause || self.is_over() {
             return;
@@ -309,6 +322,16 @@ impl Connection {
         inbox.advance(at);
         self.context.stats().commands.add(taken);
         count(&self.outlet.entry.commands, taken);
+    }
+
+    /// Takes bytes as they are: they are no requests.
+    fn pass_raw(&mut self, inbox: &mut BytesMut) {
+        if inbox.is_empty() {
+            return;
+        }
+        self.outlet.active.set(Instant::now());
+        inbox.advance(self.client.pass_raw(inbox));
+        self.need = 1;
     }
 
     fn forget_scan(&mut self) {
@@ -400,6 +423,9 @@ impl Connection {
             self.outlet.stalled.set(None);
         } else if some || self.outlet.stalled.get().is_none() {
             self.outlet.stalled.set(Some(Instant::now()));
+        }
+        if some && self.client.is_raw() {
+            self.client.raw_was_taken();
         }
         if some || hits > 0 {
             let now = Instant::now();

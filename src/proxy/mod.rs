@@ -145,6 +145,30 @@ impl Client {
         self.parked.is_some()
     }
 
+    /// Whether what the client sends is passed on as it comes, and so is what it gets.
+    pub fn is_raw(&self) -> bool {
+        self.session.as_ref().is_some_and(|session| session.is_in_raw())
+    }
+
+    /// Passes bytes on. Tells how many were taken; the client is woken when there is room for more.
+    pub fn pass_raw(&self, bytes: &[u8]) -> usize {
+        self.session.as_ref().map_or(0, |session| session.pass_on(bytes))
+    }
+
+    /// The client sends nothing more.
+    pub fn finish_raw(&self) {
+        if let Some(session) = &self.session {
+            session.link.finish();
+        }
+    }
+
+    /// The client has taken some of what it got.
+    pub fn raw_was_taken(&self) {
+        if let Some(session) = &self.session {
+            session.link.wake();
+        }
+    }
+
     /// Whether the client waits for something that may never come (BLPOP), so that there is no point in waiting for it.
     pub fn is_blocked(&self) -> bool {
         self.session.as_ref().is_some_and(|session| session.is_blocked())
@@ -284,8 +308,45 @@ impl Client {
             _ if session.is_subscribed() && self.outlet.profile.version() == Version::Resp2 => {
                 Some(self.pass(permit, call, Target::Session(session)))
             }
+            // A name that nobody knows may be EVAL's.
+            _ if session.debugs() && call.row.arity_ok(call.args.len()) => match call.row.name.as_ref() {
+                "eval" | "eval_ro" | "" => Some(self.debug(view, permit, call, session)),
+                _ => None,
+            },
             _ => None,
         }
+    }
+
+    /// A script that Redis's debugger runs. It talks with the client until it ends the connection, and no reply tells what is
+    /// written meanwhile.
+    fn debug(&mut self, view: &View, permit: &Permit, call: Call<'_>, session: Rc<Session>) -> Next {
+        if session.in_multi() {
+            let text = "ERR shortstop: what the debugger says in a transaction cannot be told from replies; send EVAL outside \
+                        of MULTI, or SCRIPT DEBUG NO before it";
+            return self.spoil(permit, &session, text);
+        }
+        if call.row.name.is_empty() {
+            return self.refuse(
+                "ERR shortstop: this command is not in the server's COMMAND table, and could start the debugger; send \
+                 SCRIPT DEBUG NO before it",
+            );
+        }
+        if self.outlet.outstanding() > 0 {
+            return Next::Again;
+        }
+        if let Err(lost) = session.link.check() {
+            return self.unavailable(&lost);
+        }
+        let mut written = Written::default();
+        written.add_any();
+        written.begin(&self.context, view);
+        // The debugger is not muted (CLIENT REPLY OFF).
+        let replies = std::mem::replace(&mut self.replies, Replies::On);
+        let link = session.link.clone();
+        let then = Then::Session { session, then: InSession::Debugged(written) };
+        self.send(permit.now, &link, then, u64::MAX, |wire| call.request.write(wire, Replacements::new()));
+        self.replies = replies;
+        Next::Pause
     }
 
     /// A request that Redis will refuse: it has to see it where a transaction would be spoilt by it.
@@ -422,6 +483,7 @@ impl Client {
                 }
             }
             Verb::Info => Then::Info { added: self.context.shared.windows.info(&call.args[1..]) },
+            Verb::Debug if pushes(call.args) => Then::Pushed,
             _ if row.is_write() => Then::Write { written: self.written(view, call), holds: Holds::Nothing },
             _ => self.unkept(view, call),
         };
@@ -615,6 +677,11 @@ impl Client {
             }
             _ => {}
         }
+        if call.row.verb == Verb::Debug && pushes(call.args) && self.outlet.profile.version() == Version::Resp3 {
+            let text = "ERR shortstop: in the reply of EXEC nobody could tell what DEBUG pushes from replies; send it outside of \
+                        MULTI";
+            return self.spoil(permit, session, text);
+        }
         let target = Target::Session(Rc::clone(session));
         if let Err(lost) = session.link.check() {
             return self.unavailable(&lost);
@@ -744,6 +811,9 @@ impl Client {
                 (own(InSession::Blocked { written, told }), Next::Go)
             }
             _ if leaves_nothing(call.row) => (Then::Pass { repeat: false }, Next::Go),
+            _ if call.row.name.as_ref() == "script|debug" => {
+                (own(InSession::ScriptDebug(!call.args[2].eq_ignore_ascii_case(b"no"))), Next::Pause)
+            }
             _ if call.row.name.is_empty() => {
                 // Nobody knows it: if Redis does, it may have changed anything.
                 let mut written = Written::default();
@@ -860,6 +930,11 @@ fn writes_values(verb: Verb, args: &[&[u8]]) -> bool {
 /// Commands on a session that leave nothing behind there: they only must not queue behind others.
 fn leaves_nothing(row: &Row) -> bool {
     matches!(row.name.as_ref(), "script|kill" | "function|kill" | "function|stats" | "shutdown" | "client|unpause")
+}
+
+/// Whether DEBUG is asked to push something before it replies.
+fn pushes(args: &[&[u8]]) -> bool {
+    matches!(args, [_, protocol, push] if protocol.eq_ignore_ascii_case(b"protocol") && push.eq_ignore_ascii_case(b"push"))
 }
 
 /// Whether a command may change what a client may do that has not authenticated.

@@ -14,6 +14,9 @@ use super::identity::Identity;
 use super::outlet::Outlet;
 use super::waiting::{Queued, Then, Waiting};
 
+/// Bytes of a raw connection that may wait for the client, or for Redis, before no more is taken from the other side.
+const RAW_HIGH_WATER: usize = 256 << 10;
+
 /// What is subscribed to: each has its own count of subscriptions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -48,6 +51,10 @@ pub(super) struct Session {
     pub(super) redirect: Cell<u64>,
     /// Others know the connection's number, and mean this client by it.
     told: Cell<bool>,
+    /// The next script is run by Redis's debugger (SCRIPT DEBUG).
+    debugs: Cell<bool>,
+    /// The debugger talks with the client: requests and replies are no more than bytes.
+    raw: Cell<bool>,
 }
 
 impl Session {
@@ -67,6 +74,8 @@ impl Session {
             left: Cell::default(),
             redirect: Cell::default(),
             told: Cell::default(),
+            debugs: Cell::default(),
+            raw: Cell::default(),
         }
     }
 
@@ -169,6 +178,35 @@ impl Session {
         self.monitor.set(true);
         self.outlet.streaming.set(true);
         self.listen();
+    }
+
+    /// SCRIPT DEBUG was agreed to.
+    pub(super) fn set_debugs(&self, debugs: bool) {
+        self.debugs.set(debugs);
+    }
+
+    /// Whether a script would be run by the debugger.
+    pub(super) fn debugs(&self) -> bool {
+        self.debugs.get()
+    }
+
+    /// The debugger has begun to talk. Redis ends the connection when it has done.
+    pub(super) fn begin_raw(self: &Rc<Self>) {
+        self.raw.set(true);
+        self.listen();
+        // A client that has left meanwhile says nothing more, and Redis is to know that.
+        self.link.wake();
+    }
+
+    pub(super) fn is_in_raw(&self) -> bool {
+        self.raw.get()
+    }
+
+    /// Sends bytes of the client on a raw connection. Tells how many it took; when there is room again, the client is woken.
+    pub(super) fn pass_on(&self, bytes: &[u8]) -> usize {
+        let taken = bytes.len().min(RAW_HIGH_WATER.saturating_sub(self.link.unsent()));
+        self.link.send_unanswered(&bytes[..taken]);
+        taken
     }
 
     pub(super) fn block(&self) {
@@ -285,6 +323,24 @@ impl Tap for Session {
 
     fn ended(&self) {
         self.lost();
+    }
+
+    fn is_raw(&self) -> bool {
+        self.raw.get()
+    }
+
+    fn pass(&self, bytes: &[u8]) {
+        if !self.left.get() {
+            self.outlet.push(bytes);
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        !self.left.get() && self.outlet.len() >= RAW_HIGH_WATER
+    }
+
+    fn sent(&self) {
+        self.outlet.wake();
     }
 }
 

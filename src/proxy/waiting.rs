@@ -40,6 +40,8 @@ pub(super) enum Then {
     Pass { repeat: bool },
     /// As `Pass`, and a part of it has been passed on.
     Rest,
+    /// Something may be pushed before the reply, and belongs to it (DEBUG PROTOCOL push).
+    Pushed,
     /// GET that is not kept; no id: nothing is kept at all.
     Value { id: Option<EntryId> },
     /// Another read that could be kept, and is not this time.
@@ -85,6 +87,12 @@ pub(super) enum InSession {
     Select(u32),
     /// HELLO or AUTH.
     Greet(Box<Greeting>),
+    /// SCRIPT DEBUG: whether the next script is to be run by the debugger.
+    ScriptDebug(bool),
+    /// A script that is run by the debugger, unless Redis refuses it: it may change anything, until the connection ends.
+    Debugged(Written),
+    /// The debugger talks; there are no replies any more, and Redis ends the connection.
+    Raw(Written),
     /// MONITOR.
     Monitor,
     /// A command of the SUBSCRIBE family: so many acknowledgements are due. `muted`: an error would not be told.
@@ -149,7 +157,7 @@ impl Expected for Waiting {
             // A login that is tried twice changes nothing more.
             Then::Greet { .. } | Then::Proxy { .. } => true,
             Then::Elements { written, .. } => written.is_none(),
-            Then::Rest | Then::Write { .. } | Then::Select { .. } | Then::Session { .. } => false,
+            Then::Rest | Then::Pushed | Then::Write { .. } | Then::Select { .. } | Then::Session { .. } => false,
         }
     }
 
@@ -158,6 +166,13 @@ impl Expected for Waiting {
         let Waiting { to, sent, then } = self;
         match then {
             Then::Pass { .. } | Then::Rest => answer(to, reply),
+            Then::Pushed if reply.bytes().starts_with(b">") => {
+                if let Some((outlet, slot)) = &to {
+                    outlet.fill_part(*slot, reply);
+                }
+                return Some(Waiting { to, sent, then });
+            }
+            Then::Pushed => answer(to, reply),
             Then::Value { id } => {
                 context.stats().miss.record(now.saturating_duration_since(sent), 1);
                 open_one(context, reply, move |context, reply| {
@@ -268,6 +283,11 @@ impl Expected for Waiting {
             }
             return;
         }
+        if let Then::Session { session, then: InSession::Raw(written) } = self.then {
+            // If the script goes on, Redis serves nobody else until it has ended: what is kept before then is of before this.
+            session.lost();
+            return written.end(context, false);
+        }
         let mut text = why.text().to_owned();
         let is_greeting = matches!(self.then, Then::Greet { .. });
         let written = match self.then {
@@ -281,7 +301,9 @@ impl Expected for Waiting {
                 session.lost();
                 match then {
                     InSession::Exec(queued) => Some(queued.written),
-                    InSession::Blocked { written, .. } | InSession::Unknown(written) => Some(written),
+                    InSession::Blocked { written, .. }
+                    | InSession::Unknown(written)
+                    | InSession::Debugged(written) => Some(written),
                     _ => None,
                 }
             }
@@ -581,6 +603,22 @@ fn in_session(
                 return None;
             }
         }
+        InSession::ScriptDebug(debugs) => {
+            if !failed {
+                session.pin();
+                session.set_debugs(debugs);
+            }
+        }
+        InSession::Debugged(written) => {
+            if !failed {
+                session.begin_raw();
+                answer(to, reply);
+                let then = Then::Session { session, then: InSession::Raw(written) };
+                return Some(Waiting { to: None, sent, then });
+            }
+            written.end(context, failed);
+        }
+        InSession::Raw(_) => unreachable!("a raw connection has no replies"),
         InSession::Monitor => {
             if !failed {
                 session.begin_monitor();

@@ -8,6 +8,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
+use std::net::Shutdown;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -112,6 +113,18 @@ pub trait Tap {
 
     /// The connection has ended.
     fn ended(&self);
+
+    /// Whether the connection speaks in its own way from now on: its bytes are passed on as they come, whatever they are.
+    fn is_raw(&self) -> bool;
+
+    /// Bytes of a raw connection.
+    fn pass(&self, bytes: &[u8]);
+
+    /// Whether nothing more of a raw connection can be taken. Who says so wakes it later ([`Link::wake`]).
+    fn is_full(&self) -> bool;
+
+    /// All that was to be sent on a raw connection has been sent.
+    fn sent(&self);
 }
 
 /// Why Redis cannot be asked, for the error that the client gets.
@@ -209,6 +222,25 @@ struct State<E> {
     tap: Option<Rc<dyn Tap>>,
     /// Ends when nothing waits any more.
     retired: bool,
+    /// What a raw connection is to do when all is sent.
+    finish: Finish,
+}
+
+/// The end of what is sent on a raw connection.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Finish {
+    /// More may come.
+    No,
+    /// Nothing more comes, and Redis is to know when it has all.
+    Wanted,
+    /// Redis knows.
+    Done,
+}
+
+impl<E> State<E> {
+    fn is_raw(&self) -> bool {
+        self.tap.as_ref().is_some_and(|tap| tap.is_raw())
+    }
 }
 
 struct Waiting<E> {
@@ -229,6 +261,7 @@ impl<E: Expected> Link<E> {
             waker: None,
             tap: None,
             retired: false,
+            finish: Finish::No,
         };
         Link(Rc::new(Inner {
             settings,
@@ -321,16 +354,37 @@ impl<E: Expected> Link<E> {
         }
     }
 
+    /// Bytes that have not been sent, or not been answered.
+    pub fn unsent(&self) -> usize {
+        self.0.state.borrow().wire.len()
+    }
+
     /// Lets `tap` see each frame first.
     pub fn set_tap(&self, tap: Option<Rc<dyn Tap>>) {
         self.0.state.borrow_mut().tap = tap;
     }
 
-    /// Ends the connection when all that waits has been answered. Until then the tap takes what is nobody's reply.
+    /// Ends the connection when all that waits has been answered. Until then the tap takes what is nobody's reply. A raw one
+    /// ends when Redis ends it, which is told that nothing more comes.
     pub fn retire(&self) {
-        let mut state = self.0.state.borrow_mut();
-        state.retired = true;
-        if let Some(waker) = state.waker.take() {
+        self.0.state.borrow_mut().retired = true;
+        self.finish();
+    }
+
+    /// Nothing more is sent on a raw connection. Redis may go on.
+    pub fn finish(&self) {
+        {
+            let mut state = self.0.state.borrow_mut();
+            if state.finish == Finish::No {
+                state.finish = Finish::Wanted;
+            }
+        }
+        self.wake();
+    }
+
+    /// Has the connection's task look whether there is anything to do.
+    pub fn wake(&self) {
+        if let Some(waker) = self.0.state.borrow_mut().waker.take() {
             waker.wake();
         }
     }
@@ -549,11 +603,13 @@ impl<E: Expected> Inner<E> {
         let address = self.settings.upstream.address();
         let lost = Lost::new(format_args!("the connection to Redis at {address} was lost: {why}"));
         let mut gone = Vec::new();
+        let raw;
         {
             let mut state = self.state.borrow_mut();
             if matches!(state.status, Status::Closed) {
                 return false;
             }
+            raw = state.is_raw();
             let written = std::mem::take(&mut state.written);
             let wire = std::mem::take(&mut state.wire);
             state.status = if self.shared { Status::Connecting } else { Status::Closed };
@@ -574,7 +630,12 @@ impl<E: Expected> Inner<E> {
                 }
             }
         }
-        tracing::warn!(shared = self.shared, unanswered = gone.len(), "{}", lost.text());
+        if raw {
+            // That is how Redis says that it has come to the end.
+            tracing::debug!("{}", lost.text());
+        } else {
+            tracing::warn!(shared = self.shared, unanswered = gone.len(), "{}", lost.text());
+        }
         self.answer(context, gone, &lost);
         self.shared
     }
@@ -654,10 +715,23 @@ impl<E: Expected> Inner<E> {
                 Err(error) => return Poll::Ready(error.to_string()),
             }
         }
-        if state.waiting.is_empty() {
+        let raw = state.is_raw();
+        if state.waiting.is_empty() || raw {
             // What is sent and gets no reply of its own is done with.
             let sent = std::mem::take(&mut state.written);
             state.wire.advance(sent);
+            if raw && state.wire.is_empty() {
+                if state.finish == Finish::Wanted {
+                    state.finish = Finish::Done;
+                    // Should it fail, the connection is broken, and the next read says so.
+                    let _ = SockRef::from(stream).shutdown(Shutdown::Write);
+                }
+                let tap = state.tap.clone().filter(|_| sent > 0);
+                drop(state);
+                if let Some(tap) = tap {
+                    tap.sent();
+                }
+            }
         }
         Poll::Pending
     }
@@ -671,6 +745,9 @@ impl<E: Expected> Inner<E> {
         task: &mut Context<'_>,
     ) -> Poll<String> {
         for _ in 0..READS_IN_A_ROW {
+            if self.state.borrow().tap.as_ref().is_some_and(|tap| tap.is_raw() && tap.is_full()) {
+                return Poll::Pending;
+            }
             let need = scanner.as_ref().map_or(0, ReplyScanner::need).saturating_sub(inbox.len());
             // What is passed on in parts needs no room for the whole.
             let takes_parts = |waiting: &Waiting<E>| waiting.expected.takes_parts(inbox);
@@ -714,6 +791,11 @@ impl<E: Expected> Inner<E> {
                 let state = self.state.borrow();
                 (state.waiting.front().map(|waiting| waiting.expected.replies()), state.tap.clone())
             };
+            if let Some(tap) = tap.as_ref().filter(|tap| tap.is_raw()) {
+                tap.pass(&inbox[at..]);
+                at = inbox.len();
+                break Ok(());
+            }
             // In the midst of a reply nothing else comes.
             let fresh = scanner.is_none();
             if let Some(tap) = tap.filter(|tap| fresh && tap.wants(inbox[at])) {
