@@ -60,6 +60,7 @@ pub async fn serve(stream: TcpStream, context: Rc<Context>, outlet: Rc<Outlet>, 
         need: 1,
         pause: false,
         over: false,
+        deaf: false,
         ended: false,
     };
     poll_fn(|task| connection.poll(task)).await
@@ -81,6 +82,8 @@ struct Connection {
     pause: bool,
     /// Nothing is taken any more.
     over: bool,
+    /// What comes is thrown away until the client leaves, or is told something after all.
+    deaf: bool,
     /// The client has closed its side.
     ended: bool,
 }
@@ -152,6 +155,9 @@ impl Connection {
         if self.outlet.outstanding() > 0 {
             return None;
         }
+        if self.deaf && !self.ended {
+            return leaving.then_some(End::Drained);
+        }
         if self.over || (self.ended && !self.can_take()) {
             return Some(End::Client);
         }
@@ -183,7 +189,7 @@ impl Connection {
     }
 
     fn wants_more(&self, view: &View) -> bool {
-        !self.ended && !self.is_over() && !self.context.draining.get() && {
+        !self.ended && (!self.is_over() || self.deaf) && !self.context.draining.get() && {
             let room = self.outlet.len() < HIGH_WATER;
             let waits = self.pause || self.client.is_parked() || self.is_full(view) || self.client.is_raw();
             // Also while waiting: whether the client is still there can only be read.
@@ -235,6 +241,9 @@ impl Connection {
 
     /// Takes as many requests as can be taken now.
     fn take(&mut self, view: &View, inbox: &mut BytesMut) {
+        if self.deaf {
+            return inbox.clear();
+        }
         let outstanding = self.outlet.outstanding();
         if self.pause && outstanding == 0 {
             self.pause = false;
@@ -365,6 +374,10 @@ impl Connection {
             }
             Next::Pause => self.pause = true,
             Next::Close => self.over = true,
+            Next::Deafen => {
+                self.over = true;
+                self.deaf = true;
+            }
         }
         true
     }
@@ -381,8 +394,10 @@ impl Connection {
     fn refuse(&mut self, text: &str) {
         let mut out = Vec::new();
         build::error(&mut out, text);
-        self.outlet.local(&out, false);
+        let muted = self.client.is_muted();
+        self.outlet.local(&out, muted);
         self.over = true;
+        self.deaf = muted && !self.outlet.owes();
     }
 
     fn write(&mut self, task: &mut Task<'_>) -> io::Result<()> {
@@ -424,6 +439,7 @@ impl Connection {
         } else if some || self.outlet.stalled.get().is_none() {
             self.outlet.stalled.set(Some(Instant::now()));
         }
+        self.deaf &= !some;
         if some && self.client.is_raw() {
             self.client.raw_was_taken();
         }

@@ -65,6 +65,8 @@ pub enum Next {
     Pause,
     /// Takes no more, and ends when all that was asked has been answered.
     Close,
+    /// Takes no more, and ends when the client does: Redis ends a connection behind its last reply, and there is none.
+    Deafen,
 }
 
 /// What the client wants to hear (CLIENT REPLY).
@@ -214,7 +216,7 @@ impl Client {
         if let Some(session) = &self.session
             && session.is_monitor()
         {
-            return self.beside_monitor(view, &Rc::clone(session), request);
+            return self.beside_monitor(view, permit, &Rc::clone(session), request);
         }
         // The hot path, before anything is looked up that it does not need.
         let named = view.table.get(request.arg(0));
@@ -290,11 +292,7 @@ impl Client {
                 let text = "ERR shortstop: PROXY is not part of a transaction; send it before MULTI";
                 Some(self.spoil(permit, &session, text))
             }
-            Verb::Hello if session.in_multi() => Some(self.spoil(
-                permit,
-                &session,
-                "ERR shortstop: HELLO is not part of a transaction; send it before MULTI",
-            )),
+            Verb::Hello | Verb::Auth if session.in_multi() => None,
             _ if session.in_multi() && call.row.class == Class::Local => Some(self.queue(view, permit, call, &session)),
             // In RESP2 a subscribed connection takes only commands of the family; Redis says so to all others.
             Verb::Subscribe
@@ -677,7 +675,14 @@ impl Client {
             }
             _ => {}
         }
-        if call.row.verb == Verb::Debug && pushes(call.args) && self.outlet.profile.version() == Version::Resp3 {
+        let greets = session.queues_greeting();
+        if greets && Holds::of(call.row.verb, &call.row.name, call.args, Version::Resp3) == Holds::Map {
+            let text = "ERR shortstop: behind HELLO in a transaction nobody knows which protocol LCS IDX will be answered in; \
+                        send HELLO before MULTI";
+            return self.spoil(permit, session, text);
+        }
+        let speaks_3 = greets || self.outlet.profile.version() == Version::Resp3;
+        if call.row.verb == Verb::Debug && pushes(call.args) && speaks_3 {
             let text = "ERR shortstop: in the reply of EXEC nobody could tell what DEBUG pushes from replies; send it outside of \
                         MULTI";
             return self.spoil(permit, session, text);
@@ -855,14 +860,14 @@ impl Client {
     }
 
     /// The connection is a stream: what the client says is passed on, and what comes is passed back.
-    fn beside_monitor(&mut self, view: &View, session: &Rc<Session>, request: Request<'_>) -> Next {
+    fn beside_monitor(&mut self, view: &View, permit: &Permit, session: &Rc<Session>, request: Request<'_>) -> Next {
         let name = request.arg(0);
         if name.eq_ignore_ascii_case(b"quit") {
             self.answer(b"+OK\r\n");
             return Next::Close;
         }
         if name.eq_ignore_ascii_case(b"reset") {
-            return self.reset();
+            return self.reset(permit);
         }
         if session.link.check().is_err() {
             return Next::Close;
@@ -883,8 +888,9 @@ impl Client {
         link.send(Waiting { to: Some((Rc::clone(&self.outlet), slot)), sent: now, then }, write);
     }
 
+    /// Whether the client does not hear what it is told now (CLIENT REPLY).
     #[inline]
-    fn is_muted(&self) -> bool {
+    pub fn is_muted(&self) -> bool {
         matches!(self.replies, Replies::Off | Replies::SkipThis)
     }
 

@@ -312,6 +312,13 @@ impl Outlet {
         state.ready.len() + state.held + state.open.saturating_mul(state.expected)
     }
 
+    /// Whether the client will get anything of what was asked so far.
+    pub fn owes(&self) -> bool {
+        let state = self.state.borrow();
+        let heard = |place: &Place| matches!(place, Place::Open { muted: false, .. });
+        state.ready.len() + state.held > 0 || state.slots.iter().any(heard)
+    }
+
     /// Whether no byte waits for the client.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

@@ -11,6 +11,7 @@ use crate::upstream::{Link, Tap};
 
 use super::context::Context;
 use super::identity::Identity;
+use super::login::Greeting;
 use super::outlet::Outlet;
 use super::waiting::{Queued, Then, Waiting};
 
@@ -105,6 +106,11 @@ impl Session {
         }
     }
 
+    /// Whether HELLO or AUTH is in the transaction.
+    pub(super) fn queues_greeting(&self) -> bool {
+        self.multi.borrow().as_ref().is_some_and(|queued| queued.greets)
+    }
+
     /// The transaction is executed or discarded; with it go the watched keys.
     pub(super) fn end_multi(&self) -> Queued {
         self.watching.set(false);
@@ -124,6 +130,20 @@ impl Session {
         if self.link.version() == Version::Resp3 {
             // Whatever it is that is left there, Redis may have to tell something without being asked.
             self.listen();
+        }
+    }
+
+    /// HELLO or AUTH was agreed to.
+    pub(super) fn greeted(self: &Rc<Self>, greeting: &Greeting) {
+        if greeting.login.is_some() {
+            self.pin();
+        }
+        if let Some(version) = greeting.version {
+            self.link.set_version(version);
+            if self.is_pinned() {
+                // What it left there may be told of now.
+                self.pin();
+            }
         }
     }
 

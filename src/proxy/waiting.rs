@@ -117,6 +117,8 @@ pub(super) struct Queued {
     pub(super) wishes: Vec<(usize, Wish)>,
     /// CLIENT REPLY ON is among them.
     pub(super) speaks: bool,
+    /// HELLO or AUTH is among them.
+    pub(super) greets: bool,
 }
 
 /// The keys of an MGET.
@@ -541,11 +543,19 @@ fn in_session(
             }
         }
         InSession::Exec(queued) => {
-            let Queued { mut written, holds, selects, subscribed, read, wishes, speaks: _ } = *queued;
+            let Queued { mut written, holds, selects, subscribed, read, wishes, speaks: _, greets: _ } = *queued;
             written.always();
             written.end(context, failed);
             read.iter().for_each(|id| context.shared.coherence.poison(*id));
             let element = |at| elements(reply.bytes()).and_then(|mut all| all.nth(at));
+            // Before anything else can come that is said in another protocol; the client learns of it with the reply.
+            for (at, wish) in &wishes {
+                if let (Wish::Greet(greeting), Some(element)) = (wish, element(*at))
+                    && !element.starts_with(b"-")
+                {
+                    session.greeted(greeting);
+                }
+            }
             for (at, db) in selects {
                 if element(at) == Some(b"+OK\r\n") {
                     session.selected(db);
@@ -585,16 +595,7 @@ fn in_session(
         }
         InSession::Greet(greeting) => {
             if !failed {
-                if greeting.login.is_some() {
-                    session.pin();
-                }
-                if let Some(version) = greeting.version {
-                    session.link.set_version(version);
-                    if session.is_pinned() {
-                        // What it left there may be told of now.
-                        session.pin();
-                    }
-                }
+                session.greeted(&greeting);
                 let reply = greeting.own_number(reply.bytes());
                 if let Some((outlet, slot)) = to {
                     greeting.apply(context, &outlet);
