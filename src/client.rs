@@ -82,7 +82,7 @@ struct Connection {
     pause: bool,
     /// Nothing is taken any more.
     over: bool,
-    /// What comes is thrown away until the client leaves, or is told something after all.
+    /// What comes is thrown away until the client leaves, or something would be said to it.
     deaf: bool,
     /// The client has closed its side.
     ended: bool,
@@ -406,6 +406,10 @@ impl Connection {
             // Before the client can know of them and ask for the count.
             self.context.stats().l1_hits.add(hits);
         }
+        if self.deaf && !self.outlet.is_empty() {
+            // As Redis does, at the next thing that it would have said.
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
         let stream = &self.stream;
         let mut some = false;
         let mut stalled = false;
@@ -439,7 +443,6 @@ impl Connection {
         } else if some || self.outlet.stalled.get().is_none() {
             self.outlet.stalled.set(Some(Instant::now()));
         }
-        self.deaf &= !some;
         if some && self.client.is_raw() {
             self.client.raw_was_taken();
         }

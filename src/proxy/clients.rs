@@ -197,10 +197,7 @@ impl Client {
         let session = session.filter(|_| in_multi);
         // In a transaction Redis shows the client's own line at once: what it says of the transaction holds no longer afterwards.
         let own = session.as_ref().and_then(|session| session.link.id()).map(|id| id.to_string().into_bytes());
-        let sender = Sender {
-            name: self.context.connection_name(),
-            number: own.as_deref().unwrap_or(NOBODY),
-        };
+        let sender = Sender { name: self.context.connection_name(), number: own.as_deref().unwrap_or(NOBODY) };
         let (request, wish) = plan(&sender, name, call.args)?;
         if let Some(session) = session {
             if let Err(lost) = session.link.check() {
@@ -224,8 +221,8 @@ impl Client {
             Wish::Info | Wish::List(_) | Wish::Kill { .. } | Wish::Unblock { .. } => Next::Pause,
         };
         // A client that connects while Redis is away is served what L1 has.
-        let does_without_redis = self.session.is_none()
-            && matches!(wish, Wish::Id | Wish::GetName | Wish::SetName(_) | Wish::SetInfo(..));
+        let does_without_redis =
+            self.session.is_none() && matches!(wish, Wish::Id | Wish::GetName | Wish::SetName(_) | Wish::SetInfo(..));
         let target = self.target();
         let lost = target.as_ref().map_or_else(|lost| Some(lost.clone()), |target| target.link().check().err());
         let link = match (target, lost) {

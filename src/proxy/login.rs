@@ -255,7 +255,9 @@ impl Client {
         let then = Box::new(move |_: &Context, _: Result<Reply<'_>, &Lost>| outlet.fill(slot, Reply::Borrowed(answer)));
         self.context.stats().upstream_commands.add(1);
         let then = Then::Call { replies: 1, repeat: false, then };
-        session.link.send(Waiting { to: None, sent: permit.now, then }, |wire| wire.push_slice(b"*1\r\n$5\r\nRESET\r\n"));
+        session
+            .link
+            .send(Waiting { to: None, sent: permit.now, then }, |wire| wire.push_slice(b"*1\r\n$5\r\nRESET\r\n"));
         true
     }
 }

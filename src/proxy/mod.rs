@@ -21,6 +21,7 @@ mod roster;
 mod seal;
 mod session;
 mod waiting;
+mod weave;
 mod written;
 
 use std::cell::RefCell;
@@ -49,6 +50,7 @@ use request::{Replacements, Words};
 use seal::{Candidates, Parked, Sealed};
 use session::{Kind, Session};
 use waiting::{InSession, Then, Waiting};
+use weave::Subscribed;
 use written::Written;
 
 /// Keys of an MGET up to which its values are kept.
@@ -681,12 +683,6 @@ impl Client {
                         send HELLO before MULTI";
             return self.spoil(permit, session, text);
         }
-        let speaks_3 = greets || self.outlet.profile.version() == Version::Resp3;
-        if call.row.verb == Verb::Debug && pushes(call.args) && speaks_3 {
-            let text = "ERR shortstop: in the reply of EXEC nobody could tell what DEBUG pushes from replies; send it outside of \
-                        MULTI";
-            return self.spoil(permit, session, text);
-        }
         let target = Target::Session(Rc::clone(session));
         if let Err(lost) = session.link.check() {
             return self.unavailable(&lost);
@@ -700,6 +696,10 @@ impl Client {
                 Then::Write { written, .. } => queued.written.extend(written),
                 Then::Elements { written: Some(written), .. } => queued.written.extend(*written),
                 _ => queued.read.extend(self.ids(call)),
+            }
+            queued.pushes |= call.row.verb == Verb::Debug && pushes(call.args);
+            if matches!(call.row.name.as_ref(), "publish" | "spublish") {
+                queued.commands.publish.push(queued.holds.len());
             }
             queued.holds.push(self.holds(call));
         });
@@ -834,12 +834,9 @@ impl Client {
     fn subscribe(&mut self, permit: &Permit, call: Call<'_>, session: &Rc<Session>, kind: Kind) -> Next {
         let named = call.args.len() - 1;
         if session.in_multi() {
-            // Redis puts each acknowledgement into EXEC's reply on its own: with one a command, they can be told apart.
-            if named != 1 {
-                return self.spoil(permit, session, "ERR shortstop: one channel per command in a transaction");
-            }
             session.queue(|queued| {
-                queued.subscribed.push((queued.holds.len(), kind));
+                let (at, word) = (queued.holds.len(), call.row.name.clone());
+                queued.commands.subscribed.push(Subscribed { at, kind, word, named });
                 queued.holds.push(Holds::Nothing);
             });
             return self.pass(permit, call, Target::Session(Rc::clone(session)));

@@ -54,6 +54,8 @@ pub(super) struct Session {
     told: Cell<bool>,
     /// The next script is run by Redis's debugger (SCRIPT DEBUG).
     debugs: Cell<bool>,
+    /// The rest of EXEC's reply is due: a push belongs there.
+    in_exec: Cell<bool>,
     /// The debugger talks with the client: requests and replies are no more than bytes.
     raw: Cell<bool>,
 }
@@ -76,6 +78,7 @@ impl Session {
             redirect: Cell::default(),
             told: Cell::default(),
             debugs: Cell::default(),
+            in_exec: Cell::default(),
             raw: Cell::default(),
         }
     }
@@ -251,6 +254,27 @@ impl Session {
         self.acknowledging.get() > 0 || self.subscriptions.borrow().iter().any(|set| !set.is_empty())
     }
 
+    /// Whether anything may come that is nobody's reply.
+    pub(super) fn may_push(&self) -> bool {
+        self.is_pinned() || self.is_subscribed()
+    }
+
+    pub(super) fn set_in_exec(&self, in_exec: bool) {
+        self.in_exec.set(in_exec);
+    }
+
+    /// Whether the frame looks like a message of something that is subscribed to.
+    pub(super) fn is_message(&self, frame: &[u8]) -> bool {
+        let mut parts = elements(frame).into_iter().flatten().map(bulk_of);
+        let kind = match parts.next() {
+            Some(Bulk::Value(b"message")) => Kind::Channel,
+            Some(Bulk::Value(b"pmessage")) => Kind::Pattern,
+            Some(Bulk::Value(b"smessage")) => Kind::Shard,
+            _ => return false,
+        };
+        matches!(parts.next(), Some(Bulk::Value(name)) if self.subscriptions.borrow()[kind as usize].contains(name))
+    }
+
     /// A command of the SUBSCRIBE family is about to be sent.
     pub(super) fn begin_acknowledging(self: &Rc<Self>) {
         self.acknowledging.set(self.acknowledging.get() + 1);
@@ -304,6 +328,13 @@ impl Session {
         self.outlet.wake();
     }
 
+    /// Nobody knows any more what comes on the connection.
+    pub(super) fn give_up(&self) {
+        self.pinned.set(true);
+        self.in_exec.set(false);
+        self.lost();
+    }
+
     /// The client leaves the session, or is gone altogether.
     pub(super) fn end(&self, context: &Context) {
         let clean = self.is_clean() && !self.told.get();
@@ -323,6 +354,9 @@ impl Tap for Session {
     }
 
     fn take(&self, frame: &[u8]) -> bool {
+        if self.in_exec.get() {
+            return false;
+        }
         let is_message = self.is_monitor() || {
             let kind = elements(frame).and_then(|mut all| all.next()).map(bulk_of);
             match (frame.first(), kind) {

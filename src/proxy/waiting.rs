@@ -23,6 +23,7 @@ use super::login::{self, Greeting};
 use super::opening::{Holds, open_all, open_each, open_one};
 use super::outlet::{Outlet, Slot};
 use super::session::{Kind as Subscription, Session};
+use super::weave::{Commands, Doubt, Woven};
 use super::written::Written;
 
 /// A request that was sent, and whose reply is due.
@@ -109,8 +110,12 @@ pub(super) struct Queued {
     pub(super) holds: Vec<Holds>,
     /// Each SELECT: its place and its database.
     pub(super) selects: Vec<(usize, u32)>,
-    /// Each command of the SUBSCRIBE family: its place and its kind.
-    pub(super) subscribed: Vec<(usize, Subscription)>,
+    /// What tells replies from what stands among them.
+    pub(super) commands: Commands,
+    /// What has come of EXEC's reply, if there may be more in it than elements.
+    pub(super) woven: Option<Woven>,
+    /// DEBUG PROTOCOL push is among them.
+    pub(super) pushes: bool,
     /// Keys that are read: what L1 holds of them may be older than what EXEC tells.
     pub(super) read: Vec<KeyId>,
     /// Each command of the CLIENT family that is not Redis's alone: its place and what it stands for.
@@ -142,6 +147,7 @@ impl Expected for Waiting {
         match &self.then {
             Then::Fill(_) | Then::Select { .. } | Then::Greet { back: true, .. } => 2,
             Then::Call { replies, .. } => *replies,
+            Then::Session { then: InSession::Exec(queued), .. } => queued.woven.as_ref().map_or(1, Woven::missing),
             Then::Values(values) => 1 + values.keys.iter().filter(|key| key.keep.is_some()).count(),
             _ => 1,
         }
@@ -303,9 +309,9 @@ impl Expected for Waiting {
                 session.lost();
                 match then {
                     InSession::Exec(queued) => Some(queued.written),
-                    InSession::Blocked { written, .. }
-                    | InSession::Unknown(written)
-                    | InSession::Debugged(written) => Some(written),
+                    InSession::Blocked { written, .. } | InSession::Unknown(written) | InSession::Debugged(written) => {
+                        Some(written)
+                    }
                     _ => None,
                 }
             }
@@ -527,6 +533,34 @@ fn select(context: &Context, to: Option<(Rc<Outlet>, Slot)>, db: u32, replies: &
     }
 }
 
+const IN_DOUBT: &[u8] =
+    b"-ERR shortstop: a message came among the replies of EXEC and could not be told from them; the \
+                           transaction was executed\r\n";
+
+/// Finds the replies among what has come of EXEC's. `false`: more is to come.
+fn tell_apart(session: &Rc<Session>, queued: &mut Queued, come: &[u8]) -> Result<bool, Doubt> {
+    let mut rest = come;
+    if queued.woven.is_none() {
+        let mixes = queued.pushes || session.may_push() || !queued.commands.subscribed.is_empty();
+        let count = elements(come).filter(|_| mixes && come.starts_with(b"*")).map_or(0, Iterator::count);
+        // None: it was not executed.
+        if count == 0 || count != queued.holds.len() {
+            return Ok(true);
+        }
+        queued.woven = Some(Woven::of(count));
+        rest = &come[memchr::memchr(b'\n', come).map_or(0, |end| end + 1)..];
+    }
+    let Some(woven) = &mut queued.woven else { return Ok(true) };
+    while !rest.is_empty() {
+        let (frame, others) = split_first(rest);
+        woven.add(session, &queued.commands, frame)?;
+        rest = others;
+    }
+    let whole = woven.missing() == 0;
+    session.set_in_exec(!whole);
+    Ok(whole)
+}
+
 fn in_session(
     context: &Context,
     session: Rc<Session>,
@@ -542,9 +576,25 @@ fn in_session(
                 session.begin_multi();
             }
         }
-        InSession::Exec(queued) => {
-            let Queued { mut written, holds, selects, subscribed, read, wishes, speaks: _, greets: _ } = *queued;
+        InSession::Exec(mut queued) => {
+            let told_apart = tell_apart(&session, &mut queued, reply.bytes());
+            if matches!(told_apart, Ok(false)) {
+                let then = Then::Session { session, then: InSession::Exec(queued) };
+                return Some(Waiting { to, sent, then });
+            }
+            let Queued { mut written, holds, selects, woven, read, wishes, .. } = *queued;
             written.always();
+            if told_apart.is_err() {
+                written.end(context, failed);
+                answer(to, Reply::Borrowed(IN_DOUBT));
+                session.give_up();
+                return None;
+            }
+            let reply = woven.as_ref().map_or(reply, |woven| Reply::Owned(woven.reply().into()));
+            let answer = move |to, reply: Reply<'_>| match &woven {
+                Some(woven) => answer(to, Reply::Owned(woven.back(reply.bytes()).into())),
+                None => answer(to, reply),
+            };
             written.end(context, failed);
             read.iter().for_each(|id| context.shared.coherence.poison(*id));
             let element = |at| elements(reply.bytes()).and_then(|mut all| all.nth(at));
@@ -559,11 +609,6 @@ fn in_session(
             for (at, db) in selects {
                 if element(at) == Some(b"+OK\r\n") {
                     session.selected(db);
-                }
-            }
-            for (at, kind) in subscribed {
-                if let Some(acknowledgement) = element(at) {
-                    session.acknowledged_in_exec(kind, acknowledgement);
                 }
             }
             match &to {
