@@ -353,6 +353,7 @@ fn settle_one(context: &Context, outlet: Rc<Outlet>, slot: Slot, wish: Wish, ver
         Ok(answer) => fill(&outlet, answer),
         Err(wish) => {
             let Some(context) = context.itself() else { return };
+            outlet.is_coming(slot);
             tokio::task::spawn_local(async move {
                 let answer = later(&context, &outlet, wish, &[]).await;
                 fill(&outlet, answer);
@@ -633,7 +634,7 @@ fn as_text(version: Version, text: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use super::{NOBODY, Sender, Version, plan, redirected, redirection};
+    use super::{NOBODY, Sender, plan, redirected, redirection};
 
     fn sent(line: &str) -> Option<String> {
         let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();

@@ -192,7 +192,6 @@ impl Client {
             session.pin();
         }
         session.queue(|queued| {
-            queued.greets = true;
             queued.wishes.extend(greeting.map(|greeting| (queued.holds.len(), Wish::Greet(Box::new(greeting)))));
             queued.holds.push(Holds::Nothing);
         });

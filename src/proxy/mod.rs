@@ -677,12 +677,6 @@ impl Client {
             }
             _ => {}
         }
-        let greets = session.queues_greeting();
-        if greets && Holds::of(call.row.verb, &call.row.name, call.args, Version::Resp3) == Holds::Map {
-            let text = "ERR shortstop: behind HELLO in a transaction nobody knows which protocol LCS IDX will be answered in; \
-                        send HELLO before MULTI";
-            return self.spoil(permit, session, text);
-        }
         let target = Target::Session(Rc::clone(session));
         if let Err(lost) = session.link.check() {
             return self.unavailable(&lost);
@@ -701,7 +695,8 @@ impl Client {
             if matches!(call.row.name.as_ref(), "publish" | "spublish") {
                 queued.commands.publish.push(queued.holds.len());
             }
-            queued.holds.push(self.holds(call));
+            // HELLO may be among them: EXEC's reply tells what was spoken.
+            queued.holds.push(Holds::of(call.row.verb, &call.row.name, call.args, Version::Resp3));
         });
         if matches!(call.row.class, Class::Session | Class::Local) && call.row.name.as_ref() != "client|reply" {
             // It may leave something on the connection when it is executed.

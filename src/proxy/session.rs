@@ -109,11 +109,6 @@ impl Session {
         }
     }
 
-    /// Whether HELLO or AUTH is in the transaction.
-    pub(super) fn queues_greeting(&self) -> bool {
-        self.multi.borrow().as_ref().is_some_and(|queued| queued.greets)
-    }
-
     /// The transaction is executed or discarded; with it go the watched keys.
     pub(super) fn end_multi(&self) -> Queued {
         self.watching.set(false);
@@ -185,6 +180,7 @@ impl Session {
     }
 
     fn listen(self: &Rc<Self>) {
+        self.outlet.pushed.set(true);
         self.link.set_tap(Some(Rc::clone(self) as Rc<dyn Tap>));
     }
 
@@ -337,6 +333,7 @@ impl Session {
 
     /// The client leaves the session, or is gone altogether.
     pub(super) fn end(&self, context: &Context) {
+        self.outlet.pushed.set(false);
         let clean = self.is_clean() && !self.told.get();
         self.left.set(true);
         self.outlet.streaming.set(false);

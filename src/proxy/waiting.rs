@@ -122,8 +122,6 @@ pub(super) struct Queued {
     pub(super) wishes: Vec<(usize, Wish)>,
     /// CLIENT REPLY ON is among them.
     pub(super) speaks: bool,
-    /// HELLO or AUTH is among them.
-    pub(super) greets: bool,
 }
 
 /// The keys of an MGET.
@@ -170,88 +168,12 @@ impl Expected for Waiting {
     }
 
     fn deliver(self, context: &Context, reply: Reply<'_>, now: Instant) -> Option<Waiting> {
-        let failed = reply.bytes().first() == Some(&b'-');
-        let Waiting { to, sent, then } = self;
-        match then {
-            Then::Pass { .. } | Then::Rest => answer(to, reply),
-            Then::Pushed if reply.bytes().starts_with(b">") => {
-                if let Some((outlet, slot)) = &to {
-                    outlet.fill_part(*slot, reply);
-                }
-                return Some(Waiting { to, sent, then });
-            }
-            Then::Pushed => answer(to, reply),
-            Then::Value { id } => {
-                context.stats().miss.record(now.saturating_duration_since(sent), 1);
-                open_one(context, reply, move |context, reply| {
-                    if let Some(id) = id {
-                        context.shared.coherence.observe(id, kept_as(reply.bytes()));
-                    }
-                    answer(to, reply);
-                });
-            }
-            Then::Read { id } => {
-                context.stats().miss.record(now.saturating_duration_since(sent), 1);
-                context.shared.coherence.observe(id, reply.bytes());
-                answer(to, reply);
-            }
-            Then::Fill(flight) => {
-                context.stats().miss.record(now.saturating_duration_since(sent), 1);
-                fill(context, flight, to, sent, reply);
-            }
-            Then::Values(values) => {
-                context.stats().miss.record(now.saturating_duration_since(sent), 1);
-                fill_many(context, *values, to, sent, reply);
-            }
-            Then::Content { keys, holds } => {
-                keys.iter().for_each(|id| context.shared.coherence.poison(*id));
-                open_all(context, reply, holds, move |_, reply| answer(to, reply));
-            }
-            Then::Write { written, holds } => {
-                written.end(context, failed);
-                open_all(context, reply, holds, move |_, reply| answer(to, reply));
-            }
-            Then::Elements { written, told, holds } => {
-                if let Some(written) = written {
-                    written.end(context, failed);
-                }
-                told.iter().for_each(|id| context.shared.coherence.poison(*id));
-                open_all(context, reply, holds, move |_, reply| answer(to, reply));
-            }
-            Then::Select { db } => select(context, to, db, reply.bytes()),
-            Then::Greet { greeting, back } => {
-                let (first, rest) = if back { split_first(reply.bytes()) } else { (reply.bytes(), &[][..]) };
-                let back = back.then_some(rest);
-                if let Some((outlet, slot)) = to {
-                    login::greeted(context, &outlet, slot, greeting.map(|greeting| *greeting), first, back);
-                }
-                login::next_at_the_door(context);
-            }
-            Then::Proxy { .. } if failed => answer(to, Reply::Borrowed(NOT_ALLOWED)),
-            Then::Proxy { args } => {
-                let args: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();
-                answer(to, Reply::Owned(context.shared.windows.proxy(&args).into()));
-            }
-            Then::Info { added } => {
-                let (kind, text) = match (reply.bytes().first(), bulk_of(reply.bytes())) {
-                    (Some(b'='), Bulk::Verbatim(text)) => (b'=', text),
-                    (_, Bulk::Value(text)) => (b'$', text),
-                    _ => {
-                        answer(to, reply);
-                        return None;
-                    }
-                };
-                let mut out = Vec::new();
-                build::header(&mut out, kind, text.len() + added.len());
-                out.extend_from_slice(text);
-                out.extend_from_slice(added.as_bytes());
-                out.extend_from_slice(b"\r\n");
-                answer(to, Reply::Owned(out.into()));
-            }
-            Then::Call { then, .. } => then(context, Ok(reply)),
-            Then::Session { session, then } => return in_session(context, session, then, to, sent, reply),
+        let to = self.to.as_ref().filter(|(outlet, _)| outlet.pushed.get()).cloned();
+        let more = self.act(context, reply, now);
+        if let (Some((outlet, slot)), None) = (to, &more) {
+            outlet.is_coming(slot);
         }
-        None
+        more
     }
 
     fn takes_parts(&self, beginning: &[u8]) -> bool {
@@ -353,6 +275,94 @@ impl Expected for Waiting {
 
     fn login_refused(context: &Context, login: &Rc<Login>, why: &Lost) {
         context.refuse(login, why);
+    }
+}
+
+impl Waiting {
+    /// Does what is to be done with the reply, and hands back what waits for more.
+    fn act(self, context: &Context, reply: Reply<'_>, now: Instant) -> Option<Waiting> {
+        let failed = reply.bytes().first() == Some(&b'-');
+        let Waiting { to, sent, then } = self;
+        match then {
+            Then::Pass { .. } | Then::Rest => answer(to, reply),
+            Then::Pushed if reply.bytes().starts_with(b">") => {
+                if let Some((outlet, slot)) = &to {
+                    outlet.fill_part(*slot, reply);
+                }
+                return Some(Waiting { to, sent, then });
+            }
+            Then::Pushed => answer(to, reply),
+            Then::Value { id } => {
+                context.stats().miss.record(now.saturating_duration_since(sent), 1);
+                open_one(context, reply, move |context, reply| {
+                    if let Some(id) = id {
+                        context.shared.coherence.observe(id, kept_as(reply.bytes()));
+                    }
+                    answer(to, reply);
+                });
+            }
+            Then::Read { id } => {
+                context.stats().miss.record(now.saturating_duration_since(sent), 1);
+                context.shared.coherence.observe(id, reply.bytes());
+                answer(to, reply);
+            }
+            Then::Fill(flight) => {
+                context.stats().miss.record(now.saturating_duration_since(sent), 1);
+                fill(context, flight, to, sent, reply);
+            }
+            Then::Values(values) => {
+                context.stats().miss.record(now.saturating_duration_since(sent), 1);
+                fill_many(context, *values, to, sent, reply);
+            }
+            Then::Content { keys, holds } => {
+                keys.iter().for_each(|id| context.shared.coherence.poison(*id));
+                open_all(context, reply, holds, move |_, reply| answer(to, reply));
+            }
+            Then::Write { written, holds } => {
+                written.end(context, failed);
+                open_all(context, reply, holds, move |_, reply| answer(to, reply));
+            }
+            Then::Elements { written, told, holds } => {
+                if let Some(written) = written {
+                    written.end(context, failed);
+                }
+                told.iter().for_each(|id| context.shared.coherence.poison(*id));
+                open_all(context, reply, holds, move |_, reply| answer(to, reply));
+            }
+            Then::Select { db } => select(context, to, db, reply.bytes()),
+            Then::Greet { greeting, back } => {
+                let (first, rest) = if back { split_first(reply.bytes()) } else { (reply.bytes(), &[][..]) };
+                let back = back.then_some(rest);
+                if let Some((outlet, slot)) = to {
+                    login::greeted(context, &outlet, slot, greeting.map(|greeting| *greeting), first, back);
+                }
+                login::next_at_the_door(context);
+            }
+            Then::Proxy { .. } if failed => answer(to, Reply::Borrowed(NOT_ALLOWED)),
+            Then::Proxy { args } => {
+                let args: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();
+                answer(to, Reply::Owned(context.shared.windows.proxy(&args).into()));
+            }
+            Then::Info { added } => {
+                let (kind, text) = match (reply.bytes().first(), bulk_of(reply.bytes())) {
+                    (Some(b'='), Bulk::Verbatim(text)) => (b'=', text),
+                    (_, Bulk::Value(text)) => (b'$', text),
+                    _ => {
+                        answer(to, reply);
+                        return None;
+                    }
+                };
+                let mut out = Vec::new();
+                build::header(&mut out, kind, text.len() + added.len());
+                out.extend_from_slice(text);
+                out.extend_from_slice(added.as_bytes());
+                out.extend_from_slice(b"\r\n");
+                answer(to, Reply::Owned(out.into()));
+            }
+            Then::Call { then, .. } => then(context, Ok(reply)),
+            Then::Session { session, then } => return in_session(context, session, then, to, sent, reply),
+        }
+        None
     }
 }
 
@@ -582,7 +592,7 @@ fn in_session(
                 let then = Then::Session { session, then: InSession::Exec(queued) };
                 return Some(Waiting { to, sent, then });
             }
-            let Queued { mut written, holds, selects, woven, read, wishes, .. } = *queued;
+            let Queued { mut written, mut holds, selects, woven, read, wishes, .. } = *queued;
             written.always();
             if told_apart.is_err() {
                 written.end(context, failed);
@@ -598,12 +608,23 @@ fn in_session(
             written.end(context, failed);
             read.iter().for_each(|id| context.shared.coherence.poison(*id));
             let element = |at| elements(reply.bytes()).and_then(|mut all| all.nth(at));
-            // Before anything else can come that is said in another protocol; the client learns of it with the reply.
-            for (at, wish) in &wishes {
-                if let (Wish::Greet(greeting), Some(element)) = (wish, element(*at))
-                    && !element.starts_with(b"-")
-                {
-                    session.greeted(greeting);
+            let mut version = session.link.version();
+            let mut greetings = wishes.iter().filter_map(|(at, wish)| match wish {
+                Wish::Greet(greeting) => Some((*at, greeting)),
+                _ => None,
+            });
+            let mut greeting = greetings.next();
+            for (at, holds) in holds.iter_mut().enumerate() {
+                if let Some((_, agreed)) = greeting.take_if(|(place, _)| *place == at) {
+                    if element(at).is_some_and(|element| !element.starts_with(b"-")) {
+                        // Before anything else can come that is said in another protocol; the client learns of it with the reply.
+                        session.greeted(agreed);
+                        version = agreed.version.unwrap_or(version);
+                    }
+                    greeting = greetings.next();
+                }
+                if *holds == Holds::Map && version == Version::Resp2 {
+                    *holds = Holds::Nothing;
                 }
             }
             for (at, db) in selects {
