@@ -59,6 +59,7 @@ pub async fn serve(stream: TcpStream, context: Rc<Context>, outlet: Rc<Outlet>, 
         need: 1,
         pause: false,
         over: false,
+        deaf: false,
         ended: false,
     };
     poll_fn(|task| connection.poll(task)).await
@@ -79,6 +80,8 @@ struct Connection {
     pause: bool,
     /// Nothing is taken any more.
     over: bool,
+    /// What comes is thrown away until the client leaves, or something would be said to it.
+    deaf: bool,
     /// The client has closed its side.
     ended: bool,
 }
@@ -137,11 +140,21 @@ impl Connection {
             return Some(End::Client);
         }
         let leaving = self.context.draining.get();
+        if self.client.is_raw() {
+            if self.ended && self.inbox.is_empty() {
+                // What comes of what it sent is still the client's.
+                self.client.finish_raw();
+            }
+            return leaving.then_some(End::Drained);
+        }
         if (self.ended || leaving) && self.client.is_blocked() {
             return Some(if self.ended { End::Client } else { End::Drained });
         }
         if self.outlet.outstanding() > 0 {
             return None;
+        }
+        if self.deaf && !self.ended {
+            return leaving.then_some(End::Drained);
         }
         if self.over || (self.ended && !self.can_take()) {
             return Some(End::Client);
@@ -162,6 +175,8 @@ impl Connection {
     /// Whether the next request in the inbox may be taken now.
     fn can_go_on(&self, view: &View) -> bool {
         let blocked = self.is_over() || self.pause || self.client.is_parked() || self.is_full(view);
+        // All that can be passed on has been.
+        let blocked = blocked || (self.client.is_raw() && !self.pause);
         !blocked && self.inbox.len() >= self.need.max(1)
     }
 
@@ -172,9 +187,9 @@ impl Connection {
     }
 
     fn wants_more(&self, view: &View) -> bool {
-        !self.ended && !self.is_over() && !self.context.draining.get() && {
+        !self.ended && (!self.is_over() || self.deaf) && !self.context.draining.get() && {
             let room = self.outlet.len() < HIGH_WATER;
-            let waits = self.pause || self.client.is_parked() || self.is_full(view);
+            let waits = self.pause || self.client.is_parked() || self.is_full(view) || self.client.is_raw();
             // Also while waiting: whether the client is still there can only be read.
             room && (!waits || self.inbox.len() < READ_AHEAD)
         }
@@ -224,6 +239,9 @@ impl Connection {
 
     /// Takes as many requests as can be taken now.
     fn take(&mut self, view: &View, inbox: &mut BytesMut) {
+        if self.deaf {
+            return inbox.clear();
+        }
         let outstanding = self.outlet.outstanding();
         if self.pause && outstanding == 0 {
             self.pause = false;
@@ -236,6 +254,10 @@ impl Connection {
             if !self.client.unpark(view, &permit) {
                 return;
             }
+        }
+        if self.client.is_raw() && !self.pause && !self.is_over() {
+            self.pass_raw(inbox);
+            return;
         }
         if inbox.len() < self.need.max(1) || self.pause || self.is_over() {
             return;
@@ -309,6 +331,16 @@ impl Connection {
         count(&self.outlet.entry.commands, taken);
     }
 
+    /// Takes bytes as they are: they are no requests.
+    fn pass_raw(&mut self, inbox: &mut BytesMut) {
+        if inbox.is_empty() {
+            return;
+        }
+        self.outlet.active.set(Instant::now());
+        inbox.advance(self.client.pass_raw(inbox));
+        self.need = 1;
+    }
+
     /// A request whose bytes had to be put into order first.
     fn request_anew(&mut self, view: &View, permit: &crate::coherence::Permit, raw: &[u8]) -> bool {
         self.scanner.forget();
@@ -335,6 +367,10 @@ impl Connection {
             }
             Next::Pause => self.pause = true,
             Next::Close => self.over = true,
+            Next::Deafen => {
+                self.over = true;
+                self.deaf = true;
+            }
         }
         true
     }
@@ -351,8 +387,10 @@ impl Connection {
     fn refuse(&mut self, text: &str) {
         let mut out = Vec::new();
         build::error(&mut out, text);
-        self.outlet.local(&out, false);
+        let muted = self.client.is_muted();
+        self.outlet.local(&out, muted);
         self.over = true;
+        self.deaf = muted && !self.outlet.owes();
     }
 
     fn write(&mut self, task: &mut Task<'_>) -> io::Result<()> {
@@ -360,6 +398,10 @@ impl Connection {
         if hits > 0 {
             // Before the client can know of them and ask for the count.
             self.context.stats().l1_hits.add(hits);
+        }
+        if self.deaf && !self.outlet.is_empty() {
+            // As Redis does, at the next thing that it would have said.
+            return Err(io::ErrorKind::ConnectionAborted.into());
         }
         let stream = &self.stream;
         let mut some = false;
@@ -393,6 +435,9 @@ impl Connection {
             self.outlet.stalled.set(None);
         } else if some || self.outlet.stalled.get().is_none() {
             self.outlet.stalled.set(Some(Instant::now()));
+        }
+        if some && self.client.is_raw() {
+            self.client.raw_was_taken();
         }
         if some || hits > 0 {
             let now = Instant::now();

@@ -417,3 +417,57 @@ fn a_redis_that_is_full_ends_nobodys_login() {
     direct.cmd("CONFIG SET maxclients 10000");
     wait_until("her lane is still good", || proxy.client().cmd("PING") == b"+PONG\r\n");
 }
+
+/// A login in a transaction is made at EXEC; a server that may leave out what became of it is not asked.
+#[test]
+fn a_login_in_a_transaction() {
+    let redis = Redis::start();
+    let proxy = Shortstop::start(&redis, "");
+    let mut direct = redis.client();
+    for line in ["ACL SETUSER alice on >pw ~a* &* +@all", "SET a 1", "SET b 2"] {
+        direct.cmd(line);
+    }
+    let lines = [
+        "GET b",
+        "GET b",
+        "MULTI",
+        "ACL WHOAMI",
+        "AUTH alice pw",
+        "ACL WHOAMI",
+        "GET b",
+        "AUTH alice wrong",
+        "AUTH x y z",
+        "HELLO 2 AUTH alice wrong SETNAME you",
+        "CLIENT GETNAME",
+        "EXEC",
+        "ACL WHOAMI",
+        "GET a",
+        "GET b",
+        "SELECT 1",
+        "GET b",
+        "RESET",
+        "ACL WHOAMI",
+        "GET b",
+        "MULTI",
+        "AUTH alice pw",
+        "DISCARD",
+        "GET b",
+    ];
+    if direct.cmd("WAITAOF").starts_with(b"-ERR unknown command") {
+        for one_write in [true, false] {
+            let [got, expected] = [proxy.client(), redis.client()].map(|mut client| match one_write {
+                true => client.pipeline(&pipeline_of(&lines), lines.len()),
+                false => lines.iter().map(|line| client.cmd(line)).collect(),
+            });
+            for ((got, expected), line) in got.iter().zip(&expected).zip(lines) {
+                assert_reply(got, expected, &format!("{line}, in one write: {one_write}"));
+            }
+        }
+        return;
+    }
+    wait_until("the proxy knows the server", || {
+        let mut client = proxy.client();
+        client.cmd("MULTI");
+        client.cmd("AUTH alice pw").starts_with(b"-ERR shortstop: ") && client.cmd("EXEC").starts_with(b"-EXECABORT")
+    });
+}

@@ -395,6 +395,91 @@ fn client_reply_off_silences_only_its_client() {
 }
 
 #[test]
+fn a_quit_that_is_not_heard_leaves_the_connection_deaf() {
+    let redis = Redis::start();
+    let proxy = Shortstop::start(&redis, "limits: { idle_timeout: 1s }\n");
+    let end = b"*1\r\n$x\r\n".to_vec();
+    let ways = [
+        pipeline_of(&["CLIENT REPLY OFF", "QUIT"]),
+        pipeline_of(&["CLIENT REPLY SKIP", "QUIT"]),
+        pipeline_of(&["CLIENT REPLY OFF", "SET k v", "QUIT"]),
+        [pipeline_of(&["CLIENT REPLY OFF"]), end].concat(),
+    ];
+    for way in &ways {
+        for (name, mut client) in [("Redis", redis.client()), ("Shortstop", proxy.client())] {
+            client.send(way);
+            client.send(&pipeline_of(&["SET never 1", "PING"]));
+            client.assert_silent(Duration::from_millis(100));
+            client.half_close();
+            assert_reply(&client.until_closed(), "", name);
+        }
+    }
+    let mut forgotten = proxy.client();
+    forgotten.send(&ways[0]);
+    assert_reply(&forgotten.until_closed(), "", "dropped when it is idle for too long");
+    assert_reply(&proxy.client().cmd("EXISTS never"), ":0\r\n", "nothing behind QUIT was done");
+    // As Redis 7.0 does: when it would say something, such a connection ends.
+    let mut subscriber = proxy.client().speaking(3);
+    subscriber.cmd("SUBSCRIBE c");
+    subscriber.send(&pipeline_of(&["CLIENT REPLY OFF", "QUIT"]));
+    let mut publisher = redis.client();
+    wait_until("it ends", || publisher.cmd("PUBLISH c m") == b":0\r\n");
+    let rest = subscriber.until_closed();
+    // A message that came before QUIT was there.
+    assert!(rest.is_empty() || rest.starts_with(b">3\r\n$7\r\nmessage"), "{}", show(&rest));
+}
+
+#[test]
+fn a_redirection_in_a_transaction_is_made_at_exec() {
+    let redis = Redis::start();
+    let proxy = Shortstop::start(&redis, "");
+    let (listener, mut client, mut writer) = (proxy.client(), proxy.client(), redis.client());
+    let mut listener = listener.speaking(3);
+    let id = String::from_utf8_lossy(&listener.cmd("CLIENT ID")).trim_matches([':', '\r', '\n']).to_owned();
+    let lines = [
+        "MULTI".to_owned(),
+        "CLIENT GETREDIR".to_owned(),
+        format!("CLIENT TRACKING ON REDIRECT {id}"),
+        "CLIENT GETREDIR".to_owned(),
+        "CLIENT TRACKING ON REDIRECT 999999".to_owned(),
+        "CLIENT TRACKING ON REDIRECT x".to_owned(),
+        "GET k".to_owned(),
+    ];
+    client.pipeline(&pipeline_of(&lines), lines.len());
+    let expected = format!(
+        "*6\r\n:-1\r\n+OK\r\n:{id}\r\n-ERR The client ID you want redirect to does not exist\r\n\
+         -ERR value is not an integer or out of range\r\n$-1\r\n"
+    );
+    assert_reply(&client.cmd("EXEC"), expected, "exec");
+    assert_reply(&client.cmd("CLIENT GETREDIR"), format!(":{id}\r\n"), "it holds");
+    writer.cmd("SET k v");
+    assert_reply(&listener.reply(), ">2\r\n$10\r\ninvalidate\r\n*1\r\n$1\r\nk\r\n", "invalidated");
+}
+
+#[test]
+fn news_of_a_value_does_not_overtake_the_value() {
+    let redis = Redis::start();
+    let proxy = Shortstop::start(&redis, "offload_above: 1kb\n");
+    let long = common::prose(20_000, 1);
+    let mut through = proxy.client().speaking(3);
+    assert_reply(&through.cmd("CLIENT TRACKING ON"), "+OK\r\n", "tracking");
+    let news = |key: &str| format!(">2\r\n$10\r\ninvalidate\r\n*1\r\n${}\r\n{key}\r\n", key.len()).into_bytes();
+    for round in 0..50 {
+        // Each is opened elsewhere, which takes its time.
+        let key = format!("k{round}");
+        proxy.client().call(&[b"SET", key.as_bytes(), &long]);
+        assert!(redis.client().cmd(&format!("STRLEN {key}")) != b":20000\r\n", "it is stored compressed");
+        let lines = [format!("GET {key}"), format!("SET {key} short"), format!("GET {key}")];
+        let expected = [bulk(&long), b"+OK\r\n".to_vec(), news(&key), b"$5\r\nshort\r\n".to_vec()].concat();
+        assert_reply(&through.pipeline(&pipeline_of(&lines), 4).concat(), expected, "the value, then that it is old");
+
+        let lines = ["MULTI".to_owned(), format!("SET {key} other"), "CLIENT GETNAME".to_owned(), "EXEC".to_owned()];
+        let expected = [&b"+OK\r\n+QUEUED\r\n+QUEUED\r\n*2\r\n+OK\r\n_\r\n"[..], &news(&key)].concat();
+        assert_reply(&through.pipeline(&pipeline_of(&lines), 5).concat(), expected, "the same of EXEC");
+    }
+}
+
+#[test]
 fn many_sessions_and_lanes_at_once_keep_their_order() {
     const CLIENTS: usize = 12;
     const ROUNDS: usize = 60;

@@ -20,6 +20,7 @@ use crate::upstream::{Lost, Reply};
 use super::context::Context;
 use super::errands::{Request, ask};
 use super::local::is_name;
+use super::login::Greeting;
 use super::opening::Holds;
 use super::outlet::{Outlet, Slot};
 use super::roster::{Filter, Line, Record, write_line};
@@ -32,8 +33,12 @@ const NOBODY: &[u8] = b"9223372036854775807";
 
 /// What a client wants, when Redis has nothing against it.
 pub(super) enum Wish {
+    /// HELLO or AUTH in a transaction.
+    Greet(Box<Greeting>),
+    /// CLIENT TRACKING in a transaction, with invalidations for this client.
+    Redirect(u64),
     Id,
-    GetName(Version),
+    GetName,
     SetName(Vec<u8>),
     /// lib-name or lib-ver.
     SetInfo(usize, Vec<u8>),
@@ -70,8 +75,6 @@ impl From<Vec<u8>> for Answer {
 struct Sender<'a> {
     /// The name that the connection to Redis has, and keeps.
     name: &'a str,
-    /// What the client speaks.
-    version: Version,
     /// The number that CLIENT LIST asks about.
     number: &'a [u8],
 }
@@ -84,7 +87,7 @@ fn plan(sender: &Sender<'_>, name: &str, args: &[&[u8]]) -> Option<(Request, Wis
     const REFUSED: &[u8] = b"a b";
     Some(match name {
         "client|id" => (as_it_is(), Wish::Id),
-        "client|getname" => (as_it_is(), Wish::GetName(sender.version)),
+        "client|getname" => (as_it_is(), Wish::GetName),
         "client|setname" => {
             let name = if is_name(args[2]) { sender.name.as_bytes() } else { REFUSED };
             (words(&[args[0], args[1], name]), Wish::SetName(args[2].to_vec()))
@@ -185,7 +188,7 @@ impl Client {
             ("client|tracking" | "client|no-evict" | "client|no-touch", None) if is(b"off") => {
                 return Some(self.pass_where_it_is(permit, call));
             }
-            ("client|tracking", _) => return self.tracking(permit, call),
+            ("client|tracking", _) => return self.tracking(call),
             _ => {}
         }
         if session.as_ref().is_some_and(|session| session.is_acknowledging()) {
@@ -194,11 +197,7 @@ impl Client {
         let session = session.filter(|_| in_multi);
         // In a transaction Redis shows the client's own line at once: what it says of the transaction holds no longer afterwards.
         let own = session.as_ref().and_then(|session| session.link.id()).map(|id| id.to_string().into_bytes());
-        let sender = Sender {
-            name: self.context.connection_name(),
-            version: self.outlet.profile.version(),
-            number: own.as_deref().unwrap_or(NOBODY),
-        };
+        let sender = Sender { name: self.context.connection_name(), number: own.as_deref().unwrap_or(NOBODY) };
         let (request, wish) = plan(&sender, name, call.args)?;
         if let Some(session) = session {
             if let Err(lost) = session.link.check() {
@@ -217,12 +216,13 @@ impl Client {
     fn wish(&mut self, permit: &Permit, request: &Request, wish: Wish) -> Next {
         // What is shown must be as it was when it was asked for, and what is done be done before the next.
         let next = match wish {
-            Wish::Id | Wish::GetName(_) | Wish::SetName(_) | Wish::SetInfo(..) | Wish::Redirection => Next::Go,
+            Wish::Id | Wish::GetName | Wish::SetName(_) | Wish::SetInfo(..) | Wish::Redirection => Next::Go,
+            Wish::Greet(_) | Wish::Redirect(_) => Next::Pause,
             Wish::Info | Wish::List(_) | Wish::Kill { .. } | Wish::Unblock { .. } => Next::Pause,
         };
         // A client that connects while Redis is away is served what L1 has.
-        let does_without_redis = self.session.is_none()
-            && matches!(wish, Wish::Id | Wish::GetName(_) | Wish::SetName(_) | Wish::SetInfo(..));
+        let does_without_redis =
+            self.session.is_none() && matches!(wish, Wish::Id | Wish::GetName | Wish::SetName(_) | Wish::SetInfo(..));
         let target = self.target();
         let lost = target.as_ref().map_or_else(|lost| Some(lost.clone()), |target| target.link().check().err());
         let link = match (target, lost) {
@@ -267,18 +267,13 @@ impl Client {
     }
 
     /// CLIENT TRACKING on the client's own connection; REDIRECT names a client of the proxy, Redis has to be told its own number.
-    fn tracking(&mut self, permit: &Permit, call: Call<'_>) -> Option<Next> {
+    fn tracking(&mut self, call: Call<'_>) -> Option<Next> {
         let (at, target) = redirection(call.args)?;
         let session = match self.enter_session() {
             Ok(Some(session)) => session,
             Ok(None) => return Some(Next::Again),
             Err(text) => return Some(self.refuse(&text)),
         };
-        if session.in_multi() {
-            let text =
-                "ERR shortstop: CLIENT TRACKING with REDIRECT is not part of a transaction; send it before MULTI";
-            return Some(self.spoil(permit, &session, text));
-        }
         if session.is_acknowledging() {
             return None;
         }
@@ -292,12 +287,20 @@ impl Client {
         // If the client leaves meanwhile, the connection must be nobody else's.
         let was_pinned = session.is_pinned();
         session.pin();
+        if session.in_multi() {
+            session.queue(|queued| {
+                queued.wishes.push((queued.holds.len(), Wish::Redirect(target)));
+                queued.holds.push(Holds::Nothing);
+            });
+        }
         tokio::task::spawn_local(async move {
             let number = find(&context, target, Purpose::Redirect).await;
             request[at] = number.map_or_else(|| NOBODY.to_vec(), |number| number.to_string().into_bytes());
             let reply = match ask(&context, &session.link, &[request], false).await {
                 Ok(reply) => {
                     match reply.starts_with(b"-") {
+                        // It is done at EXEC, if it is.
+                        _ if session.in_multi() => {}
                         true if was_pinned => {}
                         true => session.unpin(),
                         false => session.redirect.set(target),
@@ -350,6 +353,7 @@ fn settle_one(context: &Context, outlet: Rc<Outlet>, slot: Slot, wish: Wish, ver
         Ok(answer) => fill(&outlet, answer),
         Err(wish) => {
             let Some(context) = context.itself() else { return };
+            outlet.is_coming(slot);
             tokio::task::spawn_local(async move {
                 let answer = later(&context, &outlet, wish, &[]).await;
                 fill(&outlet, answer);
@@ -412,8 +416,18 @@ fn at_once(context: &Context, outlet: &Outlet, wish: Wish, verdict: &[u8]) -> Re
     let mut out = Vec::new();
     match wish {
         Wish::Id => build::integer(&mut out, i64::try_from(entry.id).unwrap_or(i64::MAX)),
-        Wish::GetName(version) if profile.name.borrow().is_empty() => out.extend_from_slice(version.null()),
-        Wish::GetName(_) => build::bulk(&mut out, &profile.name.borrow()),
+        Wish::Greet(greeting) => {
+            out.extend_from_slice(&greeting.own_number(verdict));
+            greeting.apply(context, outlet);
+        }
+        Wish::Redirect(target) => {
+            if let Some(session) = entry.session() {
+                session.redirect.set(target);
+            }
+            out.extend_from_slice(verdict);
+        }
+        Wish::GetName if profile.name.borrow().is_empty() => out.extend_from_slice(profile.version().null()),
+        Wish::GetName => build::bulk(&mut out, &profile.name.borrow()),
         Wish::SetName(name) => {
             *profile.name.borrow_mut() = name;
             out.extend_from_slice(b"+OK\r\n");
@@ -620,12 +634,12 @@ fn as_text(version: Version, text: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use super::{NOBODY, Sender, Version, plan, redirected, redirection};
+    use super::{NOBODY, Sender, plan, redirected, redirection};
 
     fn sent(line: &str) -> Option<String> {
         let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
         let sub = line.split(' ').nth(1).expect("a subcommand").to_ascii_lowercase();
-        let sender = Sender { name: "fleet", version: Version::Resp2, number: NOBODY };
+        let sender = Sender { name: "fleet", number: NOBODY };
         let (request, _) = plan(&sender, &format!("client|{sub}"), &words)?;
         let nobody = std::str::from_utf8(NOBODY).expect("digits");
         let text = request.iter().map(|word| String::from_utf8_lossy(word).replace(nobody, "*")).collect::<Vec<_>>();

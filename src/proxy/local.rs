@@ -14,16 +14,23 @@ impl Client {
     pub(super) fn local(&mut self, view: &View, permit: &Permit, call: Call<'_>) -> Next {
         match call.row.verb {
             Verb::Select => self.select(permit, call),
-            Verb::Quit => {
-                self.answer(b"+OK\r\n");
-                Next::Close
-            }
-            Verb::Reset => self.reset(),
-            Verb::Hello => self.hello(permit, call),
-            Verb::Auth => self.auth(permit, call),
+            Verb::Quit => self.quit(permit),
+            Verb::Reset => self.reset(permit),
+            Verb::Hello => self.hello(view, permit, call),
+            Verb::Auth => self.auth(view, permit, call),
             Verb::Proxy => self.proxy(view, permit, call),
             _ => self.pass_where_it_is(permit, call),
         }
+    }
+
+    fn quit(&mut self, permit: &Permit) -> Next {
+        if self.is_muted() && !self.outlet.owes() {
+            return Next::Deafen;
+        }
+        if !self.unsubscribe_first(permit, b"+OK\r\n") {
+            self.answer(b"+OK\r\n");
+        }
+        Next::Close
     }
 
     /// Redis decides whether the database exists: asked on the lane, which goes back to its own at once.

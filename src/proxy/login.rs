@@ -12,12 +12,15 @@ use bytes::Bytes;
 
 use crate::coherence::Permit;
 use crate::resp::{Version, build, parse_int};
-use crate::upstream::{Login, Reply};
+use crate::upstream::{Login, Lost, Reply};
 
-use super::context::Context;
+use super::clients::Wish;
+use super::context::{Context, View};
 use super::local::is_name;
+use super::opening::Holds;
 use super::outlet::{Outlet, Slot};
 use super::request::Replacements;
+use super::session::Session;
 use super::waiting::{InSession, Then, Waiting};
 use super::{Call, Client, Next, Replies, Target};
 
@@ -87,7 +90,7 @@ impl Greeting {
 
 impl Client {
     /// HELLO in any form. On the way to Redis the name is the fleet's: the connections keep it.
-    pub(super) fn hello(&mut self, permit: &Permit, call: Call<'_>) -> Next {
+    pub(super) fn hello(&mut self, view: &View, permit: &Permit, call: Call<'_>) -> Next {
         let greeting = Greeting::of_hello(call.args).map(|greeting| Greeting { client: self.id, ..greeting });
         let fleet_name = self.context.connection_name().as_bytes().to_vec();
         let mut replacements = Replacements::new();
@@ -97,6 +100,9 @@ impl Client {
             replacements.extend(names.map(|(at, _)| (at + 1, fleet_name.clone())));
         }
         if let Some(session) = self.session.clone() {
+            if session.in_multi() {
+                return self.queue_greeting(view, permit, call, &session, greeting, replacements);
+            }
             let Some(greeting) = greeting else {
                 // Redis may do a part of it before it refuses the rest.
                 session.pin();
@@ -134,7 +140,7 @@ impl Client {
     }
 
     /// AUTH in any form.
-    pub(super) fn auth(&mut self, permit: &Permit, call: Call<'_>) -> Next {
+    pub(super) fn auth(&mut self, view: &View, permit: &Permit, call: Call<'_>) -> Next {
         let login = match call.args {
             [_, password] => Some(Login { user: None, password: (*password).into() }),
             [_, user, password] => Some(Login { user: Some((*user).into()), password: (*password).into() }),
@@ -144,6 +150,9 @@ impl Client {
         let Some(session) = self.session.clone() else {
             return self.at_the_door(permit, call, greeting, Replacements::new());
         };
+        if session.in_multi() {
+            return self.queue_greeting(view, permit, call, &session, greeting, Replacements::new());
+        }
         let (link, Some(greeting)) = (session.link.clone(), greeting) else {
             return self.pass(permit, call, Target::Session(session));
         };
@@ -156,6 +165,39 @@ impl Client {
         let then = Then::session(&session, InSession::Greet(greeting));
         self.send(permit.now, &link, then, u64::MAX, |wire| call.request.write(wire, Replacements::new()));
         Next::Pause
+    }
+
+    /// HELLO or AUTH in a transaction: they are done at EXEC, whose reply tells what became of them.
+    fn queue_greeting(
+        &mut self,
+        view: &View,
+        permit: &Permit,
+        call: Call<'_>,
+        session: &Rc<Session>,
+        greeting: Option<Greeting>,
+        replacements: Replacements,
+    ) -> Next {
+        if let Err(lost) = session.link.check() {
+            return self.unavailable(&lost);
+        }
+        let has_login = greeting.as_ref().is_none_or(|greeting| greeting.login.is_some());
+        // Servers of the age of WAITAOF leave the answer to a login that fails out when replies are due before it (see above): in
+        // that of EXEC all others would shift.
+        if has_login && view.table.get(b"waitaof").is_some() {
+            let text = "ERR shortstop: this server may not answer a login in a transaction; send it before MULTI";
+            return self.spoil(permit, session, text);
+        }
+        if greeting.is_none() {
+            // Redis may do a part of it before it refuses the rest.
+            session.pin();
+        }
+        session.queue(|queued| {
+            queued.wishes.extend(greeting.map(|greeting| (queued.holds.len(), Wish::Greet(Box::new(greeting)))));
+            queued.holds.push(Holds::Nothing);
+        });
+        let then = Then::Pass { repeat: false };
+        self.send(permit.now, &session.link, then, u64::MAX, |wire| call.request.write(wire, replacements));
+        Next::Go
     }
 
     fn at_the_door(
@@ -184,17 +226,38 @@ impl Client {
     }
 
     /// As a new connection, but for its number.
-    pub(super) fn reset(&mut self) -> Next {
+    pub(super) fn reset(&mut self, permit: &Permit) -> Next {
         if self.outlet.outstanding() > 0 {
             return Next::Again;
         }
-        self.leave_session();
-        self.context.reset(&self.outlet.profile);
         if self.replies == Replies::Off {
             self.replies = Replies::On;
         }
-        self.answer(b"+RESET\r\n");
-        Next::Go
+        let next = if self.unsubscribe_first(permit, b"+RESET\r\n") {
+            Next::Pause
+        } else {
+            self.answer(b"+RESET\r\n");
+            Next::Go
+        };
+        self.leave_session();
+        self.context.reset(&self.outlet.profile);
+        next
+    }
+
+    /// Gives `answer` when Redis says that the client is subscribed to nothing any more, so that whoever hears of it counts it no
+    /// longer. `false`: it was subscribed to nothing.
+    pub(super) fn unsubscribe_first(&mut self, permit: &Permit, answer: &'static [u8]) -> bool {
+        let session = self.session.as_ref().filter(|session| session.is_subscribed() && !session.is_monitor());
+        let Some(session) = session.filter(|session| session.link.check().is_ok()) else { return false };
+        let (outlet, slot) = (Rc::clone(&self.outlet), self.outlet.open(self.is_muted()));
+        // Whatever Redis says: the connection ends.
+        let then = Box::new(move |_: &Context, _: Result<Reply<'_>, &Lost>| outlet.fill(slot, Reply::Borrowed(answer)));
+        self.context.stats().upstream_commands.add(1);
+        let then = Then::Call { replies: 1, repeat: false, then };
+        session
+            .link
+            .send(Waiting { to: None, sent: permit.now, then }, |wire| wire.push_slice(b"*1\r\n$5\r\nRESET\r\n"));
+        true
     }
 }
 

@@ -21,6 +21,7 @@ mod roster;
 mod seal;
 mod session;
 mod waiting;
+mod weave;
 mod written;
 
 use std::cell::RefCell;
@@ -49,6 +50,7 @@ use request::{Replacements, Words};
 use seal::{Candidates, Parked, Sealed};
 use session::{Kind, Session};
 use waiting::{InSession, Then, Waiting};
+use weave::Subscribed;
 use written::Written;
 
 /// Keys of an MGET up to which its values are kept.
@@ -65,6 +67,8 @@ pub enum Next {
     Pause,
     /// Takes no more, and ends when all that was asked has been answered.
     Close,
+    /// Takes no more, and ends when the client does: Redis ends a connection behind its last reply, and there is none.
+    Deafen,
 }
 
 /// What the client wants to hear (CLIENT REPLY).
@@ -156,6 +160,30 @@ impl Client {
         self.parked.is_some()
     }
 
+    /// Whether what the client sends is passed on as it comes, and so is what it gets.
+    pub fn is_raw(&self) -> bool {
+        self.session.as_ref().is_some_and(|session| session.is_in_raw())
+    }
+
+    /// Passes bytes on. Tells how many were taken; the client is woken when there is room for more.
+    pub fn pass_raw(&self, bytes: &[u8]) -> usize {
+        self.session.as_ref().map_or(0, |session| session.pass_on(bytes))
+    }
+
+    /// The client sends nothing more.
+    pub fn finish_raw(&self) {
+        if let Some(session) = &self.session {
+            session.link.finish();
+        }
+    }
+
+    /// The client has taken some of what it got.
+    pub fn raw_was_taken(&self) {
+        if let Some(session) = &self.session {
+            session.link.wake();
+        }
+    }
+
     /// Whether the client waits for something that may never come (BLPOP), so that there is no point in waiting for it.
     pub fn is_blocked(&self) -> bool {
         self.session.as_ref().is_some_and(|session| session.is_blocked())
@@ -201,7 +229,7 @@ impl Client {
         if let Some(session) = &self.session
             && session.is_monitor()
         {
-            return self.beside_monitor(view, &Rc::clone(session), request);
+            return self.beside_monitor(view, permit, &Rc::clone(session), request);
         }
         // The hot path, before anything is looked up that it does not need.
         let named = self.lookup.get(&view.table, request.raw, &request.ranges[0]);
@@ -277,11 +305,7 @@ impl Client {
                 let text = "ERR shortstop: PROXY is not part of a transaction; send it before MULTI";
                 Some(self.spoil(permit, &session, text))
             }
-            Verb::Hello if session.in_multi() => Some(self.spoil(
-                permit,
-                &session,
-                "ERR shortstop: HELLO is not part of a transaction; send it before MULTI",
-            )),
+            Verb::Hello | Verb::Auth if session.in_multi() => None,
             _ if session.in_multi() && call.row.class == Class::Local => Some(self.queue(view, permit, call, &session)),
             // In RESP2 a subscribed connection takes only commands of the family; Redis says so to all others.
             Verb::Subscribe
@@ -295,8 +319,45 @@ impl Client {
             _ if session.is_subscribed() && self.outlet.profile.version() == Version::Resp2 => {
                 Some(self.pass(permit, call, Target::Session(session)))
             }
+            // A name that nobody knows may be EVAL's.
+            _ if session.debugs() && call.row.arity_ok(call.args.len()) => match call.row.name.as_ref() {
+                "eval" | "eval_ro" | "" => Some(self.debug(view, permit, call, session)),
+                _ => None,
+            },
             _ => None,
         }
+    }
+
+    /// A script that Redis's debugger runs. It talks with the client until it ends the connection, and no reply tells what is
+    /// written meanwhile.
+    fn debug(&mut self, view: &View, permit: &Permit, call: Call<'_>, session: Rc<Session>) -> Next {
+        if session.in_multi() {
+            let text = "ERR shortstop: what the debugger says in a transaction cannot be told from replies; send EVAL outside \
+                        of MULTI, or SCRIPT DEBUG NO before it";
+            return self.spoil(permit, &session, text);
+        }
+        if call.row.name.is_empty() {
+            return self.refuse(
+                "ERR shortstop: this command is not in the server's COMMAND table, and could start the debugger; send \
+                 SCRIPT DEBUG NO before it",
+            );
+        }
+        if self.outlet.outstanding() > 0 {
+            return Next::Again;
+        }
+        if let Err(lost) = session.link.check() {
+            return self.unavailable(&lost);
+        }
+        let mut written = Written::default();
+        written.add_any();
+        written.begin(&self.context, view);
+        // The debugger is not muted (CLIENT REPLY OFF).
+        let replies = std::mem::replace(&mut self.replies, Replies::On);
+        let link = session.link.clone();
+        let then = Then::session(&session, InSession::Debugged(written));
+        self.send(permit.now, &link, then, u64::MAX, |wire| call.request.write(wire, Replacements::new()));
+        self.replies = replies;
+        Next::Pause
     }
 
     /// A request that Redis will refuse: it has to see it where a transaction would be spoilt by it.
@@ -433,6 +494,7 @@ impl Client {
                 }
             }
             Verb::Info => Then::Info { added: self.context.shared.windows.info(&call.args[1..]) },
+            Verb::Debug if pushes(call.args) => Then::Pushed,
             _ if row.is_write() => Then::Write { written: self.written(view, call), holds: Holds::Nothing },
             _ => self.unkept(view, call),
         };
@@ -639,7 +701,12 @@ impl Client {
                 Then::Elements { written: Some(written), .. } => queued.written.extend(*written),
                 _ => queued.read.extend(self.ids(call)),
             }
-            queued.holds.push(self.holds(call));
+            queued.pushes |= call.row.verb == Verb::Debug && pushes(call.args);
+            if matches!(call.row.name.as_ref(), "publish" | "spublish") {
+                queued.commands.publish.push(queued.holds.len());
+            }
+            // HELLO may be among them: EXEC's reply tells what was spoken.
+            queued.holds.push(Holds::of(call.row.verb, &call.row.name, call.args, Version::Resp3));
         });
         if matches!(call.row.class, Class::Session | Class::Local) && call.row.name.as_ref() != "client|reply" {
             // It may leave something on the connection when it is executed.
@@ -754,6 +821,9 @@ impl Client {
                 (own(InSession::Blocked { written, told }), Next::Go)
             }
             _ if leaves_nothing(call.row) => (Then::Pass { repeat: false }, Next::Go),
+            _ if call.row.name.as_ref() == "script|debug" => {
+                (own(InSession::ScriptDebug(!call.args[2].eq_ignore_ascii_case(b"no"))), Next::Pause)
+            }
             _ if call.row.name.is_empty() => {
                 // Nobody knows it: if Redis does, it may have changed anything.
                 let mut written = Written::default();
@@ -769,12 +839,9 @@ impl Client {
     fn subscribe(&mut self, permit: &Permit, call: Call<'_>, session: &Rc<Session>, kind: Kind) -> Next {
         let named = call.args.len() - 1;
         if session.in_multi() {
-            // Redis puts each acknowledgement into EXEC's reply on its own: with one a command, they can be told apart.
-            if named != 1 {
-                return self.spoil(permit, session, "ERR shortstop: one channel per command in a transaction");
-            }
             session.queue(|queued| {
-                queued.subscribed.push((queued.holds.len(), kind));
+                let (at, word) = (queued.holds.len(), call.row.name.clone());
+                queued.commands.subscribed.push(Subscribed { at, kind, word, named });
                 queued.holds.push(Holds::Nothing);
             });
             return self.pass(permit, call, Target::Session(Rc::clone(session)));
@@ -795,14 +862,14 @@ impl Client {
     }
 
     /// The connection is a stream: what the client says is passed on, and what comes is passed back.
-    fn beside_monitor(&mut self, view: &View, session: &Rc<Session>, request: Request<'_>) -> Next {
+    fn beside_monitor(&mut self, view: &View, permit: &Permit, session: &Rc<Session>, request: Request<'_>) -> Next {
         let name = request.arg(0);
         if name.eq_ignore_ascii_case(b"quit") {
             self.answer(b"+OK\r\n");
             return Next::Close;
         }
         if name.eq_ignore_ascii_case(b"reset") {
-            return self.reset();
+            return self.reset(permit);
         }
         if session.link.check().is_err() {
             return Next::Close;
@@ -823,8 +890,9 @@ impl Client {
         link.send(Waiting { to: Some((Rc::clone(&self.outlet), slot)), sent: now, then }, write);
     }
 
+    /// Whether the client does not hear what it is told now (CLIENT REPLY).
     #[inline]
-    fn is_muted(&self) -> bool {
+    pub fn is_muted(&self) -> bool {
         matches!(self.replies, Replies::Off | Replies::SkipThis)
     }
 
@@ -870,6 +938,11 @@ fn writes_values(verb: Verb, args: &[&[u8]]) -> bool {
 /// Commands on a session that leave nothing behind there: they only must not queue behind others.
 fn leaves_nothing(row: &Row) -> bool {
     matches!(row.name.as_ref(), "script|kill" | "function|kill" | "function|stats" | "shutdown" | "client|unpause")
+}
+
+/// Whether DEBUG is asked to push something before it replies.
+fn pushes(args: &[&[u8]]) -> bool {
+    matches!(args, [_, protocol, push] if protocol.eq_ignore_ascii_case(b"protocol") && push.eq_ignore_ascii_case(b"push"))
 }
 
 /// Whether a command may change what a client may do that has not authenticated.

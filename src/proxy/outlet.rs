@@ -39,6 +39,8 @@ pub struct Outlet {
     pub dropped: Cell<Option<&'static str>>,
     /// Messages may come without being asked for: silence of the client is no idleness.
     pub streaming: Cell<bool>,
+    /// As `streaming`, or news of what it has read: their place among the replies matters.
+    pub pushed: Cell<bool>,
     /// When bytes were last taken by the client or came from it; for the limit on idle clients.
     pub active: Cell<Instant>,
     /// Since when the client takes nothing of what is ready for it.
@@ -55,8 +57,8 @@ struct State {
     held: usize,
     /// Slots that wait for an answer.
     open: usize,
-    /// What was pushed while the slot at the front was answered in parts.
-    late: Vec<u8>,
+    /// Slots whose answers are on their way to them, in order, and what was pushed meanwhile.
+    late: Vec<Late>,
     /// About as many bytes will the next answer have.
     expected: usize,
     waker: Option<Waker>,
@@ -95,6 +97,13 @@ impl State {
     }
 }
 
+/// What stands behind the answer of a slot.
+#[derive(Debug)]
+struct Late {
+    slot: u64,
+    bytes: Vec<u8>,
+}
+
 #[derive(Debug)]
 enum Place {
     /// Waits; what came of it so far. A muted one's answer is dropped (CLIENT REPLY OFF).
@@ -131,6 +140,7 @@ impl Outlet {
             closing: Cell::new(false),
             dropped: Cell::new(None),
             streaming: Cell::new(false),
+            pushed: Cell::new(false),
             active: Cell::new(now),
             stalled: Cell::new(None),
         }
@@ -183,7 +193,7 @@ impl Outlet {
         let length = reply.bytes().len();
         // Nearly always the answer that is due next, in one piece, with none behind it answered yet.
         if let (Some(Place::Open { muted: false, come: 0, .. }), Reply::Borrowed(bytes)) = (state.slots.front(), &reply)
-            && (last && slot.0 == state.base && !state.abandoned)
+            && (last && slot.0 == state.base && !state.abandoned && state.late.is_empty())
             && !matches!(state.slots.get(1), Some(Place::Done(_) | Place::DoneLarge(_)))
         {
             state.ready(&self.buffers).push_slice(bytes);
@@ -210,9 +220,11 @@ impl Outlet {
         };
         *come += length;
         let length = *come;
+        let late = state.late.iter().position(|late| last && late.slot == slot.0);
+        let late = late.map(|late| state.late.remove(late).bytes).unwrap_or_default();
         if *muted || state.abandoned {
             if last {
-                state.slots[at] = Place::Done(Vec::new());
+                state.slots[at] = Place::Done(late);
             }
         } else if at == 0 {
             let part = std::mem::take(part);
@@ -226,7 +238,6 @@ impl Outlet {
             if last {
                 state.slots.pop_front();
                 state.base += 1;
-                let late = std::mem::take(&mut state.late);
                 state.held -= late.len();
                 state.ready(&self.buffers).push_slice(&late);
             }
@@ -234,9 +245,12 @@ impl Outlet {
             state.held += reply.bytes().len();
             let mut part = std::mem::take(part);
             match reply {
-                Reply::Owned(bytes) if last && part.is_empty() => state.slots[at] = Place::DoneLarge(bytes),
+                Reply::Owned(bytes) if last && part.is_empty() && late.is_empty() => {
+                    state.slots[at] = Place::DoneLarge(bytes);
+                }
                 reply => {
                     part.extend_from_slice(reply.bytes());
+                    part.extend_from_slice(&late);
                     state.slots[at] =
                         if last { Place::Done(part) } else { Place::Open { muted: false, part, come: length } };
                 }
@@ -277,19 +291,46 @@ impl Outlet {
         muted
     }
 
+    /// The answer of a slot is known by now, but not there if it has to be opened first. What is pushed from now on stands behind
+    /// it: a value that comes behind the news that it is old would be taken for the new one.
+    pub fn is_coming(&self, slot: Slot) {
+        let mut state = self.state.borrow_mut();
+        let at = slot.0.checked_sub(state.base).and_then(|at| usize::try_from(at).ok());
+        let is_open = matches!(at.and_then(|at| state.slots.get(at)), Some(Place::Open { .. }));
+        if is_open && state.late.last().is_none_or(|last| last.slot < slot.0) {
+            state.late.push(Late { slot: slot.0, bytes: Vec::new() });
+        }
+    }
+
     /// Something that nobody asked for (a message of a subscription), right behind what is there.
     pub fn push(&self, bytes: &[u8]) {
         let mut state = self.state.borrow_mut();
+        let state = &mut *state;
         if state.abandoned {
             return;
         }
-        if let Some(Place::Open { muted: false, come: 1.., .. }) = state.slots.front() {
+        if let (Some(Place::Open { muted: false, come: 1.., .. }), true) = (state.slots.front(), state.late.is_empty())
+        {
             // A part of the answer before it has left: this must not stand in its midst.
-            state.late.extend_from_slice(bytes);
-            state.held += bytes.len();
-        } else {
+            state.late.push(Late { slot: state.base, bytes: Vec::new() });
+        }
+        let Some(last) = state.late.last_mut() else {
             state.ready(&self.buffers).push_slice(bytes);
             state.wake();
+            return;
+        };
+        state.held += bytes.len();
+        // Answers that came behind the last one that is on its way are there already.
+        let next = usize::try_from(last.slot - state.base).map_or(usize::MAX, |at| at + 1);
+        let done = state.slots.iter().skip(next).take_while(|place| !matches!(place, Place::Open { .. })).count();
+        match done.checked_sub(1).and_then(|done| state.slots.get_mut(next + done)) {
+            Some(Place::Done(held)) => held.extend_from_slice(bytes),
+            Some(place @ Place::DoneLarge(_)) => {
+                if let Place::DoneLarge(large) = place {
+                    *place = Place::Done([&large[..], bytes].concat());
+                }
+            }
+            _ => last.bytes.extend_from_slice(bytes),
         }
     }
 
@@ -312,6 +353,13 @@ impl Outlet {
         state.ready.len() + state.held + state.open.saturating_mul(state.expected)
     }
 
+    /// Whether the client will get anything of what was asked so far.
+    pub fn owes(&self) -> bool {
+        let state = self.state.borrow();
+        let heard = |place: &Place| matches!(place, Place::Open { muted: false, .. });
+        state.ready.len() + state.held > 0 || state.slots.iter().any(heard)
+    }
+
     /// Whether no byte waits for the client.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -323,7 +371,8 @@ impl Outlet {
         state.abandoned = true;
         state.waker = None;
         state.ready = Chunks::default();
-        state.held -= state.late.len();
+        let late: usize = state.late.iter().map(|late| late.bytes.len()).sum();
+        state.held -= late;
         state.late = Vec::new();
     }
 
@@ -438,6 +487,41 @@ mod tests {
         assert_eq!((written(&outlet), outlet.len()), (b"a2Pb".to_vec(), 0));
         outlet.push(b"Q");
         assert_eq!(written(&outlet), b"Q");
+    }
+
+    #[test]
+    fn what_is_pushed_stands_behind_an_answer_that_is_on_its_way() {
+        let outlet = outlet();
+        let [a, b, c, d, e] = [(); 5].map(|()| outlet.open(false));
+        outlet.is_coming(a);
+        outlet.push(b"P");
+        outlet.fill(b, Reply::Borrowed(b"b"));
+        outlet.push(b"Q");
+        outlet.fill(c, Reply::Owned(Bytes::from_static(b"c")));
+        outlet.push(b"R");
+        outlet.is_coming(d);
+        outlet.push(b"S");
+        outlet.push(b"T");
+        assert_eq!((written(&outlet), outlet.len()), (b"".to_vec(), 7));
+        outlet.fill(d, Reply::Owned(Bytes::from_static(b"d")));
+        outlet.push(b"U");
+        outlet.fill(a, Reply::Borrowed(b"a"));
+        assert_eq!((written(&outlet), outlet.len()), (b"aPbQcRdSTU".to_vec(), 0));
+        outlet.push(b"V");
+        outlet.fill(e, Reply::Borrowed(b"e"));
+        outlet.is_coming(e);
+        outlet.push(b"W");
+        assert_eq!((written(&outlet), outlet.len()), (b"VeW".to_vec(), 0));
+    }
+
+    #[test]
+    fn what_is_pushed_behind_a_muted_answer_is_heard() {
+        let outlet = outlet();
+        let a = outlet.open(true);
+        outlet.is_coming(a);
+        outlet.push(b"P");
+        outlet.fill(a, Reply::Borrowed(b"a"));
+        assert_eq!((written(&outlet), outlet.len()), (b"P".to_vec(), 0));
     }
 
     #[test]

@@ -11,8 +11,12 @@ use crate::upstream::{Link, Tap};
 
 use super::context::Context;
 use super::identity::Identity;
+use super::login::Greeting;
 use super::outlet::Outlet;
 use super::waiting::{Queued, Then, Waiting};
+
+/// Bytes of a raw connection that may wait for the client, or for Redis, before no more is taken from the other side.
+const RAW_HIGH_WATER: usize = 256 << 10;
 
 /// What is subscribed to: each has its own count of subscriptions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +52,12 @@ pub(super) struct Session {
     pub(super) redirect: Cell<u64>,
     /// Others know the connection's number, and mean this client by it.
     told: Cell<bool>,
+    /// The next script is run by Redis's debugger (SCRIPT DEBUG).
+    debugs: Cell<bool>,
+    /// The rest of EXEC's reply is due: a push belongs there.
+    in_exec: Cell<bool>,
+    /// The debugger talks with the client: requests and replies are no more than bytes.
+    raw: Cell<bool>,
 }
 
 impl Session {
@@ -67,6 +77,9 @@ impl Session {
             left: Cell::default(),
             redirect: Cell::default(),
             told: Cell::default(),
+            debugs: Cell::default(),
+            in_exec: Cell::default(),
+            raw: Cell::default(),
         }
     }
 
@@ -118,6 +131,20 @@ impl Session {
         }
     }
 
+    /// HELLO or AUTH was agreed to.
+    pub(super) fn greeted(self: &Rc<Self>, greeting: &Greeting) {
+        if greeting.login.is_some() {
+            self.pin();
+        }
+        if let Some(version) = greeting.version {
+            self.link.set_version(version);
+            if self.is_pinned() {
+                // What it left there may be told of now.
+                self.pin();
+            }
+        }
+    }
+
     pub(super) fn is_pinned(&self) -> bool {
         self.pinned.get()
     }
@@ -153,6 +180,7 @@ impl Session {
     }
 
     fn listen(self: &Rc<Self>) {
+        self.outlet.pushed.set(true);
         self.link.set_tap(Some(Rc::clone(self) as Rc<dyn Tap>));
     }
 
@@ -169,6 +197,35 @@ impl Session {
         self.monitor.set(true);
         self.outlet.streaming.set(true);
         self.listen();
+    }
+
+    /// SCRIPT DEBUG was agreed to.
+    pub(super) fn set_debugs(&self, debugs: bool) {
+        self.debugs.set(debugs);
+    }
+
+    /// Whether a script would be run by the debugger.
+    pub(super) fn debugs(&self) -> bool {
+        self.debugs.get()
+    }
+
+    /// The debugger has begun to talk. Redis ends the connection when it has done.
+    pub(super) fn begin_raw(self: &Rc<Self>) {
+        self.raw.set(true);
+        self.listen();
+        // A client that has left meanwhile says nothing more, and Redis is to know that.
+        self.link.wake();
+    }
+
+    pub(super) fn is_in_raw(&self) -> bool {
+        self.raw.get()
+    }
+
+    /// Sends bytes of the client on a raw connection. Tells how many it took; when there is room again, the client is woken.
+    pub(super) fn pass_on(&self, bytes: &[u8]) -> usize {
+        let taken = bytes.len().min(RAW_HIGH_WATER.saturating_sub(self.link.unsent()));
+        self.link.send_unanswered(&bytes[..taken]);
+        taken
     }
 
     pub(super) fn block(&self) {
@@ -191,6 +248,27 @@ impl Session {
     /// Whether messages may come.
     pub(super) fn is_subscribed(&self) -> bool {
         self.acknowledging.get() > 0 || self.subscriptions.borrow().iter().any(|set| !set.is_empty())
+    }
+
+    /// Whether anything may come that is nobody's reply.
+    pub(super) fn may_push(&self) -> bool {
+        self.is_pinned() || self.is_subscribed()
+    }
+
+    pub(super) fn set_in_exec(&self, in_exec: bool) {
+        self.in_exec.set(in_exec);
+    }
+
+    /// Whether the frame looks like a message of something that is subscribed to.
+    pub(super) fn is_message(&self, frame: &[u8]) -> bool {
+        let mut parts = elements(frame).into_iter().flatten().map(bulk_of);
+        let kind = match parts.next() {
+            Some(Bulk::Value(b"message")) => Kind::Channel,
+            Some(Bulk::Value(b"pmessage")) => Kind::Pattern,
+            Some(Bulk::Value(b"smessage")) => Kind::Shard,
+            _ => return false,
+        };
+        matches!(parts.next(), Some(Bulk::Value(name)) if self.subscriptions.borrow()[kind as usize].contains(name))
     }
 
     /// A command of the SUBSCRIBE family is about to be sent.
@@ -246,8 +324,16 @@ impl Session {
         self.outlet.wake();
     }
 
+    /// Nobody knows any more what comes on the connection.
+    pub(super) fn give_up(&self) {
+        self.pinned.set(true);
+        self.in_exec.set(false);
+        self.lost();
+    }
+
     /// The client leaves the session, or is gone altogether.
     pub(super) fn end(&self, context: &Context) {
+        self.outlet.pushed.set(false);
         let clean = self.is_clean() && !self.told.get();
         self.left.set(true);
         self.outlet.streaming.set(false);
@@ -265,6 +351,9 @@ impl Tap for Session {
     }
 
     fn take(&self, frame: &[u8]) -> bool {
+        if self.in_exec.get() {
+            return false;
+        }
         let is_message = self.is_monitor() || {
             let kind = elements(frame).and_then(|mut all| all.next()).map(bulk_of);
             match (frame.first(), kind) {
@@ -285,6 +374,24 @@ impl Tap for Session {
 
     fn ended(&self) {
         self.lost();
+    }
+
+    fn is_raw(&self) -> bool {
+        self.raw.get()
+    }
+
+    fn pass(&self, bytes: &[u8]) {
+        if !self.left.get() {
+            self.outlet.push(bytes);
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        !self.left.get() && self.outlet.len() >= RAW_HIGH_WATER
+    }
+
+    fn sent(&self) {
+        self.outlet.wake();
     }
 }
 

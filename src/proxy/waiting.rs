@@ -23,6 +23,7 @@ use super::login::{self, Greeting};
 use super::opening::{Holds, open_all, open_each, open_one};
 use super::outlet::{Outlet, Slot};
 use super::session::{Kind as Subscription, Session};
+use super::weave::{Commands, Doubt, Woven};
 use super::written::Written;
 
 /// A request that was sent, and whose reply is due.
@@ -40,6 +41,8 @@ pub(super) enum Then {
     Pass { repeat: bool },
     /// As `Pass`, and a part of it has been passed on.
     Rest,
+    /// Something may be pushed before the reply, and belongs to it (DEBUG PROTOCOL push).
+    Pushed,
     /// GET that is not kept; no id: nothing is kept at all.
     Value { id: Option<EntryId> },
     /// Another read that could be kept, and is not this time.
@@ -85,6 +88,12 @@ pub(super) enum InSession {
     Select(u32),
     /// HELLO or AUTH.
     Greet(Greeting),
+    /// SCRIPT DEBUG: whether the next script is to be run by the debugger.
+    ScriptDebug(bool),
+    /// A script that is run by the debugger, unless Redis refuses it: it may change anything, until the connection ends.
+    Debugged(Written),
+    /// The debugger talks; there are no replies any more, and Redis ends the connection.
+    Raw(Written),
     /// MONITOR.
     Monitor,
     /// A command of the SUBSCRIBE family: so many acknowledgements are due. `muted`: an error would not be told.
@@ -101,8 +110,12 @@ pub(super) struct Queued {
     pub(super) holds: Vec<Holds>,
     /// Each SELECT: its place and its database.
     pub(super) selects: Vec<(usize, u32)>,
-    /// Each command of the SUBSCRIBE family: its place and its kind.
-    pub(super) subscribed: Vec<(usize, Subscription)>,
+    /// What tells replies from what stands among them.
+    pub(super) commands: Commands,
+    /// What has come of EXEC's reply, if there may be more in it than elements.
+    pub(super) woven: Option<Woven>,
+    /// DEBUG PROTOCOL push is among them.
+    pub(super) pushes: bool,
     /// Keys that are read: what L1 holds of them may be older than what EXEC tells.
     pub(super) read: Vec<KeyId>,
     /// Each command of the CLIENT family that is not Redis's alone: its place and what it stands for.
@@ -139,6 +152,10 @@ impl Expected for Waiting {
         match &self.then {
             Then::Fill(_) | Then::Select { .. } | Then::Greet { back: true, .. } => 2,
             Then::Call { replies, .. } => *replies,
+            Then::Session { then, .. } => match &**then {
+                InSession::Exec(queued) => queued.woven.as_ref().map_or(1, Woven::missing),
+                _ => 1,
+            },
             Then::Values(values) => 1 + values.keys.iter().filter(|key| key.keep.is_some()).count(),
             _ => 1,
         }
@@ -156,15 +173,133 @@ impl Expected for Waiting {
             // A login that is tried twice changes nothing more.
             Then::Greet { .. } | Then::Proxy { .. } => true,
             Then::Elements { written, .. } => written.is_none(),
-            Then::Rest | Then::Write { .. } | Then::Select { .. } | Then::Session { .. } => false,
+            Then::Rest | Then::Pushed | Then::Write { .. } | Then::Select { .. } | Then::Session { .. } => false,
         }
     }
 
     fn deliver(self, context: &Context, reply: Reply<'_>, now: Instant) -> Option<Waiting> {
+        let to = self.to.as_ref().filter(|(outlet, _)| outlet.pushed.get()).cloned();
+        let more = self.act(context, reply, now);
+        if let (Some((outlet, slot)), None) = (to, &more) {
+            outlet.is_coming(slot);
+        }
+        more
+    }
+
+    fn takes_parts(&self, beginning: &[u8]) -> bool {
+        match &self.then {
+            Then::Pass { .. } | Then::Read { .. } | Then::Rest => true,
+            Then::Content { holds, .. } => *holds == Holds::Nothing,
+            // What is sealed is opened in one piece.
+            Then::Value { .. } => match value_begun(beginning) {
+                Some(value) => value.len() >= envelope::MARK.len() && !envelope::is_sealed(value),
+                None => false,
+            },
+            _ => false,
+        }
+    }
+
+    fn deliver_part(self, context: &Context, part: Bytes) -> Waiting {
+        match &self.then {
+            // It is not compared with what L1 has.
+            Then::Value { id: Some(id) } | Then::Read { id } => context.shared.coherence.poison(id.key()),
+            Then::Content { keys, .. } => keys.iter().for_each(|id| context.shared.coherence.poison(*id)),
+            _ => {}
+        }
+        if let Some((outlet, slot)) = &self.to {
+            outlet.fill_part(*slot, Reply::Owned(part));
+        }
+        Waiting { then: Then::Rest, ..self }
+    }
+
+    fn lose(self, context: &Context, why: &Lost, ran: bool) {
+        if let Then::Rest = self.then {
+            // Nothing that the client would not take for the rest of the reply can be said.
+            if let Some((outlet, slot)) = self.to
+                && !outlet.skip(slot)
+            {
+                outlet.dropped.set(Some("the connection to Redis was lost in the midst of its reply"));
+                outlet.wake();
+            }
+            return;
+        }
+        let mut text = why.text().to_owned();
+        let is_greeting = matches!(self.then, Then::Greet { .. });
+        let written = match self.then {
+            Then::Call { then, .. } => {
+                context.stats().upstream_errors.add(1);
+                return then(context, Err(why));
+            }
+            Then::Write { written, .. } => Some(written),
+            Then::Elements { written, .. } => written.map(|written| *written),
+            Then::Session { session, then } => {
+                session.lost();
+                match *then {
+                    // If the script goes on, Redis serves nobody else until it has ended: what is kept before then is of before
+                    // this.
+                    InSession::Raw(written) => return written.end(context, false),
+                    InSession::Exec(queued) => Some(queued.written),
+                    InSession::Blocked { written, .. } | InSession::Unknown(written) | InSession::Debugged(written) => {
+                        Some(written)
+                    }
+                    _ => None,
+                }
+            }
+            Then::Fill(flight) => {
+                forget(context, &flight);
+                let mut out = Vec::new();
+                build::error(&mut out, &text);
+                for (outlet, slot, _) in flight.readers.take() {
+                    outlet.fill(slot, Reply::Borrowed(&out));
+                }
+                None
+            }
+            _ => None,
+        };
+        if let Some(written) = written {
+            written.lose(context, ran);
+            if ran {
+                text.push_str("; the command may have been executed");
+            }
+        }
+        context.stats().upstream_errors.add(1);
+        let mut out = Vec::new();
+        build::error(&mut out, &text);
+        answer(self.to, Reply::Borrowed(&out));
+        if is_greeting {
+            login::next_at_the_door(context);
+        }
+    }
+
+    fn settled(context: &Context) {
+        context.publish();
+    }
+
+    fn reconnected(context: &Context) {
+        context.stats().upstream_reconnects.add(1);
+        // It may be another server, or the same with other data.
+        context.shared.coherence.flush("an upstream connection was lost");
+    }
+
+    fn login_refused(context: &Context, login: &Rc<Login>, why: &Lost) {
+        context.refuse(login, why);
+    }
+}
+
+impl Waiting {
+    /// Does what is to be done with the reply, and hands back what waits for more.
+    fn act(self, context: &Context, reply: Reply<'_>, now: Instant) -> Option<Waiting> {
         let failed = reply.bytes().first() == Some(&b'-');
         let Waiting { to, sent, then } = self;
         match then {
             Then::Pass { .. } | Then::Rest => answer(to, reply),
+            Then::Pushed if reply.bytes().starts_with(b">") => {
+                if let Some((outlet, slot)) = &to {
+                    outlet.fill_part(*slot, reply);
+                }
+                return Some(Waiting { to, sent, then });
+            }
+            Then::Pushed => answer(to, reply),
             Then::Value { id } => {
                 context.stats().miss.record(now.saturating_duration_since(sent), 1);
                 open_one(context, reply, move |context, reply| {
@@ -236,100 +371,6 @@ impl Expected for Waiting {
             Then::Session { session, then } => return in_session(context, session, *then, to, sent, reply),
         }
         None
-    }
-
-    fn takes_parts(&self, beginning: &[u8]) -> bool {
-        match &self.then {
-            Then::Pass { .. } | Then::Read { .. } | Then::Rest => true,
-            Then::Content { holds, .. } => *holds == Holds::Nothing,
-            // What is sealed is opened in one piece.
-            Then::Value { .. } => match value_begun(beginning) {
-                Some(value) => value.len() >= envelope::MARK.len() && !envelope::is_sealed(value),
-                None => false,
-            },
-            _ => false,
-        }
-    }
-
-    fn deliver_part(self, context: &Context, part: Bytes) -> Waiting {
-        match &self.then {
-            // It is not compared with what L1 has.
-            Then::Value { id: Some(id) } | Then::Read { id } => context.shared.coherence.poison(id.key()),
-            Then::Content { keys, .. } => keys.iter().for_each(|id| context.shared.coherence.poison(*id)),
-            _ => {}
-        }
-        if let Some((outlet, slot)) = &self.to {
-            outlet.fill_part(*slot, Reply::Owned(part));
-        }
-        Waiting { then: Then::Rest, ..self }
-    }
-
-    fn lose(self, context: &Context, why: &Lost, ran: bool) {
-        if let Then::Rest = self.then {
-            // Nothing that the client would not take for the rest of the reply can be said.
-            if let Some((outlet, slot)) = self.to
-                && !outlet.skip(slot)
-            {
-                outlet.dropped.set(Some("the connection to Redis was lost in the midst of its reply"));
-                outlet.wake();
-            }
-            return;
-        }
-        let mut text = why.text().to_owned();
-        let is_greeting = matches!(self.then, Then::Greet { .. });
-        let written = match self.then {
-            Then::Call { then, .. } => {
-                context.stats().upstream_errors.add(1);
-                return then(context, Err(why));
-            }
-            Then::Write { written, .. } => Some(written),
-            Then::Elements { written, .. } => written.map(|written| *written),
-            Then::Session { session, then } => {
-                session.lost();
-                match *then {
-                    InSession::Exec(queued) => Some(queued.written),
-                    InSession::Blocked { written, .. } | InSession::Unknown(written) => Some(written),
-                    _ => None,
-                }
-            }
-            Then::Fill(flight) => {
-                forget(context, &flight);
-                let mut out = Vec::new();
-                build::error(&mut out, &text);
-                for (outlet, slot, _) in flight.readers.take() {
-                    outlet.fill(slot, Reply::Borrowed(&out));
-                }
-                None
-            }
-            _ => None,
-        };
-        if let Some(written) = written {
-            written.lose(context, ran);
-            if ran {
-                text.push_str("; the command may have been executed");
-            }
-        }
-        context.stats().upstream_errors.add(1);
-        let mut out = Vec::new();
-        build::error(&mut out, &text);
-        answer(self.to, Reply::Borrowed(&out));
-        if is_greeting {
-            login::next_at_the_door(context);
-        }
-    }
-
-    fn settled(context: &Context) {
-        context.publish();
-    }
-
-    fn reconnected(context: &Context) {
-        context.stats().upstream_reconnects.add(1);
-        // It may be another server, or the same with other data.
-        context.shared.coherence.flush("an upstream connection was lost");
-    }
-
-    fn login_refused(context: &Context, login: &Rc<Login>, why: &Lost) {
-        context.refuse(login, why);
     }
 }
 
@@ -510,6 +551,34 @@ fn select(context: &Context, to: Option<(Rc<Outlet>, Slot)>, db: u32, replies: &
     }
 }
 
+const IN_DOUBT: &[u8] =
+    b"-ERR shortstop: a message came among the replies of EXEC and could not be told from them; the \
+                           transaction was executed\r\n";
+
+/// Finds the replies among what has come of EXEC's. `false`: more is to come.
+fn tell_apart(session: &Rc<Session>, queued: &mut Queued, come: &[u8]) -> Result<bool, Doubt> {
+    let mut rest = come;
+    if queued.woven.is_none() {
+        let mixes = queued.pushes || session.may_push() || !queued.commands.subscribed.is_empty();
+        let count = elements(come).filter(|_| mixes && come.starts_with(b"*")).map_or(0, Iterator::count);
+        // None: it was not executed.
+        if count == 0 || count != queued.holds.len() {
+            return Ok(true);
+        }
+        queued.woven = Some(Woven::of(count));
+        rest = &come[memchr::memchr(b'\n', come).map_or(0, |end| end + 1)..];
+    }
+    let Some(woven) = &mut queued.woven else { return Ok(true) };
+    while !rest.is_empty() {
+        let (frame, others) = split_first(rest);
+        woven.add(session, &queued.commands, frame)?;
+        rest = others;
+    }
+    let whole = woven.missing() == 0;
+    session.set_in_exec(!whole);
+    Ok(whole)
+}
+
 fn in_session(
     context: &Context,
     session: Rc<Session>,
@@ -525,20 +594,50 @@ fn in_session(
                 session.begin_multi();
             }
         }
-        InSession::Exec(queued) => {
-            let Queued { mut written, holds, selects, subscribed, read, wishes, speaks: _ } = queued;
+        InSession::Exec(mut queued) => {
+            let told_apart = tell_apart(&session, &mut queued, reply.bytes());
+            if matches!(told_apart, Ok(false)) {
+                let then = Then::session(&session, InSession::Exec(queued));
+                return Some(Waiting { to, sent, then });
+            }
+            let Queued { mut written, mut holds, selects, woven, read, wishes, .. } = queued;
             written.always();
+            if told_apart.is_err() {
+                written.end(context, failed);
+                answer(to, Reply::Borrowed(IN_DOUBT));
+                session.give_up();
+                return None;
+            }
+            let reply = woven.as_ref().map_or(reply, |woven| Reply::Owned(woven.reply().into()));
+            let answer = move |to, reply: Reply<'_>| match &woven {
+                Some(woven) => answer(to, Reply::Owned(woven.back(reply.bytes()).into())),
+                None => answer(to, reply),
+            };
             written.end(context, failed);
             read.iter().for_each(|id| context.shared.coherence.poison(*id));
             let element = |at| elements(reply.bytes()).and_then(|mut all| all.nth(at));
+            let mut version = session.link.version();
+            let mut greetings = wishes.iter().filter_map(|(at, wish)| match wish {
+                Wish::Greet(greeting) => Some((*at, greeting)),
+                _ => None,
+            });
+            let mut greeting = greetings.next();
+            for (at, holds) in holds.iter_mut().enumerate() {
+                if let Some((_, agreed)) = greeting.take_if(|(place, _)| *place == at) {
+                    if element(at).is_some_and(|element| !element.starts_with(b"-")) {
+                        // Before anything else can come that is said in another protocol; the client learns of it with the reply.
+                        session.greeted(agreed);
+                        version = agreed.version.unwrap_or(version);
+                    }
+                    greeting = greetings.next();
+                }
+                if *holds == Holds::Map && version == Version::Resp2 {
+                    *holds = Holds::Nothing;
+                }
+            }
             for (at, db) in selects {
                 if element(at) == Some(b"+OK\r\n") {
                     session.selected(db);
-                }
-            }
-            for (at, kind) in subscribed {
-                if let Some(acknowledgement) = element(at) {
-                    session.acknowledged_in_exec(kind, acknowledgement);
                 }
             }
             match &to {
@@ -570,16 +669,7 @@ fn in_session(
         }
         InSession::Greet(greeting) => {
             if !failed {
-                if greeting.login.is_some() {
-                    session.pin();
-                }
-                if let Some(version) = greeting.version {
-                    session.link.set_version(version);
-                    if session.is_pinned() {
-                        // What it left there may be told of now.
-                        session.pin();
-                    }
-                }
+                session.greeted(&greeting);
                 let reply = greeting.own_number(reply.bytes());
                 if let Some((outlet, slot)) = to {
                     greeting.apply(context, &outlet);
@@ -588,6 +678,22 @@ fn in_session(
                 return None;
             }
         }
+        InSession::ScriptDebug(debugs) => {
+            if !failed {
+                session.pin();
+                session.set_debugs(debugs);
+            }
+        }
+        InSession::Debugged(written) => {
+            if !failed {
+                session.begin_raw();
+                answer(to, reply);
+                let then = Then::session(&session, InSession::Raw(written));
+                return Some(Waiting { to: None, sent, then });
+            }
+            written.end(context, failed);
+        }
+        InSession::Raw(_) => unreachable!("a raw connection has no replies"),
         InSession::Monitor => {
             if !failed {
                 session.begin_monitor();

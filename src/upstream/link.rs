@@ -7,6 +7,7 @@
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
+use std::net::Shutdown;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -117,6 +118,18 @@ pub trait Tap {
 
     /// The connection has ended.
     fn ended(&self);
+
+    /// Whether the connection speaks in its own way from now on: its bytes are passed on as they come, whatever they are.
+    fn is_raw(&self) -> bool;
+
+    /// Bytes of a raw connection.
+    fn pass(&self, bytes: &[u8]);
+
+    /// Whether nothing more of a raw connection can be taken. Who says so wakes it later ([`Link::wake`]).
+    fn is_full(&self) -> bool;
+
+    /// All that was to be sent on a raw connection has been sent.
+    fn sent(&self);
 }
 
 /// Why Redis cannot be asked, for the error that the client gets.
@@ -210,6 +223,25 @@ struct State<E> {
     tap: Option<Rc<dyn Tap>>,
     /// Ends when nothing waits any more.
     retired: bool,
+    /// What a raw connection is to do when all is sent.
+    finish: Finish,
+}
+
+/// The end of what is sent on a raw connection.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Finish {
+    /// More may come.
+    No,
+    /// Nothing more comes, and Redis is to know when it has all.
+    Wanted,
+    /// Redis knows.
+    Done,
+}
+
+impl<E> State<E> {
+    fn is_raw(&self) -> bool {
+        self.tap.as_ref().is_some_and(|tap| tap.is_raw())
+    }
 }
 
 impl<E> State<E> {
@@ -226,8 +258,14 @@ impl<E> State<E> {
 impl<E: Expected> Link<E> {
     /// A connection, which connects at once and must be driven by [`Link::drive`].
     pub fn new(settings: Rc<LinkSettings>, place: Place, shared: bool) -> Self {
-        let state =
-            State { status: Status::Connecting, queue: Queue::default(), waker: None, tap: None, retired: false };
+        let state = State {
+            status: Status::Connecting,
+            queue: Queue::default(),
+            waker: None,
+            tap: None,
+            retired: false,
+            finish: Finish::No,
+        };
         Link(Rc::new(Inner {
             settings,
             login: place.login,
@@ -318,16 +356,37 @@ impl<E: Expected> Link<E> {
         }
     }
 
+    /// Bytes that have not been sent.
+    pub fn unsent(&self) -> usize {
+        self.0.state.borrow().queue.unsent_len()
+    }
+
     /// Lets `tap` see each frame first.
     pub fn set_tap(&self, tap: Option<Rc<dyn Tap>>) {
         self.0.state.borrow_mut().tap = tap;
     }
 
-    /// Ends the connection when all that waits has been answered. Until then the tap takes what is nobody's reply.
+    /// Ends the connection when all that waits has been answered. Until then the tap takes what is nobody's reply. A raw one
+    /// ends when Redis ends it, which is told that nothing more comes.
     pub fn retire(&self) {
-        let mut state = self.0.state.borrow_mut();
-        state.retired = true;
-        if let Some(waker) = state.waker.take() {
+        self.0.state.borrow_mut().retired = true;
+        self.finish();
+    }
+
+    /// Nothing more is sent on a raw connection. Redis may go on.
+    pub fn finish(&self) {
+        {
+            let mut state = self.0.state.borrow_mut();
+            if state.finish == Finish::No {
+                state.finish = Finish::Wanted;
+            }
+        }
+        self.wake();
+    }
+
+    /// Has the connection's task look whether there is anything to do.
+    pub fn wake(&self) {
+        if let Some(waker) = self.0.state.borrow_mut().waker.take() {
             waker.wake();
         }
     }
@@ -547,20 +606,26 @@ impl<E: Expected> Inner<E> {
     fn broken(&self, context: &E::Context, why: &str) -> bool {
         let address = self.settings.upstream.address();
         let lost = Lost::new(format_args!("the connection to Redis at {address} was lost: {why}"));
-        let gone = {
+        let (raw, gone) = {
             let mut state = self.state.borrow_mut();
             if matches!(state.status, Status::Closed) {
                 return false;
             }
+            let raw = state.is_raw();
             if self.shared {
                 state.status = Status::Connecting;
-                state.queue.begin_again(E::may_repeat)
+                (raw, state.queue.begin_again(E::may_repeat))
             } else {
                 state.status = Status::Closed;
-                state.queue.take().collect()
+                (raw, state.queue.take().collect())
             }
         };
-        tracing::warn!(shared = self.shared, unanswered = gone.len(), "{}", lost.text());
+        if raw {
+            // That is how Redis says that it has come to the end.
+            tracing::debug!("{}", lost.text());
+        } else {
+            tracing::warn!(shared = self.shared, unanswered = gone.len(), "{}", lost.text());
+        }
         self.answer(context, gone, &lost);
         self.shared
     }
@@ -623,6 +688,7 @@ impl<E: Expected> Inner<E> {
 
     fn write(&self, stream: &TcpStream, task: &mut Context<'_>) -> Poll<String> {
         let mut state = self.state.borrow_mut();
+        let mut some = false;
         loop {
             let mut slices = [IoSlice::new(&[]); 16];
             let used = state.queue.unsent(&mut slices);
@@ -630,13 +696,28 @@ impl<E: Expected> Inner<E> {
                 break;
             }
             match stream.try_write_vectored(&slices[..used]) {
-                Ok(count) => state.queue.count_sent(count),
+                Ok(count) => {
+                    some = true;
+                    state.queue.count_sent(count);
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => match stream.poll_write_ready(task) {
                     Poll::Ready(Ok(())) => {}
                     Poll::Ready(Err(error)) => return Poll::Ready(error.to_string()),
                     Poll::Pending => break,
                 },
                 Err(error) => return Poll::Ready(error.to_string()),
+            }
+        }
+        if state.is_raw() && state.queue.unsent_len() == 0 {
+            if state.finish == Finish::Wanted {
+                state.finish = Finish::Done;
+                // Should it fail, the connection is broken, and the next read says so.
+                let _ = SockRef::from(stream).shutdown(Shutdown::Write);
+            }
+            let tap = state.tap.clone().filter(|_| some);
+            drop(state);
+            if let Some(tap) = tap {
+                tap.sent();
             }
         }
         Poll::Pending
@@ -651,6 +732,9 @@ impl<E: Expected> Inner<E> {
         task: &mut Context<'_>,
     ) -> Poll<String> {
         for _ in 0..READS_IN_A_ROW {
+            if self.state.borrow().tap.as_ref().is_some_and(|tap| tap.is_raw() && tap.is_full()) {
+                return Poll::Pending;
+            }
             let need = scanner.as_ref().map_or(0, ReplyScanner::need).saturating_sub(inbox.len());
             // What is passed on in parts needs no room for the whole.
             let in_parts =
@@ -694,6 +778,11 @@ impl<E: Expected> Inner<E> {
                 let state = self.state.borrow();
                 (state.queue.front().map(E::replies), state.tap.clone())
             };
+            if let Some(tap) = tap.as_ref().filter(|tap| tap.is_raw()) {
+                tap.pass(&inbox[at..]);
+                at = inbox.len();
+                break Ok(());
+            }
             // In the midst of a reply nothing else comes.
             let fresh = scanner.is_none();
             if let Some(tap) = tap.filter(|tap| fresh && tap.wants(inbox[at])) {

@@ -80,6 +80,11 @@ impl<E> Queue<E> {
         self.wire.slices(self.written, slices)
     }
 
+    /// Bytes that are to be sent.
+    pub(super) fn unsent_len(&self) -> usize {
+        self.wire.len() - self.written
+    }
+
     /// So many bytes more have been sent.
     pub(super) fn count_sent(&mut self, bytes: usize) {
         self.written += bytes;

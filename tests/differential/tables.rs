@@ -132,9 +132,9 @@ pub const DIFFERENCES: &[Difference] = &[
     refused("sort_ro", &[SORT_BY], "BY … ALPHA would compare compressed values"),
     Difference {
         command: "hello",
-        what: What::Refused(&["HELLO is not part of a transaction; send it before MULTI"]),
+        what: What::Refused(&["this server may not answer a login in a transaction; send it before MULTI"]),
         sealed_only: false,
-        why: "is not part of a transaction",
+        why: "newer servers leave the answer to a failed login out of EXEC's reply",
     },
     compared("memory|usage", How::Shape, true, STORED),
     compared("dump", How::Type, true, STORED),

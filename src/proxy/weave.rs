@@ -1,0 +1,135 @@
+//! The reply of EXEC on a connection that also gets what is nobody's reply: messages and other pushes stand among its elements,
+//! and SUBSCRIBE has as many of them as channels, so that there are more frames than EXEC's header says.
+//!
+//! Tells them apart, frame by frame, so that each command's element is found, and puts them back in their places afterwards. Must
+//! not look into elements.
+
+use std::rc::Rc;
+
+use crate::resp::{Bulk, build, bulk_of, elements};
+
+use super::session::{Kind, Session};
+
+/// A command of the SUBSCRIBE family in a transaction.
+pub(super) struct Subscribed {
+    /// Its place among the commands.
+    pub(super) at: usize,
+    pub(super) kind: Kind,
+    /// As its acknowledgements begin.
+    pub(super) word: Box<str>,
+    /// Channels or patterns that it names; 0: all that there are.
+    pub(super) named: usize,
+}
+
+impl Subscribed {
+    fn is_acknowledged_by(&self, frame: &[u8]) -> bool {
+        matches!(frame.first(), Some(b'>' | b'*'))
+            && elements(frame).and_then(|mut all| all.next()).map(bulk_of) == Some(Bulk::Value(self.word.as_bytes()))
+    }
+}
+
+/// What is known of a transaction's commands.
+#[derive(Default)]
+pub(super) struct Commands {
+    pub(super) subscribed: Vec<Subscribed>,
+    /// Places of PUBLISH and its like, whose replies are numbers.
+    pub(super) publish: Vec<usize>,
+}
+
+/// The frames so far.
+#[derive(Default)]
+pub(super) struct Woven {
+    /// Elements of EXEC's reply.
+    count: usize,
+    /// One for each command; of a SUBSCRIBE its last acknowledgement.
+    elements: Vec<Vec<u8>>,
+    /// What stands before each of them.
+    before: Vec<Vec<u8>>,
+    /// Acknowledgements that are due.
+    due: usize,
+}
+
+/// A frame may be a message or a reply, and nobody can tell.
+#[derive(Debug)]
+pub(super) struct Doubt;
+
+impl Woven {
+    /// For a reply of so many elements.
+    pub(super) fn of(count: usize) -> Self {
+        Woven { count, before: vec![Vec::new()], ..Woven::default() }
+    }
+
+    /// Frames that are still to come; a bound from below.
+    pub(super) fn missing(&self) -> usize {
+        (self.count - self.elements.len()) + self.due.saturating_sub(1)
+    }
+
+    /// The next frame.
+    ///
+    /// # Errors
+    /// In RESP2 a message is an array as others are.
+    pub(super) fn add(&mut self, session: &Rc<Session>, commands: &Commands, frame: &[u8]) -> Result<(), Doubt> {
+        let at = self.elements.len();
+        let subscribed = commands.subscribed.iter().find(|subscribed| subscribed.at == at);
+        if let Some(subscribed) = subscribed.filter(|subscribed| subscribed.is_acknowledged_by(frame)) {
+            if self.due == 0 {
+                let all = || session.subscriptions(subscribed.kind).max(1);
+                self.due = Some(subscribed.named).filter(|named| *named > 0).unwrap_or_else(all);
+            }
+            session.acknowledged_in_exec(subscribed.kind, frame);
+            self.due -= 1;
+            if self.due > 0 {
+                self.aside(frame)
+            } else {
+                self.element(frame)
+            }
+            return Ok(());
+        }
+        let is_reply = match frame.first() {
+            Some(b'>') => false,
+            Some(b'*') if session.is_message(frame) && subscribed.is_none() => {
+                if !commands.publish.contains(&at) {
+                    return Err(Doubt);
+                }
+                false
+            }
+            Some(b'*') if subscribed.is_some() => false,
+            _ => true,
+        };
+        if is_reply {
+            self.element(frame)
+        } else {
+            self.aside(frame)
+        }
+        Ok(())
+    }
+
+    fn aside(&mut self, frame: &[u8]) {
+        self.before[self.elements.len()].extend_from_slice(frame);
+    }
+
+    fn element(&mut self, frame: &[u8]) {
+        self.elements.push(frame.to_vec());
+        self.before.push(Vec::new());
+    }
+
+    /// The reply without what stands between.
+    pub(super) fn reply(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        build::header(&mut out, b'*', self.elements.len());
+        self.elements.iter().for_each(|element| out.extend_from_slice(element));
+        out
+    }
+
+    /// The reply, whose elements may be others by now, with what stands between.
+    pub(super) fn back(&self, reply: &[u8]) -> Vec<u8> {
+        let Some(elements) = elements(reply) else { return reply.to_vec() };
+        let mut out = Vec::with_capacity(reply.len() * 2);
+        build::header(&mut out, b'*', self.count);
+        for (before, element) in self.before.iter().zip(elements) {
+            out.extend_from_slice(before);
+            out.extend_from_slice(element);
+        }
+        out
+    }
+}
