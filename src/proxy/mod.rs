@@ -397,13 +397,6 @@ impl Client {
             }
             Verb::Sort | Verb::SortRo => {
                 let word = |word: &[u8]| call.args[2..].iter().any(|arg| arg.eq_ignore_ascii_case(word));
-                if view.policy.seals && word(b"get") && word(b"store") {
-                    return Err(
-                        "ERR shortstop: SORT GET STORE would store compressed values as they are; use SORT GET \
-                                and store its reply"
-                            .to_owned(),
-                    );
-                }
                 // Numbers are too short to be compressed, or Redis refuses them; words would be compared as they are stored.
                 let weights = call.args.windows(2).find(|two| two[0].eq_ignore_ascii_case(b"by")).map(|two| two[1]);
                 let strings = |pattern: &[u8]| pattern.contains(&b'*') && !pattern.windows(2).any(|two| two == b"->");
@@ -414,12 +407,13 @@ impl Client {
                             .to_owned(),
                     );
                 }
+                let holds = self.holds(call);
+                // Also when nothing is sealed now, as above.
+                let copies = row.verb == Verb::Sort && holds != Holds::Nothing && peek::stores(call.args);
+                let wire = if copies { self.sort_peeked(call)? } else { Wire::AsIs };
                 let told = if row.is_write() || !self.is_told(view, row) { SmallVec::new() } else { self.ids(call) };
-                Then::Elements {
-                    written: row.is_write().then(|| Box::new(self.written(view, call))),
-                    told,
-                    holds: self.holds(call),
-                }
+                let written = row.is_write().then(|| Box::new(self.written(view, call)));
+                return Ok((Then::Elements { written, told, holds }, wire));
             }
             Verb::Info => Then::Info { added: self.context.shared.windows.info(&call.args[1..]) },
             _ if row.is_write() => Then::Write { written: self.written(view, call), holds: Holds::Nothing },
@@ -435,11 +429,14 @@ impl Client {
         }
         let mut keys = SmallVec::new();
         call.row.keys(call.args, &mut keys);
-        peek::request(call.args, &keys).map(Wire::Instead).ok_or_else(|| {
-            "ERR shortstop: too many arguments for a command that looks into a string while values may be compressed; \
-             send fewer at a time"
-                .to_owned()
-        })
+        peek::request(call.args, &keys).map(Wire::Instead).ok_or_else(too_many_arguments)
+    }
+
+    /// What is sent in the place of a SORT that stores strings of other keys.
+    fn sort_peeked(&self, call: Call<'_>) -> Result<Wire, String> {
+        let mut keys = SmallVec::new();
+        call.row.keys(call.args, &mut keys);
+        peek::sort_request(call.args, &keys).map(Wire::Instead).ok_or_else(too_many_arguments)
     }
 
     /// A BITFIELD of integers that a script would round. It may be sent as it is where nothing is sealed.
@@ -871,6 +868,12 @@ fn changes_first_rights(call: Call<'_>) -> bool {
         "acl|load" => true,
         _ => false,
     }
+}
+
+fn too_many_arguments() -> String {
+    "ERR shortstop: too many arguments for a command that looks into a string while values may be compressed; \
+     send fewer at a time"
+        .to_owned()
 }
 
 fn write_wire(out: &mut Chunks, request: &Request<'_>, wire: Wire) {

@@ -142,6 +142,18 @@ impl Maker {
         (0..times).flat_map(|_| all()).collect()
     }
 
+    /// As the grammar has it, but no `XADD … IDMP` (Redis 8.6): the other server is told the id that was given, and that would be
+    /// another call.
+    fn repeatable(&mut self, at: usize) -> Args {
+        loop {
+            let args = self.by_grammar(at);
+            let by_the_past = |arg: &Vec<u8>| arg == b"IDMP" || arg == b"IDMPAUTO";
+            if !args[0].eq_ignore_ascii_case(b"xadd") || !args.iter().any(by_the_past) {
+                return args;
+            }
+        }
+    }
+
     /// A call of one command.
     pub fn command(&mut self, at: usize) -> Args {
         let name = self.docs[at].name.clone();
@@ -150,7 +162,7 @@ impl Maker {
             lines.extend(templates::below(&format!("[{name}, raw]")));
         }
         let mut args = if lines.is_empty() {
-            self.by_grammar(at)
+            self.repeatable(at)
         } else {
             let line = *self.values.chance.pick(&lines);
             self.values.template(line)

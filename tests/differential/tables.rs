@@ -104,7 +104,8 @@ const SEALED: &str = "the value at this key is stored compressed, and this comma
                       or give its keys a rule with compress: false and SET it again";
 const WIDE: &str = "BITFIELD with more than 53 bits needs a key that is not compressed; give its keys a rule with compress: \
                     false, and SET it again";
-const SORT_STORE: &str = "SORT GET STORE would store compressed values as they are; use SORT GET and store its reply";
+const SORT_STORE: &str =
+    "a value that SORT GET finds is stored compressed, and STORE would keep it so; use SORT GET and store its reply";
 const SORT_BY: &str = "SORT BY ALPHA would compare compressed values as they are stored; keep the weights in hashes (BY \
                        key*->field)";
 
@@ -128,7 +129,11 @@ pub const DIFFERENCES: &[Difference] = &[
     refused("bitfield_ro", &[SEALED, WIDE], INSIDE),
     refused("bitop", &[SEALED], INSIDE),
     refused("lcs", &[SEALED], INSIDE),
-    refused("sort", &[SORT_STORE, SORT_BY], "GET … STORE would store compressed values, BY … ALPHA would compare them"),
+    refused(
+        "sort",
+        &[SORT_STORE, SORT_BY],
+        "GET … STORE would store a compressed value, BY … ALPHA would compare them",
+    ),
     refused("sort_ro", &[SORT_BY], "BY … ALPHA would compare compressed values"),
     Difference {
         command: "hello",
@@ -158,6 +163,7 @@ pub const DIFFERENCES: &[Difference] = &[
     not_sent("sync", REPLICATION),
     not_sent("psync", REPLICATION),
     not_sent("replconf", REPLICATION),
+    not_sent("cluster|syncslots", REPLICATION),
     not_sent("proxy", "answered by Shortstop; Redis does not know it"),
 ];
 
