@@ -39,7 +39,7 @@ impl Holds {
     /// elements of the list itself, which are not compressed.
     fn sorted(args: &[&[u8]]) -> Holds {
         let columns: Vec<bool> =
-            sort_options(args).filter(SortOption::gets).map(|option| !option.gets_no_string()).collect();
+            sort_options(args).filter(SortOption::gets).map(|option| option.gets_a_string()).collect();
         if columns.contains(&true) { Holds::Columns(columns.into()) } else { Holds::Nothing }
     }
 
@@ -72,13 +72,20 @@ impl SortOption<'_, '_> {
         self.words[0].eq_ignore_ascii_case(name)
     }
 
-    fn gets(&self) -> bool {
+    pub(super) fn gets(&self) -> bool {
         self.is(b"get") && self.words.len() > 1
     }
 
-    /// It is a GET whose pattern does not name strings.
-    pub(super) fn gets_no_string(&self) -> bool {
-        self.gets() && !names_a_string(self.words[1])
+    pub(super) fn gets_a_string(&self) -> bool {
+        self.gets() && names_a_string(self.words[1])
+    }
+
+    pub(super) fn is_by_a_string(&self) -> bool {
+        self.is(b"by") && self.words.len() > 1 && names_a_string(self.words[1])
+    }
+
+    pub(super) fn is_alpha(&self) -> bool {
+        self.is(b"alpha")
     }
 
     pub(super) fn stores(&self) -> bool {
@@ -99,7 +106,7 @@ pub(super) fn sort_options<'a, 'b>(args: &'b [&'a [u8]]) -> impl Iterator<Item =
     })
 }
 
-/// Whether a pattern of SORT's GET names strings: not the element itself (`#`), no fields of hashes (`key*->field`).
+/// Whether a pattern of SORT names strings: not the element itself (`#`), no fields of hashes (`key*->field`).
 fn names_a_string(pattern: &[u8]) -> bool {
     let Some(star) = memchr::memchr(b'*', pattern) else { return false };
     let field = memchr::memmem::find(&pattern[star + 1..], b"->").map(|at| star + 1 + at + 2);

@@ -106,8 +106,8 @@ const WIDE: &str = "BITFIELD with more than 53 bits needs a key that is not comp
                     false, and SET it again";
 const SORT_STORE: &str =
     "a value that SORT GET finds is stored compressed, and STORE would keep it so; use SORT GET and store its reply";
-const SORT_BY: &str = "SORT BY ALPHA would compare compressed values as they are stored; keep the weights in hashes (BY \
-                       key*->field)";
+const SORT_BY: &str = "a value that SORT BY compares is stored compressed; keep the weights in hashes (BY key*->field)";
+const COMPARED: &str = "the value looks like one that is stored compressed; SET it without a comparison";
 
 const INSIDE: &str = "looks into the stored bytes of a string, which may be compressed";
 const STORED: &str = "speaks of the stored bytes, which may be compressed";
@@ -129,12 +129,12 @@ pub const DIFFERENCES: &[Difference] = &[
     refused("bitfield_ro", &[SEALED, WIDE], INSIDE),
     refused("bitop", &[SEALED], INSIDE),
     refused("lcs", &[SEALED], INSIDE),
-    refused(
-        "sort",
-        &[SORT_STORE, SORT_BY],
-        "GET … STORE would store a compressed value, BY … ALPHA would compare them",
-    ),
-    refused("sort_ro", &[SORT_BY], "BY … ALPHA would compare compressed values"),
+    refused("delex", &[SEALED], INSIDE),
+    refused("delifeq", &[SEALED], INSIDE),
+    refused("digest", &[SEALED], INSIDE),
+    refused("set", &[SEALED, COMPARED], INSIDE),
+    refused("sort", &[SORT_STORE, SORT_BY], "GET … STORE would store a compressed value, BY … ALPHA would compare it"),
+    refused("sort_ro", &[SORT_BY], "BY … ALPHA would compare a compressed value"),
     Difference {
         command: "hello",
         what: What::Refused(&["HELLO is not part of a transaction; send it before MULTI"]),
