@@ -182,11 +182,25 @@ fn generated(mut duel: Duel, reference: &Redis, answers: usize) {
     assert!(only_errors.len() <= 15, "never answered but with an error: {only_errors:?}");
 }
 
+/// Scenes in which Valkey 9 reads a request otherwise than Redis and Shortstop do.
+const READ_OTHERWISE: [&str; 2] = ["a quote in the middle of a word", "a bulk is not looked at behind its length"];
+
+fn reads_otherwise(redis: &Redis) -> bool {
+    let mut client = redis.client();
+    client.send(b"ECHO \"a\"b\r\n");
+    client.reply() == b"$2\r\nab\r\n"
+}
+
 /// Each scene step by step, and in one write if one connection is enough.
 fn played(mut duel: Duel, reference: &Redis, scenes: &[Scene]) {
     let mut failed = Vec::new();
     let loses_errors = reference.loses_errors_of_auth();
+    let reads_otherwise = reads_otherwise(reference);
     for scene in scenes {
+        if reads_otherwise && READ_OTHERWISE.contains(&scene.name) {
+            eprintln!("not compared: this server reads {} otherwise", scene.name);
+            continue;
+        }
         for (how, steps) in [("step by step", Some(scene.steps())), ("in one write", scene.in_one_write())] {
             let Some(steps) = steps else { continue };
             if how == "in one write" && loses_errors && scene.has_a_wrong_login() {
