@@ -66,9 +66,11 @@ fn lines_have_the_fields_of_the_server_in_its_order() {
     let proxy = Shortstop::start(&redis, "");
     for hello in [None, Some("HELLO 3")] {
         let (mut direct, mut through) = (redis.client(), proxy.client());
+        // Those of the first round may be listed yet.
+        let name = if hello.is_some() { "me-in-3" } else { "me" };
         for client in [&mut direct, &mut through] {
             hello.map(|hello| client.cmd(hello));
-            client.cmd("CLIENT SETNAME me");
+            client.cmd(&format!("CLIENT SETNAME {name}"));
             client.cmd("SELECT 3");
         }
         for line in ["CLIENT INFO", "CLIENT LIST TYPE normal", "CLIENT LIST"] {
@@ -76,13 +78,27 @@ fn lines_have_the_fields_of_the_server_in_its_order() {
             assert_eq!(got[0], expected[0], "the type of the reply");
             let (expected, got) = (text(&expected), text(&got));
             assert!(got.ends_with('\n') && !got.ends_with("\n\n"), "{got:?}");
-            let mine = |list: &'_ str| list.lines().find(|line| line.contains(" name=me ")).map(str::to_owned);
+            let named = format!(" name={name} ");
+            let mine = |list: &'_ str| list.lines().find(|line| line.contains(&named)).map(str::to_owned);
             let (expected, got) = (mine(&expected).expect("itself"), mine(&got).expect("itself"));
             let (expected, got) = (fields(&expected), fields(&got));
             let names = |all: &[(&str, &str)]| all.iter().map(|(name, _)| (*name).to_owned()).collect::<Vec<_>>();
             assert_eq!(names(&got), names(&expected), "{line}");
             for ((name, expected), (_, got)) in expected.iter().zip(&got) {
-                let known = ["id", "addr", "laddr", "fd", "age", "idle", "qbuf", "qbuf-free", "argv-mem", "rbs", "rbp"];
+                let known = [
+                    "id",
+                    "addr",
+                    "laddr",
+                    "fd",
+                    "age",
+                    "idle",
+                    "qbuf",
+                    "qbuf-free",
+                    "argv-mem",
+                    "rbs",
+                    "rbp",
+                    "io-thread",
+                ];
                 let memory = ["tot-mem", "tot-net-in", "tot-net-out", "tot-cmds"];
                 if !known.contains(name) && !memory.contains(name) {
                     assert_eq!(got, expected, "{name} of {line}");
@@ -254,6 +270,10 @@ fn wrong_forms_get_the_error_of_redis() {
     ];
     for inside in [false, true] {
         for line in lines {
+            if line == "CLIENT KILL ID 0" && redis.major() < 7 {
+                eprintln!("skipped: for this server {line} means everybody");
+                continue;
+            }
             let all = if inside { vec!["MULTI", line, "PING", "EXEC"] } else { vec![line] };
             let (mut direct, mut through) = (redis.client(), proxy.client());
             for step in all {
@@ -379,7 +399,8 @@ fn a_killed_clients_connection_to_redis_ends_too() {
         clients.push(client);
     }
     wait_until("they wait", || redis.info("blocked_clients") == "4");
-    assert!(connections(&redis).len() >= before + 10);
+    // Redis 6 has no NO-EVICT, so that this client needs no connection.
+    assert!(connections(&redis).len() >= before + if redis.major() >= 7 { 10 } else { 9 });
     assert_reply(&asker.cmd("CLIENT KILL SKIPME yes"), ":10\r\n", "all of them");
     clients.iter_mut().for_each(|client| drop(client.until_closed()));
     wait_until("Redis has let go of them", || {
@@ -457,9 +478,10 @@ fn invalidations_go_to_the_client_that_redirect_names() {
                 "*6\r\n$5\r\nflags\r\n*1\r\n$2\r\non\r\n$8\r\nredirect\r\n:{target}\r\n$8\r\nprefixes\r\n*0\r\n"
             );
             assert_reply(&info, expected, "trackinginfo");
-            let own = text(&reader.cmd("CLIENT INFO"));
+            // In Redis 6 it is the last field.
+            let own = text(&reader.cmd("CLIENT INFO")).replace('\n', " ");
             assert!(own.contains(&format!(" redir={target} ")) && own.contains(" flags=t "), "{own}");
-            let listed = text(&writer.cmd("CLIENT LIST"));
+            let listed = text(&writer.cmd("CLIENT LIST")).replace('\n', " ");
             assert!(listed.contains(&format!(" redir={target} ")), "{listed}");
             let got = reader.pipeline(&pipeline_of(&["MULTI", "CLIENT GETREDIR", "EXEC"]), 3).concat();
             assert_reply(&got, format!("+OK\r\n+QUEUED\r\n*1\r\n:{target}\r\n"), "in a transaction");
@@ -658,7 +680,10 @@ fn the_library_is_shown_where_the_server_shows_it() {
 #[test]
 fn who_may_not_gets_the_error_of_redis_and_nothing_is_done() {
     let redis = Redis::start();
-    redis.client().cmd("ACL SETUSER alice on >secret ~* &* +@all -@admin -client|setname");
+    if redis.client().cmd("ACL SETUSER alice on >secret ~* &* +@all -@admin -client|setname") != b"+OK\r\n" {
+        eprintln!("skipped: this server cannot take away a subcommand alone");
+        return;
+    }
     let proxy = Shortstop::start(&redis, "");
     let (mut direct, mut through, mut other) = (redis.client(), proxy.client(), proxy.client());
     let victim = id(&mut other);
@@ -775,5 +800,7 @@ fn the_last_command_is_shown_when_it_was_answered_from_memory() {
     reader.cmd("ECHO x");
     reader.cmd("GET k");
     let list = by_name(&text(&asker.cmd("CLIENT LIST")));
-    assert_eq!((list["reader"]["cmd"].as_str(), list["asker"]["cmd"].as_str()), ("get", "client|list"));
+    // Redis 6 does not say which subcommand it was.
+    let listing = if redis.major() >= 7 { "client|list" } else { "client" };
+    assert_eq!((list["reader"]["cmd"].as_str(), list["asker"]["cmd"].as_str()), ("get", listing));
 }

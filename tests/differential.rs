@@ -182,12 +182,31 @@ fn generated(mut duel: Duel, reference: &Redis, answers: usize) {
     assert!(only_errors.len() <= 15, "never answered but with an error: {only_errors:?}");
 }
 
+/// Scenes in which Valkey 9 reads a request otherwise than Redis and Shortstop do.
+const READ_OTHERWISE: [&str; 2] = ["a quote in the middle of a word", "a bulk is not looked at behind its length"];
+
+fn reads_otherwise(redis: &Redis) -> bool {
+    let mut client = redis.client();
+    client.send(b"ECHO \"a\"b\r\n");
+    client.reply() == b"$2\r\nab\r\n"
+}
+
 /// Each scene step by step, and in one write if one connection is enough.
-fn played(mut duel: Duel, scenes: &[Scene]) {
+fn played(mut duel: Duel, reference: &Redis, scenes: &[Scene]) {
     let mut failed = Vec::new();
+    let loses_errors = reference.loses_errors_of_auth();
+    let reads_otherwise = reads_otherwise(reference);
     for scene in scenes {
+        if reads_otherwise && READ_OTHERWISE.contains(&scene.name) {
+            eprintln!("not compared: this server reads {} otherwise", scene.name);
+            continue;
+        }
         for (how, steps) in [("step by step", Some(scene.steps())), ("in one write", scene.in_one_write())] {
             let Some(steps) = steps else { continue };
+            if how == "in one write" && loses_errors && scene.has_a_wrong_login() {
+                eprintln!("not compared in one write: this server does not answer every login in {}", scene.name);
+                continue;
+            }
             duel.hang_up();
             duel.title = format!("{}, {how}", scene.name);
             duel.clear();
@@ -224,6 +243,10 @@ impl Field {
         Duel::new(self.proxy.addr(), &self.redis, &self.reference, resp3, self.sealing)
     }
 
+    fn played(&self, resp3: bool, scenes: &[Scene]) {
+        played(self.duel(resp3), &self.reference, scenes);
+    }
+
     /// A generated run; what it is for has been exercised.
     fn generated(&self, resp3: bool) {
         generated(self.duel(resp3), &self.reference, ANSWERS);
@@ -248,8 +271,8 @@ fn two_servers_without_shortstop_agree() {
         let (reference, other) = (server(), server());
         let duel = || Duel::new(other.addr(), &other, &reference, resp3, false);
         generated(duel(), &reference, ANSWERS / 2);
-        played(duel(), &scenes_for(resp3));
-        played(duel(), &scenes::below("handshake"));
+        played(duel(), &reference, &scenes_for(resp3));
+        played(duel(), &reference, &scenes::below("handshake"));
     }
 }
 
@@ -291,7 +314,7 @@ fn scenes_answer_as_redis_does() {
         return;
     }
     for sealing in [true, false] {
-        played(Field::new(sealing).duel(false), &scenes_for(false));
+        Field::new(sealing).played(false, &scenes_for(false));
     }
 }
 
@@ -301,7 +324,7 @@ fn scenes_answer_as_redis_does_in_resp3() {
         return;
     }
     for sealing in [true, false] {
-        played(Field::new(sealing).duel(true), &scenes_for(true));
+        Field::new(sealing).played(true, &scenes_for(true));
     }
 }
 
@@ -311,7 +334,7 @@ fn handshakes_answer_as_redis_does() {
         return;
     }
     for sealing in [true, false] {
-        played(Field::new(sealing).duel(false), &scenes::below("handshake"));
+        Field::new(sealing).played(false, &scenes::below("handshake"));
     }
 }
 

@@ -54,7 +54,7 @@ const SCENES: &[(&str, &[&str])] = &[
 fn handshakes_answer_as_redis_does() {
     let (reference, redis) = (locked(), locked());
     let proxy = Shortstop::start(&redis, "");
-    let loses_errors = loses_errors_of_auth(&reference);
+    let loses_errors = reference.loses_errors_of_auth();
     for (name, lines) in SCENES {
         if loses_errors && *name == "in a transaction" {
             eprintln!("skipped: in this server's reply to EXEC the error of AUTH is missing");
@@ -76,16 +76,7 @@ fn handshakes_answer_as_redis_does() {
     }
 }
 
-/// Redis from 7.2 and Valkey before 9 say nothing to a login that fails while an older reply has not left their buffers:
-/// redis/redis #15640.
-fn loses_errors_of_auth(redis: &Redis) -> bool {
-    let mut client = redis.client();
-    client.send(&pipeline_of(&["AUTH secret", "AUTH wrong", "ECHO last"]));
-    client.reply();
-    client.reply() != WRONGPASS.as_bytes()
-}
-
-/// With such a server, a login behind another one would be told the other one's fate.
+/// With a server that loses errors of AUTH (redis/redis #15640), a login behind another one would be told the other one's fate.
 #[test]
 fn logins_are_tried_one_at_a_time() {
     let redis = locked();

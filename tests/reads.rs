@@ -84,6 +84,23 @@ fn about(key: &str, line: &str) -> String {
     line.replace(" K", &format!(" {key}"))
 }
 
+/// A server without the commands that give a field of a hash an end of its own (Redis 7.4, Valkey 9 and later): beside them
+/// reads of hashes are not kept.
+fn server() -> Redis {
+    let plain = Redis::start();
+    let end_fields = END_FIELDS.iter().filter(|name| plain.has(name));
+    let without: Vec<&str> = end_fields.flat_map(|name| ["--rename-command", *name, ""]).collect();
+    if without.is_empty() { plain } else { Redis::start_with(&without) }
+}
+
+const END_FIELDS: [&str; 6] = ["HEXPIRE", "HEXPIREAT", "HPEXPIRE", "HPEXPIREAT", "HGETEX", "HSETEX"];
+
+/// What the server can do of [`CASES`].
+fn cases(redis: &Redis) -> Vec<&'static Case> {
+    let has = |line: &str| redis.knows(line.split(' ').next().expect("a command"));
+    CASES.iter().filter(|(_, read, _)| has(read)).collect()
+}
+
 /// A proxy whose workers know the server's commands: until then only reads of strings are kept.
 fn started(redis: &Redis, yaml: &str) -> Shortstop {
     let proxy = Shortstop::start(redis, yaml);
@@ -120,14 +137,14 @@ fn the_cases_are_everything_that_is_kept() {
 /// the proxy is seen at once.
 #[test]
 fn every_read_is_a_hit_when_it_is_asked_for_again_and_sees_the_next_write() {
-    let redis = Redis::start();
+    let redis = server();
     for version in [2, 3] {
         let proxy = started(&redis, "defaults: { cache: { reads: all } }");
         let (mut direct, mut writer) = (redis.client().speaking(version), proxy.client());
         let mut client = proxy.client().speaking(version);
         direct.cmd("FLUSHALL");
         direct.cmd("RPUSH list a");
-        for (case, (make, read, change)) in CASES.iter().enumerate() {
+        for (case, (make, read, change)) in cases(&redis).iter().enumerate() {
             let key = key_of(case);
             let [make, read, change] = [make, read, change].map(|line| about(&key, line));
             assert!(!direct.cmd(&make).starts_with(b"-"), "{make}");
@@ -151,11 +168,11 @@ fn every_read_is_a_hit_when_it_is_asked_for_again_and_sees_the_next_write() {
 /// What a RESP3 client has read is no answer for one that speaks RESP2.
 #[test]
 fn protocols_are_kept_apart() {
-    let redis = Redis::start();
+    let redis = server();
     let proxy = started(&redis, ALL);
     let mut directs = [redis.client(), redis.client().speaking(3)];
     let mut clients = [proxy.client(), proxy.client().speaking(3)];
-    for (case, (make, read, _)) in CASES.iter().enumerate() {
+    for (case, (make, read, _)) in cases(&redis).iter().enumerate() {
         let key = key_of(case);
         directs[0].cmd(&about(&key, make));
         for ask in 0..4 {
@@ -165,7 +182,11 @@ fn protocols_are_kept_apart() {
             }
         }
     }
-    assert!(proxy.stat("l1_hits") >= 6 * CASES.len() as u64, "both are served from L1: {}", proxy.stat("l1_hits"));
+    assert!(
+        proxy.stat("l1_hits") >= 6 * cases(&redis).len() as u64,
+        "both are served from L1: {}",
+        proxy.stat("l1_hits")
+    );
 }
 
 /// Other commands, and other calls of those above.
@@ -218,13 +239,18 @@ const NEVER: &[(&str, &str)] = &[
 
 #[test]
 fn everything_else_always_reaches_redis() {
-    let redis = Redis::start();
+    let redis = server();
     let proxy = started(&redis, ALL);
     let (mut direct, mut client) = (redis.client(), proxy.client());
     let code = "#!lua name=lib\nredis.register_function{function_name='look', flags={'no-writes'}, \
                 callback=function(keys) return redis.call('GET', keys[1]) end}";
-    assert!(direct.call(&[b"FUNCTION", b"LOAD", code.as_bytes()]).starts_with(b"$"), "a function");
+    if redis.has("FUNCTION") {
+        assert!(direct.call(&[b"FUNCTION", b"LOAD", code.as_bytes()]).starts_with(b"$"), "a function");
+    }
     for (case, (make, read)) in NEVER.iter().enumerate() {
+        if !redis.knows(read.split(' ').next().expect("a command")) {
+            continue;
+        }
         let key = key_of(case);
         let (make, read) = (about(&key, make), about(&key, read));
         direct.cmd(&make);
@@ -257,7 +283,7 @@ fn calls_of(redis: &Redis, line: &str) -> u64 {
 
 #[test]
 fn a_rule_says_which_replies_are_kept() {
-    let redis = Redis::start();
+    let redis = server();
     let yaml = r#"
 defaults:
   cache: { admit_after: 1 }
@@ -318,12 +344,12 @@ rules:
 
 #[test]
 fn by_default_only_values_are_kept() {
-    let redis = Redis::start();
+    let redis = server();
     let proxy = Shortstop::start(&redis, "defaults: { cache: { admit_after: 1 } }");
     proxy.wait_mode("single");
     let (mut direct, mut client) = (redis.client(), proxy.client());
     direct.cmd("RPUSH list a");
-    for (case, (make, read, change)) in CASES.iter().enumerate() {
+    for (case, (make, read, change)) in cases(&redis).iter().enumerate() {
         let key = key_of(case);
         direct.cmd(&about(&key, make));
         let read = about(&key, read);
@@ -332,6 +358,33 @@ fn by_default_only_values_are_kept() {
         assert_reply(&client.cmd(&read), direct.cmd(&read), &read);
     }
     assert_eq!((proxy.stat("l1_hits"), proxy.stat("l1_misses"), proxy.stat("fills")), (0, 0, 0));
+}
+
+/// A field that ends by itself takes the reply with it, so no reply is kept; strings have no fields.
+#[test]
+fn where_fields_of_hashes_end_by_themselves_reads_of_hashes_are_not_kept() {
+    let redis = Redis::start();
+    if !END_FIELDS.iter().any(|name| redis.has(name)) {
+        eprintln!("skipped: fields do not end by themselves on this server");
+        return;
+    }
+    let proxy = Shortstop::start(&redis, ALL);
+    let (mut direct, mut client) = (redis.client(), proxy.client());
+    direct.cmd("RPUSH list a");
+    // Only a worker that has asked the server for its commands keeps it.
+    proxy.warm_line(&mut client, "LLEN list");
+    for (case, (make, read, change)) in cases(&redis).iter().enumerate() {
+        let key = key_of(case);
+        let [make, read, change] = [make, read, change].map(|line| about(&key, line));
+        direct.cmd(&make);
+        let before = client.cmd(&read);
+        client.cmd(&read);
+        direct.cmd(&change);
+        let is_kept = !make.starts_with("HSET")
+            && !["EXISTS", "TYPE", "EXPIRETIME", "PEXPIRETIME"].iter().any(|name| read.starts_with(name));
+        let expected = if is_kept { before } else { direct.cmd(&read) };
+        assert_reply(&client.cmd(&read), expected, &read);
+    }
 }
 
 /// What is made, what is read of it, and a write that changes some of the answers.
@@ -412,12 +465,18 @@ const WRITES: &[(&[&str], &[&str], &[&str])] = {
 
 #[test]
 fn a_write_of_any_kind_is_seen_at_once_by_every_read_of_its_key() {
-    let redis = Redis::start();
+    let redis = server();
     let proxy = started(&redis, ALL);
     // Readers on both workers.
     let mut readers: Vec<Client> = (0..4).map(|_| proxy.client()).collect();
     let (mut writer, mut direct) = (proxy.client(), redis.client());
+    let absent: Vec<&str> = ["EXPIRETIME", "LMPOP"].into_iter().filter(|name| !redis.knows(name)).collect();
+    let is_there = |line: &str| !absent.iter().any(|name| line.starts_with(name));
     for (make, reads, write) in WRITES {
+        if !write.iter().all(|line| is_there(line)) {
+            continue;
+        }
+        let reads: Vec<&str> = reads.iter().copied().filter(|line| is_there(line)).collect();
         writer.cmd("FLUSHALL");
         for line in *make {
             assert!(!writer.cmd(line).starts_with(b"-"), "{line}");
@@ -443,14 +502,15 @@ fn a_write_of_any_kind_is_seen_at_once_by_every_read_of_its_key() {
                 }
             }
         }
-        assert!(changed > 0, "{write:?} changes something");
+        // Without EXPIRETIME nothing tells of the new end.
+        assert!(changed > 0 || !is_there("EXPIRETIME"), "{write:?} changes something");
     }
 }
 
 /// It is executed when somebody else pushes, and that one may be answered first.
 #[test]
 fn a_blocking_write_is_seen_by_whoever_set_it_off() {
-    let redis = Redis::start();
+    let redis = server();
     let wire = Fault::before(redis.addr());
     let proxy = Shortstop::to(wire.addr(), ALL);
     know_the_table(&redis, &proxy);
@@ -482,7 +542,7 @@ fn a_blocking_write_is_seen_by_whoever_set_it_off() {
 #[test]
 fn nothing_is_served_past_its_expiry() {
     const READS: [&str; 4] = ["HGETALL", "HLEN", "EXISTS", "TYPE"];
-    let redis = Redis::start();
+    let redis = server();
     let proxy = started(&redis, ALL);
     let (mut client, mut direct) = (proxy.client(), redis.client());
     let mut live = Vec::new();
@@ -513,7 +573,7 @@ fn nothing_is_served_past_its_expiry() {
 
 #[test]
 fn the_ttl_of_the_rule_bounds_an_entry() {
-    let redis = Redis::start();
+    let redis = server();
     let proxy = started(&redis, "defaults: { cache: { ttl: 150ms, admit_after: 1, reads: all } }");
     let mut client = proxy.client();
     client.cmd("HSET k f old");
@@ -525,7 +585,7 @@ fn the_ttl_of_the_rule_bounds_an_entry() {
 /// That there is no key is an answer like another, where a rule says so, and none where not.
 #[test]
 fn absence_is_remembered_where_a_rule_says_so() {
-    let redis = Redis::start();
+    let redis = server();
     let yaml = "defaults: { cache: { admit_after: 1, reads: all } }\n\
                 rules: [{ match: 'neg:*', cache: { negative_ttl: 1h } }]";
     for version in [2, 3] {
@@ -533,7 +593,7 @@ fn absence_is_remembered_where_a_rule_says_so() {
         let (mut direct, mut writer) = (redis.client().speaking(version), proxy.client());
         let mut client = proxy.client().speaking(version);
         direct.cmd("FLUSHALL");
-        for (case, (make, read, _)) in CASES.iter().enumerate() {
+        for (case, (make, read, _)) in cases(&redis).iter().enumerate() {
             for (key, remembered) in [(format!("neg:{case}"), !read.starts_with("BITPOS")), (key_of(case), false)] {
                 let (make, read) = (about(&key, make), about(&key, read));
                 let absent = direct.cmd(&read);
@@ -555,11 +615,11 @@ fn absence_is_remembered_where_a_rule_says_so() {
 
 #[test]
 fn errors_are_never_kept() {
-    let redis = Redis::start();
+    let redis = server();
     let proxy = started(&redis, ALL);
     let (mut direct, mut client) = (redis.client(), proxy.client());
     let hits = proxy.stat("l1_hits");
-    for (case, (make, read, _)) in CASES.iter().enumerate().filter(|(_, (make, ..))| !make.starts_with("SET")) {
+    for (case, (make, read, _)) in cases(&redis).iter().enumerate().filter(|(_, (make, ..))| !make.starts_with("SET")) {
         let key = key_of(case);
         let (make, read) = (about(&key, make), about(&key, read));
         direct.cmd(&format!("SET {key} a-string"));
@@ -575,7 +635,7 @@ fn errors_are_never_kept() {
 
 #[test]
 fn a_compressed_value_is_not_looked_into_from_memory_either() {
-    let redis = Redis::start();
+    let redis = server();
     let proxy = started(&redis, ALL);
     let mut client = proxy.client();
     client.call(&[b"SET", b"k", &prose(5_000, 1)]);
@@ -593,7 +653,7 @@ fn a_compressed_value_is_not_looked_into_from_memory_either() {
 
 #[test]
 fn what_is_too_large_is_not_kept() {
-    let redis = Redis::start();
+    let redis = server();
     let proxy = started(&redis, "defaults: { cache: { admit_after: 1, reads: all, max_value: 200 } }");
     let (mut direct, mut client) = (redis.client(), proxy.client());
     for (fields, kept) in [(5, true), (50, false)] {
@@ -622,7 +682,7 @@ fn what_is_too_large_is_not_kept() {
 #[test]
 fn a_key_has_so_many_entries_and_no_more() {
     const FIELDS: usize = 200;
-    let redis = Redis::start();
+    let redis = server();
     let proxy = started(&redis, ALL);
     let mut client = proxy.client();
     let pairs: String = (0..FIELDS).map(|field| format!(" f{field} v{field}")).collect();
@@ -645,8 +705,8 @@ fn a_key_has_so_many_entries_and_no_more() {
 
 #[test]
 fn an_invalidation_from_a_peer_drops_every_read_of_the_key() {
-    const READS: [&str; 6] = ["HGETALL k", "HGET k f", "hget k f", "HLEN k", "HVALS k", "EXPIRETIME k"];
-    let (redis, nats) = (Redis::start(), Nats::start());
+    const READS: [&str; 6] = ["HGETALL k", "HGET k f", "hget k f", "HLEN k", "HVALS k", "EXISTS k"];
+    let (redis, nats) = (server(), Nats::start());
     let (one, other) = (Shortstop::in_fleet(&redis, &nats, ALL), Shortstop::in_fleet(&redis, &nats, ALL));
     one.wait_stat("peers", |peers| peers == 1);
     other.wait_stat("peers", |peers| peers == 1);
@@ -685,7 +745,7 @@ fn an_invalidation_from_a_peer_drops_every_read_of_the_key() {
 /// A read that is never kept tells of what somebody wrote around the proxy: nothing older is served after it.
 #[test]
 fn what_cannot_be_compared_drops_what_is_kept() {
-    let redis = Redis::start();
+    let redis = server();
     let proxy = started(&redis, ALL);
     let (mut direct, mut client) = (redis.client(), proxy.client());
     for (make, read, change, look) in [
@@ -699,6 +759,9 @@ fn what_cannot_be_compared_drops_what_is_kept() {
         ("SET K v", "EXISTS K", "DEL K", "EXISTS K K"),
         ("SET K v", "STRLEN K", "APPEND K w", "LCS K K"),
     ] {
+        if !redis.knows(look.split(' ').next().expect("a command")) {
+            continue;
+        }
         let [make, read, change, look] = [make, read, change, look].map(|line| about("k", line));
         for in_one_go in [false, true] {
             client.cmd("DEL k");
@@ -736,7 +799,7 @@ fn what_cannot_be_compared_drops_what_is_kept() {
 #[test]
 fn a_pipeline_reads_its_own_writes() {
     const ROUNDS: usize = 1_000;
-    let redis = Redis::start();
+    let redis = server();
     let proxy = started(&redis, ALL);
     let mut client = proxy.client();
     let mut lines = Vec::new();
@@ -756,7 +819,7 @@ fn a_pipeline_reads_its_own_writes() {
 /// Who asks the same at the same time waits for one answer; who asks something else does not.
 #[test]
 fn the_same_question_is_asked_once() {
-    let redis = Redis::start();
+    let redis = server();
     let wire = Fault::before(redis.addr());
     let proxy = Shortstop::to(wire.addr(), &format!("workers: 1\n{ALL}"));
     know_the_table(&redis, &proxy);
@@ -783,7 +846,7 @@ fn the_same_question_is_asked_once() {
 /// The races of `coherence.rs`, for a reply instead of a value.
 #[test]
 fn a_read_that_was_under_way_does_not_come_back_after_the_write() {
-    let redis = Redis::start();
+    let redis = server();
     let wire = Fault::before(redis.addr());
     let proxy = Shortstop::to(wire.addr(), ALL);
     know_the_table(&redis, &proxy);
@@ -808,12 +871,10 @@ fn a_read_that_was_under_way_does_not_come_back_after_the_write() {
     }
 }
 
-const NOPERM: &str = "-NOPERM this user has no permissions to access one of the keys used as arguments\r\n";
-
 /// However warm a key is: who has no right to it hears so from Redis.
 #[test]
 fn a_user_gets_nothing_that_was_read_for_another() {
-    let redis = Redis::start();
+    let redis = server();
     let proxy = started(&redis, ALL);
     let mut nobody = proxy.client();
     nobody.cmd("ACL SETUSER full on >pw ~* +@all");
@@ -835,12 +896,16 @@ fn a_user_gets_nothing_that_was_read_for_another() {
     }
     let mut half = proxy.client();
     assert_reply(&half.cmd("AUTH half pw"), "+OK\r\n", "let in");
+    let mut direct = redis.client();
+    direct.cmd("AUTH half pw");
+    let refused = direct.cmd("GET b");
+    assert!(refused.starts_with(b"-NOPERM"), "{}", show(&refused));
     for _ in 0..4 {
         for read in reads {
-            assert_reply(&half.cmd(read), NOPERM, read);
+            assert_reply(&half.cmd(read), &refused, read);
         }
         assert_reply(&half.cmd("GET a"), "$5\r\nvalue\r\n", "its own");
-        assert_reply(&half.cmd("MGET a b"), NOPERM, "a mix");
+        assert_reply(&half.cmd("MGET a b"), &refused, "a mix");
         assert_reply(&half.cmd("HGETALL ah"), "*2\r\n$1\r\nf\r\n$1\r\nv\r\n", "its own");
     }
     // Who may not use a command is not answered by what another command has read.
@@ -866,7 +931,7 @@ fn a_user_gets_nothing_that_was_read_for_another() {
 /// A user's own reads are served from memory like anybody's; a write by anybody is seen by all.
 #[test]
 fn users_have_entries_of_their_own_that_go_together() {
-    let redis = Redis::start();
+    let redis = server();
     let proxy = started(&redis, ALL);
     let mut nobody = proxy.client();
     nobody.cmd("ACL SETUSER one on >pw ~* +@all");
@@ -904,7 +969,7 @@ fn users_have_entries_of_their_own_that_go_together() {
 #[test]
 fn it_answers_as_redis_does() {
     const STEPS: usize = 6_000;
-    let (redis, reference) = (Redis::start(), Redis::start());
+    let (redis, reference) = (server(), server());
     let proxy = started(&redis, "defaults: { cache: { admit_after: 1, reads: all, negative_ttl: 1h } }");
     let mut clients: Vec<Client> = (0..4).map(|_| proxy.client()).collect();
     clients.extend((0..2).map(|_| proxy.client().speaking(3)));
@@ -934,9 +999,10 @@ fn it_answers_as_redis_does() {
         usize::try_from(state % below as u64).expect("small")
     };
     let before = proxy.stat("l1_hits");
+    let cases = cases(&redis);
     let mut lately = vec!["PING".to_owned(); 8];
     for step in 0..STEPS {
-        let (_, read, change) = CASES[random(CASES.len())];
+        let (_, read, change) = cases[random(cases.len())];
         let key = format!("k{}", random(5));
         let line = match random(20) {
             0 => about(&key, makes[random(makes.len())]),
@@ -958,13 +1024,13 @@ fn it_answers_as_redis_does() {
         assert_reply(&clients[speaker].cmd(&line), expected, &format!("step {step}: {line}"));
     }
     let hits = proxy.stat("l1_hits") - before;
-    assert!(hits > 500, "a run without hits shows nothing: {hits}");
+    assert!(hits > 300, "a run without hits shows nothing: {hits}");
 }
 
 /// A request is told by its bytes: what is spelt otherwise is asked for anew, and right.
 #[test]
 fn spellings_are_kept_side_by_side() {
-    let redis = Redis::start();
+    let redis = server();
     let proxy = started(&redis, ALL);
     let mut client = proxy.client();
     client.cmd("HSET k f 1 F 2");

@@ -38,16 +38,8 @@ impl Holds {
     /// `SORT key [BY pattern] [LIMIT offset count] [GET pattern …] …`: an element for each GET, in rows; without any, the
     /// elements of the list itself, which are not compressed.
     fn sorted(args: &[&[u8]]) -> Holds {
-        let mut columns = Vec::new();
-        let mut rest = args.get(2..).unwrap_or_default();
-        while let Some((word, after)) = rest.split_first() {
-            let is = |name: &[u8]| word.eq_ignore_ascii_case(name);
-            let takes = if is(b"limit") { 2 } else { usize::from(is(b"by") || is(b"get") || is(b"store")) };
-            if let (true, Some(pattern)) = (is(b"get"), after.first()) {
-                columns.push(names_a_string(pattern));
-            }
-            rest = after.get(takes..).unwrap_or_default();
-        }
+        let columns: Vec<bool> =
+            sort_options(args).filter(SortOption::gets).map(|option| option.gets_a_string()).collect();
         if columns.contains(&true) { Holds::Columns(columns.into()) } else { Holds::Nothing }
     }
 
@@ -70,7 +62,51 @@ impl Holds {
     }
 }
 
-/// Whether a pattern of SORT's GET names strings: not the element itself (`#`), no fields of hashes (`key*->field`).
+/// An option of SORT with what belongs to it.
+pub(super) struct SortOption<'a, 'b> {
+    pub(super) words: &'b [&'a [u8]],
+}
+
+impl SortOption<'_, '_> {
+    fn is(&self, name: &[u8]) -> bool {
+        self.words[0].eq_ignore_ascii_case(name)
+    }
+
+    pub(super) fn gets(&self) -> bool {
+        self.is(b"get") && self.words.len() > 1
+    }
+
+    pub(super) fn gets_a_string(&self) -> bool {
+        self.gets() && names_a_string(self.words[1])
+    }
+
+    pub(super) fn is_by_a_string(&self) -> bool {
+        self.is(b"by") && self.words.len() > 1 && names_a_string(self.words[1])
+    }
+
+    pub(super) fn is_alpha(&self) -> bool {
+        self.is(b"alpha")
+    }
+
+    pub(super) fn stores(&self) -> bool {
+        self.is(b"store") && self.words.len() > 1
+    }
+}
+
+/// The options of `SORT key [BY pattern] [LIMIT offset count] [GET pattern …] [ASC|DESC] [ALPHA] [STORE key]`.
+pub(super) fn sort_options<'a, 'b>(args: &'b [&'a [u8]]) -> impl Iterator<Item = SortOption<'a, 'b>> {
+    let mut rest = args.get(2..).unwrap_or_default();
+    std::iter::from_fn(move || {
+        let word = rest.first()?;
+        let is = |name: &[u8]| word.eq_ignore_ascii_case(name);
+        let takes = if is(b"limit") { 2 } else { usize::from(is(b"by") || is(b"get") || is(b"store")) };
+        let (words, after) = rest.split_at(rest.len().min(takes + 1));
+        rest = after;
+        Some(SortOption { words })
+    })
+}
+
+/// Whether a pattern of SORT names strings: not the element itself (`#`), no fields of hashes (`key*->field`).
 fn names_a_string(pattern: &[u8]) -> bool {
     let Some(star) = memchr::memchr(b'*', pattern) else { return false };
     let field = memchr::memmem::find(&pattern[star + 1..], b"->").map(|at| star + 1 + at + 2);

@@ -1,8 +1,12 @@
-//! Commands that look into a string (APPEND, GETRANGE, SETBIT, …) while values may be sealed: they are run by a script that
-//! first sees, atomically, that none of their strings is an envelope, and refuses if one is.
+//! Commands that look into strings (APPEND, GETRANGE, SETBIT, …) or copy and compare them (SORT … GET … STORE, SORT … BY … ALPHA) while values may be sealed:
+//! they are run by a script that first sees, atomically, that none of their strings is an envelope, and refuses if one is.
+
+use smallvec::SmallVec;
 
 use crate::envelope::MARK;
 use crate::resp::build;
+
+use super::opening::{SortOption, sort_options};
 
 /// KEYS: those to look at first, then the others. ARGV: the mark, how many to look at, the command.
 const SCRIPT: &[u8] = b"for i = 1, tonumber(ARGV[2]) do \
@@ -11,6 +15,26 @@ return redis.error_reply('ERR shortstop: the value at this key is stored compres
 bytes; GET and SET it, or give its keys a rule with compress: false and SET it again') \
 end end \
 return redis.pcall(unpack(ARGV, 3))";
+
+/// KEYS: SORT's. ARGV: the mark, how many looks there are, each with what is said of an envelope, how many words it has, and these;
+/// then the command. A look that fails leaves it to the command to say why.
+const SORT_SCRIPT: &[u8] = b"local at = 3 \
+for _ = 1, tonumber(ARGV[2]) do \
+local words = tonumber(ARGV[at + 1]) \
+local found = redis.pcall(unpack(ARGV, at + 2, at + 1 + words)) \
+for i = 1, found.err and 0 or #found do \
+if found[i] and string.sub(found[i], 1, #ARGV[1]) == ARGV[1] then return redis.error_reply(ARGV[at]) end \
+end \
+at = at + 2 + words \
+end \
+return redis.pcall(unpack(ARGV, at))";
+
+const STORES: &[u8] =
+    b"ERR shortstop: a value that SORT GET finds is stored compressed, and STORE would keep it so; use SORT GET and \
+store its reply";
+const COMPARES: &[u8] =
+    b"ERR shortstop: a value that SORT BY compares is stored compressed; keep the weights in hashes \
+(BY key*->field)";
 
 /// Lua puts no more than this on its stack.
 const MOST_ARGUMENTS: usize = 7000;
@@ -28,7 +52,86 @@ pub(super) fn request(args: &[&[u8]], keys: &[u32]) -> Option<Vec<u8>> {
     let keys = read.iter().chain(written).map(|at| args[*at as usize]);
     let words: Vec<&[u8]> =
         head.into_iter().chain(keys).chain([&MARK[..], looked_at.as_bytes()]).chain(args.iter().copied()).collect();
+    Some(built(&words))
+}
+
+/// A SORT that finds strings of other keys, and what is said when one of them is an envelope.
+pub(super) struct Look<'a> {
+    words: Vec<&'a [u8]>,
+    refusal: &'static [u8],
+}
+
+/// What to look at before a SORT or SORT_RO: the strings that it would store, and those that it would compare as text.
+/// Nothing, mostly.
+pub(super) fn sort_looks<'a>(args: &[&'a [u8]]) -> SmallVec<[Look<'a>; 2]> {
+    let mut looks = SmallVec::new();
+    let options = || sort_options(args);
+    let look = |options: Vec<&'a [u8]>, refusal| Look { words: [&args[..2], &options].concat(), refusal };
+    // An element of the list itself, or of a hash, may look as it likes.
+    if options().any(|option| option.stores()) && options().any(|option| option.gets_a_string()) {
+        let kept = options().filter(|option| !option.stores() && (!option.gets() || option.gets_a_string()));
+        looks.push(look(kept.flat_map(|option| option.words).copied().collect(), STORES));
+    }
+    // Numbers are too short to be compressed, or Redis refuses them.
+    if options().any(|option| option.is_alpha()) && options().any(|option| option.is_by_a_string()) {
+        let weights = options().filter(SortOption::is_by_a_string).flat_map(|option| [&b"GET"[..], option.words[1]]);
+        looks.push(look([&b"BY"[..], b"nosort"].into_iter().chain(weights).collect(), COMPARES));
+    }
+    looks
+}
+
+/// The request to send in the place of a SORT that is to be looked at. `None`: too many arguments.
+pub(super) fn sort_request(args: &[&[u8]], keys: &[u32], looks: &[Look<'_>]) -> Option<Vec<u8>> {
+    if args.len() > MOST_ARGUMENTS {
+        return None;
+    }
+    let numbers: SmallVec<[String; 2]> = looks.iter().map(|look| look.words.len().to_string()).collect();
+    let (key_count, look_count) = (keys.len().to_string(), looks.len().to_string());
+    let mut words = vec![&b"EVAL"[..], SORT_SCRIPT, key_count.as_bytes()];
+    words.extend(keys.iter().map(|at| args[*at as usize]));
+    words.extend([&MARK[..], look_count.as_bytes()]);
+    for (look, number) in looks.iter().zip(&numbers) {
+        words.extend([look.refusal, number.as_bytes()]);
+        words.extend(&look.words);
+    }
+    words.extend(args);
+    Some(built(&words))
+}
+
+fn built(words: &[&[u8]]) -> Vec<u8> {
     let mut out = Vec::new();
-    build::request(&mut out, words.into_iter());
-    Some(out)
+    build::request(&mut out, words.iter().copied());
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{COMPARES, STORES, sort_looks};
+
+    #[test]
+    fn sort_is_looked_at_where_it_copies_or_compares_strings() {
+        let cases: [(&str, &[(&str, &[u8])]); 9] = [
+            ("SORT l", &[]),
+            ("SORT l ALPHA BY h*->f GET w* GET #", &[]),
+            ("SORT l BY w* GET h*->f STORE d", &[]),
+            ("SORT l BY STORE GET STORE GET w* LIMIT STORE d STORE", &[]),
+            ("SORT l GET w* STORE d", &[("SORT l GET w*", STORES)]),
+            ("sort l store d get # Get w* GET h*->f limit 0 2 DESC", &[("sort l Get w* limit 0 2 DESC", STORES)]),
+            ("SORT l WHAT GET w* STORE d", &[("SORT l WHAT GET w*", STORES)]),
+            ("SORT_RO l BY w* LIMIT 0 1 alpha GET #", &[("SORT_RO l BY nosort GET w*", COMPARES)]),
+            (
+                "SORT l BY v* BY w* GET x* ALPHA STORE d",
+                &[("SORT l BY v* BY w* GET x* ALPHA", STORES), ("SORT l BY nosort GET v* GET w*", COMPARES)],
+            ),
+        ];
+        for (line, expected) in cases {
+            let args: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+            let looks = sort_looks(&args);
+            let lines: Vec<String> =
+                looks.iter().map(|look| String::from_utf8_lossy(&look.words.join(&b' ')).into_owned()).collect();
+            let got: Vec<(&str, &[u8])> =
+                lines.iter().map(String::as_str).zip(looks.iter().map(|look| look.refusal)).collect();
+            assert_eq!(got, expected, "{line}");
+        }
+    }
 }

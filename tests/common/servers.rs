@@ -12,7 +12,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
-use super::{Client, PATIENCE, field};
+use super::{Client, PATIENCE, field, pipeline_of};
 
 /// Ports are taken below 32,768, where no operating system hands out the local ports of outgoing
 /// connections: a server that is down for a moment finds its port free again.
@@ -72,10 +72,16 @@ impl Redis {
         field(&info, name).unwrap_or_else(|| panic!("INFO has no {name}"))
     }
 
-    /// Whether it has this command: older servers lack some, newer ones have more. Says on standard error when it has not.
+    /// Whether it has this command: older servers lack some, newer ones have more.
+    #[track_caller]
+    pub fn has(&self, command: &str) -> bool {
+        self.client().cmd(&format!("COMMAND INFO {command}")) != b"*1\r\n$-1\r\n"
+    }
+
+    /// The same; says on standard error when it has not.
     #[track_caller]
     pub fn knows(&self, command: &str) -> bool {
-        let known = self.client().cmd(&format!("COMMAND INFO {command}")) != b"*1\r\n$-1\r\n";
+        let known = self.has(command);
         if !known {
             eprintln!("skipped: this server has no {}", command.to_ascii_uppercase());
         }
@@ -87,6 +93,16 @@ impl Redis {
     pub fn major(&self) -> u32 {
         let version = self.info("redis_version");
         version.split('.').next().and_then(|major| major.parse().ok()).expect("a version begins with a number")
+    }
+
+    /// Whether it says nothing to a login that fails while an older reply has not left its buffers: Redis from 7.2 and Valkey
+    /// before 9 do.
+    #[track_caller]
+    pub fn loses_errors_of_auth(&self) -> bool {
+        let mut client = self.client();
+        client.send(&pipeline_of(&["PING", "AUTH nobody wrong", "ECHO last"]));
+        client.reply();
+        !client.reply().starts_with(b"-WRONGPASS")
     }
 
     /// How many connections it has, without the one that asks.

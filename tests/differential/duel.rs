@@ -10,6 +10,7 @@ use shortstop::command::Table;
 use smallvec::SmallVec;
 
 use super::common::{Client, Redis};
+use super::docs;
 use super::frame::Frame;
 use super::past::Past;
 use super::side::{Call, Replies, Side, Step, is_missing};
@@ -58,7 +59,8 @@ impl Duel {
     /// `tried`, which has `redis` behind it, is held against `reference`.
     pub fn new(tried: SocketAddr, redis: &Redis, reference: &Redis, resp3: bool, sealing: bool) -> Duel {
         let table = Table::builtin();
-        let containers = table.rows().filter(|row| !row.subs().is_empty()).map(|row| row.name.to_string()).collect();
+        let docs = docs::of(&mut reference.client());
+        let containers = docs.iter().filter_map(|doc| Some(doc.name.split_once('|')?.0.to_owned())).collect();
         Duel {
             tried: Side::new(tried, redis.addr(), resp3),
             reference: Side::new(reference.addr(), reference.addr(), resp3),

@@ -50,6 +50,11 @@ impl Scene {
         (steps.len() > 1 && steps.iter().all(fits)).then(|| vec![Step::new(0, calls)])
     }
 
+    /// Whether somebody is refused by a password, which not every server tells when more was sent.
+    pub fn has_a_wrong_login(&self) -> bool {
+        self.lines.iter().any(|line| ["AUTH nobody", "AUTH alice wrong"].iter().any(|login| line.contains(login)))
+    }
+
     /// The first words of its lines, and the first two of each.
     pub fn commands(&self) -> Vec<String> {
         let calls = self.steps().into_iter().flat_map(|step| step.calls);
