@@ -325,6 +325,10 @@ impl Sink for BusSink {
         self.coherence.quarantine(KeyId::from_hash(db, hash), Instant::now());
     }
 
+    fn quarantine_all(&self) {
+        self.coherence.quarantine_all(Instant::now(), "bus: a peer lost a command that may change any key");
+    }
+
     fn flush(&self, why: &'static str) {
         self.coherence.flush(why);
     }

@@ -27,6 +27,7 @@ enum Call {
     Invalidate(u32, u128),
     Key(Vec<u8>),
     Quarantine(u32, u128),
+    QuarantineAll,
     Flush(&'static str),
     Pattern(Vec<u8>),
     Lease(Instant),
@@ -51,6 +52,9 @@ impl Sink for Recorder {
     }
     fn quarantine(&self, db: u32, hash: u128) {
         self.note(Call::Quarantine(db, hash));
+    }
+    fn quarantine_all(&self) {
+        self.note(Call::QuarantineAll);
     }
     fn flush(&self, why: &'static str) {
         self.note(Call::Flush(why));
@@ -252,13 +256,17 @@ async fn an_invalidation_crosses() {
     b.until_flush("a peer asks").await;
     let calls = b.until(|call| *call == Call::Quarantine(1, 5)).await;
     assert!(!calls.contains(&Call::Invalidate(0, 4)), "{calls:?}");
+    // So does a quarantine of everything, and what a flush says.
+    a.send(vec![key(0, 6), Event::QuarantineAll, Event::Flush]);
+    let calls = b.until(|call| *call == Call::QuarantineAll).await;
+    assert!(!calls.iter().any(|call| matches!(call, Call::Invalidate(..) | Call::Flush(_))), "{calls:?}");
 
     for proxy in [&mut a, &mut elsewhere] {
         let calls = proxy.settle().await;
         assert!(!calls.iter().any(|call| matches!(call, Call::Invalidate(..) | Call::Quarantine(..))), "{calls:?}");
     }
-    assert_eq!(a.count(|s| &s.published), 5);
-    assert_eq!((b.count(|s| &s.received), b.count(|s| &s.applied), b.count(|s| &s.gaps)), (5, 5, 0));
+    assert_eq!(a.count(|s| &s.published), 6);
+    assert_eq!((b.count(|s| &s.received), b.count(|s| &s.applied), b.count(|s| &s.gaps)), (6, 6, 0));
     assert_eq!((a.count(|s| &s.received), a.count(|s| &s.dropped), a.count(|s| &s.peers)), (0, 0, 1));
     assert_eq!(elsewhere.count(|s| &s.peers), 0);
 }

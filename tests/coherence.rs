@@ -283,6 +283,42 @@ fn the_quarantine_reaches_the_peers() {
     }
 }
 
+/// Whatever it wrote, or may write yet: a script that names no keys.
+#[test]
+fn what_may_have_written_any_key_and_got_lost_leaves_all_keys_doubtful_here_and_at_the_peers() {
+    let (redis, nats) = (Redis::start(), Nats::start());
+    let wire = Fault::before(redis.addr());
+    let near = Shortstop::to(wire.addr(), &format!("nats: {}\nmax_staleness: 3s\n{EAGER}", nats.url()));
+    let far = Shortstop::in_fleet(&redis, &nats, &format!("max_staleness: 3s\n{EAGER}"));
+    near.wait_mode("live");
+    near.wait_stat("peers", |peers| peers == 1);
+    let (mut writer, mut there) = (near.client(), far.client());
+    there.cmd("SET k old");
+    far.warm(&mut there, "k");
+    wire.hold_replies_to(b"EVAL\r\n");
+    writer.send(&pipeline_of(&["EVAL return(redis.call('SET','k','new')) 0"]));
+    wire.wait_caught();
+    wire.cut_caught();
+    wire.release();
+    assert_our_error(&writer.reply(), "the script is lost");
+    wait_until("the peer has dropped its entry", || there.cmd("GET k") == b"$3\r\nnew\r\n");
+    wait_until("connected again", || writer.cmd("GET k") == b"$3\r\nnew\r\n");
+    let begun = std::time::Instant::now();
+    for round in 0.. {
+        redis.client().cmd(&format!("SET k {round}"));
+        let written = bulk(round.to_string().as_bytes());
+        let replies = [&mut writer, &mut there].map(|reader| reader.cmd("GET k"));
+        // On a machine that is held up the quarantine may end meanwhile.
+        if round > 3 || begun.elapsed() > Duration::from_secs(2) {
+            break;
+        }
+        replies.iter().for_each(|reply| assert_reply(reply, &written, "nothing is kept"));
+    }
+    // It ends.
+    near.warm(&mut writer, "k");
+    far.warm(&mut there, "k");
+}
+
 #[test]
 fn an_expiry_that_passes_while_the_reply_is_held_is_kept() {
     let redis = Redis::start();

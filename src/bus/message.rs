@@ -49,6 +49,8 @@ pub(super) enum Body {
     Quarantine(Vec<Keys>),
     /// Anything may have changed.
     Flush,
+    /// Anything may change yet: a write of unknown keys has an unknown outcome.
+    QuarantineAll,
 }
 
 /// What the sender of a heartbeat wants to be told by its echo. Means nothing to others.
@@ -87,7 +89,7 @@ pub(super) enum DecodeError {
 impl Body {
     /// Whether the message has a sequence number of its own.
     pub fn counts(&self) -> bool {
-        matches!(self, Body::Invalidate(_) | Body::Quarantine(_) | Body::Flush)
+        matches!(self, Body::Invalidate(_) | Body::Quarantine(_) | Body::Flush | Body::QuarantineAll)
     }
 
     /// Keys named, or 1 for a flush: what the counters count.
@@ -96,7 +98,7 @@ impl Body {
             Body::Invalidate(groups) | Body::Quarantine(groups) => {
                 groups.iter().map(|keys| keys.hashes.len() as u64).sum()
             }
-            Body::Flush => 1,
+            Body::Flush | Body::QuarantineAll => 1,
             Body::Hello | Body::Heartbeat(_) | Body::Bye => 0,
         }
     }
@@ -109,6 +111,7 @@ impl Body {
             Body::Invalidate(_) => 4,
             Body::Quarantine(_) => 5,
             Body::Flush => 6,
+            Body::QuarantineAll => 7,
         }
     }
 }
@@ -123,7 +126,7 @@ impl Message {
         out.extend_from_slice(&self.incarnation.to_be_bytes());
         out.extend_from_slice(&self.sequence.to_be_bytes());
         match &self.body {
-            Body::Hello | Body::Bye | Body::Flush => {}
+            Body::Hello | Body::Bye | Body::Flush | Body::QuarantineAll => {}
             Body::Heartbeat(probe) => {
                 out.extend_from_slice(&probe.connection.to_be_bytes());
                 out.extend_from_slice(&probe.sent.to_be_bytes());
@@ -164,6 +167,7 @@ impl Message {
             4 => Body::Invalidate(rest.groups()?),
             5 => Body::Quarantine(rest.groups()?),
             6 => Body::Flush,
+            7 => Body::QuarantineAll,
             other => return Err(DecodeError::Kind(other)),
         };
         if !rest.0.is_empty() {
@@ -211,7 +215,7 @@ pub(super) fn split(keys: impl IntoIterator<Item = (u32, u128)>, max: usize) -> 
 
 fn body_len(body: &Body) -> usize {
     match body {
-        Body::Hello | Body::Bye | Body::Flush => 0,
+        Body::Hello | Body::Bye | Body::Flush | Body::QuarantineAll => 0,
         Body::Heartbeat(_) => 16,
         Body::Invalidate(groups) | Body::Quarantine(groups) => {
             groups.iter().map(|keys| GROUP + keys.hashes.len() * HASH).sum()
@@ -272,6 +276,7 @@ mod tests {
             groups().prop_map(Body::Invalidate),
             groups().prop_map(Body::Quarantine),
             Just(Body::Flush),
+            Just(Body::QuarantineAll),
         ];
         (any::<u64>(), any::<u64>(), body).prop_map(|(incarnation, sequence, body)| Message {
             incarnation,
@@ -375,7 +380,7 @@ mod tests {
             (b"Ss".to_vec(), DecodeError::Truncated),
             (with(2, 2), DecodeError::Version(2)),
             (with(3, 0), DecodeError::Kind(0)),
-            (with(3, 7), DecodeError::Kind(7)),
+            (with(3, 8), DecodeError::Kind(8)),
             (flush[..HEADER - 1].to_vec(), DecodeError::Truncated),
             (group(0, 0), DecodeError::Empty),
             (group(u32::MAX, 3), DecodeError::Truncated),

@@ -32,6 +32,8 @@ pub trait Sink: Send + Sync + 'static {
     fn invalidate_key(&self, key: &[u8]);
     /// Poison one key and keep it from being filled for `max_staleness`: a write with an unknown outcome.
     fn quarantine(&self, db: u32, hash: u128);
+    /// Drop everything and keep nothing for `max_staleness`: a write of unknown keys with an unknown outcome.
+    fn quarantine_all(&self);
     /// Drop everything: generation + 1. `why` is for the log and the counters.
     fn flush(&self, why: &'static str);
     /// Poison every key that matches a Redis glob.
@@ -62,6 +64,8 @@ pub enum Event {
         /// The key.
         key: Key,
     },
+    /// Anything may or may not have been written, or may be yet.
+    QuarantineAll,
     /// Everything may have changed (FLUSHALL, FLUSHDB, SWAPDB, a command whose keys nobody can name).
     Flush,
 }

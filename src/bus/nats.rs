@@ -502,20 +502,22 @@ impl Publisher {
         // Where there is a flush it says all that the keys would say: the peers apply it after all of these
         // writes. It does not keep a key from being filled again, so quarantines are sent beside it.
         let flush = events.contains(&Event::Flush);
+        let all = events.contains(&Event::QuarantineAll);
         let written = events.iter().filter_map(|event| match event {
-            Event::Invalidate { hash, key } if !flush => Some((key.db(), *hash)),
-            Event::Invalidate { .. } | Event::Quarantine { .. } | Event::Flush => None,
+            Event::Invalidate { hash, key } if !flush && !all => Some((key.db(), *hash)),
+            _ => None,
         });
         let doubtful = events.iter().filter_map(|event| match event {
             Event::Quarantine { hash, key } => Some((key.db(), *hash)),
-            Event::Invalidate { .. } | Event::Flush => None,
+            _ => None,
         });
         let max = MAX_BYTES.min(self.client.max_payload());
-        let flush = flush.then_some(Body::Flush).into_iter();
+        let flush = (flush && !all).then_some(Body::Flush);
+        let all = all.then_some(Body::QuarantineAll);
         let written = split(written, max).into_iter().map(Body::Invalidate);
         let doubtful = split(doubtful, max).into_iter().map(Body::Quarantine);
         let mut stalled = false;
-        for body in flush.chain(doubtful).chain(written) {
+        for body in flush.into_iter().chain(all).chain(doubtful).chain(written) {
             if stalled {
                 self.skip(&body);
             } else {
@@ -682,6 +684,7 @@ impl Receiver {
                 }
             }
             Body::Flush => self.sink.flush("bus: a peer asks for it"),
+            Body::QuarantineAll => self.sink.quarantine_all(),
             Body::Hello | Body::Heartbeat(_) | Body::Bye => {}
         }
         self.stats.applied.fetch_add(body.events(), Ordering::Relaxed);
@@ -764,7 +767,7 @@ impl JsonWriter {
                 Event::Invalidate { key, .. } | Event::Quarantine { key, .. } => {
                     json::invalidate(key.bytes(), &self.instance, now)
                 }
-                Event::Flush => json::clear(&self.instance, now),
+                Event::Flush | Event::QuarantineAll => json::clear(&self.instance, now),
             };
             publish(&self.client, &self.subject, message).await
         };

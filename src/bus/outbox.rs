@@ -1,7 +1,7 @@
 //! The queue between the workers and the bus: bounded in entries, never waits, loses nothing silently.
 //!
-//! What does not fit is not kept: one [`Event::Flush`] stands for all of it, so that the peers drop everything
-//! instead of missing something. This file must not know what becomes of the events.
+//! What does not fit is not kept: one [`Event::Flush`] stands for all of it, or one [`Event::QuarantineAll`], so that the peers
+//! drop everything instead of missing something. This file must not know what becomes of the events.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -37,6 +37,8 @@ struct Shared {
     pending: AtomicUsize,
     limit: usize,
     overflowed: AtomicBool,
+    /// A quarantine was among what did not fit.
+    doubtful: AtomicBool,
     lost: AtomicUsize,
 }
 
@@ -47,6 +49,7 @@ pub(super) fn queue(limit: usize) -> (Outbox, Inlet) {
         pending: AtomicUsize::new(0),
         limit,
         overflowed: AtomicBool::new(false),
+        doubtful: AtomicBool::new(false),
         lost: AtomicUsize::new(0),
     });
     let inlet = Inlet { receiver, shared: Arc::clone(&shared), taken: Vec::new() };
@@ -60,7 +63,7 @@ fn weight(batch: &[Event]) -> usize {
             Event::Invalidate { key, .. } | Event::Quarantine { key, .. } => {
                 1 + key.bytes().len() / KEY_BYTES_PER_ENTRY
             }
-            Event::Flush => 1,
+            Event::Flush | Event::QuarantineAll => 1,
         })
         .sum()
 }
@@ -69,7 +72,7 @@ impl Outbox {
     /// Queues a batch: never waits, needs no runtime. An event counts as one entry, and one more for every 256
     /// bytes of its key.
     ///
-    /// `false`: the queue is full, or the bus has ended. When full, the batch is dropped and one flush takes the
+    /// `false`: the queue is full, or the bus has ended. When full, the batch is dropped and one flush or quarantine takes the
     /// place of everything dropped until the bus has caught up; there is nothing left for the caller to do.
     pub fn try_send(&self, batch: Batch) -> bool {
         if batch.is_empty() {
@@ -80,6 +83,9 @@ impl Outbox {
         if before.saturating_add(weight) > self.shared.limit {
             self.shared.pending.fetch_sub(weight, Ordering::Relaxed);
             self.shared.lost.fetch_add(batch.len(), Ordering::Relaxed);
+            if batch.iter().any(|event| matches!(event, Event::Quarantine { .. } | Event::QuarantineAll)) {
+                self.shared.doubtful.store(true, Ordering::Release);
+            }
             if !self.shared.overflowed.swap(true, Ordering::AcqRel) {
                 // An empty batch wakes the bus even if it drained the queue a moment ago. At most one is queued.
                 let _ = self.sender.send(Batch::new());
@@ -92,7 +98,7 @@ impl Outbox {
 
 impl Inlet {
     /// Waits for events and moves all that is queued to the end of `out`. Returns the number of events lost to a
-    /// full queue since the last call; a [`Event::Flush`] for them has been put into `out`.
+    /// full queue since the last call; what stands for them has been put into `out`.
     /// `None`: every [`Outbox`] is gone and nothing is left.
     ///
     /// # Cancel safety
@@ -122,7 +128,8 @@ impl Inlet {
         if !self.shared.overflowed.swap(false, Ordering::AcqRel) {
             return 0;
         }
-        out.push(Event::Flush);
+        let doubtful = self.shared.doubtful.swap(false, Ordering::AcqRel);
+        out.push(if doubtful { Event::QuarantineAll } else { Event::Flush });
         self.shared.lost.swap(0, Ordering::Relaxed) as u64
     }
 }
@@ -160,6 +167,17 @@ mod tests {
         assert_eq!(now(&mut inlet), (vec![key(1), key(2), Event::Flush], 97));
         assert!(outbox.try_send(vec![key(5), key(6)]), "the room is there again");
         assert_eq!(now(&mut inlet), (vec![key(5), key(6)], 0));
+    }
+
+    #[test]
+    fn an_overflow_with_a_quarantine_becomes_one_of_everything() {
+        let (outbox, mut inlet) = queue(1);
+        for batch in [vec![key(1)], vec![Event::Quarantine { hash: 2, key: Key::new(0, b"k") }], vec![key(3)]] {
+            outbox.try_send(batch);
+        }
+        assert_eq!(now(&mut inlet), (vec![key(1), Event::QuarantineAll], 2));
+        outbox.try_send(vec![key(1), key(2)]);
+        assert_eq!(now(&mut inlet), (vec![Event::Flush], 2));
     }
 
     #[test]

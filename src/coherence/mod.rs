@@ -62,6 +62,8 @@ pub struct Coherence {
     next_flight: AtomicU64,
     /// Microseconds after `origin`: the right to trust the bus ends then.
     lease_until: AtomicU64,
+    /// In nanoseconds after the origin: nothing is kept until then. Set before the generation counts on.
+    quarantined_until: AtomicU64,
     origin: Instant,
     has_bus: bool,
     switched_on: bool,
@@ -166,6 +168,7 @@ impl Coherence {
             generation: AtomicU64::new(0),
             next_flight: AtomicU64::new(0),
             lease_until: AtomicU64::new(0),
+            quarantined_until: AtomicU64::new(0),
             origin,
             has_bus: config.nats.is_some(),
             switched_on: config.l1.enabled && config.coherence != config::Coherence::Off,
@@ -232,7 +235,11 @@ impl Coherence {
         }
         // Before the value is asked for: a message that names no database must find the flight, too.
         self.highest_db.fetch_max(db, Ordering::Relaxed);
+        // The generation first: who does not see a quarantine that begins now has the generation that it ends.
         let generation = self.generation();
+        if self.nanos(now) < self.quarantined_until.load(Ordering::Acquire) {
+            return None;
+        }
         let number = self.next_flight.fetch_add(1, Ordering::Relaxed);
         self.stripes.open_flight(id, number, now).then(|| Ticket {
             coherence: Arc::clone(self),
@@ -271,6 +278,14 @@ impl Coherence {
     /// Nothing of this key is kept for `max_staleness`.
     pub fn quarantine(&self, key: KeyId, now: Instant) {
         self.let_go(self.stripes.quarantine(key, now + self.max_staleness));
+    }
+
+    /// Everything is dropped, and nothing kept for `max_staleness`: a write of who knows which keys may still run. `why` goes to
+    /// the log.
+    pub fn quarantine_all(&self, now: Instant, why: &str) {
+        let until = self.nanos(now + self.max_staleness);
+        self.quarantined_until.fetch_max(until, Ordering::AcqRel);
+        self.flush(why);
     }
 
     /// The key may have changed.
@@ -400,6 +415,18 @@ mod tests {
         let entry = fill(&coherence, now, 5 * SECOND).expect("kept");
         coherence.flush("test");
         assert!(entry.is_valid() && !coherence.permit(now).allows(&entry));
+    }
+
+    #[test]
+    fn after_a_write_of_unknown_keys_that_may_still_run_nothing_is_kept_for_a_while() {
+        let coherence = coherence("max_staleness: 10s");
+        let now = Instant::now();
+        let entry = fill(&coherence, now, 5 * SECOND).expect("kept");
+        let ticket = coherence.ticket(question(0).id(), 0, now).expect("a ticket");
+        coherence.quarantine_all(now, "test");
+        assert!(!coherence.permit(now).allows(&entry) && !ticket.is_live());
+        assert!(coherence.ticket(question(0).id(), 0, now + 9 * SECOND).is_none());
+        assert!(coherence.ticket(question(0).id(), 0, now + 10 * SECOND).is_some());
     }
 
     #[test]

@@ -114,6 +114,9 @@ impl Written {
         if self.any {
             coherence.flush("a command that may change any key");
         }
+        if self.any {
+            context.tell(Event::Flush);
+        }
         if !failed || self.always || self.any {
             self.tell(context, |hash, key| Event::Invalidate { hash, key });
         }
@@ -143,7 +146,8 @@ impl Written {
             context.shared.users.first_rights_changed();
         }
         if self.any {
-            coherence.flush("a command that may change any key was lost");
+            coherence.quarantine_all(now, "a command that may change any key was lost");
+            context.tell(Event::QuarantineAll);
         }
         self.tell(context, |hash, key| Event::Quarantine { hash, key });
     }
@@ -155,9 +159,6 @@ impl Written {
     }
 
     fn tell(self, context: &Context, event: impl Fn(u128, bus::Key) -> Event) {
-        if self.any {
-            context.tell(Event::Flush);
-        }
         if context.shared.outbox.is_none() {
             return;
         }
