@@ -60,7 +60,7 @@ pub struct App {
     client_limit: watch::Sender<usize>,
     stop: watch::Sender<bool>,
     control: Option<Runtime>,
-    drain_limit: Duration,
+    started_with: Config,
 }
 
 impl App {
@@ -119,7 +119,7 @@ impl App {
             client_limit,
             stop,
             control: Some(control),
-            drain_limit: config.timeouts.shutdown,
+            started_with: config.clone(),
         };
         for number in 0..workers {
             app.start_worker(number, &config, &view, incarnation).map_err(StartError::Thread)?;
@@ -218,6 +218,10 @@ impl App {
     /// When the configuration is not sound; the old one stays.
     pub fn reload(&self, config: &Config) -> Result<(), ConfigError> {
         config.check()?;
+        let waiting = self.started_with.waits_for_restart(config);
+        if !waiting.is_empty() {
+            tracing::warn!("changed, but only read at the start: {}; restart Shortstop for that", waiting.join(", "));
+        }
         let policy = Arc::new(Policy::new(config));
         for desk in &self.desks {
             // A worker that has ended needs no rules.
@@ -230,7 +234,7 @@ impl App {
     /// Accepts no more, answers what was asked, tells the fleet, and ends; within `timeouts.shutdown`. Returns whether all was
     /// answered.
     pub fn shutdown(mut self) -> bool {
-        let limit = Instant::now() + self.drain_limit;
+        let limit = Instant::now() + self.started_with.timeouts.shutdown;
         self.stop.send_replace(true);
         for desk in &self.desks {
             let _ = desk.orders.send(Order::Drain);
@@ -240,7 +244,7 @@ impl App {
         }
         let left: usize = self.desks.iter().map(|desk| desk.load.load(Ordering::Relaxed)).sum();
         if left > 0 {
-            tracing::warn!(clients = left, limit = ?self.drain_limit, "leaving with clients that were not answered");
+            tracing::warn!(clients = left, limit = ?self.started_with.timeouts.shutdown, "leaving with clients that were not answered");
         }
         // With a worker that has not ended a write may still be under way: no BYE then, so that the peers watch out for it.
         let settled = self.threads.iter().all(JoinHandle::is_finished);

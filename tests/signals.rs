@@ -101,6 +101,7 @@ fn sighup_reloads_and_a_bad_file_is_refused() {
         redis.addr(),
         r#"
 limits: { max_bulk_length: 1mb }
+timeouts: { shutdown: 7s }
 defaults:
   cache: { admit_after: 1 }
   compress: false
@@ -116,6 +117,7 @@ rules:
         !cached(&mut client, round)
     });
     assert_reply(&client.cmd("PING"), "+PONG\r\n", "the same connection");
+    assert!(proxy.log().contains("only read at the start: timeouts;"), "what does not hold is named");
     // The limits too.
     let mut large = proxy.client();
     large.send(b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1048577\r\n");

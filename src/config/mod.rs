@@ -151,6 +151,22 @@ impl Config {
         check::fields(self)?;
         check::together(self)
     }
+
+    /// The keys in which another configuration differs and that are only read at the start.
+    pub fn waits_for_restart(&self, other: &Config) -> Vec<&'static str> {
+        macro_rules! differing {
+            ($($key:ident),+; changes at once: $($changes:ident),+) => {{
+                // Whoever adds a key has to say which it is.
+                let Config { $($key,)+ $($changes: _,)+ } = self;
+                [$((*$key != other.$key).then_some(stringify!($key))),+].into_iter().flatten().collect()
+            }};
+        }
+        differing!(
+            listen, upstream, clients_without_auth, nats, fleet, monitor, workers, log, coherence, max_staleness,
+            degraded_staleness, l1, bus, timeouts;
+            changes at once: limits, offload_above, compression, enable_debug_command, defaults, rules
+        )
+    }
 }
 
 /// The other key of a pair that does not fit together, for when the first is not in the file but at its default.

@@ -12,6 +12,20 @@ fn the_shipped_file_is_the_default() {
     assert_eq!(config.check(), Ok(()));
 }
 
+#[test]
+fn what_waits_for_a_restart_is_named() {
+    let start = Config::default();
+    for (yaml, keys) in [
+        ("", &[][..]),
+        ("limits: { max_clients: 7 }\nrules: [{ match: a, cache: false }]\ncompression: false", &[]),
+        ("listen: 127.0.0.1:1\noffload_above: 1kb", &["listen"]),
+        ("workers: 3\ntimeouts: { shutdown: 1s }\nl1: { max_entries: 5 }", &["workers", "l1", "timeouts"]),
+    ] {
+        let other = Config::from_yaml(yaml).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(start.waits_for_restart(&other), keys, "{yaml}");
+    }
+}
+
 /// Each line that sets a key in the shipped file, with its path: `(index of the line, "limits.max_clients")`.
 fn shipped_keys() -> Vec<(usize, String)> {
     let mut above: Vec<(usize, &str)> = Vec::new();
