@@ -6,8 +6,9 @@ use crate::command::Verb;
 use crate::resp::{build, parse_int};
 
 use super::context::View;
+use super::private::InSession;
 use super::request::Replacements;
-use super::waiting::{InSession, Then};
+use super::waiting::Then;
 use super::{Call, Client, Next, Target};
 
 impl Client {

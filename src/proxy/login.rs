@@ -19,9 +19,10 @@ use super::context::{Context, View};
 use super::local::is_name;
 use super::opening::Holds;
 use super::outlet::{Outlet, Slot};
+use super::private::InSession;
 use super::request::Replacements;
 use super::session::Session;
-use super::waiting::{InSession, Then, Waiting};
+use super::waiting::{Then, Waiting};
 use super::{Call, Client, Next, Replies, Target};
 
 /// What HELLO or AUTH makes of a client when Redis agrees.

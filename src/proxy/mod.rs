@@ -7,6 +7,7 @@ mod buffers;
 mod clients;
 mod context;
 mod errands;
+mod fills;
 mod flight;
 mod identity;
 mod local;
@@ -14,14 +15,17 @@ mod login;
 mod opening;
 mod outlet;
 mod peek;
+mod private;
 mod profile;
 mod reads;
 mod request;
 mod roster;
 mod seal;
 mod session;
+mod transaction;
 mod waiting;
 mod weave;
+mod writes;
 mod written;
 
 use std::cell::RefCell;
@@ -47,10 +51,10 @@ pub use roster::{Entry, count};
 
 use opening::Holds;
 use request::{Replacements, Words};
-use seal::{Candidates, Parked, Sealed};
-use session::{Kind, Session};
-use waiting::{InSession, Then, Waiting};
-use weave::Subscribed;
+use seal::Parked;
+use session::Session;
+use waiting::{Then, Waiting};
+use writes::{Outcome, writes_values};
 use written::Written;
 
 /// Keys of an MGET up to which its values are kept.
@@ -96,9 +100,6 @@ pub struct Client {
     parked: Option<(Parked, Rc<RefCell<Option<Outcome>>>)>,
     hits: u64,
 }
-
-/// What came of sealing elsewhere; none: it panicked.
-type Outcome = Option<(Replacements, Sealed)>;
 
 /// The bit of a key among those of what has not been answered.
 fn mask_of(id: KeyId) -> u64 {
@@ -158,30 +159,6 @@ impl Client {
     /// Whether a request waits for its values to be sealed; until it is sent, no other is taken.
     pub fn is_parked(&self) -> bool {
         self.parked.is_some()
-    }
-
-    /// Whether what the client sends is passed on as it comes, and so is what it gets.
-    pub fn is_raw(&self) -> bool {
-        self.session.as_ref().is_some_and(|session| session.is_in_raw())
-    }
-
-    /// Passes bytes on. Tells how many were taken; the client is woken when there is room for more.
-    pub fn pass_raw(&self, bytes: &[u8]) -> usize {
-        self.session.as_ref().map_or(0, |session| session.pass_on(bytes))
-    }
-
-    /// The client sends nothing more.
-    pub fn finish_raw(&self) {
-        if let Some(session) = &self.session {
-            session.link.finish();
-        }
-    }
-
-    /// The client has taken some of what it got.
-    pub fn raw_was_taken(&self) {
-        if let Some(session) = &self.session {
-            session.link.wake();
-        }
     }
 
     /// Whether the client waits for something that may never come (BLPOP), so that there is no point in waiting for it.
@@ -326,38 +303,6 @@ impl Client {
             },
             _ => None,
         }
-    }
-
-    /// A script that Redis's debugger runs. It talks with the client until it ends the connection, and no reply tells what is
-    /// written meanwhile.
-    fn debug(&mut self, view: &View, permit: &Permit, call: Call<'_>, session: Rc<Session>) -> Next {
-        if session.in_multi() {
-            let text = "ERR shortstop: what the debugger says in a transaction cannot be told from replies; send EVAL outside \
-                        of MULTI, or SCRIPT DEBUG NO before it";
-            return self.spoil(permit, &session, text);
-        }
-        if call.row.name.is_empty() {
-            return self.refuse(
-                "ERR shortstop: this command is not in the server's COMMAND table, and could start the debugger; send \
-                 SCRIPT DEBUG NO before it",
-            );
-        }
-        if self.outlet.outstanding() > 0 {
-            return Next::Again;
-        }
-        if let Err(lost) = session.link.check() {
-            return self.unavailable(&lost);
-        }
-        let mut written = Written::default();
-        written.add_any();
-        written.begin(&self.context, view);
-        // The debugger is not muted (CLIENT REPLY OFF).
-        let replies = std::mem::replace(&mut self.replies, Replies::On);
-        let link = session.link.clone();
-        let then = Then::session(&session, InSession::Debugged(written));
-        self.send(permit.now, &link, then, u64::MAX, |wire| call.request.write(wire, Replacements::new()));
-        self.replies = replies;
-        Next::Pause
     }
 
     /// A request that Redis will refuse: it has to see it where a transaction would be spoilt by it.
@@ -572,305 +517,6 @@ impl Client {
         Holds::of(call.row.verb, &call.row.name, call.args, self.outlet.profile.version())
     }
 
-    /// SET and its kin: seals what is worth it, here or elsewhere, and sends.
-    fn write_values(&mut self, view: &View, permit: &Permit, call: Call<'_>) -> Next {
-        let candidates = seal::candidates(call.row.verb, &call.request, &view.policy);
-        if candidates.bytes > view.policy.offload_above {
-            return self.park(call.request, candidates);
-        }
-        let (replacements, sealed) = seal::seal(call.request.raw, call.request.ranges, &candidates);
-        self.send_values(view, permit, call, replacements, &sealed)
-    }
-
-    fn send_values(
-        &mut self,
-        view: &View,
-        permit: &Permit,
-        call: Call<'_>,
-        replacements: Replacements,
-        sealed: &Sealed,
-    ) -> Next {
-        let target = match self.target() {
-            Ok(target) => target,
-            Err(lost) => return self.unavailable(&lost),
-        };
-        if sealed.values > 0 {
-            let stats = self.context.stats();
-            stats.compressed_values.add(sealed.values);
-            stats.compressed_bytes_in.add(sealed.bytes_in);
-            stats.compressed_bytes_out.add(sealed.bytes_out);
-        }
-        let mut written = self.written(view, call);
-        let mask = written.mask();
-        let then = if let Target::Session(session) = &target
-            && session.in_multi()
-        {
-            session.queue(|queued| {
-                queued.written.extend(written);
-                queued.holds.push(self.holds(call));
-            });
-            Then::Pass { repeat: false }
-        } else {
-            written.begin(&self.context, view);
-            Then::Write { written, holds: self.holds(call) }
-        };
-        self.send(permit.now, target.link(), then, mask, |wire| call.request.write(wire, replacements));
-        Next::Go
-    }
-
-    /// Has large values sealed where nobody waits for it. The client takes no other request until then.
-    fn park(&mut self, request: Request<'_>, candidates: Candidates) -> Next {
-        let raw = request.owned.cloned().unwrap_or_else(|| bytes::Bytes::copy_from_slice(request.raw));
-        let parked = Parked { raw: raw.clone(), ranges: request.ranges.clone() };
-        let outcome: Rc<RefCell<Option<Outcome>>> = Rc::default();
-        let ranges = request.ranges.clone();
-        let (there, outlet) = (Rc::clone(&outcome), Rc::clone(&self.outlet));
-        self.context.elsewhere(
-            move || seal::seal(&raw, &ranges, &candidates),
-            move |_, sealed| {
-                *there.borrow_mut() = Some(sealed);
-                outlet.wake();
-            },
-        );
-        self.parked = Some((parked, outcome));
-        Next::Go
-    }
-
-    /// Sends the request whose values have been sealed; `false`: they have not.
-    pub fn unpark(&mut self, view: &View, permit: &Permit) -> bool {
-        let Some(outcome) = self.parked.as_ref().and_then(|(_, outcome)| outcome.borrow_mut().take()) else {
-            return false;
-        };
-        let Some((parked, _)) = self.parked.take() else { return false };
-        let Some((replacements, sealed)) = outcome else {
-            self.refuse("ERR shortstop: the value could not be compressed; it was not stored");
-            self.end_of_request();
-            return true;
-        };
-        let request = Request { raw: &parked.raw, ranges: &parked.ranges, owned: Some(&parked.raw) };
-        let args = request.words();
-        let call = Call { row: view.table.resolve(&args), request, args: &args };
-        self.send_values(view, permit, call, replacements, &sealed);
-        self.end_of_request();
-        true
-    }
-
-    /// A command in a transaction: Redis answers QUEUED, or why not; what it does is done at EXEC.
-    fn queue(&mut self, view: &View, permit: &Permit, call: Call<'_>, session: &Rc<Session>) -> Next {
-        match call.row.verb {
-            Verb::Discard => {
-                session.end_multi();
-                return self.pass(permit, call, Target::Session(Rc::clone(session)));
-            }
-            verb if writes_values(verb, call.args) => return self.write_values(view, permit, call),
-            Verb::Select => {
-                let db = call.args.get(1).and_then(|db| parse_int(db)).and_then(|db| u32::try_from(db).ok());
-                session.queue(|queued| {
-                    // What follows is in another database: which keys it changes is not worth keeping apart.
-                    queued.written.add_any();
-                    queued.selects.extend(db.map(|db| (queued.holds.len(), db)));
-                    queued.holds.push(Holds::Nothing);
-                });
-                return self.pass(permit, call, Target::Session(Rc::clone(session)));
-            }
-            _ => {}
-        }
-        let target = Target::Session(Rc::clone(session));
-        if let Err(lost) = session.link.check() {
-            return self.unavailable(&lost);
-        }
-        let (then, wire) = match self.prepare(view, permit, call, &target) {
-            Ok(prepared) => prepared,
-            Err(text) => return self.spoil(permit, session, &text),
-        };
-        session.queue(|queued| {
-            match then {
-                Then::Write { written, .. } => queued.written.extend(written),
-                Then::Elements { written: Some(written), .. } => queued.written.extend(*written),
-                _ => queued.read.extend(self.ids(call)),
-            }
-            queued.pushes |= call.row.verb == Verb::Debug && pushes(call.args);
-            if matches!(call.row.name.as_ref(), "publish" | "spublish") {
-                queued.commands.publish.push(queued.holds.len());
-            }
-            // HELLO may be among them: EXEC's reply tells what was spoken.
-            queued.holds.push(Holds::of(call.row.verb, &call.row.name, call.args, Version::Resp3));
-        });
-        if matches!(call.row.class, Class::Session | Class::Local) && call.row.name.as_ref() != "client|reply" {
-            // It may leave something on the connection when it is executed.
-            session.pin();
-        }
-        let then = Then::Pass { repeat: false };
-        self.send(permit.now, target.link(), then, u64::MAX, |out| write_wire(out, &call.request, wire));
-        Next::Go
-    }
-
-    /// Refuses a command in a transaction. Redis has to know that the transaction is spoilt: it is sent a command that does not
-    /// exist.
-    fn spoil(&mut self, permit: &Permit, session: &Session, text: &str) -> Next {
-        if let Err(lost) = session.link.check() {
-            return self.unavailable(&lost);
-        }
-        let spoil = Then::Pass { repeat: false };
-        session.link.send(Waiting { to: None, sent: permit.now, then: spoil }, |wire| {
-            wire.push_slice(b"*1\r\n$14\r\nSHORTSTOP.FAIL\r\n");
-        });
-        self.refuse(text)
-    }
-
-    fn exec(&mut self, view: &View, permit: &Permit, call: Call<'_>, session: &Rc<Session>) -> Next {
-        if let Err(lost) = session.link.check() {
-            return self.unavailable(&lost);
-        }
-        let mut queued = session.end_multi();
-        queued.written.begin(&self.context, view);
-        let mask = queued.written.mask();
-        let next = if queued.wishes.is_empty() { Next::Go } else { Next::Pause };
-        let speaks = queued.speaks;
-        let then = Then::session(session, InSession::Exec(queued));
-        self.send(permit.now, &session.link, then, mask, |wire| call.request.write(wire, Replacements::new()));
-        if speaks {
-            self.replies = Replies::On;
-        }
-        next
-    }
-
-    /// The client's session; none: older replies are still due, and the order of execution would not be kept.
-    fn enter_session(&mut self) -> Result<Option<Rc<Session>>, String> {
-        if let Some(session) = &self.session {
-            return Ok(Some(Rc::clone(session)));
-        }
-        if self.outlet.outstanding() > 0 {
-            return Ok(None);
-        }
-        // When Redis is known to be away, say so at once instead of finding out with another connection.
-        let profile = &self.outlet.profile;
-        profile.lane(&self.context).map_err(|lost| lost.text().to_owned())?;
-        let identity = profile.identity();
-        if let Some(session) = self.outlet.entry.offered.take() {
-            if session.fits(&identity, profile.version()) {
-                session.go_to(profile.db());
-                self.session = Some(Rc::clone(&session));
-                return Ok(Some(session));
-            }
-            session.end(&self.context);
-        }
-        let Some(link) = self.context.session(&identity, profile.db(), profile.version()) else {
-            return Err("ERR shortstop: too many clients have a connection to Redis of their own \
-                        (limits.max_sessions); try again later"
-                .to_owned());
-        };
-        let session = Rc::new(Session::new(link, identity, Rc::clone(&self.outlet)));
-        *self.outlet.entry.session.borrow_mut() = Rc::downgrade(&session);
-        self.session = Some(Rc::clone(&session));
-        Ok(Some(session))
-    }
-
-    /// A command that needs a connection of its own.
-    fn with_session(&mut self, view: &View, permit: &Permit, call: Call<'_>, session: Rc<Session>) -> Next {
-        if let Err(lost) = session.link.check() {
-            return self.unavailable(&lost);
-        }
-        let verb = call.row.verb;
-        let subscription = match verb {
-            Verb::Subscribe | Verb::Unsubscribe => Some(Kind::Channel),
-            Verb::PSubscribe | Verb::PUnsubscribe => Some(Kind::Pattern),
-            Verb::SSubscribe | Verb::SUnsubscribe => Some(Kind::Shard),
-            _ => None,
-        };
-        if let Some(kind) = subscription {
-            return self.subscribe(permit, call, &session, kind);
-        }
-        if session.in_multi() {
-            return match verb {
-                // Refused by Redis, and the transaction goes on.
-                Verb::Multi | Verb::Watch => self.pass(permit, call, Target::Session(session)),
-                _ => self.queue(view, permit, call, &session),
-            };
-        }
-        let own = |then| Then::session(&session, then);
-        let (then, next) = match verb {
-            Verb::Multi => (own(InSession::Multi), Next::Pause),
-            Verb::Watch => {
-                session.watch();
-                (Then::Pass { repeat: false }, Next::Go)
-            }
-            Verb::Monitor => (own(InSession::Monitor), Next::Pause),
-            Verb::Blocking | Verb::XRead | Verb::XReadGroup => {
-                let mut written = if call.row.is_write() { self.written(view, call) } else { Written::default() };
-                written.begin_blocking(&self.context);
-                let told = if self.is_told(view, call.row) { self.ids(call) } else { SmallVec::new() };
-                session.block();
-                if call.row.name.starts_with("wait") {
-                    // WAIT counts from the last command of its connection: that must not be one of an earlier owner's.
-                    let first = Waiting { to: None, sent: permit.now, then: Then::Pass { repeat: false } };
-                    session.link.send(first, |wire| wire.push_slice(b"*1\r\n$4\r\nPING\r\n"));
-                }
-                (own(InSession::Blocked { written, told }), Next::Go)
-            }
-            _ if leaves_nothing(call.row) => (Then::Pass { repeat: false }, Next::Go),
-            _ if call.row.name.as_ref() == "script|debug" => {
-                (own(InSession::ScriptDebug(!call.args[2].eq_ignore_ascii_case(b"no"))), Next::Pause)
-            }
-            _ if call.row.name.is_empty() => {
-                // Nobody knows it: if Redis does, it may have changed anything.
-                let mut written = Written::default();
-                written.add_any();
-                (own(InSession::Unknown(written)), Next::Pause)
-            }
-            _ => (own(InSession::Pin), Next::Pause),
-        };
-        self.send(permit.now, &session.link, then, u64::MAX, |wire| call.request.write(wire, Replacements::new()));
-        next
-    }
-
-    fn subscribe(&mut self, permit: &Permit, call: Call<'_>, session: &Rc<Session>, kind: Kind) -> Next {
-        let named = call.args.len() - 1;
-        if session.in_multi() {
-            session.queue(|queued| {
-                let (at, word) = (queued.holds.len(), call.row.name.clone());
-                queued.commands.subscribed.push(Subscribed { at, kind, word, named });
-                queued.holds.push(Holds::Nothing);
-            });
-            return self.pass(permit, call, Target::Session(Rc::clone(session)));
-        }
-        if (!session.is_subscribed() || named == 0) && self.outlet.outstanding() > 0 {
-            return Next::Again;
-        }
-        // Without names: everything, and one acknowledgement even for nothing.
-        let left = if named > 0 { named } else { session.subscriptions(kind).max(1) };
-        session.begin_acknowledging();
-        // Acknowledgements are not muted, as messages are not (CLIENT REPLY OFF).
-        let muted = self.is_muted();
-        let replies = std::mem::replace(&mut self.replies, Replies::On);
-        let then = Then::session(session, InSession::Acknowledge { kind, left, muted });
-        self.send(permit.now, &session.link, then, u64::MAX, |wire| call.request.write(wire, Replacements::new()));
-        self.replies = replies;
-        Next::Go
-    }
-
-    /// The connection is a stream: what the client says is passed on, and what comes is passed back.
-    fn beside_monitor(&mut self, view: &View, permit: &Permit, session: &Rc<Session>, request: Request<'_>) -> Next {
-        let name = request.arg(0);
-        if name.eq_ignore_ascii_case(b"quit") {
-            self.answer(b"+OK\r\n");
-            return Next::Close;
-        }
-        if name.eq_ignore_ascii_case(b"reset") {
-            return self.reset(permit);
-        }
-        if session.link.check().is_err() {
-            return Next::Close;
-        }
-        // Nobody would see the reply, and do what has to be done with it.
-        let row = view.table.resolve(&request.words());
-        if row.is_write() || matches!(row.verb, Verb::Client | Verb::Hello | Verb::Auth) {
-            return self.refuse("ERR shortstop: not beside MONITOR; use another connection, or RESET");
-        }
-        session.link.send_unanswered(request.raw);
-        Next::Go
-    }
-
     fn send(&mut self, now: Instant, link: &Link<Waiting>, then: Then, mask: u64, write: impl FnOnce(&mut Chunks)) {
         let slot = self.outlet.open(self.is_muted());
         self.ahead |= mask;
@@ -912,20 +558,6 @@ impl Drop for Client {
         self.outlet.abandon();
         self.leave_session();
     }
-}
-
-/// Whether the command's values are sealed on their way, and that is all there is to see to.
-fn writes_values(verb: Verb, args: &[&[u8]]) -> bool {
-    match verb {
-        Verb::SetEx | Verb::PSetEx | Verb::SetNx | Verb::MSet | Verb::MSetNx | Verb::MSetEx | Verb::GetSet => true,
-        Verb::Set => !seal::compares(args),
-        _ => false,
-    }
-}
-
-/// Commands on a session that leave nothing behind there: they only must not queue behind others.
-fn leaves_nothing(row: &Row) -> bool {
-    matches!(row.name.as_ref(), "script|kill" | "function|kill" | "function|stats" | "shutdown" | "client|unpause")
 }
 
 /// Whether DEBUG is asked to push something before it replies.

@@ -15,10 +15,11 @@ use crate::resp::build;
 use crate::rules::CacheRule;
 
 use super::context::View;
+use super::fills::{NO_VALUE, ValueKey, Values, in_version};
 use super::flight::Flight;
 use super::opening::Holds;
 use super::request::Request;
-use super::waiting::{NO_VALUE, Then, ValueKey, Values, in_version};
+use super::waiting::Then;
 use super::{Call, Client, Next, Wire, mask_of, write_wire};
 
 /// Keys of an MGET up to which L1 is asked.

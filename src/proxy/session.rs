@@ -13,7 +13,8 @@ use super::context::Context;
 use super::identity::Identity;
 use super::login::Greeting;
 use super::outlet::Outlet;
-use super::waiting::{Queued, Then, Waiting};
+use super::transaction::Queued;
+use super::waiting::{Then, Waiting};
 
 /// Bytes of a raw connection that may wait for the client, or for Redis, before no more is taken from the other side.
 const RAW_HIGH_WATER: usize = 256 << 10;

@@ -3,27 +3,25 @@
 //! Runs on the upstream side: a client that has gone away changes nothing of what must happen to guards and tickets.
 
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-use crate::coherence::Ticket;
-use crate::command::Absent;
 use crate::envelope;
-use crate::near_cache::{Asked, EntryId, KeyId, Question};
-use crate::resp::{Bulk, ReplyScanner, Version, build, bulk_of, elements, parse_int};
-use crate::rules::CacheRule;
+use crate::near_cache::{EntryId, KeyId};
+use crate::resp::{Bulk, ReplyScanner, build, bulk_of};
 use crate::upstream::{Expected, Login, Lost, Reply};
 
-use super::clients::{self, Wish};
 use super::context::Context;
+use super::fills::{Values, fill, fill_many, forget, kept_as};
 use super::flight::Flight;
 use super::login::{self, Greeting};
-use super::opening::{Holds, open_all, open_each, open_one};
+use super::opening::{Holds, open_all, open_one};
 use super::outlet::{Outlet, Slot};
-use super::session::{Kind as Subscription, Session};
-use super::weave::{Commands, Doubt, Woven};
+use super::private::{InSession, in_session};
+use super::session::Session;
+use super::weave::Woven;
 use super::written::Written;
 
 /// A request that was sent, and whose reply is due.
@@ -73,69 +71,6 @@ pub(super) enum Then {
 
 /// Gets so many replies in one piece, or why there are none.
 pub(super) type Called = Box<dyn FnOnce(&Context, Result<Reply<'_>, &Lost>)>;
-
-/// What a reply changes of a session.
-pub(super) enum InSession {
-    /// MULTI.
-    Multi,
-    /// EXEC: what was queued is done, or nothing of it.
-    Exec(Queued),
-    /// The connection belongs to the client from now on, unless this is refused.
-    Pin,
-    /// A command that nobody knows: what it may change, and leave on the connection.
-    Unknown(Written),
-    /// A SELECT of this database.
-    Select(u32),
-    /// HELLO or AUTH.
-    Greet(Greeting),
-    /// SCRIPT DEBUG: whether the next script is to be run by the debugger.
-    ScriptDebug(bool),
-    /// A script that is run by the debugger, unless Redis refuses it: it may change anything, until the connection ends.
-    Debugged(Written),
-    /// The debugger talks; there are no replies any more, and Redis ends the connection.
-    Raw(Written),
-    /// MONITOR.
-    Monitor,
-    /// A command of the SUBSCRIBE family: so many acknowledgements are due. `muted`: an error would not be told.
-    Acknowledge { kind: Subscription, left: usize, muted: bool },
-    /// May wait for long. What it changes, and what it tells of, as [`Then::Content`] does.
-    Blocked { written: Written, told: SmallVec<[KeyId; 1]> },
-}
-
-/// What is in a transaction.
-#[derive(Default)]
-pub(super) struct Queued {
-    pub(super) written: Written,
-    /// Per command.
-    pub(super) holds: Vec<Holds>,
-    /// Each SELECT: its place and its database.
-    pub(super) selects: Vec<(usize, u32)>,
-    /// What tells replies from what stands among them.
-    pub(super) commands: Commands,
-    /// What has come of EXEC's reply, if there may be more in it than elements.
-    pub(super) woven: Option<Woven>,
-    /// DEBUG PROTOCOL push is among them.
-    pub(super) pushes: bool,
-    /// Keys that are read: what L1 holds of them may be older than what EXEC tells.
-    pub(super) read: Vec<KeyId>,
-    /// Each command of the CLIENT family that is not Redis's alone: its place and what it stands for.
-    pub(super) wishes: Vec<(usize, Wish)>,
-    /// CLIENT REPLY ON is among them.
-    pub(super) speaks: bool,
-}
-
-/// The keys of an MGET.
-pub(super) struct Values {
-    pub(super) keys: Vec<ValueKey>,
-}
-
-pub(super) struct ValueKey {
-    pub(super) id: EntryId,
-    pub(super) keep: Option<(Ticket, CacheRule, Asked)>,
-}
-
-/// What GET says when there is no such key, as L1 keeps it.
-pub(super) const NO_VALUE: Absent = Absent::Only(b"$-1\r\n");
 
 impl Then {
     /// Rare and large, so that it is not what makes all others large.
@@ -375,7 +310,7 @@ impl Waiting {
 }
 
 #[inline]
-fn answer(to: Option<(Rc<Outlet>, Slot)>, reply: Reply<'_>) {
+pub(super) fn answer(to: Option<(Rc<Outlet>, Slot)>, reply: Reply<'_>) {
     if let Some((outlet, slot)) = to {
         outlet.fill(slot, reply);
     }
@@ -385,146 +320,6 @@ fn answer(to: Option<(Rc<Outlet>, Slot)>, reply: Reply<'_>) {
 fn value_begun(beginning: &[u8]) -> Option<&[u8]> {
     let end = memchr::memchr(b'\n', beginning)?;
     beginning.starts_with(b"$").then(|| &beginning[end + 1..])
-}
-
-/// The flight has ended: later readers make their own.
-fn forget(context: &Context, flight: &Rc<Flight>) {
-    let mut flights = context.flights.borrow_mut();
-    if flights.get(&flight.id).is_some_and(|known| Rc::ptr_eq(known, flight)) {
-        flights.remove(&flight.id);
-    }
-}
-
-fn fill(context: &Context, flight: Rc<Flight>, to: Option<(Rc<Outlet>, Slot)>, sent: Instant, reply: Reply<'_>) {
-    let Ok(Some(end)) = ReplyScanner::default().scan(reply.bytes()) else {
-        unreachable!("the connection hands over complete replies");
-    };
-    let pttl = pttl(&reply.bytes()[end..]);
-    let first = match &reply {
-        Reply::Borrowed(bytes) => Reply::Borrowed(&bytes[..end]),
-        Reply::Owned(bytes) => Reply::Owned(bytes.slice(..end)),
-    };
-    if flight.asked.question().is_get() {
-        open_one(context, first, move |context, reply| land(context, &flight, to, sent, pttl, reply));
-    } else {
-        land(context, &flight, to, sent, pttl, first);
-    }
-}
-
-fn land(
-    context: &Context,
-    flight: &Rc<Flight>,
-    to: Option<(Rc<Outlet>, Slot)>,
-    sent: Instant,
-    pttl: Option<i64>,
-    reply: Reply<'_>,
-) {
-    // Out of the map before anything is delivered: nobody joins what is over.
-    forget(context, flight);
-    let question = flight.asked.question();
-    let lives = lives(&flight.rule, &question, flight.absent, pttl, reply.bytes());
-    keep(context, flight.id, &question, flight.ticket.take().zip(lives), sent, reply.bytes());
-    for (outlet, slot, version) in flight.readers.take() {
-        let reply = if question.is_get() { in_version(kept_as(reply.bytes()), version) } else { reply.bytes() };
-        outlet.fill(slot, Reply::Borrowed(reply));
-    }
-    answer(to, reply);
-}
-
-/// How long a reply may be kept; none: not at all.
-fn lives(
-    rule: &CacheRule,
-    question: &Question<'_>,
-    absent: Absent,
-    pttl: Option<i64>,
-    reply: &[u8],
-) -> Option<Duration> {
-    let reply = if question.is_get() { kept_as(reply) } else { reply };
-    let size = match bulk_of(reply) {
-        Bulk::Value(value) => value.len(),
-        Bulk::Null => 0,
-        // A list is no string, and an error is no answer.
-        _ if question.is_get() || matches!(reply.first(), Some(b'-' | b'!') | None) => return None,
-        _ => reply.len(),
-    };
-    let says_absent = absent.is(reply);
-    match pttl? {
-        // Absent, and there a moment later.
-        -1 | 1.. if says_absent && matches!(absent, Absent::Only(_)) => None,
-        -1 => Some(rule.ttl),
-        left @ 1.. => Some(rule.ttl.min(Duration::from_millis(left.unsigned_abs()))),
-        // Absent, and so it was a moment later.
-        -2 if says_absent && !rule.negative_ttl.is_zero() => Some(rule.negative_ttl),
-        _ => None,
-    }
-    .filter(|_| size <= rule.max_value)
-}
-
-/// Keeps a reply that was read with a ticket, or, if it may not be kept, sees to it that nothing older is.
-fn keep(
-    context: &Context,
-    id: EntryId,
-    question: &Question<'_>,
-    lives: Option<(Ticket, Duration)>,
-    sent: Instant,
-    reply: &[u8],
-) {
-    let reply = if question.is_get() { kept_as(reply) } else { reply };
-    let kept = lives
-        .is_some_and(|(ticket, lives)| ticket.redeem(sent, sent + lives.min(context.max_staleness()), question, reply));
-    if !kept {
-        context.shared.coherence.observe(id, reply);
-    }
-}
-
-/// A value of L1 in a client's protocol. It is the same in both; that there is none is kept as RESP2 says it.
-#[inline]
-pub(super) fn in_version(reply: &[u8], version: Version) -> &[u8] {
-    if reply == Version::Resp2.null() { version.null() } else { reply }
-}
-
-/// As L1 keeps it: that there is no value, in the words of RESP2.
-fn kept_as(reply: &[u8]) -> &[u8] {
-    if reply == Version::Resp3.null() { Version::Resp2.null() } else { reply }
-}
-
-fn fill_many(context: &Context, values: Values, to: Option<(Rc<Outlet>, Slot)>, sent: Instant, reply: Reply<'_>) {
-    let Ok(Some(end)) = ReplyScanner::default().scan(reply.bytes()) else {
-        unreachable!("the connection hands over complete replies");
-    };
-    let mut ttls = Vec::new();
-    let mut rest = &reply.bytes()[end..];
-    while let Ok(Some(length)) = ReplyScanner::default().scan(rest) {
-        ttls.push(pttl(&rest[..length]));
-        rest = &rest[length..];
-        if rest.is_empty() {
-            break;
-        }
-    }
-    let array = match &reply {
-        Reply::Borrowed(bytes) => Reply::Borrowed(&bytes[..end]),
-        Reply::Owned(bytes) => Reply::Owned(bytes.slice(..end)),
-    };
-    open_all(context, array, Holds::Values, move |context, reply| {
-        let mut ttls = ttls.into_iter();
-        if let Some(elements) = elements(reply.bytes()) {
-            for (key, element) in values.keys.into_iter().zip(elements) {
-                match key.keep {
-                    Some((ticket, rule, asked)) => {
-                        let question = asked.question();
-                        let lives = lives(&rule, &question, NO_VALUE, ttls.next().flatten(), element);
-                        keep(context, key.id, &question, lives.map(|lives| (ticket, lives)), sent, element);
-                    }
-                    None => context.shared.coherence.observe(key.id, kept_as(element)),
-                }
-            }
-        }
-        answer(to, reply);
-    });
-}
-
-fn pttl(reply: &[u8]) -> Option<i64> {
-    parse_int(reply.strip_prefix(b":")?.strip_suffix(b"\r\n")?)
 }
 
 const NOT_ALLOWED: &[u8] = b"-NOPERM shortstop: this is for users whom Redis allows CONFIG\r\n";
@@ -549,176 +344,4 @@ fn select(context: &Context, to: Option<(Rc<Outlet>, Slot)>, db: u32, replies: &
         // The lane is in no known database any more.
         context.drop_lane(&identity, before, version);
     }
-}
-
-const IN_DOUBT: &[u8] =
-    b"-ERR shortstop: a message came among the replies of EXEC and could not be told from them; the \
-                           transaction was executed\r\n";
-
-/// Finds the replies among what has come of EXEC's. `false`: more is to come.
-fn tell_apart(session: &Rc<Session>, queued: &mut Queued, come: &[u8]) -> Result<bool, Doubt> {
-    let mut rest = come;
-    if queued.woven.is_none() {
-        let mixes = queued.pushes || session.may_push() || !queued.commands.subscribed.is_empty();
-        let count = elements(come).filter(|_| mixes && come.starts_with(b"*")).map_or(0, Iterator::count);
-        // None: it was not executed.
-        if count == 0 || count != queued.holds.len() {
-            return Ok(true);
-        }
-        queued.woven = Some(Woven::of(count));
-        rest = &come[memchr::memchr(b'\n', come).map_or(0, |end| end + 1)..];
-    }
-    let Some(woven) = &mut queued.woven else { return Ok(true) };
-    while !rest.is_empty() {
-        let (frame, others) = split_first(rest);
-        woven.add(session, &queued.commands, frame)?;
-        rest = others;
-    }
-    let whole = woven.missing() == 0;
-    session.set_in_exec(!whole);
-    Ok(whole)
-}
-
-fn in_session(
-    context: &Context,
-    session: Rc<Session>,
-    then: InSession,
-    to: Option<(Rc<Outlet>, Slot)>,
-    sent: Instant,
-    reply: Reply<'_>,
-) -> Option<Waiting> {
-    let failed = reply.bytes().first() == Some(&b'-');
-    match then {
-        InSession::Multi => {
-            if reply.bytes() == b"+OK\r\n" {
-                session.begin_multi();
-            }
-        }
-        InSession::Exec(mut queued) => {
-            let told_apart = tell_apart(&session, &mut queued, reply.bytes());
-            if matches!(told_apart, Ok(false)) {
-                let then = Then::session(&session, InSession::Exec(queued));
-                return Some(Waiting { to, sent, then });
-            }
-            let Queued { mut written, mut holds, selects, woven, read, wishes, .. } = queued;
-            written.always();
-            if told_apart.is_err() {
-                written.end(context, failed);
-                answer(to, Reply::Borrowed(IN_DOUBT));
-                session.give_up();
-                return None;
-            }
-            let reply = woven.as_ref().map_or(reply, |woven| Reply::Owned(woven.reply().into()));
-            let answer = move |to, reply: Reply<'_>| match &woven {
-                Some(woven) => answer(to, Reply::Owned(woven.back(reply.bytes()).into())),
-                None => answer(to, reply),
-            };
-            written.end(context, failed);
-            read.iter().for_each(|id| context.shared.coherence.poison(*id));
-            let element = |at| elements(reply.bytes()).and_then(|mut all| all.nth(at));
-            let mut version = session.link.version();
-            let mut greetings = wishes.iter().filter_map(|(at, wish)| match wish {
-                Wish::Greet(greeting) => Some((*at, greeting)),
-                _ => None,
-            });
-            let mut greeting = greetings.next();
-            for (at, holds) in holds.iter_mut().enumerate() {
-                if let Some((_, agreed)) = greeting.take_if(|(place, _)| *place == at) {
-                    if element(at).is_some_and(|element| !element.starts_with(b"-")) {
-                        // Before anything else can come that is said in another protocol; the client learns of it with the reply.
-                        session.greeted(agreed);
-                        version = agreed.version.unwrap_or(version);
-                    }
-                    greeting = greetings.next();
-                }
-                if *holds == Holds::Map && version == Version::Resp2 {
-                    *holds = Holds::Nothing;
-                }
-            }
-            for (at, db) in selects {
-                if element(at) == Some(b"+OK\r\n") {
-                    session.selected(db);
-                }
-            }
-            match &to {
-                Some((outlet, _)) if !wishes.is_empty() => {
-                    let outlet = Rc::clone(outlet);
-                    clients::settle_all(context, outlet, wishes, reply.bytes(), move |context, reply| {
-                        open_each(context, reply, holds, move |_, reply| answer(to, reply));
-                    });
-                }
-                _ => open_each(context, reply, holds, move |_, reply| answer(to, reply)),
-            }
-            return None;
-        }
-        InSession::Pin => {
-            if !failed {
-                session.pin();
-            }
-        }
-        InSession::Unknown(written) => {
-            if !reply.bytes().starts_with(b"-ERR unknown command") {
-                session.pin();
-                written.end(context, failed);
-            }
-        }
-        InSession::Select(db) => {
-            if !failed {
-                session.selected(db);
-            }
-        }
-        InSession::Greet(greeting) => {
-            if !failed {
-                session.greeted(&greeting);
-                let reply = greeting.own_number(reply.bytes());
-                if let Some((outlet, slot)) = to {
-                    greeting.apply(context, &outlet);
-                    outlet.fill(slot, Reply::Owned(reply));
-                }
-                return None;
-            }
-        }
-        InSession::ScriptDebug(debugs) => {
-            if !failed {
-                session.pin();
-                session.set_debugs(debugs);
-            }
-        }
-        InSession::Debugged(written) => {
-            if !failed {
-                session.begin_raw();
-                answer(to, reply);
-                let then = Then::session(&session, InSession::Raw(written));
-                return Some(Waiting { to: None, sent, then });
-            }
-            written.end(context, failed);
-        }
-        InSession::Raw(_) => unreachable!("a raw connection has no replies"),
-        InSession::Monitor => {
-            if !failed {
-                session.begin_monitor();
-            }
-        }
-        InSession::Acknowledge { kind, left, muted } => {
-            // An error answers the whole command.
-            let left = if failed { 0 } else { left - 1 };
-            session.acknowledged(kind, reply.bytes(), left == 0);
-            if let (Some((outlet, slot)), true) = (&to, left > 0) {
-                outlet.fill_part(*slot, Reply::Borrowed(reply.bytes()));
-                let then = Then::session(&session, InSession::Acknowledge { kind, left, muted });
-                return Some(Waiting { to, sent, then });
-            }
-            if failed && muted {
-                answer(to, Reply::Borrowed(b""));
-                return None;
-            }
-        }
-        InSession::Blocked { written, told } => {
-            session.unblocked();
-            written.end(context, failed);
-            told.iter().for_each(|id| context.shared.coherence.poison(*id));
-        }
-    }
-    answer(to, reply);
-    None
 }

@@ -1,0 +1,182 @@
+//! Replies that L1 keeps: for how long, and in which words.
+
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use crate::coherence::Ticket;
+use crate::command::Absent;
+use crate::near_cache::{Asked, EntryId, Question};
+use crate::resp::{Bulk, ReplyScanner, Version, bulk_of, elements, parse_int};
+use crate::rules::CacheRule;
+use crate::upstream::Reply;
+
+use super::context::Context;
+use super::flight::Flight;
+use super::opening::{Holds, open_all, open_one};
+use super::outlet::{Outlet, Slot};
+use super::waiting::answer;
+
+/// What GET says when there is no such key, as L1 keeps it.
+pub(super) const NO_VALUE: Absent = Absent::Only(b"$-1\r\n");
+
+/// The keys of an MGET.
+pub(super) struct Values {
+    pub(super) keys: Vec<ValueKey>,
+}
+
+pub(super) struct ValueKey {
+    pub(super) id: EntryId,
+    pub(super) keep: Option<(Ticket, CacheRule, Asked)>,
+}
+
+/// The flight has ended: later readers make their own.
+pub(super) fn forget(context: &Context, flight: &Rc<Flight>) {
+    let mut flights = context.flights.borrow_mut();
+    if flights.get(&flight.id).is_some_and(|known| Rc::ptr_eq(known, flight)) {
+        flights.remove(&flight.id);
+    }
+}
+
+pub(super) fn fill(
+    context: &Context,
+    flight: Rc<Flight>,
+    to: Option<(Rc<Outlet>, Slot)>,
+    sent: Instant,
+    reply: Reply<'_>,
+) {
+    let Ok(Some(end)) = ReplyScanner::default().scan(reply.bytes()) else {
+        unreachable!("the connection hands over complete replies");
+    };
+    let pttl = pttl(&reply.bytes()[end..]);
+    let first = match &reply {
+        Reply::Borrowed(bytes) => Reply::Borrowed(&bytes[..end]),
+        Reply::Owned(bytes) => Reply::Owned(bytes.slice(..end)),
+    };
+    if flight.asked.question().is_get() {
+        open_one(context, first, move |context, reply| land(context, &flight, to, sent, pttl, reply));
+    } else {
+        land(context, &flight, to, sent, pttl, first);
+    }
+}
+
+fn land(
+    context: &Context,
+    flight: &Rc<Flight>,
+    to: Option<(Rc<Outlet>, Slot)>,
+    sent: Instant,
+    pttl: Option<i64>,
+    reply: Reply<'_>,
+) {
+    // Out of the map before anything is delivered: nobody joins what is over.
+    forget(context, flight);
+    let question = flight.asked.question();
+    let lives = lives(&flight.rule, &question, flight.absent, pttl, reply.bytes());
+    keep(context, flight.id, &question, flight.ticket.take().zip(lives), sent, reply.bytes());
+    for (outlet, slot, version) in flight.readers.take() {
+        let reply = if question.is_get() { in_version(kept_as(reply.bytes()), version) } else { reply.bytes() };
+        outlet.fill(slot, Reply::Borrowed(reply));
+    }
+    answer(to, reply);
+}
+
+/// How long a reply may be kept; none: not at all.
+fn lives(
+    rule: &CacheRule,
+    question: &Question<'_>,
+    absent: Absent,
+    pttl: Option<i64>,
+    reply: &[u8],
+) -> Option<Duration> {
+    let reply = if question.is_get() { kept_as(reply) } else { reply };
+    let size = match bulk_of(reply) {
+        Bulk::Value(value) => value.len(),
+        Bulk::Null => 0,
+        // A list is no string, and an error is no answer.
+        _ if question.is_get() || matches!(reply.first(), Some(b'-' | b'!') | None) => return None,
+        _ => reply.len(),
+    };
+    let says_absent = absent.is(reply);
+    match pttl? {
+        // Absent, and there a moment later.
+        -1 | 1.. if says_absent && matches!(absent, Absent::Only(_)) => None,
+        -1 => Some(rule.ttl),
+        left @ 1.. => Some(rule.ttl.min(Duration::from_millis(left.unsigned_abs()))),
+        // Absent, and so it was a moment later.
+        -2 if says_absent && !rule.negative_ttl.is_zero() => Some(rule.negative_ttl),
+        _ => None,
+    }
+    .filter(|_| size <= rule.max_value)
+}
+
+/// Keeps a reply that was read with a ticket, or, if it may not be kept, sees to it that nothing older is.
+fn keep(
+    context: &Context,
+    id: EntryId,
+    question: &Question<'_>,
+    lives: Option<(Ticket, Duration)>,
+    sent: Instant,
+    reply: &[u8],
+) {
+    let reply = if question.is_get() { kept_as(reply) } else { reply };
+    let kept = lives
+        .is_some_and(|(ticket, lives)| ticket.redeem(sent, sent + lives.min(context.max_staleness()), question, reply));
+    if !kept {
+        context.shared.coherence.observe(id, reply);
+    }
+}
+
+/// A value of L1 in a client's protocol. It is the same in both; that there is none is kept as RESP2 says it.
+#[inline]
+pub(super) fn in_version(reply: &[u8], version: Version) -> &[u8] {
+    if reply == Version::Resp2.null() { version.null() } else { reply }
+}
+
+/// As L1 keeps it: that there is no value, in the words of RESP2.
+pub(super) fn kept_as(reply: &[u8]) -> &[u8] {
+    if reply == Version::Resp3.null() { Version::Resp2.null() } else { reply }
+}
+
+pub(super) fn fill_many(
+    context: &Context,
+    values: Values,
+    to: Option<(Rc<Outlet>, Slot)>,
+    sent: Instant,
+    reply: Reply<'_>,
+) {
+    let Ok(Some(end)) = ReplyScanner::default().scan(reply.bytes()) else {
+        unreachable!("the connection hands over complete replies");
+    };
+    let mut ttls = Vec::new();
+    let mut rest = &reply.bytes()[end..];
+    while let Ok(Some(length)) = ReplyScanner::default().scan(rest) {
+        ttls.push(pttl(&rest[..length]));
+        rest = &rest[length..];
+        if rest.is_empty() {
+            break;
+        }
+    }
+    let array = match &reply {
+        Reply::Borrowed(bytes) => Reply::Borrowed(&bytes[..end]),
+        Reply::Owned(bytes) => Reply::Owned(bytes.slice(..end)),
+    };
+    open_all(context, array, Holds::Values, move |context, reply| {
+        let mut ttls = ttls.into_iter();
+        if let Some(elements) = elements(reply.bytes()) {
+            for (key, element) in values.keys.into_iter().zip(elements) {
+                match key.keep {
+                    Some((ticket, rule, asked)) => {
+                        let question = asked.question();
+                        let lives = lives(&rule, &question, NO_VALUE, ttls.next().flatten(), element);
+                        keep(context, key.id, &question, lives.map(|lives| (ticket, lives)), sent, element);
+                    }
+                    None => context.shared.coherence.observe(key.id, kept_as(element)),
+                }
+            }
+        }
+        answer(to, reply);
+    });
+}
+
+fn pttl(reply: &[u8]) -> Option<i64> {
+    parse_int(reply.strip_prefix(b":")?.strip_suffix(b"\r\n")?)
+}

@@ -1,0 +1,345 @@
+//! Commands that need a connection of their own, and what their replies change of it: blocking ones, subscriptions, MONITOR, the Lua
+//! debugger, and whatever leaves something behind. Transactions have a file of their own.
+
+use std::rc::Rc;
+use std::time::Instant;
+
+use smallvec::SmallVec;
+
+use crate::coherence::Permit;
+use crate::command::{Row, Verb};
+use crate::near_cache::KeyId;
+use crate::upstream::Reply;
+
+use super::context::{Context, View};
+use super::login::Greeting;
+use super::opening::Holds;
+use super::outlet::{Outlet, Slot};
+use super::request::{Replacements, Request};
+use super::session::{Kind, Session};
+use super::transaction::{self, Queued};
+use super::waiting::{Then, Waiting, answer};
+use super::weave::Subscribed;
+use super::written::Written;
+use super::{Call, Client, Next, Replies, Target};
+
+/// What a reply changes of a session.
+pub(super) enum InSession {
+    /// MULTI.
+    Multi,
+    /// EXEC: what was queued is done, or nothing of it.
+    Exec(Queued),
+    /// The connection belongs to the client from now on, unless this is refused.
+    Pin,
+    /// A command that nobody knows: what it may change, and leave on the connection.
+    Unknown(Written),
+    /// A SELECT of this database.
+    Select(u32),
+    /// HELLO or AUTH.
+    Greet(Greeting),
+    /// SCRIPT DEBUG: whether the next script is to be run by the debugger.
+    ScriptDebug(bool),
+    /// A script that is run by the debugger, unless Redis refuses it: it may change anything, until the connection ends.
+    Debugged(Written),
+    /// The debugger talks; there are no replies any more, and Redis ends the connection.
+    Raw(Written),
+    /// MONITOR.
+    Monitor,
+    /// A command of the SUBSCRIBE family: so many acknowledgements are due. `muted`: an error would not be told.
+    Acknowledge { kind: Kind, left: usize, muted: bool },
+    /// May wait for long. What it changes, and what it tells of, as [`Then::Content`] does.
+    Blocked { written: Written, told: SmallVec<[KeyId; 1]> },
+}
+
+impl Client {
+    /// Whether what the client sends is passed on as it comes, and so is what it gets.
+    pub fn is_raw(&self) -> bool {
+        self.session.as_ref().is_some_and(|session| session.is_in_raw())
+    }
+
+    /// Passes bytes on. Tells how many were taken; the client is woken when there is room for more.
+    pub fn pass_raw(&self, bytes: &[u8]) -> usize {
+        self.session.as_ref().map_or(0, |session| session.pass_on(bytes))
+    }
+
+    /// The client sends nothing more.
+    pub fn finish_raw(&self) {
+        if let Some(session) = &self.session {
+            session.link.finish();
+        }
+    }
+
+    /// The client has taken some of what it got.
+    pub fn raw_was_taken(&self) {
+        if let Some(session) = &self.session {
+            session.link.wake();
+        }
+    }
+
+    /// A script that Redis's debugger runs. It talks with the client until it ends the connection, and no reply tells what is
+    /// written meanwhile.
+    pub(super) fn debug(&mut self, view: &View, permit: &Permit, call: Call<'_>, session: Rc<Session>) -> Next {
+        if session.in_multi() {
+            let text = "ERR shortstop: what the debugger says in a transaction cannot be told from replies; send EVAL outside \
+                        of MULTI, or SCRIPT DEBUG NO before it";
+            return self.spoil(permit, &session, text);
+        }
+        if call.row.name.is_empty() {
+            return self.refuse(
+                "ERR shortstop: this command is not in the server's COMMAND table, and could start the debugger; send \
+                 SCRIPT DEBUG NO before it",
+            );
+        }
+        if self.outlet.outstanding() > 0 {
+            return Next::Again;
+        }
+        if let Err(lost) = session.link.check() {
+            return self.unavailable(&lost);
+        }
+        let mut written = Written::default();
+        written.add_any();
+        written.begin(&self.context, view);
+        // The debugger is not muted (CLIENT REPLY OFF).
+        let replies = std::mem::replace(&mut self.replies, Replies::On);
+        let link = session.link.clone();
+        let then = Then::session(&session, InSession::Debugged(written));
+        self.send(permit.now, &link, then, u64::MAX, |wire| call.request.write(wire, Replacements::new()));
+        self.replies = replies;
+        Next::Pause
+    }
+
+    /// The client's session; none: older replies are still due, and the order of execution would not be kept.
+    pub(super) fn enter_session(&mut self) -> Result<Option<Rc<Session>>, String> {
+        if let Some(session) = &self.session {
+            return Ok(Some(Rc::clone(session)));
+        }
+        if self.outlet.outstanding() > 0 {
+            return Ok(None);
+        }
+        // When Redis is known to be away, say so at once instead of finding out with another connection.
+        let profile = &self.outlet.profile;
+        profile.lane(&self.context).map_err(|lost| lost.text().to_owned())?;
+        let identity = profile.identity();
+        if let Some(session) = self.outlet.entry.offered.take() {
+            if session.fits(&identity, profile.version()) {
+                session.go_to(profile.db());
+                self.session = Some(Rc::clone(&session));
+                return Ok(Some(session));
+            }
+            session.end(&self.context);
+        }
+        let Some(link) = self.context.session(&identity, profile.db(), profile.version()) else {
+            return Err("ERR shortstop: too many clients have a connection to Redis of their own \
+                        (limits.max_sessions); try again later"
+                .to_owned());
+        };
+        let session = Rc::new(Session::new(link, identity, Rc::clone(&self.outlet)));
+        *self.outlet.entry.session.borrow_mut() = Rc::downgrade(&session);
+        self.session = Some(Rc::clone(&session));
+        Ok(Some(session))
+    }
+
+    /// A command that needs a connection of its own.
+    pub(super) fn with_session(&mut self, view: &View, permit: &Permit, call: Call<'_>, session: Rc<Session>) -> Next {
+        if let Err(lost) = session.link.check() {
+            return self.unavailable(&lost);
+        }
+        let verb = call.row.verb;
+        let subscription = match verb {
+            Verb::Subscribe | Verb::Unsubscribe => Some(Kind::Channel),
+            Verb::PSubscribe | Verb::PUnsubscribe => Some(Kind::Pattern),
+            Verb::SSubscribe | Verb::SUnsubscribe => Some(Kind::Shard),
+            _ => None,
+        };
+        if let Some(kind) = subscription {
+            return self.subscribe(permit, call, &session, kind);
+        }
+        if session.in_multi() {
+            return match verb {
+                // Refused by Redis, and the transaction goes on.
+                Verb::Multi | Verb::Watch => self.pass(permit, call, Target::Session(session)),
+                _ => self.queue(view, permit, call, &session),
+            };
+        }
+        let own = |then| Then::session(&session, then);
+        let (then, next) = match verb {
+            Verb::Multi => (own(InSession::Multi), Next::Pause),
+            Verb::Watch => {
+                session.watch();
+                (Then::Pass { repeat: false }, Next::Go)
+            }
+            Verb::Monitor => (own(InSession::Monitor), Next::Pause),
+            Verb::Blocking | Verb::XRead | Verb::XReadGroup => {
+                let mut written = if call.row.is_write() { self.written(view, call) } else { Written::default() };
+                written.begin_blocking(&self.context);
+                let told = if self.is_told(view, call.row) { self.ids(call) } else { SmallVec::new() };
+                session.block();
+                if call.row.name.starts_with("wait") {
+                    // WAIT counts from the last command of its connection: that must not be one of an earlier owner's.
+                    let first = Waiting { to: None, sent: permit.now, then: Then::Pass { repeat: false } };
+                    session.link.send(first, |wire| wire.push_slice(b"*1\r\n$4\r\nPING\r\n"));
+                }
+                (own(InSession::Blocked { written, told }), Next::Go)
+            }
+            _ if leaves_nothing(call.row) => (Then::Pass { repeat: false }, Next::Go),
+            _ if call.row.name.as_ref() == "script|debug" => {
+                (own(InSession::ScriptDebug(!call.args[2].eq_ignore_ascii_case(b"no"))), Next::Pause)
+            }
+            _ if call.row.name.is_empty() => {
+                // Nobody knows it: if Redis does, it may have changed anything.
+                let mut written = Written::default();
+                written.add_any();
+                (own(InSession::Unknown(written)), Next::Pause)
+            }
+            _ => (own(InSession::Pin), Next::Pause),
+        };
+        self.send(permit.now, &session.link, then, u64::MAX, |wire| call.request.write(wire, Replacements::new()));
+        next
+    }
+
+    fn subscribe(&mut self, permit: &Permit, call: Call<'_>, session: &Rc<Session>, kind: Kind) -> Next {
+        let named = call.args.len() - 1;
+        if session.in_multi() {
+            session.queue(|queued| {
+                let (at, word) = (queued.holds.len(), call.row.name.clone());
+                queued.commands.subscribed.push(Subscribed { at, kind, word, named });
+                queued.holds.push(Holds::Nothing);
+            });
+            return self.pass(permit, call, Target::Session(Rc::clone(session)));
+        }
+        if (!session.is_subscribed() || named == 0) && self.outlet.outstanding() > 0 {
+            return Next::Again;
+        }
+        // Without names: everything, and one acknowledgement even for nothing.
+        let left = if named > 0 { named } else { session.subscriptions(kind).max(1) };
+        session.begin_acknowledging();
+        // Acknowledgements are not muted, as messages are not (CLIENT REPLY OFF).
+        let muted = self.is_muted();
+        let replies = std::mem::replace(&mut self.replies, Replies::On);
+        let then = Then::session(session, InSession::Acknowledge { kind, left, muted });
+        self.send(permit.now, &session.link, then, u64::MAX, |wire| call.request.write(wire, Replacements::new()));
+        self.replies = replies;
+        Next::Go
+    }
+
+    /// The connection is a stream: what the client says is passed on, and what comes is passed back.
+    pub(super) fn beside_monitor(
+        &mut self,
+        view: &View,
+        permit: &Permit,
+        session: &Rc<Session>,
+        request: Request<'_>,
+    ) -> Next {
+        let name = request.arg(0);
+        if name.eq_ignore_ascii_case(b"quit") {
+            self.answer(b"+OK\r\n");
+            return Next::Close;
+        }
+        if name.eq_ignore_ascii_case(b"reset") {
+            return self.reset(permit);
+        }
+        if session.link.check().is_err() {
+            return Next::Close;
+        }
+        // Nobody would see the reply, and do what has to be done with it.
+        let row = view.table.resolve(&request.words());
+        if row.is_write() || matches!(row.verb, Verb::Client | Verb::Hello | Verb::Auth) {
+            return self.refuse("ERR shortstop: not beside MONITOR; use another connection, or RESET");
+        }
+        session.link.send_unanswered(request.raw);
+        Next::Go
+    }
+}
+
+/// Commands on a session that leave nothing behind there: they only must not queue behind others.
+fn leaves_nothing(row: &Row) -> bool {
+    matches!(row.name.as_ref(), "script|kill" | "function|kill" | "function|stats" | "shutdown" | "client|unpause")
+}
+
+pub(super) fn in_session(
+    context: &Context,
+    session: Rc<Session>,
+    then: InSession,
+    to: Option<(Rc<Outlet>, Slot)>,
+    sent: Instant,
+    reply: Reply<'_>,
+) -> Option<Waiting> {
+    let failed = reply.bytes().first() == Some(&b'-');
+    match then {
+        InSession::Multi => {
+            if reply.bytes() == b"+OK\r\n" {
+                session.begin_multi();
+            }
+        }
+        InSession::Exec(queued) => return transaction::ended(context, session, queued, to, sent, reply),
+        InSession::Pin => {
+            if !failed {
+                session.pin();
+            }
+        }
+        InSession::Unknown(written) => {
+            if !reply.bytes().starts_with(b"-ERR unknown command") {
+                session.pin();
+                written.end(context, failed);
+            }
+        }
+        InSession::Select(db) => {
+            if !failed {
+                session.selected(db);
+            }
+        }
+        InSession::Greet(greeting) => {
+            if !failed {
+                session.greeted(&greeting);
+                let reply = greeting.own_number(reply.bytes());
+                if let Some((outlet, slot)) = to {
+                    greeting.apply(context, &outlet);
+                    outlet.fill(slot, Reply::Owned(reply));
+                }
+                return None;
+            }
+        }
+        InSession::ScriptDebug(debugs) => {
+            if !failed {
+                session.pin();
+                session.set_debugs(debugs);
+            }
+        }
+        InSession::Debugged(written) => {
+            if !failed {
+                session.begin_raw();
+                answer(to, reply);
+                let then = Then::session(&session, InSession::Raw(written));
+                return Some(Waiting { to: None, sent, then });
+            }
+            written.end(context, failed);
+        }
+        InSession::Raw(_) => unreachable!("a raw connection has no replies"),
+        InSession::Monitor => {
+            if !failed {
+                session.begin_monitor();
+            }
+        }
+        InSession::Acknowledge { kind, left, muted } => {
+            // An error answers the whole command.
+            let left = if failed { 0 } else { left - 1 };
+            session.acknowledged(kind, reply.bytes(), left == 0);
+            if let (Some((outlet, slot)), true) = (&to, left > 0) {
+                outlet.fill_part(*slot, Reply::Borrowed(reply.bytes()));
+                let then = Then::session(&session, InSession::Acknowledge { kind, left, muted });
+                return Some(Waiting { to, sent, then });
+            }
+            if failed && muted {
+                answer(to, Reply::Borrowed(b""));
+                return None;
+            }
+        }
+        InSession::Blocked { written, told } => {
+            session.unblocked();
+            written.end(context, failed);
+            told.iter().for_each(|id| context.shared.coherence.poison(*id));
+        }
+    }
+    answer(to, reply);
+    None
+}

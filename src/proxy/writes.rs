@@ -1,0 +1,110 @@
+//! Commands that write values: sealed on their way, here or, if they are large, where nobody waits for it.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use crate::coherence::Permit;
+use crate::command::Verb;
+
+use super::context::View;
+use super::request::{Replacements, Request};
+use super::seal::{self, Candidates, Parked, Sealed};
+use super::waiting::Then;
+use super::{Call, Client, Next, Target};
+
+/// What came of sealing elsewhere; none: it panicked.
+pub(super) type Outcome = Option<(Replacements, Sealed)>;
+
+impl Client {
+    /// SET and its kin: seals what is worth it, here or elsewhere, and sends.
+    pub(super) fn write_values(&mut self, view: &View, permit: &Permit, call: Call<'_>) -> Next {
+        let candidates = seal::candidates(call.row.verb, &call.request, &view.policy);
+        if candidates.bytes > view.policy.offload_above {
+            return self.park(call.request, candidates);
+        }
+        let (replacements, sealed) = seal::seal(call.request.raw, call.request.ranges, &candidates);
+        self.send_values(view, permit, call, replacements, &sealed)
+    }
+
+    fn send_values(
+        &mut self,
+        view: &View,
+        permit: &Permit,
+        call: Call<'_>,
+        replacements: Replacements,
+        sealed: &Sealed,
+    ) -> Next {
+        let target = match self.target() {
+            Ok(target) => target,
+            Err(lost) => return self.unavailable(&lost),
+        };
+        if sealed.values > 0 {
+            let stats = self.context.stats();
+            stats.compressed_values.add(sealed.values);
+            stats.compressed_bytes_in.add(sealed.bytes_in);
+            stats.compressed_bytes_out.add(sealed.bytes_out);
+        }
+        let mut written = self.written(view, call);
+        let mask = written.mask();
+        let then = if let Target::Session(session) = &target
+            && session.in_multi()
+        {
+            session.queue(|queued| {
+                queued.written.extend(written);
+                queued.holds.push(self.holds(call));
+            });
+            Then::Pass { repeat: false }
+        } else {
+            written.begin(&self.context, view);
+            Then::Write { written, holds: self.holds(call) }
+        };
+        self.send(permit.now, target.link(), then, mask, |wire| call.request.write(wire, replacements));
+        Next::Go
+    }
+
+    /// Has large values sealed where nobody waits for it. The client takes no other request until then.
+    fn park(&mut self, request: Request<'_>, candidates: Candidates) -> Next {
+        let raw = request.owned.cloned().unwrap_or_else(|| bytes::Bytes::copy_from_slice(request.raw));
+        let parked = Parked { raw: raw.clone(), ranges: request.ranges.clone() };
+        let outcome: Rc<RefCell<Option<Outcome>>> = Rc::default();
+        let ranges = request.ranges.clone();
+        let (there, outlet) = (Rc::clone(&outcome), Rc::clone(&self.outlet));
+        self.context.elsewhere(
+            move || seal::seal(&raw, &ranges, &candidates),
+            move |_, sealed| {
+                *there.borrow_mut() = Some(sealed);
+                outlet.wake();
+            },
+        );
+        self.parked = Some((parked, outcome));
+        Next::Go
+    }
+
+    /// Sends the request whose values have been sealed; `false`: they have not.
+    pub fn unpark(&mut self, view: &View, permit: &Permit) -> bool {
+        let Some(outcome) = self.parked.as_ref().and_then(|(_, outcome)| outcome.borrow_mut().take()) else {
+            return false;
+        };
+        let Some((parked, _)) = self.parked.take() else { return false };
+        let Some((replacements, sealed)) = outcome else {
+            self.refuse("ERR shortstop: the value could not be compressed; it was not stored");
+            self.end_of_request();
+            return true;
+        };
+        let request = Request { raw: &parked.raw, ranges: &parked.ranges, owned: Some(&parked.raw) };
+        let args = request.words();
+        let call = Call { row: view.table.resolve(&args), request, args: &args };
+        self.send_values(view, permit, call, replacements, &sealed);
+        self.end_of_request();
+        true
+    }
+}
+
+/// Whether the command's values are sealed on their way, and that is all there is to see to.
+pub(super) fn writes_values(verb: Verb, args: &[&[u8]]) -> bool {
+    match verb {
+        Verb::SetEx | Verb::PSetEx | Verb::SetNx | Verb::MSet | Verb::MSetNx | Verb::MSetEx | Verb::GetSet => true,
+        Verb::Set => !seal::compares(args),
+        _ => false,
+    }
+}
