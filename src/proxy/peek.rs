@@ -108,9 +108,12 @@ fn built(words: &[&[u8]]) -> Vec<u8> {
 mod tests {
     use super::{COMPARES, STORES, sort_looks};
 
+    /// A line, and for each look at it what is asked and how it is refused.
+    type Case = (&'static str, &'static [(&'static str, &'static [u8])]);
+
     #[test]
     fn sort_is_looked_at_where_it_copies_or_compares_strings() {
-        let cases: [(&str, &[(&str, &[u8])]); 9] = [
+        let cases: [Case; 9] = [
             ("SORT l", &[]),
             ("SORT l ALPHA BY h*->f GET w* GET #", &[]),
             ("SORT l BY w* GET h*->f STORE d", &[]),
