@@ -177,6 +177,15 @@ impl Expected for Waiting {
         }
     }
 
+    fn askers(&self) -> SmallVec<[usize; 1]> {
+        let number = |outlet: &Rc<Outlet>| Rc::as_ptr(outlet).addr();
+        let mut askers: SmallVec<[usize; 1]> = self.to.iter().map(|(outlet, _)| number(outlet)).collect();
+        if let Then::Fill(flight) = &self.then {
+            askers.extend(flight.readers.borrow().iter().map(|(outlet, ..)| number(outlet)));
+        }
+        askers
+    }
+
     fn deliver(self, context: &Context, reply: Reply<'_>, now: Instant) -> Option<Waiting> {
         let to = self.to.as_ref().filter(|(outlet, _)| outlet.pushed.get()).cloned();
         let more = self.act(context, reply, now);
