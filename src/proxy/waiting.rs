@@ -303,8 +303,11 @@ impl Waiting {
         match then {
             Then::Pass { .. } | Then::Rest => answer(to, reply),
             Then::Pushed if reply.bytes().starts_with(b">") => {
-                if let Some((outlet, slot)) = &to {
-                    outlet.fill_part(*slot, reply);
+                match &to {
+                    // What is pushed is heard all the same (CLIENT REPLY OFF).
+                    Some((outlet, slot)) if outlet.is_muted(*slot) => outlet.push(reply.bytes()),
+                    Some((outlet, slot)) => outlet.fill_part(*slot, reply),
+                    None => {}
                 }
                 return Some(Waiting { to, sent, then });
             }
@@ -616,6 +619,11 @@ fn in_session(
                 answer(to, Reply::Borrowed(IN_DOUBT));
                 session.give_up();
                 return None;
+            }
+            if let (Some(woven), Some((outlet, slot))) = (&woven, &to)
+                && outlet.is_muted(*slot)
+            {
+                outlet.push(woven.pushed());
             }
             let reply = woven.as_ref().map_or(reply, |woven| Reply::Owned(woven.reply().into()));
             let answer = move |to, reply: Reply<'_>| match &woven {
