@@ -209,6 +209,30 @@ fn a_read_in_flight_is_repeated_and_a_write_is_not() {
     );
 }
 
+/// Asked again, it would tell of a value that was written after it.
+#[test]
+fn a_read_is_not_repeated_when_its_client_wrote_behind_it() {
+    let redis = Redis::start();
+    let wire = Fault::before(redis.addr());
+    let proxy = Shortstop::to(wire.addr(), "workers: 1\ndefaults: { cache: { admit_after: 1 } }");
+    let (mut client, mut other) = (proxy.client(), proxy.client());
+    client.cmd("SET k old");
+    wire.hold_replies_to(b"GET\r\n");
+    other.send(&pipeline_of(&["GET k"]));
+    wire.wait_caught();
+    // Waits for the answer to the other's.
+    client.send(&pipeline_of(&["GET k", "GETDEL k"]));
+    wait_until("it is deleted", || redis.client().cmd("EXISTS k") == b":0\r\n");
+    wire.cut_caught();
+    wire.release();
+    assert_our_error(&client.reply(), "GET");
+    let deleted = client.reply();
+    assert_our_error(&deleted, "GETDEL");
+    assert!(deleted.ends_with(b"may have been executed\r\n"), "{}", show(&deleted));
+    let reply = other.reply();
+    assert!(reply == b"$-1\r\n" || reply.starts_with(b"-ERR shortstop: "), "one who wrote nothing: {}", show(&reply));
+}
+
 /// Redis refuses a request by its first line, and ends the connection while the rest is still on its way.
 #[test]
 fn a_request_that_redis_refuses_before_it_has_all_of_it_gets_its_reply() {

@@ -278,13 +278,16 @@ impl Outlet {
         state.wake();
     }
 
+    /// Whether the answer of a slot is not wanted.
+    pub fn is_muted(&self, slot: Slot) -> bool {
+        let state = self.state.borrow();
+        let at = slot.0.checked_sub(state.base).and_then(|at| usize::try_from(at).ok());
+        matches!(at.and_then(|at| state.slots.get(at)), Some(Place::Open { muted: true, .. }))
+    }
+
     /// Gives a slot no answer, if none is wanted; else tells that one is.
     pub fn skip(&self, slot: Slot) -> bool {
-        let muted = {
-            let state = self.state.borrow();
-            let at = slot.0.checked_sub(state.base).and_then(|at| usize::try_from(at).ok());
-            matches!(at.and_then(|at| state.slots.get(at)), Some(Place::Open { muted: true, .. }))
-        };
+        let muted = self.is_muted(slot);
         if muted {
             self.fill(slot, Reply::Borrowed(b""));
         }

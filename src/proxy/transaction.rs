@@ -177,6 +177,11 @@ pub(super) fn ended(
         session.give_up();
         return None;
     }
+    if let (Some(woven), Some((outlet, slot))) = (&woven, &to)
+        && outlet.is_muted(*slot)
+    {
+        outlet.push(woven.pushed());
+    }
     let reply = woven.as_ref().map_or(reply, |woven| Reply::Owned(woven.reply().into()));
     let answer = move |to, reply: Reply<'_>| match &woven {
         Some(woven) => answer(to, Reply::Owned(woven.back(reply.bytes()).into())),

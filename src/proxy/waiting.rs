@@ -112,6 +112,15 @@ impl Expected for Waiting {
         }
     }
 
+    fn askers(&self) -> SmallVec<[usize; 1]> {
+        let number = |outlet: &Rc<Outlet>| Rc::as_ptr(outlet).addr();
+        let mut askers: SmallVec<[usize; 1]> = self.to.iter().map(|(outlet, _)| number(outlet)).collect();
+        if let Then::Fill(flight) = &self.then {
+            askers.extend(flight.readers.borrow().iter().map(|(outlet, ..)| number(outlet)));
+        }
+        askers
+    }
+
     fn deliver(self, context: &Context, reply: Reply<'_>, now: Instant) -> Option<Waiting> {
         let to = self.to.as_ref().filter(|(outlet, _)| outlet.pushed.get()).cloned();
         let more = self.act(context, reply, now);
@@ -229,8 +238,11 @@ impl Waiting {
         match then {
             Then::Pass { .. } | Then::Rest => answer(to, reply),
             Then::Pushed if reply.bytes().starts_with(b">") => {
-                if let Some((outlet, slot)) = &to {
-                    outlet.fill_part(*slot, reply);
+                match &to {
+                    // What is pushed is heard all the same (CLIENT REPLY OFF).
+                    Some((outlet, slot)) if outlet.is_muted(*slot) => outlet.push(reply.bytes()),
+                    Some((outlet, slot)) => outlet.fill_part(*slot, reply),
+                    None => {}
                 }
                 return Some(Waiting { to, sent, then });
             }

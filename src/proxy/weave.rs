@@ -47,6 +47,8 @@ pub(super) struct Woven {
     before: Vec<Vec<u8>>,
     /// Acknowledgements that are due.
     due: usize,
+    /// What is heard of all this by who hears no replies (CLIENT REPLY OFF).
+    pushed: Vec<u8>,
 }
 
 /// A frame may be a message or a reply, and nobody can tell.
@@ -81,6 +83,7 @@ impl Woven {
             if self.due > 0 {
                 self.aside(frame)
             } else {
+                self.pushed.extend_from_slice(frame);
                 self.element(frame)
             }
             return Ok(());
@@ -105,12 +108,18 @@ impl Woven {
     }
 
     fn aside(&mut self, frame: &[u8]) {
+        self.pushed.extend_from_slice(frame);
         self.before[self.elements.len()].extend_from_slice(frame);
     }
 
     fn element(&mut self, frame: &[u8]) {
         self.elements.push(frame.to_vec());
         self.before.push(Vec::new());
+    }
+
+    /// All that is no reply, acknowledgements included.
+    pub(super) fn pushed(&self) -> &[u8] {
+        &self.pushed
     }
 
     /// The reply without what stands between.

@@ -1,8 +1,9 @@
 //! One pipelined connection to Redis. Requests are appended, replies come back in order and go to whoever waits.
 //!
 //! Shared (a lane), it lives as long as its worker: it connects again with back-off, sends again what certainly did not run
-//! or only reads, and answers the rest with an error. Private (a session), it ends with its connection, because the state that
-//! it was made for ended too. Nothing that may write is ever sent twice.
+//! or only reads, and answers the rest with an error; so is a read that would see what its client wrote after it. Private (a
+//! session), it ends with its connection, because the state that it was made for ended too. Nothing that may write is ever sent
+//! twice.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -14,6 +15,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
+use smallvec::SmallVec;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -57,6 +59,9 @@ pub trait Expected: Sized + 'static {
 
     /// Whether it may be sent again after the connection broke: it only reads.
     fn may_repeat(&self) -> bool;
+
+    /// Who gets the reply, each by a number of its own.
+    fn askers(&self) -> SmallVec<[usize; 1]>;
 
     /// The reply is here. What is handed back waits for more.
     fn deliver(self, context: &Self::Context, reply: Reply<'_>, now: Instant) -> Option<Self>;
@@ -614,7 +619,7 @@ impl<E: Expected> Inner<E> {
             let raw = state.is_raw();
             if self.shared {
                 state.status = Status::Connecting;
-                (raw, state.queue.begin_again(E::may_repeat))
+                (raw, state.queue.begin_again(E::may_repeat, E::askers))
             } else {
                 state.status = Status::Closed;
                 (raw, state.queue.take().collect())

@@ -3,8 +3,10 @@
 //! The bytes of a request are let go as soon as it has been sent whole, unless it may be sent again: what writes never is, and
 //! what is under way is much when it writes.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::io::IoSlice;
+
+use smallvec::SmallVec;
 
 use crate::resp::Chunks;
 
@@ -149,8 +151,16 @@ impl<E> Queue<E> {
 
     /// The connection broke: what certainly did not run, and what `may_repeat`, is to be sent over the next one. Hands back the
     /// others, each with whether it may have run.
-    pub(super) fn begin_again(&mut self, may_repeat: impl Fn(&E) -> bool) -> Vec<(E, bool)> {
+    ///
+    /// Whoever asked for something that may have run behind a read is not told what the read says now: it would see what it did
+    /// only afterwards. `askers` tells who that is.
+    pub(super) fn begin_again(
+        &mut self,
+        may_repeat: impl Fn(&E) -> bool,
+        askers: impl Fn(&E) -> SmallVec<[usize; 1]>,
+    ) -> Vec<(E, bool)> {
         let was = std::mem::take(self);
+        let overtaken = overtaken(was.waiting.range(..was.sent), &may_repeat, &askers);
         let mut gone = Vec::new();
         let (mut in_kept, mut in_wire) = (0, 0);
         for (at, waiting) in was.waiting.into_iter().enumerate() {
@@ -159,7 +169,7 @@ impl<E> Queue<E> {
             // connection, and is tried once more, not for ever.
             let ran = at < was.sent;
             let begun = ran || in_wire < was.written;
-            let again = !ran || (kept && may_repeat(&expected));
+            let again = !ran || (kept && may_repeat(&expected) && !overtaken[at]);
             let (from, start) = if ran { (&was.kept, in_kept) } else { (&was.wire, in_wire) };
             if again && !(begun && repeated) {
                 self.push(expected, kept, |wire| from.copy(start, bytes, wire));
@@ -176,9 +186,31 @@ impl<E> Queue<E> {
     }
 }
 
+/// Of what was sent whole, which reads may not be repeated for what their askers asked behind them.
+fn overtaken<'a, E: 'a>(
+    sent: impl DoubleEndedIterator<Item = &'a Waiting<E>>,
+    may_repeat: impl Fn(&E) -> bool,
+    askers: impl Fn(&E) -> SmallVec<[usize; 1]>,
+) -> Vec<bool> {
+    let mut wrote = HashSet::new();
+    let youngest_first = sent.rev().map(|waiting| {
+        let askers = askers(&waiting.expected);
+        let overtaken = askers.iter().any(|asker| wrote.contains(asker));
+        if !may_repeat(&waiting.expected) {
+            wrote.extend(askers);
+        }
+        overtaken
+    });
+    let mut overtaken: Vec<bool> = youngest_first.collect();
+    overtaken.reverse();
+    overtaken
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::IoSlice;
+
+    use smallvec::{SmallVec, smallvec};
 
     use super::Queue;
 
@@ -193,6 +225,11 @@ mod tests {
 
     fn reads(request: &&str) -> bool {
         request.starts_with(char::is_lowercase)
+    }
+
+    /// The letter is who asks.
+    fn askers(request: &&str) -> SmallVec<[usize; 1]> {
+        smallvec![request.as_bytes()[0].to_ascii_lowercase().into()]
     }
 
     fn unsent(queue: &Queue<&str>) -> String {
@@ -218,14 +255,23 @@ mod tests {
         let mut queue = queue(&["aaa", "BBB", "ccc", "DDD", "eee", "FFF"]);
         assert_eq!((queue.count_sent(3), queue.pop()), ((), Some("aaa")));
         queue.count_sent(8);
-        assert_eq!(queue.begin_again(reads), [("BBB", true)]);
+        assert_eq!(queue.begin_again(reads, askers), [("BBB", true)]);
         assert_eq!((unsent(&queue).as_str(), queue.pending()), ("cccDDDeeeFFF", 12));
         // What has been begun twice is given up, read or not; what has not been is not.
         queue.count_sent(4);
-        assert_eq!(queue.begin_again(reads), [("ccc", true), ("DDD", false)]);
+        assert_eq!(queue.begin_again(reads, askers), [("ccc", true), ("DDD", false)]);
         assert_eq!(unsent(&queue), "eeeFFF");
         queue.count_sent(6);
         assert_eq!((queue.pop(), queue.pop(), queue.pop()), (Some("eee"), Some("FFF"), None));
+    }
+
+    #[test]
+    fn a_read_is_not_repeated_behind_what_its_asker_wrote_after_it() {
+        let mut queue = queue(&["aa", "bb", "cc", "BB", "bbb", "A", "a"]);
+        queue.count_sent(11);
+        assert_eq!(queue.begin_again(reads, askers), [("bb", true), ("BB", true)]);
+        // The write that had not been sent whole is still behind the read.
+        assert_eq!(unsent(&queue), "aaccbbbAa");
     }
 
     #[test]
@@ -234,7 +280,7 @@ mod tests {
         queue.count_sent(6);
         let first = queue.pop().expect("it waits");
         queue.put_back(first);
-        assert_eq!(queue.begin_again(reads), [("aaa", true)]);
+        assert_eq!(queue.begin_again(reads, askers), [("aaa", true)]);
         assert_eq!(unsent(&queue), "bbb");
     }
 
