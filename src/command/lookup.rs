@@ -9,7 +9,7 @@ use super::{Row, Table};
 /// What was found last.
 #[derive(Debug, Default)]
 pub struct Lookup {
-    /// The request up to the end of its name.
+    /// The request up to the end of its name. (The scanner remembers how a request began too, before anybody knows what it is.)
     lead: Lead,
     table: u64,
     position: usize,

@@ -33,7 +33,7 @@ pub(super) struct Queued {
     /// What tells replies from what stands among them.
     pub(super) commands: Commands,
     /// What has come of EXEC's reply, if there may be more in it than elements.
-    pub(super) woven: Option<Woven>,
+    pub(super) woven: Option<Box<Woven>>,
     /// DEBUG PROTOCOL push is among them.
     pub(super) pushes: bool,
     /// Keys that are read: what L1 holds of them may be older than what EXEC tells.
@@ -136,7 +136,7 @@ fn tell_apart(session: &Rc<Session>, queued: &mut Queued, come: &[u8]) -> Result
         if count == 0 || count != queued.holds.len() {
             return Ok(true);
         }
-        queued.woven = Some(Woven::of(count));
+        queued.woven = Some(Box::new(Woven::of(count)));
         rest = &come[memchr::memchr(b'\n', come).map_or(0, |end| end + 1)..];
     }
     let Some(woven) = &mut queued.woven else { return Ok(true) };

@@ -21,7 +21,6 @@ use super::opening::{Holds, open_all, open_one};
 use super::outlet::{Outlet, Slot};
 use super::private::{InSession, in_session};
 use super::session::Session;
-use super::weave::Woven;
 use super::written::Written;
 
 /// A request that was sent, and whose reply is due.
@@ -88,7 +87,7 @@ impl Expected for Waiting {
             Then::Fill(_) | Then::Select { .. } | Then::Greet { back: true, .. } => 2,
             Then::Call { replies, .. } => *replies,
             Then::Session { then, .. } => match &**then {
-                InSession::Exec(queued) => queued.woven.as_ref().map_or(1, Woven::missing),
+                InSession::Exec(queued) => queued.woven.as_ref().map_or(1, |woven| woven.missing()),
                 _ => 1,
             },
             Then::Values(values) => 1 + values.keys.iter().filter(|key| key.keep.is_some()).count(),

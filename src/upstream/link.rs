@@ -228,7 +228,7 @@ struct State<E> {
     tap: Option<Rc<dyn Tap>>,
     /// Ends when nothing waits any more.
     retired: bool,
-    /// What a raw connection is to do when all is sent.
+    /// What a raw connection is to do when all is sent; of no other does it say anything.
     finish: Finish,
 }
 

@@ -53,7 +53,8 @@ impl<E> Queue<E> {
         self.waiting.is_empty()
     }
 
-    /// Bytes of the requests without a reply, or of all that is to be sent, if that is more.
+    /// Bytes of the requests without a reply, or of all that is to be sent, if that is more: what gets no reply of its own is only
+    /// the latter.
     #[inline]
     pub(super) fn pending(&self) -> usize {
         self.pending.max(self.wire.len())
