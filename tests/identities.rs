@@ -223,6 +223,22 @@ fn a_login_that_is_not_good_any_more_ends_its_clients() {
     assert_reply(&again.cmd("ACL WHOAMI"), "$1\r\nu\r\n", "in");
 }
 
+#[test]
+fn a_client_that_asks_while_its_login_is_refused_ends_with_the_answer() {
+    let redis = locked();
+    let proxy = Shortstop::start(&redis, "workers: 1");
+    let mut admin = administrator(&redis);
+    for _ in 0..5 {
+        admin.cmd("ACL SETUSER u on >pw ~* +@all");
+        let mut client = proxy.client();
+        assert_reply(&client.cmd("AUTH u pw"), "+OK\r\n", "let in");
+        client.cmd("GET k");
+        admin.cmd("ACL DELUSER u");
+        client.send(&pipeline_of(&["GET k"]));
+        assert_reply(&client.until_closed(), WRONGPASS, "told once, and closed without another request");
+    }
+}
+
 /// The URL's user is refused while a client is about to become another one.
 #[test]
 fn who_waits_for_the_answer_to_a_login_gets_it_when_another_login_is_refused() {

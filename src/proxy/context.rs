@@ -397,7 +397,7 @@ impl Context {
     }
 
     /// Redis does not let a login in any more: its clients are told in Redis's words, and end. Who waits for an answer gets it
-    /// first: it may be that it is another user by then (AUTH). If it is not, its next request ends it.
+    /// first: it ends with that one if it is of this login, and by then it may be another user (AUTH).
     pub(super) fn refuse(&self, login: &Rc<Login>, why: &Lost) {
         let mut error = Vec::new();
         build::error(&mut error, why.text());

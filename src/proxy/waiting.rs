@@ -193,7 +193,7 @@ impl Expected for Waiting {
                 let mut out = Vec::new();
                 build::error(&mut out, &text);
                 for (outlet, slot, _) in flight.readers.take() {
-                    outlet.fill(slot, Reply::Borrowed(&out));
+                    tell_lost(&outlet, slot, &out, why);
                 }
                 None
             }
@@ -208,7 +208,9 @@ impl Expected for Waiting {
         context.stats().upstream_errors.add(1);
         let mut out = Vec::new();
         build::error(&mut out, &text);
-        answer(self.to, Reply::Borrowed(&out));
+        if let Some((outlet, slot)) = self.to {
+            tell_lost(&outlet, slot, &out, why);
+        }
         if is_greeting {
             login::next_at_the_door(context);
         }
@@ -324,6 +326,14 @@ impl Waiting {
 pub(super) fn answer(to: Option<(Rc<Outlet>, Slot)>, reply: Reply<'_>) {
     if let Some((outlet, slot)) = to {
         outlet.fill(slot, reply);
+    }
+}
+
+/// Answers with the error. Whoever Redis does not let in any more is gone with that.
+fn tell_lost(outlet: &Outlet, slot: Slot, error: &[u8], why: &Lost) {
+    outlet.fill(slot, Reply::Borrowed(error));
+    if why.is_login_refused() {
+        outlet.close();
     }
 }
 
