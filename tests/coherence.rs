@@ -200,11 +200,9 @@ fn a_write_that_got_lost_is_an_error_and_its_key_is_doubtful() {
     .enumerate()
     {
         redis.client().cmd("MSET k old n 0");
-        wire.hold_replies_to(format!("{}\r\n", line.split(' ').next().expect("a name")).as_bytes());
-        client.send(&pipeline_of(&[line, "PING"]));
-        wire.wait_caught();
-        wire.cut_caught();
-        wire.release();
+        wire.lose_reply_to(format!("{}\r\n", line.split(' ').next().expect("a name")).as_bytes(), || {
+            client.send(&pipeline_of(&[line, "PING"]))
+        });
         let reply = client.reply();
         assert_our_error(&reply, line);
         let text = String::from_utf8_lossy(&reply).to_lowercase();
@@ -244,11 +242,7 @@ fn a_lost_transaction_leaves_all_its_keys_doubtful() {
     proxy.warm(&mut reader, "a");
     proxy.warm(&mut reader, "b");
     client.pipeline(&pipeline_of(&["MULTI", "SET a new", "SET b new"]), 3);
-    wire.hold_replies_to(b"EXEC\r\n");
-    client.send(&pipeline_of(&["EXEC"]));
-    wire.wait_caught();
-    wire.cut_caught();
-    wire.release();
+    wire.lose_reply_to(b"EXEC\r\n", || client.send(&pipeline_of(&["EXEC"])));
     assert_our_error(&client.reply(), "EXEC");
     for key in ["a", "b"] {
         wait_until("read from Redis", || reader.cmd(&format!("GET {key}")) == b"$3\r\nnew\r\n");
@@ -270,11 +264,7 @@ fn the_quarantine_reaches_the_peers() {
     let (mut writer, mut reader) = (near.client(), far.client());
     reader.cmd("SET k old");
     far.warm(&mut reader, "k");
-    wire.hold_replies_to(b"SET\r\n$1\r\nk");
-    writer.send(&pipeline_of(&["SET k new"]));
-    wire.wait_caught();
-    wire.cut_caught();
-    wire.release();
+    wire.lose_reply_to(b"SET\r\n$1\r\nk", || writer.send(&pipeline_of(&["SET k new"])));
     assert_our_error(&writer.reply(), "the write is lost");
     wait_until("the peer has dropped its entry", || reader.cmd("GET k") == b"$3\r\nnew\r\n");
     for round in 0..4 {
@@ -295,11 +285,7 @@ fn what_may_have_written_any_key_and_got_lost_leaves_all_keys_doubtful_here_and_
     let (mut writer, mut there) = (near.client(), far.client());
     there.cmd("SET k old");
     far.warm(&mut there, "k");
-    wire.hold_replies_to(b"EVAL\r\n");
-    writer.send(&pipeline_of(&["EVAL return(redis.call('SET','k','new')) 0"]));
-    wire.wait_caught();
-    wire.cut_caught();
-    wire.release();
+    wire.lose_reply_to(b"EVAL\r\n", || writer.send(&pipeline_of(&["EVAL return(redis.call('SET','k','new')) 0"])));
     assert_our_error(&writer.reply(), "the script is lost");
     wait_until("the peer has dropped its entry", || there.cmd("GET k") == b"$3\r\nnew\r\n");
     wait_until("connected again", || writer.cmd("GET k") == b"$3\r\nnew\r\n");

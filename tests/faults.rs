@@ -185,18 +185,10 @@ fn a_read_in_flight_is_repeated_and_a_write_is_not() {
     client.cmd("SET k v");
     for line in ["GET k", "MGET k", "EXISTS k"] {
         let expected = redis.client().cmd(line);
-        wire.hold_replies_to(&pipeline_of(&[line])[4..]);
-        client.send(&pipeline_of(&[line]));
-        wire.wait_caught();
-        wire.cut_caught();
-        wire.release();
+        wire.lose_reply_to(&pipeline_of(&[line])[4..], || client.send(&pipeline_of(&[line])));
         assert_reply(&client.reply(), expected, &format!("{line} was asked again"));
     }
-    wire.hold_replies_to(b"INCR\r\n");
-    client.send(&pipeline_of(&["INCR n", "INCR n", "INCR n"]));
-    wire.wait_caught();
-    wire.cut_caught();
-    wire.release();
+    wire.lose_reply_to(b"INCR\r\n", || client.send(&pipeline_of(&["INCR n", "INCR n", "INCR n"])));
     for reply in client.replies(3) {
         assert_our_error(&reply, "INCR");
     }

@@ -19,7 +19,7 @@ use std::time::Instant;
 
 use loom::sync::Arc as Shared;
 use loom::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use loom::thread;
+use loom::thread::{self, JoinHandle};
 
 use self::stripes::{Mark, Stripes};
 use crate::near_cache::{EntryId, KeyId};
@@ -50,6 +50,25 @@ fn dropped(flag: &Flag) -> bool {
     flag.0.load(Ordering::SeqCst)
 }
 
+/// Fills from Redis, if no guard is up: what was read, and the entry if it landed.
+fn fill(
+    stripes: &Shared<Stripes<Flag>>,
+    redis: &Shared<AtomicU64>,
+    id: EntryId,
+    number: u64,
+    now: Instant,
+) -> JoinHandle<Option<(u64, Flag)>> {
+    let (stripes, redis) = (Shared::clone(stripes), Shared::clone(redis));
+    thread::spawn(move || {
+        if !stripes.open_flight(id, number, now) {
+            return None;
+        }
+        let read = redis.load(Ordering::SeqCst);
+        let entry = Flag::default();
+        stripes.land(id, number, &entry, || true).map(|_| (read, entry))
+    })
+}
+
 /// A fill, and a write with its guard: after the write's reply an entry with the old value is never there undropped.
 #[test]
 fn no_old_value_after_a_write() {
@@ -58,17 +77,7 @@ fn no_old_value_after_a_write() {
         let stripes = Shared::new(Stripes::<Flag>::new(1));
         let redis = Shared::new(AtomicU64::new(0));
         let id = asked(0);
-        let filler = thread::spawn({
-            let (stripes, redis) = (Shared::clone(&stripes), Shared::clone(&redis));
-            move || {
-                if !stripes.open_flight(id, 1, now) {
-                    return None;
-                }
-                let read = redis.load(Ordering::SeqCst);
-                let entry = Flag::default();
-                stripes.land(id, 1, &entry, || true).map(|_| (read, entry))
-            }
-        });
+        let filler = fill(&stripes, &redis, id, 1, now);
         stripes.begin(id.key());
         redis.store(1, Ordering::SeqCst);
         stripes.end(id.key());
@@ -116,16 +125,16 @@ fn an_invalidation_is_never_lost() {
         let stripes = Shared::new(Stripes::<Flag>::new(1));
         let redis = Shared::new(AtomicU64::new(0));
         let id = asked(0);
-        let fill = |number: u64| {
+        let fill_at_once = |number: u64| {
             let (stripes, redis) = (Shared::clone(&stripes), Shared::clone(&redis));
             thread::spawn(move || {
-                assert!(stripes.open_flight(id, number, now));
+                assert!(stripes.open_flight(id, number, now), "no guard is up");
                 let read = redis.load(Ordering::SeqCst);
                 let entry = Flag::default();
                 stripes.land(id, number, &entry, || true).map(|_| (read, entry))
             })
         };
-        let fills = [fill(1), fill(2)];
+        let fills = [1, 2].map(fill_at_once);
         // Somebody else writes to Redis, and tells.
         redis.store(1, Ordering::SeqCst);
         stripes.poison(id.key());
@@ -146,17 +155,7 @@ fn a_write_drops_every_way_to_ask() {
         let redis = Shared::new(AtomicU64::new(0));
         let kept = Flag::default();
         assert!(stripes.open_flight(asked(2), 2, now) && stripes.land(asked(2), 2, &kept, || true).is_some());
-        let filler = thread::spawn({
-            let (stripes, redis) = (Shared::clone(&stripes), Shared::clone(&redis));
-            move || {
-                if !stripes.open_flight(asked(1), 1, now) {
-                    return None;
-                }
-                let read = redis.load(Ordering::SeqCst);
-                let entry = Flag::default();
-                stripes.land(asked(1), 1, &entry, || true).map(|_| (read, entry))
-            }
-        });
+        let filler = fill(&stripes, &redis, asked(1), 1, now);
         stripes.begin(asked(0).key());
         redis.store(1, Ordering::SeqCst);
         stripes.end(asked(0).key());
@@ -175,17 +174,7 @@ fn no_old_value_while_a_write_waits() {
         let stripes = Shared::new(Stripes::<Flag>::new(1));
         let redis = Shared::new(AtomicU64::new(0));
         let id = asked(0);
-        let filler = thread::spawn({
-            let (stripes, redis) = (Shared::clone(&stripes), Shared::clone(&redis));
-            move || {
-                if !stripes.open_flight(id, 1, now) {
-                    return None;
-                }
-                let read = redis.load(Ordering::SeqCst);
-                let entry = Flag::default();
-                stripes.land(id, 1, &entry, || true).map(|_| (read, entry))
-            }
-        });
+        let filler = fill(&stripes, &redis, id, 1, now);
         stripes.hold(id.key());
         redis.store(1, Ordering::SeqCst);
         if let Some((0, entry)) = filler.join().expect("no panic") {

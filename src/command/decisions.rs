@@ -7,7 +7,7 @@
 
 use super::Class::{self, Blocking, Local, Refused, Session, Stateless};
 use super::Verb;
-use super::kept::Absent;
+use super::absent::Absent;
 
 /// What a call may change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

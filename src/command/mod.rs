@@ -9,6 +9,7 @@
 //! This file must not do I/O, must not know what an argument means beyond "key", "blocks", "writes", and a look-up
 //! must not allocate.
 
+mod absent;
 mod decisions;
 mod entry;
 mod index;
@@ -22,8 +23,9 @@ use bitflags::bitflags;
 use redis_protocol::resp2::types::BytesFrame;
 use smallvec::SmallVec;
 
+pub use absent::Absent;
 pub use entry::TableError;
-pub use kept::{Absent, Kept};
+pub use kept::Kept;
 pub use keys::Keys;
 pub use lookup::Lookup;
 

@@ -128,6 +128,15 @@ impl Fault {
         self.close(|link| link.caught);
     }
 
+    /// Has a request made that `needle` is a part of, and cuts its connection when it has been executed and its reply is here.
+    pub fn lose_reply_to(&self, needle: &[u8], ask: impl FnOnce()) {
+        self.hold_replies_to(needle);
+        ask();
+        self.wait_caught();
+        self.cut_caught();
+        self.release();
+    }
+
     /// Whether new connections are closed at once.
     pub fn refuse(&self, refuse: bool) {
         self.shared.lock().refuse = refuse;
