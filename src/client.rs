@@ -13,6 +13,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use tokio::net::TcpStream;
 use tokio_util::io::poll_read_buf;
 
+use crate::coherence::Permit;
 use crate::proxy::{Client, Context, Next, Outlet, Request, View, count};
 use crate::resp::{ProtocolError, Scan, Scanner, build};
 
@@ -262,7 +263,7 @@ impl Connection {
         if inbox.len() < self.need.max(1) || self.pause || self.is_over() {
             return;
         }
-        let permit = self.context.shared.coherence.permit(Instant::now());
+        let mut permit = self.context.shared.coherence.permit(Instant::now());
         self.outlet.active.set(permit.now);
         let mut at = 0;
         let mut taken = 0;
@@ -275,6 +276,7 @@ impl Connection {
                 self.refuse("ERR shortstop: this port speaks RESP, not TLS");
                 break;
             }
+            let hits = self.client.hits();
             let found = self.scanner.scan(&inbox[at..], &view.policy.scan);
             let length =
                 match found {
@@ -325,10 +327,22 @@ impl Connection {
             taken += 1;
             self.scanner.forget();
             self.need = 1;
+            if self.client.hits() == hits {
+                self.renew(&mut permit);
+            }
         }
         inbox.advance(at);
         self.context.stats().commands.add(taken);
         count(&self.outlet.entry.commands, taken);
+    }
+
+    /// Takes another permit if the request that was just taken has flushed L1: that counts for the next request of the same read.
+    /// A hit changes nothing, and does not come here.
+    fn renew(&self, permit: &mut Permit) {
+        let coherence = &self.context.shared.coherence;
+        if !coherence.is_current(permit) {
+            *permit = coherence.permit(Instant::now());
+        }
     }
 
     /// Takes bytes as they are: they are no requests.
@@ -342,7 +356,7 @@ impl Connection {
     }
 
     /// A request whose bytes had to be put into order first.
-    fn request_anew(&mut self, view: &View, permit: &crate::coherence::Permit, raw: &[u8]) -> bool {
+    fn request_anew(&mut self, view: &View, permit: &Permit, raw: &[u8]) -> bool {
         self.scanner.forget();
         match self.scanner.scan(raw, &view.policy.scan) {
             Ok(Scan::Request { .. }) => self.request(view, permit, raw, None),
@@ -355,7 +369,7 @@ impl Connection {
     }
 
     /// Has one request decided; `false`: it must be taken again.
-    fn request(&mut self, view: &View, permit: &crate::coherence::Permit, raw: &[u8], owned: Option<&Bytes>) -> bool {
+    fn request(&mut self, view: &View, permit: &Permit, raw: &[u8], owned: Option<&Bytes>) -> bool {
         let request = Request { raw, ranges: &self.scanner.args, owned };
         match self.client.handle(view, permit, request) {
             Next::Go => {}

@@ -446,6 +446,59 @@ fn proxy_flush_drops_everything() {
     assert!(client.cmd("PROXY FLUSH too much").starts_with(b"-ERR wrong number of arguments"), "arity");
 }
 
+/// Redis is asked whether the client may flush. What stands behind the flush in one packet waits for that.
+#[test]
+fn what_stands_behind_a_flush_in_one_packet_is_not_answered_from_before_it() {
+    let redis = Redis::start();
+    let proxy =
+        Shortstop::start(&redis, &format!("rules:\n  - match: \"*\"\n    cache: {{ admit_after: 1, reads: all }}\n"));
+    let mut client = proxy.client();
+    let mut direct = redis.client();
+    client.cmd("SET other 1");
+    for (round, behind) in
+        [&["GET k"][..], &["MGET k k"], &["STRLEN k"], &["GET other", "GET k"], &["PROXY HELP", "GET k"]]
+            .iter()
+            .enumerate()
+    {
+        let (old, new) = (vec![b'o'; 10 + round], vec![b'n'; 50 + round]);
+        client.fill("SET k $1", &[&old]);
+        for line in *behind {
+            if !line.starts_with("PROXY") {
+                proxy.warm_line(&mut client, line);
+            }
+        }
+        direct.fill("SET k $1", &[&new]);
+        for flush in ["PROXY FLUSH", "proxy flush"] {
+            let lines: Vec<&str> = [flush].iter().chain(*behind).copied().collect();
+            let replies = client.pipeline(&pipeline_of(&lines), lines.len());
+            assert_reply(&replies[0], "+OK\r\n", flush);
+            let expected = match *behind.last().expect("there are some") {
+                "STRLEN k" => format!(":{}\r\n", new.len()).into_bytes(),
+                "MGET k k" => [&b"*2\r\n"[..], &bulk(&new), &bulk(&new)].concat(),
+                _ => bulk(&new),
+            };
+            assert_reply(replies.last().expect("as many as lines"), &expected, &lines.join(", "));
+        }
+    }
+}
+
+/// A command that flushes L1 does so for what stands behind it in the same packet, whatever else is in there.
+#[test]
+fn what_stands_behind_a_command_that_flushes_in_one_packet_sees_what_it_did() {
+    let redis = Redis::start();
+    let proxy = Shortstop::start(&redis, EAGER);
+    let mut client = proxy.client();
+    for flush in ["FLUSHALL", "FLUSHDB", "SWAPDB 0 5", "EVAL redis.call('DEL','k') 0", "CONFIG SET hz 20"] {
+        client.cmd("SET k old");
+        proxy.warm(&mut client, "k");
+        redis.client().cmd("DEL k");
+        let replies = client.pipeline(&pipeline_of(&["GET k", flush, "GET k", "GET k"]), 4);
+        assert_reply(&replies[0], "$3\r\nold\r\n", "from L1");
+        assert_reply(&replies[2], "$-1\r\n", flush);
+        assert_reply(&replies[3], "$-1\r\n", flush);
+    }
+}
+
 #[test]
 fn every_length_is_served_alike() {
     let redis = Redis::start();

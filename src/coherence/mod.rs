@@ -116,7 +116,8 @@ impl Drop for Ticket {
     }
 }
 
-/// The right to serve from L1, looked up once for what was read from a client in one go: all of it was asked for before.
+/// The right to serve from L1, looked up once for what was read from a client in one go, and again behind a request that flushes
+/// L1 ([`Coherence::is_current`]).
 #[derive(Clone, Copy, Debug)]
 pub struct Permit {
     /// The time that deadlines are compared with.
@@ -214,6 +215,13 @@ impl Coherence {
         let nanos = self.nanos(now);
         let sent_after = longest.map(|longest| (nanos + 1).saturating_sub(longest.as_nanos() as u64));
         Permit { now, generation: self.generation(), nanos, sent_after }
+    }
+
+    /// Whether nothing has flushed L1 since the permit was given. What changes the mode flushes L1, too; only the time of the
+    /// permit is not looked at.
+    #[inline]
+    pub fn is_current(&self, permit: &Permit) -> bool {
+        permit.generation == self.generation()
     }
 
     /// The bound of an entry's age, whatever a rule says.
@@ -396,6 +404,25 @@ mod tests {
     /// GET k, by a user.
     fn question(user: u32) -> Question<'static> {
         Question::get(0, user, b"k")
+    }
+
+    #[test]
+    fn a_permit_is_current_until_something_flushes() {
+        let coherence = coherence("nats: nats://127.0.0.1:1");
+        let now = Instant::now();
+        let flushes: [&dyn Fn(); 5] = [
+            &|| coherence.flush("a test"),
+            &|| coherence.doubt(true),
+            &|| coherence.primary(false),
+            &|| coherence.lease(now + SECOND, now),
+            &|| coherence.quarantine_all(now, "a test"),
+        ];
+        for (at, flush) in flushes.iter().enumerate() {
+            let permit = coherence.permit(now);
+            assert!(coherence.is_current(&permit));
+            flush();
+            assert!(!coherence.is_current(&permit), "{at}");
+        }
     }
 
     #[test]

@@ -78,7 +78,8 @@ impl Client {
             };
             let then = Then::Proxy { args: call.args.iter().map(|arg| arg.to_vec()).collect() };
             self.send(permit.now, target.link(), then, 0, |wire| wire.push_slice(MAY_CONFIGURE));
-            return Next::Go;
+            // L1 is flushed when Redis has answered. What the client asks next must not be answered from L1 before that.
+            return Next::Pause;
         }
         // Not asked of Redis: the state is to be seen above all when Redis is away.
         if word(1, b"info") && !self.context.shared.users.lets_in(self.outlet.profile.user()) {

@@ -151,6 +151,12 @@ impl Client {
         }
     }
 
+    /// Answers from L1 that [`Client::take_hits`] has not taken yet.
+    #[inline]
+    pub fn hits(&self) -> u64 {
+        self.hits
+    }
+
     /// Requests answered from L1 since the last call.
     pub fn take_hits(&mut self) -> u64 {
         std::mem::take(&mut self.hits)
