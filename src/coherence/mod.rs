@@ -90,6 +90,14 @@ impl Ticket {
         self.coherence.stripes.is_live(self.id, self.number) && self.generation == self.coherence.generation()
     }
 
+    /// Whether the answer, sent for at `sent` and good until `deadline`, may be given to somebody who did not send for it: as if it
+    /// were an entry of L1.
+    pub fn may_serve(&self, permit: &Permit, sent: Instant, deadline: Instant) -> bool {
+        let shared = &self.coherence;
+        let times = Times { generation: self.generation, sent: shared.nanos(sent), deadline: shared.nanos(deadline) };
+        permit.allows_times(times) && shared.stripes.is_live(self.id, self.number)
+    }
+
     /// Keeps the answer to the question that the ticket was taken for, if it still stands. Whether it did.
     pub fn redeem(self, sent: Instant, deadline: Instant, question: &Question<'_>, reply: &[u8]) -> bool {
         let shared = &self.coherence;
@@ -138,9 +146,12 @@ impl Permit {
     /// Whether this entry may be the answer.
     #[inline]
     pub fn allows(&self, entry: &Entry) -> bool {
-        let times = entry.times();
-        entry.is_valid()
-            && times.generation == self.generation
+        entry.is_valid() && self.allows_times(entry.times())
+    }
+
+    #[inline]
+    fn allows_times(&self, times: Times) -> bool {
+        times.generation == self.generation
             && self.nanos < times.deadline
             && self.sent_after.is_some_and(|oldest| times.sent >= oldest)
     }

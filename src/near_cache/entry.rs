@@ -51,6 +51,12 @@ impl<'a> Question<'a> {
         self.key
     }
 
+    /// The request to the byte; none: GET.
+    #[inline]
+    pub fn request(&self) -> Option<&'a [u8]> {
+        self.request.map(|(_, request)| request)
+    }
+
     /// Whether its answer is a value, the same in both protocols but for the word that there is none.
     #[inline]
     pub fn is_get(&self) -> bool {

@@ -70,17 +70,40 @@ fn land(
     // Out of the map before anything is delivered: nobody joins what is over.
     forget(context, flight);
     let question = flight.asked.question();
-    let lives = lives(&flight.rule, &question, flight.absent, pttl, reply.bytes());
-    keep(context, flight.id, &question, flight.ticket.take().zip(lives), sent, reply.bytes());
-    for (outlet, slot, version) in flight.readers.take() {
-        let reply = if question.is_get() { in_version(kept_as(reply.bytes()), version) } else { reply.bytes() };
-        outlet.fill(slot, Reply::Borrowed(reply));
+    let good_for = good_for(&flight.rule, &question, flight.absent, pttl, reply.bytes());
+    let readers = flight.readers.take();
+    let ticket = flight.ticket.take();
+    let serves = !readers.is_empty() && may_serve(context, ticket.as_ref(), sent, good_for);
+    let lives = good_for.filter(|_| fits(&flight.rule, &question, reply.bytes()));
+    keep(context, flight.id, &question, ticket.zip(lives), sent, reply.bytes());
+    let mut late = Vec::new();
+    for reader in readers {
+        if serves || reader.asked <= sent {
+            let reply =
+                if question.is_get() { in_version(kept_as(reply.bytes()), reader.version) } else { reply.bytes() };
+            reader.outlet.fill(reader.slot, Reply::Borrowed(reply));
+        } else {
+            late.push(reader);
+        }
     }
     answer(to, reply);
+    if !late.is_empty()
+        && let Err((lost, readers)) = flight.ask_again(context, late)
+    {
+        context.stats().upstream_errors.add(1);
+        readers.into_iter().for_each(|reader| reader.lose(&lost));
+    }
 }
 
-/// How long a reply may be kept; none: not at all.
-fn lives(
+/// Whether those who did not send the request may have the answer that is here now.
+fn may_serve(context: &Context, ticket: Option<&Ticket>, sent: Instant, good_for: Option<Duration>) -> bool {
+    let (Some(ticket), Some(good_for)) = (ticket, good_for) else { return false };
+    let permit = context.shared.coherence.permit(Instant::now());
+    ticket.may_serve(&permit, sent, sent + good_for.min(context.max_staleness()))
+}
+
+/// How long after it was sent for a reply may be served to others; none: not at all.
+fn good_for(
     rule: &CacheRule,
     question: &Question<'_>,
     absent: Absent,
@@ -88,13 +111,12 @@ fn lives(
     reply: &[u8],
 ) -> Option<Duration> {
     let reply = if question.is_get() { kept_as(reply) } else { reply };
-    let size = match bulk_of(reply) {
-        Bulk::Value(value) => value.len(),
-        Bulk::Null => 0,
+    match bulk_of(reply) {
+        Bulk::Value(_) | Bulk::Null => {}
         // A list is no string, and an error is no answer.
         _ if question.is_get() || matches!(reply.first(), Some(b'-' | b'!') | None) => return None,
-        _ => reply.len(),
-    };
+        _ => {}
+    }
     let says_absent = absent.is(reply);
     match pttl? {
         // Absent, and there a moment later.
@@ -105,7 +127,17 @@ fn lives(
         -2 if says_absent && !rule.negative_ttl.is_zero() => Some(rule.negative_ttl),
         _ => None,
     }
-    .filter(|_| size <= rule.max_value)
+}
+
+/// Whether a reply is small enough to be kept.
+fn fits(rule: &CacheRule, question: &Question<'_>, reply: &[u8]) -> bool {
+    let reply = if question.is_get() { kept_as(reply) } else { reply };
+    let size = match bulk_of(reply) {
+        Bulk::Value(value) => value.len(),
+        Bulk::Null => 0,
+        _ => reply.len(),
+    };
+    size <= rule.max_value
 }
 
 /// Keeps a reply that was read with a ticket, or, if it may not be kept, sees to it that nothing older is.
@@ -166,7 +198,8 @@ pub(super) fn fill_many(
                 match key.keep {
                     Some((ticket, rule, asked)) => {
                         let question = asked.question();
-                        let lives = lives(&rule, &question, NO_VALUE, ttls.next().flatten(), element);
+                        let lives = good_for(&rule, &question, NO_VALUE, ttls.next().flatten(), element)
+                            .filter(|_| fits(&rule, &question, element));
                         keep(context, key.id, &question, lives.map(|lives| (ticket, lives)), sent, element);
                     }
                     None => context.shared.coherence.observe(key.id, kept_as(element)),

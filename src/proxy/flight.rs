@@ -1,15 +1,25 @@
 //! A read that may be kept, and the readers that wait for the same answer.
+//!
+//! A reader that joins did not send the request, so the answer may be older than the reader's question. The reader gets the answer
+//! only where L1 would serve it as a hit, both when the reader joins and when the answer is here. Otherwise the reader's question
+//! is sent on its own. Answers are delivered in `fills`.
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::time::Instant;
 
-use crate::coherence::Ticket;
+use bytes::Bytes;
+
+use crate::coherence::{Permit, Ticket};
 use crate::command::Absent;
 use crate::near_cache::{Asked, EntryId};
-use crate::resp::Version;
+use crate::resp::{Chunks, Version, build};
 use crate::rules::CacheRule;
+use crate::upstream::{Link, Lost};
 
+use super::context::Context;
 use super::outlet::{Outlet, Slot};
+use super::waiting::{Then, Waiting};
 
 /// Shared by the request that was sent and by the look-up of later readers of the same worker.
 pub struct Flight {
@@ -18,13 +28,65 @@ pub struct Flight {
     pub(super) rule: CacheRule,
     pub(super) absent: Absent,
     pub(super) ticket: RefCell<Option<Ticket>>,
-    /// With the protocol in which each asked.
-    pub(super) readers: RefCell<Vec<(Rc<Outlet>, Slot, Version)>>,
+    /// When the request was sent, by a clock that was read before.
+    pub(super) sent: Instant,
+    /// Where the request was sent.
+    pub(super) link: Link<Waiting>,
+    /// What was sent in the place of the request.
+    pub(super) instead: Option<Bytes>,
+    pub(super) readers: RefCell<Vec<Reader>>,
+}
+
+/// Somebody who waits for the answer to a request that another client sent.
+pub(super) struct Reader {
+    pub(super) outlet: Rc<Outlet>,
+    pub(super) slot: Slot,
+    /// The protocol in which the reader asked.
+    pub(super) version: Version,
+    /// When the reader asked.
+    pub(super) asked: Instant,
 }
 
 impl Flight {
-    /// Whether a reader that comes now may have the answer that is under way.
-    pub(super) fn is_live(&self) -> bool {
-        self.ticket.borrow().as_ref().is_some_and(Ticket::is_live)
+    /// Whether a reader with this permit may wait for the answer, as far as can be told before the answer is here.
+    pub(super) fn may_be_joined(&self, context: &Context, permit: &Permit) -> bool {
+        let deadline = self.sent + self.rule.ttl.min(context.max_staleness());
+        self.ticket.borrow().as_ref().is_some_and(|ticket| ticket.may_serve(permit, self.sent, deadline))
     }
+
+    /// Sends the request again, for readers that the answer is too old for. All of them asked before it is sent now.
+    pub(super) fn ask_again(&self, context: &Context, readers: Vec<Reader>) -> Result<(), (Lost, Vec<Reader>)> {
+        if let Err(lost) = self.link.check() {
+            return Err((lost, readers));
+        }
+        let question = self.asked.question();
+        let now = Instant::now();
+        let flight = Rc::new(Flight {
+            id: self.id,
+            asked: question.keep(),
+            rule: self.rule,
+            absent: self.absent,
+            ticket: RefCell::new(context.shared.coherence.ticket(self.id, question.db(), now)),
+            sent: now,
+            link: self.link.clone(),
+            instead: self.instead.clone(),
+            readers: RefCell::new(readers),
+        });
+        context.flights.borrow_mut().insert(self.id, Rc::clone(&flight));
+        context.stats().upstream_commands.add(1);
+        self.link.send(Waiting { to: None, sent: now, then: Then::Fill(flight) }, |out| {
+            match (&self.instead, question.request()) {
+                (Some(bytes), _) => out.push_bytes(bytes.clone()),
+                (None, Some(request)) => out.push_slice(request),
+                (None, None) => out.push_with(|out| build::request(out, [&b"GET"[..], question.key()].into_iter())),
+            }
+            ask_ttl(out, question.key());
+        });
+        Ok(())
+    }
+}
+
+/// What goes behind a read whose answer is to be kept.
+pub(super) fn ask_ttl(out: &mut Chunks, key: &[u8]) {
+    out.push_with(|out| build::request(out, [&b"PTTL"[..], key].into_iter()));
 }

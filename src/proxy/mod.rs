@@ -97,6 +97,8 @@ pub struct Client {
     /// Bits of the keys of what has not been answered: a key whose bit is set is not served from L1, so that a reader never
     /// overtakes what it asked before.
     ahead: u64,
+    /// The client waits for an answer that another client sent for; see `awaits_flight`.
+    joined: bool,
     parked: Option<(Parked, Rc<RefCell<Option<Outcome>>>)>,
     hits: u64,
 }
@@ -146,6 +148,7 @@ impl Client {
             lookup: Lookup::default(),
             session: None,
             ahead: 0,
+            joined: false,
             parked: None,
             hits: 0,
         }
@@ -231,6 +234,9 @@ impl Client {
             && let Some(next) = self.read(view, permit, row, kept, request)
         {
             return next;
+        }
+        if self.awaits_flight() {
+            return Next::Again;
         }
         let args: Words<'_> = request.words();
         let row = match named {

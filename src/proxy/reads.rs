@@ -5,6 +5,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use bytes::Bytes;
 use smallvec::SmallVec;
 
 use crate::coherence::Permit;
@@ -16,9 +17,9 @@ use crate::rules::CacheRule;
 
 use super::context::View;
 use super::fills::{NO_VALUE, ValueKey, Values, in_version};
-use super::flight::Flight;
+use super::flight::{Flight, Reader, ask_ttl};
 use super::opening::Holds;
-use super::request::Request;
+use super::request::{Replacements, Request};
 use super::waiting::Then;
 use super::{Call, Client, Next, Wire, mask_of, write_wire};
 
@@ -92,6 +93,9 @@ impl Client {
         request: Request<'_>,
         wire: Wire,
     ) -> Next {
+        if self.awaits_flight() {
+            return Next::Again;
+        }
         let link = match self.outlet.profile.lane(&self.context) {
             Ok(link) => link,
             Err(lost) => return self.unavailable(&lost),
@@ -102,22 +106,32 @@ impl Client {
         }
         let keeping = keeping.filter(|keeping| self.context.admission.borrow_mut().asked(id, keeping.rule.admit_after));
         if let Some(Keeping { rule, absent }) = keeping {
-            if self.outlet.outstanding() == 0 && permit.serves() && self.join(id, &question, mask) {
+            if self.outlet.outstanding() == 0 && permit.serves() && self.join(permit, id, &question, mask) {
                 return Next::Go;
             }
             if let Some(ticket) = self.context.shared.coherence.ticket(id, question.db(), permit.now) {
+                let instead = match wire {
+                    Wire::AsIs => None,
+                    Wire::Instead(bytes) => Some(Bytes::from(bytes)),
+                };
                 let flight = Rc::new(Flight {
                     id,
                     asked: question.keep(),
                     rule,
                     absent,
                     ticket: RefCell::new(Some(ticket)),
+                    sent: permit.now,
+                    link: link.clone(),
+                    instead: instead.clone(),
                     readers: RefCell::default(),
                 });
                 self.context.flights.borrow_mut().insert(id, Rc::clone(&flight));
                 self.send(permit.now, &link, Then::Fill(flight), mask, |out| {
-                    write_wire(out, &request, wire);
-                    out.push_with(|out| build::request(out, [&b"PTTL"[..], question.key()].into_iter()));
+                    match instead {
+                        Some(bytes) => out.push_bytes(bytes),
+                        None => request.write(out, Replacements::new()),
+                    }
+                    ask_ttl(out, question.key());
                 });
                 return Next::Go;
             }
@@ -167,16 +181,30 @@ impl Client {
         }
     }
 
-    /// Waits for an answer that is under way, if nothing has happened to its key. Only a reader that waits for nothing else may:
+    /// Waits for an answer that is under way, if it may be served to this client. Only a reader that waits for nothing else may:
     /// the fetch was sent before what it asked last.
-    fn join(&mut self, id: EntryId, question: &Question<'_>, mask: u64) -> bool {
+    fn join(&mut self, permit: &Permit, id: EntryId, question: &Question<'_>, mask: u64) -> bool {
         let flights = self.context.flights.borrow();
-        let same = |flight: &&Rc<Flight>| flight.asked.question() == *question && flight.is_live();
-        let Some(flight) = flights.get(&id).filter(same) else { return false };
-        let slot = self.outlet.open(self.is_muted());
-        flight.readers.borrow_mut().push((Rc::clone(&self.outlet), slot, self.outlet.profile.version()));
+        let good =
+            |flight: &&Rc<Flight>| flight.asked.question() == *question && flight.may_be_joined(&self.context, permit);
+        let Some(flight) = flights.get(&id).filter(good) else { return false };
+        let reader = Reader {
+            outlet: Rc::clone(&self.outlet),
+            slot: self.outlet.open(self.is_muted()),
+            version: self.outlet.profile.version(),
+            asked: permit.now,
+        };
+        flight.readers.borrow_mut().push(reader);
         self.ahead |= mask;
+        self.joined = true;
         true
+    }
+
+    /// Whether the client waits for an answer that another client sent for. What it asks next is not sent before that: the answer
+    /// may come too late to be served, and the question is sent again then, which must not see what the client asked after it.
+    pub(super) fn awaits_flight(&mut self) -> bool {
+        self.joined = self.joined && self.outlet.outstanding() > 0;
+        self.joined
     }
 
     /// All values of an MGET, if all of them are in L1 at one time: a mix would be no snapshot.

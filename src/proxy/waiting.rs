@@ -15,7 +15,7 @@ use crate::upstream::{Expected, Login, Lost, Reply};
 
 use super::context::Context;
 use super::fills::{Values, fill, fill_many, forget, kept_as};
-use super::flight::Flight;
+use super::flight::{Flight, Reader};
 use super::login::{self, Greeting};
 use super::opening::{Holds, open_all, open_one};
 use super::outlet::{Outlet, Slot};
@@ -115,7 +115,7 @@ impl Expected for Waiting {
         let number = |outlet: &Rc<Outlet>| Rc::as_ptr(outlet).addr();
         let mut askers: SmallVec<[usize; 1]> = self.to.iter().map(|(outlet, _)| number(outlet)).collect();
         if let Then::Fill(flight) = &self.then {
-            askers.extend(flight.readers.borrow().iter().map(|(outlet, ..)| number(outlet)));
+            askers.extend(flight.readers.borrow().iter().map(|reader| number(&reader.outlet)));
         }
         askers
     }
@@ -190,11 +190,7 @@ impl Expected for Waiting {
             }
             Then::Fill(flight) => {
                 forget(context, &flight);
-                let mut out = Vec::new();
-                build::error(&mut out, &text);
-                for (outlet, slot, _) in flight.readers.take() {
-                    tell_lost(&outlet, slot, &out, why);
-                }
+                flight.readers.take().into_iter().for_each(|reader| reader.lose(why));
                 None
             }
             _ => None,
@@ -334,6 +330,15 @@ fn tell_lost(outlet: &Outlet, slot: Slot, error: &[u8], why: &Lost) {
     outlet.fill(slot, Reply::Borrowed(error));
     if why.is_login_refused() {
         outlet.close();
+    }
+}
+
+impl Reader {
+    /// There is no answer.
+    pub(super) fn lose(self, why: &Lost) {
+        let mut error = Vec::new();
+        build::error(&mut error, why.text());
+        tell_lost(&self.outlet, self.slot, &error, why);
     }
 }
 
