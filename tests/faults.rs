@@ -209,11 +209,14 @@ fn a_read_is_not_repeated_when_its_client_wrote_behind_it() {
     let proxy = Shortstop::to(wire.addr(), "workers: 1\ndefaults: { cache: { admit_after: 1 } }");
     let (mut client, mut other) = (proxy.client(), proxy.client());
     client.cmd("SET k old");
+    let misses = proxy.stat("l1_misses");
     wire.hold_replies_to(b"GET\r\n");
-    other.send(&pipeline_of(&["GET k"]));
+    client.send(&pipeline_of(&["GET k"]));
     wire.wait_caught();
-    // Waits for the answer to the other's.
-    client.send(&pipeline_of(&["GET k", "GETDEL k"]));
+    // Waits for the answer to the client's.
+    other.send(&pipeline_of(&["GET k"]));
+    proxy.wait_stat("l1_misses", |now| now == misses + 2);
+    client.send(&pipeline_of(&["GETDEL k"]));
     wait_until("it is deleted", || redis.client().cmd("EXISTS k") == b":0\r\n");
     wire.cut_caught();
     wire.release();
