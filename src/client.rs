@@ -2,9 +2,9 @@
 //!
 //! Holds no buffer while the client is idle. Must not know what a command means.
 
-use std::future::poll_fn;
-use std::io;
-use std::pin::Pin;
+use std::future::{Future, poll_fn};
+use std::io::{self, IoSlice};
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context as Task, Poll, ready};
 use std::time::Instant;
@@ -23,14 +23,14 @@ const READ: usize = 64 << 10;
 /// From this size on a request is passed on without a copy.
 const LARGE: usize = 32 << 10;
 
-/// Bytes that may wait for the client before no more is taken from it.
-const HIGH_WATER: usize = 1 << 20;
-
-/// Requests whose replies are due before no more is taken from the client.
-const MOST_OUTSTANDING: usize = 1024;
-
 /// Bytes that are read ahead of what can be taken.
-const READ_AHEAD: usize = 64 << 10;
+pub const READ_AHEAD: usize = 64 << 10;
+
+/// Requests that are taken from one client before the other clients of the worker have their turn.
+const TURN: usize = 128;
+
+/// Bytes that are written to one client before the others have their turn.
+const TURN_BYTES: usize = 256 << 10;
 
 /// Arguments from which on the scan of an incomplete request is resumed instead of repeated.
 const WORTH_RESUMING: usize = 32;
@@ -62,6 +62,8 @@ pub async fn serve(stream: TcpStream, context: Rc<Context>, outlet: Rc<Outlet>, 
         over: false,
         deaf: false,
         ended: false,
+        turn: 0,
+        tolerated: 0,
     };
     poll_fn(|task| connection.poll(task)).await
 }
@@ -85,11 +87,16 @@ struct Connection {
     deaf: bool,
     /// The client has closed its side.
     ended: bool,
+    /// Requests that may still be taken in this turn.
+    turn: usize,
+    /// Bytes above `limits.output_buffer` that may wait: the last request was taken below that bound, and its reply went above.
+    tolerated: usize,
 }
 
 impl Connection {
     fn poll(&mut self, task: &mut Task<'_>) -> Poll<End> {
         self.outlet.set_waker(task.waker());
+        self.turn = TURN;
         let view = self.context.view();
         self.advance(task, &view)
     }
@@ -100,11 +107,14 @@ impl Connection {
             let mut inbox = std::mem::take(&mut self.inbox);
             self.take(view, &mut inbox);
             self.keep(inbox);
-            if self.write(task).is_err() {
+            let Ok(more) = self.write(task, view) else {
                 return Poll::Ready(End::Client);
-            }
+            };
             if let Some(end) = self.end(view) {
                 return Poll::Ready(end);
+            }
+            if more || self.turn == 0 {
+                break;
             }
             if self.can_go_on(view) {
                 continue;
@@ -119,13 +129,13 @@ impl Connection {
                 Poll::Ready(Err(_)) => return Poll::Ready(End::Client),
             }
         }
-        task.waker().wake_by_ref();
+        give_way(task);
         Poll::Pending
     }
 
     fn end(&self, view: &View) -> Option<End> {
         let waiting = self.outlet.len();
-        if waiting > view.policy.limits.output_buffer {
+        if waiting > view.policy.limits.output_buffer.max(self.tolerated) {
             return Some(End::Dropped("limits.output_buffer"));
         }
         if let Some(why) = self.outlet.dropped.get() {
@@ -181,18 +191,16 @@ impl Connection {
         !blocked && self.inbox.len() >= self.need.max(1)
     }
 
-    /// Whether as much is due to the client as may be: what waits for it, and what is expected of the replies to come.
+    /// Whether as much is due to the client as may be.
     fn is_full(&self, view: &View) -> bool {
-        let bound = HIGH_WATER.min(view.policy.limits.output_buffer / 2);
-        self.outlet.outstanding() >= MOST_OUTSTANDING || self.outlet.backlog() >= bound
+        self.outlet.room(view.policy.limits.output_buffer).is_none()
     }
 
     fn wants_more(&self, view: &View) -> bool {
         !self.ended && (!self.is_over() || self.deaf) && !self.context.draining.get() && {
-            let room = self.outlet.len() < HIGH_WATER;
             let waits = self.pause || self.client.is_parked() || self.is_full(view) || self.client.is_raw();
             // Also while waiting: whether the client is still there can only be read.
-            room && (!waits || self.inbox.len() < READ_AHEAD)
+            !waits || self.inbox.len() < READ_AHEAD
         }
     }
 
@@ -203,8 +211,7 @@ impl Connection {
             self.inbox.reserve(missing.min(self.inbox.len()).max(READ));
             // Unlike `try_read`, this knows that a read that did not fill the buffer emptied the socket, and does not ask again.
             let read = ready!(poll_read_buf(Pin::new(&mut self.stream), task, &mut self.inbox))?;
-            self.ended = read == 0;
-            count(&self.outlet.entry.received, read as u64);
+            self.has_read(read);
             // A long upload is no silence.
             self.outlet.active.set(Instant::now());
             if self.inbox.len() > view.policy.limits.query_buffer {
@@ -218,8 +225,7 @@ impl Connection {
         scratch.reserve(READ);
         let read = poll_read_buf(Pin::new(&mut self.stream), task, &mut scratch);
         if let Poll::Ready(Ok(read)) = read {
-            self.ended = read == 0;
-            count(&self.outlet.entry.received, read as u64);
+            self.has_read(read);
             self.take(view, &mut scratch);
             if !scratch.is_empty() {
                 self.inbox = BytesMut::from(&scratch[..]);
@@ -228,6 +234,15 @@ impl Connection {
         scratch.clear();
         *self.context.scratch.borrow_mut() = scratch;
         read.map_ok(|_| ())
+    }
+
+    fn has_read(&mut self, read: usize) {
+        self.ended = read == 0;
+        count(&self.outlet.entry.received, read as u64);
+        if read > 0 && self.outlet.stalled.get().is_some() {
+            // It may be a client that sends all its requests before it reads a reply.
+            self.outlet.stalled.set(Some(Instant::now()));
+        }
     }
 
     /// Puts what was not taken back; an empty buffer is let go.
@@ -267,7 +282,7 @@ impl Connection {
         self.outlet.active.set(permit.now);
         let mut at = 0;
         let mut taken = 0;
-        while at < inbox.len() && !self.pause && !self.over && !self.client.is_parked() {
+        while at < inbox.len() && self.turn > 0 && !self.pause && !self.over && !self.client.is_parked() {
             if self.is_full(view) {
                 self.need = 1;
                 break;
@@ -325,6 +340,7 @@ impl Connection {
                 };
             at += length;
             taken += 1;
+            self.turn -= 1;
             self.scanner.forget();
             self.need = 1;
             if self.client.hits() == hits {
@@ -332,6 +348,10 @@ impl Connection {
             }
         }
         inbox.advance(at);
+        if taken > 0 {
+            let waiting = self.outlet.len();
+            self.tolerated = if waiting > view.policy.limits.output_buffer { waiting } else { 0 };
+        }
         self.context.stats().commands.add(taken);
         count(&self.outlet.entry.commands, taken);
     }
@@ -407,7 +427,8 @@ impl Connection {
         self.deaf = muted && !self.outlet.owes();
     }
 
-    fn write(&mut self, task: &mut Task<'_>) -> io::Result<()> {
+    /// Writes what is ready, and a turn's bytes at most. Returns whether the client would take more.
+    fn write(&mut self, task: &mut Task<'_>, view: &View) -> io::Result<bool> {
         let hits = self.client.take_hits();
         if hits > 0 {
             // Before the client can know of them and ask for the count.
@@ -420,11 +441,14 @@ impl Connection {
         let stream = &self.stream;
         let mut some = false;
         let mut stalled = false;
+        let mut more = false;
+        let mut left = TURN_BYTES;
         loop {
             let mut blocked = false;
-            self.outlet.drain(|slices| match stream.try_write_vectored(slices) {
+            let all = self.outlet.drain(|slices| match write_some(stream, slices, left) {
                 Ok(written) => {
-                    some = true;
+                    some |= written > 0;
+                    left -= written;
                     count(&self.outlet.entry.sent, written as u64);
                     Ok(written)
                 }
@@ -434,8 +458,17 @@ impl Connection {
                 }
                 Err(error) => Err(error),
             })?;
-            if !blocked {
+            if all {
                 break;
+            }
+            if !blocked {
+                // Above its bound a client is only dropped for what it does not take.
+                if self.outlet.len() <= view.policy.limits.output_buffer {
+                    more = true;
+                    break;
+                }
+                left = TURN_BYTES;
+                continue;
             }
             match stream.poll_write_ready(task) {
                 Poll::Ready(ready) => ready?,
@@ -461,8 +494,30 @@ impl Connection {
             }
             self.outlet.active.set(now);
         }
-        Ok(())
+        Ok(more)
     }
+}
+
+/// Writes up to `most` bytes in one call; none when `most` is none.
+fn write_some(stream: &TcpStream, slices: &[IoSlice<'_>], most: usize) -> io::Result<usize> {
+    let mut room = most;
+    let whole = slices.iter().take_while(|slice| {
+        let fits = slice.len() <= room;
+        room -= if fits { slice.len() } else { 0 };
+        fits
+    });
+    match (whole.count(), slices.first()) {
+        (0, Some(_)) if most == 0 => Ok(0),
+        (0, Some(first)) => stream.try_write(&first[..most]),
+        (whole, _) => stream.try_write_vectored(&slices[..whole]),
+    }
+}
+
+/// Has the task run again, after the others and after a look at what has come for them: a task that only wakes itself runs many
+/// times before the runtime looks.
+fn give_way(task: &mut Task<'_>) {
+    let again = pin!(tokio::task::yield_now());
+    let _ = again.poll(task);
 }
 
 /// First byte of a TLS record with a handshake.

@@ -21,6 +21,19 @@ use super::roster::Entry;
 /// at a time, and one that asks for small ones gets up to speed within some replies.
 const EXPECTED_AT_FIRST: usize = 256 << 10;
 
+/// Requests of one client whose answers are due from Redis. Others that share the connection wait behind them.
+const MOST_OUTSTANDING: usize = 1024;
+
+/// Slots of one client. An answer that comes before those in front of it keeps its slot, and so its memory.
+const MOST_SLOTS: usize = 2 * MOST_OUTSTANDING;
+
+/// Bytes that one client may have due from Redis, as far as they can be estimated, those that came out of turn included. They do
+/// not depend on how fast the client reads.
+const MOST_DUE: usize = 1 << 20;
+
+/// From this size on, bytes that wait are closed into a piece of their own: what is gathered behind them does not move them.
+const PIECE: usize = 64 << 10;
+
 /// A place in the order of a client's replies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slot(u64);
@@ -264,7 +277,11 @@ impl Outlet {
             match state.slots.pop_front() {
                 Some(Place::Done(bytes)) => {
                     state.held -= bytes.len();
-                    state.ready(&self.buffers).push_slice(&bytes);
+                    if bytes.len() < PIECE {
+                        state.ready(&self.buffers).push_slice(&bytes);
+                    } else {
+                        state.ready(&self.buffers).push_bytes(Bytes::from(bytes));
+                    }
                 }
                 Some(Place::DoneLarge(bytes)) => {
                     state.held -= bytes.len();
@@ -350,10 +367,23 @@ impl Outlet {
         state.ready.len() + state.held
     }
 
-    /// Bytes that wait for the client, and those that may be expected of the answers to come.
-    pub fn backlog(&self) -> usize {
+    /// Whether another request may be taken: the bytes that wait for the client, or none if it may not. `limit` bounds the bytes
+    /// that may wait.
+    ///
+    /// What is due from Redis has a bound of its own. It gets smaller as Redis answers, whether the client reads or not, so a
+    /// client that writes all its requests before it reads can go on until its replies reach `limit`. An eighth of `limit` is
+    /// left for replies that turn out larger than expected.
+    #[inline]
+    pub fn room(&self, limit: usize) -> Option<usize> {
         let state = self.state.borrow();
-        state.ready.len() + state.held + state.open.saturating_mul(state.expected)
+        let due = state.held + state.open.saturating_mul(state.expected);
+        let waiting = state.ready.len() + state.held;
+        let next = state.expected.min(limit / 2);
+        let is_full = state.open >= MOST_OUTSTANDING
+            || state.slots.len() >= MOST_SLOTS
+            || due >= MOST_DUE.min(limit / 2)
+            || (state.ready.len() + due + next > limit - limit / 8 && waiting + state.open > 0);
+        (!is_full).then_some(waiting)
     }
 
     /// Whether the client will get anything of what was asked so far.
@@ -379,11 +409,11 @@ impl Outlet {
         state.late = Vec::new();
     }
 
-    /// Hands what is ready to `write`, which tells how many bytes it took, until it takes none.
+    /// Hands what is ready to `write`, which tells how many bytes it took, until it takes none. Returns whether all was taken.
     ///
     /// # Errors
     /// Those of `write`.
-    pub fn drain<F>(&self, mut write: impl FnMut(&[IoSlice<'_>]) -> Result<usize, F>) -> Result<(), F> {
+    pub fn drain<F>(&self, mut write: impl FnMut(&[IoSlice<'_>]) -> Result<usize, F>) -> Result<bool, F> {
         let mut state = self.state.borrow_mut();
         while !state.ready.is_empty() {
             let mut slices = [IoSlice::new(&[]); 16];
@@ -397,7 +427,8 @@ impl Outlet {
         if let Some(buffer) = state.ready.take_buffer() {
             self.buffers.give(buffer);
         }
-        Ok(())
+        state.ready.close_from(PIECE);
+        Ok(state.ready.is_empty())
     }
 
     /// Who is to be woken when something is ready; to be called whenever it runs.
@@ -438,7 +469,7 @@ mod tests {
 
     fn written(outlet: &Outlet) -> Vec<u8> {
         let mut out = Vec::new();
-        let Ok(()) = outlet.drain::<Infallible>(|slices| {
+        let Ok(_) = outlet.drain::<Infallible>(|slices| {
             let before = out.len();
             slices.iter().for_each(|slice| out.extend_from_slice(slice));
             Ok(out.len() - before)

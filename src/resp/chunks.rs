@@ -8,6 +8,9 @@ use bytes::Bytes;
 /// From this size on a piece is kept as it is; below, a copy is cheaper than one more slice to write.
 const LARGE: usize = 16 << 10;
 
+/// Places for closed chunks that an empty queue keeps.
+const KEPT: usize = 16;
+
 /// A queue of bytes.
 #[derive(Debug, Default)]
 pub struct Chunks {
@@ -130,7 +133,19 @@ impl Chunks {
 
     /// Takes the gathering buffer out, for somebody else to use. Only when empty.
     pub fn take_buffer(&mut self) -> Option<Vec<u8>> {
+        if self.is_empty() && self.closed.capacity() > KEPT {
+            self.closed = VecDeque::new();
+        }
         (self.is_empty() && self.open.capacity() > 0).then(|| std::mem::take(&mut self.open))
+    }
+
+    /// Closes what has been gathered if it is at least so many bytes, and gives back the memory that it does not need.
+    #[inline]
+    pub fn close_from(&mut self, least: usize) {
+        if self.open.len() - self.gone >= least {
+            self.open.shrink_to_fit();
+            self.close();
+        }
     }
 
     fn close(&mut self) {
@@ -162,7 +177,7 @@ mod tests {
     proptest! {
         #[test]
         fn behaves_as_one_queue(steps in proptest::collection::vec(
-            (0..3u8, (0..40_000usize).prop_map(|n| n), any::<u8>()), 0..24,
+            (0..4u8, (0..40_000usize).prop_map(|n| n), any::<u8>()), 0..24,
         )) {
             let mut chunks = Chunks::default();
             let mut model: Vec<u8> = Vec::new();
@@ -170,6 +185,7 @@ mod tests {
                 match kind {
                     0 => { chunks.push_slice(&vec![fill; size]); model.extend(vec![fill; size]); }
                     1 => { chunks.push_bytes(Bytes::from(vec![fill; size])); model.extend(vec![fill; size]); }
+                    2 => chunks.close_from(size),
                     _ => { let n = size.min(model.len()); chunks.advance(n); model.drain(..n); }
                 }
                 prop_assert_eq!(chunks.len(), model.len());
