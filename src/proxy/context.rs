@@ -119,6 +119,8 @@ pub struct Users {
     anonymous: AtomicU32,
     /// Whoever has that number may do nothing.
     locked: AtomicBool,
+    /// When that was last seen.
+    locked_at: Mutex<Option<Instant>>,
 }
 
 impl Users {
@@ -142,6 +144,13 @@ impl Users {
     /// Whether Redis lets a client do anything that comes now and has not authenticated.
     pub fn let_in(&self, lets_in: bool) {
         self.locked.store(!lets_in, Ordering::Release);
+        *self.locked_at.lock().unwrap_or_else(PoisonError::into_inner) = (!lets_in).then(Instant::now);
+    }
+
+    /// Whether Redis was seen to let nobody in without a login, no longer ago than `limit`.
+    pub(super) fn locked_within(&self, limit: Duration) -> bool {
+        let seen = *self.locked_at.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.is_some_and(|seen| seen.elapsed() <= limit)
     }
 
     /// Whether Redis lets this user do anything, as far as it is known without asking. Until it has been seen: yes.
@@ -325,6 +334,13 @@ impl Context {
         }
     }
 
+    /// Makes another lane in the place of one that is still good for what waits on it.
+    pub(super) fn renew_lane(&self, identity: &Identity, db: u32, version: Version) {
+        if let Some(lane) = identity.drop_lane(db, version) {
+            lane.retire();
+        }
+    }
+
     /// The identity of a login that Redis has let in.
     pub(super) fn identity(&self, login: Login) -> Rc<Identity> {
         let mut identities = self.identities.borrow_mut();
@@ -344,6 +360,7 @@ impl Context {
         let known = self.door.borrow().clone().filter(|door| !door.is_closed());
         known.unwrap_or_else(|| {
             let door = self.connect(Place { login: None, db: 0, version: Version::Resp2 }, true);
+            door.use_for_logins();
             *self.door.borrow_mut() = Some(door.clone());
             door
         })

@@ -23,6 +23,7 @@ mod roster;
 mod seal;
 mod session;
 mod transaction;
+mod unauthenticated;
 mod waiting;
 mod weave;
 mod writes;
@@ -238,6 +239,12 @@ impl Client {
 
         if self.outlet.outstanding() == 0 && self.session.as_ref().is_some_and(|session| session.is_clean()) {
             self.leave_session();
+        }
+        if self.session.is_none()
+            && self.outlet.profile.is_nobody()
+            && let Some(next) = self.before_auth(permit, call)
+        {
+            return next;
         }
         if row.verb == Verb::Client
             && row.arity_ok(args.len())

@@ -92,6 +92,11 @@ impl Client {
         request: Request<'_>,
         wire: Wire,
     ) -> Next {
+        if self.outlet.profile.is_nobody()
+            && let Some(next) = self.read_before_auth()
+        {
+            return next;
+        }
         let link = match self.outlet.profile.lane(&self.context) {
             Ok(link) => link,
             Err(lost) => return self.unavailable(&lost),
