@@ -513,6 +513,9 @@ impl Client {
         if call.row.verb == Verb::Script {
             written.always();
         }
+        if call.row.name.as_ref() == "acl|deluser" {
+            written.deletes_users(call.args[2..].iter().copied());
+        }
         if keys.is_empty() && changes_first_rights(call) {
             written.first_rights();
         }

@@ -229,8 +229,8 @@ impl Expected for Waiting {
         }
     }
 
-    fn login_refused(context: &Context, login: &Rc<Login>, why: &Lost) {
-        context.refuse(login, why);
+    fn login_refused(context: &Context, login: &Rc<Login>) {
+        context.refuse(login);
     }
 }
 

@@ -87,7 +87,7 @@ pub trait Expected: Sized + 'static {
     fn reconnected(context: &Self::Context, served: bool);
 
     /// Redis does not let this login in any more.
-    fn login_refused(context: &Self::Context, login: &Rc<Login>, why: &Lost);
+    fn login_refused(context: &Self::Context, login: &Rc<Login>);
 }
 
 /// A reply's bytes.
@@ -509,7 +509,7 @@ impl<E: Expected> Link<E> {
                         NotTaken::Said { text, login } => Lost::said(&text, login),
                     };
                     if let (Some(login), true) = (&inner.login, lost.is_login_refused()) {
-                        E::login_refused(&context, login, &lost);
+                        E::login_refused(&context, login);
                     }
                     if !inner.down(&context, lost) {
                         return;
