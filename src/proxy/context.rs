@@ -383,6 +383,11 @@ impl Context {
         Some(identity.take_spare(db, version).unwrap_or_else(connect))
     }
 
+    /// A private connection for one request, which ends when it is retired. It is in no particular database.
+    pub(super) fn connection_for_one(self: &Rc<Self>, identity: &Identity, version: Version) -> Link<Waiting> {
+        self.connect(Place { login: identity.login.clone(), db: 0, version }, false)
+    }
+
     /// Takes a private connection back: for the next session of its identity if it is `clean`, else it ends.
     pub(super) fn end_session(&self, identity: &Identity, link: Link<Waiting>, clean: bool) {
         self.sessions.set(self.sessions.get() - 1);

@@ -51,6 +51,7 @@ pub use request::Request;
 pub use roster::{Entry, count};
 
 use opening::Holds;
+use private::leaves_nothing;
 use request::{Replacements, Words};
 use seal::Parked;
 use session::Session;
@@ -269,6 +270,7 @@ impl Client {
             }
             _ if !row.arity_ok(args.len()) && row.verb != Verb::Proxy => self.pass_where_it_is(permit, call),
             Class::Local => self.local(view, permit, call),
+            Class::Session if self.session.is_none() && leaves_nothing(call.row) => self.alone(permit, call),
             Class::Session | Class::Blocking => match self.enter_session() {
                 Ok(Some(session)) => self.with_session(view, permit, call, session),
                 Ok(None) => Next::Again,

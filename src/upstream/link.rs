@@ -166,6 +166,11 @@ impl Lost {
         &self.text
     }
 
+    /// Whether Redis is there, and serves nothing while a script runs.
+    pub fn is_busy(&self) -> bool {
+        is_busy(self.text.as_bytes())
+    }
+
     /// Whether Redis does not let the connection's user in: whoever came as that user has to go.
     pub fn is_login_refused(&self) -> bool {
         self.login_refused
@@ -556,8 +561,13 @@ enum OnError {
     Refused,
     /// It is served all the same.
     Ignore,
-    /// As `Ignore` if the connection's user has no right to it, else as `Fail`.
+    /// As `Ignore` if the connection's user has no right to it or a script is running, else as `Fail`.
     NeedsNoRight,
+}
+
+/// Whether Redis refuses something only because a script or function is running.
+fn is_busy(error: &[u8]) -> bool {
+    error.starts_with(b"BUSY ")
 }
 
 impl<E: Expected> Inner<E> {
@@ -622,7 +632,7 @@ impl<E: Expected> Inner<E> {
             }
             match step.on_error {
                 OnError::Ignore => {}
-                OnError::NeedsNoRight if no_right => {}
+                OnError::NeedsNoRight if no_right || is_busy(text) => {}
                 on_error => {
                     let text = String::from_utf8_lossy(text).trim_end().to_owned();
                     let login = on_error == OnError::Refused && is_about_login(&text);
