@@ -213,9 +213,9 @@ fn a_login_that_is_not_good_any_more_ends_its_clients() {
     admin.cmd("ACL SETUSER u resetpass >new");
     assert_reply(&busy.cmd("GET k"), "$-1\r\n", "Redis keeps connections that stand");
     admin.cmd("CLIENT KILL USER u");
-    assert_reply(&idle.until_closed(), WRONGPASS, "told why, and closed");
+    assert_reply(&idle.until_closed(), "", "closed without a word");
     let rest = busy.until_closed();
-    assert_reply(&rest, WRONGPASS, "the other one too");
+    assert_reply(&rest, "", "the other one too");
     assert_reply(&other.cmd("ACL WHOAMI"), "$5\r\nother\r\n", "other users are not concerned");
     let mut again = proxy.client();
     assert_reply(&again.cmd("AUTH u old"), WRONGPASS, "the old password");
@@ -237,6 +237,51 @@ fn a_client_that_asks_while_its_login_is_refused_ends_with_the_answer() {
         client.send(&pipeline_of(&["GET k"]));
         assert_reply(&client.until_closed(), WRONGPASS, "told once, and closed without another request");
     }
+}
+
+/// Redis ends the connections of a user that it deletes. That there is one of that name and password again changes nothing.
+#[test]
+fn the_clients_of_a_user_that_is_deleted_end_also_when_it_comes_back() {
+    let redis = Redis::start();
+    let proxy = Shortstop::start(&redis, "");
+    let mut admin = proxy.client();
+    assert_reply(&admin.cmd("ACL SETUSER other on >pw ~* &* +@all"), "+OK\r\n", "another user");
+    let mut other = proxy.client();
+    assert_reply(&other.cmd("AUTH other pw"), "+OK\r\n", "let in");
+    let make = "ACL SETUSER u on >pw ~* &* +@all";
+    for by_itself in [false, true] {
+        assert_reply(&admin.cmd(make), "+OK\r\n", "made");
+        let lines: [&[&str]; 6] =
+            [&[], &["GET k"], &["MULTI"], &["SUBSCRIBE c"], &["WATCH k"], &["SELECT 2", "HELLO 3"]];
+        let mut clients: Vec<Client> = lines.iter().map(|_| proxy.client()).collect();
+        for (client, lines) in clients.iter_mut().zip(lines) {
+            assert_reply(&client.cmd("AUTH u pw"), "+OK\r\n", "let in");
+            lines.iter().for_each(|line| drop(client.cmd(line)));
+        }
+        if by_itself {
+            let mut itself = proxy.client();
+            assert_reply(&itself.cmd("AUTH u pw"), "+OK\r\n", "let in");
+            itself.send(&pipeline_of(&["ACL DELUSER nobody u", make, "SET k from-beyond"]));
+            assert_reply(&itself.until_closed(), ":1\r\n", "its answer, and no more");
+            assert_reply(&admin.cmd(make), "+OK\r\n", "made again");
+        } else {
+            let replies = admin.pipeline(&pipeline_of(&["ACL DELUSER u", make]), 2).concat();
+            assert_reply(&replies, ":1\r\n+OK\r\n", "gone, and made again");
+        }
+        for client in &mut clients {
+            assert_reply(&client.until_closed(), "", "closed without a word");
+        }
+        let mut again = proxy.client();
+        assert_reply(&again.cmd("AUTH u pw"), "+OK\r\n", "the new one");
+        assert_reply(&again.cmd("ACL WHOAMI"), "$1\r\nu\r\n", "and it stays");
+        assert_reply(&other.cmd("ACL WHOAMI"), "$5\r\nother\r\n", "other users are not concerned");
+    }
+    assert!(admin.cmd("ACL DELUSER default").starts_with(b"-ERR"), "refused");
+    let mut default = proxy.client();
+    let x = default.cmd("AUTH default x");
+    assert_reply(&x, "+OK\r\n", "it needs no password");
+    assert!(admin.cmd("ACL DELUSER default").starts_with(b"-ERR"), "refused");
+    assert_reply(&default.cmd("ACL WHOAMI"), "$7\r\ndefault\r\n", "and stays");
 }
 
 /// The URL's user is refused while a client is about to become another one.
@@ -263,7 +308,7 @@ fn who_waits_for_the_answer_to_a_login_gets_it_when_another_login_is_refused() {
     }
     admin.cmd("CONFIG SET requirepass changed");
     admin.cmd("CLIENT KILL USER default SKIPME yes TYPE normal");
-    assert_reply(&idle.until_closed(), WRONGPASS, "who waits for nothing is told why, and closed");
+    assert_reply(&idle.until_closed(), "", "who waits for nothing is closed without a word");
     wire.release();
     assert_reply(&right.replies(2).concat(), "+OK\r\n$1\r\nu\r\n", "another user by now, and stays");
     assert_reply(

@@ -15,7 +15,7 @@ use crate::coherence::Coherence;
 use crate::command::Table;
 use crate::config::{self, Config, Limits, Reads};
 use crate::near_cache::{Admission, EntryId, HotSet};
-use crate::resp::{ScanLimits, Version, build};
+use crate::resp::{ScanLimits, Version};
 use crate::rules::Rules;
 use crate::stats::{Stats, Worker};
 use crate::upstream::{Expected, Link, LinkSettings, Login, Lost, Place};
@@ -110,8 +110,8 @@ pub struct Shared {
     pub errands: Errands,
 }
 
-/// The numbers of users, by which what is cached for one is kept from another. A name keeps its number: rights belong to the
-/// user, whatever its password. There are never more than Redis has let in by name.
+/// The numbers of users, by which what is cached for one is kept from another. A name keeps its number until the user is
+/// deleted: rights belong to the user, whatever its password. There are never more than Redis has let in by name.
 #[derive(Debug, Default)]
 pub struct Users {
     known: Mutex<HashMap<Box<[u8]>, u32>>,
@@ -119,6 +119,8 @@ pub struct Users {
     anonymous: AtomicU32,
     /// Whoever has that number may do nothing.
     locked: AtomicBool,
+    /// When that was last seen.
+    locked_at: Mutex<Option<Instant>>,
 }
 
 impl Users {
@@ -126,6 +128,12 @@ impl Users {
     fn number(&self, name: &[u8]) -> u32 {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         *known.entry(name.into()).or_insert_with(|| self.fresh())
+    }
+
+    /// These users are no more. Whoever has such a name from now on is another user. Returns their numbers.
+    pub(super) fn end(&self, names: &[Vec<u8>]) -> Vec<u32> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        names.iter().filter_map(|name| known.remove(&name[..])).collect()
     }
 
     /// The number of who has not authenticated.
@@ -142,6 +150,13 @@ impl Users {
     /// Whether Redis lets a client do anything that comes now and has not authenticated.
     pub fn let_in(&self, lets_in: bool) {
         self.locked.store(!lets_in, Ordering::Release);
+        *self.locked_at.lock().unwrap_or_else(PoisonError::into_inner) = (!lets_in).then(Instant::now);
+    }
+
+    /// Whether Redis was seen to let nobody in without a login, no longer ago than `limit`.
+    pub(super) fn locked_within(&self, limit: Duration) -> bool {
+        let seen = *self.locked_at.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.is_some_and(|seen| seen.elapsed() <= limit)
     }
 
     /// Whether Redis lets this user do anything, as far as it is known without asking. Until it has been seen: yes.
@@ -325,14 +340,21 @@ impl Context {
         }
     }
 
+    /// Makes another lane in the place of one that is still good for what waits on it.
+    pub(super) fn renew_lane(&self, identity: &Identity, db: u32, version: Version) {
+        if let Some(lane) = identity.drop_lane(db, version) {
+            lane.retire();
+        }
+    }
+
     /// The identity of a login that Redis has let in.
     pub(super) fn identity(&self, login: Login) -> Rc<Identity> {
         let mut identities = self.identities.borrow_mut();
         identities.retain(|known| known.strong_count() > 0);
         let known = identities.iter().filter_map(Weak::upgrade);
-        let mut known = known.filter(|known| known.login.as_deref() == Some(&login));
+        let user = self.shared.users.number(login.user());
+        let mut known = known.filter(|known| known.user() == user && known.login.as_deref() == Some(&login));
         known.next().unwrap_or_else(|| {
-            let user = self.shared.users.number(login.user());
             let identity = Rc::new(Identity::new(Some(Rc::new(login)), user));
             identities.push(Rc::downgrade(&identity));
             identity
@@ -344,6 +366,7 @@ impl Context {
         let known = self.door.borrow().clone().filter(|door| !door.is_closed());
         known.unwrap_or_else(|| {
             let door = self.connect(Place { login: None, db: 0, version: Version::Resp2 }, true);
+            door.use_for_logins();
             *self.door.borrow_mut() = Some(door.clone());
             door
         })
@@ -358,6 +381,11 @@ impl Context {
         self.stats().sessions.add(1);
         let connect = || self.connect(Place { login: identity.login.clone(), db, version }, false);
         Some(identity.take_spare(db, version).unwrap_or_else(connect))
+    }
+
+    /// A private connection for one request, which ends when it is retired. It is in no particular database.
+    pub(super) fn connection_for_one(self: &Rc<Self>, identity: &Identity, version: Version) -> Link<Waiting> {
+        self.connect(Place { login: identity.login.clone(), db: 0, version }, false)
     }
 
     /// Takes a private connection back: for the next session of its identity if it is `clean`, else it ends.
@@ -396,18 +424,28 @@ impl Context {
         link
     }
 
-    /// Redis does not let a login in any more: its clients are told in Redis's words, and end. Who waits for an answer gets it
-    /// first: it ends with that one if it is of this login, and by then it may be another user (AUTH).
-    pub(super) fn refuse(&self, login: &Rc<Login>, why: &Lost) {
-        let mut error = Vec::new();
-        build::error(&mut error, why.text());
+    /// Redis does not let a login in any more: its clients end, without a word, as nothing is due to them. Who waits for an answer
+    /// gets it first: it ends with that one if it is of this login, and by then it may be another user (AUTH).
+    pub(super) fn refuse(&self, login: &Rc<Login>) {
         for outlet in self.clients.borrow().values().filter(|outlet| outlet.outstanding() == 0) {
             if outlet.profile.identity().login.as_ref().is_some_and(|known| Rc::ptr_eq(known, login)) {
-                outlet.push(&error);
-                outlet.closing.set(true);
-                outlet.wake();
+                outlet.close();
             }
         }
+    }
+
+    /// Redis has ended these users and the connections that were theirs (ACL DELUSER): their clients end, on all workers, also if
+    /// there is a user of that name again.
+    pub(super) fn end_users(&self, names: &[Vec<u8>]) {
+        let gone = self.shared.users.end(names);
+        if gone.is_empty() {
+            return;
+        }
+        self.tell_all(move |context| {
+            for outlet in context.clients.borrow().values().filter(|outlet| gone.contains(&outlet.profile.user())) {
+                outlet.close();
+            }
+        });
     }
 
     fn lose_all(&self, link: &Link<Waiting>, why: &str) {

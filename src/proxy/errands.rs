@@ -54,6 +54,14 @@ impl Errands {
 }
 
 impl Context {
+    /// Has `work` done on every worker, this one included, some time soon.
+    pub(super) fn tell_all(&self, work: impl Fn(&Rc<Context>) + Clone + Send + 'static) {
+        for post in self.shared.errands.0.get().into_iter().flatten() {
+            let work = work.clone();
+            post(Errand(Box::new(move |context| work(context))));
+        }
+    }
+
     /// Has `work` done on every worker, this one included, and gives what they answered, in no order. A worker answers by what
     /// it sends; it may do so later.
     pub(super) async fn ask_all<T: Send + 'static>(

@@ -4,6 +4,7 @@
 use crate::coherence::Permit;
 use crate::command::Verb;
 use crate::resp::{build, parse_int};
+use crate::upstream::NOAUTH;
 
 use super::context::View;
 use super::private::InSession;
@@ -63,6 +64,10 @@ impl Client {
 
     fn proxy(&mut self, view: &View, permit: &Permit, call: Call<'_>) -> Next {
         let word = |at: usize, word: &[u8]| call.args.get(at).is_some_and(|arg| arg.eq_ignore_ascii_case(word));
+        // Not asked of Redis: the state is to be seen above all when Redis is away.
+        if (word(1, b"info") || word(1, b"debug")) && !self.context.shared.users.lets_in(self.outlet.profile.user()) {
+            return self.refuse(NOAUTH);
+        }
         if word(1, b"debug") && word(2, b"panic") && call.args.len() == 3 {
             if view.policy.debug_command {
                 panic!("PROXY DEBUG PANIC was asked for");
@@ -80,10 +85,6 @@ impl Client {
             self.send(permit.now, target.link(), then, 0, |wire| wire.push_slice(MAY_CONFIGURE));
             // L1 is flushed when Redis has answered. What the client asks next must not be answered from L1 before that.
             return Next::Pause;
-        }
-        // Not asked of Redis: the state is to be seen above all when Redis is away.
-        if word(1, b"info") && !self.context.shared.users.lets_in(self.outlet.profile.user()) {
-            return self.refuse("NOAUTH Authentication required.");
         }
         let answer = self.context.shared.windows.proxy(call.args);
         self.answer(&answer);

@@ -22,6 +22,7 @@ use super::outlet::{Outlet, Slot};
 use super::private::InSession;
 use super::request::Replacements;
 use super::session::Session;
+use super::unauthenticated::is_small;
 use super::waiting::{Then, Waiting};
 use super::{Call, Client, Next, Replies, Target};
 
@@ -212,8 +213,19 @@ impl Client {
             // What was asked before may have made the login.
             return Next::Again;
         }
-        if let Err(lost) = self.context.door().check() {
+        let door = self.context.door();
+        if let Err(lost) = door.check() {
             return self.unavailable(&lost);
+        }
+        if !is_small(call.args) {
+            if door.is_connecting() {
+                return self.wait_for(&door);
+            }
+            if door.locked_for().is_some() {
+                // Redis would close the connection, and with it the login of somebody else.
+                let text = "ERR shortstop: where Redis has a password, a login may have 10 arguments of 16 KB";
+                return self.refuse(text);
+            }
         }
         let mut words: Vec<Vec<u8>> = call.args.iter().map(|arg| arg.to_vec()).collect();
         replacements.into_iter().for_each(|(at, word)| words[at] = word);

@@ -23,6 +23,7 @@ mod roster;
 mod seal;
 mod session;
 mod transaction;
+mod unauthenticated;
 mod waiting;
 mod weave;
 mod writes;
@@ -50,6 +51,7 @@ pub use request::Request;
 pub use roster::{Entry, count};
 
 use opening::Holds;
+use private::leaves_nothing;
 use request::{Replacements, Words};
 use seal::Parked;
 use session::Session;
@@ -251,6 +253,12 @@ impl Client {
         if self.outlet.outstanding() == 0 && self.session.as_ref().is_some_and(|session| session.is_clean()) {
             self.leave_session();
         }
+        if self.session.is_none()
+            && self.outlet.profile.is_nobody()
+            && let Some(next) = self.before_auth(permit, call)
+        {
+            return next;
+        }
         if row.verb == Verb::Client
             && row.arity_ok(args.len())
             && let Some(next) = self.family(permit, call)
@@ -274,6 +282,7 @@ impl Client {
             }
             _ if !row.arity_ok(args.len()) && row.verb != Verb::Proxy => self.pass_where_it_is(permit, call),
             Class::Local => self.local(view, permit, call),
+            Class::Session if self.session.is_none() && leaves_nothing(call.row) => self.alone(permit, call),
             Class::Session | Class::Blocking => match self.enter_session() {
                 Ok(Some(session)) => self.with_session(view, permit, call, session),
                 Ok(None) => Next::Again,
@@ -517,6 +526,9 @@ impl Client {
         }
         if call.row.verb == Verb::Script {
             written.always();
+        }
+        if call.row.name.as_ref() == "acl|deluser" {
+            written.deletes_users(call.args[2..].iter().copied());
         }
         if keys.is_empty() && changes_first_rights(call) {
             written.first_rights();

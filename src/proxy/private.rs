@@ -139,6 +139,26 @@ impl Client {
         Ok(Some(session))
     }
 
+    /// A command that leaves nothing on its connection and must not wait behind others (SCRIPT KILL): it gets a connection that
+    /// is made for it, and ends with it. While a script runs, Redis refuses SELECT there, and no such command needs a database.
+    pub(super) fn alone(&mut self, permit: &Permit, call: Call<'_>) -> Next {
+        if self.outlet.outstanding() > 0 {
+            return Next::Again;
+        }
+        let profile = &self.outlet.profile;
+        // When Redis is known to be away, say so at once. Busy with a script it is there all the same.
+        if let Err(lost) = profile.lane(&self.context)
+            && !lost.is_busy()
+        {
+            return self.unavailable(&lost);
+        }
+        let link = self.context.connection_for_one(&profile.identity(), profile.version());
+        let then = Then::Pass { repeat: false };
+        self.send(permit.now, &link, then, u64::MAX, |wire| call.request.write(wire, Replacements::new()));
+        link.retire();
+        Next::Pause
+    }
+
     /// A command that needs a connection of its own.
     pub(super) fn with_session(&mut self, view: &View, permit: &Permit, call: Call<'_>, session: Rc<Session>) -> Next {
         if let Err(lost) = session.link.check() {
@@ -251,8 +271,8 @@ impl Client {
     }
 }
 
-/// Commands on a session that leave nothing behind there: they only must not queue behind others.
-fn leaves_nothing(row: &Row) -> bool {
+/// Commands that leave nothing behind on a connection of their own: they only must not queue behind others.
+pub(super) fn leaves_nothing(row: &Row) -> bool {
     matches!(row.name.as_ref(), "script|kill" | "function|kill" | "function|stats" | "shutdown" | "client|unpause")
 }
 

@@ -59,6 +59,17 @@ impl Profile {
         Rc::clone(&self.identity.borrow())
     }
 
+    /// Whether the client's connections to Redis have no login.
+    #[inline]
+    pub(super) fn is_nobody(&self) -> bool {
+        self.identity.borrow().login.is_none()
+    }
+
+    /// The lane is asked for anew.
+    pub(super) fn forget_lane(&self) {
+        self.lane.take();
+    }
+
     /// SELECT.
     pub fn set_db(&self, db: u32) {
         self.db.set(db);

@@ -96,6 +96,11 @@ impl Client {
         if self.awaits_flight() {
             return Next::Again;
         }
+        if self.outlet.profile.is_nobody()
+            && let Some(next) = self.read_before_auth()
+        {
+            return next;
+        }
         let link = match self.outlet.profile.lane(&self.context) {
             Ok(link) => link,
             Err(lost) => return self.unavailable(&lost),

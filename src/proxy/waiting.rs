@@ -216,14 +216,17 @@ impl Expected for Waiting {
         context.publish();
     }
 
-    fn reconnected(context: &Context) {
+    fn reconnected(context: &Context, served: bool) {
         context.stats().upstream_reconnects.add(1);
-        // It may be another server, or the same with other data.
-        context.shared.coherence.flush("an upstream connection was lost");
+        if served {
+            // It may be another server, or the same with other data. A connection that only gave errors says nothing of that: what
+            // L1 has came over others, which are lost with the server, too.
+            context.shared.coherence.flush("an upstream connection was lost");
+        }
     }
 
-    fn login_refused(context: &Context, login: &Rc<Login>, why: &Lost) {
-        context.refuse(login, why);
+    fn login_refused(context: &Context, login: &Rc<Login>) {
+        context.refuse(login);
     }
 }
 

@@ -29,6 +29,8 @@ pub(super) struct Written {
     always: bool,
     /// What may be done without authentication is another thing then.
     first_rights: bool,
+    /// Users that are no more then. Boxed: it is rare, and every command that waits has room for it.
+    deleted: Option<Box<Vec<Vec<u8>>>>,
     /// It counts as a write under way.
     begun: bool,
     /// The guards are up.
@@ -60,10 +62,20 @@ impl Written {
         self.first_rights = true;
     }
 
+    /// Users that are deleted.
+    pub(super) fn deletes_users<'a>(&mut self, names: impl Iterator<Item = &'a [u8]>) {
+        // Redis refuses to delete this one.
+        let names = names.filter(|name| *name != b"default").map(<[u8]>::to_vec);
+        self.deleted.get_or_insert_default().extend(names);
+    }
+
     /// What another command changes too.
     pub(super) fn extend(&mut self, other: Written) {
         self.any |= other.any;
         self.first_rights |= other.first_rights;
+        if let Some(users) = other.deleted {
+            self.deleted.get_or_insert_default().extend(*users);
+        }
         self.always = true;
         self.keys.extend(other.keys);
     }
@@ -101,6 +113,9 @@ impl Written {
         let coherence = &context.shared.coherence;
         if self.first_rights && !failed {
             context.shared.users.first_rights_changed();
+        }
+        if let (Some(users), false) = (&self.deleted, failed) {
+            context.end_users(users);
         }
         for key in &self.keys {
             if self.guarded {

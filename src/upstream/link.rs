@@ -19,6 +19,7 @@ use smallvec::SmallVec;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 use tokio_util::io::poll_read_buf;
 
 use crate::config::{Timeouts, UpstreamUrl};
@@ -45,6 +46,9 @@ const UNACKNOWLEDGED: Duration = Duration::from_secs(10);
 /// long, and then it is waited for as on a connection that stands; but one behind something that takes connections in its name
 /// may be gone for good.
 const GREETING: Duration = Duration::from_secs(60);
+
+/// What Redis says to a client that has not authenticated, and must.
+pub const NOAUTH: &str = "NOAUTH Authentication required.";
 
 /// Reads in a row before others get their turn.
 const READS_IN_A_ROW: usize = 16;
@@ -78,11 +82,12 @@ pub trait Expected: Sized + 'static {
     /// All that was read in one go has been delivered.
     fn settled(context: &Self::Context);
 
-    /// A connection stands again after one was lost.
-    fn reconnected(context: &Self::Context);
+    /// A connection stands again after one was lost. `served`: Redis had answered something on the lost one with more than an
+    /// error, so that others may have been told what it read or wrote.
+    fn reconnected(context: &Self::Context, served: bool);
 
     /// Redis does not let this login in any more.
-    fn login_refused(context: &Self::Context, login: &Rc<Login>, why: &Lost);
+    fn login_refused(context: &Self::Context, login: &Rc<Login>);
 }
 
 /// A reply's bytes.
@@ -161,6 +166,11 @@ impl Lost {
         &self.text
     }
 
+    /// Whether Redis is there, and serves nothing while a script runs.
+    pub fn is_busy(&self) -> bool {
+        is_busy(self.text.as_bytes())
+    }
+
     /// Whether Redis does not let the connection's user in: whoever came as that user has to go.
     pub fn is_login_refused(&self) -> bool {
         self.login_refused
@@ -208,6 +218,12 @@ struct Inner<E: Expected> {
     /// Its number in Redis (CLIENT ID); 0: not known.
     id: Cell<u64>,
     shared: bool,
+    /// It is used for logins alone, and carries nobody's data.
+    for_logins: Cell<bool>,
+    /// Since when Redis has been known to let nobody in without a login on the connection, which has none.
+    locked: Cell<Option<Instant>>,
+    /// A reply other than an error has come since it was made.
+    served: Cell<bool>,
     state: RefCell<State<E>>,
 }
 
@@ -222,6 +238,8 @@ enum Status {
 
 struct State<E> {
     status: Status,
+    /// Told whenever the status changes.
+    changed: Rc<Notify>,
     queue: Queue<E>,
     /// The connection's task.
     waker: Option<Waker>,
@@ -250,10 +268,15 @@ impl<E> State<E> {
 }
 
 impl<E> State<E> {
+    fn set_status(&mut self, status: Status) {
+        self.status = status;
+        self.changed.notify_waiters();
+    }
+
     /// Whether the connection has ended for good: now, if nothing waits any more on one that is retired.
     fn has_ended(&mut self) -> bool {
         if self.retired && self.queue.is_idle() {
-            self.status = Status::Closed;
+            self.set_status(Status::Closed);
             self.tap = None;
         }
         matches!(self.status, Status::Closed)
@@ -265,6 +288,7 @@ impl<E: Expected> Link<E> {
     pub fn new(settings: Rc<LinkSettings>, place: Place, shared: bool) -> Self {
         let state = State {
             status: Status::Connecting,
+            changed: Rc::default(),
             queue: Queue::default(),
             waker: None,
             tap: None,
@@ -278,6 +302,9 @@ impl<E: Expected> Link<E> {
             version: Cell::new(place.version),
             id: Cell::new(0),
             shared,
+            for_logins: Cell::default(),
+            locked: Cell::default(),
+            served: Cell::default(),
             state: RefCell::new(state),
         }))
     }
@@ -320,6 +347,39 @@ impl<E: Expected> Link<E> {
     /// Whether it has ended for good.
     pub fn is_closed(&self) -> bool {
         matches!(self.0.state.borrow().status, Status::Closed)
+    }
+
+    /// The connection is used for logins alone.
+    pub fn use_for_logins(&self) {
+        self.0.for_logins.set(true);
+    }
+
+    /// Whether it is being made, so that nobody knows yet what Redis says to it.
+    pub fn is_connecting(&self) -> bool {
+        matches!(self.0.state.borrow().status, Status::Connecting)
+    }
+
+    /// Waits until it stands, or does not.
+    ///
+    /// # Cancel safety
+    /// Dropped, it has done nothing.
+    pub async fn settled(&self) {
+        let changed = Rc::clone(&self.0.state.borrow().changed);
+        loop {
+            // Created before the look, so that no change is missed.
+            let next = changed.notified();
+            if !self.is_connecting() {
+                return;
+            }
+            next.await;
+        }
+    }
+
+    /// For how long Redis has been known to let nobody in without a login on this connection, which has none; none: it does, or
+    /// there is no such connection.
+    #[inline]
+    pub fn locked_for(&self) -> Option<Duration> {
+        self.0.locked.get().map(|since| since.elapsed())
     }
 
     /// Whether a request may be sent now.
@@ -404,7 +464,7 @@ impl<E: Expected> Link<E> {
     /// Ends the connection at once. Hands back what waits.
     pub fn close(&self) -> Vec<E> {
         let mut state = self.0.state.borrow_mut();
-        state.status = Status::Closed;
+        state.set_status(Status::Closed);
         state.tap = None;
         if let Some(waker) = state.waker.take() {
             waker.wake();
@@ -426,10 +486,10 @@ impl<E: Expected> Link<E> {
                 Ok(stream) => {
                     if was_up {
                         tracing::info!(shared = inner.shared, "Redis is back");
-                        E::reconnected(&context);
+                        E::reconnected(&context, inner.served.replace(false) && !inner.for_logins.get());
                     }
                     was_up = true;
-                    if !inner.up() {
+                    if !inner.up(&context) {
                         return;
                     }
                     let since = Instant::now();
@@ -454,7 +514,7 @@ impl<E: Expected> Link<E> {
                         NotTaken::Said { text, login } => Lost::said(&text, login),
                     };
                     if let (Some(login), true) = (&inner.login, lost.is_login_refused()) {
-                        E::login_refused(&context, login, &lost);
+                        E::login_refused(&context, login);
                     }
                     if !inner.down(&context, lost) {
                         return;
@@ -501,8 +561,13 @@ enum OnError {
     Refused,
     /// It is served all the same.
     Ignore,
-    /// As `Ignore` if the connection's user has no right to it, else as `Fail`.
+    /// As `Ignore` if the connection's user has no right to it or a script is running, else as `Fail`.
     NeedsNoRight,
+}
+
+/// Whether Redis refuses something only because a script or function is running.
+fn is_busy(error: &[u8]) -> bool {
+    error.starts_with(b"BUSY ")
 }
 
 impl<E: Expected> Inner<E> {
@@ -541,6 +606,7 @@ impl<E: Expected> Inner<E> {
             build::request(&mut request, step.words.iter().copied());
         }
         stream.write_all(&request).await?;
+        self.locked.set(None);
         let mut inbox = BytesMut::new();
         for step in &steps {
             let mut scanner = ReplyScanner::default();
@@ -561,15 +627,22 @@ impl<E: Expected> Inner<E> {
             }
             let Some(text) = reply.strip_prefix(b"-") else { continue };
             let no_right = text.starts_with(b"NOPERM") || text.starts_with(b"NOAUTH");
+            if self.login.is_none() && text.starts_with(b"NOAUTH") {
+                self.locked.set(Some(Instant::now()));
+            }
             match step.on_error {
                 OnError::Ignore => {}
-                OnError::NeedsNoRight if no_right => {}
+                OnError::NeedsNoRight if no_right || is_busy(text) => {}
                 on_error => {
                     let text = String::from_utf8_lossy(text).trim_end().to_owned();
                     let login = on_error == OnError::Refused && is_about_login(&text);
                     return Err(NotTaken::Said { text, login });
                 }
             }
+        }
+        if self.locked.get().is_some() && !self.shared {
+            // Nothing that was to be done on it can be.
+            return Err(NotTaken::Said { text: NOAUTH.to_owned(), login: false });
         }
         Ok(())
     }
@@ -598,12 +671,27 @@ impl<E: Expected> Inner<E> {
     }
 
     /// The connection stands. `false`: nobody wants it any more.
-    fn up(&self) -> bool {
-        let mut state = self.state.borrow_mut();
-        if state.has_ended() {
-            return false;
+    fn up(&self, context: &E::Context) -> bool {
+        let refused: Vec<E> = {
+            let mut state = self.state.borrow_mut();
+            if state.has_ended() {
+                return false;
+            }
+            state.set_status(Status::Up);
+            if self.locked.get().is_some() && !self.for_logins.get() {
+                // It was sent when the connection before this one was let in. Redis might close this one for it.
+                state.queue.take().map(|(expected, _)| expected).collect()
+            } else {
+                Vec::new()
+            }
+        };
+        if !refused.is_empty() {
+            self.answer(
+                context,
+                refused.into_iter().map(|expected| (expected, false)).collect(),
+                &Lost::said(NOAUTH, false),
+            );
         }
-        state.status = Status::Up;
         true
     }
 
@@ -617,13 +705,18 @@ impl<E: Expected> Inner<E> {
                 return false;
             }
             let raw = state.is_raw();
-            if self.shared {
-                state.status = Status::Connecting;
-                (raw, state.queue.begin_again(E::may_repeat, E::askers))
+            let mut gone: Vec<(E, bool)> = if self.shared {
+                state.set_status(Status::Connecting);
+                state.queue.begin_again(E::may_repeat, E::askers)
             } else {
-                state.status = Status::Closed;
-                (raw, state.queue.take().collect())
+                state.set_status(Status::Closed);
+                state.queue.take().collect()
+            };
+            if self.locked.get().is_some() {
+                // Redis executes nothing there.
+                gone.iter_mut().for_each(|(_, ran)| *ran = false);
             }
+            (raw, gone)
         };
         if raw {
             // That is how Redis says that it has come to the end.
@@ -645,7 +738,8 @@ impl<E: Expected> Inner<E> {
             if !matches!(state.status, Status::Down(_)) {
                 tracing::warn!("{}", lost.text());
             }
-            state.status = if self.shared && !state.retired { Status::Down(lost.clone()) } else { Status::Closed };
+            let goes_on = self.shared && !state.retired;
+            state.set_status(if goes_on { Status::Down(lost.clone()) } else { Status::Closed });
             // It was never sent, or is what was left over when the last connection broke.
             state.queue.take().map(|(expected, _)| (expected, false)).collect()
         };
@@ -700,7 +794,17 @@ impl<E: Expected> Inner<E> {
             if used == 0 {
                 break;
             }
-            match stream.try_write_vectored(&slices[..used]) {
+            let written = if self.locked.get().is_some() {
+                // One at a time: newer servers close a connection without a login when much is due on it.
+                let first = slices[0].len().min(state.queue.alone());
+                if first == 0 {
+                    break;
+                }
+                stream.try_write(&slices[0][..first])
+            } else {
+                stream.try_write_vectored(&slices[..used])
+            };
+            match written {
                 Ok(count) => {
                     some = true;
                     state.queue.count_sent(count);
@@ -752,6 +856,10 @@ impl<E: Expected> Inner<E> {
                 Poll::Ready(Ok(_)) => {
                     let sound = self.deliver(context, inbox, scanner);
                     E::settled(context);
+                    if self.locked.get().is_some() {
+                        // The next request may be sent now.
+                        task.waker().wake_by_ref();
+                    }
                     if let Err(why) = sound {
                         return Poll::Ready(why);
                     }
@@ -830,6 +938,9 @@ impl<E: Expected> Inner<E> {
                 state.queue.pop()
             };
             let Some(expected) = expected else { break Ok(()) };
+            if !self.served.get() && inbox[at] != b'-' {
+                self.served.set(true);
+            }
             let more = if length >= LARGE {
                 inbox.advance(at);
                 at = 0;

@@ -9,5 +9,5 @@ mod queue;
 mod rights;
 pub mod topology;
 
-pub use link::{Expected, Link, LinkSettings, Lost, Place, Reply, Tap};
+pub use link::{Expected, Link, LinkSettings, Lost, NOAUTH, Place, Reply, Tap};
 pub use login::Login;

@@ -83,6 +83,14 @@ impl<E> Queue<E> {
         self.wire.slices(self.written, slices)
     }
 
+    /// Bytes of the oldest request that are to be sent, if nothing waits for the reply to one that was.
+    pub(super) fn alone(&self) -> usize {
+        match self.waiting.front() {
+            Some(first) if self.sent == 0 => first.bytes - self.written,
+            _ => 0,
+        }
+    }
+
     /// Bytes that are to be sent.
     pub(super) fn unsent_len(&self) -> usize {
         self.wire.len() - self.written
@@ -283,6 +291,17 @@ mod tests {
         queue.put_back(first);
         assert_eq!(queue.begin_again(reads, askers), [("aaa", true)]);
         assert_eq!(unsent(&queue), "bbb");
+    }
+
+    #[test]
+    fn what_is_sent_alone_waits_for_the_one_before() {
+        let mut queue = queue(&["aaa", "bb"]);
+        assert_eq!(queue.alone(), 3);
+        queue.count_sent(1);
+        assert_eq!(queue.alone(), 2);
+        queue.count_sent(2);
+        assert_eq!(queue.alone(), 0);
+        assert_eq!((queue.pop(), queue.alone()), (Some("aaa"), 2));
     }
 
     #[test]

@@ -1,0 +1,140 @@
+//! Clients that have not authenticated, where Redis lets nobody in without a login: Shortstop answers them in Redis's words.
+//!
+//! They share one connection to Redis, and Redis closes such a connection for a request of more than 10 arguments or 16 KB, newer
+//! servers also when 1 KB of replies is due on it. So only what Redis alone can answer goes there (a command that does not exist or is
+//! switched off, a wrong number of arguments, HELLO), one at a time. Whether Redis lets the connection in, its handshake tells; until then a
+//! request waits. Must not decide about clients that have a login.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::coherence::Permit;
+use crate::command::{Flags, Verb};
+use crate::upstream::{Link, NOAUTH, Reply};
+
+use super::waiting::Waiting;
+use super::{Call, Client, Next};
+
+/// Arguments that Redis takes from a connection that has not authenticated (networking.c, processMultibulkBuffer).
+const MOST_ARGUMENTS: usize = 10;
+
+/// Bytes of an argument, at the same place.
+const LONGEST_ARGUMENT: usize = 16 << 10;
+
+/// How long it is taken for granted that Redis still lets nobody in. Above the time between two looks of the control connection.
+const REMEMBERED: Duration = Duration::from_secs(3);
+
+/// How long the word of a connection's handshake counts where the control connection does not say the same.
+const HANDSHAKE_COUNTS: Duration = Duration::from_secs(1);
+
+/// Whether Redis lets a client in that has no login.
+enum Door {
+    /// Yes, or Redis is away.
+    Open,
+    /// Nobody knows yet.
+    Unknown(Link<Waiting>),
+    /// No.
+    Locked,
+}
+
+impl Client {
+    /// What becomes of a request of a client that has no login. None: what becomes of any other.
+    pub(super) fn before_auth(&mut self, permit: &Permit, call: Call<'_>) -> Option<Next> {
+        let row = call.row;
+        if matches!(row.verb, Verb::Quit | Verb::Reset) || matches!(row.name.as_ref(), "post" | "host:") {
+            return None;
+        }
+        let proxy = |word: &[u8]| call.args.get(1).is_some_and(|arg| arg.eq_ignore_ascii_case(word));
+        match self.door() {
+            Door::Open => return None,
+            // The state is to be seen above all when Redis does not answer.
+            Door::Unknown(_) if row.verb == Verb::Proxy && !proxy(b"debug") => return None,
+            Door::Unknown(lane) => return Some(self.wait_for(&lane)),
+            Door::Locked => {}
+        }
+        if row.verb == Verb::Proxy {
+            let open = !(proxy(b"info") || proxy(b"debug") || proxy(b"flush"));
+            return if open { None } else { Some(self.refuse(NOAUTH)) };
+        }
+        let exists = row.number > 0 && (row.subs().is_empty() || call.args.len() == 1);
+        let is_whole = exists && row.arity_ok(call.args.len());
+        let may_come = row.flags.contains(Flags::NO_AUTH) || matches!(row.verb, Verb::Hello | Verb::Auth);
+        // Whether the server is configured to have such a command, Redis says first.
+        let is_protected = row.verb == Verb::Debug || row.name.starts_with("module");
+        if is_whole && !may_come && !is_protected {
+            return Some(match row.verb {
+                Verb::Exec => self.refuse(&format!("EXECABORT Transaction discarded because of: {NOAUTH}")),
+                _ => self.refuse(NOAUTH),
+            });
+        }
+        if call.args.len() > MOST_ARGUMENTS {
+            self.refuse("ERR Protocol error: unauthenticated multibulk length");
+            return Some(Next::Close);
+        }
+        if !is_small(call.args) {
+            self.refuse("ERR Protocol error: unauthenticated bulk length");
+            return Some(Next::Close);
+        }
+        // Redis says what is wrong with it.
+        if is_whole && may_come { None } else { Some(self.pass_where_it_is(permit, call)) }
+    }
+
+    /// [`Client::before_auth`] for a command that exists, with as many arguments as it takes, and needs a login.
+    pub(super) fn read_before_auth(&mut self) -> Option<Next> {
+        match self.door() {
+            Door::Open => None,
+            Door::Unknown(lane) => Some(self.wait_for(&lane)),
+            Door::Locked => Some(self.refuse(NOAUTH)),
+        }
+    }
+
+    fn door(&self) -> Door {
+        let profile = &self.outlet.profile;
+        let Ok(mut lane) = profile.lane(&self.context) else { return Door::Open };
+        let word_counts =
+            |locked_for| locked_for <= HANDSHAKE_COUNTS || self.context.shared.users.locked_within(REMEMBERED);
+        if lane.is_retired() || lane.locked_for().is_some_and(|locked_for| !word_counts(locked_for)) {
+            if !lane.is_retired() {
+                self.context.renew_lane(&profile.identity(), profile.db(), profile.version());
+            }
+            profile.forget_lane();
+            match profile.lane(&self.context) {
+                Ok(another) => lane = another,
+                Err(_) => return Door::Open,
+            }
+        }
+        match lane.locked_for() {
+            _ if lane.is_connecting() => Door::Unknown(lane),
+            Some(_) => Door::Locked,
+            None => Door::Open,
+        }
+    }
+
+    /// Takes the request again when the connection stands, or does not.
+    pub(super) fn wait_for(&self, link: &Link<Waiting>) -> Next {
+        // Nothing is said to the client: the slot only holds up what comes behind.
+        let (link, outlet, slot) = (link.clone(), Rc::clone(&self.outlet), self.outlet.open(true));
+        tokio::task::spawn_local(async move {
+            link.settled().await;
+            outlet.fill(slot, Reply::Borrowed(b""));
+        });
+        Next::Again
+    }
+}
+
+/// Whether Redis takes so many arguments of such a length from a connection that has not authenticated.
+pub(super) fn is_small(args: &[&[u8]]) -> bool {
+    args.len() <= MOST_ARGUMENTS && args.iter().all(|arg| arg.len() <= LONGEST_ARGUMENT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_small;
+
+    #[test]
+    fn the_bounds_are_redis_own() {
+        let (longest, longer) = (vec![b'x'; 16384], vec![b'x'; 16385]);
+        assert!(is_small(&[b"x".as_slice(); 10]) && is_small(&[b"GET", &longest]));
+        assert!(!is_small(&[b"x".as_slice(); 11]) && !is_small(&[b"GET", &longer]));
+    }
+}
