@@ -12,11 +12,14 @@ use crate::config::{Coherence as Feeds, Config};
 use crate::proxy::Windows;
 use crate::resp::build;
 use crate::stats::Stats;
+use crate::upstream::Endpoint;
 
 /// What can be shown.
 pub struct Admin {
     /// The workers' counters.
     pub stats: Arc<Stats>,
+    /// The server that connections lead to.
+    pub endpoint: Arc<Endpoint>,
     /// The mode and the lease.
     pub coherence: Arc<Coherence>,
     /// The bus's counters; all zero without a bus.
@@ -187,6 +190,11 @@ impl Admin {
 
     fn upstream_section(&self, out: &mut String) {
         let stats = &self.stats;
+        let server = self.endpoint.server();
+        let address = server.as_ref().map(|server| server.address.to_string());
+        line!(out, "upstream_address", address.unwrap_or_default());
+        line!(out, "upstream_run_id", server.as_ref().and_then(|server| server.run_id.as_deref()).unwrap_or_default());
+        line!(out, "upstream_moves", self.stats.shared.upstream_moves.load(Ordering::Relaxed));
         line!(out, "upstream_commands", stats.sum(|worker| &worker.upstream_commands));
         line!(out, "upstream_errors", stats.sum(|worker| &worker.upstream_errors));
         line!(out, "upstream_reconnects", stats.sum(|worker| &worker.upstream_reconnects));

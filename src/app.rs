@@ -22,7 +22,7 @@ use crate::near_cache::KeyId;
 use crate::proxy::{Errands, Policy, Post, Shared, Users, View};
 use crate::stats::Stats;
 use crate::upstream::topology::{self, News};
-use crate::upstream::{LinkSettings, Login};
+use crate::upstream::{Endpoint, LinkSettings, Login};
 use crate::worker::{self, Order, Setup};
 
 /// Between two rounds of housekeeping in the near cache.
@@ -90,8 +90,10 @@ impl App {
         let coherence = Arc::new(Coherence::new(&config, Arc::clone(&stats)));
         let bus_stats = Arc::new(BusStats::default());
         let bus = start_bus(&config, incarnation, &control, &coherence, &bus_stats)?;
+        let endpoint = Arc::new(Endpoint::default());
         let admin = Admin {
             stats: Arc::clone(&stats),
+            endpoint: Arc::clone(&endpoint),
             coherence: Arc::clone(&coherence),
             bus: bus_stats,
             address,
@@ -101,6 +103,7 @@ impl App {
         let shared = Arc::new(Shared {
             coherence,
             stats,
+            endpoint,
             outbox: bus.as_ref().map(Bus::outbox),
             windows: Box::new(admin),
             control: control.handle().clone(),
@@ -145,6 +148,7 @@ impl App {
             view: view.clone(),
             links: LinkSettings {
                 upstream: config.upstream.clone(),
+                endpoint: Arc::clone(&self.shared.endpoint),
                 timeouts: config.timeouts.clone(),
                 name: connection_name(incarnation),
                 pending_limit: Cell::new(config.limits.upstream_pending),
@@ -166,13 +170,26 @@ impl App {
         let coherence = Arc::clone(&self.shared.coherence);
         let (desks, shared) = (self.desks.clone(), Arc::clone(&self.shared));
         let lost = self.bus.as_ref().map(Bus::peers);
+        let stats = Arc::clone(&self.shared.stats);
         let for_names = lost.clone();
         let tell = move |news| match news {
             News::Table(table) => {
                 let table = Arc::new(*table);
                 desks.iter().for_each(|desk| drop(desk.orders.send(Order::Table(Arc::clone(&table)))));
             }
-            News::Restarted => coherence.flush("another server answers at the upstream's address"),
+            News::Leave { epoch, done } => {
+                // Nothing is served, and nothing that is read from now on is kept, until the move is over.
+                coherence.primary(false);
+                for desk in &desks {
+                    // A worker that has ended has no connections.
+                    let _ = desk.orders.send(Order::Leave { epoch, done: done.clone() });
+                }
+            }
+            News::Moved(is_primary) => {
+                stats.shared.upstream_moves.fetch_add(1, Ordering::Relaxed);
+                coherence.flush("connections lead to another server");
+                coherence.primary(is_primary);
+            }
             News::Primary(is_primary) => coherence.primary(is_primary),
             News::LetsIn(lets_in) => shared.users.let_in(lets_in),
             News::FirstRights(since) => {
@@ -188,14 +205,14 @@ impl App {
             }
         };
         let wants_connections = move || lost.as_ref().is_some_and(|bus| !bus.list().is_empty());
-        control.spawn(topology::watch(
-            config.upstream.clone(),
-            config.timeouts.clone(),
-            connection_name(incarnation),
-            anonymous(config),
-            wants_connections,
-            tell,
-        ));
+        let settings = topology::Settings {
+            upstream: config.upstream.clone(),
+            timeouts: config.timeouts.clone(),
+            name: connection_name(incarnation),
+            first: anonymous(config),
+            endpoint: Arc::clone(&self.shared.endpoint),
+        };
+        control.spawn(topology::watch(settings, wants_connections, tell));
         let cache = self.shared.coherence.cache().clone();
         control.spawn(async move {
             let mut ticks = tokio::time::interval(TIDY);

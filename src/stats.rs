@@ -153,6 +153,8 @@ pub struct Shared {
     pub entry_bytes: AtomicU64,
     /// Entries that the eviction policy took out.
     pub evictions: AtomicU64,
+    /// Times that all connections to Redis moved to another server.
+    pub upstream_moves: AtomicU64,
     /// Drops of everything in L1.
     pub flushes: AtomicU64,
     /// Connections refused because there are too many.

@@ -34,6 +34,13 @@ pub enum Order {
         /// See [`crate::proxy::Users::first_rights_changed`].
         was: u32,
     },
+    /// Give up all connections to Redis that are older than this epoch ([`crate::upstream::Endpoint`]).
+    Leave {
+        /// The epoch that has begun.
+        epoch: u64,
+        /// Dropped when it is done.
+        done: mpsc::Sender<()>,
+    },
     /// Do this, for this worker or another.
     Errand(Errand),
     /// Answer what was asked, and end.
@@ -83,6 +90,10 @@ async fn work(setup: Setup, mut orders: mpsc::UnboundedReceiver<Order>) {
                 Some(Order::Policy(policy)) => context.set_policy(policy),
                 Some(Order::Table(table)) => context.set_table(table),
                 Some(Order::FirstRights { since, was }) => context.first_rights_changed(since, was),
+                Some(Order::Leave { epoch, done }) => {
+                    context.leave_server(epoch);
+                    drop(done);
+                }
                 Some(Order::Errand(errand)) => errand.run(&context),
                 Some(Order::Drain) => {
                     context.draining.set(true);

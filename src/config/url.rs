@@ -1,4 +1,4 @@
-//! Where Redis and NATS are. Host names stay names here: whoever connects resolves them, each time anew.
+//! Where Redis and NATS are. Host names stay names here; they are looked up when they are needed.
 //!
 //! No `Debug`, `Display` or error made here shows a password; a text that may hold one is never quoted.
 

@@ -18,7 +18,7 @@ use crate::near_cache::{Admission, EntryId, HotSet};
 use crate::resp::{ScanLimits, Version};
 use crate::rules::Rules;
 use crate::stats::{Stats, Worker};
-use crate::upstream::{Expected, Link, LinkSettings, Login, Lost, Place};
+use crate::upstream::{Endpoint, Expected, Link, LinkSettings, Login, Lost, Place};
 
 use super::buffers::Buffers;
 use super::errands::Errands;
@@ -98,6 +98,8 @@ pub struct Shared {
     pub coherence: Arc<Coherence>,
     /// What is counted.
     pub stats: Arc<Stats>,
+    /// The server that connections lead to.
+    pub endpoint: Arc<Endpoint>,
     /// Where writes are told to the fleet; none: a single instance.
     pub outbox: Option<Outbox>,
     /// PROXY and INFO.
@@ -188,6 +190,10 @@ pub struct Context {
     pub(super) knocks: RefCell<VecDeque<Knock>>,
     /// Its clients, by number.
     pub clients: RefCell<HashMap<u64, Rc<Outlet>>>,
+    /// All connections to Redis, whoever has them.
+    all_links: RefCell<HashMap<u64, Link<Waiting>>>,
+    /// Connections made so far.
+    links_made: Cell<u64>,
     /// Private connections in the hands of clients.
     pub(super) sessions: Cell<usize>,
     pub(super) hot: RefCell<HotSet>,
@@ -225,6 +231,8 @@ impl Context {
             identities: RefCell::default(),
             door: RefCell::default(),
             knocks: RefCell::default(),
+            all_links: RefCell::default(),
+            links_made: Cell::default(),
             clients: RefCell::default(),
             sessions: Cell::new(0),
             hot: RefCell::new(HotSet::new(slots, l1.hot_max_value + 32)),
@@ -407,6 +415,9 @@ impl Context {
         let link = Link::new(Rc::clone(&self.links), place, shared);
         let context = Rc::clone(self);
         let driven = link.clone();
+        let number = self.links_made.get();
+        self.links_made.set(number + 1);
+        self.all_links.borrow_mut().insert(number, link.clone());
         context.stats().upstream_connections.add(1);
         tokio::task::spawn_local(async move {
             let task = tokio::task::spawn_local(driven.clone().drive(Rc::clone(&context)));
@@ -419,6 +430,7 @@ impl Context {
                 // A lane that is closed is made anew by whoever needs it next.
                 context.lose_all(&driven, "of a fault in the proxy");
             }
+            context.all_links.borrow_mut().remove(&number);
             context.stats().upstream_connections.sub(1);
         });
         link
@@ -448,6 +460,18 @@ impl Context {
         });
     }
 
+    /// Gives up every connection to a server of an older epoch: what was sent there and may write has an unknown outcome, clients
+    /// with a private connection end with it. When this returns nothing more is sent to that server or read from it.
+    pub fn leave_server(&self, epoch: u64) {
+        let lost = Lost::new("the connection to Redis was given up: another server has taken the place of this one");
+        let links: Vec<_> = self.all_links.borrow().values().cloned().collect();
+        links.iter().for_each(|link| link.leave(self, epoch, &lost));
+        let clients: Vec<_> = self.clients.borrow().values().cloned().collect();
+        let sessions = clients.iter().filter_map(|outlet| outlet.entry.session.borrow().upgrade());
+        sessions.filter(|session| session.link.is_closed()).for_each(|session| session.lost());
+        self.publish();
+    }
+
     fn lose_all(&self, link: &Link<Waiting>, why: &str) {
         let lost = Lost::new(format_args!("the connection to Redis was given up: {why}"));
         for expected in link.close() {
@@ -467,6 +491,7 @@ impl Context {
         let anonymous = self.anonymous();
         let links = identities.iter().chain([&anonymous]).flat_map(|identity| identity.take_all());
         links.chain(self.door.take()).for_each(|link| drop(link.close()));
+        self.all_links.borrow_mut().clear();
         self.flights.borrow_mut().clear();
         self.knocks.borrow_mut().clear();
     }

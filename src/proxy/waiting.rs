@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 use crate::envelope;
 use crate::near_cache::{EntryId, KeyId};
 use crate::resp::{Bulk, ReplyScanner, build, bulk_of};
-use crate::upstream::{Expected, Login, Lost, Reply};
+use crate::upstream::{Expected, Login, Lost, Reply, Trouble};
 
 use super::context::Context;
 use super::fills::{Values, fill, fill_many, forget, kept_as};
@@ -234,6 +234,9 @@ impl Waiting {
     /// Does what is to be done with the reply, and hands back what waits for more.
     fn act(self, context: &Context, reply: Reply<'_>, now: Instant) -> Option<Waiting> {
         let failed = reply.bytes().first() == Some(&b'-');
+        if failed && tells_of_a_replica(reply.bytes()) {
+            context.shared.endpoint.report(Trouble::Replica);
+        }
         let Waiting { to, sent, then } = self;
         match then {
             Then::Pass { .. } | Then::Rest => answer(to, reply),
@@ -326,6 +329,11 @@ pub(super) fn answer(to: Option<(Rc<Outlet>, Slot)>, reply: Reply<'_>) {
     if let Some((outlet, slot)) = to {
         outlet.fill(slot, reply);
     }
+}
+
+/// Whether the server says that it is a replica, or became one. A script can say the same.
+fn tells_of_a_replica(error: &[u8]) -> bool {
+    [&b"-READONLY"[..], b"-MASTERDOWN", b"-UNBLOCKED force"].iter().any(|begin| error.starts_with(begin))
 }
 
 /// Answers with the error. Whoever Redis does not let in any more is gone with that.

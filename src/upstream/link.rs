@@ -11,6 +11,7 @@ use std::io::{self, IoSlice};
 use std::net::Shutdown;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -25,6 +26,8 @@ use tokio_util::io::poll_read_buf;
 use crate::config::{Timeouts, UpstreamUrl};
 use crate::resp::{Chunks, ReplyScanner, Version, build, parse_int};
 
+use super::endpoint::{Endpoint, Server, Trouble, differ};
+use super::finder::run_id;
 use super::login::{Login, is_about_login};
 use super::queue::Queue;
 
@@ -180,8 +183,10 @@ impl Lost {
 /// What all links of a worker have in common.
 #[derive(Debug)]
 pub struct LinkSettings {
-    /// Where Redis is, and who we are there.
+    /// What Redis is called, and who we are there.
     pub upstream: UpstreamUrl,
+    /// Where it is.
+    pub endpoint: Arc<Endpoint>,
     /// How long to wait, and between attempts.
     pub timeouts: Timeouts,
     /// The name of the connections (CLIENT SETNAME).
@@ -217,6 +222,8 @@ struct Inner<E: Expected> {
     version: Cell<Version>,
     /// Its number in Redis (CLIENT ID); 0: not known.
     id: Cell<u64>,
+    /// Of the endpoint, when the connection was made that stands or stood last.
+    epoch: Cell<u64>,
     shared: bool,
     /// It is used for logins alone, and carries nobody's data.
     for_logins: Cell<bool>,
@@ -246,6 +253,8 @@ struct State<E> {
     tap: Option<Rc<dyn Tap>>,
     /// Ends when nothing waits any more.
     retired: bool,
+    /// The connection is to be dropped unread: it led to another server.
+    dropped: bool,
     /// What a raw connection is to do when all is sent; of no other does it say anything.
     finish: Finish,
 }
@@ -293,6 +302,7 @@ impl<E: Expected> Link<E> {
             waker: None,
             tap: None,
             retired: false,
+            dropped: false,
             finish: Finish::No,
         };
         Link(Rc::new(Inner {
@@ -301,6 +311,7 @@ impl<E: Expected> Link<E> {
             db: Cell::new(place.db),
             version: Cell::new(place.version),
             id: Cell::new(0),
+            epoch: Cell::new(0),
             shared,
             for_logins: Cell::default(),
             locked: Cell::default(),
@@ -472,28 +483,56 @@ impl<E: Expected> Link<E> {
         state.queue.take().map(|(expected, _)| expected).collect()
     }
 
+    /// Gives the connection up if it leads to a server of an older epoch than this: nothing more is sent or read there. What
+    /// waits is lost or goes on over the next connection, as when one breaks.
+    pub fn leave(&self, context: &E::Context, epoch: u64, why: &Lost) {
+        let inner = &*self.0;
+        {
+            let mut state = inner.state.borrow_mut();
+            if !matches!(state.status, Status::Up) || inner.epoch.get() >= epoch {
+                return;
+            }
+            state.dropped = true;
+        }
+        inner.end_connection(context, why);
+        self.wake();
+    }
+
     /// The connection's task: returns when it has ended for good.
     pub async fn drive(self, context: Rc<E::Context>) {
         let inner = &*self.0;
+        let endpoint = &inner.settings.endpoint;
         let mut backoff = inner.settings.timeouts.backoff_min;
-        let mut was_up = false;
+        let (mut was_up, mut was_left) = (false, false);
         loop {
             let connected = tokio::select! {
                 connected = inner.connect() => connected,
                 () = inner.given_up() => return,
             };
             match connected {
-                Ok(stream) => {
+                // Nothing else runs between the end of the wait and here.
+                Ok((_, epoch)) if epoch != endpoint.epoch() => {}
+                Ok((stream, epoch)) => {
+                    inner.epoch.set(epoch);
                     if was_up {
-                        tracing::info!(shared = inner.shared, "Redis is back");
+                        if !was_left {
+                            tracing::info!(shared = inner.shared, "Redis is back");
+                        }
                         E::reconnected(&context, inner.served.replace(false) && !inner.for_logins.get());
                     }
-                    was_up = true;
+                    (was_up, was_left) = (true, false);
                     if !inner.up(&context) {
                         return;
                     }
                     let since = Instant::now();
-                    let why = inner.exchange(stream, &context).await;
+                    let Some(why) = inner.exchange(stream, &context).await else {
+                        if self.is_closed() {
+                            return;
+                        }
+                        was_left = true;
+                        backoff = inner.settings.timeouts.backoff_min;
+                        continue;
+                    };
                     if !inner.broken(&context, &why) {
                         return;
                     }
@@ -501,15 +540,22 @@ impl<E: Expected> Link<E> {
                         backoff = inner.settings.timeouts.backoff_min;
                     } else {
                         // A connection that does not last is not made again as fast as can be.
-                        tokio::time::sleep(backoff).await;
+                        inner.pause(backoff, epoch).await;
                         backoff = (backoff * 2).min(inner.settings.timeouts.backoff_max);
                     }
                 }
                 Err(not_taken) => {
+                    // Asked for before the clients hear of it, so that the next attempt finds another server.
+                    endpoint.report(Trouble::Connection);
+                    let epoch = endpoint.epoch();
                     let lost = match not_taken {
                         NotTaken::Io(error) => {
                             let address = inner.settings.upstream.address();
                             Lost::new(format_args!("Redis at {address} cannot be reached: {error}"))
+                        }
+                        NotTaken::Away(why) => {
+                            let address = inner.settings.upstream.address();
+                            Lost::new(format_args!("Redis at {address} cannot be reached: {why}"))
                         }
                         NotTaken::Said { text, login } => Lost::said(&text, login),
                     };
@@ -519,7 +565,7 @@ impl<E: Expected> Link<E> {
                     if !inner.down(&context, lost) {
                         return;
                     }
-                    tokio::time::sleep(backoff).await;
+                    inner.pause(backoff, epoch).await;
                     backoff = (backoff * 2).min(inner.settings.timeouts.backoff_max);
                 }
             }
@@ -534,6 +580,8 @@ fn silent(limit: Duration) -> io::Error {
 /// Why there is no connection.
 enum NotTaken {
     Io(io::Error),
+    /// No server is known.
+    Away(Arc<str>),
     /// Redis's own words; `login`: about who we are.
     Said {
         text: String,
@@ -551,6 +599,8 @@ impl From<io::Error> for NotTaken {
 struct Step<'a> {
     words: Vec<&'a [u8]>,
     on_error: OnError,
+    /// The reply tells which server it is.
+    tells_server: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -571,10 +621,39 @@ fn is_busy(error: &[u8]) -> bool {
 }
 
 impl<E: Expected> Inner<E> {
-    async fn connect(&self) -> Result<TcpStream, NotTaken> {
-        let upstream = &self.settings.upstream;
+    /// A connection to the server of the current epoch, and that epoch.
+    async fn connect(&self) -> Result<(TcpStream, u64), NotTaken> {
+        let endpoint = &self.settings.endpoint;
+        loop {
+            let (epoch, server) = endpoint.target().await.map_err(NotTaken::Away)?;
+            let dialed = tokio::select! {
+                dialed = self.dial(&server) => dialed?,
+                () = endpoint.passed(epoch) => continue,
+            };
+            if let Some(stream) = dialed {
+                return Ok((stream, epoch));
+            }
+            // The address leads to another server by now. The control plane moves all connections there, or finds a better one.
+            endpoint.report(Trouble::Connection);
+            let limit = self.settings.timeouts.connect;
+            if tokio::time::timeout(limit, endpoint.passed(epoch)).await.is_err() {
+                let text = "another server than before answers there";
+                return Err(io::Error::new(io::ErrorKind::ConnectionRefused, text).into());
+            }
+        }
+    }
+
+    /// Waits before the next attempt, no longer than the epoch lasts.
+    async fn pause(&self, backoff: Duration, epoch: u64) {
+        let passed = self.settings.endpoint.passed(epoch);
+        // Whichever comes first.
+        let _ = tokio::time::timeout(backoff, passed).await;
+    }
+
+    /// A connection to this server; none: it is another that answers.
+    async fn dial(&self, server: &Server) -> Result<Option<TcpStream>, NotTaken> {
         let limit = self.settings.timeouts.connect;
-        let connecting = TcpStream::connect((upstream.host.as_str(), upstream.port));
+        let connecting = TcpStream::connect(server.address);
         let mut stream = tokio::time::timeout(limit, connecting).await.unwrap_or_else(|_| Err(silent(limit)))?;
         stream.set_nodelay(true)?;
         // A peer that is gone without a word is noticed within two minutes.
@@ -584,9 +663,9 @@ impl<E: Expected> Inner<E> {
         // Keep-alive does not run while bytes wait to be acknowledged.
         #[cfg(target_os = "linux")]
         socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED))?;
-        let greeted = tokio::time::timeout(GREETING, self.handshake(&mut stream)).await;
-        greeted.unwrap_or_else(|_| Err(silent(GREETING).into()))?;
-        Ok(stream)
+        let greeted = tokio::time::timeout(GREETING, self.handshake(&mut stream, server)).await;
+        let is_server = greeted.unwrap_or_else(|_| Err(silent(GREETING).into()))?;
+        Ok(is_server.then_some(stream))
     }
 
     /// Waits until nobody wants the connection any more that is being made.
@@ -598,7 +677,8 @@ impl<E: Expected> Inner<E> {
         .await;
     }
 
-    async fn handshake(&self, stream: &mut TcpStream) -> Result<(), NotTaken> {
+    /// Whether it is this server that answers, as far as it says.
+    async fn handshake(&self, stream: &mut TcpStream, server: &Server) -> Result<bool, NotTaken> {
         let db = self.db.get().to_string();
         let steps = self.steps(&db);
         let mut request = Vec::new();
@@ -622,6 +702,9 @@ impl<E: Expected> Inner<E> {
                 }
             };
             let reply = inbox.split_to(end);
+            if step.tells_server && differ(run_id(&reply).as_deref(), server.run_id.as_deref()) {
+                return Ok(false);
+            }
             if let Some(id) = reply.strip_prefix(b":").and_then(|id| id.strip_suffix(b"\r\n")).and_then(parse_int) {
                 self.id.set(u64::try_from(id).unwrap_or(0));
             }
@@ -644,14 +727,17 @@ impl<E: Expected> Inner<E> {
             // Nothing that was to be done on it can be.
             return Err(NotTaken::Said { text: NOAUTH.to_owned(), login: false });
         }
-        Ok(())
+        Ok(true)
     }
 
     fn steps<'a>(&'a self, db: &'a str) -> Vec<Step<'a>> {
-        let step = |words: &[&'a [u8]], on_error| Step { words: words.to_vec(), on_error };
+        let step = |words: &[&'a [u8]], on_error| Step { words: words.to_vec(), on_error, tells_server: false };
         let mut steps = Vec::new();
+        // Before it is anybody: what is asked here is not asked in the name of a client's user. A server that does not tell is
+        // taken for the right one.
+        steps.push(Step { tells_server: true, ..step(&[b"INFO", b"server"], OnError::Ignore) });
         if let Some(login) = &self.login {
-            steps.push(Step { words: login.auth().collect(), on_error: OnError::Refused });
+            steps.push(Step { words: login.auth().collect(), on_error: OnError::Refused, tells_server: false });
         }
         if self.version.get() == Version::Resp3 {
             steps.push(step(&[b"HELLO", b"3"], OnError::Fail));
@@ -695,16 +781,32 @@ impl<E: Expected> Inner<E> {
         true
     }
 
-    /// The connection broke. What certainly did not run, and what only reads, waits for the next one. `false`: there is none.
+    /// The connection broke. `false`: there is no next one.
     fn broken(&self, context: &E::Context, why: &str) -> bool {
         let address = self.settings.upstream.address();
         let lost = Lost::new(format_args!("the connection to Redis at {address} was lost: {why}"));
-        let (raw, gone) = {
-            let mut state = self.state.borrow_mut();
+        let (raw, unanswered) = {
+            let state = self.state.borrow();
             if matches!(state.status, Status::Closed) {
                 return false;
             }
-            let raw = state.is_raw();
+            (state.is_raw(), state.queue.len())
+        };
+        if raw {
+            // That is how Redis says that it has come to the end.
+            tracing::debug!("{}", lost.text());
+        } else {
+            tracing::warn!(shared = self.shared, unanswered, "{}", lost.text());
+            self.settings.endpoint.report(Trouble::Connection);
+        }
+        self.end_connection(context, &lost);
+        self.shared
+    }
+
+    /// There is no connection any more. What certainly did not run, and what only reads, waits for the next one.
+    fn end_connection(&self, context: &E::Context, lost: &Lost) {
+        let gone = {
+            let mut state = self.state.borrow_mut();
             let mut gone: Vec<(E, bool)> = if self.shared {
                 state.set_status(Status::Connecting);
                 state.queue.begin_again(E::may_repeat, E::askers)
@@ -716,16 +818,9 @@ impl<E: Expected> Inner<E> {
                 // Redis executes nothing there.
                 gone.iter_mut().for_each(|(_, ran)| *ran = false);
             }
-            (raw, gone)
+            gone
         };
-        if raw {
-            // That is how Redis says that it has come to the end.
-            tracing::debug!("{}", lost.text());
-        } else {
-            tracing::warn!(shared = self.shared, unanswered = gone.len(), "{}", lost.text());
-        }
-        self.answer(context, gone, &lost);
-        self.shared
+        self.answer(context, gone, lost);
     }
 
     /// An attempt failed: what waits is answered, what comes is refused. `false`: there will be no other attempt.
@@ -758,21 +853,25 @@ impl<E: Expected> Inner<E> {
         }
     }
 
-    /// Writes what there is to write and reads what there is to read, until the connection ends. Returns why.
-    async fn exchange(&self, mut stream: TcpStream, context: &E::Context) -> String {
+    /// Writes what there is to write and reads what there is to read, until the connection ends. Returns why; none: it was given
+    /// up ([`Link::leave`]).
+    async fn exchange(&self, mut stream: TcpStream, context: &E::Context) -> Option<String> {
         let mut inbox = BytesMut::new();
         let mut scanner = None;
         poll_fn(|task| {
             self.wake_with(task);
+            if std::mem::take(&mut self.state.borrow_mut().dropped) {
+                return Poll::Ready(None);
+            }
             if let Poll::Ready(why) = self.write(&stream, task) {
-                return Poll::Ready(why);
+                return Poll::Ready(Some(why));
             }
             let read = self.read(&mut stream, context, &mut inbox, &mut scanner, task);
             let mut state = self.state.borrow_mut();
             if state.has_ended() {
-                return Poll::Ready(String::new());
+                return Poll::Ready(Some(String::new()));
             }
-            read
+            read.map(Some)
         })
         .await
     }

@@ -3,11 +3,14 @@
 //! A link carries bytes and keeps order; what a reply means is decided by what was left waiting for it.
 
 mod control;
+mod endpoint;
+mod finder;
 mod link;
 mod login;
 mod queue;
 mod rights;
 pub mod topology;
 
+pub use endpoint::{Endpoint, Server, Trouble};
 pub use link::{Expected, Link, LinkSettings, Lost, NOAUTH, Place, Reply, Tap};
 pub use login::Login;

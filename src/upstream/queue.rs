@@ -53,6 +53,11 @@ impl<E> Queue<E> {
         self.waiting.is_empty()
     }
 
+    /// How many wait for a reply.
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
     /// Bytes of the requests without a reply, or of all that is to be sent, if that is more: what gets no reply of its own is only
     /// the latter.
     #[inline]

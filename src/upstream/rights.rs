@@ -8,6 +8,7 @@
 //! refusal. Of what the server says only a digest is kept.
 
 use std::hash::{BuildHasher, RandomState};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use fred::clients::Client;
@@ -16,7 +17,7 @@ use fred::types::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::config::{Timeouts, UpstreamUrl};
+use crate::config::Timeouts;
 use crate::resp::build;
 
 use super::control::ask_if_allowed;
@@ -41,7 +42,8 @@ pub(super) struct Seen {
 
 /// What was seen last, whatever becomes of the connection.
 pub(super) struct Rights {
-    upstream: UpstreamUrl,
+    /// Where the server is.
+    address: Option<SocketAddr>,
     timeouts: Timeouts,
     /// Who a client is that has not authenticated.
     first: Option<Login>,
@@ -58,10 +60,10 @@ pub(super) struct Rights {
 }
 
 impl Rights {
-    pub(super) fn new(upstream: UpstreamUrl, timeouts: Timeouts, first: Option<Login>) -> Self {
+    pub(super) fn new(timeouts: Timeouts, first: Option<Login>) -> Self {
         let first_user = first.as_ref().map_or(&b"default"[..], Login::user);
         Rights {
-            upstream,
+            address: None,
             timeouts,
             first_user: String::from_utf8_lossy(first_user).into_owned(),
             first,
@@ -76,7 +78,8 @@ impl Rights {
     }
 
     /// The control connection is another: its user may have other rights.
-    pub(super) fn connected(&mut self) {
+    pub(super) fn connected(&mut self, address: SocketAddr) {
+        self.address = Some(address);
         (self.may_ask, self.may_ask_all) = (true, true);
     }
 
@@ -102,7 +105,7 @@ impl Rights {
             None => {
                 self.may_ask = false;
                 let limit = self.timeouts.connect;
-                let knocked = tokio::time::timeout(limit, knock(&self.upstream, self.first.as_ref())).await;
+                let knocked = tokio::time::timeout(limit, knock(self.address, self.first.as_ref())).await;
                 let lets_in = knocked.ok().and_then(Result::ok).flatten();
                 seen.lets_in = lets_in.map(|lets_in| lets_in || self.first.is_some());
                 lets_in.map(u64::from)
@@ -142,8 +145,9 @@ fn needs_no_password(user: &Value) -> bool {
 }
 
 /// Comes as a client that has not authenticated would, and tells whether the server lets it in; none: it did not say.
-async fn knock(upstream: &UpstreamUrl, first: Option<&Login>) -> std::io::Result<Option<bool>> {
-    let mut stream = TcpStream::connect((upstream.host.as_str(), upstream.port)).await?;
+async fn knock(address: Option<SocketAddr>, first: Option<&Login>) -> std::io::Result<Option<bool>> {
+    let Some(address) = address else { return Ok(None) };
+    let mut stream = TcpStream::connect(address).await?;
     let mut request = Vec::new();
     match first {
         Some(login) => build::request(&mut request, login.auth()),

@@ -1,7 +1,10 @@
 //! What is known of the server behind: its command table, its role, its identity, and who else is connected to it.
 //!
-//! Asked once a second over a connection of its own, by typed commands through fred; never on the way of a request.
+//! Asked once a second over a connection of its own, by typed commands through fred; never on the way of a request. When the
+//! server is a replica, another one or gone, the upstream's name is looked up again, and all connections of the proxy move to the
+//! server that is found.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fred::clients::Client;
@@ -10,24 +13,38 @@ use fred::interfaces::ClientLike;
 use fred::types::Value;
 use fred::types::config::{Config, ConnectionConfig, PerformanceConfig, ReconnectPolicy, ServerConfig};
 use redis_protocol::resp2::types::BytesFrame;
+use tokio::sync::mpsc;
+use tokio::time::Interval;
 
 use crate::command::Table;
 use crate::config::{Timeouts, UpstreamUrl};
 
-use super::control::ask;
+use super::control::{ask, ask_if_allowed};
+use super::endpoint::{Endpoint, Server, Trouble, differ};
+use super::finder::{Choice, Finder, run_id_in};
 use super::login::Login;
 use super::rights::Rights;
 
 /// Between two looks.
 const EVERY: Duration = Duration::from_secs(1);
 
+/// Between two look-ups of the name, however many connections are in trouble.
+const LOOKUP_PAUSE: Duration = Duration::from_millis(200);
+
 /// What has been learnt.
 #[derive(Debug)]
 pub enum News {
     /// The server's commands: after each connect, and when there are more or fewer than before (a module was loaded).
     Table(Box<Table>),
-    /// Another server than before answers at the address, or the same after a restart.
-    Restarted,
+    /// The server has changed: all connections of an older epoch are to be given up. `done` is dropped when they are.
+    Leave {
+        /// See [`Endpoint`].
+        epoch: u64,
+        /// Holds up the move.
+        done: mpsc::Sender<()>,
+    },
+    /// Connections lead to another server now, or to the same after a restart; whether it is a primary.
+    Moved(bool),
     /// Whether the server is a primary.
     Primary(bool),
     /// The names of the connections that the server has; only when asked for.
@@ -40,23 +57,24 @@ pub enum News {
     Rights,
 }
 
-/// Looks after the server until it is dropped. `first` is who a client is that has not authenticated; `wants_connections` says
-/// whether somebody wants to know who is connected.
-pub async fn watch(
-    upstream: UpstreamUrl,
-    timeouts: Timeouts,
-    name: String,
-    first: Option<Login>,
-    wants_connections: impl Fn() -> bool,
-    tell: impl Fn(News),
-) {
-    let config = Config {
-        fail_fast: true,
-        username: upstream.user.clone(),
-        password: upstream.password.as_ref().map(|password| password.expose().to_owned()),
-        server: ServerConfig::new_centralized(upstream.host.clone(), upstream.port),
-        ..Config::default()
-    };
+/// What [`watch`] needs to know.
+pub struct Settings {
+    /// What the server is called, and who we are there.
+    pub upstream: UpstreamUrl,
+    /// How long to wait.
+    pub timeouts: Timeouts,
+    /// The name of the connection (CLIENT SETNAME).
+    pub name: String,
+    /// Who a client is that has not authenticated.
+    pub first: Option<Login>,
+    /// Where the server is put that is found.
+    pub endpoint: Arc<Endpoint>,
+}
+
+/// Looks for the server and after it, until it is dropped. `wants_connections` says whether somebody wants to know who is
+/// connected.
+pub async fn watch(settings: Settings, wants_connections: impl Fn() -> bool, tell: impl Fn(News)) {
+    let Settings { upstream, timeouts, name, first, endpoint } = settings;
     let performance =
         PerformanceConfig { default_command_timeout: timeouts.connect + EVERY, ..PerformanceConfig::default() };
     let connection = ConnectionConfig {
@@ -65,55 +83,213 @@ pub async fn watch(
         max_command_attempts: 1,
         ..ConnectionConfig::default()
     };
-    let mut known = Known { server: None, rights: Rights::new(upstream, timeouts, first) };
-    let mut ticks = tokio::time::interval(EVERY);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut known = Known {
+        endpoint,
+        upstream: upstream.address(),
+        finder: Finder::new(upstream.clone(), timeouts.connect),
+        found: Instant::now(),
+        is_primary: None,
+        rights: Rights::new(timeouts, first),
+        ticks: tokio::time::interval(EVERY),
+        confirmed: None,
+    };
+    known.ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        // A client for as long as a connection lasts: reconnecting is done here, where nothing is in flight.
-        let client =
-            Client::new(config.clone(), Some(performance.clone()), Some(connection.clone()), None::<ReconnectPolicy>);
-        let connected = client.init().await;
-        match connected {
-            Ok(mut task) => {
-                tokio::select! {
-                    ended = look(&client, &name, &mut known, &mut ticks, &wants_connections, &tell) => {
-                        if let Err(error) = ended {
-                            tracing::debug!(%error, "the control connection to Redis ended");
-                        }
-                    }
-                    // What is asked after the connection has ended would wait for its time-out.
-                    _ = &mut task => tracing::debug!("Redis closed the control connection"),
-                }
-                task.abort();
-            }
-            Err(error) => tracing::debug!(%error, "no control connection to Redis"),
+        if let Some(choice) = known.find(&tell).await {
+            known.change(choice, &tell).await;
         }
-        let _ = client.quit().await;
-        ticks.tick().await;
+        let mut again = false;
+        if let Some(server) = known.endpoint.server() {
+            let (host, port) = (server.address.to_string(), server.address.port());
+            // An IPv6 address stays in brackets: the client puts the two together again.
+            let host = host.rsplit_once(':').map_or(host.as_str(), |(host, _)| host).to_owned();
+            let config = Config {
+                fail_fast: true,
+                username: upstream.user.clone(),
+                password: upstream.password.as_ref().map(|password| password.expose().to_owned()),
+                server: ServerConfig::new_centralized(host, port),
+                ..Config::default()
+            };
+            // A client for as long as a connection lasts: reconnecting is done here, where nothing is in flight.
+            let client =
+                Client::new(config, Some(performance.clone()), Some(connection.clone()), None::<ReconnectPolicy>);
+            match client.init().await {
+                Ok(mut task) => {
+                    let mut moves_to = None;
+                    tokio::select! {
+                        ended = look(&client, &name, &server, &mut known, &wants_connections, &tell) => match ended {
+                            Ok(choice) => (again, moves_to) = (true, choice),
+                            Err(error) => tracing::debug!(%error, "the control connection to Redis ended"),
+                        },
+                        // What is asked after the connection has ended would wait for its time-out.
+                        _ = &mut task => tracing::debug!("Redis closed the control connection"),
+                    }
+                    task.abort();
+                    // Not in the select: once begun it goes on to its end.
+                    if let Some(choice) = moves_to {
+                        known.change(choice, &tell).await;
+                    }
+                }
+                Err(error) => tracing::debug!(%error, "no control connection to Redis"),
+            }
+            let _ = client.quit().await;
+        }
+        match again {
+            true => tokio::time::sleep(LOOKUP_PAUSE).await,
+            false => known.pause().await,
+        }
     }
 }
 
 /// What outlives a connection.
 struct Known {
-    /// The server's `run_id`.
-    server: Option<String>,
+    endpoint: Arc<Endpoint>,
+    /// The upstream as it was configured, for the log.
+    upstream: String,
+    finder: Finder,
+    /// When the name was looked up last.
+    found: Instant,
+    /// What the server said last.
+    is_primary: Option<bool>,
     rights: Rights,
+    ticks: Interval,
+    /// When it was last looked whether a server is a replica because a reply said so.
+    confirmed: Option<Instant>,
 }
 
+impl Known {
+    /// Looks the name up. The server that all connections are to move to, if it is another.
+    ///
+    /// # Cancel safety
+    /// Nothing has changed then.
+    async fn find(&mut self, tell: &impl Fn(News)) -> Option<Choice> {
+        self.endpoint.take_reports();
+        self.found = Instant::now();
+        let current = self.endpoint.server();
+        let found = self.finder.find(current.as_deref()).await;
+        match (found, current) {
+            (Ok(choice), Some(current)) if choice.server.differs(&current) => return Some(choice),
+            (Ok(choice), Some(_)) => {
+                if let Some(run_id) = &choice.server.run_id {
+                    self.endpoint.learn(run_id);
+                }
+            }
+            (Ok(choice), None) => {
+                // Before anything can be kept from it.
+                self.role(choice.is_primary, tell);
+                tracing::info!(upstream = self.upstream, address = %choice.server.address, "Redis is found");
+                self.endpoint.open(choice.server);
+            }
+            (Err(error), _) => {
+                tracing::debug!(%error, upstream = self.upstream, "no server is found");
+                self.endpoint.away(&error.to_string());
+            }
+        }
+        None
+    }
+
+    /// All connections move to another server. None is made before the last one to the old server has been given up.
+    async fn change(&mut self, Choice { server, is_primary }: Choice, tell: &impl Fn(News)) {
+        let from = self.endpoint.server().map(|server| server.address.to_string());
+        let epoch = self.endpoint.close();
+        let (done, mut all_done) = mpsc::channel(1);
+        tell(News::Leave { epoch, done });
+        // Nothing is sent: this waits until all have dropped their end.
+        let _ = all_done.recv().await;
+        let role = match is_primary {
+            Some(true) => "master",
+            Some(false) => "replica",
+            None => "unknown",
+        };
+        tracing::warn!(
+            upstream = self.upstream, from, to = %server.address, role,
+            "another Redis server: every connection moves to it, and L1 is emptied"
+        );
+        self.is_primary = is_primary;
+        tell(News::Moved(is_primary.unwrap_or(true)));
+        self.endpoint.open(server);
+    }
+
+    /// The server has told its role, or not.
+    fn role(&mut self, is_primary: Option<bool>, tell: &impl Fn(News)) {
+        let Some(is_primary) = is_primary else { return };
+        match self.is_primary.replace(is_primary) {
+            Some(false) if is_primary => tracing::info!(upstream = self.upstream, "Redis is a master again"),
+            Some(true) | None if !is_primary => tracing::warn!(
+                upstream = self.upstream,
+                "Redis is a replica: L1 is off, and a master is looked for every second"
+            ),
+            _ => {}
+        }
+        tell(News::Primary(is_primary));
+    }
+
+    /// Waits until the server is to be looked at again: every second, and at once when there is trouble.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost.
+    async fn pause(&mut self) {
+        loop {
+            tokio::select! {
+                _ = self.ticks.tick() => return,
+                () = self.endpoint.reported() => {}
+            }
+            if self.endpoint.has(Trouble::Connection) {
+                tokio::time::sleep(LOOKUP_PAUSE.saturating_sub(self.found.elapsed())).await;
+                return;
+            }
+            // A script can say so, too, as often as it likes.
+            let may_confirm = self.confirmed.is_none_or(|last| last.elapsed() >= EVERY);
+            if self.endpoint.has(Trouble::Replica) && may_confirm {
+                self.confirmed = Some(Instant::now());
+                return;
+            }
+        }
+    }
+}
+
+/// Asks the server for news, until the connection breaks or is to be made anew; then perhaps to another server.
 async fn look(
     client: &Client,
     name: &str,
+    server: &Server,
     known: &mut Known,
-    ticks: &mut tokio::time::Interval,
     wants_connections: &impl Fn() -> bool,
     tell: &impl Fn(News),
-) -> Result<(), Error> {
+) -> Result<Option<Choice>, Error> {
     // A courtesy, as on the lanes.
     let _ = ask(client, "CLIENT", &["SETNAME", name]).await;
     // How many there are in the table that was told last.
     let mut commands = None;
-    known.rights.connected();
+    // What Redis refuses is not asked again on this connection: it logs each refusal.
+    let (mut may_info, mut may_role) = (true, true);
+    known.rights.connected(server.address);
     loop {
+        let in_trouble = known.endpoint.take_reports();
+        let info = if may_info { ask_if_allowed(client, "INFO", &["server"]).await? } else { None };
+        may_info = info.is_some();
+        let run_id = info.and_then(Value::into_string).as_deref().and_then(run_id_in);
+        let server = known.endpoint.server();
+        let expected = server.as_ref().and_then(|server| server.run_id.as_deref());
+        if differ(run_id.as_deref(), expected) {
+            // This connection leads to another server than the others.
+            return Ok(None);
+        }
+        if let Some(run_id) = &run_id {
+            known.endpoint.learn(run_id);
+        }
+        let role = if may_role { ask_if_allowed(client, "ROLE", &[]).await? } else { None };
+        may_role = role.is_some();
+        let is_primary = match role {
+            Some(Value::Array(parts)) => parts.first().and_then(Value::as_str).map(|role| role == "master"),
+            _ => None,
+        };
+        known.role(is_primary, tell);
+        if (in_trouble || is_primary == Some(false))
+            && let Some(choice) = known.find(tell).await
+        {
+            return Ok(Some(choice));
+        }
         // Before the table: what is loaded between the two is noticed the next time.
         let count = ask(client, "COMMAND", &["COUNT"]).await?.as_i64();
         if commands != Some(count) {
@@ -126,16 +302,6 @@ async fn look(
             }
             commands = Some(count);
         }
-        let info = ask(client, "INFO", &["server"]).await?.into_string().unwrap_or_default();
-        let identity = info.lines().find_map(|line| line.strip_prefix("run_id:")).unwrap_or_default().trim().to_owned();
-        if known.server.as_deref() != Some(&identity) && known.server.replace(identity).is_some() {
-            tell(News::Restarted);
-        }
-        let is_primary = match ask(client, "ROLE", &[]).await? {
-            Value::Array(parts) => parts.first().and_then(Value::as_str).is_some_and(|role| role == "master"),
-            _ => false,
-        };
-        tell(News::Primary(is_primary));
         let rights = known.rights.look(client).await?;
         // In this order: who was let in before is another client than those that are not.
         rights.first_changed_since.into_iter().for_each(|since| tell(News::FirstRights(since)));
@@ -148,7 +314,7 @@ async fn look(
             let names = list.split_whitespace().filter_map(|field| field.strip_prefix("name="));
             tell(News::Connections(names.map(str::to_owned).collect()));
         }
-        ticks.tick().await;
+        known.pause().await;
     }
 }
 

@@ -23,13 +23,13 @@ pub struct Fault {
 }
 
 struct Shared {
-    target: SocketAddr,
     state: Mutex<State>,
     changed: Condvar,
 }
 
-#[derive(Default)]
 struct State {
+    /// Where new connections are carried.
+    target: SocketAddr,
     /// All connections held: requests, replies.
     held: [bool; 2],
     /// Held from so many bytes on.
@@ -59,7 +59,18 @@ impl Fault {
     pub fn before(target: SocketAddr) -> Fault {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free loopback port");
         let address = listener.local_addr().expect("it is bound");
-        let shared = Arc::new(Shared { target, state: Mutex::default(), changed: Condvar::new() });
+        let state = State {
+            target,
+            held: [false; 2],
+            limits: [None; 2],
+            bytes: [0; 2],
+            refuse: false,
+            closed: false,
+            needle: None,
+            holds_request: false,
+            links: Vec::new(),
+        };
+        let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() });
         let acceptor = Arc::clone(&shared);
         std::thread::spawn(move || accept(&listener, &acceptor));
         Fault { address, shared }
@@ -142,6 +153,11 @@ impl Fault {
         self.shared.lock().refuse = refuse;
     }
 
+    /// Carries new connections to another server. Those that stand stay where they are, as when a name moves.
+    pub fn lead_to(&self, target: SocketAddr) {
+        self.shared.lock().target = target;
+    }
+
     /// Bytes passed on in this direction since the start.
     pub fn bytes(&self, way: Way) -> u64 {
         self.shared.lock().bytes[way as usize]
@@ -194,10 +210,10 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
         if state.closed {
             return;
         }
-        let refuse = state.refuse;
+        let (refuse, target) = (state.refuse, state.target);
         drop(state);
         let (Ok(near), false) = (near, refuse) else { continue };
-        let Ok(far) = TcpStream::connect(shared.target) else { continue };
+        let Ok(far) = TcpStream::connect(target) else { continue };
         carry(near, far, shared);
     }
 }

@@ -1,0 +1,266 @@
+//! The one server that every connection of this proxy leads to.
+//!
+//! A name may come to mean another address, and an address another server. So no connection looks the name up by itself: the
+//! control plane does ([`super::finder`]) and puts the server here. The epoch counts the changes. Every connection dials the
+//! server of the current epoch, checks that it reached that one (by its run id, where it can be asked), and is given up when the
+//! epoch has passed. Between two servers there is a moment without any: the next one is put here only when all connections to
+//! the last one have been given up. No I/O here.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::sync::{Notify, watch};
+
+/// A server: one process of Redis at one address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Server {
+    /// Where it is.
+    pub address: SocketAddr,
+    /// What it calls itself since its start (`run_id`); none: it does not say.
+    pub run_id: Option<Box<str>>,
+}
+
+impl Server {
+    /// Whether the two are known to be different.
+    pub fn differs(&self, other: &Server) -> bool {
+        self.address != other.address || differ(self.run_id.as_deref(), other.run_id.as_deref())
+    }
+}
+
+/// Whether two run ids are of different servers. One that is not known tells nothing.
+pub(super) fn differ(one: Option<&str>, other: Option<&str>) -> bool {
+    one.zip(other).is_some_and(|(one, other)| one != other)
+}
+
+/// Why the control plane is to look at the server before its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// A connection was lost or refused, or reached another server.
+    Connection,
+    /// A reply says that the server is a replica. A script may say so, too.
+    Replica,
+}
+
+#[derive(Clone, Debug)]
+enum Place {
+    /// Not known yet, or the connections to the last server are being given up.
+    Unknown,
+    /// No server was ever found: why.
+    Away(Arc<str>),
+    At(Arc<Server>),
+}
+
+#[derive(Clone, Debug)]
+struct State {
+    epoch: u64,
+    place: Place,
+}
+
+/// See the [module](self).
+#[derive(Debug)]
+pub struct Endpoint {
+    state: watch::Sender<State>,
+    connection: AtomicBool,
+    replica: AtomicBool,
+    reported: Notify,
+}
+
+impl Default for Endpoint {
+    fn default() -> Self {
+        Endpoint {
+            state: watch::Sender::new(State { epoch: 0, place: Place::Unknown }),
+            connection: AtomicBool::new(false),
+            replica: AtomicBool::new(false),
+            reported: Notify::new(),
+        }
+    }
+}
+
+impl Endpoint {
+    /// How many times the server has changed.
+    pub fn epoch(&self) -> u64 {
+        self.state.borrow().epoch
+    }
+
+    /// The server; none: there is none now.
+    pub fn server(&self) -> Option<Arc<Server>> {
+        match &self.state.borrow().place {
+            Place::At(server) => Some(Arc::clone(server)),
+            Place::Unknown | Place::Away(_) => None,
+        }
+    }
+
+    /// The server to dial, and its epoch. Waits while there is none.
+    ///
+    /// # Errors
+    /// No server was ever found; why.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost.
+    pub(super) async fn target(&self) -> Result<(u64, Arc<Server>), Arc<str>> {
+        let mut changes = self.state.subscribe();
+        // The sender is borrowed, so that it cannot be gone.
+        let state = changes.wait_for(|state| !matches!(state.place, Place::Unknown)).await.map(|state| state.clone());
+        match state {
+            Ok(State { epoch, place: Place::At(server) }) => Ok((epoch, server)),
+            Ok(State { place: Place::Away(why), .. }) => Err(why),
+            Ok(State { place: Place::Unknown, .. }) | Err(_) => Err("the proxy ends".into()),
+        }
+    }
+
+    /// Waits until this epoch has passed.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost.
+    pub(super) async fn passed(&self, epoch: u64) {
+        let mut changes = self.state.subscribe();
+        let _ = changes.wait_for(|state| state.epoch != epoch).await;
+    }
+
+    /// Asks the control plane to look at once.
+    pub fn report(&self, trouble: Trouble) {
+        let flag = match trouble {
+            Trouble::Connection => &self.connection,
+            Trouble::Replica => &self.replica,
+        };
+        // Whoever set it before has woken the control plane.
+        if !flag.load(Ordering::Relaxed) && !flag.swap(true, Ordering::AcqRel) {
+            self.reported.notify_one();
+        }
+    }
+
+    /// Waits for a report, unless there is one that was not taken yet.
+    pub(super) async fn reported(&self) {
+        self.reported.notified().await;
+    }
+
+    /// Whether this was reported and not taken.
+    pub(super) fn has(&self, trouble: Trouble) -> bool {
+        match trouble {
+            Trouble::Connection => self.connection.load(Ordering::Acquire),
+            Trouble::Replica => self.replica.load(Ordering::Acquire),
+        }
+    }
+
+    /// Takes all that was reported. Whether a connection was among it.
+    pub(super) fn take_reports(&self) -> bool {
+        self.replica.store(false, Ordering::Release);
+        self.connection.swap(false, Ordering::AcqRel)
+    }
+
+    /// From now on no connection is made. The epoch that begins.
+    pub(super) fn close(&self) -> u64 {
+        self.state.send_modify(|state| *state = State { epoch: state.epoch + 1, place: Place::Unknown });
+        self.epoch()
+    }
+
+    /// From now on connections lead to this server. Only at the start, or when all connections of older epochs are given up.
+    pub(super) fn open(&self, server: Server) {
+        self.state.send_modify(|state| {
+            // Who waits between two attempts tries again at once.
+            state.epoch += u64::from(matches!(state.place, Place::Away(_)));
+            state.place = Place::At(Arc::new(server));
+        });
+    }
+
+    /// The server that connections lead to has said which one it is.
+    pub(super) fn learn(&self, run_id: &str) {
+        self.state.send_if_modified(|state| match &state.place {
+            Place::At(server) if server.run_id.is_none() => {
+                state.place = Place::At(Arc::new(Server { address: server.address, run_id: Some(run_id.into()) }));
+                true
+            }
+            _ => false,
+        });
+    }
+
+    /// No server has been found so far.
+    pub(super) fn away(&self, why: &str) {
+        self.state.send_if_modified(|state| match &state.place {
+            Place::Unknown if state.epoch == 0 => {
+                state.place = Place::Away(why.into());
+                true
+            }
+            Place::Away(known) if &**known != why => {
+                state.place = Place::Away(why.into());
+                true
+            }
+            _ => false,
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::{Endpoint, Server, Trouble};
+
+    fn server(port: u16, run_id: Option<&str>) -> Server {
+        Server { address: ([127, 0, 0, 1], port).into(), run_id: run_id.map(Into::into) }
+    }
+
+    /// The epoch and the port to dial, if there is a server now.
+    fn target(endpoint: &Endpoint) -> Option<Result<(u64, u16), String>> {
+        let target = endpoint.target().now_or_never()?;
+        Some(target.map(|(epoch, at)| (epoch, at.address.port())).map_err(|why| why.to_string()))
+    }
+
+    #[test]
+    fn servers_differ_by_address_and_by_what_both_say() {
+        let known = server(1, Some("a"));
+        assert!(!known.differs(&known));
+        assert!(known.differs(&server(2, Some("a"))));
+        assert!(known.differs(&server(1, Some("b"))));
+        assert!(!known.differs(&server(1, None)) && !server(1, None).differs(&known));
+    }
+
+    #[test]
+    fn nobody_dials_between_two_servers() {
+        let endpoint = Endpoint::default();
+        assert_eq!(target(&endpoint), None);
+        endpoint.open(server(1, None));
+        assert_eq!(target(&endpoint), Some(Ok((0, 1))));
+        assert!(endpoint.passed(0).now_or_never().is_none());
+        assert_eq!(endpoint.close(), 1);
+        assert!(endpoint.passed(0).now_or_never().is_some());
+        endpoint.away("of no interest: there was one");
+        assert_eq!(target(&endpoint), None);
+        endpoint.open(server(2, None));
+        endpoint.away("of no interest: there is one");
+        assert_eq!(target(&endpoint), Some(Ok((1, 2))));
+    }
+
+    #[test]
+    fn who_waits_for_the_first_server_is_told_why_and_then_woken() {
+        let endpoint = Endpoint::default();
+        endpoint.away("refused");
+        assert_eq!(target(&endpoint), Some(Err("refused".to_owned())));
+        endpoint.open(server(1, None));
+        assert!(endpoint.passed(0).now_or_never().is_some());
+        assert_eq!(target(&endpoint), Some(Ok((1, 1))));
+    }
+
+    #[test]
+    fn a_server_that_says_later_who_it_is_is_the_same() {
+        let endpoint = Endpoint::default();
+        endpoint.open(server(1, None));
+        endpoint.learn("a");
+        endpoint.learn("b");
+        assert_eq!(endpoint.server().as_deref(), Some(&server(1, Some("a"))));
+        assert_eq!(endpoint.epoch(), 0);
+    }
+
+    #[test]
+    fn many_reports_wake_once() {
+        let endpoint = Endpoint::default();
+        (0..1000).for_each(|_| endpoint.report(Trouble::Replica));
+        assert!(endpoint.reported().now_or_never().is_some());
+        endpoint.report(Trouble::Replica);
+        assert!(endpoint.reported().now_or_never().is_none());
+        assert!(endpoint.has(Trouble::Replica) && !endpoint.take_reports() && !endpoint.has(Trouble::Replica));
+        endpoint.report(Trouble::Connection);
+        assert!(endpoint.reported().now_or_never().is_some() && endpoint.take_reports());
+    }
+}
