@@ -1,9 +1,10 @@
 //! The envelope: how a value lies in Redis when Shortstop has compressed it.
 //!
 //! An envelope is one standard gzip member (RFC 1952) whose header carries [`MARK`], so `gzip -d` opens it and nothing
-//! that a client stores can be mistaken for it: a value that begins with the mark is itself sealed. After the mark come
-//! a version byte and a CRC-32 of the deflate stream; the trailer gives the CRC-32 and the length of the value. Together
-//! they cover every bit, so a damaged envelope is an error, never other bytes.
+//! that a client stores can be mistaken for it: a value that begins with the mark, or with something that up to
+//! [`MARK_DAMAGE`] flipped bits make of the mark, is itself sealed. After the mark come a version byte and a CRC-32 of the
+//! deflate stream; the trailer gives the CRC-32 and the length of the value. Together they cover every bit, so a damaged
+//! envelope is an error, never other bytes.
 //!
 //! Bytes in, bytes out. It must not know keys, rules or sockets, and it allocates nothing before the length is checked.
 //!
@@ -24,6 +25,10 @@ use flate2::{Compress, Compression, Crc, Decompress, FlushCompress, FlushDecompr
 ///
 /// The version is not part of it: an envelope from a newer Shortstop has to be an error here, not a client's own value.
 pub const MARK: [u8; 16] = [0x1f, 0x8b, 8, 4, 0, 0, 0, 0, 0, 0xff, 9, 0, b'S', b's', 5, 0];
+
+/// How many flipped bits of the mark are recognised as damage. A gzip header that others write is further away: that of
+/// BGZF, the nearest that is in use, by 11 bits.
+pub const MARK_DAMAGE: u32 = 3;
 
 /// The longest value, in bytes, that [`seal`] takes: both the value and its stored form stay below gzip's 4 GiB.
 pub const MAX_LEN: usize = 1 << 31;
@@ -79,7 +84,7 @@ impl SealHow {
 /// Why an envelope could not be opened. The texts hold numbers only, never a byte of the value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
-    /// The value does not begin with [`MARK`].
+    /// The value begins neither with [`MARK`] nor with a damaged one.
     #[error("the value is not an envelope")]
     NotSealed,
     /// Shorter than the shortest envelope.
@@ -110,9 +115,64 @@ pub enum OpenError {
     Damaged(&'static str),
 }
 
-/// Whether a stored value is an envelope (of any version, whole or damaged).
+/// Whether a stored value is an envelope (of any version, whole or damaged): it begins with [`MARK`], or differs from the
+/// mark in no more than [`MARK_DAMAGE`] bits.
+#[inline]
 pub fn is_sealed(value: &[u8]) -> bool {
-    value.starts_with(&MARK)
+    const HALVES: (u64, u64) = halves(&MARK);
+    let Some(beginning) = value.first_chunk() else { return false };
+    let (first, second) = halves(beginning);
+    (first ^ HALVES.0).count_ones() + (second ^ HALVES.1).count_ones() <= MARK_DAMAGE
+}
+
+/// 16 bytes as two numbers, whose bits can be compared at once.
+const fn halves(bytes: &[u8; 16]) -> (u64, u64) {
+    let both = u128::from_le_bytes(*bytes);
+    (both as u64, (both >> 64) as u64)
+}
+
+/// Whether Redis reads the value as a number where a command asks for one (`INCRBYFLOAT`, `SORT BY`): what `strtod` of C reads,
+/// as far as the first zero byte. There is no bound on its length. Words for NaN are left out: Redis refuses them.
+pub fn is_number(value: &[u8]) -> bool {
+    let blanks = value.iter().take_while(|byte| matches!(byte, b' ' | b'\t'..=b'\r')).count();
+    let text = without_sign(&value[blanks..]);
+    let is_word = |word: &[u8]| {
+        text.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word)) && ends(&text[word.len()..])
+    };
+    match text {
+        [b'0', b'x' | b'X', hex @ ..] => is_positional(hex, u8::is_ascii_hexdigit, b'p'),
+        [b'i' | b'I', ..] => is_word(b"inf") || is_word(b"infinity"),
+        _ => is_positional(text, u8::is_ascii_digit, b'e'),
+    }
+}
+
+/// Digits with at most one point among them, then perhaps an exponent.
+fn is_positional(text: &[u8], is_digit: fn(&u8) -> bool, exponent: u8) -> bool {
+    let (whole, rest) = digits(text, is_digit);
+    let (fraction, rest) = match rest {
+        [b'.', rest @ ..] => digits(rest, is_digit),
+        _ => (0, rest),
+    };
+    let (in_exponent, rest) = match rest {
+        [letter, rest @ ..] if letter.eq_ignore_ascii_case(&exponent) => digits(without_sign(rest), u8::is_ascii_digit),
+        _ => (1, rest),
+    };
+    whole + fraction > 0 && in_exponent > 0 && ends(rest)
+}
+
+/// How many digits the text begins with, and what is behind them.
+fn digits(text: &[u8], is_digit: fn(&u8) -> bool) -> (usize, &[u8]) {
+    let count = text.iter().take_while(|byte| is_digit(byte)).count();
+    (count, &text[count..])
+}
+
+fn without_sign(text: &[u8]) -> &[u8] {
+    text.strip_prefix(b"-").or_else(|| text.strip_prefix(b"+")).unwrap_or(text)
+}
+
+/// Whether C sees the end of the text here.
+fn ends(rest: &[u8]) -> bool {
+    matches!(rest, [] | [0, ..])
 }
 
 /// The length, in bytes, that an envelope declares for its value; `None` if it is no envelope or has lost its end.
@@ -124,11 +184,12 @@ pub fn declared_len(sealed: &[u8]) -> Option<usize> {
 
 /// The envelope of `value`, or `None` when the value is to be stored as it is.
 ///
-/// `how` is `None` where nothing is compressed. Even then, and whatever it saves, a value that begins with [`MARK`] gets
-/// an envelope: else it would be opened when it comes back. A HyperLogLog never gets one. Nor does a value above
-/// [`MAX_LEN`]; if such a value begins with the mark it must not be stored at all.
+/// `how` is `None` where nothing is compressed. Even then, and whatever it saves, a value that [`is_sealed`] recognises gets
+/// an envelope: else it would be opened when it comes back. A HyperLogLog never gets one, nor does a number ([`is_number`]),
+/// because commands read them inside Redis. Nor does a value above [`MAX_LEN`]; if such a value begins with the mark it must
+/// not be stored at all.
 pub fn seal(value: &[u8], how: Option<&SealHow>) -> Option<Vec<u8>> {
-    if value.starts_with(HYPERLOGLOG) {
+    if value.starts_with(HYPERLOGLOG) || is_number(value) {
         return None;
     }
     let compressed = how.and_then(|how| compress(value, how));
@@ -136,6 +197,11 @@ pub fn seal(value: &[u8], how: Option<&SealHow>) -> Option<Vec<u8>> {
         return Some(store(value));
     }
     compressed
+}
+
+/// Bytes that [`seal`] adds at most to a value of this length, where it does not make it shorter.
+pub fn most_added(len: usize) -> usize {
+    HEADER_LEN + 5 * len.div_ceil(STORED_BLOCK) + TRAILER_LEN
 }
 
 /// The value in an envelope: exactly the bytes that were sealed, `max_len` of them at most.
@@ -195,7 +261,11 @@ struct Parts<'a> {
 
 impl<'a> Parts<'a> {
     fn of(sealed: &'a [u8]) -> Result<Self, OpenError> {
-        let rest = sealed.strip_prefix(&MARK).ok_or(OpenError::NotSealed)?;
+        let rest = match sealed.strip_prefix(&MARK) {
+            Some(rest) => rest,
+            None if is_sealed(sealed) => return Err(OpenError::Damaged("its mark has changed")),
+            None => return Err(OpenError::NotSealed),
+        };
         let truncated = OpenError::Truncated { len: sealed.len() };
         let (&version, rest) = rest.split_first().ok_or(truncated)?;
         if version != VERSION {
@@ -266,7 +336,7 @@ fn compress(value: &[u8], how: &SealHow) -> Option<Vec<u8>> {
 /// An envelope of stored blocks: a little longer than the value, needs no compressor, cannot fail.
 fn store(value: &[u8]) -> Vec<u8> {
     let blocks = value.len().div_ceil(STORED_BLOCK);
-    let mut sealed = begin(HEADER_LEN + 5 * blocks + value.len() + TRAILER_LEN);
+    let mut sealed = begin(value.len() + most_added(value.len()));
     for (i, block) in value.chunks(STORED_BLOCK).enumerate() {
         let len = block.len() as u16; // chunks() gives no more than STORED_BLOCK
         sealed.push(u8::from(i + 1 == blocks)); // BFINAL, BTYPE 00, padding
@@ -297,7 +367,8 @@ fn finish(mut sealed: Vec<u8>, value: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::{
-        HEADER_LEN, MARK, OpenError, SealHow, TRAILER_LEN, VERSION, crc32, declared_len, is_sealed, open, seal,
+        HEADER_LEN, MARK, OpenError, SealHow, TRAILER_LEN, VERSION, crc32, declared_len, is_number, is_sealed,
+        most_added, open, seal,
     };
     use flate2::{Compress, Compression, FlushCompress, read::MultiGzDecoder, write::GzEncoder};
     use proptest::prelude::{Just, Strategy, any, prop_assert, prop_assert_eq, prop_oneof};
@@ -405,6 +476,124 @@ mod tests {
                     assert_eq!(open(&sealed, value.len()).as_ref(), Ok(&value));
                 }
             }
+        }
+    }
+
+    /// Every mark with `count` bits flipped.
+    fn damaged_marks(count: usize) -> Vec<[u8; 16]> {
+        let bits = MARK.len() * 8;
+        let flip = |mark: [u8; 16], bit: usize| {
+            let mut mark = mark;
+            mark[bit / 8] ^= 1 << (bit % 8);
+            mark
+        };
+        (0..count)
+            .fold(vec![(0, MARK)], |marks, _| {
+                let more =
+                    marks.into_iter().flat_map(|(next, mark)| (next..bits).map(move |bit| (bit + 1, flip(mark, bit))));
+                more.collect()
+            })
+            .into_iter()
+            .map(|(_, mark)| mark)
+            .collect()
+    }
+
+    #[test]
+    fn a_mark_with_up_to_three_flipped_bits_is_damage() {
+        let good = seal(&text(200), Some(&level(6))).expect("text saves");
+        for (flips, all) in [(1, 128), (2, 128 * 127 / 2), (3, 128 * 127 * 126 / 6)] {
+            let marks = damaged_marks(flips);
+            assert_eq!(marks.len(), all);
+            for mark in marks {
+                assert!(is_sealed(&mark));
+                let mut bad = good.clone();
+                bad[..16].copy_from_slice(&mark);
+                assert_eq!(open(&bad, ANY_LEN), Err(OpenError::Damaged("its mark has changed")));
+            }
+        }
+        // With one more it is a client's own value.
+        for mark in damaged_marks(3).into_iter().step_by(1009) {
+            let unflipped = (0..128).filter(|bit| (mark[bit / 8] ^ MARK[bit / 8]) >> (bit % 8) & 1 == 0);
+            for bit in unflipped {
+                let mut value = [&mark[..], b"and more"].concat();
+                value[bit / 8] ^= 1 << (bit % 8);
+                assert!(!is_sealed(&value));
+                assert_eq!(open(&value, ANY_LEN), Err(OpenError::NotSealed));
+                assert_eq!(seal(&value, None), None);
+            }
+        }
+    }
+
+    #[test]
+    fn a_value_that_looks_like_a_damaged_mark_is_sealed() {
+        for mark in [1, 2].into_iter().flat_map(damaged_marks).chain(damaged_marks(3).into_iter().step_by(97)) {
+            for tail in [&b""[..], b"and more"] {
+                let value = [&mark[..], tail].concat();
+                let sealed = seal(&value, None).expect("it is sealed whatever it costs");
+                assert!(sealed.starts_with(&MARK));
+                assert_eq!(open(&sealed, value.len()), Ok(value));
+            }
+        }
+        assert!(!is_sealed(&MARK[..15]), "too short to be a mark");
+    }
+
+    /// Block gzip of genomics (BGZF): the same format with a subfield of its own.
+    #[test]
+    fn a_header_of_bgzf_is_the_clients() {
+        let bgzf = [0x1f, 0x8b, 8, 4, 0, 0, 0, 0, 0, 0xff, 6, 0, b'B', b'C', 2, 0, 0x1b, 0, 3, 0];
+        assert!(!is_sealed(&bgzf));
+        assert_eq!(seal(&bgzf, None), None);
+    }
+
+    #[test]
+    fn a_number_stays_where_redis_finds_it() {
+        let zeros = |count| "0".repeat(count);
+        for number in [
+            format!("7.{}", zeros(1100)),
+            zeros(5000),
+            format!("-{}", "12345".repeat(300)),
+            format!("+.{}1", zeros(1100)),
+            format!("{}.", zeros(1100)),
+            format!("1e{}1", zeros(1100)),
+            format!("1.{}E-{}9", zeros(600), zeros(600)),
+            format!("0x{}.8p+{}1", zeros(600), zeros(600)),
+            format!("0X.{}A", zeros(1100)),
+            format!("{}7", " \t\n\x0b\x0c\r".repeat(300)),
+            format!("{}-inf", " ".repeat(1100)),
+            format!("{}Infinity", " ".repeat(1100)),
+            // To SORT BY a zero byte is the end.
+            format!("7.5\0{}", zeros(1100)),
+        ] {
+            assert!(is_number(number.as_bytes()), "{number}");
+            assert_eq!(seal(number.as_bytes(), Some(&level(9))), None, "{number}");
+        }
+        for other in [
+            String::new(),
+            "\0".repeat(2000),
+            " ".repeat(2000),
+            format!("{}x", zeros(1100)),
+            format!("{} ", zeros(1100)),
+            format!("{}.0.0", zeros(1100)),
+            format!("- {}", zeros(1100)),
+            format!("--{}", zeros(1100)),
+            format!(".{}e", zeros(1100)),
+            format!("1e+{}", "-".repeat(1100)),
+            format!("0x{}", "g".repeat(1100)),
+            format!("1{}", ",000".repeat(400)),
+            "1\n".repeat(1000),
+            format!("{}nan", " ".repeat(1100)),
+        ] {
+            assert!(!is_number(other.as_bytes()), "{other}");
+            assert_eq!(seal(other.as_bytes(), Some(&level(9))).is_some(), !other.is_empty(), "{other}");
+        }
+    }
+
+    #[test]
+    fn no_envelope_is_longer_than_told() {
+        for len in [16, 17, 65_535, 65_536, 140_000] {
+            let value = marked(&noise(len - MARK.len(), 11));
+            let sealed = seal(&value, None).expect("a marked value is always sealed");
+            assert_eq!(sealed.len(), len + most_added(len));
         }
     }
 

@@ -3,6 +3,7 @@
 //! A request and a client's state come in; an answer goes to the client's [`Outlet`], or something waits upstream for the reply.
 //! No socket is known here, and nothing waits here: what cannot go on yet says so ([`Next`]).
 
+mod bitfield;
 mod buffers;
 mod clients;
 mod context;
@@ -425,9 +426,10 @@ impl Client {
             }
             // Also when nothing is sealed now: values that were sealed before are still there.
             Verb::Peek | Verb::Set => {
-                let wire = self.peeked(view, call)?;
+                let wire = self.peeked(call)?;
                 let then = if row.is_write() {
-                    Then::Write { written: self.written(view, call), holds: Holds::Nothing }
+                    let holds = if row.verb == Verb::Peek { self.holds(call) } else { Holds::Nothing };
+                    Then::Write { written: self.written(view, call), holds }
                 } else {
                     self.unkept(view, call)
                 };
@@ -451,15 +453,14 @@ impl Client {
     }
 
     /// What is sent in the place of a command that looks into a string.
-    fn peeked(&self, view: &View, call: Call<'_>) -> Result<Wire, String> {
+    fn peeked(&self, call: Call<'_>) -> Result<Wire, String> {
         // Without a condition DELEX looks at nothing.
-        let is_del = call.args.len() == 2 && call.row.name.as_ref() == "delex";
-        if is_del || self.is_wide_bitfield(view, call)? {
+        if call.args.len() == 2 && call.row.name.as_ref() == "delex" {
             return Ok(Wire::AsIs);
         }
         let mut keys = SmallVec::new();
         call.row.keys(call.args, &mut keys);
-        peek::request(call.args, &keys).map(Wire::Instead).ok_or_else(too_many_arguments)
+        peek::request(&call.row.name, call.args, &keys).map(Wire::Instead).ok_or_else(too_many_arguments)
     }
 
     /// What is sent in the place of a SORT that stores or compares strings of other keys.
@@ -467,23 +468,6 @@ impl Client {
         let mut keys = SmallVec::new();
         call.row.keys(call.args, &mut keys);
         peek::sort_request(call.args, &keys, looks).map(Wire::Instead).ok_or_else(too_many_arguments)
-    }
-
-    /// A BITFIELD of integers that a script would round. It may be sent as it is where nothing is sealed.
-    fn is_wide_bitfield(&self, view: &View, call: Call<'_>) -> Result<bool, String> {
-        let is_wide = |arg: &&[u8]| match arg {
-            [b'i' | b'u' | b'I' | b'U', bits @ ..] => parse_int(bits).is_some_and(|bits| bits > 53),
-            _ => false,
-        };
-        if !call.row.name.starts_with("bitfield") || !call.args.iter().skip(2).any(is_wide) {
-            return Ok(false);
-        }
-        if view.policy.rules.of(call.args[1]).compress.is_none() {
-            return Ok(true);
-        }
-        Err("ERR shortstop: BITFIELD with more than 53 bits needs a key that is not compressed; give its keys a rule with \
-             compress: false, and SET it again"
-            .to_owned())
     }
 
     fn ids(&self, call: Call<'_>) -> SmallVec<[KeyId; 1]> {

@@ -8,6 +8,7 @@ use crate::envelope;
 use crate::resp::{Bulk, Version, build, bulk_of, elements};
 use crate::upstream::Reply;
 
+use super::bitfield;
 use super::context::Context;
 
 /// What of a reply is a value, which may be sealed. Nothing else is opened, whatever it looks like.
@@ -20,6 +21,8 @@ pub(super) enum Holds {
     Columns(Box<[bool]>),
     /// No value; but a script made an array of what is a map (LCS … IDX in RESP3).
     Map,
+    /// No value; but a script told integers in halves (BITFIELD).
+    Halves,
 }
 
 impl Holds {
@@ -31,6 +34,7 @@ impl Holds {
             Verb::Set if has(b"get") => Holds::Values,
             Verb::Sort | Verb::SortRo => Holds::sorted(args),
             Verb::Peek if matches!(name, "lcs" | "stralgo") && version == Version::Resp3 && has(b"idx") => Holds::Map,
+            Verb::Peek if bitfield::is_wide(name, args) => Holds::Halves,
             _ => Holds::Nothing,
         }
     }
@@ -49,6 +53,7 @@ impl Holds {
             (Holds::Values, Some(b'*')) => open_elements(reply, |_| true, limit),
             (Holds::Columns(columns), Some(b'*')) => open_elements(reply, |at| columns[at % columns.len()], limit),
             (Holds::Map, _) if reply.starts_with(b"*4\r\n") => Opened::as_it_is([b"%2", &reply[2..]].concat()),
+            (Holds::Halves, _) => Opened::as_it_is(bitfield::put_together(reply)),
             _ => Opened::as_it_is(reply.to_vec()),
         }
     }
@@ -56,8 +61,11 @@ impl Holds {
     fn is_to_be_looked_at(&self, reply: &[u8]) -> bool {
         match self {
             Holds::Nothing => false,
-            Holds::Map => true,
-            _ => memchr::memmem::find(reply, &envelope::MARK).is_some(),
+            Holds::Map | Holds::Halves => true,
+            Holds::Values | Holds::Columns(_) => {
+                let is_sealed = |reply| matches!(bulk_of(reply), Bulk::Value(value) if envelope::is_sealed(value));
+                is_sealed(reply) || elements(reply).is_some_and(|mut all| all.any(is_sealed))
+            }
         }
     }
 }
@@ -142,7 +150,7 @@ pub(super) fn open_each(
     holds: Vec<Holds>,
     then: impl FnOnce(&Context, Reply<'_>) + 'static,
 ) {
-    if !holds.iter().any(|holds| holds.is_to_be_looked_at(reply.bytes())) {
+    if !any_is_to_be_looked_at(&holds, reply.bytes()) {
         return then(context, reply);
     }
     let open = move |reply: &[u8], limit: usize| {
@@ -157,6 +165,12 @@ pub(super) fn open_each(
         all
     };
     open_with(context, reply, open, then);
+}
+
+/// Whether any element of EXEC's reply is to be looked at.
+fn any_is_to_be_looked_at(holds: &[Holds], reply: &[u8]) -> bool {
+    holds.iter().any(|holds| *holds != Holds::Nothing)
+        && elements(reply).is_some_and(|all| holds.iter().zip(all).any(|(holds, one)| holds.is_to_be_looked_at(one)))
 }
 
 /// A reply with its values opened, and what was counted meanwhile.

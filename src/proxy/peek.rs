@@ -4,31 +4,79 @@
 use smallvec::SmallVec;
 
 use crate::envelope::MARK;
-use crate::resp::build;
+use crate::resp::{build, parse_int};
 
+use super::bitfield;
 use super::opening::{SortOption, sort_options};
 
+/// What each script begins with: whether a string is an envelope, as `envelope::is_sealed` has it. ARGV begins with the mark.
+macro_rules! knowing_envelopes {
+    ($script:literal) => {
+        concat!(
+            "local function sealed(value) \
+            if type(value) ~= 'string' or #value < #ARGV[1] then return false end \
+            local flipped = 0 \
+            for i = 1, #ARGV[1] do \
+            local bits = bit.bxor(string.byte(value, i), string.byte(ARGV[1], i)) \
+            while bits > 0 do bits = bit.band(bits, bits - 1) flipped = flipped + 1 end \
+            if flipped > 3 then return false end \
+            end \
+            return true \
+            end ",
+            $script
+        )
+    };
+}
+
+const _: () = assert!(crate::envelope::MARK_DAMAGE == 3, "the scripts say so, too");
+
 /// KEYS: those to look at first, then the others. ARGV: the mark, how many to look at, the command.
-const SCRIPT: &[u8] = b"for i = 1, tonumber(ARGV[2]) do \
-if redis.pcall('GETRANGE', KEYS[i], 0, #ARGV[1] - 1) == ARGV[1] then \
-return redis.error_reply('ERR shortstop: the value at this key is stored compressed, and this command looks into the stored \
-bytes; GET and SET it, or give its keys a rule with compress: false and SET it again') \
-end end \
-return redis.pcall(unpack(ARGV, 3))";
+const SCRIPT: &str = knowing_envelopes!(
+    "for i = 1, tonumber(ARGV[2]) do \
+    if sealed(redis.pcall('GETRANGE', KEYS[i], 0, #ARGV[1] - 1)) then return redis.error_reply(ARGV[3]) end \
+    end \
+    return redis.pcall(unpack(ARGV, 4))"
+);
+
+/// For a command that writes bytes into the first of KEYS. ARGV: the mark, what is said of an envelope, what is said when the
+/// value would become one, the place of the bytes (or no number: the end), the first of these, the command.
+const WRITING_SCRIPT: &str = knowing_envelopes!(
+    "local old = redis.pcall('GETRANGE', KEYS[1], 0, #ARGV[1] - 1) \
+    if type(old) == 'string' then \
+    if sealed(old) then return redis.error_reply(ARGV[2]) end \
+    local at = tonumber(ARGV[4]) or #old \
+    local new = string.sub(old, 1, at) \
+    new = new .. string.rep(string.char(0), at - #new) .. ARGV[5] \
+    if sealed(new .. string.sub(old, #new + 1)) then return redis.error_reply(ARGV[3]) end \
+    end \
+    return redis.pcall(unpack(ARGV, 6))"
+);
+
+/// For BITFIELD. ARGV: the mark, what is said of an envelope, and what the script behind it takes.
+const BITFIELD_LOOK: &str = knowing_envelopes!(
+    "if sealed(redis.pcall('GETRANGE', KEYS[1], 0, #ARGV[1] - 1)) then return redis.error_reply(ARGV[2]) end "
+);
 
 /// KEYS: SORT's. ARGV: the mark, how many looks there are, each with what is said of an envelope, how many words it has, and these;
 /// then the command. A look that fails leaves it to the command to say why.
-const SORT_SCRIPT: &[u8] = b"local at = 3 \
-for _ = 1, tonumber(ARGV[2]) do \
-local words = tonumber(ARGV[at + 1]) \
-local found = redis.pcall(unpack(ARGV, at + 2, at + 1 + words)) \
-for i = 1, found.err and 0 or #found do \
-if found[i] and string.sub(found[i], 1, #ARGV[1]) == ARGV[1] then return redis.error_reply(ARGV[at]) end \
-end \
-at = at + 2 + words \
-end \
-return redis.pcall(unpack(ARGV, at))";
+const SORT_SCRIPT: &str = knowing_envelopes!(
+    "local at = 3 \
+    for _ = 1, tonumber(ARGV[2]) do \
+    local words = tonumber(ARGV[at + 1]) \
+    local found = redis.pcall(unpack(ARGV, at + 2, at + 1 + words)) \
+    for i = 1, found.err and 0 or #found do \
+    if sealed(found[i]) then return redis.error_reply(ARGV[at]) end \
+    end \
+    at = at + 2 + words \
+    end \
+    return redis.pcall(unpack(ARGV, at))"
+);
 
+const LOOKS_INTO: &[u8] =
+    b"ERR shortstop: the value at this key is stored compressed, and this command looks into the stored bytes; GET and SET it, \
+or give its keys a rule with compress: false and SET it again";
+const MAKES_ONE: &[u8] =
+    b"ERR shortstop: the value would begin as one that is stored compressed, and could not be read again; SET the whole value";
 const STORES: &[u8] =
     b"ERR shortstop: a value that SORT GET finds is stored compressed, and STORE would keep it so; use SORT GET and \
 store its reply";
@@ -39,19 +87,64 @@ const COMPARES: &[u8] =
 /// Lua puts no more than this on its stack.
 const MOST_ARGUMENTS: usize = 7000;
 
-/// The request to send in the place of `args`; `keys` are the places of its keys. `None`: too many arguments.
-pub(super) fn request(args: &[&[u8]], keys: &[u32]) -> Option<Vec<u8>> {
+/// The request to send in the place of a command called `name`; `keys` are the places of its keys. `None`: too many arguments.
+pub(super) fn request(name: &str, args: &[&[u8]], keys: &[u32]) -> Option<Vec<u8>> {
+    if bitfield::is_wide(name, args) {
+        return wide_bitfield(name, args);
+    }
     if args.len() > MOST_ARGUMENTS {
         return None;
     }
+    if let Some((place, bytes)) = written(name, args) {
+        let head = [
+            &b"EVAL"[..],
+            WRITING_SCRIPT.as_bytes(),
+            b"1",
+            args[1],
+            &MARK,
+            LOOKS_INTO,
+            MAKES_ONE,
+            place.as_bytes(),
+            bytes,
+        ];
+        return Some(built(&[&head, args].concat()));
+    }
     // BITOP's first key is only written to.
-    let unread = usize::from(args[0].eq_ignore_ascii_case(b"bitop")).min(keys.len());
+    let unread = usize::from(name == "bitop").min(keys.len());
     let (written, read) = keys.split_at(unread);
     let (count, looked_at) = (keys.len().to_string(), read.len().to_string());
-    let head = [&b"EVAL"[..], SCRIPT, count.as_bytes()];
+    let head = [&b"EVAL"[..], SCRIPT.as_bytes(), count.as_bytes()];
     let keys = read.iter().chain(written).map(|at| args[*at as usize]);
-    let words: Vec<&[u8]> =
-        head.into_iter().chain(keys).chain([&MARK[..], looked_at.as_bytes()]).chain(args.iter().copied()).collect();
+    let look = [&MARK[..], looked_at.as_bytes(), LOOKS_INTO];
+    let words: Vec<&[u8]> = head.into_iter().chain(keys).chain(look).chain(args.iter().copied()).collect();
+    Some(built(&words))
+}
+
+/// The place of the bytes that a command puts into a string, and the first of these, where that may make an envelope of it.
+fn written<'a>(name: &str, args: &[&'a [u8]]) -> Option<(String, &'a [u8])> {
+    let beginning = |bytes: &'a [u8]| &bytes[..bytes.len().min(MARK.len())];
+    match (name, args) {
+        ("append", [_, _, bytes]) => Some(("end".to_owned(), beginning(bytes))),
+        // Without bytes it does nothing, and what is no place Redis refuses.
+        ("setrange", [_, _, place, bytes]) if !bytes.is_empty() => {
+            let place = parse_int(place).filter(|place| *place >= 0)?;
+            Some((place.min(MARK.len() as i64).to_string(), beginning(bytes)))
+        }
+        _ => None,
+    }
+}
+
+/// The same for BITFIELD with integers that a script would round.
+fn wide_bitfield(name: &str, args: &[&[u8]]) -> Option<Vec<u8>> {
+    let sure = bitfield::words(name, args);
+    let script = if sure.is_some() { bitfield::SCRIPT } else { bitfield::UNSURE_SCRIPT };
+    let words = sure.unwrap_or_else(|| args.iter().map(|arg| arg.to_vec()).collect());
+    if words.len() > MOST_ARGUMENTS {
+        return None;
+    }
+    let script = [BITFIELD_LOOK, script].concat();
+    let head = [&b"EVAL"[..], script.as_bytes(), b"1", args[1], &MARK, LOOKS_INTO];
+    let words: Vec<&[u8]> = head.into_iter().chain(words.iter().map(Vec::as_slice)).collect();
     Some(built(&words))
 }
 
@@ -72,7 +165,7 @@ pub(super) fn sort_looks<'a>(args: &[&'a [u8]]) -> SmallVec<[Look<'a>; 2]> {
         let kept = options().filter(|option| !option.stores() && (!option.gets() || option.gets_a_string()));
         looks.push(look(kept.flat_map(|option| option.words).copied().collect(), STORES));
     }
-    // Numbers are too short to be compressed, or Redis refuses them.
+    // What Redis takes for a number is never compressed.
     if options().any(|option| option.is_alpha()) && options().any(|option| option.is_by_a_string()) {
         let weights = options().filter(SortOption::is_by_a_string).flat_map(|option| [&b"GET"[..], option.words[1]]);
         looks.push(look([&b"BY"[..], b"nosort"].into_iter().chain(weights).collect(), COMPARES));
@@ -87,7 +180,7 @@ pub(super) fn sort_request(args: &[&[u8]], keys: &[u32], looks: &[Look<'_>]) -> 
     }
     let numbers: SmallVec<[String; 2]> = looks.iter().map(|look| look.words.len().to_string()).collect();
     let (key_count, look_count) = (keys.len().to_string(), looks.len().to_string());
-    let mut words = vec![&b"EVAL"[..], SORT_SCRIPT, key_count.as_bytes()];
+    let mut words = vec![&b"EVAL"[..], SORT_SCRIPT.as_bytes(), key_count.as_bytes()];
     words.extend(keys.iter().map(|at| args[*at as usize]));
     words.extend([&MARK[..], look_count.as_bytes()]);
     for (look, number) in looks.iter().zip(&numbers) {

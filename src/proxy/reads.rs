@@ -71,10 +71,18 @@ impl Client {
         }
         let rule = rule_for(view, question.key(), kept.read)?;
         let wire = match row.verb {
-            Verb::Peek => match self.peeked(view, Call { row, request, args: &request.words() }) {
-                Ok(wire) => wire,
-                Err(text) => return Some(self.refuse(&text)),
-            },
+            Verb::Peek => {
+                let args = request.words();
+                let call = Call { row, request, args: &args };
+                if self.holds(call) == Holds::Halves {
+                    // Its reply is not kept: it has to be put together first.
+                    return None;
+                }
+                match self.peeked(call) {
+                    Ok(wire) => wire,
+                    Err(text) => return Some(self.refuse(&text)),
+                }
+            }
             _ => Wire::AsIs,
         };
         let keeping = Keeping { rule, absent: kept.absent };
@@ -273,13 +281,14 @@ impl Client {
     /// Any other read that is asked of Redis and not kept: what L1 has must not be older than what it tells.
     pub(super) fn unkept(&self, view: &View, call: Call<'_>) -> Then {
         let row = call.row;
-        if let Some(kept) = row.kept(call.args.len())
+        let holds = self.holds(call);
+        if holds != Holds::Halves
+            && let Some(kept) = row.kept(call.args.len())
             && let Some(question) = self.question_of(kept, call.request)
             && rule_for(view, question.key(), kept.read).is_some()
         {
             return Then::Read { id: question.id() };
         }
-        let holds = self.holds(call);
         if holds == Holds::Nothing && !self.is_told(view, row) {
             return Then::Pass { repeat: row.retry_safe() };
         }

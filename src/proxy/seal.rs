@@ -19,6 +19,8 @@ pub(super) struct Candidates {
     places: SmallVec<[Place; 1]>,
     /// Bytes of all of them.
     pub(super) bytes: usize,
+    /// Why they must not be stored.
+    pub(super) refused: Option<String>,
 }
 
 /// A request that waits for its values to be sealed elsewhere.
@@ -59,7 +61,7 @@ fn pairs(verb: Verb, argc: usize, count: usize) -> impl Iterator<Item = (usize, 
 
 /// Looks at the values of a command that writes values.
 pub(super) fn candidates(verb: Verb, request: &Request<'_>, policy: &Policy) -> Candidates {
-    let mut found = Candidates { places: SmallVec::new(), bytes: 0 };
+    let mut found = Candidates { places: SmallVec::new(), bytes: 0, refused: None };
     // A count that is none Redis refuses.
     let count = || parse_int(request.arg(1)).and_then(|count| usize::try_from(count).ok()).unwrap_or(0);
     let count = if verb == Verb::MSetEx { count() } else { 0 };
@@ -75,7 +77,16 @@ pub(super) fn candidates(verb: Verb, request: &Request<'_>, policy: &Policy) -> 
             min_saving: rule.min_saving,
         });
         // A client's value that looks like an envelope is sealed whatever the rule says.
-        if how.is_some() || envelope::is_sealed(bytes) {
+        let looks_sealed = envelope::is_sealed(bytes);
+        if looks_sealed && bytes.len() > policy.limits.max_inflated {
+            found.refused = Some(format!(
+                "ERR shortstop: the value looks like one that is stored compressed, and with {} bytes is longer than \
+                 limits.max_inflated ({}), so that it could not be read again; it was not stored",
+                bytes.len(),
+                policy.limits.max_inflated
+            ));
+        }
+        if how.is_some() || looks_sealed {
             found.places.push((value, how));
             found.bytes += bytes.len();
         }

@@ -19,11 +19,22 @@ impl Client {
     /// SET and its kin: seals what is worth it, here or elsewhere, and sends.
     pub(super) fn write_values(&mut self, view: &View, permit: &Permit, call: Call<'_>) -> Next {
         let candidates = seal::candidates(call.row.verb, &call.request, &view.policy);
+        if let Some(text) = &candidates.refused {
+            return self.refuse_where_it_is(permit, text);
+        }
         if candidates.bytes > view.policy.offload_above {
             return self.park(call.request, candidates);
         }
         let (replacements, sealed) = seal::seal(call.request.raw, call.request.ranges, &candidates);
         self.send_values(view, permit, call, replacements, &sealed)
+    }
+
+    /// Refuses a command; one in a transaction spoils the transaction.
+    fn refuse_where_it_is(&mut self, permit: &Permit, text: &str) -> Next {
+        match self.session.clone().filter(|session| session.in_multi()) {
+            Some(session) => self.spoil(permit, &session, text),
+            None => self.refuse(text),
+        }
     }
 
     fn send_values(
