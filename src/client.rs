@@ -267,9 +267,8 @@ impl Connection {
         }
         if self.client.is_parked() {
             let permit = self.context.shared.coherence.permit(Instant::now());
-            if !self.client.unpark(view, &permit) {
-                return;
-            }
+            let Some(next) = self.client.unpark(view, &permit) else { return };
+            self.follow(next);
         }
         if self.client.is_raw() && !self.pause && !self.is_over() {
             self.pass_raw(inbox);
@@ -391,13 +390,19 @@ impl Connection {
     /// Has one request decided; `false`: it must be taken again.
     fn request(&mut self, view: &View, permit: &Permit, raw: &[u8], owned: Option<&Bytes>) -> bool {
         let request = Request { raw, ranges: &self.scanner.args, owned };
-        match self.client.handle(view, permit, request) {
+        let next = self.client.handle(view, permit, request);
+        self.follow(next);
+        next != Next::Again
+    }
+
+    /// Does what is to be done after a request.
+    fn follow(&mut self, next: Next) {
+        match next {
             Next::Go => {}
             Next::Again => {
                 self.pause = true;
                 self.scanner.forget();
                 self.need = 1;
-                return false;
             }
             Next::Pause => self.pause = true,
             Next::Close => self.over = true,
@@ -406,7 +411,6 @@ impl Connection {
                 self.deaf = true;
             }
         }
-        true
     }
 
     fn is_tls(&self, bytes: &[u8]) -> bool {

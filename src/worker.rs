@@ -171,6 +171,7 @@ fn enforce(context: &Context) {
         } else if outlet.is_empty()
             && outlet.outstanding() == 0
             && !outlet.streaming.get()
+            && !outlet.entry.in_line.get()
             && !limits.idle_timeout.is_zero()
         {
             longer(outlet.active.get(), limits.idle_timeout).then_some("limits.idle_timeout")

@@ -188,7 +188,7 @@ impl Client {
             ("client|tracking" | "client|no-evict" | "client|no-touch", None) if is(b"off") => {
                 return Some(self.pass_where_it_is(permit, call));
             }
-            ("client|tracking", _) => return self.tracking(call),
+            ("client|tracking", _) => return self.tracking(permit, call),
             _ => {}
         }
         if session.as_ref().is_some_and(|session| session.is_acknowledging()) {
@@ -267,18 +267,18 @@ impl Client {
     }
 
     /// CLIENT TRACKING on the client's own connection; REDIRECT names a client of the proxy, Redis has to be told its own number.
-    fn tracking(&mut self, call: Call<'_>) -> Option<Next> {
+    fn tracking(&mut self, permit: &Permit, call: Call<'_>) -> Option<Next> {
         let (at, target) = redirection(call.args)?;
-        let session = match self.enter_session() {
+        let session = match self.enter_session(permit) {
             Ok(Some(session)) => session,
             Ok(None) => return Some(Next::Again),
-            Err(text) => return Some(self.refuse(&text)),
+            Err(lost) => return Some(self.not_done(call.row, &lost)),
         };
         if session.is_acknowledging() {
             return None;
         }
         if let Err(lost) = session.link.check() {
-            return Some(self.unavailable(&lost));
+            return Some(self.not_done(call.row, &lost));
         }
         let slot = self.outlet.open(self.is_muted());
         self.ahead = u64::MAX;
@@ -585,9 +585,12 @@ async fn find(context: &Rc<Context>, id: u64, purpose: Purpose) -> Option<u64> {
 
 /// A private connection for a client that has none: it takes it when it needs one.
 fn offer(context: &Rc<Context>, outlet: &Rc<Outlet>) -> Option<Rc<Session>> {
+    if !context.try_take_place() {
+        return None;
+    }
     let profile = &outlet.profile;
     let identity = profile.identity();
-    let link = context.session(&identity, profile.db(), profile.version())?;
+    let link = context.session(&identity, profile.db(), profile.version());
     let session = Rc::new(Session::new(link, identity, Rc::clone(outlet)));
     *outlet.entry.session.borrow_mut() = Rc::downgrade(&session);
     *outlet.entry.offered.borrow_mut() = Some(Rc::clone(&session));

@@ -27,6 +27,7 @@ use super::identity::Identity;
 use super::login::Knock;
 use super::outlet::Outlet;
 use super::profile::Profile;
+use super::turns::Turns;
 use super::waiting::Waiting;
 
 /// What the configuration says about requests; replaced as a whole at a reload.
@@ -194,8 +195,8 @@ pub struct Context {
     all_links: RefCell<HashMap<u64, Link<Waiting>>>,
     /// Connections made so far.
     links_made: Cell<u64>,
-    /// Private connections in the hands of clients.
-    pub(super) sessions: Cell<usize>,
+    /// Private connections in the hands of clients, and who waits for one.
+    pub(super) turns: Turns,
     pub(super) hot: RefCell<HotSet>,
     pub(super) admission: RefCell<Admission>,
     pub(super) flights: RefCell<HashMap<EntryId, Rc<Flight>>>,
@@ -234,7 +235,7 @@ impl Context {
             all_links: RefCell::default(),
             links_made: Cell::default(),
             clients: RefCell::default(),
-            sessions: Cell::new(0),
+            turns: Turns::default(),
             hot: RefCell::new(HotSet::new(slots, l1.hot_max_value + 32)),
             admission: RefCell::default(),
             flights: RefCell::default(),
@@ -256,6 +257,8 @@ impl Context {
     pub fn set_policy(&self, policy: Arc<Policy>) {
         self.links.pending_limit.set(policy.limits.upstream_pending);
         self.set_view(|view| view.policy = policy);
+        // There may be more places than before.
+        self.next_turns();
         self.shared.coherence.flush("the rules were reloaded");
     }
 
@@ -380,15 +383,16 @@ impl Context {
         })
     }
 
-    /// A private connection.
-    pub(super) fn session(self: &Rc<Self>, identity: &Identity, db: u32, version: Version) -> Option<Link<Waiting>> {
-        if self.sessions.get() >= self.view().policy.limits.max_sessions {
-            return None;
-        }
-        self.sessions.set(self.sessions.get() + 1);
+    /// A private connection for whoever has taken a place for it.
+    pub(super) fn session(self: &Rc<Self>, identity: &Identity, db: u32, version: Version) -> Link<Waiting> {
         self.stats().sessions.add(1);
         let connect = || self.connect(Place { login: identity.login.clone(), db, version }, false);
-        Some(identity.take_spare(db, version).unwrap_or_else(connect))
+        identity.take_spare(db, version).unwrap_or_else(connect)
+    }
+
+    /// How long a connection to Redis is waited for.
+    pub(super) fn connect_timeout(&self) -> Duration {
+        self.links.timeouts.connect
     }
 
     /// A private connection for one request, which ends when it is retired. It is in no particular database.
@@ -398,7 +402,6 @@ impl Context {
 
     /// Takes a private connection back: for the next session of its identity if it is `clean`, else it ends.
     pub(super) fn end_session(&self, identity: &Identity, link: Link<Waiting>, clean: bool) {
-        self.sessions.set(self.sessions.get() - 1);
         self.stats().sessions.sub(1);
         if clean && !link.is_closed() {
             link.set_tap(None);
@@ -408,6 +411,8 @@ impl Context {
         } else if !link.is_retired() {
             self.lose_all(&link, "its client has gone");
         }
+        // Not before the connection is among the spares: whoever comes next takes that one.
+        self.give_back();
     }
 
     fn connect(self: &Rc<Self>, place: Place, shared: bool) -> Link<Waiting> {

@@ -40,7 +40,7 @@ impl Client {
         let db = parse_int(call.args[1]).and_then(|db| u32::try_from(db).ok());
         let target = match self.target() {
             Ok(target) => target,
-            Err(lost) => return self.unavailable(&lost),
+            Err(lost) => return self.not_done(call.row, &lost),
         };
         let Some(db) = db else {
             return self.pass(permit, call, target);

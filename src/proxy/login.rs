@@ -115,7 +115,7 @@ impl Client {
             }
             let link = session.link.clone();
             if let Err(lost) = link.check() {
-                return self.unavailable(&lost);
+                return self.not_done(call.row, &lost);
             }
             let then = Then::session(&session, InSession::Greet(greeting));
             self.send(permit.now, &link, then, u64::MAX, |wire| call.request.write(wire, replacements));
@@ -128,7 +128,7 @@ impl Client {
         // The lane is asked, and goes back at once to what it speaks.
         let link = match self.outlet.profile.lane(&self.context) {
             Ok(link) => link,
-            Err(lost) => return self.unavailable(&lost),
+            Err(lost) => return self.not_done(call.row, &lost),
         };
         let back = greeting.version.map(|_| link.version().number().to_string());
         let then = Then::Greet { greeting: Some(Box::new(greeting)), back: back.is_some() };
@@ -162,7 +162,7 @@ impl Client {
             return Next::Again;
         }
         if let Err(lost) = link.check() {
-            return self.unavailable(&lost);
+            return self.not_done(call.row, &lost);
         }
         let then = Then::session(&session, InSession::Greet(greeting));
         self.send(permit.now, &link, then, u64::MAX, |wire| call.request.write(wire, Replacements::new()));
@@ -180,7 +180,7 @@ impl Client {
         replacements: Replacements,
     ) -> Next {
         if let Err(lost) = session.link.check() {
-            return self.unavailable(&lost);
+            return self.not_done(call.row, &lost);
         }
         let has_login = greeting.as_ref().is_none_or(|greeting| greeting.login.is_some());
         // Servers of the age of WAITAOF leave the answer to a login that fails out when replies are due before it (see above): in
@@ -215,7 +215,7 @@ impl Client {
         }
         let door = self.context.door();
         if let Err(lost) = door.check() {
-            return self.unavailable(&lost);
+            return self.not_done(call.row, &lost);
         }
         if !is_small(call.args) {
             if door.is_connecting() {
@@ -292,6 +292,8 @@ pub(super) fn next_at_the_door(context: &Context) {
             let mut out = Vec::new();
             build::error(&mut out, lost.text());
             outlet.fill(slot, Reply::Borrowed(&out));
+            // What is behind it in the pipeline is meant for another user, or another protocol.
+            outlet.close();
         }
     }
 }

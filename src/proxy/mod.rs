@@ -24,6 +24,7 @@ mod roster;
 mod seal;
 mod session;
 mod transaction;
+mod turns;
 mod unauthenticated;
 mod waiting;
 mod weave;
@@ -56,6 +57,7 @@ use private::leaves_nothing;
 use request::{Replacements, Words};
 use seal::Parked;
 use session::Session;
+use turns::Turn;
 use waiting::{Then, Waiting};
 use writes::{Outcome, writes_values};
 use written::Written;
@@ -97,6 +99,8 @@ pub struct Client {
     replies: Replies,
     lookup: Lookup,
     session: Option<Rc<Session>>,
+    /// It waits for a private connection.
+    turn: Option<Rc<Turn>>,
     /// Bits of the keys of what has not been answered: a key whose bit is set is not served from L1, so that a reader never
     /// overtakes what it asked before.
     ahead: u64,
@@ -150,6 +154,7 @@ impl Client {
             replies: Replies::On,
             lookup: Lookup::default(),
             session: None,
+            turn: None,
             ahead: 0,
             joined: false,
             parked: None,
@@ -284,10 +289,10 @@ impl Client {
             _ if !row.arity_ok(args.len()) && row.verb != Verb::Proxy => self.pass_where_it_is(permit, call),
             Class::Local => self.local(view, permit, call),
             Class::Session if self.session.is_none() && leaves_nothing(call.row) => self.alone(permit, call),
-            Class::Session | Class::Blocking => match self.enter_session() {
+            Class::Session | Class::Blocking => match self.enter_session(permit) {
                 Ok(Some(session)) => self.with_session(view, permit, call, session),
                 Ok(None) => Next::Again,
-                Err(text) => self.refuse(&text),
+                Err(lost) => self.not_done(row, &lost),
             },
             Class::Stateless => self.stateless(view, permit, call),
         }
@@ -556,6 +561,8 @@ impl Client {
             _ if lost.is_login_refused() => Next::Close,
             // The state that the client has is gone: it has to connect anew, as if Redis had closed the connection.
             Some(session) if session.link.is_closed() => Next::Close,
+            // A part of the transaction would be executed without the rest, or without what it depends on.
+            Some(session) if session.in_transaction() => Next::Close,
             _ => Next::Go,
         }
     }
@@ -564,6 +571,7 @@ impl Client {
 impl Drop for Client {
     fn drop(&mut self) {
         self.outlet.abandon();
+        self.leave_line();
         self.leave_session();
     }
 }

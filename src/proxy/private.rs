@@ -7,9 +7,9 @@ use std::time::Instant;
 use smallvec::SmallVec;
 
 use crate::coherence::Permit;
-use crate::command::{Row, Verb};
+use crate::command::{Class, Row, Verb};
 use crate::near_cache::KeyId;
-use crate::upstream::Reply;
+use crate::upstream::{Lost, Reply};
 
 use super::context::{Context, View};
 use super::login::Greeting;
@@ -18,6 +18,7 @@ use super::outlet::{Outlet, Slot};
 use super::request::{Replacements, Request};
 use super::session::{Kind, Session};
 use super::transaction::{self, Queued};
+use super::turns::Place;
 use super::waiting::{Then, Waiting, answer};
 use super::weave::Subscribed;
 use super::written::Written;
@@ -108,8 +109,12 @@ impl Client {
         Next::Pause
     }
 
-    /// The client's session; none: older replies are still due, and the order of execution would not be kept.
-    pub(super) fn enter_session(&mut self) -> Result<Option<Rc<Session>>, String> {
+    /// The client's session. None: older replies are still due, and the order of execution would not be kept; or all private
+    /// connections are in use, and the client waits for one.
+    ///
+    /// # Errors
+    /// Redis is away, or there was no private connection in time.
+    pub(super) fn enter_session(&mut self, permit: &Permit) -> Result<Option<Rc<Session>>, Lost> {
         if let Some(session) = &self.session {
             return Ok(Some(Rc::clone(session)));
         }
@@ -118,7 +123,10 @@ impl Client {
         }
         // When Redis is known to be away, say so at once instead of finding out with another connection.
         let profile = &self.outlet.profile;
-        profile.lane(&self.context).map_err(|lost| lost.text().to_owned())?;
+        if let Err(lost) = profile.lane(&self.context) {
+            self.leave_line();
+            return Err(lost);
+        }
         let identity = profile.identity();
         if let Some(session) = self.outlet.entry.offered.take() {
             if session.fits(&identity, profile.version()) {
@@ -128,11 +136,13 @@ impl Client {
             }
             session.end(&self.context);
         }
-        let Some(link) = self.context.session(&identity, profile.db(), profile.version()) else {
-            return Err("ERR shortstop: too many clients have a connection to Redis of their own \
-                        (limits.max_sessions); try again later"
-                .to_owned());
-        };
+        match self.context.take_place(&self.outlet, &mut self.turn, permit.now) {
+            Place::Taken => {}
+            Place::Later => return Ok(None),
+            Place::None(lost) => return Err(lost),
+        }
+        let profile = &self.outlet.profile;
+        let link = self.context.session(&identity, profile.db(), profile.version());
         let session = Rc::new(Session::new(link, identity, Rc::clone(&self.outlet)));
         *self.outlet.entry.session.borrow_mut() = Rc::downgrade(&session);
         self.session = Some(Rc::clone(&session));
@@ -159,10 +169,24 @@ impl Client {
         Next::Pause
     }
 
+    /// The client does not wait for a private connection any more.
+    pub(super) fn leave_line(&mut self) {
+        if let Some(turn) = self.turn.take() {
+            self.context.leave_line(turn);
+        }
+    }
+
+    /// Says that a command is not executed, for a reason of Shortstop's own. When that changes what the commands behind it mean,
+    /// none of these is executed: the connection ends.
+    pub(super) fn not_done(&self, row: &Row, lost: &Lost) -> Next {
+        let next = self.unavailable(lost);
+        if changes_what_follows(row) { Next::Close } else { next }
+    }
+
     /// A command that needs a connection of its own.
     pub(super) fn with_session(&mut self, view: &View, permit: &Permit, call: Call<'_>, session: Rc<Session>) -> Next {
         if let Err(lost) = session.link.check() {
-            return self.unavailable(&lost);
+            return self.not_done(call.row, &lost);
         }
         let verb = call.row.verb;
         let subscription = match verb {
@@ -268,6 +292,16 @@ impl Client {
         }
         session.link.send_unanswered(request.raw);
         Next::Go
+    }
+}
+
+/// Whether what the client sends behind a command means something else when the command is not executed: it would be executed
+/// outside of the transaction, in another database, as another user, or in another protocol.
+fn changes_what_follows(row: &Row) -> bool {
+    match row.verb {
+        Verb::Select | Verb::Hello | Verb::Auth => true,
+        Verb::XRead | Verb::XReadGroup => false,
+        _ => row.class == Class::Session && !leaves_nothing(row),
     }
 }
 

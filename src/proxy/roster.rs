@@ -40,6 +40,8 @@ pub struct Entry {
     /// A private connection that was made before the client needed one: another client's invalidations are to come there.
     pub(super) offered: RefCell<Option<Rc<Session>>>,
     killed: Cell<bool>,
+    /// It waits until it gets a private connection, which is no idleness.
+    pub in_line: Cell<bool>,
     /// Bytes that have been read and not been taken.
     pub unread: Cell<usize>,
     /// Bytes read since the start.

@@ -99,6 +99,11 @@ impl Session {
         self.multi.borrow().is_some()
     }
 
+    /// Whether a transaction is open, or being prepared with WATCH.
+    pub(super) fn in_transaction(&self) -> bool {
+        self.in_multi() || self.watching.get()
+    }
+
     pub(super) fn begin_multi(&self) {
         *self.multi.borrow_mut() = Some(Queued::default());
     }

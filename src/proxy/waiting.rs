@@ -168,6 +168,8 @@ impl Expected for Waiting {
         }
         let mut text = why.text().to_owned();
         let is_greeting = matches!(self.then, Then::Greet { .. });
+        // What is behind it in the pipeline is meant for another database, another user, or another protocol.
+        let ends = is_greeting || matches!(self.then, Then::Select { .. });
         let written = match self.then {
             Then::Call { then, .. } => {
                 context.stats().upstream_errors.add(1);
@@ -206,6 +208,9 @@ impl Expected for Waiting {
         build::error(&mut out, &text);
         if let Some((outlet, slot)) = self.to {
             tell_lost(&outlet, slot, &out, why);
+            if ends {
+                outlet.close();
+            }
         }
         if is_greeting {
             login::next_at_the_door(context);

@@ -91,23 +91,27 @@ impl Client {
         Next::Go
     }
 
-    /// Sends the request whose values have been sealed; `false`: they have not.
-    pub fn unpark(&mut self, view: &View, permit: &Permit) -> bool {
+    /// Sends the request whose values have been sealed; none: they have not.
+    pub fn unpark(&mut self, view: &View, permit: &Permit) -> Option<Next> {
         let Some(outcome) = self.parked.as_ref().and_then(|(_, outcome)| outcome.borrow_mut().take()) else {
-            return false;
+            return None;
         };
-        let Some((parked, _)) = self.parked.take() else { return false };
+        let (parked, _) = self.parked.take()?;
         let Some((replacements, sealed)) = outcome else {
-            self.refuse("ERR shortstop: the value could not be compressed; it was not stored");
+            let text = "ERR shortstop: the value could not be compressed; it was not stored";
+            let next = match self.session.clone().filter(|session| session.in_multi()) {
+                Some(session) => self.spoil(permit, &session, text),
+                None => self.refuse(text),
+            };
             self.end_of_request();
-            return true;
+            return Some(next);
         };
         let request = Request { raw: &parked.raw, ranges: &parked.ranges, owned: Some(&parked.raw) };
         let args = request.words();
         let call = Call { row: view.table.resolve(&args), request, args: &args };
-        self.send_values(view, permit, call, replacements, &sealed);
+        let next = self.send_values(view, permit, call, replacements, &sealed);
         self.end_of_request();
-        true
+        Some(next)
     }
 }
 

@@ -504,6 +504,7 @@ impl<E: Expected> Link<E> {
         let endpoint = &inner.settings.endpoint;
         let mut backoff = inner.settings.timeouts.backoff_min;
         let (mut was_up, mut was_left) = (false, false);
+        let until = Instant::now() + inner.settings.timeouts.connect;
         loop {
             let connected = tokio::select! {
                 connected = inner.connect() => connected,
@@ -543,6 +544,14 @@ impl<E: Expected> Link<E> {
                         inner.pause(backoff, epoch).await;
                         backoff = (backoff * 2).min(inner.settings.timeouts.backoff_max);
                     }
+                }
+                Err(not_taken) if !inner.shared && not_taken.may_pass() && Instant::now() < until => {
+                    // Others have all the connections that there may be: one may end in time.
+                    tokio::select! {
+                        () = tokio::time::sleep(backoff.min(until.saturating_duration_since(Instant::now()))) => {}
+                        () = inner.given_up() => return,
+                    }
+                    backoff = (backoff * 2).min(inner.settings.timeouts.backoff_max);
                 }
                 Err(not_taken) => {
                     // Asked for before the clients hear of it, so that the next attempt finds another server.
@@ -588,6 +597,23 @@ enum NotTaken {
         login: bool,
     },
 }
+
+impl NotTaken {
+    /// Whether another attempt may succeed soon: there are too many connections, at Redis (`maxclients`) or here.
+    fn may_pass(&self) -> bool {
+        use io::ErrorKind::{AddrNotAvailable, BrokenPipe, ConnectionReset, UnexpectedEof};
+        match self {
+            NotTaken::Said { text, .. } => text.starts_with("ERR max number of clients"),
+            // What Redis says as it closes may be lost, as it has not read what it was sent.
+            NotTaken::Io(error) if matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof) => true,
+            NotTaken::Io(error) => error.kind() == AddrNotAvailable || OUT_OF_FILES.contains(&error.raw_os_error()),
+            NotTaken::Away(_) => false,
+        }
+    }
+}
+
+/// EMFILE and ENFILE.
+const OUT_OF_FILES: [Option<i32>; 2] = [Some(24), Some(23)];
 
 impl From<io::Error> for NotTaken {
     fn from(error: io::Error) -> Self {

@@ -1,0 +1,115 @@
+//! Who gets the next private connection when all that a worker may have are in use: the client that has waited longest.
+//!
+//! A client waits for at most `timeouts.connect`, with its request untaken, so that it holds no memory beyond what it has sent.
+//! There are as many in the line as there are clients, at most. Must not know what the connection is wanted for.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::time::Instant;
+
+use crate::upstream::Lost;
+
+use super::context::Context;
+use super::outlet::Outlet;
+
+/// The private connections of a worker, counted, and the clients that wait for one.
+#[derive(Default)]
+pub(super) struct Turns {
+    /// Places that are taken: connections in the hands of clients, and places that were given and not been used yet.
+    taken: Cell<usize>,
+    line: RefCell<VecDeque<Rc<Turn>>>,
+}
+
+/// One client's wait.
+pub(super) struct Turn {
+    outlet: Rc<Outlet>,
+    until: Instant,
+    /// A place is kept for the client.
+    given: Cell<bool>,
+}
+
+/// What a client that wants a place is told.
+#[derive(Debug)]
+pub(super) enum Place {
+    /// It has one. Whoever has one gives it back with [`Context::give_back`].
+    Taken,
+    /// It has to ask again when it is woken.
+    Later,
+    /// There was none in time.
+    None(Lost),
+}
+
+impl Context {
+    /// A place for a private connection. `turn` is the client's own wait, if it waits already.
+    pub(super) fn take_place(&self, outlet: &Rc<Outlet>, turn: &mut Option<Rc<Turn>>, now: Instant) -> Place {
+        let turns = &self.turns;
+        let Some(waiting) = turn.take() else {
+            if turns.line.borrow().is_empty() && self.try_take_place() {
+                return Place::Taken;
+            }
+            let until = now + self.connect_timeout();
+            let waiting = Rc::new(Turn { outlet: Rc::clone(outlet), until, given: Cell::new(false) });
+            turns.line.borrow_mut().push_back(Rc::clone(&waiting));
+            outlet.entry.in_line.set(true);
+            let asleep = Rc::downgrade(&waiting);
+            tokio::task::spawn_local(async move {
+                tokio::time::sleep_until(until.into()).await;
+                if let Some(waiting) = asleep.upgrade() {
+                    waiting.outlet.wake();
+                }
+            });
+            *turn = Some(waiting);
+            return Place::Later;
+        };
+        if waiting.given.get() {
+            waiting.outlet.entry.in_line.set(false);
+            return Place::Taken;
+        }
+        if now < waiting.until {
+            *turn = Some(waiting);
+            return Place::Later;
+        }
+        self.leave_line(waiting);
+        Place::None(Lost::new(
+            "too many clients have a connection to Redis of their own (limits.max_sessions); try again later",
+        ))
+    }
+
+    /// A place, if one is free and nobody waits for it.
+    pub(super) fn try_take_place(&self) -> bool {
+        let taken = self.turns.taken.get();
+        let is_free = taken < self.view().policy.limits.max_sessions && self.turns.line.borrow().is_empty();
+        if is_free {
+            self.turns.taken.set(taken + 1);
+        }
+        is_free
+    }
+
+    /// A place is free again.
+    pub(super) fn give_back(&self) {
+        self.turns.taken.set(self.turns.taken.get() - 1);
+        self.next_turns();
+    }
+
+    /// The client does not wait any more: it has gone, or needs no place.
+    pub(super) fn leave_line(&self, waiting: Rc<Turn>) {
+        waiting.outlet.entry.in_line.set(false);
+        if waiting.given.get() {
+            return self.give_back();
+        }
+        self.turns.line.borrow_mut().retain(|turn| !Rc::ptr_eq(turn, &waiting));
+    }
+
+    /// Gives free places to those who have waited longest.
+    pub(super) fn next_turns(&self) {
+        let limit = self.view().policy.limits.max_sessions;
+        let turns = &self.turns;
+        while turns.taken.get() < limit {
+            let Some(first) = turns.line.borrow_mut().pop_front() else { return };
+            turns.taken.set(turns.taken.get() + 1);
+            first.given.set(true);
+            first.outlet.wake();
+        }
+    }
+}
