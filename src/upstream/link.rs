@@ -19,6 +19,7 @@ use smallvec::SmallVec;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 use tokio_util::io::poll_read_buf;
 
 use crate::config::{Timeouts, UpstreamUrl};
@@ -68,6 +69,9 @@ pub trait Expected: Sized + 'static {
 
     /// Whether the reply, of which this is the beginning, is taken in parts as it comes.
     fn takes_parts(&self, beginning: &[u8]) -> bool;
+
+    /// Whether a push of RESP3 may be its reply, or a part of it.
+    fn takes_push(&self) -> bool;
 
     /// A part of the reply, the first or another; [`Expected::deliver`] gets the last. From now on it may not be repeated.
     fn deliver_part(self, context: &Self::Context, part: Bytes) -> Self;
@@ -228,6 +232,8 @@ struct State<E> {
     tap: Option<Rc<dyn Tap>>,
     /// Ends when nothing waits any more.
     retired: bool,
+    /// Wakes who waits for the first attempt to connect to end.
+    connected: Rc<Notify>,
     /// What a raw connection is to do when all is sent; of no other does it say anything.
     finish: Finish,
 }
@@ -250,10 +256,15 @@ impl<E> State<E> {
 }
 
 impl<E> State<E> {
+    fn set_status(&mut self, status: Status) {
+        self.status = status;
+        self.connected.notify_waiters();
+    }
+
     /// Whether the connection has ended for good: now, if nothing waits any more on one that is retired.
     fn has_ended(&mut self) -> bool {
         if self.retired && self.queue.is_idle() {
-            self.status = Status::Closed;
+            self.set_status(Status::Closed);
             self.tap = None;
         }
         matches!(self.status, Status::Closed)
@@ -269,6 +280,7 @@ impl<E: Expected> Link<E> {
             waker: None,
             tap: None,
             retired: false,
+            connected: Rc::default(),
             finish: Finish::No,
         };
         Link(Rc::new(Inner {
@@ -305,6 +317,23 @@ impl<E: Expected> Link<E> {
     /// Its number in Redis (CLIENT ID), once it stands.
     pub fn id(&self) -> Option<u64> {
         Some(self.0.id.get()).filter(|id| *id > 0)
+    }
+
+    /// Waits while the connection is being made.
+    ///
+    /// # Cancel safety
+    /// Changes nothing.
+    pub async fn while_connecting(&self) {
+        loop {
+            let connected = {
+                let state = self.0.state.borrow();
+                if !matches!(state.status, Status::Connecting) {
+                    return;
+                }
+                Rc::clone(&state.connected)
+            };
+            connected.notified().await;
+        }
     }
 
     /// Whether both are handles to one connection.
@@ -404,7 +433,7 @@ impl<E: Expected> Link<E> {
     /// Ends the connection at once. Hands back what waits.
     pub fn close(&self) -> Vec<E> {
         let mut state = self.0.state.borrow_mut();
-        state.status = Status::Closed;
+        state.set_status(Status::Closed);
         state.tap = None;
         if let Some(waker) = state.waker.take() {
             waker.wake();
@@ -603,7 +632,7 @@ impl<E: Expected> Inner<E> {
         if state.has_ended() {
             return false;
         }
-        state.status = Status::Up;
+        state.set_status(Status::Up);
         true
     }
 
@@ -621,7 +650,7 @@ impl<E: Expected> Inner<E> {
                 state.status = Status::Connecting;
                 (raw, state.queue.begin_again(E::may_repeat, E::askers))
             } else {
-                state.status = Status::Closed;
+                state.set_status(Status::Closed);
                 (raw, state.queue.take().collect())
             }
         };
@@ -645,7 +674,8 @@ impl<E: Expected> Inner<E> {
             if !matches!(state.status, Status::Down(_)) {
                 tracing::warn!("{}", lost.text());
             }
-            state.status = if self.shared && !state.retired { Status::Down(lost.clone()) } else { Status::Closed };
+            let stays = self.shared && !state.retired;
+            state.set_status(if stays { Status::Down(lost.clone()) } else { Status::Closed });
             // It was never sent, or is what was left over when the last connection broke.
             state.queue.take().map(|(expected, _)| (expected, false)).collect()
         };
@@ -779,9 +809,10 @@ impl<E: Expected> Inner<E> {
             if at == inbox.len() {
                 break Ok(());
             }
-            let (replies, tap) = {
+            let (replies, takes_push, tap) = {
                 let state = self.state.borrow();
-                (state.queue.front().map(E::replies), state.tap.clone())
+                let front = state.queue.front();
+                (front.map(E::replies), front.is_some_and(E::takes_push), state.tap.clone())
             };
             if let Some(tap) = tap.as_ref().filter(|tap| tap.is_raw()) {
                 tap.pass(&inbox[at..]);
@@ -804,6 +835,10 @@ impl<E: Expected> Inner<E> {
             let Some(replies) = replies else {
                 break Err("it sent a reply that nobody waits for".to_owned());
             };
+            if fresh && inbox[at] == b'>' && !takes_push {
+                // All replies behind it would go to others than those who wait for them.
+                break Err("it pushed something that nobody asked for".to_owned());
+            }
             let this = scanner.get_or_insert_with(|| ReplyScanner::of(replies));
             let length = match this.scan(&inbox[at..]) {
                 Ok(Some(length)) => length,
