@@ -17,6 +17,7 @@ use crate::command::Flags;
 use crate::resp::{Bulk, Chunks, Version, build, bulk_of, elements, parse_int};
 use crate::upstream::{Lost, Reply};
 
+use super::connection_state::Reason;
 use super::context::Context;
 use super::errands::{Request, ask};
 use super::local::is_name;
@@ -207,7 +208,8 @@ impl Client {
                 queued.wishes.push((queued.holds.len(), wish));
                 queued.holds.push(Holds::Nothing);
             });
-            self.send(permit.now, &session.link, Then::Pass { repeat: false }, 0, |wire| write(wire, &request));
+            let then = Then::Queued(Rc::clone(&session));
+            self.send(permit.now, &session.link, then, 0, |wire| write(wire, &request));
             return Some(Next::Go);
         }
         Some(self.wish(permit, &request, wish))
@@ -285,9 +287,11 @@ impl Client {
         let mut request: Request = call.args.iter().map(|arg| arg.to_vec()).collect();
         let (context, outlet) = (Rc::clone(&self.context), Rc::clone(&self.outlet));
         // If the client leaves meanwhile, the connection must be nobody else's.
-        let was_pinned = session.is_pinned();
-        session.pin();
-        if session.in_multi() {
+        session.begin_attempt();
+        let in_multi = session.in_multi();
+        if in_multi {
+            // It is done at EXEC, if it is.
+            session.bind(Reason::Tracking);
             session.queue(|queued| {
                 queued.wishes.push((queued.holds.len(), Wish::Redirect(target)));
                 queued.holds.push(Holds::Nothing);
@@ -298,12 +302,11 @@ impl Client {
             request[at] = number.map_or_else(|| NOBODY.to_vec(), |number| number.to_string().into_bytes());
             let reply = match ask(&context, &session.link, &[request], false).await {
                 Ok(reply) => {
-                    match reply.starts_with(b"-") {
-                        // It is done at EXEC, if it is.
-                        _ if session.in_multi() => {}
-                        true if was_pinned => {}
-                        true => session.unpin(),
-                        false => session.redirect.set(target),
+                    if in_multi {
+                        session.queued(&reply);
+                    } else if !reply.starts_with(b"-") {
+                        session.bind(Reason::Tracking);
+                        session.redirect.set(target);
                     }
                     reply.into()
                 }
@@ -312,6 +315,7 @@ impl Client {
                     error(&lost)
                 }
             };
+            session.end_attempt();
             outlet.fill(slot, Reply::Owned(reply));
         });
         Some(Next::Pause)
@@ -567,15 +571,14 @@ async fn find(context: &Rc<Context>, id: u64, purpose: Purpose) -> Option<u64> {
         let Some(session) = session else { return };
         match purpose {
             Purpose::Unblock => session.tell_number(),
-            Purpose::Redirect => session.pin(),
+            Purpose::Redirect => session.bind(Reason::RedirectTarget),
         }
         if let Some(number) = session.link.id() {
             let _ = answers.send(number);
-        } else if purpose == Purpose::Redirect && session.link.is_idle() {
-            // It is being made, and nothing has been asked on it.
-            let context = Rc::clone(context);
+        } else if purpose == Purpose::Redirect {
+            // Its number is known when it stands.
             tokio::task::spawn_local(async move {
-                let _ = ask(&context, &session.link, &[vec![b"CLIENT".to_vec(), b"ID".to_vec()]], false).await;
+                session.link.settled().await;
                 session.link.id().map(|number| answers.send(number))
             });
         }

@@ -29,6 +29,9 @@ impl Client {
         if self.is_muted() && !self.outlet.owes() {
             return Next::Deafen;
         }
+        if let Some(session) = self.session.as_ref().filter(|session| !session.link.is_idle()) {
+            session.never_reuse();
+        }
         if !self.unsubscribe_first(permit, b"+OK\r\n") {
             self.answer(b"+OK\r\n");
         }

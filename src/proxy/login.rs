@@ -15,6 +15,7 @@ use crate::resp::{Version, build, parse_int};
 use crate::upstream::{Login, Lost, Reply};
 
 use super::clients::Wish;
+use super::connection_state::Reason;
 use super::context::{Context, View};
 use super::local::is_name;
 use super::opening::Holds;
@@ -24,7 +25,7 @@ use super::request::Replacements;
 use super::session::Session;
 use super::unauthenticated::is_small;
 use super::waiting::{Then, Waiting};
-use super::{Call, Client, Next, Replies, Target};
+use super::{Call, Client, Next, Replies};
 
 /// What HELLO or AUTH makes of a client when Redis agrees.
 #[derive(Debug, Default)]
@@ -34,6 +35,9 @@ pub(super) struct Greeting {
     name: Option<Vec<u8>>,
     /// The client's number, which stands in HELLO's reply in the place of the connection's.
     client: u64,
+    /// Redis does all of it or, with an error, nothing. Else nobody knows what Redis makes of it but Redis: an AUTH may be performed
+    /// before what stands behind it is refused.
+    pub(super) is_understood: bool,
 }
 
 /// A login whose turn at the door has not come.
@@ -43,16 +47,17 @@ pub(super) struct Knock {
 }
 
 impl Greeting {
-    /// `HELLO [version [AUTH user password] [SETNAME name] …]`; none: Redis will refuse it.
-    fn of_hello(args: &[&[u8]]) -> Option<Greeting> {
-        let mut greeting = Greeting::default();
-        let Some(version) = args.get(1) else { return Some(greeting) };
-        greeting.version = Some(parse_int(version).and_then(Version::of)?);
-        let mut rest = &args[2..];
-        loop {
+    /// `HELLO [version [AUTH user password] [SETNAME name] …]`
+    fn of_hello(args: &[&[u8]]) -> Greeting {
+        let mut greeting = Greeting { is_understood: true, ..Greeting::default() };
+        let Some(version) = args.get(1) else { return greeting };
+        greeting.version = parse_int(version).and_then(Version::of);
+        greeting.is_understood = greeting.version.is_some();
+        let mut rest = args.get(2..).unwrap_or_default();
+        while greeting.is_understood && !rest.is_empty() {
             rest = match rest {
-                [] => return Some(greeting),
-                [word, user, password, rest @ ..] if word.eq_ignore_ascii_case(b"auth") => {
+                // Of two, the first may be performed and the second be refused.
+                [word, user, password, rest @ ..] if word.eq_ignore_ascii_case(b"auth") && greeting.login.is_none() => {
                     greeting.login = Some(Login { user: Some((*user).into()), password: (*password).into() });
                     rest
                 }
@@ -60,9 +65,23 @@ impl Greeting {
                     greeting.name = Some(name.to_vec());
                     rest
                 }
-                _ => return None,
+                _ => {
+                    greeting = Greeting { version: greeting.version, ..Greeting::default() };
+                    rest
+                }
             }
         }
+        greeting
+    }
+
+    /// `AUTH [user] password`
+    fn of_auth(args: &[&[u8]]) -> Greeting {
+        let login = match args {
+            [_, password] => Some(Login { user: None, password: (*password).into() }),
+            [_, user, password] => Some(Login { user: Some((*user).into()), password: (*password).into() }),
+            _ => None,
+        };
+        Greeting { is_understood: login.is_some(), login, ..Greeting::default() }
     }
 
     /// Redis has agreed.
@@ -93,38 +112,22 @@ impl Greeting {
 impl Client {
     /// HELLO in any form. On the way to Redis the name is the fleet's: the connections keep it.
     pub(super) fn hello(&mut self, view: &View, permit: &Permit, call: Call<'_>) -> Next {
-        let greeting = Greeting::of_hello(call.args).map(|greeting| Greeting { client: self.id, ..greeting });
+        let greeting = Greeting { client: self.id, ..Greeting::of_hello(call.args) };
         let fleet_name = self.context.connection_name().as_bytes().to_vec();
         let mut replacements = Replacements::new();
-        if greeting.is_some() {
+        if greeting.is_understood {
             let names = call.args.windows(2).enumerate().skip(2);
             let names = names.filter(|(_, two)| two[0].eq_ignore_ascii_case(b"setname"));
             replacements.extend(names.map(|(at, _)| (at + 1, fleet_name.clone())));
         }
-        if let Some(session) = self.session.clone() {
-            if session.in_multi() {
-                return self.queue_greeting(view, permit, call, &session, greeting, replacements);
-            }
-            let Some(greeting) = greeting else {
-                // Redis may do a part of it before it refuses the rest.
-                session.pin();
-                return self.pass(permit, call, Target::Session(session));
-            };
-            if greeting.login.is_some() && self.outlet.outstanding() > 0 {
-                return Next::Again;
-            }
-            let link = session.link.clone();
-            if let Err(lost) = link.check() {
-                return self.not_done(call.row, &lost);
-            }
-            let then = Then::session(&session, InSession::Greet(greeting));
-            self.send(permit.now, &link, then, u64::MAX, |wire| call.request.write(wire, replacements));
-            return Next::Pause;
+        if self.session.is_some() || !greeting.is_understood {
+            // A version that Redis does not know is refused before anything else is looked at.
+            let may_do_a_part = !greeting.is_understood && call.args.len() > 2;
+            return self.greet_in_session(view, permit, call, greeting, replacements, may_do_a_part);
         }
-        let greeting = match greeting {
-            Some(greeting) if greeting.login.is_none() => greeting,
-            other => return self.at_the_door(permit, call, other, replacements),
-        };
+        if greeting.login.is_some() {
+            return self.at_the_door(permit, call, Some(greeting), replacements);
+        }
         // The lane is asked, and goes back at once to what it speaks.
         let link = match self.outlet.profile.lane(&self.context) {
             Ok(link) => link,
@@ -143,29 +146,45 @@ impl Client {
 
     /// AUTH in any form.
     pub(super) fn auth(&mut self, view: &View, permit: &Permit, call: Call<'_>) -> Next {
-        let login = match call.args {
-            [_, password] => Some(Login { user: None, password: (*password).into() }),
-            [_, user, password] => Some(Login { user: Some((*user).into()), password: (*password).into() }),
-            _ => None,
-        };
-        let greeting = login.map(|login| Greeting { login: Some(login), ..Greeting::default() });
-        let Some(session) = self.session.clone() else {
-            return self.at_the_door(permit, call, greeting, Replacements::new());
+        let greeting = Greeting::of_auth(call.args);
+        if self.session.is_some() || !greeting.is_understood {
+            // With another number of words it is refused before anything is done.
+            return self.greet_in_session(view, permit, call, greeting, Replacements::new(), false);
+        }
+        self.at_the_door(permit, call, Some(greeting), Replacements::new())
+    }
+
+    /// HELLO or AUTH on the client's own connection. What is not understood always goes there: the client is what Redis makes of it,
+    /// and if Redis may do a part of what it refuses, the connection is the client's for its life.
+    fn greet_in_session(
+        &mut self,
+        view: &View,
+        permit: &Permit,
+        call: Call<'_>,
+        greeting: Greeting,
+        replacements: Replacements,
+        may_do_a_part: bool,
+    ) -> Next {
+        let has_login = greeting.login.is_some() || !greeting.is_understood;
+        let session = match self.enter_session(permit) {
+            Ok(Some(session)) => session,
+            Ok(None) => return Next::Again,
+            Err(lost) => return self.not_done(call.row, &lost),
         };
         if session.in_multi() {
-            return self.queue_greeting(view, permit, call, &session, greeting, Replacements::new());
+            return self.queue_greeting(view, permit, call, &session, greeting, replacements);
         }
-        let (link, Some(greeting)) = (session.link.clone(), greeting) else {
-            return self.pass(permit, call, Target::Session(session));
-        };
-        if self.outlet.outstanding() > 0 {
+        if has_login && self.outlet.outstanding() > 0 {
             return Next::Again;
         }
-        if let Err(lost) = link.check() {
+        if let Err(lost) = session.link.check() {
             return self.not_done(call.row, &lost);
         }
+        if may_do_a_part {
+            session.bind(Reason::Login);
+        }
         let then = Then::session(&session, InSession::Greet(greeting));
-        self.send(permit.now, &link, then, u64::MAX, |wire| call.request.write(wire, Replacements::new()));
+        self.send(permit.now, &session.link, then, u64::MAX, |wire| call.request.write(wire, replacements));
         Next::Pause
     }
 
@@ -176,28 +195,28 @@ impl Client {
         permit: &Permit,
         call: Call<'_>,
         session: &Rc<Session>,
-        greeting: Option<Greeting>,
+        greeting: Greeting,
         replacements: Replacements,
     ) -> Next {
         if let Err(lost) = session.link.check() {
             return self.not_done(call.row, &lost);
         }
-        let has_login = greeting.as_ref().is_none_or(|greeting| greeting.login.is_some());
+        let has_login = greeting.login.is_some() || !greeting.is_understood;
         // Servers of the age of WAITAOF leave the answer to a login that fails out when replies are due before it (see above): in
         // that of EXEC all others would shift.
         if has_login && view.table.get(b"waitaof").is_some() {
             let text = "ERR shortstop: this server may not answer a login in a transaction; send it before MULTI";
             return self.spoil(permit, session, text);
         }
-        if greeting.is_none() {
+        if !greeting.is_understood {
             // Redis may do a part of it before it refuses the rest.
-            session.pin();
+            session.bind(Reason::Login);
         }
         session.queue(|queued| {
-            queued.wishes.extend(greeting.map(|greeting| (queued.holds.len(), Wish::Greet(Box::new(greeting)))));
+            queued.wishes.push((queued.holds.len(), Wish::Greet(Box::new(greeting))));
             queued.holds.push(Holds::Nothing);
         });
-        let then = Then::Pass { repeat: false };
+        let then = Then::Queued(Rc::clone(session));
         self.send(permit.now, &session.link, then, u64::MAX, |wire| call.request.write(wire, replacements));
         Next::Go
     }
@@ -263,7 +282,8 @@ impl Client {
         let session = self.session.as_ref().filter(|session| session.is_subscribed() && !session.is_monitor());
         let Some(session) = session.filter(|session| session.link.check().is_ok()) else { return false };
         let (outlet, slot) = (Rc::clone(&self.outlet), self.outlet.open(self.is_muted()));
-        // Whatever Redis says: the connection ends.
+        // Whatever Redis says: the connection ends. After a RESET it is a stranger's, also if all else on it is undone.
+        session.never_reuse();
         let then = Box::new(move |_: &Context, _: Result<Reply<'_>, &Lost>| outlet.fill(slot, Reply::Borrowed(answer)));
         self.context.stats().upstream_commands.add(1);
         let then = Then::Call { replies: 1, repeat: false, then };
@@ -328,18 +348,36 @@ pub(super) fn greeted(
 mod tests {
     use super::{Greeting, Version};
 
-    fn hello(line: &str) -> Option<Greeting> {
-        Greeting::of_hello(&line.split(' ').map(str::as_bytes).collect::<Vec<_>>())
+    fn words(line: &str) -> Vec<&[u8]> {
+        line.split(' ').map(str::as_bytes).collect()
     }
 
     #[test]
-    fn what_redis_would_take() {
-        let all = hello("HELLO 3 setname me AUTH user pass").expect("well formed");
+    fn what_redis_does_as_a_whole_or_not_at_all() {
+        let all = Greeting::of_hello(&words("HELLO 3 setname me AUTH user pass"));
+        assert!(all.is_understood);
         assert_eq!((all.version, all.name.as_deref()), (Some(Version::Resp3), Some(&b"me"[..])));
         assert_eq!(all.login.map(|login| login.user().to_vec()), Some(b"user".to_vec()));
-        assert!(hello("HELLO").is_some_and(|none| none.version.is_none()));
-        for wrong in ["HELLO 4", "HELLO x", "HELLO 3 AUTH u", "HELLO 3 SETNAME", "HELLO 3 SETNAME a\nb", "HELLO 3 X"] {
-            assert!(hello(wrong).is_none(), "{wrong}");
+        let none = Greeting::of_hello(&words("HELLO"));
+        assert!(none.is_understood && none.version.is_none());
+        for wrong in [
+            "HELLO 4",
+            "HELLO x",
+            "HELLO 4 AUTH u p",
+            "HELLO 3 AUTH u",
+            "HELLO 3 AUTH u p X",
+            "HELLO 3 AUTH u p AUTH u p",
+            "HELLO 3 AUTH u p SETNAME",
+            "HELLO 3 AUTH u p SETNAME a\nb",
+            "HELLO 3 SETNAME",
+            "HELLO 3 SETNAME a\nb",
+            "HELLO 3 X",
+        ] {
+            let greeting = Greeting::of_hello(&words(wrong));
+            assert!(!greeting.is_understood && greeting.login.is_none(), "{wrong}");
+        }
+        for (line, understood) in [("AUTH p", true), ("AUTH u p", true), ("AUTH", false), ("AUTH u p x", false)] {
+            assert_eq!(Greeting::of_auth(&words(line)).is_understood, understood, "{line}");
         }
     }
 

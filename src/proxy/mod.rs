@@ -6,6 +6,7 @@
 mod bitfield;
 mod buffers;
 mod clients;
+mod connection_state;
 mod context;
 mod errands;
 mod fills;
@@ -52,8 +53,9 @@ pub use profile::Profile;
 pub use request::Request;
 pub use roster::{Entry, count};
 
+use connection_state::Sent;
 use opening::Holds;
-use private::leaves_nothing;
+use private::{InSession, leaves_nothing};
 use request::{Replacements, Words};
 use seal::Parked;
 use session::Session;
@@ -344,8 +346,25 @@ impl Client {
         if let Err(lost) = target.link().check() {
             return self.unavailable(&lost);
         }
-        let then = Then::Pass { repeat: false };
+        let then = match &target {
+            Target::Session(session) if session.in_multi() => Then::Queued(Rc::clone(session)),
+            // Redis is to refuse it; if it does not, nobody knows what it did.
+            Target::Session(session) if call.row.class != Class::Stateless => {
+                Then::session(session, InSession::Sent(Sent::Setting))
+            }
+            _ => Then::Pass { repeat: false },
+        };
         self.send(permit.now, target.link(), then, u64::MAX, |wire| call.request.write(wire, Replacements::new()));
+        Next::Go
+    }
+
+    /// Sends a request on the client's private connection as it is.
+    fn send_in(&mut self, permit: &Permit, call: Call<'_>, session: &Rc<Session>, then: InSession) -> Next {
+        if let Err(lost) = session.link.check() {
+            return self.unavailable(&lost);
+        }
+        let then = Then::session(session, then);
+        self.send(permit.now, &session.link, then, u64::MAX, |wire| call.request.write(wire, Replacements::new()));
         Next::Go
     }
 
@@ -367,7 +386,7 @@ impl Client {
                 return self.queue(view, permit, call, &session);
             }
             if call.row.verb == Verb::Unwatch {
-                session.unwatch();
+                return self.send_in(permit, call, &session, InSession::Sent(Sent::Unwatch));
             }
         } else if call.row.verb == Verb::MGet && self.mget_from_l1(view, permit, call.args) {
             return Next::Go;

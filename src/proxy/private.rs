@@ -9,14 +9,16 @@ use smallvec::SmallVec;
 use crate::coherence::Permit;
 use crate::command::{Class, Row, Verb};
 use crate::near_cache::KeyId;
+use crate::resp::build;
 use crate::upstream::{Lost, Reply};
 
+use super::connection_state::{Kind, Reason, Sent};
 use super::context::{Context, View};
 use super::login::Greeting;
 use super::opening::Holds;
 use super::outlet::{Outlet, Slot};
 use super::request::{Replacements, Request};
-use super::session::{Kind, Session};
+use super::session::Session;
 use super::transaction::{self, Queued};
 use super::turns::Place;
 use super::waiting::{Then, Waiting, answer};
@@ -26,16 +28,16 @@ use super::{Call, Client, Next, Replies, Target};
 
 /// What a reply changes of a session.
 pub(super) enum InSession {
-    /// MULTI.
-    Multi,
+    /// A command that begins or ends state, or leaves nothing.
+    Sent(Sent),
     /// EXEC: what was queued is done, or nothing of it.
     Exec(Queued),
-    /// The connection belongs to the client from now on, unless this is refused.
-    Pin,
     /// A command that nobody knows: what it may change, and leave on the connection.
     Unknown(Written),
     /// A SELECT of this database.
     Select(u32),
+    /// The same, of the proxy's own.
+    Move(u32),
     /// HELLO or AUTH.
     Greet(Greeting),
     /// SCRIPT DEBUG: whether the next script is to be run by the debugger.
@@ -129,12 +131,17 @@ impl Client {
         }
         let identity = profile.identity();
         if let Some(session) = self.outlet.entry.offered.take() {
-            if session.fits(&identity, profile.version()) {
-                session.go_to(profile.db());
+            if !session.fits(&identity, profile.version()) {
+                session.end(&self.context);
+            } else if session.link.db() == profile.db() {
                 self.session = Some(Rc::clone(&session));
                 return Ok(Some(session));
+            } else if session.link.check().is_ok() {
+                self.move_offered(session);
+                return Ok(None);
+            } else {
+                session.end(&self.context);
             }
-            session.end(&self.context);
         }
         match self.context.take_place(&self.outlet, &mut self.turn, permit.now) {
             Place::Taken => {}
@@ -183,6 +190,21 @@ impl Client {
         if changes_what_follows(row) { Next::Close } else { next }
     }
 
+    /// Puts a connection that was made in advance into the database that the client is in by now. Nothing is sent on it before Redis
+    /// has agreed. If Redis does not, the client gets another one.
+    fn move_offered(&mut self, session: Rc<Session>) {
+        let db = self.outlet.profile.db();
+        // The client hears nothing of it; what it has asked waits.
+        let slot = self.outlet.open(true);
+        let then = Then::session(&session, InSession::Move(db));
+        self.context.stats().upstream_commands.add(1);
+        let waiting = Waiting { to: Some((Rc::clone(&self.outlet), slot)), sent: Instant::now(), then };
+        session.link.send(waiting, |wire| {
+            wire.push_with(|out| build::request(out, [&b"SELECT"[..], db.to_string().as_bytes()].into_iter()));
+        });
+        *self.outlet.entry.offered.borrow_mut() = Some(session);
+    }
+
     /// A command that needs a connection of its own.
     pub(super) fn with_session(&mut self, view: &View, permit: &Permit, call: Call<'_>, session: Rc<Session>) -> Next {
         if let Err(lost) = session.link.check() {
@@ -207,11 +229,8 @@ impl Client {
         }
         let own = |then| Then::session(&session, then);
         let (then, next) = match verb {
-            Verb::Multi => (own(InSession::Multi), Next::Pause),
-            Verb::Watch => {
-                session.watch();
-                (Then::Pass { repeat: false }, Next::Go)
-            }
+            Verb::Multi => (own(InSession::Sent(Sent::Multi)), Next::Pause),
+            Verb::Watch => (own(InSession::Sent(Sent::Watch)), Next::Go),
             Verb::Monitor => (own(InSession::Monitor), Next::Pause),
             Verb::Blocking | Verb::XRead | Verb::XReadGroup => {
                 let mut written = if call.row.is_write() { self.written(view, call) } else { Written::default() };
@@ -225,7 +244,7 @@ impl Client {
                 }
                 (own(InSession::Blocked { written, told }), Next::Go)
             }
-            _ if leaves_nothing(call.row) => (Then::Pass { repeat: false }, Next::Go),
+            _ if leaves_nothing(call.row) => (own(InSession::Sent(Sent::Plain)), Next::Go),
             _ if call.row.name.as_ref() == "script|debug" => {
                 (own(InSession::ScriptDebug(!call.args[2].eq_ignore_ascii_case(b"no"))), Next::Pause)
             }
@@ -235,7 +254,7 @@ impl Client {
                 written.add_any();
                 (own(InSession::Unknown(written)), Next::Pause)
             }
-            _ => (own(InSession::Pin), Next::Pause),
+            _ => (own(InSession::Sent(Sent::Setting)), Next::Pause),
         };
         self.send(permit.now, &session.link, then, u64::MAX, |wire| call.request.write(wire, Replacements::new()));
         next
@@ -320,30 +339,32 @@ pub(super) fn in_session(
 ) -> Option<Waiting> {
     let failed = reply.bytes().first() == Some(&b'-');
     match then {
-        InSession::Multi => {
-            if reply.bytes() == b"+OK\r\n" {
-                session.begin_multi();
-            }
+        InSession::Sent(sent) => {
+            session.answered(sent, reply.bytes());
+            // What is left there may be told of from now on.
+            session.listen_if_bound();
         }
         InSession::Exec(queued) => return transaction::ended(context, session, queued, to, sent, reply),
-        InSession::Pin => {
-            if !failed {
-                session.pin();
-            }
-        }
         InSession::Unknown(written) => {
             if !reply.bytes().starts_with(b"-ERR unknown command") {
-                session.pin();
+                session.bind(Reason::Setting);
                 written.end(context, failed);
             }
         }
         InSession::Select(db) => {
-            if !failed {
-                session.selected(db);
+            session.selected(db, reply.bytes());
+        }
+        InSession::Move(db) => {
+            if !session.moved(db, reply.bytes()) {
+                session.bind(Reason::Unproven);
             }
         }
         InSession::Greet(greeting) => {
             if !failed {
+                if !greeting.is_understood {
+                    // A newer server knows what it means.
+                    session.bind(Reason::Login);
+                }
                 session.greeted(&greeting);
                 let reply = greeting.own_number(reply.bytes());
                 if let Some((outlet, slot)) = to {
@@ -355,7 +376,7 @@ pub(super) fn in_session(
         }
         InSession::ScriptDebug(debugs) => {
             if !failed {
-                session.pin();
+                session.bind(Reason::Setting);
                 session.set_debugs(debugs);
             }
         }
@@ -390,6 +411,7 @@ pub(super) fn in_session(
         }
         InSession::Blocked { written, told } => {
             session.unblocked();
+            session.answered(Sent::Plain, reply.bytes());
             written.end(context, failed);
             told.iter().for_each(|id| context.shared.coherence.poison(*id));
         }

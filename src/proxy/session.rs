@@ -2,30 +2,21 @@
 //! command that blocks, or anything that the proxy does not know how to undo.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashSet;
 use std::rc::Rc;
-use std::time::Instant;
 
-use crate::resp::{Bulk, Version, build, bulk_of, elements};
+use crate::resp::{Bulk, Version, bulk_of, elements};
 use crate::upstream::{Link, Tap};
 
+use super::connection_state::{Answer, ConnectionState, Kind, Reason, Sent};
 use super::context::Context;
 use super::identity::Identity;
 use super::login::Greeting;
 use super::outlet::Outlet;
 use super::transaction::Queued;
-use super::waiting::{Then, Waiting};
+use super::waiting::Waiting;
 
 /// Bytes of a raw connection that may wait for the client, or for Redis, before no more is taken from the other side.
 const RAW_HIGH_WATER: usize = 256 << 10;
-
-/// What is subscribed to: each has its own count of subscriptions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    Channel,
-    Pattern,
-    Shard,
-}
 
 /// The connection, and what is known of its state.
 pub(super) struct Session {
@@ -33,26 +24,18 @@ pub(super) struct Session {
     /// Whose the connection is when it is clean.
     identity: Rc<Identity>,
     outlet: Rc<Outlet>,
-    /// A transaction is open; what is in it.
+    /// What Redis's answers say of the connection.
+    state: ConnectionState,
+    /// A transaction is open; what is in it. EXEC takes it out when it is sent.
     multi: RefCell<Option<Queued>>,
-    /// Keys are watched.
-    watching: Cell<bool>,
-    /// State that only the end of the connection undoes.
-    pinned: Cell<bool>,
-    monitor: Cell<bool>,
     /// Commands that may wait for long and have not been answered.
     blocked: Cell<usize>,
-    /// Acknowledgements of subscriptions are due.
-    acknowledging: Cell<usize>,
-    subscriptions: RefCell<[HashSet<Box<[u8]>>; 3]>,
     /// The connection broke.
     lost: Cell<bool>,
     /// The client has left, and what still waits for its reply does so without it.
     left: Cell<bool>,
     /// Whom CLIENT TRACKING redirects to, in the proxy's numbers.
     pub(super) redirect: Cell<u64>,
-    /// Others know the connection's number, and mean this client by it.
-    told: Cell<bool>,
     /// The next script is run by Redis's debugger (SCRIPT DEBUG).
     debugs: Cell<bool>,
     /// The rest of EXEC's reply is due: a push belongs there.
@@ -67,32 +50,21 @@ impl Session {
             link,
             identity,
             outlet,
+            state: ConnectionState::default(),
             multi: RefCell::default(),
-            watching: Cell::default(),
-            pinned: Cell::default(),
-            monitor: Cell::default(),
             blocked: Cell::default(),
-            acknowledging: Cell::default(),
-            subscriptions: RefCell::default(),
             lost: Cell::default(),
             left: Cell::default(),
             redirect: Cell::default(),
-            told: Cell::default(),
             debugs: Cell::default(),
             in_exec: Cell::default(),
             raw: Cell::default(),
         }
     }
 
-    /// Whether nothing is left on the connection, so that it may be anybody's.
+    /// Whether the client has nothing on the connection, and may go back to a lane.
     pub(super) fn is_clean(&self) -> bool {
-        !self.in_multi()
-            && !self.watching.get()
-            && !self.pinned.get()
-            && !self.monitor.get()
-            && !self.is_subscribed()
-            && !self.lost.get()
-            && self.link.is_idle()
+        !self.in_multi() && !self.lost.get() && self.state.is_free() && self.link.is_idle()
     }
 
     pub(super) fn in_multi(&self) -> bool {
@@ -101,11 +73,29 @@ impl Session {
 
     /// Whether a transaction is open, or being prepared with WATCH.
     pub(super) fn in_transaction(&self) -> bool {
-        self.in_multi() || self.watching.get()
+        self.state.in_transaction()
     }
 
-    pub(super) fn begin_multi(&self) {
-        *self.multi.borrow_mut() = Some(Queued::default());
+    /// The answer to a command that begins or ends state. What is not one of its answers ends the connection, and the client's: what
+    /// it asks next would be done in a state that nobody knows.
+    pub(super) fn answered(&self, sent: Sent, reply: &[u8]) -> Answer {
+        let answer = self.state.answered(sent, reply);
+        match (sent, answer) {
+            (Sent::Multi, Answer::Agreed) => *self.multi.borrow_mut() = Some(Queued::default()),
+            (Sent::Discard, Answer::Agreed) => drop(self.multi.take()),
+            (_, Answer::Unexpected) => self.give_up(),
+            _ => {}
+        }
+        answer
+    }
+
+    /// The answer to a command that was sent in a transaction. `false`: it may have been executed.
+    pub(super) fn queued(&self, reply: &[u8]) -> bool {
+        let queued = self.state.queued(reply);
+        if !queued {
+            self.give_up();
+        }
+        queued
     }
 
     /// Puts a command into the transaction.
@@ -115,74 +105,75 @@ impl Session {
         }
     }
 
-    /// The transaction is executed or discarded; with it go the watched keys.
-    pub(super) fn end_multi(&self) -> Queued {
-        self.watching.set(false);
+    /// EXEC is about to be sent: what it executes, or not. What is sent behind it is in no transaction; until the answer is here the
+    /// connection has its state all the same.
+    pub(super) fn take_multi(&self) -> Queued {
         self.multi.take().unwrap_or_default()
     }
 
-    pub(super) fn watch(&self) {
-        self.watching.set(true);
+    /// The connection stays with its client until it ends.
+    pub(super) fn bind(self: &Rc<Self>, reason: Reason) {
+        self.state.bind(reason);
+        self.listen_if_bound();
     }
 
-    pub(super) fn unwatch(&self) {
-        self.watching.set(false);
+    /// The client is about to leave: no other client gets the connection, whatever still comes on it.
+    pub(super) fn never_reuse(&self) {
+        self.state.bind(Reason::Ended);
     }
 
-    pub(super) fn pin(self: &Rc<Self>) {
-        self.pinned.set(true);
-        if self.link.version() == Version::Resp3 {
+    /// Something may be sent later that leaves state on the connection.
+    pub(super) fn begin_attempt(self: &Rc<Self>) {
+        self.state.begin_attempt();
+        self.listen_if_bound();
+    }
+
+    /// What became of it is known.
+    pub(super) fn end_attempt(&self) {
+        self.state.end_attempt();
+        self.listen_no_more();
+    }
+
+    /// Hears what is nobody's reply, if there may be such.
+    pub(super) fn listen_if_bound(self: &Rc<Self>) {
+        if self.is_bound() && self.link.version() == Version::Resp3 {
             // Whatever it is that is left there, Redis may have to tell something without being asked.
             self.listen();
+        }
+    }
+
+    fn listen_no_more(&self) {
+        if !self.is_subscribed() && !self.is_bound() {
+            self.link.set_tap(None);
         }
     }
 
     /// HELLO or AUTH was agreed to.
     pub(super) fn greeted(self: &Rc<Self>, greeting: &Greeting) {
         if greeting.login.is_some() {
-            self.pin();
+            self.bind(Reason::Login);
         }
         if let Some(version) = greeting.version {
             self.link.set_version(version);
-            if self.is_pinned() {
-                // What it left there may be told of now.
-                self.pin();
-            }
+            // What was left there before may be told of now.
+            self.listen_if_bound();
         }
     }
 
-    pub(super) fn is_pinned(&self) -> bool {
-        self.pinned.get()
-    }
-
-    /// What [`Session::pin`] was for did not come to be.
-    pub(super) fn unpin(&self) {
-        self.pinned.set(false);
-        if !self.is_subscribed() && !self.is_monitor() {
-            self.link.set_tap(None);
-        }
+    /// Whether there is something on the connection that only its end undoes.
+    pub(super) fn is_bound(&self) -> bool {
+        self.state.is_bound()
     }
 
     /// Others are told the connection's number in Redis: it must not become another client's.
     pub(super) fn tell_number(&self) {
-        self.told.set(true);
-    }
-
-    /// Puts a connection that was made in advance into the database that its client is in by now.
-    pub(super) fn go_to(&self, db: u32) {
-        if self.link.db() == db || self.link.check().is_err() {
-            return;
-        }
-        let select = Waiting { to: None, sent: Instant::now(), then: Then::Pass { repeat: false } };
-        self.link.send(select, |wire| {
-            wire.push_with(|out| build::request(out, [&b"SELECT"[..], db.to_string().as_bytes()].into_iter()));
-        });
-        self.link.set_db(db);
+        self.state.bind(Reason::NumberKnown);
     }
 
     /// Whether it is a connection of that identity, in that protocol.
     pub(super) fn fits(&self, identity: &Rc<Identity>, version: Version) -> bool {
-        Rc::ptr_eq(&self.identity, identity) && self.link.version() == version && !self.link.is_closed()
+        let stands = !self.link.is_closed() && !self.state.is_bound_by(Reason::Unproven);
+        Rc::ptr_eq(&self.identity, identity) && self.link.version() == version && stands
     }
 
     fn listen(self: &Rc<Self>) {
@@ -190,17 +181,30 @@ impl Session {
         self.link.set_tap(Some(Rc::clone(self) as Rc<dyn Tap>));
     }
 
-    pub(super) fn selected(&self, db: u32) {
-        self.link.set_db(db);
-        self.outlet.profile.set_db(db);
+    /// The answer to the client's SELECT.
+    pub(super) fn selected(&self, db: u32, reply: &[u8]) {
+        if self.moved(db, reply) {
+            self.outlet.profile.set_db(db);
+        }
+    }
+
+    /// The answer to a SELECT. `false`: the connection is where it was.
+    pub(super) fn moved(&self, db: u32, reply: &[u8]) -> bool {
+        let moved = reply == b"+OK\r\n";
+        if moved {
+            self.link.set_db(db);
+        } else if !reply.starts_with(b"-") {
+            self.give_up();
+        }
+        moved
     }
 
     pub(super) fn is_monitor(&self) -> bool {
-        self.monitor.get()
+        self.state.is_bound_by(Reason::Monitor)
     }
 
     pub(super) fn begin_monitor(self: &Rc<Self>) {
-        self.monitor.set(true);
+        self.state.bind(Reason::Monitor);
         self.outlet.streaming.set(true);
         self.listen();
     }
@@ -248,17 +252,17 @@ impl Session {
 
     /// Whether acknowledgements are due: until they are here, nobody knows what may be sent.
     pub(super) fn is_acknowledging(&self) -> bool {
-        self.acknowledging.get() > 0
+        self.state.is_acknowledging()
     }
 
     /// Whether messages may come.
     pub(super) fn is_subscribed(&self) -> bool {
-        self.acknowledging.get() > 0 || self.subscriptions.borrow().iter().any(|set| !set.is_empty())
+        self.state.is_subscribed()
     }
 
     /// Whether anything may come that is nobody's reply.
     pub(super) fn may_push(&self) -> bool {
-        self.is_pinned() || self.is_subscribed()
+        self.is_bound() || self.is_subscribed()
     }
 
     pub(super) fn set_in_exec(&self, in_exec: bool) {
@@ -274,19 +278,19 @@ impl Session {
             Some(Bulk::Value(b"smessage")) => Kind::Shard,
             _ => return false,
         };
-        matches!(parts.next(), Some(Bulk::Value(name)) if self.subscriptions.borrow()[kind as usize].contains(name))
+        matches!(parts.next(), Some(Bulk::Value(name)) if self.state.is_subscribed_to(kind, name))
     }
 
     /// A command of the SUBSCRIBE family is about to be sent.
     pub(super) fn begin_acknowledging(self: &Rc<Self>) {
-        self.acknowledging.set(self.acknowledging.get() + 1);
+        self.state.begin_acknowledging();
         self.outlet.streaming.set(true);
         self.listen();
     }
 
     /// How many acknowledgements an UNSUBSCRIBE of everything gets.
     pub(super) fn subscriptions(&self, kind: Kind) -> usize {
-        self.subscriptions.borrow()[kind as usize].len()
+        self.state.subscriptions(kind)
     }
 
     /// An acknowledgement that came in the reply of EXEC.
@@ -297,25 +301,12 @@ impl Session {
 
     /// One acknowledgement, `last`: of its command.
     pub(super) fn acknowledged(&self, kind: Kind, frame: &[u8], last: bool) {
-        if let Some(mut parts) = elements(frame)
-            && let (Some(Bulk::Value(what)), Some(Bulk::Value(name))) =
-                (parts.next().map(bulk_of), parts.next().map(bulk_of))
-        {
-            let set = &mut self.subscriptions.borrow_mut()[kind as usize];
-            if what.ends_with(b"unsubscribe") {
-                set.remove(name);
-            } else {
-                set.insert(name.into());
-            }
+        if self.state.acknowledged(kind, frame, last) == Answer::Unexpected {
+            self.give_up();
         }
-        if last {
-            self.acknowledging.set(self.acknowledging.get() - 1);
-            if !self.is_subscribed() && !self.is_monitor() {
-                self.outlet.streaming.set(false);
-                if !self.pinned.get() {
-                    self.link.set_tap(None);
-                }
-            }
+        if last && !self.is_subscribed() && !self.is_monitor() {
+            self.outlet.streaming.set(false);
+            self.listen_no_more();
         }
     }
 
@@ -332,7 +323,7 @@ impl Session {
 
     /// Nobody knows any more what comes on the connection.
     pub(super) fn give_up(&self) {
-        self.pinned.set(true);
+        self.state.bind(Reason::Unproven);
         self.in_exec.set(false);
         self.lost();
     }
@@ -340,7 +331,7 @@ impl Session {
     /// The client leaves the session, or is gone altogether.
     pub(super) fn end(&self, context: &Context) {
         self.outlet.pushed.set(false);
-        let clean = self.is_clean() && !self.told.get();
+        let clean = self.is_clean() && self.state.is_reusable();
         self.left.set(true);
         self.outlet.streaming.set(false);
         if !clean && !self.is_blocked() && !self.is_monitor() {

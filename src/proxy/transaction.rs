@@ -10,6 +10,7 @@ use crate::resp::{Version, elements, parse_int};
 use crate::upstream::Reply;
 
 use super::clients::{self, Wish};
+use super::connection_state::{Reason, Sent};
 use super::context::{Context, View};
 use super::opening::{Holds, open_each};
 use super::outlet::{Outlet, Slot};
@@ -49,8 +50,13 @@ impl Client {
     pub(super) fn queue(&mut self, view: &View, permit: &Permit, call: Call<'_>, session: &Rc<Session>) -> Next {
         match call.row.verb {
             Verb::Discard => {
-                session.end_multi();
-                return self.pass(permit, call, Target::Session(Rc::clone(session)));
+                if let Err(lost) = session.link.check() {
+                    return self.unavailable(&lost);
+                }
+                // Redis may refuse it, and then the transaction is still there.
+                let then = Then::session(session, InSession::Sent(Sent::Discard));
+                self.send(permit.now, &session.link, then, 0, |wire| call.request.write(wire, Replacements::new()));
+                return Next::Pause;
             }
             verb if writes_values(verb, call.args) => return self.write_values(view, permit, call),
             Verb::Select => {
@@ -88,9 +94,9 @@ impl Client {
         });
         if matches!(call.row.class, Class::Session | Class::Local) && call.row.name.as_ref() != "client|reply" {
             // It may leave something on the connection when it is executed.
-            session.pin();
+            session.bind(Reason::Setting);
         }
-        let then = Then::Pass { repeat: false };
+        let then = Then::Queued(Rc::clone(session));
         self.send(permit.now, target.link(), then, u64::MAX, |out| write_wire(out, &call.request, wire));
         Next::Go
     }
@@ -112,7 +118,7 @@ impl Client {
         if let Err(lost) = session.link.check() {
             return self.unavailable(&lost);
         }
-        let mut queued = session.end_multi();
+        let mut queued = session.take_multi();
         queued.written.begin(&self.context, view);
         let mask = queued.written.mask();
         let next = if queued.wishes.is_empty() { Next::Go } else { Next::Pause };
@@ -183,6 +189,12 @@ pub(super) fn ended(
         outlet.push(woven.pushed());
     }
     let reply = woven.as_ref().map_or(reply, |woven| Reply::Owned(woven.reply().into()));
+    session.answered(Sent::Exec, reply.bytes());
+    let count = elements(reply.bytes()).map_or(0, Iterator::count);
+    if count > 0 && count != holds.len() {
+        // Which element answers which command is not known, nor what they have made of the connection.
+        session.give_up();
+    }
     let answer = move |to, reply: Reply<'_>| match &woven {
         Some(woven) => answer(to, Reply::Owned(woven.back(reply.bytes()).into())),
         None => answer(to, reply),
@@ -210,8 +222,8 @@ pub(super) fn ended(
         }
     }
     for (at, db) in selects {
-        if element(at) == Some(b"+OK\r\n") {
-            session.selected(db);
+        if let Some(element) = element(at) {
+            session.selected(db, element);
         }
     }
     match &to {

@@ -64,6 +64,8 @@ pub(super) enum Then {
     Info { added: String },
     /// Handed to whoever asked.
     Call { replies: usize, repeat: bool, then: Called },
+    /// A command in a transaction: Redis says that it is queued, or why not.
+    Queued(Rc<Session>),
     /// The first command that needs a connection of its own, or one that leaves something on it.
     Session { session: Rc<Session>, then: Box<InSession> },
 }
@@ -107,7 +109,8 @@ impl Expected for Waiting {
             // A login that is tried twice changes nothing more.
             Then::Greet { .. } | Then::Proxy { .. } => true,
             Then::Elements { written, .. } => written.is_none(),
-            Then::Rest | Then::Pushed | Then::Write { .. } | Then::Select { .. } | Then::Session { .. } => false,
+            Then::Rest | Then::Pushed | Then::Write { .. } | Then::Select { .. } => false,
+            Then::Queued(_) | Then::Session { .. } => false,
         }
     }
 
@@ -138,6 +141,14 @@ impl Expected for Waiting {
                 Some(value) => value.len() >= envelope::MARK.len() && !envelope::is_sealed(value),
                 None => false,
             },
+            _ => false,
+        }
+    }
+
+    fn takes_push(&self) -> bool {
+        match &self.then {
+            Then::Pushed => true,
+            Then::Session { then, .. } => matches!(**then, InSession::Acknowledge { .. } | InSession::Exec(_)),
             _ => false,
         }
     }
@@ -255,6 +266,16 @@ impl Waiting {
                 return Some(Waiting { to, sent, then });
             }
             Then::Pushed => answer(to, reply),
+            Then::Queued(session) => {
+                if !session.queued(reply.bytes()) {
+                    // What it wrote nobody has noted.
+                    context
+                        .shared
+                        .coherence
+                        .flush("a private connection was not in the state that it was taken to be in");
+                }
+                answer(to, reply);
+            }
             Then::Value { id } => {
                 context.stats().miss.record(now.saturating_duration_since(sent), 1);
                 open_one(context, reply, move |context, reply| {

@@ -8,7 +8,8 @@ use std::rc::Rc;
 
 use crate::resp::{Bulk, build, bulk_of, elements};
 
-use super::session::{Kind, Session};
+use super::connection_state::Kind;
+use super::session::Session;
 
 /// A command of the SUBSCRIBE family in a transaction.
 pub(super) struct Subscribed {

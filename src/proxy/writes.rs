@@ -64,7 +64,7 @@ impl Client {
                 queued.written.extend(written);
                 queued.holds.push(self.holds(call));
             });
-            Then::Pass { repeat: false }
+            Then::Queued(Rc::clone(session))
         } else {
             written.begin(&self.context, view);
             Then::Write { written, holds: self.holds(call) }

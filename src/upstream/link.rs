@@ -76,6 +76,9 @@ pub trait Expected: Sized + 'static {
     /// Whether the reply, of which this is the beginning, is taken in parts as it comes.
     fn takes_parts(&self, beginning: &[u8]) -> bool;
 
+    /// Whether a push of RESP3 may be its reply, or a part of it.
+    fn takes_push(&self) -> bool;
+
     /// A part of the reply, the first or another; [`Expected::deliver`] gets the last. From now on it may not be repeated.
     fn deliver_part(self, context: &Self::Context, part: Bytes) -> Self;
 
@@ -1012,9 +1015,10 @@ impl<E: Expected> Inner<E> {
             if at == inbox.len() {
                 break Ok(());
             }
-            let (replies, tap) = {
+            let (replies, takes_push, tap) = {
                 let state = self.state.borrow();
-                (state.queue.front().map(E::replies), state.tap.clone())
+                let front = state.queue.front();
+                (front.map(E::replies), front.is_some_and(E::takes_push), state.tap.clone())
             };
             if let Some(tap) = tap.as_ref().filter(|tap| tap.is_raw()) {
                 tap.pass(&inbox[at..]);
@@ -1037,6 +1041,10 @@ impl<E: Expected> Inner<E> {
             let Some(replies) = replies else {
                 break Err("it sent a reply that nobody waits for".to_owned());
             };
+            if fresh && inbox[at] == b'>' && !takes_push {
+                // All replies behind it would go to others than those who wait for them.
+                break Err("it pushed something that nobody asked for".to_owned());
+            }
             let this = scanner.get_or_insert_with(|| ReplyScanner::of(replies));
             let length = match this.scan(&inbox[at..]) {
                 Ok(Some(length)) => length,
