@@ -11,6 +11,7 @@ use smallvec::SmallVec;
 use crate::envelope;
 use crate::near_cache::{EntryId, KeyId};
 use crate::resp::{Bulk, ReplyScanner, build, bulk_of};
+use crate::stats::FlushReason;
 use crate::upstream::{Expected, Login, Lost, Reply};
 
 use super::context::Context;
@@ -223,7 +224,7 @@ impl Expected for Waiting {
     fn reconnected(context: &Context) {
         context.stats().upstream_reconnects.add(1);
         // It may be another server, or the same with other data.
-        context.shared.coherence.flush("an upstream connection was lost");
+        context.shared.coherence.flush_for(FlushReason::Upstream, "an upstream connection was lost");
     }
 
     fn login_refused(context: &Context, login: &Rc<Login>, why: &Lost) {

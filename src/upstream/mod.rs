@@ -3,6 +3,7 @@
 //! A link carries bytes and keeps order; what a reply means is decided by what was left waiting for it.
 
 mod control;
+mod functions;
 mod link;
 mod login;
 mod queue;

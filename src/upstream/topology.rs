@@ -2,6 +2,7 @@
 //!
 //! Asked once a second over a connection of its own, by typed commands through fred; never on the way of a request.
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use fred::clients::Client;
@@ -14,7 +15,8 @@ use redis_protocol::resp2::types::BytesFrame;
 use crate::command::Table;
 use crate::config::{Timeouts, UpstreamUrl};
 
-use super::control::ask;
+use super::control::{ask, ask_if_allowed};
+use super::functions::without_writes;
 use super::login::Login;
 use super::rights::Rights;
 
@@ -38,16 +40,26 @@ pub enum News {
     FirstRights(Instant),
     /// Some user may do another thing than before.
     Rights,
+    /// The functions that cannot write; only when asked for.
+    Functions {
+        /// What they were asked for under.
+        number: u64,
+        /// When the server was asked.
+        asked: Instant,
+        /// Their names.
+        no_writes: HashSet<Box<[u8]>>,
+    },
 }
 
 /// Looks after the server until it is dropped. `first` is who a client is that has not authenticated; `wants_connections` says
-/// whether somebody wants to know who is connected.
+/// whether somebody wants to know who is connected, `wants_functions` under which number somebody wants to know the functions.
 pub async fn watch(
     upstream: UpstreamUrl,
     timeouts: Timeouts,
     name: String,
     first: Option<Login>,
     wants_connections: impl Fn() -> bool,
+    wants_functions: impl Fn() -> Option<u64>,
     tell: impl Fn(News),
 ) {
     let config = Config {
@@ -76,7 +88,7 @@ pub async fn watch(
         match connected {
             Ok(mut task) => {
                 tokio::select! {
-                    ended = look(&client, &name, &mut known, &mut ticks, &wants_connections, &tell) => {
+                    ended = look(&client, &name, &mut known, &mut ticks, &wants_connections, &wants_functions, &tell) => {
                         if let Err(error) = ended {
                             tracing::debug!(%error, "the control connection to Redis ended");
                         }
@@ -106,12 +118,15 @@ async fn look(
     known: &mut Known,
     ticks: &mut tokio::time::Interval,
     wants_connections: &impl Fn() -> bool,
+    wants_functions: &impl Fn() -> Option<u64>,
     tell: &impl Fn(News),
 ) -> Result<(), Error> {
     // A courtesy, as on the lanes.
     let _ = ask(client, "CLIENT", &["SETNAME", name]).await;
     // How many there are in the table that was told last.
     let mut commands = None;
+    // Whether the connection's user may ask for them; a refusal is logged by the server, so it is asked for once.
+    let mut may_ask_functions = true;
     known.rights.connected();
     loop {
         // Before the table: what is loaded between the two is noticed the next time.
@@ -142,6 +157,13 @@ async fn look(
         rights.lets_in.into_iter().for_each(|lets_in| tell(News::LetsIn(lets_in)));
         if rights.changed {
             tell(News::Rights);
+        }
+        if may_ask_functions && let Some(number) = wants_functions() {
+            let asked = Instant::now();
+            match ask_if_allowed(client, "FUNCTION", &["LIST"]).await? {
+                Some(list) => tell(News::Functions { number, asked, no_writes: without_writes(list) }),
+                None => may_ask_functions = false,
+            }
         }
         if wants_connections() {
             let list = ask(client, "CLIENT", &["LIST"]).await?.into_string().unwrap_or_default();
