@@ -184,6 +184,7 @@ fn each_of_a_fleet_goes_by_its_own_setting() {
     fleet.iter().for_each(|proxy| proxy.wait_stat("peers", |peers| peers == 2));
     let mut clients = fleet.each_ref().map(Shortstop::client);
     for writer in 0..3 {
+        redis.client().cmd("SET k first");
         let mut kept = Vec::new();
         for (at, proxy) in fleet.iter().enumerate() {
             kept.push(proxy.settle(&redis, &mut clients[at], "k"));
