@@ -11,7 +11,7 @@ use crate::coherence::Coherence;
 use crate::config::{Coherence as Feeds, Config};
 use crate::proxy::Windows;
 use crate::resp::build;
-use crate::stats::Stats;
+use crate::stats::{FlushReason, Stats};
 use crate::upstream::Endpoint;
 
 /// What can be shown.
@@ -185,7 +185,13 @@ impl Admin {
         line!(out, "peers", get(&bus.peers));
         line!(out, "gaps", get(&bus.gaps));
         line!(out, "unreadable", get(&bus.unreadable));
+        let flushes = |reason| self.stats.shared.flushes_for(reason);
         line!(out, "flushes", get(&self.stats.shared.flushes));
+        line!(out, "flushes_scripts", flushes(FlushReason::Scripts));
+        line!(out, "flushes_commands", flushes(FlushReason::Commands));
+        line!(out, "flushes_bus", flushes(FlushReason::Bus));
+        line!(out, "flushes_upstream", flushes(FlushReason::Upstream));
+        line!(out, "flushes_other", flushes(FlushReason::Other));
     }
 
     fn upstream_section(&self, out: &mut String) {

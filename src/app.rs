@@ -13,14 +13,15 @@ use tokio::sync::{mpsc, watch};
 
 use crate::acceptor::{self, Desk};
 use crate::admin::Admin;
-use crate::bus::{self, Bus, BusError, BusStats, Sink, connection_name, random_incarnation};
+use crate::bus::{self, Bus, BusError, BusStats, Event, Sink, connection_name, random_incarnation};
 use crate::coherence::Coherence;
 use crate::command::Table;
 use crate::config::{ClientsWithoutAuth, Config, ConfigError};
 use crate::glob::Glob;
 use crate::near_cache::KeyId;
 use crate::proxy::{Errands, Policy, Post, Shared, Users, View};
-use crate::stats::Stats;
+use crate::scripts::{Scripts, Trust};
+use crate::stats::{FlushReason, Stats};
 use crate::upstream::topology::{self, News};
 use crate::upstream::{Endpoint, LinkSettings, Login};
 use crate::worker::{self, Order, Setup};
@@ -89,7 +90,10 @@ impl App {
         let stats = Arc::new(Stats::new(workers));
         let coherence = Arc::new(Coherence::new(&config, Arc::clone(&stats)));
         let bus_stats = Arc::new(BusStats::default());
-        let bus = start_bus(&config, incarnation, &control, &coherence, &bus_stats)?;
+        let scripts = Arc::new(Scripts::default());
+        scripts.set_trust(&Trust::new(&config.scripts));
+        let sink = BusSink { coherence: Arc::clone(&coherence), scripts: Arc::clone(&scripts) };
+        let bus = start_bus(&config, incarnation, &control, sink, &bus_stats)?;
         let endpoint = Arc::new(Endpoint::default());
         let admin = Admin {
             stats: Arc::clone(&stats),
@@ -109,6 +113,7 @@ impl App {
             control: control.handle().clone(),
             users: Users::default(),
             errands: Errands::default(),
+            scripts,
         });
         let view = View { policy: Arc::new(Policy::new(&config)), table: Arc::new(Table::until_asked()) };
         let (client_limit, limit) = watch::channel(config.limits.max_clients);
@@ -172,6 +177,7 @@ impl App {
         let lost = self.bus.as_ref().map(Bus::peers);
         let stats = Arc::clone(&self.shared.stats);
         let for_names = lost.clone();
+        let (scripts, outbox) = (Arc::clone(&self.shared.scripts), self.shared.outbox.clone());
         let tell = move |news| match news {
             News::Table(table) => {
                 let table = Arc::new(*table);
@@ -187,8 +193,19 @@ impl App {
             }
             News::Moved(is_primary) => {
                 stats.shared.upstream_moves.fetch_add(1, Ordering::Relaxed);
-                coherence.flush("connections lead to another server");
+                scripts.functions.forget();
+                coherence.flush_for(FlushReason::Upstream, "connections lead to another server");
                 coherence.primary(is_primary);
+            }
+            News::Functions { number, asked, no_writes } => {
+                if scripts.functions.learn(number, asked, no_writes) {
+                    // Calls that were taken for reads may have written anything, here or at a peer that believed the same.
+                    if !scripts.are_trusted() {
+                        coherence.flush_for(FlushReason::Scripts, "a function lost its flag no-writes");
+                    }
+                    let event = Event::Script { lost: false, clear: !scripts.are_trusted() };
+                    let _ = outbox.as_ref().is_some_and(|outbox| outbox.try_send(vec![event]));
+                }
             }
             News::Primary(is_primary) => coherence.primary(is_primary),
             News::LetsIn(lets_in) => shared.users.let_in(lets_in),
@@ -205,6 +222,8 @@ impl App {
             }
         };
         let wants_connections = move || lost.as_ref().is_some_and(|bus| !bus.list().is_empty());
+        let scripts = Arc::clone(&self.shared.scripts);
+        let wants_functions = move || scripts.functions.wanted();
         let settings = topology::Settings {
             upstream: config.upstream.clone(),
             timeouts: config.timeouts.clone(),
@@ -212,7 +231,7 @@ impl App {
             first: anonymous(config),
             endpoint: Arc::clone(&self.shared.endpoint),
         };
-        control.spawn(topology::watch(settings, wants_connections, tell));
+        control.spawn(topology::watch(settings, wants_connections, wants_functions, tell));
         let cache = self.shared.coherence.cache().clone();
         control.spawn(async move {
             let mut ticks = tokio::time::interval(TIDY);
@@ -240,6 +259,8 @@ impl App {
             tracing::warn!("changed, but only read at the start: {}; restart Shortstop for that", waiting.join(", "));
         }
         let policy = Arc::new(Policy::new(config));
+        // What peers tell is treated by it at once; each worker drops what it may not keep any more when it takes it up.
+        self.shared.scripts.set_trust(&policy.scripts);
         for desk in &self.desks {
             // A worker that has ended needs no rules.
             let _ = desk.orders.send(Order::Policy(Arc::clone(&policy)));
@@ -314,7 +335,7 @@ fn start_bus(
     config: &Config,
     incarnation: u64,
     control: &Runtime,
-    coherence: &Arc<Coherence>,
+    sink: BusSink,
     stats: &Arc<BusStats>,
 ) -> Result<Option<Bus>, BusError> {
     let Some(nats) = &config.nats else {
@@ -324,13 +345,13 @@ fn start_bus(
     let mut settings = bus::Settings::new(nats.as_str(), config.fleet.clone(), incarnation);
     settings.json = config.bus.json.then(|| config.bus.json_subject.clone());
     settings.credentials.clone_from(&config.bus.credentials);
-    let sink = Arc::new(BusSink { coherence: Arc::clone(coherence) });
-    bus::start(control.handle(), settings, sink, Arc::clone(stats)).map(Some)
+    bus::start(control.handle(), settings, Arc::new(sink), Arc::clone(stats)).map(Some)
 }
 
 /// What the bus may do to the cache.
 struct BusSink {
     coherence: Arc<Coherence>,
+    scripts: Arc<Scripts>,
 }
 
 impl Sink for BusSink {
@@ -347,11 +368,32 @@ impl Sink for BusSink {
     }
 
     fn quarantine_all(&self) {
-        self.coherence.quarantine_all(Instant::now(), "bus: a peer lost a command that may change any key");
+        self.scripts.functions.forget();
+        let why = "bus: a peer lost a command that may change any key";
+        self.coherence.quarantine_all(Instant::now(), FlushReason::Commands, why);
     }
 
     fn flush(&self, why: &'static str) {
-        self.coherence.flush(why);
+        self.coherence.flush_for(FlushReason::Bus, why);
+    }
+
+    fn script(&self, lost: bool) {
+        match (self.scripts.are_trusted(), lost) {
+            (true, _) => {}
+            (false, true) => {
+                let why = "bus: a peer lost a script that may write any key";
+                self.coherence.quarantine_all(Instant::now(), FlushReason::Scripts, why);
+            }
+            (false, false) => {
+                self.coherence.flush_for(FlushReason::Scripts, "bus: a peer ran a script that may write any key");
+            }
+        }
+    }
+
+    fn changed(&self) {
+        // It may have been FUNCTION LOAD.
+        self.scripts.functions.forget();
+        self.coherence.flush_for(FlushReason::Commands, "bus: a peer ran a command that may change any key");
     }
 
     fn invalidate_pattern(&self, glob: &[u8]) {

@@ -22,7 +22,7 @@
 //! | --- | --- | --- |
 //! | 0 words | [`resp`], [`config`], [`stats`], [`glob`] | bytes in, values out; no I/O |
 //! | 1 tables | [`command`], [`rules`], [`envelope`] | pure |
-//! | 2 memory | [`near_cache`], [`coherence`] | shared state; what may be served, what may be kept |
+//! | 2 memory | [`near_cache`], [`coherence`], [`scripts`] | shared state; what may be served and kept, what scripts may write |
 //! | 3 wires | [`upstream`], [`bus`] | one kind of connection each |
 //! | 4 decision | [`proxy`] | what becomes of a request |
 //! | 5 sockets | [`client`], [`worker`], [`acceptor`] | read, decide, write in order |
@@ -50,6 +50,7 @@ pub mod near_cache;
 pub mod proxy;
 pub mod resp;
 pub mod rules;
+pub mod scripts;
 pub mod stats;
 pub mod upstream;
 pub mod worker;

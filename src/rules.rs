@@ -4,16 +4,31 @@
 
 use std::time::Duration;
 
-use crate::config::{Coherence, Config, Reads, RuleBody};
+use crate::config::{Coherence, Config, Reads, RuleBody, Scripts};
 use crate::glob::Glob;
 
 /// The rules of one configuration, ready to be asked.
 #[derive(Clone, Debug)]
 pub struct Rules {
     /// In the file's order.
-    ordered: Vec<(Glob, Rule)>,
+    ordered: Vec<(Glob, Both)>,
     /// For keys that nothing above matches.
-    otherwise: Rule,
+    otherwise: Both,
+    /// Keys that scripts may write without declaring them: they are never kept.
+    of_scripts: Box<[Glob]>,
+}
+
+/// A rule, for keys that scripts write only where they declare them, and for the others.
+#[derive(Clone, Debug)]
+struct Both {
+    rule: Rule,
+    never_kept: Rule,
+}
+
+impl Both {
+    fn new(rule: Rule) -> Self {
+        Both { never_kept: Rule { cache: None, ..rule.clone() }, rule }
+    }
 }
 
 /// What happens to one key.
@@ -74,13 +89,19 @@ impl Rules {
         };
         let ordered =
             config.rules.iter().map(|spec| (Glob::new(spec.pattern.as_bytes()), rule(&spec.body(&config.defaults))));
-        Self { ordered: ordered.collect(), otherwise: rule(&config.defaults) }
+        let ordered = ordered.map(|(glob, rule)| (glob, Both::new(rule))).collect();
+        let of_scripts = match &config.scripts {
+            Scripts::Matching(patterns) => patterns.iter().map(|pattern| Glob::new(pattern.as_bytes())).collect(),
+            Scripts::Any | Scripts::Declared => Box::default(),
+        };
+        Self { ordered, otherwise: Both::new(rule(&config.defaults)), of_scripts }
     }
 
     /// The rule for `key`.
     pub fn of(&self, key: &[u8]) -> &Rule {
         let found = self.ordered.iter().find(|(glob, _)| glob.matches(key));
-        found.map_or(&self.otherwise, |(_, rule)| rule)
+        let both = found.map_or(&self.otherwise, |(_, both)| both);
+        if self.of_scripts.iter().any(|glob| glob.matches(key)) { &both.never_kept } else { &both.rule }
     }
 
     /// Bytes of the smallest value of any key that may be sealed; none: nothing is.
@@ -117,7 +138,7 @@ impl Rules {
     }
 
     fn all(&self) -> impl Iterator<Item = &Rule> {
-        self.ordered.iter().map(|(_, rule)| rule).chain([&self.otherwise])
+        self.ordered.iter().map(|(_, both)| &both.rule).chain([&self.otherwise.rule])
     }
 }
 
@@ -190,6 +211,27 @@ rules:
         assert_eq!(reads(b"d:1"), "");
         assert_eq!(rules.reads(), Reads::ALL);
         assert!(!rules.mget_everywhere());
+    }
+
+    #[test]
+    fn what_scripts_may_write_undeclared_is_never_kept() {
+        let rules = rules(
+            r#"
+scripts: ["bull:*", "cache:?"]
+rules:
+  - { match: "bull:a*", cache: { ttl: 2s }, watch: false, compress: false }
+"#,
+        );
+        let look = |key: &[u8]| {
+            let rule = rules.of(key);
+            (rule.cache.is_some(), rule.watch, rule.compress.is_some())
+        };
+        assert_eq!(look(b"bull:a1"), (false, false, false));
+        assert_eq!(look(b"bull:b1"), (false, true, true));
+        assert_eq!(look(b"cache:1"), (false, true, true));
+        assert_eq!(look(b"cache:10"), (true, true, true));
+        assert_eq!(look(b"bul"), (true, true, true));
+        assert!(rules.caches_anything() && rules.mget_everywhere());
     }
 
     #[test]

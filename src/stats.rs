@@ -140,6 +140,21 @@ counters! {
     writes_unknown,
 }
 
+/// Why everything in L1 was dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FlushReason {
+    /// A script or a function that may have written any key, here or at a peer.
+    Scripts,
+    /// A command that may have changed any key (FLUSHALL, FUNCTION LOAD, …), here or at a peer.
+    Commands,
+    /// The bus may have lost a message.
+    Bus,
+    /// The connection to Redis, or the server behind it.
+    Upstream,
+    /// Everything else: rights, a reload, somebody's wish.
+    Other,
+}
+
 /// What is counted outside the workers, or by several threads.
 #[derive(Debug, Default)]
 pub struct Shared {
@@ -157,10 +172,25 @@ pub struct Shared {
     pub upstream_moves: AtomicU64,
     /// Drops of everything in L1.
     pub flushes: AtomicU64,
+    /// The same, by [`FlushReason`].
+    pub flushes_by: [AtomicU64; 5],
     /// Connections refused because there are too many.
     pub clients_refused: AtomicU64,
     /// Connections that ended in a panic of ours.
     pub panics: AtomicU64,
+}
+
+impl Shared {
+    /// Counts a flush.
+    pub fn flushed(&self, reason: FlushReason) {
+        self.flushes.fetch_add(1, Ordering::Relaxed);
+        self.flushes_by[reason as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many flushes there were for a reason.
+    pub fn flushes_for(&self, reason: FlushReason) -> u64 {
+        self.flushes_by[reason as usize].load(Ordering::Relaxed)
+    }
 }
 
 /// All counters of one proxy.

@@ -3,9 +3,8 @@
 mod common;
 
 use std::io::Read;
-use std::time::Duration;
 
-use common::{Client, Process, Redis, Shortstop, assert_reply, bulk, command, noise, wait_until};
+use common::{Client, Redis, Shortstop, assert_reply, bulk, command, noise};
 
 const REQUESTS: usize = 120_000;
 

@@ -29,6 +29,7 @@ enum Call {
     Quarantine(u32, u128),
     QuarantineAll,
     Flush(&'static str),
+    Script(bool),
     Pattern(Vec<u8>),
     Lease(Instant),
     Trouble(bool),
@@ -58,6 +59,12 @@ impl Sink for Recorder {
     }
     fn flush(&self, why: &'static str) {
         self.note(Call::Flush(why));
+    }
+    fn script(&self, lost: bool) {
+        self.note(Call::Script(lost));
+    }
+    fn changed(&self) {
+        self.note(Call::Flush("bus: a peer asks for it"));
     }
     fn invalidate_pattern(&self, glob: &[u8]) {
         self.note(Call::Pattern(glob.to_vec()));

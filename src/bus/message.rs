@@ -3,10 +3,11 @@
 //! ```text
 //! 0   "Ss"              what this is
 //! 2   version           1
-//! 3   kind              1 HELLO  2 HEARTBEAT  3 BYE  4 INV  5 QUARANTINE  6 FLUSH
+//! 3   kind              1 HELLO  2 HEARTBEAT  3 BYE  4 INV  5 QUARANTINE  6 FLUSH  7 QUARANTINE ALL  8 SCRIPT
 //! 4   incarnation  u64  who speaks
-//! 12  sequence     u64  INV, QUARANTINE, FLUSH: its own number; the others: the last one used
+//! 12  sequence     u64  INV, QUARANTINE, FLUSH, SCRIPT: its own number; the others: the last one used
 //! 20  HEARTBEAT:        connection u64, sent u64
+//!     SCRIPT:           lost u8: 1 when the script may be running yet, else 0
 //!     INV, QUARANTINE:  one or more groups: database u32, count u32 (≥ 1), count × hash u128
 //! ```
 //! Integers are big-endian. Nothing may follow the end. Counts are checked against the length before anything is
@@ -51,6 +52,11 @@ pub(super) enum Body {
     Flush,
     /// Anything may change yet: a write of unknown keys has an unknown outcome.
     QuarantineAll,
+    /// A script may have written anything; what that means, each receiver knows.
+    Script {
+        /// It may be running yet.
+        lost: bool,
+    },
 }
 
 /// What the sender of a heartbeat wants to be told by its echo. Means nothing to others.
@@ -84,12 +90,17 @@ pub(super) enum DecodeError {
     Trailing,
     #[error("a group of no keys")]
     Empty,
+    #[error("a flag that is neither 0 nor 1")]
+    Flag,
 }
 
 impl Body {
     /// Whether the message has a sequence number of its own.
     pub fn counts(&self) -> bool {
-        matches!(self, Body::Invalidate(_) | Body::Quarantine(_) | Body::Flush | Body::QuarantineAll)
+        matches!(
+            self,
+            Body::Invalidate(_) | Body::Quarantine(_) | Body::Flush | Body::QuarantineAll | Body::Script { .. }
+        )
     }
 
     /// Keys named, or 1 for a flush: what the counters count.
@@ -98,7 +109,7 @@ impl Body {
             Body::Invalidate(groups) | Body::Quarantine(groups) => {
                 groups.iter().map(|keys| keys.hashes.len() as u64).sum()
             }
-            Body::Flush | Body::QuarantineAll => 1,
+            Body::Flush | Body::QuarantineAll | Body::Script { .. } => 1,
             Body::Hello | Body::Heartbeat(_) | Body::Bye => 0,
         }
     }
@@ -112,6 +123,7 @@ impl Body {
             Body::Quarantine(_) => 5,
             Body::Flush => 6,
             Body::QuarantineAll => 7,
+            Body::Script { .. } => 8,
         }
     }
 }
@@ -127,6 +139,7 @@ impl Message {
         out.extend_from_slice(&self.sequence.to_be_bytes());
         match &self.body {
             Body::Hello | Body::Bye | Body::Flush | Body::QuarantineAll => {}
+            Body::Script { lost } => out.push(u8::from(*lost)),
             Body::Heartbeat(probe) => {
                 out.extend_from_slice(&probe.connection.to_be_bytes());
                 out.extend_from_slice(&probe.sent.to_be_bytes());
@@ -168,6 +181,11 @@ impl Message {
             5 => Body::Quarantine(rest.groups()?),
             6 => Body::Flush,
             7 => Body::QuarantineAll,
+            8 => match rest.take()? {
+                [0] => Body::Script { lost: false },
+                [1] => Body::Script { lost: true },
+                _ => return Err(DecodeError::Flag),
+            },
             other => return Err(DecodeError::Kind(other)),
         };
         if !rest.0.is_empty() {
@@ -217,6 +235,7 @@ fn body_len(body: &Body) -> usize {
     match body {
         Body::Hello | Body::Bye | Body::Flush | Body::QuarantineAll => 0,
         Body::Heartbeat(_) => 16,
+        Body::Script { .. } => 1,
         Body::Invalidate(groups) | Body::Quarantine(groups) => {
             groups.iter().map(|keys| GROUP + keys.hashes.len() * HASH).sum()
         }
@@ -277,6 +296,7 @@ mod tests {
             groups().prop_map(Body::Quarantine),
             Just(Body::Flush),
             Just(Body::QuarantineAll),
+            any::<bool>().prop_map(|lost| Body::Script { lost }),
         ];
         (any::<u64>(), any::<u64>(), body).prop_map(|(incarnation, sequence, body)| Message {
             incarnation,
@@ -374,13 +394,15 @@ mod tests {
             bytes.extend(vec![0; hashes * 16]);
             bytes
         };
-        let cases: [(Vec<u8>, DecodeError); 10] = [
+        let cases: [(Vec<u8>, DecodeError); 12] = [
             (Vec::new(), DecodeError::Foreign),
             (b"{\"action\":\"invalidate\"}".to_vec(), DecodeError::Foreign),
             (b"Ss".to_vec(), DecodeError::Truncated),
             (with(2, 2), DecodeError::Version(2)),
             (with(3, 0), DecodeError::Kind(0)),
-            (with(3, 8), DecodeError::Kind(8)),
+            (with(3, 9), DecodeError::Kind(9)),
+            (with(3, 8), DecodeError::Truncated),
+            ([with(3, 8), vec![2]].concat(), DecodeError::Flag),
             (flush[..HEADER - 1].to_vec(), DecodeError::Truncated),
             (group(0, 0), DecodeError::Empty),
             (group(u32::MAX, 3), DecodeError::Truncated),

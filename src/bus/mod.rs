@@ -36,6 +36,11 @@ pub trait Sink: Send + Sync + 'static {
     fn quarantine_all(&self);
     /// Drop everything: generation + 1. `why` is for the log and the counters.
     fn flush(&self, why: &'static str);
+    /// A peer ran a script that may have written anything; with `lost` it may be running yet. What that means is this proxy's own
+    /// setting.
+    fn script(&self, lost: bool);
+    /// A peer ran a command that may have changed anything, functions of the server included.
+    fn changed(&self);
     /// Poison every key that matches a Redis glob.
     fn invalidate_pattern(&self, glob: &[u8]);
     /// All that the server routed before the probe was sent has been applied; good until `until` (probe's send
@@ -68,6 +73,13 @@ pub enum Event {
     QuarantineAll,
     /// Everything may have changed (FLUSHALL, FLUSHDB, SWAPDB, a command whose keys nobody can name).
     Flush,
+    /// A script may have written anything.
+    Script {
+        /// Its reply got lost: it may be running yet.
+        lost: bool,
+        /// Services that listen to the JSON are told to drop everything.
+        clear: bool,
+    },
 }
 
 /// A key of a database. One word: whoever writes a key carries it until the reply is here.

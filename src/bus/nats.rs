@@ -503,6 +503,10 @@ impl Publisher {
         // writes. It does not keep a key from being filled again, so quarantines are sent beside it.
         let flush = events.contains(&Event::Flush);
         let all = events.contains(&Event::QuarantineAll);
+        // Of the scripts of a batch one message tells, and none where a flush says more to every receiver.
+        let script = |lost| events.iter().any(|event| matches!(event, Event::Script { lost: is, .. } if *is == lost));
+        let (ran, lost_script) = (script(false), script(true));
+        let script = (!all && (lost_script || ran && !flush)).then_some(Body::Script { lost: lost_script });
         let written = events.iter().filter_map(|event| match event {
             Event::Invalidate { hash, key } if !flush && !all => Some((key.db(), *hash)),
             _ => None,
@@ -517,7 +521,7 @@ impl Publisher {
         let written = split(written, max).into_iter().map(Body::Invalidate);
         let doubtful = split(doubtful, max).into_iter().map(Body::Quarantine);
         let mut stalled = false;
-        for body in flush.into_iter().chain(all).chain(doubtful).chain(written) {
+        for body in flush.into_iter().chain(all).chain(script).chain(doubtful).chain(written) {
             if stalled {
                 self.skip(&body);
             } else {
@@ -683,7 +687,8 @@ impl Receiver {
                     keys.hashes.iter().for_each(|hash| self.sink.quarantine(keys.db, *hash));
                 }
             }
-            Body::Flush => self.sink.flush("bus: a peer asks for it"),
+            Body::Flush => self.sink.changed(),
+            Body::Script { lost } => self.sink.script(*lost),
             Body::QuarantineAll => self.sink.quarantine_all(),
             Body::Hello | Body::Heartbeat(_) | Body::Bye => {}
         }
@@ -747,7 +752,9 @@ impl JsonWriter {
                     let Some(lost) = lost else { return };
                     self.stats.json_dropped.fetch_add(lost, Ordering::Relaxed);
                     for event in events.drain(..) {
-                        self.tell(event).await;
+                        if !matches!(event, Event::Script { clear: false, .. }) {
+                            self.tell(event).await;
+                        }
                     }
                 }
                 _ = look.tick(), if self.owes_clear => {}
@@ -767,7 +774,7 @@ impl JsonWriter {
                 Event::Invalidate { key, .. } | Event::Quarantine { key, .. } => {
                     json::invalidate(key.bytes(), &self.instance, now)
                 }
-                Event::Flush | Event::QuarantineAll => json::clear(&self.instance, now),
+                Event::Flush | Event::QuarantineAll | Event::Script { .. } => json::clear(&self.instance, now),
             };
             publish(&self.client, &self.subject, message).await
         };

@@ -63,7 +63,7 @@ fn weight(batch: &[Event]) -> usize {
             Event::Invalidate { key, .. } | Event::Quarantine { key, .. } => {
                 1 + key.bytes().len() / KEY_BYTES_PER_ENTRY
             }
-            Event::Flush | Event::QuarantineAll => 1,
+            Event::Flush | Event::QuarantineAll | Event::Script { .. } => 1,
         })
         .sum()
 }
@@ -83,7 +83,10 @@ impl Outbox {
         if before.saturating_add(weight) > self.shared.limit {
             self.shared.pending.fetch_sub(weight, Ordering::Relaxed);
             self.shared.lost.fetch_add(batch.len(), Ordering::Relaxed);
-            if batch.iter().any(|event| matches!(event, Event::Quarantine { .. } | Event::QuarantineAll)) {
+            let is_doubtful = |event: &Event| {
+                matches!(event, Event::Quarantine { .. } | Event::QuarantineAll | Event::Script { lost: true, .. })
+            };
+            if batch.iter().any(is_doubtful) {
                 self.shared.doubtful.store(true, Ordering::Release);
             }
             if !self.shared.overflowed.swap(true, Ordering::AcqRel) {

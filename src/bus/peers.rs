@@ -183,7 +183,12 @@ impl Peers {
             Body::Heartbeat(probe) => self.prove(now, probe, out),
             Body::Bye => out.push(Action::Ended),
             // What I published I have done.
-            Body::Hello | Body::Invalidate(_) | Body::Quarantine(_) | Body::Flush | Body::QuarantineAll => {}
+            Body::Hello
+            | Body::Invalidate(_)
+            | Body::Quarantine(_)
+            | Body::Flush
+            | Body::QuarantineAll
+            | Body::Script { .. } => {}
         }
     }
 

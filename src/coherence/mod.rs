@@ -13,13 +13,13 @@ mod sync {
 }
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::config::{self, Config};
 use crate::glob::Glob;
 use crate::near_cache::{Entry, EntryId, KeyId, NearCache, Question, Times, hash_key};
-use crate::stats::Stats;
+use crate::stats::{FlushReason, Stats};
 
 use stripes::Stripes;
 
@@ -64,6 +64,8 @@ pub struct Coherence {
     lease_until: AtomicU64,
     /// In nanoseconds after the origin: nothing is kept until then. Set before the generation counts on.
     quarantined_until: AtomicU64,
+    /// Writes under way that may change any key: nothing is kept meanwhile. Set before the generation counts on.
+    unbounded_writes: AtomicUsize,
     origin: Instant,
     has_bus: bool,
     switched_on: bool,
@@ -181,6 +183,7 @@ impl Coherence {
             next_flight: AtomicU64::new(0),
             lease_until: AtomicU64::new(0),
             quarantined_until: AtomicU64::new(0),
+            unbounded_writes: AtomicUsize::new(0),
             origin,
             has_bus: config.nats.is_some(),
             switched_on: config.l1.enabled && config.coherence != config::Coherence::Off,
@@ -254,8 +257,11 @@ impl Coherence {
         }
         // Before the value is asked for: a message that names no database must find the flight, too.
         self.highest_db.fetch_max(db, Ordering::Relaxed);
-        // The generation first: who does not see a quarantine that begins now has the generation that it ends.
+        // The generation first: who does not see a quarantine, or a write of any key, that begins now has the generation that it ends.
         let generation = self.generation();
+        if self.unbounded_writes.load(Ordering::Acquire) > 0 {
+            return None;
+        }
         if self.nanos(now) < self.quarantined_until.load(Ordering::Acquire) {
             return None;
         }
@@ -276,6 +282,18 @@ impl Coherence {
     /// Its reply is here.
     pub fn end_write(&self, key: KeyId) {
         self.stripes.end(key);
+    }
+
+    /// A write that may change any key is about to be sent: everything is dropped, and nothing is kept until
+    /// [`Coherence::end_unbounded_write`].
+    pub fn begin_unbounded_write(&self, reason: FlushReason, why: &str) {
+        self.unbounded_writes.fetch_add(1, Ordering::AcqRel);
+        self.flush_for(reason, why);
+    }
+
+    /// Its reply is here, or what is done in its place has been done.
+    pub fn end_unbounded_write(&self) {
+        self.unbounded_writes.fetch_sub(1, Ordering::AcqRel);
     }
 
     /// Its reply will never come: nobody knows whether and when it runs.
@@ -301,10 +319,10 @@ impl Coherence {
 
     /// Everything is dropped, and nothing kept for `max_staleness`: a write of who knows which keys may still run. `why` goes to
     /// the log.
-    pub fn quarantine_all(&self, now: Instant, why: &str) {
+    pub fn quarantine_all(&self, now: Instant, reason: FlushReason, why: &str) {
         let until = self.nanos(now + self.max_staleness);
         self.quarantined_until.fetch_max(until, Ordering::AcqRel);
-        self.flush(why);
+        self.flush_for(reason, why);
     }
 
     /// The key may have changed.
@@ -337,8 +355,13 @@ impl Coherence {
 
     /// Drops everything, in no time. `why` goes to the log.
     pub fn flush(&self, why: &str) {
+        self.flush_for(FlushReason::Other, why);
+    }
+
+    /// [`Coherence::flush`], counted under a reason.
+    pub fn flush_for(&self, reason: FlushReason, why: &str) {
         self.generation.fetch_add(1, Ordering::AcqRel);
-        self.stats.shared.flushes.fetch_add(1, Ordering::Relaxed);
+        self.stats.shared.flushed(reason);
         self.cache.clear();
         tracing::debug!(why, "L1 flushed");
     }
@@ -347,7 +370,7 @@ impl Coherence {
     pub fn lease(&self, until: Instant, now: Instant) {
         let lost = self.micros(now) >= self.lease_until.load(Ordering::Acquire);
         if lost {
-            self.flush("the bus is live");
+            self.flush_for(FlushReason::Bus, "the bus is live");
         }
         self.lease_until.fetch_max(self.micros(until), Ordering::AcqRel);
     }
@@ -355,14 +378,15 @@ impl Coherence {
     /// Whether something else makes the bus doubtful, whatever the lease says.
     pub fn doubt(&self, doubtful: bool) {
         if self.doubtful.swap(doubtful, Ordering::AcqRel) != doubtful {
-            self.flush(if doubtful { "the bus is in doubt" } else { "the bus is trusted again" });
+            let why = if doubtful { "the bus is in doubt" } else { "the bus is trusted again" };
+            self.flush_for(FlushReason::Bus, why);
         }
     }
 
     /// Whether the upstream is a primary: nothing is served or kept from a replica.
     pub fn primary(&self, is_primary: bool) {
         if self.primary.swap(is_primary, Ordering::AcqRel) != is_primary {
-            self.flush("the upstream's role changed");
+            self.flush_for(FlushReason::Upstream, "the upstream's role changed");
         }
     }
 
@@ -387,7 +411,7 @@ mod tests {
     use super::{Coherence, Mode};
     use crate::config::Config;
     use crate::near_cache::{Entry, Question};
-    use crate::stats::Stats;
+    use crate::stats::{FlushReason, Stats};
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -426,7 +450,7 @@ mod tests {
             &|| coherence.doubt(true),
             &|| coherence.primary(false),
             &|| coherence.lease(now + SECOND, now),
-            &|| coherence.quarantine_all(now, "a test"),
+            &|| coherence.quarantine_all(now, FlushReason::Other, "a test"),
         ];
         for (at, flush) in flushes.iter().enumerate() {
             let permit = coherence.permit(now);
@@ -461,7 +485,7 @@ mod tests {
         let now = Instant::now();
         let entry = fill(&coherence, now, 5 * SECOND).expect("kept");
         let ticket = coherence.ticket(question(0).id(), 0, now).expect("a ticket");
-        coherence.quarantine_all(now, "test");
+        coherence.quarantine_all(now, FlushReason::Other, "test");
         assert!(!coherence.permit(now).allows(&entry) && !ticket.is_live());
         assert!(coherence.ticket(question(0).id(), 0, now + 9 * SECOND).is_none());
         assert!(coherence.ticket(question(0).id(), 0, now + 10 * SECOND).is_some());

@@ -138,7 +138,8 @@ const DECISIONS: &[Decision] = &[
     upheaval("flushall", Verb::FlushAll),
     upheaval("flushdb", Verb::FlushDb),
     upheaval("swapdb", Verb::SwapDb),
-    // Scripts. The _RO forms are flagged read-only, and Redis holds them to it.
+    // Scripts. The _RO forms are flagged read-only, and Redis holds them to it. Of the others the keys are found here that they
+    // declare; what else they may write is not in their arguments: `scripts` judges that.
     row("eval", Stateless, Verb::Script, Touch::Declared),
     row("evalsha", Stateless, Verb::Script, Touch::Declared),
     row("fcall", Stateless, Verb::Script, Touch::Declared),
@@ -147,6 +148,7 @@ const DECISIONS: &[Decision] = &[
     verb("fcall_ro", Verb::Script),
     plain("script"),
     plain("script|*"),
+    row("script|load", Stateless, Verb::ScriptLoad, Touch::Nothing),
     question("script|exists", Verb::Plain),
     // The next EVAL on this connection is run by the debugger, which then talks on it.
     session("script|debug", Verb::Plain),
@@ -155,6 +157,11 @@ const DECISIONS: &[Decision] = &[
     session("script|kill", Verb::Plain),
     plain("function"),
     plain("function|*"),
+    // A function that is running, or is called before others know of this, may be another one by then.
+    upheaval("function|load", Verb::Functions),
+    upheaval("function|delete", Verb::Functions),
+    upheaval("function|flush", Verb::Functions),
+    upheaval("function|restore", Verb::Functions),
     session("function|kill", Verb::Plain),
     session("function|stats", Verb::Plain),
     // Transactions. EXEC, DISCARD and UNWATCH are harmless without the state that they end (Redis answers with an error

@@ -58,8 +58,20 @@ impl Spec {
         matches!((&self.begin, &self.find), (Begin::Index(_), Find::Range { .. }))
     }
 
+    /// Whether it finds keys at places that no word of the call changes: none if not, else the step when they go on to the call's
+    /// end.
+    pub(super) fn fixed_range(&self) -> Option<Option<i32>> {
+        match (&self.begin, &self.find) {
+            (Begin::Index(1..), Find::Range { last: 0.., step: 1.., .. }) if !self.incomplete => Some(None),
+            (Begin::Index(1..), Find::Range { last: -1, step: step @ 1.., limit: 0 | 1 }) if !self.incomplete => {
+                Some(Some(*step))
+            }
+            _ => None,
+        }
+    }
+
     /// Adds the keys; Unknown when the call does not tell how many there are.
-    fn find(&self, args: &[&[u8]], out: &mut SmallVec<[u32; 4]>) -> Keys {
+    pub(super) fn find(&self, args: &[&[u8]], out: &mut SmallVec<[u32; 4]>) -> Keys {
         let argc = args.len() as i64;
         let start = match &self.begin {
             Begin::Index(index) => i64::from(*index),
@@ -141,8 +153,6 @@ pub(super) enum Finder {
     Specs(Box<[Spec]>),
     /// These, and there may be more.
     Partial(Box<[Spec]>),
-    /// A script that may write: its spec; Unknown when it declares no key.
-    Script(Box<[Spec]>),
     /// SORT: the key and STORE's.
     Sort,
     /// MIGRATE: the key, or all after KEYS.
@@ -223,10 +233,6 @@ impl Finder {
                 find_all(specs, args, out);
                 Keys::Unknown
             }
-            Finder::Script(specs) => match find_all(specs, args, out) {
-                Keys::Known if !out.is_empty() => Keys::Known,
-                _ => Keys::Unknown,
-            },
             Finder::Sort => {
                 push(args, 1, out);
                 option_keys(args, 2, SORT_OPTIONS, out);
@@ -259,10 +265,6 @@ pub(super) fn special(name: &str, finder: Finder) -> Finder {
         "georadius" => Finder::GeoRadius(6),
         "georadiusbymember" => Finder::GeoRadius(5),
         "debug" => Finder::Debug,
-        "eval" | "evalsha" | "fcall" => match finder {
-            Finder::Specs(specs) => Finder::Script(specs),
-            other => other,
-        },
         // Redis 6 only, so that the built-in table lends no spec: STRALGO LCS KEYS a b.
         "stralgo" => Finder::Specs(Box::new([Spec {
             changes: false,

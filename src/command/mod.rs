@@ -12,6 +12,7 @@
 mod absent;
 mod decisions;
 mod entry;
+mod in_script;
 mod index;
 mod kept;
 mod keys;
@@ -25,6 +26,7 @@ use smallvec::SmallVec;
 
 pub use absent::Absent;
 pub use entry::TableError;
+pub use in_script::InScript;
 pub use kept::Kept;
 pub use keys::Keys;
 pub use lookup::Lookup;
@@ -145,6 +147,10 @@ pub enum Verb {
     Migrate,
     /// EVAL, EVALSHA, FCALL and their read-only forms.
     Script,
+    /// SCRIPT LOAD: names a text that EVALSHA may run.
+    ScriptLoad,
+    /// FUNCTION LOAD and others that change which functions there are, and what they may do.
+    Functions,
     /// MULTI.
     Multi,
     /// EXEC.
@@ -286,8 +292,7 @@ impl Row {
     /// into it, ascending within each key spec. In a call that Redis would refuse for its syntax too many keys may
     /// be named, never too few of one that it would execute.
     ///
-    /// A script's keys are those that it declares. A script that may write and declares none gives
-    /// [`Keys::Unknown`]: it either touches nothing or breaks the rule of declaring, and only a flush is right for both.
+    /// A script's keys are those that it declares. What else it may write is not said here: `scripts` judges that.
     pub fn keys(&self, args: &[&[u8]], out: &mut SmallVec<[u32; 4]>) -> Keys {
         out.clear();
         self.finder.find(args, out)
@@ -479,6 +484,12 @@ impl Table {
     /// All commands, without subcommands ([`Row::subs`] has them), in the server's order.
     pub fn rows(&self) -> impl ExactSizeIterator<Item = &Row> {
         self.rows.iter()
+    }
+
+    /// What no other table has, unless it is a copy of this one.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        self.number
     }
 
     /// The name of the row with this number.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::error::ConfigError;
 use super::units::{self, Wrong};
-use super::{Coherence, Config, Reads, RuleBody};
+use super::{Coherence, Config, Reads, RuleBody, Scripts};
 
 /// gzip's trailer holds a value's length in 32 bits (RFC 1952 §2.3.1).
 const MAX_BULK: usize = (4 << 30) - (1 << 20);
@@ -68,6 +68,22 @@ pub(super) fn fields(config: &Config) -> Result<(), ConfigError> {
         ));
     }
 
+    if let Scripts::Matching(patterns) = &config.scripts {
+        if patterns.is_empty() {
+            return Err(wrong(
+                "scripts",
+                "an empty list matches no key",
+                "declared, or patterns, for example [\"bull:*\"]",
+            ));
+        }
+        if patterns.iter().any(String::is_empty) {
+            return Err(wrong(
+                "scripts",
+                "an empty pattern matches no key of use",
+                "a pattern, for example \"bull:*\"",
+            ));
+        }
+    }
     body("defaults", &config.defaults)?;
     for (index, rule) in config.rules.iter().enumerate() {
         let at = format!("rules[{index}]");

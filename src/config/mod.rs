@@ -9,6 +9,7 @@ mod body;
 mod check;
 mod error;
 mod reads;
+mod scripts;
 mod sections;
 mod setting;
 pub mod units;
@@ -25,6 +26,7 @@ use serde::Deserialize;
 pub use body::{CacheBody, CachePatch, Codec, CompressBody, CompressPatch, RuleBody, RuleSpec, Switch};
 pub use error::ConfigError;
 pub use reads::Reads;
+pub use scripts::Scripts;
 pub use sections::{Bus, ClientsWithoutAuth, Coherence, L1, Limits, Log, LogFormat, Policy, Timeouts};
 pub use setting::Setting;
 pub use url::{NatsUrl, Secret, UpstreamUrl};
@@ -79,6 +81,8 @@ pub struct Config {
     /// False: nothing is sealed anywhere; what is sealed is still opened.
     #[serde(deserialize_with = "yaml::switch")]
     pub compression: bool,
+    /// What scripts write whose text proves nothing.
+    pub scripts: Scripts,
     /// Allows `PROXY DEBUG`.
     #[serde(deserialize_with = "yaml::switch")]
     pub enable_debug_command: bool,
@@ -108,6 +112,7 @@ impl Default for Config {
             timeouts: Timeouts::default(),
             offload_above: 64 << 10,
             compression: true,
+            scripts: Scripts::Any,
             enable_debug_command: false,
             defaults: RuleBody::default(),
             rules: Vec::new(),
@@ -164,7 +169,7 @@ impl Config {
         differing!(
             listen, upstream, clients_without_auth, nats, fleet, monitor, workers, log, coherence, max_staleness,
             degraded_staleness, l1, bus, timeouts;
-            changes at once: limits, offload_above, compression, enable_debug_command, defaults, rules
+            changes at once: limits, offload_above, compression, scripts, enable_debug_command, defaults, rules
         )
     }
 }

@@ -17,7 +17,8 @@ use crate::config::{self, Config, Limits, Reads};
 use crate::near_cache::{Admission, EntryId, HotSet};
 use crate::resp::{ScanLimits, Version};
 use crate::rules::Rules;
-use crate::stats::{Stats, Worker};
+use crate::scripts::{Scripts, Trust};
+use crate::stats::{FlushReason, Stats, Worker};
 use crate::upstream::{Endpoint, Expected, Link, LinkSettings, Login, Lost, Place};
 
 use super::buffers::Buffers;
@@ -51,6 +52,8 @@ pub struct Policy {
     pub offload_above: usize,
     /// Whether `PROXY DEBUG` is allowed.
     pub debug_command: bool,
+    /// What scripts write whose text proves nothing.
+    pub scripts: Trust,
 }
 
 impl Policy {
@@ -71,6 +74,7 @@ impl Policy {
             },
             offload_above: config.offload_above,
             debug_command: config.enable_debug_command,
+            scripts: Trust::new(&config.scripts),
         }
     }
 }
@@ -111,6 +115,8 @@ pub struct Shared {
     pub users: Users,
     /// What one worker asks all of them.
     pub errands: Errands,
+    /// What scripts may write.
+    pub scripts: Arc<Scripts>,
 }
 
 /// The numbers of users, by which what is cached for one is kept from another. A name keeps its number until the user is
@@ -269,7 +275,7 @@ impl Context {
         let before = self.view.replace(Rc::new(view));
         if !self.view().table.kept().contains(before.table.kept()) {
             // Another server, on which what was kept may end without a word.
-            self.shared.coherence.flush("the server has another table of commands");
+            self.shared.coherence.flush_for(FlushReason::Upstream, "the server has another table of commands");
         }
     }
 
@@ -431,7 +437,7 @@ impl Context {
             {
                 context.shared.stats.shared.panics.fetch_add(1, Ordering::Relaxed);
                 tracing::error!(db, shared, "the task of an upstream connection panicked; the connection is given up");
-                context.shared.coherence.flush("an upstream connection was given up");
+                context.shared.coherence.flush_for(FlushReason::Upstream, "an upstream connection was given up");
                 // A lane that is closed is made anew by whoever needs it next.
                 context.lose_all(&driven, "of a fault in the proxy");
             }
@@ -503,7 +509,21 @@ impl Context {
 
     /// Tells the fleet, together with what else came in the same read.
     pub(super) fn tell(&self, event: Event) {
-        self.events.borrow_mut().push(event);
+        if self.shared.outbox.is_some() {
+            self.events.borrow_mut().push(event);
+        }
+    }
+
+    /// Tells the fleet that a script may have written anything; many in the same read are one. `lost`: it may be running yet.
+    pub(super) fn tell_of_script(&self, lost: bool) {
+        if self.shared.outbox.is_none() {
+            return;
+        }
+        let event = Event::Script { lost, clear: !self.view().policy.scripts.is_given() };
+        let mut events = self.events.borrow_mut();
+        if !events.contains(&event) {
+            events.push(event);
+        }
     }
 
     /// Hands what is to be told to the bus.

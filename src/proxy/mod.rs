@@ -22,6 +22,7 @@ mod profile;
 mod reads;
 mod request;
 mod roster;
+mod scripts;
 mod seal;
 mod session;
 mod transaction;
@@ -327,7 +328,7 @@ impl Client {
             }
             // A name that nobody knows may be EVAL's.
             _ if session.debugs() && call.row.arity_ok(call.args.len()) => match call.row.name.as_ref() {
-                "eval" | "eval_ro" | "" => Some(self.debug(view, permit, call, session)),
+                "eval" | "eval_ro" | "" => Some(self.debug(permit, call, session)),
                 _ => None,
             },
             _ => None,
@@ -410,9 +411,9 @@ impl Client {
                                 written.begin(&self.context, view);
                                 written.mask()
                             }
-                            Then::Elements { written: Some(written), .. } => {
+                            Then::Elements { written: Some(written), told, .. } => {
                                 written.begin(&self.context, view);
-                                written.mask()
+                                told.iter().fold(written.mask(), |mask, id| mask | mask_of(*id))
                             }
                             _ => self.keys_mask(view, call),
                         };
@@ -467,6 +468,11 @@ impl Client {
                 let told = if row.is_write() || !self.is_told(view, row) { SmallVec::new() } else { self.ids(call) };
                 let written = row.is_write().then(|| Box::new(self.written(view, call)));
                 return Ok((Then::Elements { written, told, holds }, wire));
+            }
+            Verb::Script => self.script(view, call),
+            Verb::ScriptLoad => {
+                call.args.get(2).into_iter().for_each(|text| self.context.shared.scripts.learn(text));
+                self.unkept(view, call)
             }
             Verb::Info => Then::Info { added: self.context.shared.windows.info(&call.args[1..]) },
             Verb::Debug if pushes(call.args) => Then::Pushed,
@@ -532,8 +538,8 @@ impl Client {
         if let Some(other) = other.and_then(parse_int).and_then(|db| u32::try_from(db).ok()) {
             add(other);
         }
-        if call.row.verb == Verb::Script {
-            written.always();
+        if call.row.verb == Verb::Functions {
+            written.changes_functions();
         }
         if call.row.name.as_ref() == "acl|deluser" {
             written.deletes_users(call.args[2..].iter().copied());

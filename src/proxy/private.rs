@@ -81,7 +81,7 @@ impl Client {
 
     /// A script that Redis's debugger runs. It talks with the client until it ends the connection, and no reply tells what is
     /// written meanwhile.
-    pub(super) fn debug(&mut self, view: &View, permit: &Permit, call: Call<'_>, session: Rc<Session>) -> Next {
+    pub(super) fn debug(&mut self, permit: &Permit, call: Call<'_>, session: Rc<Session>) -> Next {
         if session.in_multi() {
             let text = "ERR shortstop: what the debugger says in a transaction cannot be told from replies; send EVAL outside \
                         of MULTI, or SCRIPT DEBUG NO before it";
@@ -100,8 +100,7 @@ impl Client {
             return self.unavailable(&lost);
         }
         let mut written = Written::default();
-        written.add_any();
-        written.begin(&self.context, view);
+        written.begin_debugged(&self.context);
         // The debugger is not muted (CLIENT REPLY OFF).
         let replies = std::mem::replace(&mut self.replies, Replies::On);
         let link = session.link.clone();

@@ -82,7 +82,10 @@ impl Client {
         session.queue(|queued| {
             match then {
                 Then::Write { written, .. } => queued.written.extend(written),
-                Then::Elements { written: Some(written), .. } => queued.written.extend(*written),
+                Then::Elements { written: Some(written), told, .. } => {
+                    queued.written.extend(*written);
+                    queued.read.extend(told);
+                }
                 _ => queued.read.extend(self.ids(call)),
             }
             queued.pushes |= call.row.verb == Verb::Debug && pushes(call.args);

@@ -11,6 +11,7 @@ use smallvec::SmallVec;
 use crate::envelope;
 use crate::near_cache::{EntryId, KeyId};
 use crate::resp::{Bulk, ReplyScanner, build, bulk_of};
+use crate::stats::FlushReason;
 use crate::upstream::{Expected, Login, Lost, Reply, Trouble};
 
 use super::context::Context;
@@ -237,7 +238,7 @@ impl Expected for Waiting {
         if served {
             // It may be another server, or the same with other data. A connection that only gave errors says nothing of that: what
             // L1 has came over others, which are lost with the server, too.
-            context.shared.coherence.flush("an upstream connection was lost");
+            context.shared.coherence.flush_for(FlushReason::Upstream, "an upstream connection was lost");
         }
     }
 

@@ -8,6 +8,7 @@ use smallvec::SmallVec;
 
 use crate::bus::{self, Event};
 use crate::near_cache::KeyId;
+use crate::stats::FlushReason;
 
 use super::context::{Context, View};
 
@@ -17,6 +18,17 @@ struct Key {
     id: KeyId,
     /// The key itself, when the fleet is to be told.
     told: Option<bus::Key>,
+}
+
+/// What scripts and functions have to do with it: rare, and so apart.
+#[derive(Clone, Copy, Debug, Default)]
+struct OfScripts {
+    /// A script may write any key, unless the user says which.
+    unproven: bool,
+    /// It counts on the functions being those of this number.
+    relies_on: Option<u64>,
+    /// It changes the functions.
+    changes_functions: bool,
 }
 
 /// What a command may change.
@@ -37,7 +49,13 @@ pub(super) struct Written {
     guarded: bool,
     /// The keys are held, as the command may wait for long.
     held: bool,
+    /// Nothing at all is kept until it has ended, as any key may be changed.
+    unbounded: bool,
+    scripts: Option<Box<OfScripts>>,
 }
+
+const ANY_COMMAND: &str = "a command that may change any key";
+const ANY_SCRIPT: &str = "a script that may write any key";
 
 impl Written {
     /// One more key.
@@ -50,6 +68,25 @@ impl Written {
     /// Any key.
     pub(super) fn add_any(&mut self) {
         self.any = true;
+    }
+
+    /// Any key, by a script or a function, unless the user says which keys these write.
+    pub(super) fn add_unproven(&mut self) {
+        self.of_scripts().unproven = true;
+    }
+
+    /// Nothing beside its keys, as long as the functions of the server are those of this number.
+    pub(super) fn relies_on(&mut self, number: u64) {
+        self.of_scripts().relies_on = Some(number);
+    }
+
+    /// The functions of the server.
+    pub(super) fn changes_functions(&mut self) {
+        self.of_scripts().changes_functions = true;
+    }
+
+    fn of_scripts(&mut self) -> &mut OfScripts {
+        self.scripts.get_or_insert_default()
     }
 
     /// Told whatever the reply says.
@@ -78,11 +115,22 @@ impl Written {
         }
         self.always = true;
         self.keys.extend(other.keys);
+        if let Some(scripts) = other.scripts {
+            let all = self.of_scripts();
+            all.unproven |= scripts.unproven;
+            all.changes_functions |= scripts.changes_functions;
+            // The oldest: any change since then counts.
+            all.relies_on = all.relies_on.into_iter().chain(scripts.relies_on).min();
+        }
     }
 
     /// Bits of the keys, for a reader to see whether it must queue behind.
     pub(super) fn mask(&self) -> u64 {
-        if self.any { u64::MAX } else { self.keys.iter().fold(0, |mask, key| mask | super::mask_of(key.id)) }
+        if self.any || self.is_unproven() {
+            u64::MAX
+        } else {
+            self.keys.iter().fold(0, |mask, key| mask | super::mask_of(key.id))
+        }
     }
 
     /// Before the command is sent.
@@ -90,13 +138,50 @@ impl Written {
         let coherence = &context.shared.coherence;
         self.begun = true;
         context.writes.set(context.writes.get() + 1);
-        if self.any {
-            coherence.flush("a command that may change any key");
+        if self.scripts.as_ref().is_some_and(|scripts| scripts.changes_functions) {
+            context.shared.scripts.functions.begin_change();
+        }
+        self.look_at_functions(context);
+        if let Some((reason, why)) = self.reaches_all(context) {
+            self.unbounded = true;
+            coherence.begin_unbounded_write(reason, why);
         }
         // Without caching no ticket is out and no entry is in, here: the fleet is told all the same.
         if view.policy.caches {
             self.guarded = true;
             self.keys.iter().for_each(|key| coherence.begin_write(key.id));
+        }
+    }
+
+    /// Before a script is sent that the debugger runs: it may change any key, for as long as a person takes.
+    pub(super) fn begin_debugged(&mut self, context: &Context) {
+        self.any = true;
+        self.begun = true;
+        context.writes.set(context.writes.get() + 1);
+        context.shared.coherence.flush_for(FlushReason::Scripts, "a script in the debugger");
+    }
+
+    fn is_unproven(&self) -> bool {
+        self.scripts.as_ref().is_some_and(|scripts| scripts.unproven)
+    }
+
+    /// A function that could not write when it was looked up may be another one by now.
+    fn look_at_functions(&mut self, context: &Context) {
+        if let Some(scripts) = &mut self.scripts
+            && scripts.relies_on.is_some_and(|number| number != context.shared.scripts.functions.number())
+        {
+            scripts.unproven = true;
+        }
+    }
+
+    /// Whether any key may be changed, by what the user says now. The one place where that is decided.
+    fn reaches_all(&self, context: &Context) -> Option<(FlushReason, &'static str)> {
+        if self.any {
+            Some((FlushReason::Commands, ANY_COMMAND))
+        } else if self.is_unproven() && !context.view().policy.scripts.is_given() {
+            Some((FlushReason::Scripts, ANY_SCRIPT))
+        } else {
+            None
         }
     }
 
@@ -108,8 +193,9 @@ impl Written {
     }
 
     /// The reply is here, and it is an error or not.
-    pub(super) fn end(self, context: &Context, failed: bool) {
+    pub(super) fn end(mut self, context: &Context, failed: bool) {
         self.count_down(context);
+        self.look_at_functions(context);
         let coherence = &context.shared.coherence;
         if self.first_rights && !failed {
             context.shared.users.first_rights_changed();
@@ -126,11 +212,15 @@ impl Written {
                 coherence.poison(key.id);
             }
         }
-        if self.any {
-            coherence.flush("a command that may change any key");
+        if self.unbounded {
+            coherence.end_unbounded_write();
+        } else if let Some((reason, why)) = self.reaches_all(context) {
+            coherence.flush_for(reason, why);
         }
         if self.any {
             context.tell(Event::Flush);
+        } else if self.is_unproven() {
+            context.tell_of_script(false);
         }
         if !failed || self.always || self.any {
             self.tell(context, |hash, key| Event::Invalidate { hash, key });
@@ -138,8 +228,9 @@ impl Written {
     }
 
     /// The reply will never come. `ran`: the command may have run, or may yet.
-    pub(super) fn lose(self, context: &Context, ran: bool) {
+    pub(super) fn lose(mut self, context: &Context, ran: bool) {
         self.count_down(context);
+        self.look_at_functions(context);
         let coherence = &context.shared.coherence;
         let now = Instant::now();
         for key in &self.keys {
@@ -154,15 +245,25 @@ impl Written {
             }
         }
         if !ran {
+            if self.unbounded {
+                coherence.end_unbounded_write();
+            }
             return;
         }
         context.stats().writes_unknown.add(1);
         if self.first_rights {
             context.shared.users.first_rights_changed();
         }
+        if let Some((reason, why)) = self.reaches_all(context) {
+            coherence.quarantine_all(now, reason, &format!("{why} was lost"));
+        }
+        if self.unbounded {
+            coherence.end_unbounded_write();
+        }
         if self.any {
-            coherence.quarantine_all(now, "a command that may change any key was lost");
             context.tell(Event::QuarantineAll);
+        } else if self.is_unproven() {
+            context.tell_of_script(true);
         }
         self.tell(context, |hash, key| Event::Quarantine { hash, key });
     }
@@ -170,6 +271,9 @@ impl Written {
     fn count_down(&self, context: &Context) {
         if self.begun {
             context.writes.set(context.writes.get() - 1);
+            if self.scripts.as_ref().is_some_and(|scripts| scripts.changes_functions) {
+                context.shared.scripts.functions.end_change();
+            }
         }
     }
 

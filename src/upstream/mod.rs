@@ -5,6 +5,7 @@
 mod control;
 mod endpoint;
 mod finder;
+mod functions;
 mod link;
 mod login;
 mod queue;

@@ -4,6 +4,7 @@
 //! server is a replica, another one or gone, the upstream's name is looked up again, and all connections of the proxy move to the
 //! server that is found.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -22,6 +23,7 @@ use crate::config::{Timeouts, UpstreamUrl};
 use super::control::{ask, ask_if_allowed};
 use super::endpoint::{Endpoint, Server, Trouble, differ};
 use super::finder::{Choice, Finder, run_id_in};
+use super::functions::without_writes;
 use super::login::Login;
 use super::rights::Rights;
 
@@ -55,6 +57,15 @@ pub enum News {
     FirstRights(Instant),
     /// Some user may do another thing than before.
     Rights,
+    /// The functions that cannot write; only when asked for.
+    Functions {
+        /// What they were asked for under.
+        number: u64,
+        /// When the server was asked.
+        asked: Instant,
+        /// Their names.
+        no_writes: HashSet<Box<[u8]>>,
+    },
 }
 
 /// What [`watch`] needs to know.
@@ -72,8 +83,13 @@ pub struct Settings {
 }
 
 /// Looks for the server and after it, until it is dropped. `wants_connections` says whether somebody wants to know who is
-/// connected.
-pub async fn watch(settings: Settings, wants_connections: impl Fn() -> bool, tell: impl Fn(News)) {
+/// connected, `wants_functions` under which number somebody wants to know the functions.
+pub async fn watch(
+    settings: Settings,
+    wants_connections: impl Fn() -> bool,
+    wants_functions: impl Fn() -> Option<u64>,
+    tell: impl Fn(News),
+) {
     let Settings { upstream, timeouts, name, first, endpoint } = settings;
     let performance =
         PerformanceConfig { default_command_timeout: timeouts.connect + EVERY, ..PerformanceConfig::default() };
@@ -117,7 +133,7 @@ pub async fn watch(settings: Settings, wants_connections: impl Fn() -> bool, tel
                 Ok(mut task) => {
                     let mut moves_to = None;
                     tokio::select! {
-                        ended = look(&client, &name, &server, &mut known, &wants_connections, &tell) => match ended {
+                        ended = look(&client, &name, &server, &mut known, &wants_connections, &wants_functions, &tell) => match ended {
                             Ok(choice) => (again, moves_to) = (true, choice),
                             Err(error) => tracing::debug!(%error, "the control connection to Redis ended"),
                         },
@@ -255,6 +271,7 @@ async fn look(
     server: &Server,
     known: &mut Known,
     wants_connections: &impl Fn() -> bool,
+    wants_functions: &impl Fn() -> Option<u64>,
     tell: &impl Fn(News),
 ) -> Result<Option<Choice>, Error> {
     // A courtesy, as on the lanes.
@@ -264,6 +281,8 @@ async fn look(
     // What Redis refuses is not asked again on this connection: it logs each refusal.
     let (mut may_info, mut may_role) = (true, true);
     known.rights.connected(server.address);
+    // Whether the connection's user may ask for them; a refusal is logged by the server, so it is asked for once.
+    let mut may_ask_functions = true;
     loop {
         let in_trouble = known.endpoint.take_reports();
         let info = if may_info { ask_if_allowed(client, "INFO", &["server"]).await? } else { None };
@@ -308,6 +327,13 @@ async fn look(
         rights.lets_in.into_iter().for_each(|lets_in| tell(News::LetsIn(lets_in)));
         if rights.changed {
             tell(News::Rights);
+        }
+        if may_ask_functions && let Some(number) = wants_functions() {
+            let asked = Instant::now();
+            match ask_if_allowed(client, "FUNCTION", &["LIST"]).await? {
+                Some(list) => tell(News::Functions { number, asked, no_writes: without_writes(list) }),
+                None => may_ask_functions = false,
+            }
         }
         if wants_connections() {
             let list = ask(client, "CLIENT", &["LIST"]).await?.into_string().unwrap_or_default();

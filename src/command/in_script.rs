@@ -1,0 +1,87 @@
+//! What a command does that a script calls, as far as it can be said of a call whose arguments are only partly known.
+//!
+//! Only commands whose keys have fixed places are answered for: where an option may name a key (SORT … STORE), or a count says how
+//! many there are, an argument that is not known could be anything. Must not guess: what is not certain is [`InScript::Unknown`].
+
+use smallvec::SmallVec;
+
+use super::keys::Finder;
+use super::{Flags, Row, Table, Verb};
+
+/// What a call does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum InScript {
+    /// It changes no key.
+    Reads,
+    /// It changes none but the keys at these places; `rest`: all arguments that its last one stands for are keys, too.
+    Writes {
+        /// Places of the keys in the call.
+        keys: SmallVec<[u32; 4]>,
+        /// The call is open at its end, and what comes there is keys.
+        rest: bool,
+    },
+    /// Nobody can tell.
+    Unknown,
+}
+
+/// Not flagged as reads, and change no key.
+const HARMLESS: [&str; 5] = ["echo", "ping", "publish", "spublish", "time"];
+
+impl Table {
+    /// What a call does that is made of these words, the name first; none: a word that is not known. `open`: the last word may stand
+    /// for none or several.
+    #[must_use]
+    pub fn in_script(&self, words: &[Option<&[u8]>], open: bool) -> InScript {
+        let Some(row) = words.first().copied().flatten().and_then(|name| self.get(name)) else {
+            return InScript::Unknown;
+        };
+        if row.subs().is_empty() {
+            return row.in_script(words.len(), open);
+        }
+        // A subcommand that stands in the open end is none that is known.
+        let sub = words.get(1).copied().flatten().and_then(|name| row.sub(name));
+        sub.map_or(InScript::Unknown, |sub| sub.in_script(words.len(), open))
+    }
+}
+
+impl Row {
+    fn in_script(&self, argc: usize, open: bool) -> InScript {
+        if HARMLESS.contains(&&*self.name) || self.flags.contains(Flags::READONLY) && !self.is_write() {
+            return InScript::Reads;
+        }
+        // Modules may do what their specs do not say; MOVE and COPY reach into other databases.
+        let known = self.flags.contains(Flags::WRITE) || &*self.name == "pfcount";
+        let elsewhere = matches!(self.verb, Verb::Move | Verb::Copy | Verb::Migrate | Verb::Sort);
+        if !known || elsewhere || self.flags.intersects(Flags::MODULE | Flags::NO_SCRIPT | Flags::ADMIN) {
+            return InScript::Unknown;
+        }
+        self.finder.places(argc, open).map_or(InScript::Unknown, |(keys, rest)| InScript::Writes { keys, rest })
+    }
+}
+
+impl Finder {
+    /// The places of all keys in any call of `argc` words, and whether those behind an open end are keys.
+    fn places(&self, argc: usize, open: bool) -> Option<(SmallVec<[u32; 4]>, bool)> {
+        let mut keys = SmallVec::new();
+        let mut rest = false;
+        match self {
+            Finder::At(at) => keys.push(*at),
+            Finder::Specs(specs) => {
+                let words = vec![&b""[..]; argc];
+                for spec in specs {
+                    let to_the_end = spec.fixed_range()?;
+                    if open && to_the_end != Some(1) && to_the_end.is_some() {
+                        return None;
+                    }
+                    rest |= open && to_the_end.is_some();
+                    spec.find(&words, &mut keys);
+                }
+            }
+            _ => return None,
+        }
+        // The last word of an open call is no key by itself; it must not stand where one is due.
+        let last = u32::try_from(argc).ok()?;
+        let all_there = !keys.is_empty() && keys.iter().all(|at| *at < last);
+        all_there.then_some((keys, rest))
+    }
+}

@@ -1,0 +1,84 @@
+//! Scripts and functions of clients: what is written for which judgement, and what is said of them in the log.
+
+use smallvec::SmallVec;
+
+use crate::command::Row;
+use crate::scripts::{Kind, Name, Reach};
+
+use super::context::View;
+use super::opening::Holds;
+use super::waiting::Then;
+use super::written::Written;
+use super::{Call, Client};
+
+impl Client {
+    /// What waits for the reply to EVAL, EVALSHA, FCALL or one of their read-only forms.
+    pub(super) fn script(&self, view: &View, call: Call<'_>) -> Then {
+        let (kind, read_only) = kind_of(call.row);
+        let scripts = &self.context.shared.scripts;
+        let subject = call.args.get(1).copied().unwrap_or_default();
+        let compresses = view.policy.seals_from.is_some() && scripts.is_first_beside_compression(kind);
+        if compresses || !read_only {
+            let judgement = scripts.judge(&view.table, kind, subject, read_only);
+            if compresses {
+                warn_of_compression(&judgement.name);
+            }
+            if call.row.is_write() {
+                let mut written = self.written(view, call);
+                written.always();
+                judgement.functions.into_iter().for_each(|number| written.relies_on(number));
+                match judgement.reach {
+                    Reach::Nothing => return self.reads(view, call, judgement.functions),
+                    Reach::Declared => {}
+                    Reach::Anything(why) => {
+                        written.add_unproven();
+                        if !view.policy.scripts.is_given()
+                            && !judgement.is_passing()
+                            && scripts.is_first_flush(&judgement.name)
+                        {
+                            warn_of_flush(&judgement.name, why);
+                        }
+                    }
+                }
+                return Then::Write { written, holds: Holds::Nothing };
+            }
+        }
+        self.unkept(view, call)
+    }
+
+    /// A script that writes nothing. It is not repeated as a read is: it may have published something.
+    fn reads(&self, view: &View, call: Call<'_>, functions: Option<u64>) -> Then {
+        let mut written = Written::default();
+        functions.into_iter().for_each(|number| written.relies_on(number));
+        let told = if view.policy.caches { self.ids(call) } else { SmallVec::new() };
+        Then::Elements { written: Some(Box::new(written)), told, holds: Holds::Nothing }
+    }
+}
+
+/// How the script is called, and whether the command is a form that cannot write.
+fn kind_of(row: &Row) -> (Kind, bool) {
+    let (name, read_only) = match row.name.strip_suffix("_ro") {
+        Some(name) => (name, true),
+        None => (row.name.as_ref(), false),
+    };
+    let kind = match name {
+        "eval" => Kind::Text,
+        "evalsha" => Kind::Sha,
+        _ => Kind::Function,
+    };
+    (kind, read_only)
+}
+
+fn warn_of_flush(name: &Name, why: &str) {
+    tracing::warn!(
+        "L1 is emptied each time that {name} runs, as it may write any key: {why}. Have it take every key that it writes from \
+         KEYS, or tell in config.yaml what scripts write (scripts: declared, or patterns of keys)"
+    );
+}
+
+fn warn_of_compression(name: &Name) {
+    tracing::warn!(
+        "{name} runs while values are compressed: scripts and functions read values as they are stored. Give the keys that they \
+         read or write a rule with compress: false, and SET them again"
+    );
+}

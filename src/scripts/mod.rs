@@ -1,0 +1,159 @@
+//! What a script or a function may write: nothing, the keys that it declares, or any key.
+//!
+//! The one place where that is decided. A script that may write counts as one that may write any key, unless it cannot write (its
+//! `no-writes` flag), or its text proves that it writes declared keys alone. What is done when any key may have been written is
+//! decided elsewhere: here is no cache and no I/O. Everything is bounded, and shared by all workers: each script takes a lock, no
+//! other command does.
+
+mod functions;
+mod lua;
+mod names;
+mod proof;
+mod texts;
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::command::Table;
+use crate::config::Scripts as Setting;
+use crate::glob::Glob;
+
+pub use functions::Functions;
+pub use names::{Kind, Name};
+
+use names::Named;
+use texts::{Sha, Texts};
+
+/// What a script may write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// No key.
+    Nothing,
+    /// The keys that it declares, and no other.
+    Declared,
+    /// Any key; why, for people to read.
+    Anything(&'static str),
+}
+
+/// What is known of a script that is about to run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Judgement {
+    /// What it may write.
+    pub reach: Reach,
+    /// What it is called in the log.
+    pub name: Name,
+    /// It holds only as long as the functions are those of this number, see [`Functions::number`].
+    pub functions: Option<u64>,
+}
+
+impl Judgement {
+    /// Whether it may be another one in a moment, when more is known.
+    pub fn is_passing(&self) -> bool {
+        self.reach == Reach::Anything(functions::STALE)
+    }
+}
+
+/// Whose word counts for scripts whose text proves nothing.
+#[derive(Clone, Debug, Default)]
+pub enum Trust {
+    /// Nobody's: they may write any key.
+    #[default]
+    Nobody,
+    /// The user's: they write the keys that they declare.
+    Declared,
+    /// The user's: they write these and keys that match.
+    Matching(Box<[Glob]>),
+}
+
+impl Trust {
+    /// As configured.
+    pub fn new(setting: &Setting) -> Self {
+        match setting {
+            Setting::Any => Trust::Nobody,
+            Setting::Declared => Trust::Declared,
+            Setting::Matching(patterns) => {
+                Trust::Matching(patterns.iter().map(|pattern| Glob::new(pattern.as_bytes())).collect())
+            }
+        }
+    }
+
+    /// Whether scripts write what the user says.
+    pub fn is_given(&self) -> bool {
+        !matches!(self, Trust::Nobody)
+    }
+}
+
+/// What all workers know of scripts.
+#[derive(Debug, Default)]
+pub struct Scripts {
+    texts: Texts,
+    /// The functions of the server.
+    pub functions: Functions,
+    named: Named,
+    /// [`Trust::is_given`], for those who hear of scripts that run elsewhere.
+    trusted: AtomicBool,
+}
+
+impl Scripts {
+    /// Remembers a text that EVALSHA may run.
+    pub fn learn(&self, text: &[u8]) {
+        self.texts.learn(text);
+    }
+
+    /// What a call of EVAL, EVALSHA or FCALL, or of their read-only forms, may write: `subject` is the text, the SHA or the
+    /// function. `read_only`: it is one of these forms, which cannot write.
+    pub fn judge(&self, table: &Table, kind: Kind, subject: &[u8], read_only: bool) -> Judgement {
+        let (name, mut reach, functions) = match kind {
+            Kind::Text => {
+                let sha = Sha::of(subject);
+                (Name::Script(sha.hex()), self.texts.judge(sha, Some(subject), table), None)
+            }
+            Kind::Sha => match Sha::named(subject) {
+                Some(sha) => (Name::Script(sha.hex()), self.texts.judge(sha, None, table), None),
+                // Redis knows no script of such a name.
+                None => (Name::unusual(kind, subject), Reach::Nothing, None),
+            },
+            Kind::Function => {
+                let (reach, number) = if read_only { (Reach::Nothing, None) } else { self.functions.judge(subject) };
+                (Name::unusual(kind, subject), reach, number)
+            }
+        };
+        if read_only {
+            reach = Reach::Nothing;
+        }
+        Judgement { reach, name, functions }
+    }
+
+    /// Whether it is the first time that this script is the reason for a flush, and worth a line in the log.
+    pub fn is_first_flush(&self, name: &Name) -> bool {
+        self.named.is_new(name)
+    }
+
+    /// Whether it is the first script of its kind that runs while values are compressed.
+    pub fn is_first_beside_compression(&self, kind: Kind) -> bool {
+        self.named.is_first(kind)
+    }
+
+    /// Another configuration holds from now on.
+    pub fn set_trust(&self, trust: &Trust) {
+        self.trusted.store(trust.is_given(), Ordering::Release);
+    }
+
+    /// Whether the user says what scripts write, so that one which ran elsewhere is no reason for a flush.
+    pub fn are_trusted(&self) -> bool {
+        self.trusted.load(Ordering::Acquire)
+    }
+}
+
+impl fmt::Display for Reach {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Reach::Nothing => "it writes nothing",
+            Reach::Declared => "it writes the keys that it declares",
+            Reach::Anything(why) => why,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;
