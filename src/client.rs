@@ -144,6 +144,10 @@ impl Connection {
         if self.outlet.entry.is_killed() {
             return Some(End::Killed);
         }
+        if self.ended && self.client.is_blocked() {
+            // As Redis does, whatever was to come behind the answer that may never come.
+            return Some(End::Client);
+        }
         if self.client.is_parked() || waiting > 0 {
             return None;
         }
@@ -158,8 +162,8 @@ impl Connection {
             }
             return leaving.then_some(End::Drained);
         }
-        if (self.ended || leaving) && self.client.is_blocked() {
-            return Some(if self.ended { End::Client } else { End::Drained });
+        if leaving && self.client.is_blocked() {
+            return Some(End::Drained);
         }
         if self.outlet.outstanding() > 0 {
             return None;
@@ -197,8 +201,11 @@ impl Connection {
     }
 
     fn wants_more(&self, view: &View) -> bool {
-        !self.ended && (!self.is_over() || self.deaf) && !self.context.draining.get() && {
+        // A client that has said QUIT behind a command that may never be answered is read as well: it ends when it goes away.
+        let is_read = !self.is_over() || self.deaf || self.client.is_blocked();
+        !self.ended && is_read && !self.context.draining.get() && {
             let waits = self.pause || self.client.is_parked() || self.is_full(view) || self.client.is_raw();
+            let waits = waits || (self.is_over() && !self.deaf);
             // Also while waiting: whether the client is still there can only be read.
             !waits || self.inbox.len() < READ_AHEAD
         }

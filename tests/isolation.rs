@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{Client, Redis, Shortstop, assert_reply, bulk, pipeline_of, show, wait_until};
+use common::{Client, Fault, Redis, Shortstop, assert_reply, bulk, pipeline_of, show, wait_until};
 
 /// Who may do what. `lim` sees keys that begin with r: or a:, and no channel but `c` and its like.
 const USERS: &[&str] = &[
@@ -323,5 +323,44 @@ fn who_stays_subscribed_or_in_another_state_may_still_quit() {
                 }
             }
         }
+    }
+}
+
+#[test]
+fn a_push_that_nobody_asked_for_is_nobodys_answer() {
+    let redis = Redis::start();
+    let wire = Fault::before(redis.addr());
+    let proxy = Shortstop::to(wire.addr(), "workers: 1");
+    let mut client = client(&proxy, "", 0, 3);
+    assert_reply(&client.cmd("WATCH r:k"), "+OK\r\n", "it has a private connection");
+    wire.hold_replies_to(b"$6\r\nr:mine\r\n");
+    client.send(&pipeline_of(&["GET r:mine"]));
+    wire.wait_caught();
+    wire.say(b">2\r\n$10\r\ninvalidate\r\n*1\r\n$8\r\nr:others\r\n");
+    let error = client.reply();
+    assert!(error.starts_with(b"-ERR shortstop: the connection to Redis"), "{}", show(&error));
+    wire.release();
+    client.send(&pipeline_of(&["PING"]));
+    let rest = client.until_closed();
+    assert!(rest.starts_with(b"-ERR shortstop: the connection to Redis"), "its state is gone: {}", show(&rest));
+}
+
+#[test]
+fn a_spare_connection_that_says_anything_is_closed() {
+    let redis = Redis::start();
+    let wire = Fault::before(redis.addr());
+    let proxy = Shortstop::to(wire.addr(), "workers: 1");
+    for version in [2, 3] {
+        let mut first = client(&proxy, "", 0, version);
+        let got = first.pipeline(&pipeline_of(&["MULTI", "PING", "EXEC"]), 3).concat();
+        assert_reply(&got, "+OK\r\n+QUEUED\r\n*1\r\n+PONG\r\n", "its connection is a spare now");
+        proxy.wait_stat("proxy_sessions", |sessions| sessions == 0);
+        let before = wire.connections();
+        wire.say(b"+OK\r\n");
+        wait_until("the connections that spoke are closed", || wire.connections() < before);
+        let mut next = client(&proxy, "", 0, version);
+        wait_until("Redis is back", || next.cmd("PING") == b"+PONG\r\n");
+        let got = next.pipeline(&pipeline_of(&["MULTI", "ECHO x", "EXEC"]), 3).concat();
+        assert_reply(&got, "+OK\r\n+QUEUED\r\n*1\r\n$1\r\nx\r\n", "each answer is its own");
     }
 }

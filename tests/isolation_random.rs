@@ -12,12 +12,12 @@ mod common;
 use std::time::{Duration, Instant};
 
 use chance::Chance;
-use common::{Client, PATIENCE, Redis, Shortstop, assert_reply, bulk, pipeline_of, show};
+use common::{Client, PATIENCE, Redis, Shortstop, assert_reply, bulk, pipeline_of, show, wait_until};
 
 const ROUNDS: u64 = 400;
 
 /// No more time than this is spent on rounds, however slow the machine is.
-const TIME: Duration = Duration::from_secs(12);
+const TIME: Duration = Duration::from_secs(20);
 
 /// How long the answer to one step is waited for before the next: it may be one that never comes.
 const PACE: Duration = Duration::from_millis(2);
@@ -29,12 +29,13 @@ const USERS: &[&str] = &[
     "ACL SETUSER admin on >pa ~* &* +@all",
     "ACL SETUSER lim on >pl ~r:* &* +@all",
     "ACL SETUSER deaf on >pd ~* resetchannels +@all",
-    "ACL SETUSER stays on >ps ~* &* +@all -discard -exec -client|no-evict",
-    "ACL SETUSER watches on >pw ~* &* +@all -unwatch -multi",
+    "ACL SETUSER stays on >ps ~* &* +@all -discard -client|no-evict",
+    "ACL SETUSER watches on >pw ~* &* +@all -unwatch",
+    "ACL SETUSER begins on >pb ~* &* +@all -exec",
 ];
 
 /// The clients' logins; the first: none.
-const LOGINS: &[&str] = &["", "lim pl", "deaf pd", "stays ps", "watches pw"];
+const LOGINS: &[&str] = &["", "lim pl", "deaf pd", "stays ps", "watches pw", "begins pb"];
 
 /// What a client does. `$other` is the number of another client.
 const LINES: &[&str] = &[
@@ -116,6 +117,9 @@ const LINES: &[&str] = &[
     "NOSUCH command",
     "PING",
 ];
+
+/// Database and protocol.
+const STATES: &[(u32, u8)] = &[(0, 2), (0, 3), (3, 2), (3, 3)];
 
 /// How a client ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -239,49 +243,93 @@ fn not_as_new(direct: &mut Client) -> Option<String> {
     list.lines().filter(|line| line.starts_with("id=")).find(|line| !as_new(line)).map(str::to_owned)
 }
 
-/// What the next clients find: as many at once as a worker keeps connections for.
-fn look(proxy: &Shortstop, direct: &mut Client, login: &str, db: u32, version: u8, chance: &mut Chance, context: &str) {
-    let context = format!("{context}\nnext: login {login:?}, db {db}, RESP{version}");
+/// A next client, what it is taken for, and what it was last asked.
+struct Next {
+    client: Client,
+    db: u32,
+    version: u8,
+    first: &'static str,
+    token: String,
+}
+
+/// What the next clients find in each state: as many at once as a worker keeps connections for.
+fn look(proxy: &Shortstop, direct: &mut Client, login: &str, chance: &mut Chance, context: &str) {
     let user = login.split(' ').next().filter(|user| !user.is_empty()).unwrap_or("default");
-    let may_multi = user != "watches" && user != "stays";
-    let mut clients: Vec<Client> = (0..4).map(|_| client(proxy, login, db, version)).collect();
-    for client in &mut clients {
-        let (first, expected): (&str, &[u8]) = match (chance.below(3), version) {
-            (0, 2) => ("BLPOP r:none 0.001", b"*-1\r\n"),
-            (0, _) => ("BLPOP r:none 0.001", b"_\r\n"),
-            (1, _) => ("WATCH r:untouched", b"+OK\r\n"),
-            _ => ("PING", b"+PONG\r\n"),
-        };
-        assert_reply(&client.cmd(first), expected, &format!("{context}: {first}"));
-        if may_multi {
-            assert_reply(&client.cmd("MULTI"), "+OK\r\n", &format!("{context}: MULTI"));
-        } else {
-            assert_reply(&client.cmd("WATCH r:untouched"), "+OK\r\n", &format!("{context}: WATCH"));
+    let auth = if login.is_empty() { "PING".to_owned() } else { format!("AUTH {login}") };
+    // This user has no right to EXEC.
+    let begin = if user == "begins" { "WATCH r:untouched" } else { "MULTI" };
+    let mut all = Vec::new();
+    for (db, version) in STATES {
+        for at in 0..4 {
+            let mut client = proxy.client();
+            let first = *chance.pick(&["BLPOP r:none 0.001", "WATCH r:untouched", "SUBSCRIBE other", "PING"]);
+            let (hello, select) = (format!("HELLO {version}"), format!("SELECT {db}"));
+            client.send(&pipeline_of(&[&auth, &hello, &select, first, begin]));
+            let token = format!("{db}-{version}-{at}");
+            all.push(Next { client, db: *db, version: *version, first, token });
         }
     }
-    assert_reply(&direct.cmd(&format!("SELECT {db}")), "+OK\r\n", "select");
-    // Who still watched it would see it, as would who is still told what changes.
-    direct.cmd("INCR r:k");
-    for (at, client) in clients.iter_mut().enumerate() {
-        let token = format!("{db}-{version}-{at}");
-        let lines = ["ACL WHOAMI".to_owned(), format!("SET r:here {token}"), "HGETALL r:hash".to_owned()];
-        let hash: &[u8] = if version == 3 { b"%1\r\n$1\r\nf\r\n$1\r\nv\r\n" } else { b"*2\r\n$1\r\nf\r\n$1\r\nv\r\n" };
-        let whoami = bulk(user.as_bytes());
-        let answers = [&whoami[..], b"+OK\r\n", hash];
-        if may_multi {
-            for line in &lines {
-                assert_reply(&client.cmd(line), "+QUEUED\r\n", &format!("{context}: {line}"));
-            }
-            let expected = [b"*3\r\n", &answers.concat()[..]].concat();
+    for next in &mut all {
+        let Next { client, db, version, first, token } = next;
+        let resp3 = *version == 3;
+        let context = format!("{context}\nnext: login {login:?}, db {db}, RESP{version}");
+        let login = if auth == "PING" { "+PONG\r\n" } else { "+OK\r\n" };
+        assert_reply(&client.reply(), login, &format!("{context}: {auth}"));
+        client.reply();
+        assert_reply(&client.reply(), "+OK\r\n", &format!("{context}: SELECT"));
+        let reply = client.reply();
+        let expected: &[u8] = match (first.split(' ').next(), resp3) {
+            (Some("BLPOP"), false) => b"*-1\r\n",
+            (Some("BLPOP"), true) => b"_\r\n",
+            (Some("WATCH"), _) => b"+OK\r\n",
+            (Some("PING"), _) => b"+PONG\r\n",
+            _ if user == "deaf" => b"-NOPERM",
+            (_, false) => b"*3\r\n$9\r\nsubscribe\r\n$5\r\nother\r\n:1\r\n",
+            (_, true) => b">3\r\n$9\r\nsubscribe\r\n$5\r\nother\r\n:1\r\n",
+        };
+        assert!(reply.starts_with(expected), "{context}: {first}: {}", show(&reply));
+        if user == "deaf" || !first.starts_with("SUB") || resp3 {
+            assert_reply(&client.reply(), "+OK\r\n", &format!("{context}: {begin}"));
+        } else {
+            // Subscribed in RESP2.
+            assert!(client.reply().starts_with(b"-ERR Can't execute"), "{context}: {begin}");
+            client.send(&pipeline_of(&["UNSUBSCRIBE other", begin]));
+            client.reply();
+            assert_reply(&client.reply(), "+OK\r\n", &format!("{context}: {begin}"));
+        }
+        let set = format!("SET r:here {token}");
+        client.send(&pipeline_of(&["ACL WHOAMI", &set, "HGETALL r:hash"]));
+    }
+    for (db, _) in STATES {
+        // Who still watched it would see it, as would who is still told what changes.
+        direct.send(&pipeline_of(&[format!("SELECT {db}"), "INCR r:k".to_owned()]));
+        direct.replies(2);
+    }
+    for next in &mut all {
+        let Next { client, db, version, token, .. } = next;
+        let context = format!("{context}\nnext: login {login:?}, db {db}, RESP{version}");
+        let hash = if *version == 3 { "%1\r\n" } else { "*2\r\n" };
+        let answers =
+            [bulk(user.as_bytes()), b"+OK\r\n".to_vec(), format!("{hash}$1\r\nf\r\n$1\r\nv\r\n").into_bytes()];
+        let got = client.replies(3);
+        if begin == "MULTI" {
+            assert_reply(&got.concat(), b"+QUEUED\r\n".repeat(3), &format!("{context}: in MULTI"));
+            let expected = [b"*3\r\n".to_vec(), answers.concat()].concat();
             assert_reply(&client.cmd("EXEC"), expected, &format!("{context}: EXEC"));
         } else {
-            for (line, answer) in lines.iter().zip(answers) {
-                assert_reply(&client.cmd(line), answer, &format!("{context}: {line}"));
-            }
+            assert_reply(&got.concat(), answers.concat(), &format!("{context}: on a private connection"));
         }
-        assert_reply(&direct.cmd("GET r:here"), bulk(token.as_bytes()), &format!("{context}: its database"));
+        direct.send(&pipeline_of(&[format!("SELECT {db}"), "GET r:here".to_owned()]));
+        let found = direct.replies(2).remove(1);
+        if begin == "MULTI" {
+            assert_reply(&found, bulk(token.as_bytes()), &format!("{context}: its database"));
+        } else {
+            assert!(found.starts_with(format!("${}\r\n{db}-", token.len()).as_bytes()), "{context}: {}", show(&found));
+        }
         if user == "lim" {
-            let reply = client.cmd("GET secret");
+            // Asked on the private connection.
+            client.send(&pipeline_of(&["WATCH r:untouched", "GET secret"]));
+            let reply = client.replies(2).remove(1);
             assert!(reply.starts_with(b"-NOPERM"), "{context}: GET secret: {}", show(&reply));
         }
     }
@@ -290,10 +338,9 @@ fn look(proxy: &Shortstop, direct: &mut Client, login: &str, db: u32, version: u
 fn round(proxy: &Shortstop, direct: &mut Client, seed: u64) {
     let mut chance = Chance::new(seed);
     let login = *chance.pick(LOGINS);
-    let states: Vec<(u32, u8)> = vec![(0, 2), (0, 3), (3, 2), (3, 3)];
     let mut players: Vec<Player> = (0..chance.between(1, 3))
         .map(|_| {
-            let (db, version) = *chance.pick(&states);
+            let (db, version) = *chance.pick(STATES);
             Player::new(proxy, &mut chance, login, db, version)
         })
         .collect();
@@ -323,7 +370,7 @@ fn round(proxy: &Shortstop, direct: &mut Client, seed: u64) {
     });
     players.retain(|player| player.ending == Ending::Stays);
     if players.is_empty() {
-        proxy.wait_stat("proxy_sessions", |sessions| sessions == 0);
+        wait_until(&format!("all private connections are given back\n{context}"), || proxy.stat("proxy_sessions") == 0);
         // Connections that were given up may still be closing.
         let end = Instant::now() + PATIENCE;
         while let Some(line) = not_as_new(direct) {
@@ -332,9 +379,7 @@ fn round(proxy: &Shortstop, direct: &mut Client, seed: u64) {
         }
         assert_reply(&direct.cmd("PUBLISH c m"), ":0\r\n", &context);
     }
-    for (db, version) in states {
-        look(proxy, direct, login, db, version, &mut chance, &context);
-    }
+    look(proxy, direct, login, &mut chance, &context);
 }
 
 fn rounds(proxy: &Shortstop, direct: &mut Client, first: u64) {

@@ -283,6 +283,18 @@ fn a_client_that_goes_away_while_blocked_takes_nothing_with_it() {
 }
 
 #[test]
+fn a_client_that_quits_behind_a_pop_and_goes_away_is_blocked_no_more() {
+    let redis = Redis::start();
+    let proxy = Shortstop::start(&redis, "");
+    let mut blocked = proxy.client();
+    blocked.send(&pipeline_of(&["BLPOP q 0", "GET a", "QUIT"]));
+    wait_until("it is blocked", || redis.info("blocked_clients") == "1");
+    drop(blocked);
+    wait_until("it is blocked no more", || redis.info("blocked_clients") == "0");
+    proxy.wait_stat("proxy_sessions", |sessions| sessions == 0);
+}
+
+#[test]
 fn a_client_that_goes_away_in_a_transaction_changes_nothing() {
     let redis = Redis::start();
     let proxy = Shortstop::start(&redis, "");

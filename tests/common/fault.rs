@@ -148,6 +148,14 @@ impl Fault {
         self.release();
     }
 
+    /// Says this on every connection that is open, as if the server had said it. Only while no reply is on its way.
+    pub fn say(&self, bytes: &[u8]) {
+        for link in self.shared.lock().links.iter().filter(|link| link.alive) {
+            // The other side may have closed it already.
+            let _ = (&link.sockets[0]).write_all(bytes);
+        }
+    }
+
     /// Whether new connections are closed at once.
     pub fn refuse(&self, refuse: bool) {
         self.shared.lock().refuse = refuse;
