@@ -8,7 +8,7 @@ use std::io::{Write, pipe};
 use std::net::{SocketAddr, TcpListener};
 use std::process::{Command, Stdio};
 
-use common::{Client, PATIENCE, Process, Redis, assert_reply, pipeline_of, run, wait_until};
+use common::{Client, PATIENCE, Process, Redis, assert_reply, pipeline_of, run, signal, wait_until};
 
 const BREAKABLE: &str = "enable_debug_command: true\n";
 
@@ -131,7 +131,7 @@ fn a_standard_output_that_cannot_be_written_is_no_panic() {
     for flag in ["--help", "--version", "--check-config"] {
         for (how, stdout) in unwritable() {
             let mut command = Command::new(env!("CARGO_BIN_EXE_shortstop"));
-            let mut child = command.arg(flag).current_dir(directory.path()).stdout(stdout).stderr(Stdio::piped());
+            let child = command.arg(flag).current_dir(directory.path()).stdout(stdout).stderr(Stdio::piped());
             let mut child = child.spawn().expect("it was built");
             let mut status = None;
             wait_until(&format!("{flag} ends"), || {
@@ -163,7 +163,13 @@ fn the_start_does_not_need_a_standard_output() {
             assert!(child.try_wait().expect("a child of ours").is_none(), "{how}: it has ended");
             Client::try_connect(address).is_ok_and(|mut client| client.cmd("PING") == b"+PONG\r\n")
         });
-        child.kill().expect("a child of ours");
-        child.wait().expect("a child of ours");
+        // It did not end meanwhile, nor does it now as after a panic.
+        signal(child.id(), "TERM");
+        let mut status = None;
+        wait_until("it ends", || {
+            status = child.try_wait().expect("a child of ours");
+            status.is_some()
+        });
+        assert_eq!(status.and_then(|status| status.code()), Some(0), "{how}");
     }
 }
