@@ -95,8 +95,13 @@ impl Log {
     /// Writes panics to the log. Rust's own hook waits for standard error. It does not go through `tracing`, whose code may be what
     /// panicked.
     pub fn write_panics(&self, json: bool) {
+        static PANICS: Seldom = Seldom::new("panicked");
         let log = self.clone();
-        std::panic::set_hook(Box::new(move |panic| log.add(panic_line(panic, json).as_bytes())));
+        std::panic::set_hook(Box::new(move |panic| {
+            if PANICS.allows() {
+                log.add(panic_line(panic, json).as_bytes());
+            }
+        }));
     }
 }
 
