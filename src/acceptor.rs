@@ -67,7 +67,7 @@ pub async fn run(
             }
             Err(error) => {
                 // Most likely no file descriptors are left: clients that wait are accepted when others have gone.
-                tracing::warn!(%error, "a client cannot be accepted");
+                crate::seldom!(warn, "a client cannot be accepted", %error);
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
@@ -85,7 +85,7 @@ fn hand_over(mut stream: TcpStream, number: u64, desks: &[Desk], limit: usize, s
     let socket = SockRef::from(&stream);
     let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(300)).with_interval(Duration::from_secs(100));
     if let Err(error) = socket.set_tcp_nodelay(true).and_then(|()| socket.set_tcp_keepalive(&keepalive)) {
-        tracing::debug!(%error, "a client was gone before it was served");
+        crate::seldom!(debug, "a client was gone before it was served", %error);
         return;
     }
     let Some(desk) = desks.iter().min_by_key(|desk| load(desk)) else { return };

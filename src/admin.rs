@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use crate::bus::BusStats;
 use crate::coherence::Coherence;
 use crate::config::{Coherence as Feeds, Config};
+use crate::log;
 use crate::proxy::Windows;
 use crate::resp::build;
 use crate::stats::{FlushReason, Stats};
@@ -132,6 +133,7 @@ impl Admin {
         line!(out, "proxy_uptime_in_seconds", self.stats.started.elapsed().as_secs());
         line!(out, "workers", self.stats.workers.len());
         line!(out, "panics", self.stats.shared.panics.load(Ordering::Relaxed));
+        line!(out, "log_lines_dropped", log::dropped_lines());
     }
 
     fn clients_section(&self, out: &mut String) {

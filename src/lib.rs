@@ -21,6 +21,7 @@
 //! | floor | modules | |
 //! | --- | --- | --- |
 //! | 0 words | [`resp`], [`config`], [`stats`], [`glob`] | bytes in, values out; no I/O |
+//! | | [`log`] | where the log's lines go |
 //! | 1 tables | [`command`], [`rules`], [`envelope`] | pure |
 //! | 2 memory | [`near_cache`], [`coherence`], [`scripts`] | shared state; what may be served and kept, what scripts may write |
 //! | 3 wires | [`upstream`], [`bus`] | one kind of connection each |
@@ -46,6 +47,7 @@ pub mod command;
 pub mod config;
 pub mod envelope;
 pub mod glob;
+pub mod log;
 pub mod near_cache;
 pub mod proxy;
 pub mod resp;

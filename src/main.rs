@@ -1,6 +1,7 @@
 //! The binary: flags, log, signals, exit code. Everything else is in the library.
 
-use std::io::{IsTerminal, Read, Write};
+use std::fmt::Display;
+use std::io::{self, IsTerminal, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -9,8 +10,12 @@ use std::time::Duration;
 use clap::Parser;
 use shortstop::app::App;
 use shortstop::config::{Config, ConfigError, LogFormat, Setting};
+use shortstop::log::Log;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
+
+/// How long the end waits for the last lines of the log.
+const LAST_LINES: Duration = Duration::from_millis(500);
 
 /// A Redis-protocol caching proxy: hot GETs from memory, values compressed on the way to Redis, invalidations over NATS.
 ///
@@ -80,35 +85,54 @@ fn main() -> ExitCode {
     let config = match flags.config() {
         Ok(config) => config,
         Err(error) => {
-            eprintln!("shortstop: {error}");
+            complain(error);
             return ExitCode::from(2);
         }
     };
     if flags.check_config {
-        println!("the configuration is sound");
+        // The exit code says the same.
+        let _ = writeln!(io::stdout(), "the configuration is sound");
         return ExitCode::SUCCESS;
     }
     if flags.health {
         return health(config.listen);
     }
-    start_log(&config);
-    run(&flags, config)
+    let log = match start_log(&config) {
+        Ok(log) => log,
+        Err(error) => {
+            complain(format_args!("the log cannot be written: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    let code = run(&flags, config, &log);
+    log.flush(LAST_LINES);
+    code
 }
 
-fn start_log(config: &Config) {
+/// Tells who started the program why it does not run. Whether it arrives is not known, nor does it matter to what happens.
+fn complain(what: impl Display) {
+    let _ = writeln!(io::stderr(), "shortstop: {what}");
+}
+
+fn start_log(config: &Config) -> io::Result<Log> {
+    let out = Log::to_stderr()?;
     // The client libraries log each of their events; what matters of them is logged by the bus and the lanes.
     let filter = EnvFilter::new(format!("async_nats=warn,fred=error,{}", config.log.level));
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal());
+        .with_writer(out.clone())
+        // It would print them on standard error, and panic if that fails.
+        .log_internal_errors(false)
+        .with_ansi(io::stderr().is_terminal());
     match config.log.format {
         LogFormat::Text => log.init(),
         LogFormat::Json => log.json().init(),
     }
+    out.write_panics(config.log.format == LogFormat::Json);
+    Ok(out)
 }
 
-fn run(flags: &Flags, config: Config) -> ExitCode {
+fn run(flags: &Flags, config: Config, log: &Log) -> ExitCode {
     // 10,000 clients want more file descriptors than the usual limit.
     if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
         tracing::warn!(%error, "the limit of file descriptors cannot be raised");
@@ -121,7 +145,7 @@ fn run(flags: &Flags, config: Config) -> ExitCode {
     let (runtime, mut signals) = match listening {
         Ok(listening) => listening,
         Err(error) => {
-            eprintln!("shortstop: cannot wait for signals: {error}");
+            complain(format_args!("cannot wait for signals: {error}"));
             return ExitCode::FAILURE;
         }
     };
@@ -129,16 +153,23 @@ fn run(flags: &Flags, config: Config) -> ExitCode {
     let app = match App::start(config) {
         Ok(app) => app,
         Err(error) => {
-            eprintln!("shortstop: {error}");
+            complain(error);
             return ExitCode::FAILURE;
         }
     };
-    println!("shortstop listening on {}", app.addr());
+    let address = app.addr();
+    // Whoever started it may have closed its standard output, or may not read it.
+    let announcing = std::thread::Builder::new().spawn(move || {
+        let _ = writeln!(io::stdout(), "shortstop listening on {address}");
+    });
+    drop(announcing);
     tracing::info!(listen = %app.addr(), %upstream, "ready");
     runtime.block_on(signals.told_to_leave(|| reload(flags, &app)));
     tracing::info!("leaving: answering what was asked; a second signal leaves at once");
+    let last = log.clone();
     std::thread::spawn(move || {
         runtime.block_on(signals.told_to_leave(|| ()));
+        last.flush(LAST_LINES);
         std::process::exit(1);
     });
     if app.shutdown() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -152,7 +183,7 @@ struct Signals {
 }
 
 impl Signals {
-    fn new() -> std::io::Result<Self> {
+    fn new() -> io::Result<Self> {
         Ok(Signals {
             hangup: signal(SignalKind::hangup())?,
             terminate: signal(SignalKind::terminate())?,
@@ -199,11 +230,11 @@ fn health(listen: SocketAddr) -> ExitCode {
             ExitCode::SUCCESS
         }
         Ok(reply) => {
-            eprintln!("shortstop: {address} answers {reply:?}");
+            complain(format_args!("{address} answers {reply:?}"));
             ExitCode::FAILURE
         }
         Err(error) => {
-            eprintln!("shortstop: {address} does not answer: {error}");
+            complain(format_args!("{address} does not answer: {error}"));
             ExitCode::FAILURE
         }
     }

@@ -103,6 +103,9 @@ async fn work(setup: Setup, mut orders: mpsc::UnboundedReceiver<Order>) {
             },
             _ = ticks.tick() => {
                 enforce(&context);
+                if let Some(client) = context.panicked.take() {
+                    tracing::error!(client, "serving a client panicked; its connection is closed, the others go on");
+                }
                 if context.draining.get() && context.clients.borrow().is_empty() && context.is_settled() {
                     break;
                 }
@@ -116,7 +119,7 @@ fn accept(stream: TcpStream, id: u64, context: &Rc<Context>, load: &Arc<AtomicUs
     let stream = match stream.set_nonblocking(true).and_then(|()| tokio::net::TcpStream::from_std(stream)) {
         Ok(stream) => stream,
         Err(error) => {
-            tracing::debug!(%error, "a client was gone before it was served");
+            crate::seldom!(debug, "a client was gone before it was served", %error);
             load.fetch_sub(1, Ordering::Relaxed);
             return;
         }
@@ -135,7 +138,7 @@ fn accept(stream: TcpStream, id: u64, context: &Rc<Context>, load: &Arc<AtomicUs
         let end = served.await;
         if let End::Dropped(why) = end {
             gone.context.stats().clients_dropped.add(1);
-            tracing::warn!(client = gone.id, why, "a client was dropped");
+            crate::seldom!(warn, "a client was dropped", client = gone.id, why);
         }
     });
 }
@@ -154,7 +157,8 @@ impl Drop for Gone {
         self.load.fetch_sub(1, Ordering::Relaxed);
         if std::thread::panicking() {
             self.context.shared.stats.shared.panics.fetch_add(1, Ordering::Relaxed);
-            tracing::error!(client = self.id, "serving a client panicked; its connection is closed, the others go on");
+            // Logged later: a second panic before the first has come to its end would end the process.
+            self.context.panicked.set(Some(self.id));
         }
     }
 }

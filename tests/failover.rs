@@ -16,7 +16,8 @@ const EAGER: &str = "defaults:\n  cache: { admit_after: 1 }\n";
 
 /// A master and its replica, in step.
 fn pair() -> (Redis, Redis) {
-    let (one, two) = (Redis::start(), Redis::start());
+    let quick = ["--repl-diskless-sync-delay", "0"];
+    let (one, two) = (Redis::start_with(&quick), Redis::start_with(&quick));
     follow(&two, &one);
     (one, two)
 }

@@ -135,6 +135,18 @@ fn hits_go_on_while_redis_is_away_and_the_rest_fails_fast() {
     }
 }
 
+/// CONFIG SET timeout reaches Redis, and is about its own connections.
+#[test]
+fn a_timeout_of_redis_closes_no_client() {
+    let redis = Redis::start();
+    let proxy = Shortstop::start(&redis, "workers: 1\n");
+    let mut client = proxy.client();
+    client.cmd("SET k v");
+    assert_reply(&client.cmd("CONFIG SET timeout 1"), "+OK\r\n", "passed on");
+    wait_until("Redis closes the shared connection, which is idle", || proxy.stat("upstream_reconnects") > 0);
+    assert_reply(&client.cmd("GET k"), "$1\r\nv\r\n", "the client is still there");
+}
+
 #[test]
 fn a_proxy_may_start_before_redis() {
     let mut redis = Redis::start();

@@ -363,7 +363,7 @@ impl Coherence {
         self.generation.fetch_add(1, Ordering::AcqRel);
         self.stats.shared.flushed(reason);
         self.cache.clear();
-        tracing::debug!(why, "L1 flushed");
+        crate::seldom!(debug, "L1 flushed", why);
     }
 
     /// The bus has proven that it brought everything up to `until` − 1 s.

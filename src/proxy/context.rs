@@ -213,6 +213,8 @@ pub struct Context {
     pub buffers: Rc<Buffers>,
     /// Where clients are read into.
     pub scratch: RefCell<BytesMut>,
+    /// The last client whose serving ended in a panic, until the log has it.
+    pub panicked: Cell<Option<u64>>,
     /// No more is asked of clients.
     pub draining: Cell<bool>,
 }
@@ -249,6 +251,7 @@ impl Context {
             writes: Cell::default(),
             buffers: Rc::default(),
             scratch: RefCell::default(),
+            panicked: Cell::default(),
             draining: Cell::new(false),
         })
     }
@@ -436,7 +439,7 @@ impl Context {
                 && error.is_panic()
             {
                 context.shared.stats.shared.panics.fetch_add(1, Ordering::Relaxed);
-                tracing::error!(db, shared, "the task of an upstream connection panicked; the connection is given up");
+                crate::seldom!(error, "the task of an upstream connection panicked; it is given up", db, shared);
                 context.shared.coherence.flush_for(FlushReason::Upstream, "an upstream connection was given up");
                 // A lane that is closed is made anew by whoever needs it next.
                 context.lose_all(&driven, "of a fault in the proxy");

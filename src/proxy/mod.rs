@@ -279,7 +279,7 @@ impl Client {
         }
         match row.class_for(&args) {
             Class::Refused(why) if row.name.as_ref() == "post" || row.name.as_ref() == "host:" => {
-                tracing::warn!(client = self.id, "{why}: closing the connection, as Redis does");
+                crate::seldom!(warn, "a client is closed, as Redis does", client = self.id, why);
                 Next::Close
             }
             Class::Refused(why) => {

@@ -162,7 +162,8 @@ async fn interview(mut stream: TcpStream, login: Option<&Login>) -> io::Result<A
     Ok(Answer { run_id, is_primary })
 }
 
-async fn read_reply(stream: &mut TcpStream, inbox: &mut BytesMut) -> io::Result<BytesMut> {
+/// One reply, of a server that is asked before a connection is in use.
+pub(super) async fn read_reply(stream: &mut TcpStream, inbox: &mut BytesMut) -> io::Result<BytesMut> {
     let mut scanner = ReplyScanner::default();
     loop {
         match scanner.scan(inbox) {

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, Bytes, BytesMut};
 use smallvec::SmallVec;
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio_util::io::poll_read_buf;
@@ -27,7 +27,7 @@ use crate::config::{Timeouts, UpstreamUrl};
 use crate::resp::{Chunks, ReplyScanner, Version, build, parse_int};
 
 use super::endpoint::{Endpoint, Server, Trouble, differ};
-use super::finder::run_id;
+use super::finder::{read_reply, run_id};
 use super::login::{Login, is_about_login};
 use super::queue::Queue;
 
@@ -520,7 +520,7 @@ impl<E: Expected> Link<E> {
                     inner.epoch.set(epoch);
                     if was_up {
                         if !was_left {
-                            tracing::info!(shared = inner.shared, "Redis is back");
+                            crate::seldom!(info, "Redis is back", shared = inner.shared);
                         }
                         E::reconnected(&context, inner.served.replace(false) && !inner.for_logins.get());
                     }
@@ -717,27 +717,26 @@ impl<E: Expected> Inner<E> {
         stream.write_all(&request).await?;
         self.locked.set(None);
         let mut inbox = BytesMut::new();
+        // An error that is the last word of the server is about the connection (too many clients, protected mode).
+        let mut last_word = None;
         for step in &steps {
-            let mut scanner = ReplyScanner::default();
-            let end = loop {
-                match scanner.scan(&inbox) {
-                    Ok(Some(end)) => break end,
-                    Ok(None) if stream.read_buf(&mut inbox).await? == 0 => {
-                        let error = io::Error::new(io::ErrorKind::UnexpectedEof, "it closed the connection");
-                        return Err(error.into());
-                    }
-                    Ok(None) => {}
-                    Err(error) => return Err(io::Error::new(io::ErrorKind::InvalidData, error).into()),
+            let reply = match read_reply(stream, &mut inbox).await {
+                Ok(reply) => reply,
+                Err(error) => {
+                    return Err(last_word.map_or(NotTaken::Io(error), |text| NotTaken::Said { text, login: false }));
                 }
             };
-            let reply = inbox.split_to(end);
             if step.tells_server && differ(run_id(&reply).as_deref(), server.run_id.as_deref()) {
                 return Ok(false);
             }
             if let Some(id) = reply.strip_prefix(b":").and_then(|id| id.strip_suffix(b"\r\n")).and_then(parse_int) {
                 self.id.set(u64::try_from(id).unwrap_or(0));
             }
+            last_word = None;
             let Some(text) = reply.strip_prefix(b"-") else { continue };
+            if step.tells_server {
+                last_word = Some(String::from_utf8_lossy(text).trim_end().to_owned());
+            }
             let no_right = text.starts_with(b"NOPERM") || text.starts_with(b"NOAUTH");
             if self.login.is_none() && text.starts_with(b"NOAUTH") {
                 self.locked.set(Some(Instant::now()));
@@ -823,9 +822,9 @@ impl<E: Expected> Inner<E> {
         };
         if raw {
             // That is how Redis says that it has come to the end.
-            tracing::debug!("{}", lost.text());
+            crate::seldom!(debug, "a connection to Redis has come to its end", why);
         } else {
-            tracing::warn!(shared = self.shared, unanswered, "{}", lost.text());
+            crate::seldom!(warn, "a connection to Redis was lost", shared = self.shared, unanswered, address, why);
             self.settings.endpoint.report(Trouble::Connection);
         }
         self.end_connection(context, &lost);
@@ -860,7 +859,7 @@ impl<E: Expected> Inner<E> {
                 return false;
             }
             if !matches!(state.status, Status::Down(_)) {
-                tracing::warn!("{}", lost.text());
+                crate::seldom!(warn, "there is no connection to Redis", why = lost.text());
             }
             let goes_on = self.shared && !state.retired;
             state.set_status(if goes_on { Status::Down(lost.clone()) } else { Status::Closed });

@@ -16,7 +16,7 @@ pub use client::{Client, bulk, command, filled, pipeline_of, show};
 pub use fault::{Fault, Way};
 pub use nats::NatsClient;
 pub use process::{Process, run};
-pub use servers::{Nats, Redis};
+pub use servers::{Nats, Redis, signal};
 pub use shortstop::Shortstop;
 
 use std::net::SocketAddr;

@@ -30,6 +30,17 @@ impl Process {
     /// [`Process::start`] with environment variables and flags.
     #[track_caller]
     pub fn start_with(upstream: SocketAddr, yaml: &str, environment: &[(&str, &str)], flags: &[&str]) -> Process {
+        Process::spawn(upstream, yaml, environment, flags, Stdio::piped())
+    }
+
+    /// [`Process::start`] with its log going somewhere else than to [`Process::log`].
+    #[track_caller]
+    pub fn start_logging_to(stderr: impl Into<Stdio>, upstream: SocketAddr, yaml: &str) -> Process {
+        Process::spawn(upstream, yaml, &[], &[], stderr.into())
+    }
+
+    #[track_caller]
+    fn spawn(upstream: SocketAddr, yaml: &str, environment: &[(&str, &str)], flags: &[&str], stderr: Stdio) -> Process {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let file = directory.path().join("config.yaml");
         std::fs::write(&file, config_text(upstream, yaml)).expect("a config file");
@@ -43,18 +54,21 @@ impl Process {
             }
         }
         start.envs(environment.iter().copied());
-        start.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        start.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr);
         let mut child = start.spawn().expect("the binary was built by cargo");
+        // It holds a handle of where the log goes.
+        drop(start);
         let log = Arc::new(Mutex::new(String::new()));
-        let stderr = child.stderr.take().expect("it is piped");
-        let lines = Arc::clone(&log);
-        std::thread::spawn(move || {
-            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                let mut log = lines.lock().expect("no holder of this lock panics");
-                log.push_str(&line);
-                log.push('\n');
-            }
-        });
+        if let Some(stderr) = child.stderr.take() {
+            let lines = Arc::clone(&log);
+            std::thread::spawn(move || {
+                for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                    let mut log = lines.lock().expect("no holder of this lock panics");
+                    log.push_str(&line);
+                    log.push('\n');
+                }
+            });
+        }
         let mut stdout = BufReader::new(child.stdout.take().expect("it is piped"));
         let mut line = String::new();
         // Ends too when the process does.
