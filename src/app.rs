@@ -18,6 +18,7 @@ use crate::coherence::Coherence;
 use crate::command::Table;
 use crate::config::{ClientsWithoutAuth, Config, ConfigError};
 use crate::glob::Glob;
+use crate::machine;
 use crate::near_cache::KeyId;
 use crate::proxy::{Errands, Policy, Post, Shared, Users, View};
 use crate::stats::Stats;
@@ -107,7 +108,7 @@ impl App {
             users: Users::default(),
             errands: Errands::default(),
         });
-        let view = View { policy: Arc::new(Policy::new(&config)), table: Arc::new(Table::until_asked()) };
+        let view = View { policy: new_policy(&config, &shared.stats), table: Arc::new(Table::until_asked()) };
         let (client_limit, limit) = watch::channel(config.limits.max_clients);
         let (stop, stopped) = watch::channel(false);
         let mut app = App {
@@ -222,7 +223,7 @@ impl App {
         if !waiting.is_empty() {
             tracing::warn!("changed, but only read at the start: {}; restart Shortstop for that", waiting.join(", "));
         }
-        let policy = Arc::new(Policy::new(config));
+        let policy = new_policy(config, &self.shared.stats);
         for desk in &self.desks {
             // A worker that has ended needs no rules.
             let _ = desk.orders.send(Order::Policy(Arc::clone(&policy)));
@@ -269,6 +270,13 @@ impl Drop for App {
             let _ = thread.join();
         }
     }
+}
+
+/// What the configuration says about requests, on this machine.
+fn new_policy(config: &Config, stats: &Stats) -> Arc<Policy> {
+    let policy = Policy::new(config, machine::memory());
+    stats.shared.buffers_max.store(policy.buffers_total as u64, Ordering::Relaxed);
+    Arc::new(policy)
 }
 
 /// The way to a worker for errands. It must not keep the worker from ending with its last desk.

@@ -155,6 +155,10 @@ pub struct Shared {
     pub evictions: AtomicU64,
     /// Drops of everything in L1.
     pub flushes: AtomicU64,
+    /// Bytes in the buffers of all clients, as far as the workers have told.
+    pub buffers: AtomicU64,
+    /// As many there may be.
+    pub buffers_max: AtomicU64,
     /// Connections refused because there are too many.
     pub clients_refused: AtomicU64,
     /// Connections that ended in a panic of ours.
