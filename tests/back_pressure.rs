@@ -133,15 +133,14 @@ fn requests_are_taken_while_their_replies_wait_up_to_output_buffer() {
 
 #[test]
 fn a_reply_larger_than_what_is_left_of_output_buffer_is_still_given() {
-    // Small and large hits in turn, and a client that reads slowly: whatever the next hit's size, it was taken below the bound.
+    // A client that reads slowly, and hits that are nearly as large as the bound: a request that is taken below the bound is
+    // answered, even though its reply does not fit below it.
     const ROUNDS: usize = 60;
     let redis = Redis::start();
-    let value = noise(900_000, 3);
+    let value = noise(1_020_000, 3);
     let (proxy, mut client) = with_big_value(&redis, "output_buffer: 1mb", &value);
-    let (small, small_reply) = (command(&[b"ECHO", b"small"]), bulk(b"small"));
-    let requests = [command(&[b"GET", b"big"]), small].concat().repeat(ROUNDS);
-    let expected = [bulk(&value), small_reply].concat();
-    client.send(&requests);
+    let expected = bulk(&value);
+    client.send(&command(&[b"GET", b"big"]).repeat(ROUNDS));
     for round in 0..ROUNDS {
         let mut got = vec![0; expected.len()];
         for sip in got.chunks_mut(50_000) {
