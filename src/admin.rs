@@ -142,6 +142,8 @@ impl Admin {
         line!(out, "proxy_clients_accepted", stats.sum(|worker| &worker.clients_accepted));
         line!(out, "proxy_clients_dropped", stats.sum(|worker| &worker.clients_dropped));
         line!(out, "proxy_clients_refused", stats.shared.clients_refused.load(Ordering::Relaxed));
+        line!(out, "buffers_bytes", stats.shared.buffers.load(Ordering::Relaxed));
+        line!(out, "buffers_max_bytes", stats.shared.buffers_max.load(Ordering::Relaxed));
         line!(out, "proxy_commands", stats.sum(|worker| &worker.commands));
         line!(out, "proxy_sessions", stats.sum(|worker| &worker.sessions));
     }

@@ -18,6 +18,7 @@ use crate::coherence::Coherence;
 use crate::command::Table;
 use crate::config::{ClientsWithoutAuth, Config, ConfigError};
 use crate::glob::Glob;
+use crate::machine;
 use crate::near_cache::KeyId;
 use crate::proxy::{Errands, Policy, Post, Shared, Users, View};
 use crate::scripts::{Scripts, Trust};
@@ -115,7 +116,7 @@ impl App {
             errands: Errands::default(),
             scripts,
         });
-        let view = View { policy: Arc::new(Policy::new(&config)), table: Arc::new(Table::until_asked()) };
+        let view = View { policy: new_policy(&config, &shared.stats), table: Arc::new(Table::until_asked()) };
         let (client_limit, limit) = watch::channel(config.limits.max_clients);
         let (stop, stopped) = watch::channel(false);
         let mut app = App {
@@ -258,7 +259,7 @@ impl App {
         if !waiting.is_empty() {
             tracing::warn!("changed, but only read at the start: {}; restart Shortstop for that", waiting.join(", "));
         }
-        let policy = Arc::new(Policy::new(config));
+        let policy = new_policy(config, &self.shared.stats);
         // What peers tell is treated by it at once; each worker drops what it may not keep any more when it takes it up.
         self.shared.scripts.set_trust(&policy.scripts);
         for desk in &self.desks {
@@ -307,6 +308,13 @@ impl Drop for App {
             let _ = thread.join();
         }
     }
+}
+
+/// What the configuration says about requests, on this machine.
+fn new_policy(config: &Config, stats: &Stats) -> Arc<Policy> {
+    let policy = Policy::new(config, machine::memory());
+    stats.shared.buffers_max.store(policy.buffers_total as u64, Ordering::Relaxed);
+    Arc::new(policy)
 }
 
 /// The way to a worker for errands. It must not keep the worker from ending with its last desk.

@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio_util::io::poll_read_buf;
 
 use crate::coherence::Permit;
-use crate::proxy::{Client, Context, Next, Outlet, Request, View, count};
+use crate::proxy::{ALWAYS_SERVED, Client, Context, Next, Outlet, Request, View, count};
 use crate::resp::{ProtocolError, Scan, Scanner, build};
 
 /// Bytes read in one go.
@@ -64,6 +64,7 @@ pub async fn serve(stream: TcpStream, context: Rc<Context>, outlet: Rc<Outlet>, 
         ended: false,
         turn: 0,
         tolerated: 0,
+        counted: 0,
     };
     poll_fn(|task| connection.poll(task)).await
 }
@@ -91,6 +92,14 @@ struct Connection {
     turn: usize,
     /// Bytes above `limits.output_buffer` that may wait: the last request was taken below that bound, and its reply went above.
     tolerated: usize,
+    /// Bytes of its buffers in the worker's count.
+    counted: usize,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.context.held.change(self.counted, 0);
+    }
 }
 
 impl Connection {
@@ -98,7 +107,13 @@ impl Connection {
         self.outlet.set_waker(task.waker());
         self.turn = TURN;
         let view = self.context.view();
-        self.advance(task, &view)
+        let outcome = self.advance(task, &view);
+        let held = self.outlet.len() + self.inbox.len();
+        if held != self.counted {
+            self.context.held.change(self.counted, held);
+            self.counted = held;
+        }
+        outcome
     }
 
     fn advance(&mut self, task: &mut Task<'_>, view: &View) -> Poll<End> {
@@ -197,17 +212,30 @@ impl Connection {
 
     /// Whether as much is due to the client as may be.
     fn is_full(&self, view: &View) -> bool {
-        self.outlet.room(view.policy.limits.output_buffer).is_none()
+        match self.outlet.room(view.policy.limits.output_buffer) {
+            Some(waiting) => self.is_stopped(view, waiting),
+            None => true,
+        }
+    }
+
+    /// Whether the client must wait with so many bytes in its buffers, because of all that wait for any client.
+    #[inline]
+    fn is_stopped(&self, view: &View, own: usize) -> bool {
+        own >= ALWAYS_SERVED && self.context.held.stops(own, self.counted, view.policy.buffers_total)
     }
 
     fn wants_more(&self, view: &View) -> bool {
+        self.outlet.stopped.set(false);
         // A client that has said QUIT behind a command that may never be answered is read as well: it ends when it goes away.
         let is_read = !self.is_over() || self.deaf || self.client.is_blocked();
         !self.ended && is_read && !self.context.draining.get() && {
             let waits = self.pause || self.client.is_parked() || self.is_full(view) || self.client.is_raw();
             let waits = waits || (self.is_over() && !self.deaf);
+            let stopped = self.is_stopped(view, self.outlet.len() + self.inbox.len());
+            self.outlet.stopped.set(stopped);
             // Also while waiting: whether the client is still there can only be read.
-            !waits || self.inbox.len() < READ_AHEAD
+            let ahead = self.inbox.len() < READ_AHEAD;
+            if waits { ahead } else { ahead || !stopped || self.outlet.goes_first.get() }
         }
     }
 

@@ -28,7 +28,7 @@
 //! | 4 decision | [`proxy`] | what becomes of a request |
 //! | 5 sockets | [`client`], [`worker`], [`acceptor`] | read, decide, write in order |
 //! | 6 windows | [`admin`] | shows the rest, owns nothing |
-//! | 7 wiring | [`app`] | build, run, reload, drain |
+//! | 7 wiring | [`app`], [`machine`] | build, run, reload, drain; how much memory there is |
 //!
 //! # The life of a GET
 //!
@@ -48,6 +48,7 @@ pub mod config;
 pub mod envelope;
 pub mod glob;
 pub mod log;
+pub mod machine;
 pub mod near_cache;
 pub mod proxy;
 pub mod resp;

@@ -174,6 +174,10 @@ pub struct Shared {
     pub flushes: AtomicU64,
     /// The same, by [`FlushReason`].
     pub flushes_by: [AtomicU64; 5],
+    /// Bytes in the buffers of all clients, as far as the workers have told.
+    pub buffers: AtomicU64,
+    /// As many there may be.
+    pub buffers_max: AtomicU64,
     /// Connections refused because there are too many.
     pub clients_refused: AtomicU64,
     /// Connections that ended in a panic of ours.

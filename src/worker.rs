@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use tokio::runtime::LocalOptions;
 use tokio::sync::mpsc;
 
-use crate::client::{End, serve};
+use crate::client::{End, READ_AHEAD, serve};
 use crate::command::Table;
 use crate::config;
-use crate::proxy::{Context, Entry, Errand, Outlet, Policy, Shared, View};
+use crate::proxy::{ALWAYS_SERVED, Context, Entry, Errand, Outlet, Policy, Shared, View};
 use crate::upstream::{LinkSettings, Login};
 
 /// Between two looks at who is idle or stalled: the precision of those limits.
@@ -168,8 +168,13 @@ fn enforce(context: &Context) {
     let now = Instant::now();
     let view = context.view();
     let limits = &view.policy.limits;
+    share_buffers(context, &view, now);
     for outlet in context.clients.borrow().values() {
         let longer = |since: Instant, limit| now.saturating_duration_since(since) > limit;
+        if outlet.outstanding() > 0 && outlet.entry.unread.get() >= READ_AHEAD && outlet.stalled.get().is_some() {
+            // Redis holds it up: no more is read from it, and it may be a client that sends all its requests before it reads.
+            outlet.stalled.set(Some(now));
+        }
         let limit = if outlet.stalled.get().is_some_and(|since| longer(since, limits.stall_timeout)) {
             Some("limits.stall_timeout")
         } else if outlet.is_empty()
@@ -185,6 +190,33 @@ fn enforce(context: &Context) {
         if limit.is_some() {
             outlet.dropped.set(limit);
             outlet.wake();
+        }
+    }
+}
+
+/// Has the clients that `limits.buffers_total` has stopped look again, lets one finish the request that it sends, and drops the one
+/// that holds most when stopping is not enough.
+fn share_buffers(context: &Context, view: &View, now: Instant) {
+    context.held.publish();
+    let clients = context.clients.borrow();
+    let unread = |outlet: &&Rc<Outlet>| outlet.entry.unread.get();
+    for outlet in clients.values().filter(|outlet| outlet.stopped.get()) {
+        let is_silent = now.saturating_duration_since(outlet.active.get()) > view.policy.limits.stall_timeout;
+        if outlet.goes_first.replace(false) && is_silent {
+            outlet.dropped.set(Some("limits.stall_timeout"));
+        }
+        outlet.wake();
+    }
+    let sends = |outlet: &&Rc<Outlet>| outlet.stopped.get() && outlet.is_empty() && outlet.dropped.get().is_none();
+    if let Some(first) = clients.values().filter(sends).max_by_key(unread) {
+        first.goes_first.set(true);
+    }
+    if context.held.all() > view.policy.buffers_total.saturating_mul(2) {
+        let held = |outlet: &&Rc<Outlet>| outlet.len() + outlet.entry.unread.get();
+        let most = clients.values().filter(|outlet| outlet.dropped.get().is_none()).max_by_key(held);
+        if let Some(most) = most.filter(|most| held(most) >= ALWAYS_SERVED) {
+            most.dropped.set(Some("limits.buffers_total"));
+            most.wake();
         }
     }
 }

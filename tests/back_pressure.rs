@@ -4,9 +4,10 @@ mod common;
 
 use std::io::Read;
 
-use common::{Client, Redis, Shortstop, assert_reply, bulk, command, noise};
+use common::{Client, Process, Redis, Shortstop, assert_reply, bulk, command, noise, wait_until, wait_within};
 
 const REQUESTS: usize = 120_000;
+const MB: usize = 1 << 20;
 
 /// A key of 40 bytes.
 fn key(number: usize) -> Vec<u8> {
@@ -70,4 +71,243 @@ fn a_pipeline_that_is_written_whole_before_a_reply_is_read_completes() {
             assert_reply(&client.cmd("ECHO z"), bulk(b"z"), "the client goes on");
         });
     }
+}
+
+/// The number of a client.
+fn id_of(client: &mut Client) -> String {
+    let reply = client.cmd("CLIENT ID");
+    String::from_utf8_lossy(&reply).trim_start_matches(':').trim_end().to_owned()
+}
+
+/// Bytes of replies that wait for a client, as CLIENT LIST shows them; none when the client has gone.
+fn waiting_for(other: &mut Client, id: &str) -> Option<usize> {
+    let list = other.cmd("CLIENT LIST");
+    let list = String::from_utf8_lossy(&list).into_owned();
+    let line = list.lines().find(|line| line.split(' ').any(|field| field.strip_prefix("id=") == Some(id)))?;
+    let field = line.split(' ').find_map(|field| field.strip_prefix("omem="))?;
+    field.parse().ok()
+}
+
+/// A proxy with one worker, `value` in L1 as `big`, and a client.
+fn with_big_value(redis: &Redis, limits: &str, value: &[u8]) -> (Process, Client) {
+    let yaml = format!(
+        "workers: 1\nlimits: {{ {limits} }}\nl1: {{ max_memory: 64mb }}\n\
+         defaults:\n  compress: false\n  cache: {{ admit_after: 1, max_value: 8mb }}\n"
+    );
+    let proxy = Process::start(redis.addr(), &yaml);
+    let mut client = proxy.client();
+    client.call(&[b"SET", b"big", value]);
+    common::warm(proxy.addr(), &mut client, b"big");
+    (proxy, client)
+}
+
+#[test]
+fn requests_are_taken_while_their_replies_wait_up_to_output_buffer() {
+    const COUNT: usize = 1_000;
+    const BOUND: usize = 8 * MB;
+    let redis = Redis::start();
+    let value = noise(100_000, 2);
+    let (proxy, mut other) = with_big_value(&redis, "output_buffer: 8mb", &value);
+    // From L1, and from Redis.
+    redis.client().call(&[b"RPUSH", b"list", &value]);
+    let element = [&b"*1\r\n"[..], &bulk(&value)].concat();
+    for (request, expected) in
+        [(&[&b"GET"[..], b"big"][..], bulk(&value)), (&[b"LRANGE", b"list", b"0", b"0"], element)]
+    {
+        let mut client = proxy.client();
+        let id = id_of(&mut client);
+        client.send(&command(request).repeat(COUNT));
+        let mut waiting = 0;
+        wait_until("replies wait, up to the bound", || {
+            waiting = waiting_for(&mut other, &id).expect("the client is still there");
+            assert!(waiting <= BOUND, "{waiting} bytes wait");
+            waiting > BOUND / 4 * 3
+        });
+        // The client is not dropped at the bound, and gets everything.
+        assert_reads(&mut client, &expected.repeat(COUNT), "all replies");
+        assert_reply(&client.cmd("ECHO x"), bulk(b"x"), "the client goes on");
+    }
+    assert_eq!(proxy.stat("proxy_clients_dropped"), 0);
+    wait_until("nothing is held any more", || proxy.stat("buffers_bytes") == 0);
+}
+
+#[test]
+fn a_reply_larger_than_what_is_left_of_output_buffer_is_still_given() {
+    // A client that reads slowly, and hits that are nearly as large as the bound: a request that is taken below the bound is
+    // answered, even though its reply does not fit below it.
+    const ROUNDS: usize = 60;
+    let redis = Redis::start();
+    let value = noise(1_020_000, 3);
+    let (proxy, mut client) = with_big_value(&redis, "output_buffer: 1mb", &value);
+    let expected = bulk(&value);
+    client.send(&command(&[b"GET", b"big"]).repeat(ROUNDS));
+    for round in 0..ROUNDS {
+        let mut got = vec![0; expected.len()];
+        for sip in got.chunks_mut(50_000) {
+            client.stream().read_exact(sip).unwrap_or_else(|error| panic!("round {round}: {error}"));
+        }
+        assert!(got == expected, "round {round}");
+    }
+    assert_eq!(proxy.stat("proxy_clients_dropped"), 0);
+}
+
+#[test]
+fn a_reply_above_output_buffer_that_is_not_read_drops_the_client() {
+    let redis = Redis::start();
+    let (proxy, mut other) = with_big_value(&redis, "output_buffer: 4mb", b"small");
+    let element = noise(MB, 4);
+    for _ in 0..64 {
+        redis.client().call(&[b"RPUSH", b"list", &element]);
+    }
+    let mut client = proxy.client();
+    client.send(&command(&[b"LRANGE", b"list", b"0", b"-1"]));
+    wait_until("it is dropped", || proxy.stat("proxy_clients_dropped") == 1);
+    wait_until("the log says why", || proxy.log().contains("limits.output_buffer"));
+    assert_reply(&other.cmd("ECHO x"), bulk(b"x"), "others go on");
+    wait_until("nothing is held any more", || proxy.stat("buffers_bytes") == 0);
+}
+
+#[test]
+fn a_client_that_sends_is_not_stalled() {
+    const COUNT: usize = 400;
+    let redis = Redis::start();
+    let value = noise(100_000, 5);
+    let (proxy, _) = with_big_value(&redis, "stall_timeout: 2s", &value);
+    let requests = command(&[b"GET", b"big"]).repeat(COUNT);
+    let (mut sends, mut deaf) = (proxy.client(), proxy.client());
+    sends.send(&requests);
+    deaf.send(&requests);
+    let mut more = 0;
+    wait_until("the one that neither reads nor sends is dropped", || {
+        sends.send(&command(&[b"ECHO", b"x"]));
+        more += 1;
+        proxy.stat("proxy_clients_dropped") > 0
+    });
+    let expected = [bulk(&value).repeat(COUNT), bulk(b"x").repeat(more)].concat();
+    assert_reads(&mut sends, &expected, "the one that went on sending");
+    assert_reply(&sends.cmd("ECHO y"), bulk(b"y"), "it goes on");
+    deaf.until_closed();
+    assert_eq!(proxy.stat("proxy_clients_dropped"), 1);
+}
+
+#[test]
+fn all_clients_together_are_bounded_and_the_small_ones_are_served() {
+    const COUNT: usize = 1_000;
+    const BOUND: usize = 16 * MB;
+    let redis = Redis::start();
+    let value = noise(100_000, 6);
+    let (proxy, mut other) = with_big_value(&redis, "buffers_total: 16mb", &value);
+    assert_eq!(proxy.stat("buffers_max_bytes"), BOUND as u64);
+    let requests = command(&[b"GET", b"big"]).repeat(COUNT);
+    let mut first = proxy.client();
+    let id = id_of(&mut first);
+    first.send(&requests);
+    let mut alone = 0;
+    wait_until("the first is stopped", || {
+        alone = waiting_for(&mut other, &id).expect("it is there");
+        alone > BOUND / 8 * 7
+    });
+    // Others come: room is left for them, and they are stopped too.
+    let mut others = [(); 3].map(|()| proxy.client());
+    let ids = others.each_mut().map(id_of);
+    others.iter_mut().for_each(|client| client.send(&requests));
+    wait_until("the others are stopped", || {
+        let held = ids.each_ref().map(|id| waiting_for(&mut other, id).expect("it is there"));
+        let total = proxy.stat("buffers_bytes") as usize;
+        // Each may have as much as is always served, and what was taken last.
+        assert!(total < BOUND + 5 * MB, "{total} bytes are held");
+        assert!(held.iter().all(|held| *held < alone), "those that came later have less: {held:?}");
+        held.iter().all(|held| *held >= MB)
+    });
+    let now = waiting_for(&mut other, &id).expect("it is there");
+    assert!(now <= alone + MB, "the largest gets no more: {alone}, {now}");
+    // A client that reads what it asks for is served all the same, however much it is; so is one that leaves a little.
+    let mut small = proxy.client();
+    let all = small.pipeline(&requests, COUNT);
+    assert!(all.iter().all(|reply| *reply == bulk(&value)), "served in full");
+    small.send(&command(&[b"GET", b"big"]).repeat(5));
+    assert_reply(&other.cmd("SET k v"), "+OK\r\n", "a write");
+    assert_reads(&mut small, &bulk(&value).repeat(5), "what was left for a moment");
+    // The last first, so that each has to go on while others still wait.
+    for client in others.iter_mut().rev().chain([&mut first]) {
+        assert_reads(client, &bulk(&value).repeat(COUNT), "nothing is lost");
+    }
+    assert_eq!(proxy.stat("proxy_clients_dropped"), 0);
+    wait_until("nothing is held any more", || proxy.stat("buffers_bytes") == 0);
+}
+
+#[test]
+fn clients_that_wait_for_each_other_are_woken_when_there_is_room() {
+    // Both write everything before they read: the second can only be taken on when the first has read. Nothing but that wakes it.
+    let redis = Redis::start();
+    let value = noise(1_000, 7);
+    let (proxy, mut other) = with_big_value(&redis, "buffers_total: 64mb", &value);
+    let mut filler = proxy.client();
+    let id = id_of(&mut filler);
+    let held = 50 * MB / value.len();
+    filler.send(&command(&[b"GET", b"big"]).repeat(held));
+    wait_until("much is held", || waiting_for(&mut other, &id).expect("it is there") > 36 * MB);
+    let mut writer = proxy.client();
+    let count = 45 * MB / value.len();
+    let requests = command(&[b"ECHO", &value]).repeat(count);
+    std::thread::scope(|scope| {
+        let sends = scope.spawn(move || {
+            writer.send(&requests);
+            writer
+        });
+        wait_until("the writer is stopped", || proxy.stat("buffers_bytes") as usize > 58 * MB);
+        assert!(!sends.is_finished(), "it cannot send everything yet");
+        assert_reads(&mut filler, &bulk(&value).repeat(held), "the one that was there before");
+        let mut writer = sends.join().expect("all is taken when there is room");
+        assert_reads(&mut writer, &bulk(&value).repeat(count), "the one that waited");
+    });
+    assert_eq!(proxy.stat("proxy_clients_dropped"), 0);
+}
+
+#[test]
+fn uploads_that_are_larger_than_the_bound_together_all_complete() {
+    const CLIENTS: usize = 4;
+    let redis = Redis::start();
+    let (proxy, mut other) = with_big_value(&redis, "buffers_total: 8mb", b"small");
+    let values: Vec<Vec<u8>> = (0..CLIENTS).map(|number| noise(16 * MB, number as u64)).collect();
+    std::thread::scope(|scope| {
+        let uploads: Vec<_> = values
+            .iter()
+            .enumerate()
+            .map(|(number, value)| {
+                let mut client = proxy.client();
+                scope.spawn(move || client.call(&[b"SET", format!("up{number}").as_bytes(), value]))
+            })
+            .collect();
+        wait_within(6 * common::PATIENCE, "all uploads end", || {
+            assert_reply(&other.cmd("GET big"), bulk(b"small"), "a small client is served");
+            uploads.iter().all(|upload| upload.is_finished())
+        });
+        for upload in uploads {
+            assert_reply(&upload.join().expect("a whole upload"), "+OK\r\n", "an upload");
+        }
+    });
+    for (number, value) in values.iter().enumerate() {
+        let stored = redis.client().cmd(&format!("GET up{number}"));
+        assert!(stored == bulk(value), "upload {number} is whole");
+    }
+    wait_until("nothing is held any more", || proxy.stat("buffers_bytes") == 0);
+}
+
+#[test]
+fn what_cannot_be_stopped_drops_the_client_with_most_at_twice_the_bound() {
+    let redis = Redis::start();
+    let (proxy, mut other) = with_big_value(&redis, "buffers_total: 4mb", b"small");
+    let element = noise(MB, 8);
+    for _ in 0..64 {
+        redis.client().call(&[b"RPUSH", b"list", &element]);
+    }
+    let mut deaf = proxy.client();
+    deaf.send(&command(&[b"LRANGE", b"list", b"0", b"-1"]));
+    wait_until("it is dropped", || {
+        assert_reply(&other.cmd("GET big"), bulk(b"small"), "a small client is served");
+        proxy.stat("proxy_clients_dropped") == 1
+    });
+    wait_until("the log says why", || proxy.log().contains("limits.buffers_total"));
+    wait_until("nothing is held any more", || proxy.stat("buffers_bytes") == 0);
 }

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::error::ConfigError;
-use super::units::{self, Wrong};
+use super::units::{self, Memory, Wrong};
 use super::{Coherence, Config, Reads, RuleBody, Scripts};
 
 /// gzip's trailer holds a value's length in 32 bits (RFC 1952 §2.3.1).
@@ -13,6 +13,7 @@ const MAX_BULK: usize = (4 << 30) - (1 << 20);
 /// A value that looks like an envelope must be sealed whatever its length: no longer one is accepted than can be.
 const MAX_VALUE: usize = 2 << 30;
 const KB: usize = 1 << 10;
+const MB: usize = 1 << 20;
 const MS: Duration = Duration::from_millis(1);
 /// No key is meant to have an upper bound but what `units::time` lets pass.
 const ANY_TIME: Duration = Duration::MAX;
@@ -50,6 +51,10 @@ pub(super) fn fields(config: &Config) -> Result<(), ConfigError> {
     size("limits.max_inline_length", limits.max_inline_length, 64..=1 << 30)?;
     number("limits.max_clients", limits.max_clients, 1..=1 << 24)?;
     size("limits.output_buffer", limits.output_buffer, KB..=usize::MAX)?;
+    match limits.buffers_total {
+        Memory::Bytes(bytes) => size("limits.buffers_total", bytes, MB..=usize::MAX)?,
+        Memory::Percent(share) => within("limits.buffers_total", share, 1..=100, |share| format!("{share}%"))?,
+    }
     time("limits.stall_timeout", limits.stall_timeout, MS..=ANY_TIME)?;
     size("limits.max_inflated", limits.max_inflated, KB..=MAX_BULK)?;
     size("limits.query_buffer", limits.query_buffer, KB..=usize::MAX)?;

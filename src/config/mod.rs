@@ -29,6 +29,7 @@ pub use reads::Reads;
 pub use scripts::Scripts;
 pub use sections::{Bus, ClientsWithoutAuth, Coherence, L1, Limits, Log, LogFormat, Policy, Timeouts};
 pub use setting::Setting;
+pub use units::Memory;
 pub use url::{NatsUrl, Secret, UpstreamUrl};
 
 /// All of `config.yaml`. `Debug` shows no password.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::units::Wrong;
+use super::units::{Memory, Wrong};
 use super::yaml;
 
 /// An enum whose variants are typed as words.
@@ -182,9 +182,12 @@ pub struct Limits {
     /// A client silent for this long is dropped; zero: never.
     #[serde(deserialize_with = "yaml::time")]
     pub idle_timeout: Duration,
-    /// Bytes waiting for one client; above, it is dropped.
+    /// Bytes waiting for one client: up to this, requests are taken; above, it is dropped.
     #[serde(deserialize_with = "yaml::size")]
     pub output_buffer: usize,
+    /// Bytes in the buffers of all clients together; there, those with most of them are not read from.
+    #[serde(deserialize_with = "yaml::memory")]
+    pub buffers_total: Memory,
     /// A client with replies waiting that takes nothing for this long is dropped.
     #[serde(deserialize_with = "yaml::time")]
     pub stall_timeout: Duration,
@@ -211,6 +214,7 @@ impl Default for Limits {
             max_clients: 10_000,
             idle_timeout: Duration::ZERO,
             output_buffer: 1 << 30,
+            buffers_total: Memory::Percent(25),
             stall_timeout: Duration::from_secs(60),
             query_buffer: 1 << 30,
             max_inflated: 512 << 20,

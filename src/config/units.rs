@@ -88,6 +88,34 @@ pub fn percent(text: &str) -> Result<u8, Wrong> {
         .ok_or_else(|| Wrong::not(text, "a percentage", "a number from 0% to 100% with its sign, for example 10%"))
 }
 
+/// An amount of memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Memory {
+    /// So many bytes.
+    Bytes(usize),
+    /// So much of what there is.
+    Percent(u8),
+}
+
+impl Memory {
+    /// In bytes, when there are so many.
+    pub fn of(self, total: usize) -> usize {
+        match self {
+            Memory::Bytes(bytes) => bytes,
+            Memory::Percent(share) => (total as u128 * u128::from(share) / 100) as usize,
+        }
+    }
+}
+
+/// A size, or a percentage of the memory that there is.
+pub fn memory(text: &str) -> Result<Memory, Wrong> {
+    if text.ends_with('%') {
+        return percent(text).map(Memory::Percent);
+    }
+    let remedy = "a number with kb, mb or gb, or a percentage, for example 1gb or 25%";
+    size(text).map(Memory::Bytes).map_err(|_| Wrong::not(text, "an amount of memory", remedy))
+}
+
 /// `true`/`false`, and what people type in environments: `1`/`0`, `yes`/`no`, `on`/`off`, in any case.
 pub fn switch(text: &str) -> Result<bool, Wrong> {
     match text.to_ascii_lowercase().as_str() {
@@ -154,7 +182,10 @@ fn all_digits(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Duration, MAX_HOURS, address, number, optional, percent, show_size, show_time, size, switch, time};
+    use super::{
+        Duration, MAX_HOURS, Memory, address, memory, number, optional, percent, show_size, show_time, size, switch,
+        time,
+    };
 
     #[test]
     fn sizes() {
@@ -251,6 +282,20 @@ mod tests {
         for text in ["", "%", "10", "0.1", "101%", "256%", "-1%", "+1%", "10 %", "10%%", "1.5%"] {
             assert!(percent(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn amounts_of_memory() {
+        for (text, amount) in
+            [("25%", Memory::Percent(25)), ("100%", Memory::Percent(100)), ("1gb", Memory::Bytes(1 << 30))]
+        {
+            assert_eq!(memory(text), Ok(amount), "{text}");
+        }
+        for text in ["", "%", "101%", "1gb%", "25 %", "1.5gb", "many"] {
+            assert!(memory(text).is_err(), "{text}");
+        }
+        assert_eq!(Memory::Percent(25).of(usize::MAX), usize::MAX / 4);
+        assert_eq!((Memory::Percent(25).of(1000), Memory::Bytes(7).of(1000)), (250, 7));
     }
 
     #[test]

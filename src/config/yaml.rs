@@ -183,6 +183,10 @@ pub(super) fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, 
     scalar(deserializer, units::size)
 }
 
+pub(super) fn memory<'de, D: Deserializer<'de>>(deserializer: D) -> Result<units::Memory, D::Error> {
+    scalar(deserializer, units::memory)
+}
+
 pub(super) fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     scalar(deserializer, units::time)
 }

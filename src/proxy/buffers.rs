@@ -1,7 +1,11 @@
 //! Buffers that are empty now: whoever gathers bytes takes one and gives it back, so that an idle client holds none and a busy one
-//! does not allocate.
+//! does not allocate. And the count of the bytes that all clients' buffers hold.
 
 use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::stats::Stats;
 
 /// How many are kept.
 const MOST: usize = 64;
@@ -34,6 +38,122 @@ impl Buffers {
             buffer.clear();
             self.bytes.set(bytes);
             spare.push(buffer);
+        }
+    }
+}
+
+/// Bytes by which a worker's count changes before the other workers are told.
+const STEP: usize = 64 << 10;
+
+/// A client with fewer bytes in its buffers is always served.
+pub const ALWAYS_SERVED: usize = 1 << 20;
+
+/// How many times the free room one client may fill.
+const SHARE: usize = 8;
+
+/// Bytes in the buffers of clients: a worker's own count, and that of all workers together. A change is a plain store; the count that
+/// all workers share is written once for many changes.
+pub struct Held {
+    mine: Cell<usize>,
+    /// So much of it the others know.
+    told: Cell<usize>,
+    stats: Arc<Stats>,
+}
+
+impl Held {
+    pub(super) fn new(stats: Arc<Stats>) -> Self {
+        Held { mine: Cell::new(0), told: Cell::new(0), stats }
+    }
+
+    /// A client held `before` bytes, and holds `now`.
+    #[inline]
+    pub fn change(&self, before: usize, now: usize) {
+        self.mine.set(self.mine.get() + now - before);
+        if self.mine.get().abs_diff(self.told.get()) >= STEP {
+            self.publish();
+        }
+    }
+
+    /// Tells the other workers, however little has changed.
+    pub fn publish(&self) {
+        let (mine, told) = (self.mine.get(), self.told.replace(self.mine.get()));
+        if mine != told {
+            // Wraps around when it gets less; so does the sum.
+            self.stats.shared.buffers.fetch_add((mine as u64).wrapping_sub(told as u64), Ordering::Relaxed);
+        }
+    }
+
+    /// Bytes in the buffers of all clients of the proxy, exact for this worker.
+    pub fn all(&self) -> usize {
+        let told = self.stats.shared.buffers.load(Ordering::Relaxed) as usize;
+        // Other workers may be about to tell that they hold less.
+        (told + self.mine.get()).saturating_sub(self.told.get())
+    }
+
+    /// Whether a client must wait that holds `own` bytes, `counted` of them in the count of all, which has the bound `most`.
+    ///
+    /// Each client may hold a multiple of the room that is left, so those that hold most are stopped first, and one of them alone
+    /// leaves room for others (Choudhury and Hahne, "Dynamic queue length thresholds", 1998).
+    pub fn stops(&self, own: usize, counted: usize, most: usize) -> bool {
+        own >= ALWAYS_SERVED && {
+            let all = (self.all() + own).saturating_sub(counted);
+            own >= most.saturating_sub(all).saturating_mul(SHARE)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::Ordering;
+
+    use super::{ALWAYS_SERVED, Held, STEP, Stats};
+
+    const MB: usize = 1 << 20;
+
+    #[test]
+    fn the_shared_count_is_written_in_steps() {
+        let stats = Arc::new(Stats::new(2));
+        let [one, two] = [(); 2].map(|()| Held::new(Arc::clone(&stats)));
+        let shared = || stats.shared.buffers.load(Ordering::Relaxed) as usize;
+        one.change(0, STEP - 1);
+        assert_eq!((shared(), one.all(), two.all()), (0, STEP - 1, 0));
+        one.change(5, 6);
+        two.change(0, 7);
+        assert_eq!((shared(), one.all(), two.all()), (STEP, STEP, STEP + 7));
+        one.change(STEP, 1);
+        assert_eq!((shared(), one.all(), two.all()), (STEP, 1, STEP + 7));
+        one.change(1, 0);
+        assert_eq!((shared(), one.all(), two.all()), (0, 0, 7));
+        two.publish();
+        assert_eq!((shared(), one.all(), two.all()), (7, 7, 7));
+        two.change(7, 0);
+        two.publish();
+        assert_eq!((shared(), one.all(), two.all()), (0, 0, 0));
+    }
+
+    #[test]
+    fn those_that_hold_most_are_stopped_first_and_small_ones_never() {
+        let stats = Arc::new(Stats::new(1));
+        let held = Held::new(Arc::clone(&stats));
+        let most = 100 * MB;
+        // Alone.
+        held.change(0, 88 * MB);
+        assert!(!held.stops(88 * MB, 88 * MB, most));
+        held.change(88 * MB, 89 * MB);
+        assert!(held.stops(89 * MB, 89 * MB, most));
+        // What has come since it was counted.
+        assert!(held.stops(89 * MB, 88 * MB, most) && !held.stops(87 * MB, 89 * MB, most));
+        // Beside others.
+        for (own, stopped) in [(10 * MB, false), (87 * MB, false), (88 * MB, true), (90 * MB, true)] {
+            assert_eq!(held.stops(own, own, most), stopped, "{own}");
+        }
+        // At the bound, and above.
+        for all in [100 * MB, 200 * MB] {
+            held.change(89 * MB, all);
+            assert!(held.stops(ALWAYS_SERVED, ALWAYS_SERVED, most), "{all}");
+            assert!(!held.stops(ALWAYS_SERVED - 1, 0, most), "{all}");
+            held.change(all, 89 * MB);
         }
     }
 }

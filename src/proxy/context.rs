@@ -21,7 +21,7 @@ use crate::scripts::{Scripts, Trust};
 use crate::stats::{FlushReason, Stats, Worker};
 use crate::upstream::{Endpoint, Expected, Link, LinkSettings, Login, Lost, Place};
 
-use super::buffers::Buffers;
+use super::buffers::{Buffers, Held};
 use super::errands::Errands;
 use super::flight::Flight;
 use super::identity::Identity;
@@ -46,6 +46,8 @@ pub struct Policy {
     pub seals_from: Option<usize>,
     /// Bounds of buffers and queues.
     pub limits: Limits,
+    /// `limits.buffers_total` in bytes.
+    pub buffers_total: usize,
     /// Bounds of a request.
     pub scan: ScanLimits,
     /// Bytes above which a value is sealed and opened elsewhere.
@@ -57,8 +59,8 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// From a checked configuration.
-    pub fn new(config: &Config) -> Self {
+    /// From a checked configuration, on a machine with so many bytes of memory.
+    pub fn new(config: &Config, memory: usize) -> Self {
         let rules = Rules::compile(config);
         Policy {
             caches: rules.caches_anything(),
@@ -67,6 +69,7 @@ impl Policy {
             seals_from: rules.seals_from(),
             rules,
             limits: config.limits.clone(),
+            buffers_total: config.limits.buffers_total.of(memory),
             scan: ScanLimits {
                 bulk_length: config.limits.max_bulk_length,
                 arguments: config.limits.max_arguments,
@@ -211,6 +214,8 @@ pub struct Context {
     pub(super) writes: Cell<usize>,
     /// Where replies are gathered.
     pub buffers: Rc<Buffers>,
+    /// Bytes in the buffers of clients.
+    pub held: Held,
     /// Where clients are read into.
     pub scratch: RefCell<BytesMut>,
     /// The last client whose serving ended in a panic, until the log has it.
@@ -232,6 +237,7 @@ impl Context {
         let slots = if l1.enabled { l1.hot_entries } else { 1 };
         Rc::new_cyclic(|me| Context {
             me: Weak::clone(me),
+            held: Held::new(Arc::clone(&shared.stats)),
             shared,
             worker,
             view: RefCell::new(Rc::new(view)),

@@ -46,7 +46,7 @@ use crate::near_cache::KeyId;
 use crate::resp::{Chunks, Version, build, parse_int};
 use crate::upstream::{Link, Lost};
 
-pub use buffers::Buffers;
+pub use buffers::{ALWAYS_SERVED, Buffers};
 pub use context::{Context, Policy, Shared, Users, View, Windows};
 pub use errands::{Errand, Errands, Post};
 pub use outlet::Outlet;

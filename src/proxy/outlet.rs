@@ -58,6 +58,10 @@ pub struct Outlet {
     pub active: Cell<Instant>,
     /// Since when the client takes nothing of what is ready for it.
     pub stalled: Cell<Option<Instant>>,
+    /// No more is read from the client or taken from it, because of `limits.buffers_total`.
+    pub stopped: Cell<bool>,
+    /// It may finish the request that it is sending, all the same: clients that wait for each other would never finish one.
+    pub goes_first: Cell<bool>,
 }
 
 #[derive(Debug)]
@@ -156,6 +160,8 @@ impl Outlet {
             pushed: Cell::new(false),
             active: Cell::new(now),
             stalled: Cell::new(None),
+            stopped: Cell::new(false),
+            goes_first: Cell::new(false),
         }
     }
 

@@ -70,6 +70,17 @@ def pipelines(r):
     assert got[0] is True and isinstance(got[1], redis.ResponseError) and got[2] == b"text"
 
 
+def a_pipeline_that_is_sent_whole_before_it_is_read(r):
+    count = 120_000
+    for i in range(100):
+        r.set(f"{i:040}", "v" * 200)
+    with r.pipeline(transaction=False) as p:
+        for i in range(count):
+            p.get(f"{i % 200:040}")
+        got = p.execute()
+    assert got == [b"v" * 200 if i % 200 < 100 else None for i in range(count)]
+
+
 def optimistic_locking(r):
     r.set("counter", 0)
 
@@ -156,7 +167,8 @@ def what_it_says_of_itself(r):
 
 r = connect(max_connections=50)
 r.flushall()
-for part in (strings, large_values, every_type, pipelines, optimistic_locking, publish_and_subscribe, blocking,
+for part in (strings, large_values, every_type, pipelines,
+             a_pipeline_that_is_sent_whole_before_it_is_read, optimistic_locking, publish_and_subscribe, blocking,
              scripts, locks, databases, errors, what_it_says_of_itself):
     part(r)
     print("ok", part.__name__, flush=True)
