@@ -3,8 +3,8 @@
 use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -17,12 +17,14 @@ use crate::bus::{self, Bus, BusError, BusStats, Event, Sink, connection_name, ra
 use crate::coherence::Coherence;
 use crate::command::Table;
 use crate::config::{ClientsWithoutAuth, Config, ConfigError};
+use crate::fleet::{Alone, OnBus};
 use crate::glob::Glob;
 use crate::machine;
 use crate::near_cache::KeyId;
 use crate::proxy::{Errands, Policy, Post, Shared, Users, View};
 use crate::scripts::{Scripts, Trust};
 use crate::stats::{FlushReason, Stats};
+use crate::upstream::instances::{self, Fleet};
 use crate::upstream::topology::{self, News};
 use crate::upstream::{Endpoint, LinkSettings, Login};
 use crate::worker::{self, Order, Setup};
@@ -57,6 +59,7 @@ pub struct App {
     address: SocketAddr,
     shared: Arc<Shared>,
     bus: Option<Bus>,
+    bus_stats: Arc<BusStats>,
     desks: Vec<Desk>,
     threads: Vec<JoinHandle<()>>,
     client_limit: watch::Sender<usize>,
@@ -100,7 +103,7 @@ impl App {
             stats: Arc::clone(&stats),
             endpoint: Arc::clone(&endpoint),
             coherence: Arc::clone(&coherence),
-            bus: bus_stats,
+            bus: Arc::clone(&bus_stats),
             address,
             config: config.clone(),
             incarnation,
@@ -123,6 +126,7 @@ impl App {
             address,
             shared,
             bus,
+            bus_stats,
             desks: Vec::new(),
             threads: Vec::new(),
             client_limit,
@@ -156,7 +160,7 @@ impl App {
                 upstream: config.upstream.clone(),
                 endpoint: Arc::clone(&self.shared.endpoint),
                 timeouts: config.timeouts.clone(),
-                name: connection_name(incarnation),
+                name: connection_name(&config.fleet, incarnation),
                 pending_limit: Cell::new(config.limits.upstream_pending),
             },
             anonymous: anonymous(config),
@@ -175,9 +179,7 @@ impl App {
     fn start_watch(&self, control: &Runtime, config: &Config, incarnation: u64) {
         let coherence = Arc::clone(&self.shared.coherence);
         let (desks, shared) = (self.desks.clone(), Arc::clone(&self.shared));
-        let lost = self.bus.as_ref().map(Bus::peers);
         let stats = Arc::clone(&self.shared.stats);
-        let for_names = lost.clone();
         let (scripts, outbox) = (Arc::clone(&self.shared.scripts), self.shared.outbox.clone());
         let tell = move |news| match news {
             News::Table(table) => {
@@ -215,24 +217,25 @@ impl App {
                 desks.iter().for_each(|desk| drop(desk.orders.send(Order::FirstRights { since, was })));
             }
             News::Rights => coherence.flush("users have other rights"),
-            News::Connections(names) => {
-                if let Some(bus) = &for_names {
-                    let gone = bus.list().into_iter().filter(|peer| !names.contains(&connection_name(*peer)));
-                    gone.for_each(|peer| bus.forget(peer));
-                }
-            }
         };
-        let wants_connections = move || lost.as_ref().is_some_and(|bus| !bus.list().is_empty());
         let scripts = Arc::clone(&self.shared.scripts);
         let wants_functions = move || scripts.functions.wanted();
         let settings = topology::Settings {
             upstream: config.upstream.clone(),
             timeouts: config.timeouts.clone(),
-            name: connection_name(incarnation),
+            name: connection_name(&config.fleet, incarnation),
             first: anonymous(config),
             endpoint: Arc::clone(&self.shared.endpoint),
         };
-        control.spawn(topology::watch(settings, wants_connections, wants_functions, tell));
+        control.spawn(topology::watch(settings, wants_functions, tell));
+        let watched = instances::Settings {
+            upstream: config.upstream.clone(),
+            endpoint: Arc::clone(&self.shared.endpoint),
+            timeouts: config.timeouts.clone(),
+            name: connection_name(&config.fleet, incarnation),
+            channel: instances::channel(&config.fleet),
+        };
+        control.spawn(instances::watch(watched, self.fleet(&config.fleet, incarnation)));
         let cache = self.shared.coherence.cache().clone();
         control.spawn(async move {
             let mut ticks = tokio::time::interval(TIDY);
@@ -241,6 +244,20 @@ impl App {
                 cache.tidy();
             }
         });
+    }
+
+    /// Who is told which instances Redis shows.
+    fn fleet(&self, name: &str, incarnation: u64) -> Arc<dyn Fleet> {
+        match &self.bus {
+            Some(bus) => Arc::new(OnBus { peers: bus.peers(), fleet: name.to_owned() }),
+            None => Arc::new(Alone {
+                fleet: name.to_owned(),
+                incarnation,
+                stats: Arc::clone(&self.bus_stats),
+                subscribed: AtomicBool::new(false),
+                others: Mutex::default(),
+            }),
+        }
     }
 
     /// Where clients connect.

@@ -28,7 +28,7 @@
 //! | 4 decision | [`proxy`] | what becomes of a request |
 //! | 5 sockets | [`client`], [`worker`], [`acceptor`] | read, decide, write in order |
 //! | 6 windows | [`admin`] | shows the rest, owns nothing |
-//! | 7 wiring | [`app`], [`machine`] | build, run, reload, drain; how much memory there is |
+//! | 7 wiring | [`app`], [`fleet`], [`machine`] | build, run, reload, drain; what Redis shows of the fleet; how much memory there is |
 //!
 //! # The life of a GET
 //!
@@ -46,6 +46,7 @@ pub mod coherence;
 pub mod command;
 pub mod config;
 pub mod envelope;
+pub mod fleet;
 pub mod glob;
 pub mod log;
 pub mod machine;

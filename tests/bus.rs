@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use serde_json::{Value, json};
-use shortstop::bus::{Bus, BusError, BusStats, Event, Key, Outbox, Settings, Sink, random_incarnation, start};
+use shortstop::bus::{
+    Bus, BusError, BusStats, Event, Instance, Key, Outbox, Settings, Sink, random_incarnation, start,
+};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -130,6 +132,20 @@ impl Proxy {
     async fn settle(&mut self) -> Vec<Call> {
         let after = Instant::now() + Duration::from_secs(1);
         self.until(|call| matches!(call, Call::Lease(until) if *until > after)).await
+    }
+
+    /// Says that Redis shows nobody until that ends the trouble.
+    async fn until_forgotten(&mut self) -> Vec<Call> {
+        let peers = self.bus.peers();
+        let looking = tokio::spawn(async move {
+            loop {
+                peers.shown(Vec::new());
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+        });
+        let calls = self.until(|call| *call == Call::Trouble(false)).await;
+        looking.abort();
+        calls
     }
 
     fn send(&self, events: Vec<Event>) -> bool {
@@ -497,8 +513,7 @@ async fn a_stranger_costs_speed_and_nothing_else() {
     b.until_flush("silent").await;
     b.until(|call| *call == Call::Trouble(true)).await;
     assert_eq!(b.bus.lost_peers(), [7]);
-    b.bus.forget(7);
-    b.until(|call| *call == Call::Trouble(false)).await;
+    b.until_forgotten().await;
     a.settle().await;
 }
 
@@ -515,7 +530,7 @@ async fn services_hear_of_written_keys() {
     let binary = Event::Invalidate { hash: 2, key: Key::new(0, b"\xff\0") };
     a.send(vec![key(0, 1), binary, Event::Quarantine { hash: 3, key: Key::new(0, b"q") }]);
     a.send(vec![Event::Flush]);
-    let instance = format!("shortstop:{:016x}", a.incarnation);
+    let instance = format!("shortstop:test:{:016x}", a.incarnation);
     for expected in [
         json!({"action": "invalidate", "key": "key:1", "instance": instance}),
         json!({"action": "invalidate", "key_base64": "/wA=", "instance": instance}),
@@ -679,13 +694,69 @@ async fn a_peer_that_vanishes_is_trouble_until_it_is_known_to_be_gone() {
     // The lease goes on: this is another doubt.
     a.settle().await;
 
-    a.bus.forget(lost);
-    let calls = a.until(|call| *call == Call::Trouble(false)).await;
+    // Redis does not show it: once is not enough.
+    a.bus.peers().shown(Vec::new());
+    a.settle().await;
+    assert_eq!(a.bus.lost_peers(), [lost]);
+    let calls = a.until_forgotten().await;
     assert!(!calls.iter().any(is_flush), "{calls:?}");
     assert!(a.bus.lost_peers().is_empty());
-    a.bus.forget(lost);
+    a.bus.peers().shown(Vec::new());
     a.settle().await;
     assert_eq!(a.count(|s| &s.peers), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_instance_that_redis_shows_and_nobody_hears_is_trouble_until_it_is_heard() {
+    let nats = Nats::start();
+    let mut a = Proxy::live(nats.settings()).await;
+    let settings = nats.settings();
+    let unheard = settings.incarnation;
+    let peers = a.bus.peers();
+    let own = a.incarnation;
+    let instance = |incarnation| Instance { incarnation, address: "127.0.0.1:1".into() };
+    let looking = tokio::spawn(async move {
+        loop {
+            peers.shown(vec![instance(own), instance(unheard)]);
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    });
+    let calls = a.until(|call| *call == Call::Trouble(true)).await;
+    assert!(matches!(calls[calls.len() - 2], Call::Flush(why) if why.contains("not heard")), "{calls:?}");
+    assert_eq!(a.count(|s| &s.unheard), 1);
+    assert!(a.bus.peers().wants_shown() && !a.bus.peers().hurries());
+    let _late = Proxy::live(settings).await;
+    a.until(|call| *call == Call::Trouble(false)).await;
+    a.settle().await;
+    assert_eq!((a.count(|s| &s.unheard), a.count(|s| &s.peers)), (0, 1));
+    looking.abort();
+}
+
+/// The heartbeats say so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn subscribers_are_counted_and_who_has_another_redis_is_noticed() {
+    let nats = Nats::start();
+    let mut a = Proxy::live(nats.settings()).await;
+    let here = Proxy::live(nats.settings()).await;
+    let there = Proxy::live(nats.settings()).await;
+    assert_eq!(a.bus.peers().subscribers(), 0);
+    a.bus.peers().connected(Some(7), true);
+    here.bus.peers().connected(Some(7), true);
+    there.bus.peers().connected(Some(8), true);
+    let until = Instant::now() + PATIENCE;
+    while a.count(|s| &s.elsewhere) == 0 {
+        assert!(Instant::now() < until, "it is not noticed");
+        a.settle().await;
+    }
+    assert_eq!(a.bus.peers().subscribers(), 2, "itself and the one with the same Redis");
+    here.bus.peers().disconnected();
+    while a.bus.peers().subscribers() != 1 {
+        assert!(Instant::now() < until, "it is not noticed");
+        a.settle().await;
+    }
+    // What one with another Redis writes is applied, which is harmless.
+    there.send(vec![key(0, 1)]);
+    a.until(|call| *call == Call::Invalidate(0, 1)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -513,7 +513,9 @@ fn a_broken_redirection_is_told_with_the_proxys_number() {
     wait_until("the listener has gone", || text(&writer.cmd("CLIENT LIST")).lines().count() == 2);
     let gone = format!("CLIENT LIST ID {target}");
     assert_reply(&writer.cmd(&gone), "$0\r\n\r\n", "gone");
-    wait_until("Redis has let go of it", || redis.info("pubsub_channels") == "0");
+    wait_until("Redis has let go of it", || {
+        redis.client().cmd("PUBSUB NUMSUB __redis__:invalidate").ends_with(b":0\r\n")
+    });
     writer.cmd("SET k 2");
     let expected = format!(">2\r\n$21\r\ntracking-redir-broken\r\n:{target}\r\n");
     assert_reply(&reader.reply(), expected, "told");

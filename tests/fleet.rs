@@ -4,7 +4,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Nats, NatsClient, Redis, Shortstop, assert_reply, bulk, pipeline_of, wait_until};
+use common::{Nats, NatsClient, Redis, Shortstop, assert_reply, bulk, pipeline_of, wait_until, wait_within};
 use serde_json::Value;
 
 const EAGER: &str = "defaults:\n  cache: { admit_after: 1 }\n";
@@ -213,8 +213,9 @@ fn a_nats_that_stands_still_is_found_out() {
 fn a_peer_that_leaves_is_let_go() {
     let (redis, nats) = (Redis::start(), Nats::start());
     let (one, other) = two(&redis, &nats, EAGER);
+    // No BYE: it is waited for until Redis has not shown it for some time.
     drop(other);
-    one.wait_stat("peers", |peers| peers == 0);
+    wait_within(Duration::from_secs(40), "it is let go", || one.stat("peers") == 0);
     one.wait_mode("live");
     let again = Shortstop::in_fleet(&redis, &nats, EAGER);
     one.wait_stat("peers", |peers| peers == 1);

@@ -6,11 +6,16 @@
 //! 3   kind              1 HELLO  2 HEARTBEAT  3 BYE  4 INV  5 QUARANTINE  6 FLUSH  7 QUARANTINE ALL  8 SCRIPT
 //! 4   incarnation  u64  who speaks
 //! 12  sequence     u64  INV, QUARANTINE, FLUSH, SCRIPT: its own number; the others: the last one used
-//! 20  HEARTBEAT:        connection u64, sent u64
+//! 20  HEARTBEAT:        connection u64, sent u64, any number of fields: tag u8, length u16, length bytes
 //!     SCRIPT:           lost u8: 1 when the script may be running yet, else 0
 //!     INV, QUARANTINE:  one or more groups: database u32, count u32 (≥ 1), count × hash u128
 //! ```
-//! Integers are big-endian. Nothing may follow the end. Counts are checked against the length before anything is
+//! Fields of a heartbeat: 1 = upstream u64 (a hash of the run id of the sender's Redis), 2 = subscribed u8 (1: the sender is
+//! subscribed to the fleet's channel at Redis). A field whose tag is not known is skipped, and so is what a known field has behind
+//! the bytes named here: what a later version adds does not trouble this one, so it needs no other version number. A heartbeat
+//! without fields is whole.
+//!
+//! Integers are big-endian. Nothing else may follow the end. Counts are checked against the length before anything is
 //! allocated; what cannot be understood is an error, and the caller owes a flush for it.
 
 use thiserror::Error;
@@ -41,7 +46,7 @@ pub(super) enum Body {
     /// The sender has just connected for the first time.
     Hello,
     /// The sender lives, and proves its own inbound path when it hears this itself.
-    Heartbeat(Probe),
+    Heartbeat(Probe, About),
     /// The sender ends, and writes no more.
     Bye,
     /// Keys were written.
@@ -66,6 +71,37 @@ pub(super) struct Probe {
     pub connection: u64,
     /// When it was sent, in nanoseconds of the sender's own clock.
     pub sent: u64,
+}
+
+/// What the sender of a heartbeat tells of itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct About {
+    /// A hash of the run id of the Redis behind the sender; none: not known.
+    pub upstream: Option<u64>,
+    /// The sender is subscribed to the fleet's channel at that Redis.
+    pub subscribed: bool,
+}
+
+impl About {
+    const UPSTREAM: u8 = 1;
+    const SUBSCRIBED: u8 = 2;
+
+    fn encode(self, out: &mut Vec<u8>) {
+        let mut field = |tag: u8, bytes: &[u8]| {
+            out.push(tag);
+            out.extend_from_slice(&(bytes.len() as u16).to_be_bytes());
+            out.extend_from_slice(bytes);
+        };
+        if let Some(upstream) = self.upstream {
+            field(About::UPSTREAM, &upstream.to_be_bytes());
+        }
+        if self.subscribed {
+            field(About::SUBSCRIBED, &[1]);
+        }
+    }
+
+    /// Bytes that [`About::encode`] writes at most.
+    const MAX: usize = 3 + 8 + 3 + 1;
 }
 
 /// Hashes of keys of one database; never empty on the wire.
@@ -110,14 +146,14 @@ impl Body {
                 groups.iter().map(|keys| keys.hashes.len() as u64).sum()
             }
             Body::Flush | Body::QuarantineAll | Body::Script { .. } => 1,
-            Body::Hello | Body::Heartbeat(_) | Body::Bye => 0,
+            Body::Hello | Body::Heartbeat(..) | Body::Bye => 0,
         }
     }
 
     fn kind(&self) -> u8 {
         match self {
             Body::Hello => 1,
-            Body::Heartbeat(_) => 2,
+            Body::Heartbeat(..) => 2,
             Body::Bye => 3,
             Body::Invalidate(_) => 4,
             Body::Quarantine(_) => 5,
@@ -140,9 +176,10 @@ impl Message {
         match &self.body {
             Body::Hello | Body::Bye | Body::Flush | Body::QuarantineAll => {}
             Body::Script { lost } => out.push(u8::from(*lost)),
-            Body::Heartbeat(probe) => {
+            Body::Heartbeat(probe, about) => {
                 out.extend_from_slice(&probe.connection.to_be_bytes());
                 out.extend_from_slice(&probe.sent.to_be_bytes());
+                about.encode(&mut out);
             }
             Body::Invalidate(groups) | Body::Quarantine(groups) => {
                 for keys in groups {
@@ -172,10 +209,11 @@ impl Message {
         let sequence = u64::from_be_bytes(rest.take()?);
         let body = match kind {
             1 => Body::Hello,
-            2 => Body::Heartbeat(Probe {
-                connection: u64::from_be_bytes(rest.take()?),
-                sent: u64::from_be_bytes(rest.take()?),
-            }),
+            2 => {
+                let connection = u64::from_be_bytes(rest.take()?);
+                let sent = u64::from_be_bytes(rest.take()?);
+                Body::Heartbeat(Probe { connection, sent }, rest.about()?)
+            }
             3 => Body::Bye,
             4 => Body::Invalidate(rest.groups()?),
             5 => Body::Quarantine(rest.groups()?),
@@ -234,7 +272,7 @@ pub(super) fn split(keys: impl IntoIterator<Item = (u32, u128)>, max: usize) -> 
 fn body_len(body: &Body) -> usize {
     match body {
         Body::Hello | Body::Bye | Body::Flush | Body::QuarantineAll => 0,
-        Body::Heartbeat(_) => 16,
+        Body::Heartbeat(..) => 16 + About::MAX,
         Body::Script { .. } => 1,
         Body::Invalidate(groups) | Body::Quarantine(groups) => {
             groups.iter().map(|keys| GROUP + keys.hashes.len() * HASH).sum()
@@ -249,6 +287,24 @@ impl Reader<'_> {
         let (head, rest) = self.0.split_first_chunk::<N>().ok_or(DecodeError::Truncated)?;
         self.0 = rest;
         Ok(*head)
+    }
+
+    /// The fields up to the end.
+    fn about(&mut self) -> Result<About, DecodeError> {
+        let mut about = About::default();
+        while !self.0.is_empty() {
+            let [tag] = self.take()?;
+            let length = usize::from(u16::from_be_bytes(self.take()?));
+            let (bytes, rest) = self.0.split_at_checked(length).ok_or(DecodeError::Truncated)?;
+            self.0 = rest;
+            let mut bytes = Reader(bytes);
+            match tag {
+                About::UPSTREAM => about.upstream = Some(u64::from_be_bytes(bytes.take()?)),
+                About::SUBSCRIBED => about.subscribed = bytes.take::<1>()? == [1],
+                _ => {}
+            }
+        }
+        Ok(about)
     }
 
     fn groups(&mut self) -> Result<Vec<Keys>, DecodeError> {
@@ -280,7 +336,7 @@ mod tests {
     use proptest::collection::vec;
     use proptest::prelude::{Just, Strategy, any, prop_assert, prop_assert_eq, prop_oneof, proptest};
 
-    use super::{Body, DecodeError, HEADER, Keys, Message, Probe, split};
+    use super::{About, Body, DecodeError, HEADER, Keys, Message, Probe, split};
 
     fn groups() -> impl Strategy<Value = Vec<Keys>> {
         let keys = (any::<u32>(), vec(any::<u128>(), 1..20)).prop_map(|(db, hashes)| Keys { db, hashes });
@@ -290,7 +346,11 @@ mod tests {
     fn message() -> impl Strategy<Value = Message> {
         let body = prop_oneof![
             Just(Body::Hello),
-            (any::<u64>(), any::<u64>()).prop_map(|(connection, sent)| Body::Heartbeat(Probe { connection, sent })),
+            (any::<u64>(), any::<u64>(), any::<Option<u64>>(), any::<bool>()).prop_map(
+                |(connection, sent, upstream, subscribed)| {
+                    Body::Heartbeat(Probe { connection, sent }, About { upstream, subscribed })
+                }
+            ),
             Just(Body::Bye),
             groups().prop_map(Body::Invalidate),
             groups().prop_map(Body::Quarantine),
@@ -315,9 +375,9 @@ mod tests {
         fn a_part_of_a_message_is_refused(message in message(), cut in any::<proptest::sample::Index>()) {
             let bytes = message.encode();
             let part = &bytes[..cut.index(bytes.len())];
-            // A cut between two groups leaves a whole, shorter message; nothing else does.
+            // A cut between two groups or fields leaves a whole, shorter message; nothing else does.
             if let Ok(shorter) = Message::decode(part) {
-                prop_assert!(matches!(message.body, Body::Invalidate(_) | Body::Quarantine(_)));
+                prop_assert!(matches!(message.body, Body::Invalidate(_) | Body::Quarantine(_) | Body::Heartbeat(..)));
                 prop_assert_eq!(shorter.encode(), part);
             }
         }
@@ -326,7 +386,10 @@ mod tests {
         fn bytes_after_the_end_are_refused(message in message(), extra in vec(any::<u8>(), 1..8)) {
             let mut bytes = message.encode();
             bytes.extend(extra);
-            prop_assert!(Message::decode(&bytes).is_err());
+            // Behind a heartbeat they may happen to be a field.
+            if !matches!(message.body, Body::Heartbeat(..)) {
+                prop_assert!(Message::decode(&bytes).is_err());
+            }
         }
 
         #[test]
@@ -341,9 +404,38 @@ mod tests {
                 let at = at.index(bytes.len());
                 bytes[at] ^= value;
             }
-            if let Ok(read) = Message::decode(&bytes) {
+            // Fields that are not known are skipped.
+            if let Ok(read) = Message::decode(&bytes)
+                && !matches!(read.body, Body::Heartbeat(..))
+            {
                 prop_assert_eq!(read.encode(), bytes);
             }
+        }
+
+        #[test]
+        fn fields_that_are_not_known_are_skipped(
+            before in vec((3u8.., vec(any::<u8>(), 0..300)), 0..4),
+            behind in vec((3u8.., vec(any::<u8>(), 0..300)), 0..4),
+            upstream in any::<u64>(),
+            longer in vec(any::<u8>(), 0..9),
+        ) {
+            let heartbeat = |about| Message {
+                incarnation: 1,
+                sequence: 2,
+                body: Body::Heartbeat(Probe { connection: 3, sent: 4 }, about),
+            };
+            let mut bytes = heartbeat(About::default()).encode();
+            let mut field = |tag: u8, content: &[u8]| {
+                bytes.push(tag);
+                bytes.extend((content.len() as u16).to_be_bytes());
+                bytes.extend(content);
+            };
+            before.iter().for_each(|(tag, content)| field(*tag, content));
+            field(1, &[&upstream.to_be_bytes()[..], &longer].concat());
+            field(2, &[&[1][..], &longer].concat());
+            behind.iter().for_each(|(tag, content)| field(*tag, content));
+            let about = About { upstream: Some(upstream), subscribed: true };
+            prop_assert_eq!(Message::decode(&bytes), Ok(heartbeat(about)));
         }
 
         #[test]
@@ -377,6 +469,21 @@ mod tests {
         expected.extend([0; 15]);
         expected.push(0xff);
         assert_eq!(message.encode(), expected);
+    }
+
+    #[test]
+    fn the_fields_of_a_heartbeat_are_fixed() {
+        let about = About { upstream: Some(0x0102_0304_0506_0708), subscribed: true };
+        let body = Body::Heartbeat(Probe { connection: 1, sent: 2 }, about);
+        let bytes = Message { incarnation: 0, sequence: 0, body }.encode();
+        let expected = b"\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\x02\x01\0\x08\x01\x02\x03\x04\x05\x06\x07\x08\x02\0\x01\x01";
+        assert_eq!(bytes[HEADER..], expected[..]);
+        // One that is too short is a fault of the sender.
+        let mut short = bytes[..HEADER + 16].to_vec();
+        short.extend(b"\x01\0\x07\x01\x02\x03\x04\x05\x06\x07");
+        assert_eq!(Message::decode(&short), Err(DecodeError::Truncated));
+        short.truncate(short.len() - 1);
+        assert_eq!(Message::decode(&short), Err(DecodeError::Truncated));
     }
 
     #[test]

@@ -19,7 +19,7 @@ mod nats;
 mod outbox;
 mod peers;
 
-pub use nats::{Bus, BusError, LostPeers, start};
+pub use nats::{Bus, BusError, PeerWatch, start};
 pub use outbox::Outbox;
 
 /// What the bus may do to the cache. Called from the bus's tasks, so an implementation must not block.
@@ -158,9 +158,25 @@ pub fn random_incarnation() -> u64 {
     RandomState::new().hash_one((std::process::id(), std::thread::current().id()))
 }
 
-/// How the Redis connections of an incarnation are named (CLIENT SETNAME).
-pub fn connection_name(incarnation: u64) -> String {
-    format!("shortstop:{incarnation:016x}")
+/// How the connections of an incarnation are named (CLIENT SETNAME). The fleet's name has no colon.
+pub fn connection_name(fleet: &str, incarnation: u64) -> String {
+    format!("shortstop:{fleet}:{incarnation:016x}")
+}
+
+/// The incarnation in a name of [`connection_name`]; none: it is not the name of an instance of this fleet.
+pub fn incarnation_of(fleet: &str, name: &str) -> Option<u64> {
+    let number = name.strip_prefix("shortstop:")?.strip_prefix(fleet)?.strip_prefix(':')?;
+    let incarnation = u64::from_str_radix(number, 16).ok()?;
+    (connection_name(fleet, incarnation) == name).then_some(incarnation)
+}
+
+/// An instance of the fleet that Redis shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Instance {
+    /// Its number.
+    pub incarnation: u64,
+    /// Where its connection comes from.
+    pub address: String,
 }
 
 /// Counters and gauges of the bus. An event is one key, or one flush.
@@ -176,6 +192,10 @@ pub struct BusStats {
     pub gaps: AtomicU64,
     /// Peers known now, lost ones included (gauge).
     pub peers: AtomicU64,
+    /// Instances of the fleet that Redis shows and that are not heard (gauge).
+    pub unheard: AtomicU64,
+    /// Peers that have another Redis than this instance (gauge).
+    pub elsewhere: AtomicU64,
     /// Connected to NATS and the inbound path proven by an echo (gauge).
     pub connected: AtomicBool,
     /// JSON messages handed to NATS.
@@ -194,7 +214,7 @@ pub struct BusStats {
 
 #[cfg(test)]
 mod tests {
-    use super::{Settings, connection_name, random_incarnation};
+    use super::{Settings, connection_name, incarnation_of, random_incarnation};
 
     #[test]
     fn debug_shows_no_password() {
@@ -209,6 +229,24 @@ mod tests {
 
     #[test]
     fn names_have_a_fixed_width() {
-        assert_eq!(connection_name(0xab), "shortstop:00000000000000ab");
+        assert_eq!(connection_name("blue", 0xab), "shortstop:blue:00000000000000ab");
+    }
+
+    #[test]
+    fn names_are_read_back() {
+        assert_eq!(incarnation_of("blue", &connection_name("blue", 0xab)), Some(0xab));
+        for other in [
+            "shortstop:green:00000000000000ab",
+            "shortstop:blue",
+            "shortstop:blue:",
+            "shortstop:blue:ab",
+            "shortstop:blue:00000000000000aB",
+            "shortstop:blue:+0000000000000ab",
+            "shortstop:bluer:00000000000000ab",
+            "shortstop:00000000000000ab",
+            "",
+        ] {
+            assert_eq!(incarnation_of("blue", other), None, "{other}");
+        }
     }
 }

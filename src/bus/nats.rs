@@ -9,9 +9,10 @@
 //! Up to four tasks: publisher, receiver, and one for each direction of the JSON subject, so that neither a
 //! stalled link nor a flood of JSON can delay the fleet's subject. The lease speaks for the fleet's subject only.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -27,10 +28,10 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use tracing::{debug, info, warn};
 
 use super::json::{self, Request};
-use super::message::{Body, MAX_BYTES, Message, Probe, split};
+use super::message::{About, Body, MAX_BYTES, Message, Probe, split};
 use super::outbox::{Inlet, Outbox, queue};
 use super::peers::{Action, HEARTBEAT, Input, Peers};
-use super::{BusStats, Event, Settings, Sink, connection_name};
+use super::{BusStats, Event, Instance, Settings, Sink, connection_name};
 
 /// How long one publish may wait for the client library.
 const PUBLISH: Duration = Duration::from_millis(50);
@@ -48,6 +49,8 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from
 const COMMANDS: usize = 256;
 /// Messages received and not yet taken, for each subject.
 const WAITING: usize = 65_536;
+/// Instances that the log names at once.
+const NAMED: usize = 8;
 /// One line in the log for faults that can repeat at any rate.
 const LOG_EVERY: Duration = Duration::from_secs(10);
 
@@ -86,17 +89,33 @@ struct Shared {
     ended: AtomicBool,
     /// The library has dropped messages that came in.
     overflowed: AtomicBool,
+    /// A hash of the run id of the Redis behind; 0: not known.
+    upstream: AtomicU64,
+    /// This proxy is subscribed to the fleet's channel at Redis.
+    subscribed: AtomicBool,
     lists: Mutex<Lists>,
 }
 
 #[derive(Debug, Default)]
 struct Lists {
     lost: Vec<u64>,
-    /// Bounded by the number of peers: only what was in `lost` gets here.
-    forget: Vec<u64>,
+    /// Peers that are subscribed, as far as is known.
+    subscribers: u64,
+    /// Somebody is lost, or not heard.
+    wants_shown: bool,
+    /// Somebody may be not heard, and it is not certain yet.
+    hurries: bool,
+    /// What Redis has shown and nobody has looked at yet.
+    shown: Option<Vec<Instance>>,
+    /// Redis is asked over a new connection since then.
+    asked_anew: bool,
 }
 
 impl Shared {
+    fn upstream(&self) -> Option<u64> {
+        Some(self.upstream.load(Ordering::Relaxed)).filter(|upstream| *upstream != 0)
+    }
+
     fn lists(&self) -> MutexGuard<'_, Lists> {
         // Nothing that is done under this lock can leave the lists half changed.
         self.lists.lock().unwrap_or_else(PoisonError::into_inner)
@@ -133,19 +152,14 @@ impl Bus {
         self.outbox.clone()
     }
 
-    /// A handle to the peers that were lost; it does not keep the bus alive.
-    pub fn peers(&self) -> LostPeers {
-        LostPeers(Arc::clone(&self.shared))
+    /// A handle for whoever sees at Redis which instances are connected; it does not keep the bus alive.
+    pub fn peers(&self) -> PeerWatch {
+        PeerWatch(Arc::clone(&self.shared))
     }
 
-    /// See [`LostPeers::list`].
+    /// See [`PeerWatch::lost`].
     pub fn lost_peers(&self) -> Vec<u64> {
-        self.peers().list()
-    }
-
-    /// See [`LostPeers::forget`].
-    pub fn forget(&self, incarnation: u64) {
-        self.peers().forget(incarnation);
+        self.peers().lost()
     }
 
     /// Sends what is queued, says BYE, and ends; waits at most a second. Whoever calls this must be done with
@@ -161,24 +175,48 @@ impl Bus {
     }
 }
 
-/// The peers of a bus that fell silent, for whoever can find out whether they are gone.
+/// What the bus has to be told of Redis, which shows instances that the bus does not hear.
 #[derive(Clone, Debug)]
-pub struct LostPeers(Arc<Shared>);
+pub struct PeerWatch(Arc<Shared>);
 
-impl LostPeers {
-    /// Peers that fell silent without a BYE and may still be writing. When Redis's CLIENT LIST no longer shows a
-    /// connection named [`connection_name`]`(incarnation)`, [`LostPeers::forget`] ends the doubt.
-    pub fn list(&self) -> Vec<u64> {
+impl PeerWatch {
+    /// Peers that fell silent without a BYE and may still be writing, until Redis has not shown them for some time
+    /// ([`PeerWatch::shown`]).
+    pub fn lost(&self) -> Vec<u64> {
         self.0.lists().lost.clone()
     }
 
-    /// This lost peer cannot be writing any more. No effect on a peer that is back by now.
-    pub fn forget(&self, incarnation: u64) {
-        let mut lists = self.0.lists();
-        if let Some(at) = lists.lost.iter().position(|lost| *lost == incarnation) {
-            lists.lost.swap_remove(at);
-            lists.forget.push(incarnation);
-        }
+    /// Redis is asked over a new connection. `upstream` is a hash of the server's run id; `subscribed`: this instance is subscribed
+    /// to the fleet's channel. Both travel with the heartbeats.
+    pub fn connected(&self, upstream: Option<u64>, subscribed: bool) {
+        self.0.upstream.store(upstream.unwrap_or(0), Ordering::Relaxed);
+        self.0.subscribed.store(subscribed, Ordering::Relaxed);
+        self.0.lists().asked_anew = true;
+    }
+
+    /// This instance is not subscribed any more.
+    pub fn disconnected(&self) {
+        self.0.subscribed.store(false, Ordering::Relaxed);
+    }
+
+    /// How many subscribers the fleet's channel should have.
+    pub fn subscribers(&self) -> u64 {
+        self.0.lists().subscribers + u64::from(self.0.subscribed.load(Ordering::Relaxed))
+    }
+
+    /// Whether it matters now which instances Redis shows: somebody is lost, or not heard.
+    pub fn wants_shown(&self) -> bool {
+        self.0.lists().wants_shown
+    }
+
+    /// Whether it matters soon: somebody may be not heard.
+    pub fn hurries(&self) -> bool {
+        self.0.lists().hurries
+    }
+
+    /// All instances of the fleet that Redis shows now, in the names of their connections ([`connection_name`]).
+    pub fn shown(&self, instances: Vec<Instance>) {
+        self.0.lists().shown = Some(instances);
     }
 }
 
@@ -265,7 +303,7 @@ fn options(settings: &Settings, login: Option<Login>, shared: &Arc<Shared>) -> R
     let on_delay = Arc::clone(shared);
     let limit = Arc::new(LogLimit::default());
     let options = ConnectOptions::new()
-        .name(connection_name(settings.incarnation))
+        .name(connection_name(&settings.fleet, settings.incarnation))
         .retry_on_initial_connect()
         .connection_timeout(CONNECT)
         .ping_interval(PING)
@@ -379,6 +417,9 @@ impl Wire {
             actions: Vec::new(),
             ended: Some(ended),
             log: LogLimit::default(),
+            instances: Vec::new(),
+            unheard: BTreeSet::new(),
+            elsewhere: BTreeSet::new(),
         };
         tasks.spawn(receiver.run(subscription));
         let (json, json_done) = self.start_json(&client, &mut tasks).await.unzip();
@@ -388,6 +429,7 @@ impl Wire {
             incarnation: self.settings.incarnation,
             origin,
             stats: self.stats,
+            shared: Arc::clone(&self.shared),
             json,
             sequence: 0,
             greeted: false,
@@ -423,7 +465,7 @@ impl Wire {
         let writer = JsonWriter {
             client: client.clone(),
             subject,
-            instance: connection_name(self.settings.incarnation),
+            instance: connection_name(&self.settings.fleet, self.settings.incarnation),
             stats: Arc::clone(&self.stats),
             owes_clear: false,
         };
@@ -444,6 +486,7 @@ struct Publisher {
     /// Zero of the clock in the heartbeats.
     origin: Instant,
     stats: Arc<BusStats>,
+    shared: Arc<Shared>,
     json: Option<Outbox>,
     /// The last number used, by a message that was sent or should have been.
     sequence: u64,
@@ -491,7 +534,9 @@ impl Publisher {
         }
         // A clock that ran for 584 years would stop the leases, nothing worse.
         let sent = u64::try_from(now.duration_since(self.origin).as_nanos()).unwrap_or(u64::MAX);
-        if self.send(Body::Heartbeat(Probe { connection, sent })).await {
+        let about =
+            About { upstream: self.shared.upstream(), subscribed: self.shared.subscribed.load(Ordering::Relaxed) };
+        if self.send(Body::Heartbeat(Probe { connection, sent }, about)).await {
             self.beat = Some((now, connection));
         }
     }
@@ -585,6 +630,11 @@ struct Receiver {
     actions: Vec<Action>,
     ended: Option<oneshot::Sender<()>>,
     log: LogLimit,
+    /// What Redis has shown last.
+    instances: Vec<Instance>,
+    /// Who was named in the log.
+    unheard: BTreeSet<u64>,
+    elsewhere: BTreeSet<u64>,
 }
 
 impl Receiver {
@@ -619,12 +669,56 @@ impl Receiver {
 
     fn look(&mut self) {
         self.look_at_link();
-        let forget = std::mem::take(&mut self.shared.lists().forget);
-        for incarnation in forget {
-            self.step(Input::Gone(incarnation));
+        let (asked_anew, shown) = {
+            let mut lists = self.shared.lists();
+            (std::mem::take(&mut lists.asked_anew), lists.shown.take())
+        };
+        self.step(Input::Upstream(self.shared.upstream()));
+        if asked_anew {
+            self.step(Input::AskedAnew);
+        }
+        if let Some(instances) = shown {
+            let shown = instances.iter().map(|instance| instance.incarnation).collect();
+            self.instances = instances;
+            self.step(Input::Shown(&shown));
         }
         self.step(Input::Tick);
         self.show();
+        self.name_unheard();
+        self.name_elsewhere();
+    }
+
+    /// Says in the log who is not heard any more, or is again.
+    fn name_unheard(&mut self) {
+        let unheard = self.peers.unheard();
+        for incarnation in unheard.difference(&self.unheard).take(NAMED) {
+            let found = self.instances.iter().find(|instance| instance.incarnation == *incarnation);
+            warn!(
+                instance = format_args!("{incarnation:016x}"),
+                address = found.map_or("", |instance| instance.address.as_str()),
+                "a Shortstop of this fleet is connected to Redis and is not heard on NATS. Until it is heard or gone, values are \
+                 served for up to degraded_staleness. It has no NATS in its configuration, another one, or cannot reach it: look for \
+                 nats_configured and nats_connected in its PROXY INFO"
+            );
+        }
+        for incarnation in self.unheard.difference(&unheard).take(NAMED) {
+            let instance = format_args!("{incarnation:016x}");
+            info!(%instance, "a Shortstop that was not heard on NATS is heard now, or gone from Redis");
+        }
+        self.unheard = unheard;
+    }
+
+    /// Says in the log who has another Redis.
+    fn name_elsewhere(&mut self) {
+        let elsewhere = self.peers.elsewhere(Instant::now());
+        for incarnation in elsewhere.difference(&self.elsewhere).take(NAMED) {
+            warn!(
+                instance = format_args!("{incarnation:016x}"),
+                "a Shortstop with this fleet's name on this NATS stands before another Redis. Its writes only cost hits here; give it \
+                 another fleet name, or the same upstream"
+            );
+        }
+        self.elsewhere = elsewhere;
     }
 
     fn look_at_link(&mut self) {
@@ -690,7 +784,7 @@ impl Receiver {
             Body::Flush => self.sink.changed(),
             Body::Script { lost } => self.sink.script(*lost),
             Body::QuarantineAll => self.sink.quarantine_all(),
-            Body::Hello | Body::Heartbeat(_) | Body::Bye => {}
+            Body::Hello | Body::Heartbeat(..) | Body::Bye => {}
         }
         self.stats.applied.fetch_add(body.events(), Ordering::Relaxed);
     }
@@ -699,7 +793,14 @@ impl Receiver {
     fn show(&self) {
         self.stats.peers.store(self.peers.count() as u64, Ordering::Relaxed);
         self.stats.connected.store(self.peers.proven(), Ordering::Relaxed);
-        self.shared.lists().lost = self.peers.lost().iter().copied().collect();
+        let unheard = self.peers.unheard().len();
+        self.stats.unheard.store(unheard as u64, Ordering::Relaxed);
+        self.stats.elsewhere.store(self.peers.elsewhere(Instant::now()).len() as u64, Ordering::Relaxed);
+        let mut lists = self.shared.lists();
+        lists.lost = self.peers.lost().iter().copied().collect();
+        lists.subscribers = self.peers.subscribers();
+        lists.wants_shown = self.peers.wants_shown();
+        lists.hurries = self.peers.is_unsure();
     }
 }
 

@@ -3,12 +3,12 @@
 //!
 //! Two things are kept apart. The *lease* says that all that the server routed before an instant has been applied
 //! here; the echo of my own heartbeat proves it. *Trouble* says that this is not enough: not connected, or a peer
-//! fell silent, which may still be writing and cannot tell.
+//! fell silent, which may still be writing and cannot tell, or Redis shows an instance of the fleet that was never heard.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
-use super::message::{Body, Message, Probe};
+use super::message::{About, Body, Message, Probe};
 
 /// How often a heartbeat is sent.
 pub(super) const HEARTBEAT: Duration = Duration::from_millis(200);
@@ -16,6 +16,14 @@ pub(super) const HEARTBEAT: Duration = Duration::from_millis(200);
 const LEASE: Duration = Duration::from_secs(1);
 /// How long a peer may say nothing before it counts as lost: seven heartbeats.
 const SILENCE: Duration = Duration::from_millis(1500);
+/// How long an instance may be connected to Redis before it must have been heard: it connects to both when it starts.
+const GRACE: Duration = Duration::from_millis(400);
+/// An instance is gone when Redis has not shown it in so many looks in a row …
+const GONE_LOOKS: u32 = 3;
+/// … over so long: longer than it takes to connect to Redis again (the longest pause and the time limit, both 2 s by default).
+const GONE_AFTER: Duration = Duration::from_secs(5);
+/// How long a peer may name another Redis than ours: after a restart of Redis one of the two finds out first.
+const ELSEWHERE: Duration = Duration::from_secs(5);
 /// Peers remembered. More can only be forged; while there are as many, the bus is in trouble.
 const MAX_PEERS: usize = 1024;
 
@@ -30,8 +38,12 @@ pub(super) enum Input<'a> {
     Overflow,
     /// The connection to NATS: `None` = there is none, else its how-manieth it is. May be repeated.
     Connection(Option<u64>),
-    /// Redis shows no connection of this peer any more: if it is lost, it cannot be writing.
-    Gone(u64),
+    /// These instances of the fleet have a connection to Redis, this proxy included.
+    Shown(&'a BTreeSet<u64>),
+    /// Redis is asked over a new connection. The others may have to connect again, too.
+    AskedAnew,
+    /// A hash of the run id of the Redis behind this proxy; none: not known. May be repeated.
+    Upstream(Option<u64>),
     /// Time has passed.
     Tick,
 }
@@ -62,6 +74,8 @@ pub(super) enum Doubt {
     NewPeer,
     /// A peer fell silent.
     Silent,
+    /// Redis shows an instance that is not heard.
+    Unheard,
     /// A message could not be understood.
     Unreadable,
     /// Messages were lost on this side.
@@ -83,6 +97,7 @@ impl Doubt {
             Doubt::Backwards => "bus: a peer's numbers went back",
             Doubt::NewPeer => "bus: a peer that was running before it was heard of",
             Doubt::Silent => "bus: a peer fell silent",
+            Doubt::Unheard => "bus: an instance that Redis shows is not heard",
             Doubt::Unreadable => "bus: a message could not be understood",
             Doubt::Overflow => "bus: messages came faster than they could be taken",
             Doubt::Connected => "bus: connected",
@@ -99,6 +114,10 @@ pub(super) struct Peers {
     peers: HashMap<u64, Peer>,
     /// Those of `peers` that are silent for too long.
     lost: BTreeSet<u64>,
+    /// Instances that Redis shows, or has shown a moment ago, and that are not among `peers`.
+    unheard: BTreeMap<u64, Unheard>,
+    /// A hash of the run id of the Redis behind this proxy.
+    upstream: Option<u64>,
     /// No peer can fall silent before this instant; spares a walk over all peers at each tick.
     next_silence: Option<Instant>,
     connection: Option<u64>,
@@ -113,6 +132,39 @@ struct Peer {
     /// The last number heard of.
     sequence: u64,
     heard: Instant,
+    about: About,
+    /// Since when the peer names another Redis than ours.
+    elsewhere_since: Option<Instant>,
+    /// While the peer is lost.
+    absence: Absence,
+}
+
+#[derive(Debug)]
+struct Unheard {
+    first_shown: Instant,
+    /// It has had the time to be heard.
+    confirmed: bool,
+    absence: Absence,
+}
+
+/// How often in a row, and since when, Redis has not shown an instance.
+#[derive(Debug, Default)]
+struct Absence {
+    looks: u32,
+    since: Option<Instant>,
+}
+
+impl Absence {
+    /// One look. Whether the instance is gone.
+    fn look(&mut self, now: Instant, is_shown: bool) -> bool {
+        if is_shown {
+            *self = Absence::default();
+            return false;
+        }
+        self.looks += 1;
+        let since = *self.since.get_or_insert(now);
+        self.looks >= GONE_LOOKS && now >= since + GONE_AFTER
+    }
 }
 
 impl Peers {
@@ -123,6 +175,8 @@ impl Peers {
             origin,
             peers: HashMap::new(),
             lost: BTreeSet::new(),
+            unheard: BTreeMap::new(),
+            upstream: None,
             next_silence: None,
             connection: None,
             proven: false,
@@ -146,6 +200,35 @@ impl Peers {
         &self.lost
     }
 
+    /// Instances that Redis shows, and that have not been heard although there was time for it.
+    pub fn unheard(&self) -> BTreeSet<u64> {
+        self.unheard.iter().filter(|(_, unheard)| unheard.confirmed).map(|(incarnation, _)| *incarnation).collect()
+    }
+
+    /// Peers that have been naming another Redis than ours for some time.
+    pub fn elsewhere(&self, now: Instant) -> BTreeSet<u64> {
+        let long = |peer: &Peer| peer.elsewhere_since.is_some_and(|since| now >= since + ELSEWHERE);
+        self.peers.iter().filter(|(_, peer)| long(peer)).map(|(incarnation, _)| *incarnation).collect()
+    }
+
+    /// Peers that are heard and say that they are subscribed to the fleet's channel at our Redis.
+    pub fn subscribers(&self) -> u64 {
+        let here = |incarnation, peer: &Peer| {
+            peer.about.subscribed && peer.elsewhere_since.is_none() && !self.lost.contains(incarnation)
+        };
+        self.peers.iter().filter(|(incarnation, peer)| here(incarnation, peer)).count() as u64
+    }
+
+    /// Whether Redis has shown somebody who has not been heard yet, and it is too early to say more.
+    pub fn is_unsure(&self) -> bool {
+        self.unheard.values().any(|unheard| !unheard.confirmed)
+    }
+
+    /// Whether it matters now which instances Redis shows.
+    pub fn wants_shown(&self) -> bool {
+        !self.lost.is_empty() || !self.unheard.is_empty()
+    }
+
     /// Connected, and a probe has come back on this connection.
     pub fn proven(&self) -> bool {
         self.proven
@@ -164,14 +247,16 @@ impl Peers {
                     self.proven = false;
                 }
             }
-            Input::Gone(incarnation) => {
-                if self.lost.remove(&incarnation) {
-                    self.peers.remove(&incarnation);
-                }
+            Input::Shown(shown) => self.shown(now, shown, out),
+            Input::AskedAnew => {
+                self.peers.values_mut().for_each(|peer| peer.absence = Absence::default());
+                self.unheard.values_mut().for_each(|unheard| unheard.absence = Absence::default());
             }
+            Input::Upstream(upstream) => self.upstream = upstream,
             Input::Tick => self.tick(now, out),
         }
-        let doubtful = !self.proven || !self.lost.is_empty() || self.peers.len() >= MAX_PEERS;
+        let unheard = self.unheard.values().any(|unheard| unheard.confirmed);
+        let doubtful = !self.proven || !self.lost.is_empty() || unheard || self.peers.len() >= MAX_PEERS;
         if self.doubtful != doubtful {
             self.doubtful = doubtful;
             out.push(Action::Trouble(doubtful));
@@ -180,7 +265,7 @@ impl Peers {
 
     fn echo(&mut self, now: Instant, message: &Message, out: &mut Vec<Action>) {
         match message.body {
-            Body::Heartbeat(probe) => self.prove(now, probe, out),
+            Body::Heartbeat(probe, _) => self.prove(now, probe, out),
             Body::Bye => out.push(Action::Ended),
             // What I published I have done.
             Body::Hello
@@ -220,6 +305,7 @@ impl Peers {
         if let Some(peer) = self.peers.get_mut(&incarnation) {
             peer.heard = now;
             if self.lost.remove(&incarnation) {
+                peer.absence = Absence::default();
                 self.next_silence = earlier(self.next_silence, now + SILENCE);
             }
             let expected = if body.counts() { peer.sequence.saturating_add(1) } else { peer.sequence };
@@ -240,16 +326,72 @@ impl Peers {
             if !(matches!(body, Body::Hello) && sequence == 0) {
                 out.push(Action::Flush(Doubt::NewPeer));
             }
+            self.unheard.remove(&incarnation);
             if self.peers.len() < MAX_PEERS {
-                self.peers.insert(incarnation, Peer { sequence, heard: now });
+                let peer = Peer {
+                    sequence,
+                    heard: now,
+                    about: About::default(),
+                    elsewhere_since: None,
+                    absence: Absence::default(),
+                };
+                self.peers.insert(incarnation, peer);
                 self.next_silence = earlier(self.next_silence, now + SILENCE);
             }
         }
         if body.counts() {
             out.push(Action::Apply);
         }
-        if matches!(body, Body::Bye) {
-            self.peers.remove(&incarnation);
+        match body {
+            Body::Bye => drop(self.peers.remove(&incarnation)),
+            Body::Heartbeat(_, about) => self.about(now, incarnation, *about),
+            _ => {}
+        }
+    }
+
+    fn about(&mut self, now: Instant, incarnation: u64, about: About) {
+        let Some(peer) = self.peers.get_mut(&incarnation) else { return };
+        let differs = self.upstream.zip(about.upstream).is_some_and(|(ours, theirs)| ours != theirs);
+        peer.about = about;
+        peer.elsewhere_since = differs.then(|| peer.elsewhere_since.unwrap_or(now));
+    }
+
+    fn shown(&mut self, now: Instant, shown: &BTreeSet<u64>, out: &mut Vec<Action>) {
+        let peers = &mut self.peers;
+        self.lost.retain(|lost| {
+            let gone = peers.get_mut(lost).is_none_or(|peer| peer.absence.look(now, shown.contains(lost)));
+            if gone {
+                peers.remove(lost);
+            }
+            !gone
+        });
+        self.unheard.retain(|incarnation, unheard| {
+            let is_shown = shown.contains(incarnation);
+            if unheard.confirmed { !unheard.absence.look(now, is_shown) } else { is_shown }
+        });
+        if !self.proven {
+            // It is this proxy that hears nobody.
+            self.unheard.retain(|_, unheard| unheard.confirmed);
+            return;
+        }
+        let mut found = false;
+        for &incarnation in shown {
+            let is_new = incarnation != self.own && !self.peers.contains_key(&incarnation);
+            if !is_new || (self.unheard.len() >= MAX_PEERS && !self.unheard.contains_key(&incarnation)) {
+                continue;
+            }
+            let unheard = self.unheard.entry(incarnation).or_insert_with(|| Unheard {
+                first_shown: now,
+                confirmed: false,
+                absence: Absence::default(),
+            });
+            if !unheard.confirmed && now >= unheard.first_shown + GRACE {
+                unheard.confirmed = true;
+                found = true;
+            }
+        }
+        if found {
+            out.push(Action::Flush(Doubt::Unheard));
         }
     }
 
@@ -284,8 +426,10 @@ mod tests {
     use proptest::collection::vec;
     use proptest::prelude::{any, prop_assert, proptest};
 
-    use super::{Action, Doubt, Input, LEASE, MAX_PEERS, Peers, SILENCE};
-    use crate::bus::message::{Body, Keys, Message, Probe};
+    use std::collections::BTreeSet;
+
+    use super::{Action, Doubt, GONE_AFTER, GRACE, Input, LEASE, MAX_PEERS, Peers, SILENCE};
+    use crate::bus::message::{About, Body, Keys, Message, Probe};
 
     const OWN: u64 = 1;
     const PEER: u64 = 2;
@@ -327,7 +471,23 @@ mod tests {
         }
 
         fn echo(&mut self, connection: u64, sent_millis: u64) -> Vec<Action> {
-            self.hear(OWN, 0, Body::Heartbeat(Probe { connection, sent: sent_millis * 1_000_000 }))
+            self.hear(OWN, 0, Body::Heartbeat(Probe { connection, sent: sent_millis * 1_000_000 }, About::default()))
+        }
+
+        /// Redis shows these and this proxy.
+        fn shown(&mut self, others: &[u64]) -> Vec<Action> {
+            let shown: BTreeSet<u64> = others.iter().copied().chain([OWN]).collect();
+            self.step(Input::Shown(&shown))
+        }
+
+        /// The same, so often, a second apart.
+        fn shown_for(&mut self, looks: u32, others: &[u64]) -> Vec<Action> {
+            let mut all = Vec::new();
+            for _ in 0..looks {
+                self.now += Duration::from_secs(1);
+                all.extend(self.shown(others));
+            }
+            all
         }
 
         fn lease(&self, sent_millis: u64) -> Action {
@@ -336,7 +496,11 @@ mod tests {
     }
 
     fn beat() -> Body {
-        Body::Heartbeat(Probe { connection: 9, sent: 9 })
+        beat_of(About::default())
+    }
+
+    fn beat_of(about: About) -> Body {
+        Body::Heartbeat(Probe { connection: 9, sent: 9 }, about)
     }
 
     fn keys() -> Body {
@@ -467,24 +631,154 @@ mod tests {
         assert_eq!(bench.hear(PEER, 0, Body::Bye), [Action::Trouble(false)]);
     }
 
+    /// Looks at Redis, a second apart, until an instance that is not shown is gone.
+    const UNTIL_GONE: u32 = GONE_AFTER.as_secs() as u32 + 1;
+
     #[test]
-    fn a_lost_peer_is_done_with_when_redis_has_forgotten_it() {
+    fn a_lost_peer_is_done_with_when_redis_has_not_shown_it_for_long() {
         let mut bench = Bench::live();
         bench.hear(2, 0, Body::Hello);
         bench.hear(3, 0, Body::Hello);
         assert_eq!(bench.pass(1500), [Action::Flush(Doubt::Silent), Action::Trouble(true)]);
-        assert_eq!(bench.step(Input::Gone(2)), [], "the other one is still lost");
-        assert_eq!(bench.step(Input::Gone(3)), [Action::Trouble(false)]);
+        assert_eq!(bench.shown_for(UNTIL_GONE, &[3]), [], "the other one is still lost");
+        assert_eq!(bench.peers.count(), 1);
+        assert_eq!(bench.shown_for(UNTIL_GONE - 1, &[]), []);
+        assert_eq!(bench.shown_for(1, &[]), [Action::Trouble(false)]);
         assert_eq!(bench.hear(2, 0, beat()), [NEW], "should it come back, it is unknown");
     }
 
     #[test]
-    fn a_peer_that_lives_cannot_be_forgotten() {
+    fn absences_that_are_not_in_a_row_forget_nobody() {
         let mut bench = Bench::live();
         bench.hear(PEER, 0, Body::Hello);
-        assert_eq!(bench.step(Input::Gone(PEER)), []);
-        assert_eq!(bench.step(Input::Gone(77)), []);
+        bench.pass(1500);
+        for _ in 0..3 {
+            assert_eq!(bench.shown_for(UNTIL_GONE - 1, &[]), []);
+            assert_eq!(bench.shown_for(1, &[PEER]), []);
+        }
+        // Nor do many looks at once, or few over a long time.
+        (0..20).for_each(|_| assert_eq!(bench.shown(&[]), []));
+        bench.shown(&[PEER]);
+        bench.shown_for(1, &[]);
+        bench.now += 2 * GONE_AFTER;
+        assert_eq!(bench.shown(&[]), []);
+        // Nor absences before Redis was lost, as the peer may have lost it, too.
+        bench.step(Input::AskedAnew);
+        assert_eq!(bench.shown_for(UNTIL_GONE - 1, &[]), []);
         assert_eq!(bench.peers.count(), 1);
+    }
+
+    #[test]
+    fn a_peer_that_is_heard_is_not_forgotten_whatever_redis_shows() {
+        let mut bench = Bench::live();
+        bench.hear(PEER, 0, Body::Hello);
+        for _ in 0..2 * UNTIL_GONE {
+            bench.now += Duration::from_secs(1);
+            bench.hear(PEER, 0, beat());
+            assert_eq!(bench.shown(&[]), []);
+        }
+        assert_eq!(bench.peers.count(), 1);
+    }
+
+    #[test]
+    fn an_instance_that_redis_shows_and_nobody_hears_is_trouble_until_it_is_heard() {
+        let mut bench = Bench::live();
+        assert_eq!(bench.shown(&[PEER]), [], "it may have just started");
+        assert!(bench.peers.wants_shown());
+        bench.now += GRACE;
+        assert_eq!(bench.shown(&[PEER]), [Action::Flush(Doubt::Unheard), Action::Trouble(true)]);
+        assert_eq!(bench.peers.unheard(), BTreeSet::from([PEER]));
+        assert_eq!(bench.shown_for(10, &[PEER]), []);
+        assert_eq!(bench.hear(PEER, 3, beat()), [NEW, Action::Trouble(false)]);
+        assert_eq!(bench.shown(&[PEER]), []);
+        assert!(bench.peers.unheard().is_empty() && !bench.peers.wants_shown());
+    }
+
+    #[test]
+    fn an_instance_that_is_not_heard_is_trouble_until_it_is_gone() {
+        let mut bench = Bench::live();
+        bench.shown(&[2, 3]);
+        assert_eq!(bench.shown_for(1, &[2, 3]), [Action::Flush(Doubt::Unheard), Action::Trouble(true)]);
+        assert_eq!(bench.shown_for(UNTIL_GONE - 1, &[3]), [], "it may be connecting again");
+        assert_eq!(bench.shown_for(1, &[2, 3]), []);
+        assert_eq!(bench.shown_for(UNTIL_GONE, &[3]), []);
+        assert_eq!(bench.peers.unheard(), BTreeSet::from([3]));
+        assert_eq!(bench.shown_for(UNTIL_GONE, &[]), [Action::Trouble(false)]);
+    }
+
+    #[test]
+    fn an_instance_that_starts_or_ends_is_no_trouble() {
+        let mut bench = Bench::live();
+        // It connects to Redis first.
+        bench.shown(&[PEER]);
+        assert_eq!(bench.hear(PEER, 0, Body::Hello), []);
+        assert_eq!(bench.shown_for(2, &[PEER]), []);
+        // And to NATS first when it leaves.
+        assert_eq!(bench.hear(PEER, 0, Body::Bye), []);
+        assert_eq!(bench.shown(&[PEER]), []);
+        assert_eq!(bench.shown_for(2, &[]), []);
+        assert!(!bench.peers.wants_shown());
+    }
+
+    #[test]
+    fn who_hears_nobody_accuses_nobody() {
+        let mut bench = Bench::new();
+        bench.step(Input::Connection(Some(1)));
+        assert_eq!(bench.shown_for(5, &[PEER]), []);
+        bench.echo(1, 0);
+        assert_eq!(bench.shown(&[PEER]), [], "there has to be time for a heartbeat");
+        assert_eq!(bench.hear(PEER, 1, beat()), [NEW]);
+        assert_eq!(bench.shown_for(5, &[PEER]), []);
+        // A known one stays known while the bus is away.
+        bench.step(Input::Connection(None));
+        bench.shown_for(5, &[PEER, 3]);
+        assert!(bench.peers.unheard().is_empty());
+    }
+
+    #[test]
+    fn a_peer_that_was_forgotten_and_comes_back_to_redis_is_noticed() {
+        let mut bench = Bench::live();
+        bench.hear(PEER, 0, Body::Hello);
+        bench.pass(1500);
+        assert_eq!(bench.shown_for(UNTIL_GONE, &[]), [Action::Trouble(false)]);
+        assert_eq!(bench.shown_for(1, &[PEER]), []);
+        assert_eq!(bench.shown_for(1, &[PEER]), [Action::Flush(Doubt::Unheard), Action::Trouble(true)]);
+    }
+
+    #[test]
+    fn subscribers_are_peers_that_say_so_and_are_heard_and_have_our_redis() {
+        let mut bench = Bench::live();
+        bench.step(Input::Upstream(Some(7)));
+        for (peer, upstream, subscribed) in
+            [(2, Some(7), true), (3, None, true), (4, Some(7), false), (5, Some(8), true)]
+        {
+            bench.hear(peer, 0, Body::Hello);
+            bench.hear(peer, 0, beat_of(About { upstream, subscribed }));
+        }
+        assert_eq!(bench.peers.subscribers(), 2);
+        bench.now += Duration::from_secs(1);
+        bench.hear(2, 0, beat_of(About { upstream: Some(7), subscribed: true }));
+        bench.pass(600);
+        assert_eq!(bench.peers.subscribers(), 1, "the others are silent");
+    }
+
+    #[test]
+    fn a_peer_with_another_redis_is_named_when_it_lasts() {
+        let mut bench = Bench::live();
+        let says = |bench: &mut Bench, upstream| {
+            bench.now += Duration::from_secs(1);
+            bench.hear(PEER, 0, beat_of(About { upstream, subscribed: true }));
+            bench.peers.elsewhere(bench.now)
+        };
+        bench.hear(PEER, 0, Body::Hello);
+        assert!(says(&mut bench, Some(8)).is_empty(), "ours is not known");
+        bench.step(Input::Upstream(Some(7)));
+        for _ in 0..5 {
+            assert!(says(&mut bench, Some(8)).is_empty());
+        }
+        assert_eq!(says(&mut bench, Some(8)), BTreeSet::from([PEER]));
+        assert!(says(&mut bench, Some(7)).is_empty(), "it has found out");
+        assert!(says(&mut bench, None).is_empty(), "it does not say");
     }
 
     #[test]
@@ -531,7 +825,7 @@ mod tests {
     fn a_probe_from_the_future_is_forged() {
         let mut bench = Bench::live();
         assert_eq!(bench.echo(1, 1), []);
-        assert_eq!(bench.hear(OWN, 0, Body::Heartbeat(Probe { connection: 1, sent: u64::MAX })), []);
+        assert_eq!(bench.hear(OWN, 0, Body::Heartbeat(Probe { connection: 1, sent: u64::MAX }, About::default())), []);
     }
 
     #[test]
@@ -564,10 +858,14 @@ mod tests {
         }
         assert_eq!((bench.peers.count(), troubled), (MAX_PEERS, 1));
         bench.pass(SILENCE.as_millis() as u64);
-        for incarnation in 10..10 + MAX_PEERS as u64 - 1 {
-            assert_eq!(bench.step(Input::Gone(incarnation)), []);
-        }
-        assert_eq!(bench.step(Input::Gone(9 + MAX_PEERS as u64)), [Action::Trouble(false)]);
+        let last = 9 + MAX_PEERS as u64;
+        assert_eq!(bench.shown_for(UNTIL_GONE, &[last]), []);
+        assert_eq!(bench.peers.count(), 1);
+        assert_eq!(bench.shown_for(UNTIL_GONE, &[]), [Action::Trouble(false)]);
+        // Nor do forged names of connections.
+        let forged: Vec<u64> = (10..10 + 2 * MAX_PEERS as u64).collect();
+        bench.shown_for(2, &forged);
+        assert_eq!(bench.peers.unheard().len(), MAX_PEERS);
     }
 
     proptest! {
@@ -616,7 +914,7 @@ mod tests {
                     3 => bench.hear(who, number, beat()),
                     4 => bench.echo(who, number * 1000),
                     5 => bench.step(Input::Connection(number.checked_sub(3))),
-                    6 => bench.step(Input::Gone(who)),
+                    6 => bench.shown(&[who, number]),
                     _ => bench.step(Input::Tick),
                 };
                 for action in actions {
@@ -633,7 +931,7 @@ mod tests {
                         Action::Apply | Action::Flush(_) | Action::Ended => {}
                     }
                 }
-                prop_assert!(bench.peers.lost().is_empty() || trouble);
+                prop_assert!((bench.peers.lost().is_empty() && bench.peers.unheard().is_empty()) || trouble);
             }
         }
     }

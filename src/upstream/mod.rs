@@ -6,6 +6,7 @@ mod control;
 mod endpoint;
 mod finder;
 mod functions;
+pub mod instances;
 mod link;
 mod login;
 mod queue;

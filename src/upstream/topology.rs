@@ -1,4 +1,4 @@
-//! What is known of the server behind: its command table, its role, its identity, and who else is connected to it.
+//! What is known of the server behind: its command table, its role, its identity.
 //!
 //! Asked once a second over a connection of its own, by typed commands through fred; never on the way of a request. When the
 //! server is a replica, another one or gone, the upstream's name is looked up again, and all connections of the proxy move to the
@@ -49,8 +49,6 @@ pub enum News {
     Moved(bool),
     /// Whether the server is a primary.
     Primary(bool),
-    /// The names of the connections that the server has; only when asked for.
-    Connections(Vec<String>),
     /// Whether the server lets a client do anything that has not authenticated.
     LetsIn(bool),
     /// What such a client may is another thing than it was at this time.
@@ -82,14 +80,9 @@ pub struct Settings {
     pub endpoint: Arc<Endpoint>,
 }
 
-/// Looks for the server and after it, until it is dropped. `wants_connections` says whether somebody wants to know who is
-/// connected, `wants_functions` under which number somebody wants to know the functions.
-pub async fn watch(
-    settings: Settings,
-    wants_connections: impl Fn() -> bool,
-    wants_functions: impl Fn() -> Option<u64>,
-    tell: impl Fn(News),
-) {
+/// Looks for the server and after it, until it is dropped. `wants_functions` says under which number somebody wants to
+/// know the functions.
+pub async fn watch(settings: Settings, wants_functions: impl Fn() -> Option<u64>, tell: impl Fn(News)) {
     let Settings { upstream, timeouts, name, first, endpoint } = settings;
     let performance =
         PerformanceConfig { default_command_timeout: timeouts.connect + EVERY, ..PerformanceConfig::default() };
@@ -133,7 +126,7 @@ pub async fn watch(
                 Ok(mut task) => {
                     let mut moves_to = None;
                     tokio::select! {
-                        ended = look(&client, &name, &server, &mut known, &wants_connections, &wants_functions, &tell) => match ended {
+                        ended = look(&client, &name, &server, &mut known, &wants_functions, &tell) => match ended {
                             Ok(choice) => (again, moves_to) = (true, choice),
                             Err(error) => tracing::debug!(%error, "the control connection to Redis ended"),
                         },
@@ -270,7 +263,6 @@ async fn look(
     name: &str,
     server: &Server,
     known: &mut Known,
-    wants_connections: &impl Fn() -> bool,
     wants_functions: &impl Fn() -> Option<u64>,
     tell: &impl Fn(News),
 ) -> Result<Option<Choice>, Error> {
@@ -334,11 +326,6 @@ async fn look(
                 Some(list) => tell(News::Functions { number, asked, no_writes: without_writes(list) }),
                 None => may_ask_functions = false,
             }
-        }
-        if wants_connections() {
-            let list = ask(client, "CLIENT", &["LIST"]).await?.into_string().unwrap_or_default();
-            let names = list.split_whitespace().filter_map(|field| field.strip_prefix("name="));
-            tell(News::Connections(names.map(str::to_owned).collect()));
         }
         known.pause().await;
     }

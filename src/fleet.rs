@@ -1,0 +1,108 @@
+//! Tells the bus which instances of the fleet Redis shows, and what to ask Redis for. Decides nothing: the bus does.
+//!
+//! Without a bus nobody can be heard: an instance that finds others of its fleet names them in the log.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::bus::{BusStats, Instance, PeerWatch, incarnation_of};
+use crate::upstream::instances::{Fleet, Need, Shown};
+
+/// An instance on a bus.
+pub struct OnBus {
+    /// The bus.
+    pub peers: PeerWatch,
+    /// The fleet's name.
+    pub fleet: String,
+}
+
+impl Fleet for OnBus {
+    fn connected(&self, run_id: Option<&str>, subscribed: bool) {
+        self.peers.connected(run_id.map(|run_id| xxh3_64(run_id.as_bytes())), subscribed);
+    }
+
+    fn disconnected(&self) {
+        self.peers.disconnected();
+    }
+
+    fn needs(&self, subscribers: Option<u64>) -> Need {
+        if self.peers.hurries() {
+            Need::ListNow
+        } else if self.peers.wants_shown() {
+            Need::List
+        } else if subscribers.is_some_and(|count| count != self.peers.subscribers()) {
+            Need::Count
+        } else {
+            Need::No
+        }
+    }
+
+    fn shown(&self, connections: Vec<Shown>) {
+        self.peers.shown(instances(&self.fleet, connections).collect());
+    }
+}
+
+/// An instance without a bus.
+pub struct Alone {
+    /// The fleet's name.
+    pub fleet: String,
+    /// Its own number.
+    pub incarnation: u64,
+    /// Where the others are counted.
+    pub stats: Arc<BusStats>,
+    /// Whether it is subscribed to the fleet's channel.
+    pub subscribed: AtomicBool,
+    /// The others of the last list, and those that the log has named.
+    pub others: Mutex<[BTreeSet<u64>; 2]>,
+}
+
+impl Fleet for Alone {
+    fn connected(&self, _: Option<&str>, subscribed: bool) {
+        self.subscribed.store(subscribed, Ordering::Relaxed);
+    }
+
+    fn disconnected(&self) {
+        self.subscribed.store(false, Ordering::Relaxed);
+    }
+
+    fn needs(&self, subscribers: Option<u64>) -> Need {
+        let own = u64::from(self.subscribed.load(Ordering::Relaxed));
+        let known = self.stats.unheard.load(Ordering::Relaxed);
+        if subscribers.is_some_and(|count| count != own + known) { Need::Count } else { Need::No }
+    }
+
+    fn shown(&self, connections: Vec<Shown>) {
+        let found: Vec<Instance> =
+            instances(&self.fleet, connections).filter(|instance| instance.incarnation != self.incarnation).collect();
+        let now: BTreeSet<u64> = found.iter().map(|instance| instance.incarnation).collect();
+        let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
+        let [last, named] = &mut *others;
+        // One that is there twice is not just about to leave.
+        let stays: BTreeSet<u64> = now.intersection(last).copied().collect();
+        for instance in found.iter().filter(|instance| stays.contains(&instance.incarnation)) {
+            if named.insert(instance.incarnation) {
+                tracing::warn!(
+                    instance = format_args!("{:016x}", instance.incarnation),
+                    address = instance.address,
+                    "another Shortstop of this fleet is connected to Redis, and this one has no NATS in its configuration: neither tells \
+                     the other of writes. Name the same NATS in both, or give one another fleet name"
+                );
+            }
+        }
+        named.retain(|incarnation| now.contains(incarnation));
+        self.stats.unheard.store(stays.len() as u64, Ordering::Relaxed);
+        *last = now;
+    }
+}
+
+/// Each instance once, by the names of its connections.
+fn instances(fleet: &str, connections: Vec<Shown>) -> impl Iterator<Item = Instance> {
+    let mut seen = BTreeSet::new();
+    connections.into_iter().filter_map(move |Shown { name, address }| {
+        let incarnation = incarnation_of(fleet, &name)?;
+        seen.insert(incarnation).then_some(Instance { incarnation, address })
+    })
+}

@@ -1,0 +1,325 @@
+//! Which Shortstops of the fleet are connected to Redis, over a connection of its own.
+//!
+//! Each instance subscribes to the fleet's channel. Nothing is published there: the number of subscribers, asked twice a second, shows
+//! at little cost to Redis whether there is somebody whom the bus does not hear. Only then are the connections listed; every instance
+//! names its connections. Redis being away is no news: nothing is told then.
+//!
+//! The connection speaks RESP3, so that it can ask while it is subscribed. Who is missing is not decided here.
+
+use std::convert::Infallible;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::config::{Timeouts, UpstreamUrl};
+use crate::resp::{Bulk, ReplyScanner, build, bulk_of, elements, parse_int};
+
+use super::endpoint::{Endpoint, Server, differ};
+use super::finder::run_id_in;
+use super::login::Login;
+
+/// How often the subscribers are counted; also the pause before connecting again. Three of these are the bound within which an
+/// instance is noticed: its subscription, the count, and a second look.
+const EVERY: Duration = Duration::from_millis(500);
+/// How often the connections are listed while somebody is missing.
+const LIST_AGAIN: Duration = Duration::from_secs(1);
+/// How often the connections are listed, whatever the number of subscribers is: it may not be allowed to ask for it, or not everybody
+/// may be allowed to subscribe.
+const LIST_EVERY: Duration = Duration::from_secs(10);
+/// After so many lists in a row that do not explain the number of subscribers it takes [`LIST_EVERY`] to the next.
+const UNEXPLAINED: u32 = 5;
+
+/// Whether the connections should be listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// All are known.
+    No,
+    /// There are more subscribers, or fewer, than are known.
+    Count,
+    /// Somebody is missing, or unknown.
+    List,
+    /// Somebody new is unknown.
+    ListNow,
+}
+
+/// A connection that Redis has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shown {
+    /// Its name.
+    pub name: String,
+    /// Where it comes from, as Redis sees it.
+    pub address: String,
+}
+
+/// Is told what Redis shows. Called from a task: an implementation must not block.
+pub trait Fleet: Send + Sync + 'static {
+    /// Redis is asked over a new connection. `run_id` is the server's, if it says so; `subscribed`: this instance is subscribed.
+    fn connected(&self, run_id: Option<&str>, subscribed: bool);
+    /// The connection has ended, and with it the subscription.
+    fn disconnected(&self);
+    /// Whether the connections should be listed, with so many subscribers; none: their number is not known.
+    fn needs(&self, subscribers: Option<u64>) -> Need;
+    /// All connections that Redis has.
+    fn shown(&self, connections: Vec<Shown>);
+}
+
+/// What [`watch`] has to know.
+pub struct Settings {
+    /// Who we are at Redis.
+    pub upstream: UpstreamUrl,
+    /// Where Redis is.
+    pub endpoint: Arc<Endpoint>,
+    /// How long to wait.
+    pub timeouts: Timeouts,
+    /// The name of the connection.
+    pub name: String,
+    /// The fleet's channel.
+    pub channel: String,
+}
+
+/// The channel of a fleet.
+pub fn channel(fleet: &str) -> String {
+    format!("__shortstop:{fleet}:instances")
+}
+
+/// Looks until it is dropped.
+pub async fn watch(settings: Settings, fleet: Arc<dyn Fleet>) {
+    let mut warned = Warned::default();
+    loop {
+        // Waits while there is no server. That none was ever found is known elsewhere.
+        if let Ok((epoch, server)) = settings.endpoint.target().await {
+            tokio::select! {
+                ended = look_at(&server, &settings, &*fleet, &mut warned) => {
+                    let Err(error) = ended;
+                    tracing::debug!(%error, "no connection to watch the fleet at Redis");
+                }
+                () = settings.endpoint.passed(epoch) => {}
+            }
+            fleet.disconnected();
+        }
+        tokio::time::sleep(EVERY).await;
+    }
+}
+
+async fn look_at(
+    server: &Server,
+    settings: &Settings,
+    fleet: &dyn Fleet,
+    warned: &mut Warned,
+) -> io::Result<Infallible> {
+    let mut connection = Connection::open(server, settings).await?;
+    fleet.connected(connection.run_id.as_deref(), connection.subscribed);
+    connection.look(settings, fleet, warned).await
+}
+
+/// What was said in the log, once.
+#[derive(Default)]
+struct Warned {
+    count: bool,
+    list: bool,
+}
+
+impl Warned {
+    fn about_count(&mut self, channel: &str) {
+        if !std::mem::replace(&mut self.count, true) {
+            tracing::warn!(
+                "the user of the upstream URL may not SUBSCRIBE to {channel} or PUBSUB NUMSUB: a Shortstop of this fleet that is not \
+                 heard on NATS is noticed within {} s instead of 1.5 s",
+                LIST_EVERY.as_secs()
+            );
+        }
+    }
+
+    fn about_list(&mut self) {
+        if !std::mem::replace(&mut self.list, true) {
+            tracing::warn!(
+                "the user of the upstream URL may not CLIENT LIST or CLIENT SETNAME: a Shortstop of this fleet that is not heard on \
+                 NATS is not noticed, and one that was lost is waited for until it is back"
+            );
+        }
+    }
+}
+
+struct Connection {
+    stream: TcpStream,
+    inbox: BytesMut,
+    limit: Duration,
+    run_id: Option<Box<str>>,
+    subscribed: bool,
+}
+
+impl Connection {
+    async fn open(server: &Server, settings: &Settings) -> io::Result<Connection> {
+        let Settings { upstream, timeouts, name, channel, .. } = settings;
+        let limit = timeouts.connect + EVERY;
+        let connecting = TcpStream::connect(server.address);
+        let stream = tokio::time::timeout(timeouts.connect, connecting).await.map_err(|_| silent())??;
+        stream.set_nodelay(true)?;
+        let mut connection = Connection { stream, inbox: BytesMut::new(), limit, run_id: None, subscribed: false };
+        if let Some(password) = &upstream.password {
+            let login = Login {
+                user: upstream.user.as_ref().map(|user| user.as_bytes().into()),
+                password: password.expose().as_bytes().into(),
+            };
+            let reply = connection.ask(login.auth()).await?;
+            if reply.first() == Some(&b'-') {
+                return Err(io::Error::other("Redis does not take the password of the upstream URL"));
+            }
+        }
+        let speaks_3 = connection.ask_words(&["HELLO", "3"]).await?.first() != Some(&b'-');
+        // A courtesy, as on the lanes. A server that forbids it shows nobody.
+        connection.ask_words(&["CLIENT", "SETNAME", name]).await?;
+        let info = connection.ask_words(&["INFO", "server"]).await?;
+        connection.run_id = text(&info).and_then(run_id_in);
+        if differ(connection.run_id.as_deref(), server.run_id.as_deref()) {
+            return Err(io::Error::other("another server answers at its address"));
+        }
+        if speaks_3 {
+            // Answered by a push, or by an error.
+            connection.send(["SUBSCRIBE", channel].iter().map(|word| word.as_bytes())).await?;
+            connection.subscribed = connection.frame().await?.first() == Some(&b'>');
+        }
+        Ok(connection)
+    }
+
+    async fn look(&mut self, settings: &Settings, fleet: &dyn Fleet, warned: &mut Warned) -> io::Result<Infallible> {
+        let mut may_count = self.subscribed;
+        let mut may_list = true;
+        let mut listed: Option<Instant> = None;
+        // Lists in a row that did not explain this number of subscribers.
+        let mut unexplained = (None, 0);
+        loop {
+            let mut count = None;
+            if may_count {
+                count = subscribers(&self.ask_words(&["PUBSUB", "NUMSUB", &settings.channel]).await?);
+                may_count = count.is_some();
+            }
+            if !may_count {
+                warned.about_count(&settings.channel);
+            }
+            let need = fleet.needs(count);
+            if need != Need::Count || unexplained.0 != count {
+                unexplained = (count, 0);
+            }
+            let now = Instant::now();
+            let due = |every| listed.is_none_or(|last| now >= last + every);
+            let wanted = match need {
+                Need::No => false,
+                Need::Count => unexplained.1 < UNEXPLAINED,
+                Need::List => due(LIST_AGAIN),
+                Need::ListNow => true,
+            };
+            if may_list && (wanted || due(LIST_EVERY)) {
+                unexplained.1 += 1;
+                listed = Some(now);
+                let reply = self.ask_words(&["CLIENT", "LIST"]).await?;
+                let list = text(&reply).unwrap_or_default();
+                let connections: Vec<Shown> = list.lines().filter_map(connection_of).collect();
+                // Where this connection is not shown under its name, others are not.
+                may_list = connections.iter().any(|connection| connection.name == settings.name);
+                if may_list {
+                    fleet.shown(connections);
+                } else {
+                    warned.about_list();
+                }
+            }
+            tokio::time::sleep(EVERY).await;
+        }
+    }
+
+    async fn ask_words(&mut self, words: &[&str]) -> io::Result<BytesMut> {
+        self.ask(words.iter().map(|word| word.as_bytes())).await
+    }
+
+    /// One command and its reply.
+    async fn ask<'a>(&mut self, words: impl ExactSizeIterator<Item = &'a [u8]>) -> io::Result<BytesMut> {
+        self.send(words).await?;
+        loop {
+            let frame = self.frame().await?;
+            // Anybody may publish on the channel.
+            if frame.first() != Some(&b'>') {
+                return Ok(frame);
+            }
+        }
+    }
+
+    async fn send<'a>(&mut self, words: impl ExactSizeIterator<Item = &'a [u8]>) -> io::Result<()> {
+        let mut request = Vec::new();
+        build::request(&mut request, words);
+        tokio::time::timeout(self.limit, self.stream.write_all(&request)).await.map_err(|_| silent())?
+    }
+
+    /// The next frame, a push included.
+    async fn frame(&mut self) -> io::Result<BytesMut> {
+        loop {
+            match ReplyScanner::default().scan(&self.inbox) {
+                Ok(Some(end)) => return Ok(self.inbox.split_to(end)),
+                Ok(None) => {}
+                Err(error) => return Err(io::Error::new(io::ErrorKind::InvalidData, error)),
+            }
+            let read = self.stream.read_buf(&mut self.inbox);
+            if tokio::time::timeout(self.limit, read).await.map_err(|_| silent())?? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+    }
+}
+
+fn silent() -> io::Error {
+    io::ErrorKind::TimedOut.into()
+}
+
+/// What INFO and CLIENT LIST answer.
+fn text(reply: &[u8]) -> Option<&str> {
+    match bulk_of(reply) {
+        Bulk::Value(text) => std::str::from_utf8(text).ok(),
+        // Its format, "txt:", stands in front.
+        Bulk::Verbatim(text) => std::str::from_utf8(text.get(4..)?).ok(),
+        _ => None,
+    }
+}
+
+/// The number in the reply to PUBSUB NUMSUB of one channel.
+fn subscribers(reply: &[u8]) -> Option<u64> {
+    let count = elements(reply)?.nth(1)?;
+    parse_int(count.strip_prefix(b":")?.strip_suffix(b"\r\n")?).and_then(|count| u64::try_from(count).ok())
+}
+
+/// A line of CLIENT LIST.
+fn connection_of(line: &str) -> Option<Shown> {
+    let field = |name: &str| line.split(' ').find_map(|field| field.strip_prefix(name)?.strip_prefix('='));
+    let name = field("name").filter(|name| !name.is_empty())?;
+    Some(Shown { name: name.to_owned(), address: field("addr").unwrap_or_default().to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Shown, connection_of, subscribers, text};
+
+    #[test]
+    fn replies_of_both_protocols_are_read() {
+        assert_eq!(text(b"$3\r\nabc\r\n"), Some("abc"));
+        assert_eq!(text(b"=7\r\ntxt:abc\r\n"), Some("abc"));
+        for not_text in [&b"-NOPERM\r\n"[..], b"=1\r\nt\r\n", b"$-1\r\n", b"$1\r\n\xff\r\n"] {
+            assert_eq!(text(not_text), None);
+        }
+        assert_eq!(subscribers(b"*2\r\n$1\r\nc\r\n:3\r\n"), Some(3));
+        for not_a_count in [&b"-NOPERM\r\n"[..], b"*0\r\n", b"*2\r\n$1\r\nc\r\n:-3\r\n"] {
+            assert_eq!(subscribers(not_a_count), None);
+        }
+    }
+
+    #[test]
+    fn connections_with_a_name_are_listed() {
+        let line =
+            "id=7 addr=127.0.0.1:40000 laddr=127.0.0.1:6379 fd=9 name=shortstop:blue:00000000000000ab age=3 db=0";
+        let shown = Shown { name: "shortstop:blue:00000000000000ab".into(), address: "127.0.0.1:40000".into() };
+        assert_eq!(connection_of(line), Some(shown));
+        assert_eq!(connection_of("id=7 addr=127.0.0.1:40000 name= age=3"), None);
+        assert_eq!(connection_of(""), None);
+    }
+}
