@@ -24,7 +24,7 @@ use crate::proxy::{Errands, Policy, Post, Shared, Users, View};
 use crate::scripts::{Scripts, Trust};
 use crate::stats::{FlushReason, Stats};
 use crate::upstream::topology::{self, News};
-use crate::upstream::{Endpoint, LinkSettings, Login};
+use crate::upstream::{Endpoint, LinkSettings, Login, ServerLimits};
 use crate::worker::{self, Order, Setup};
 
 /// Between two rounds of housekeeping in the near cache.
@@ -115,6 +115,7 @@ impl App {
             users: Users::default(),
             errands: Errands::default(),
             scripts,
+            server_limits: Arc::new(ServerLimits::default()),
         });
         let view = View { policy: new_policy(&config, &shared.stats), table: Arc::new(Table::until_asked()) };
         let (client_limit, limit) = watch::channel(config.limits.max_clients);
@@ -158,6 +159,7 @@ impl App {
                 timeouts: config.timeouts.clone(),
                 name: connection_name(incarnation),
                 pending_limit: Cell::new(config.limits.upstream_pending),
+                server_limits: Arc::clone(&self.shared.server_limits),
             },
             anonymous: anonymous(config),
             l1: config.l1.clone(),
@@ -231,6 +233,7 @@ impl App {
             name: connection_name(incarnation),
             first: anonymous(config),
             endpoint: Arc::clone(&self.shared.endpoint),
+            limits: Arc::clone(&self.shared.server_limits),
         };
         control.spawn(topology::watch(settings, wants_connections, wants_functions, tell));
         let cache = self.shared.coherence.cache().clone();

@@ -6,6 +6,7 @@ mod control;
 mod endpoint;
 mod finder;
 mod functions;
+mod limits;
 mod link;
 mod login;
 mod queue;
@@ -13,5 +14,6 @@ mod rights;
 pub mod topology;
 
 pub use endpoint::{Endpoint, Server, Trouble};
+pub use limits::ServerLimits;
 pub use link::{Expected, Link, LinkSettings, Lost, NOAUTH, Place, Reply, Tap};
 pub use login::Login;
