@@ -26,7 +26,7 @@ use crate::scripts::{Scripts, Trust};
 use crate::stats::{FlushReason, Stats};
 use crate::upstream::instances::{self, Fleet};
 use crate::upstream::topology::{self, News};
-use crate::upstream::{Endpoint, LinkSettings, Login};
+use crate::upstream::{Endpoint, LinkSettings, Login, ServerLimits};
 use crate::worker::{self, Order, Setup};
 
 /// Between two rounds of housekeeping in the near cache.
@@ -118,6 +118,7 @@ impl App {
             users: Users::default(),
             errands: Errands::default(),
             scripts,
+            server_limits: Arc::new(ServerLimits::default()),
         });
         let view = View { policy: new_policy(&config, &shared.stats), table: Arc::new(Table::until_asked()) };
         let (client_limit, limit) = watch::channel(config.limits.max_clients);
@@ -162,6 +163,7 @@ impl App {
                 timeouts: config.timeouts.clone(),
                 name: connection_name(&config.fleet, incarnation),
                 pending_limit: Cell::new(config.limits.upstream_pending),
+                server_limits: Arc::clone(&self.shared.server_limits),
             },
             anonymous: anonymous(config),
             l1: config.l1.clone(),
@@ -226,6 +228,7 @@ impl App {
             name: connection_name(&config.fleet, incarnation),
             first: anonymous(config),
             endpoint: Arc::clone(&self.shared.endpoint),
+            limits: Arc::clone(&self.shared.server_limits),
         };
         control.spawn(topology::watch(settings, wants_functions, tell));
         let watched = instances::Settings {

@@ -225,6 +225,10 @@ impl Client {
         // A client that connects while Redis is away is served what L1 has.
         let does_without_redis =
             self.session.is_none() && matches!(wish, Wish::Id | Wish::GetName | Wish::SetName(_) | Wish::SetInfo(..));
+        let bytes = request.iter().map(|word| word.len() + 32).sum();
+        if let Err(next) = self.leave_lane_if_large(permit, bytes, request.len()) {
+            return next;
+        }
         let target = self.target();
         let lost = target.as_ref().map_or_else(|lost| Some(lost.clone()), |target| target.link().check().err());
         let link = match (target, lost) {

@@ -19,7 +19,7 @@ use crate::resp::{ScanLimits, Version};
 use crate::rules::Rules;
 use crate::scripts::{Scripts, Trust};
 use crate::stats::{FlushReason, Stats, Worker};
-use crate::upstream::{Endpoint, Expected, Link, LinkSettings, Login, Lost, Place};
+use crate::upstream::{Endpoint, Expected, Link, LinkSettings, Login, Lost, Place, ServerLimits};
 
 use super::buffers::{Buffers, Held};
 use super::errands::Errands;
@@ -120,6 +120,8 @@ pub struct Shared {
     pub errands: Errands,
     /// What scripts may write.
     pub scripts: Arc<Scripts>,
+    /// What the server takes.
+    pub server_limits: Arc<ServerLimits>,
 }
 
 /// The numbers of users, by which what is cached for one is kept from another. A name keeps its number until the user is

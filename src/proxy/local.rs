@@ -14,7 +14,14 @@ use super::{Call, Client, Next, Target};
 
 impl Client {
     pub(super) fn local(&mut self, view: &View, permit: &Permit, call: Call<'_>) -> Next {
+        let bytes = call.request.raw.len();
         match call.row.verb {
+            // Logins of other clients are tried on the same connection.
+            Verb::Hello | Verb::Auth
+                if self.session.is_none() && bytes > self.context.shared.server_limits.shared() =>
+            {
+                self.refuse("ERR shortstop: this is too long for a login")
+            }
             Verb::Select => self.select(permit, call),
             Verb::Quit => self.quit(permit),
             Verb::Reset => self.reset(permit),
@@ -41,6 +48,9 @@ impl Client {
     /// Redis decides whether the database exists: asked on the lane, which goes back to its own at once.
     fn select(&mut self, permit: &Permit, call: Call<'_>) -> Next {
         let db = parse_int(call.args[1]).and_then(|db| u32::try_from(db).ok());
+        if let Err(next) = self.leave_lane_if_large(permit, call.request.raw.len(), call.args.len()) {
+            return next;
+        }
         let target = match self.target() {
             Ok(target) => target,
             Err(lost) => return self.not_done(call.row, &lost),

@@ -65,6 +65,9 @@ use waiting::{Then, Waiting};
 use writes::{Outcome, writes_values};
 use written::Written;
 
+/// Arguments of a request up to which every server takes it: before 7.0 Redis closes the connection at more.
+const MOST_ARGUMENTS: usize = 1 << 20;
+
 /// Keys of an MGET up to which its values are kept.
 const MGET_KEEPS: usize = 64;
 
@@ -337,6 +340,9 @@ impl Client {
 
     /// A request that Redis will refuse: it has to see it where a transaction would be spoilt by it.
     fn pass_where_it_is(&mut self, permit: &Permit, call: Call<'_>) -> Next {
+        if let Err(next) = self.leave_lane_if_large(permit, call.request.raw.len(), call.args.len()) {
+            return next;
+        }
         match self.target() {
             Ok(target) => self.pass(permit, call, target),
             Err(lost) => self.unavailable(&lost),
@@ -367,6 +373,20 @@ impl Client {
         let then = Then::session(session, then);
         self.send(permit.now, &session.link, then, u64::MAX, |wire| call.request.write(wire, Replacements::new()));
         Next::Go
+    }
+
+    /// To be called before anything of so many bytes and arguments is sent: what could make Redis close the connection gets a
+    /// connection of its own, on which it ends nobody else's requests.
+    fn leave_lane_if_large(&mut self, permit: &Permit, bytes: usize, arguments: usize) -> Result<(), Next> {
+        let is_small = bytes <= self.context.shared.server_limits.shared() && arguments <= MOST_ARGUMENTS;
+        if is_small || self.session.is_some() {
+            return Ok(());
+        }
+        match self.enter_session(permit) {
+            Ok(Some(_)) => Ok(()),
+            Ok(None) => Err(Next::Again),
+            Err(lost) => Err(self.unavailable(&lost)),
+        }
     }
 
     /// Where a stateless command goes: with the state that the client has, else on the lane.
@@ -400,6 +420,9 @@ impl Client {
         match call.row.verb {
             verb if writes_values(verb, call.args) => self.write_values(view, permit, call),
             _ => {
+                if let Err(next) = self.leave_lane_if_large(permit, call.request.raw.len(), call.args.len()) {
+                    return next;
+                }
                 let target = match self.target() {
                     Ok(target) => target,
                     Err(lost) => return self.unavailable(&lost),
@@ -543,6 +566,9 @@ impl Client {
         }
         if call.row.name.as_ref() == "acl|deluser" {
             written.deletes_users(call.args[2..].iter().copied());
+        }
+        if call.row.name.as_ref() == "config|set" {
+            self.context.shared.server_limits.forget();
         }
         if keys.is_empty() && changes_first_rights(call) {
             written.first_rights();

@@ -21,7 +21,7 @@ use super::flight::{Flight, Reader, ask_ttl};
 use super::opening::Holds;
 use super::request::{Replacements, Request};
 use super::waiting::Then;
-use super::{Call, Client, Next, Wire, mask_of, write_wire};
+use super::{Call, Client, Next, Target, Wire, mask_of, write_wire};
 
 /// Keys of an MGET up to which L1 is asked.
 const MGET_FROM_L1: usize = 1024;
@@ -109,10 +109,16 @@ impl Client {
         {
             return next;
         }
-        let link = match self.outlet.profile.lane(&self.context) {
-            Ok(link) => link,
+        if let Err(next) = self.leave_lane_if_large(permit, request.raw.len(), request.argc()) {
+            return next;
+        }
+        let target = match self.target() {
+            Ok(target) => target,
             Err(lost) => return self.unavailable(&lost),
         };
+        // What is kept is asked on a lane.
+        let keeping = keeping.filter(|_| matches!(target, Target::Lane(_)));
+        let link = target.link();
         let mask = mask_of(id.key());
         if keeping.is_some() {
             self.context.stats().l1_misses.add(1);
@@ -139,7 +145,7 @@ impl Client {
                     readers: RefCell::default(),
                 });
                 self.context.flights.borrow_mut().insert(id, Rc::clone(&flight));
-                self.send(permit.now, &link, Then::Fill(flight), mask, |out| {
+                self.send(permit.now, link, Then::Fill(flight), mask, |out| {
                     match instead {
                         Some(bytes) => out.push_bytes(bytes),
                         None => request.write(out, Replacements::new()),
@@ -153,7 +159,7 @@ impl Client {
             true => Then::Value { id: view.policy.caches.then_some(id) },
             false => Then::Read { id },
         };
-        self.send(permit.now, &link, then, mask, |out| write_wire(out, &request, wire));
+        self.send(permit.now, link, then, mask, |out| write_wire(out, &request, wire));
         Next::Go
     }
 

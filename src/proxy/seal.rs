@@ -29,6 +29,12 @@ pub(super) struct Parked {
     pub(super) ranges: Args,
 }
 
+impl Parked {
+    pub(super) fn request(&self) -> Request<'_> {
+        Request { raw: &self.raw, ranges: &self.ranges, owned: Some(&self.raw) }
+    }
+}
+
 /// What sealing did, for the counters.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Sealed {

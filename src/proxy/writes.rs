@@ -45,6 +45,12 @@ impl Client {
         replacements: Replacements,
         sealed: &Sealed,
     ) -> Next {
+        if let Some(text) = self.outgrown(call.request, &replacements) {
+            return self.refuse_where_it_is(permit, &text);
+        }
+        if let Err(next) = self.leave_lane_if_large(permit, bytes_of(call.request, &replacements), call.args.len()) {
+            return next;
+        }
         let target = match self.target() {
             Ok(target) => target,
             Err(lost) => return self.unavailable(&lost),
@@ -73,6 +79,18 @@ impl Client {
         Next::Go
     }
 
+    /// Why a request cannot be sent: Redis would take a value as the client sent it, and not as it has to be stored.
+    fn outgrown(&self, request: Request<'_>, replacements: &Replacements) -> Option<String> {
+        let most = self.context.shared.server_limits.bulk_length()?;
+        let mut all = replacements.iter();
+        let (_, envelope) = all.find(|(at, envelope)| envelope.len() > most && request.arg(*at).len() <= most)?;
+        Some(format!(
+            "ERR shortstop: the value looks like one that is stored compressed, and has to be stored in {} bytes, which is above \
+             Redis's proto-max-bulk-len of {most}; raise it, or store less",
+            envelope.len()
+        ))
+    }
+
     /// Has large values sealed where nobody waits for it. The client takes no other request until then.
     fn park(&mut self, request: Request<'_>, candidates: Candidates) -> Next {
         let raw = request.owned.cloned().unwrap_or_else(|| bytes::Bytes::copy_from_slice(request.raw));
@@ -93,10 +111,24 @@ impl Client {
 
     /// Sends the request whose values have been sealed; none: they have not.
     pub fn unpark(&mut self, view: &View, permit: &Permit) -> Option<Next> {
-        let Some(outcome) = self.parked.as_ref().and_then(|(_, outcome)| outcome.borrow_mut().take()) else {
-            return None;
+        let (parked, outcome) = self.parked.as_ref()?;
+        let bytes = match outcome.borrow().as_ref()? {
+            Some((replacements, _)) => bytes_of(parked.request(), replacements),
+            None => 0,
         };
-        let (parked, _) = self.parked.take()?;
+        let arguments = parked.ranges.len();
+        // Here, because it cannot be taken again: it waits where it is for the replies that are due.
+        match self.leave_lane_if_large(permit, bytes, arguments) {
+            Ok(()) => {}
+            Err(Next::Again) => return None,
+            Err(next) => {
+                self.parked = None;
+                self.end_of_request();
+                return Some(next);
+            }
+        }
+        let (parked, outcome) = self.parked.take()?;
+        let outcome = outcome.take()?;
         let Some((replacements, sealed)) = outcome else {
             let text = "ERR shortstop: the value could not be compressed; it was not stored";
             let next = match self.session.clone().filter(|session| session.in_multi()) {
@@ -106,13 +138,21 @@ impl Client {
             self.end_of_request();
             return Some(next);
         };
-        let request = Request { raw: &parked.raw, ranges: &parked.ranges, owned: Some(&parked.raw) };
+        let request = parked.request();
         let args = request.words();
         let call = Call { row: view.table.resolve(&args), request, args: &args };
         let next = self.send_values(view, permit, call, replacements, &sealed);
         self.end_of_request();
         Some(next)
     }
+}
+
+/// Bytes of a request in which some arguments are replaced.
+fn bytes_of(request: Request<'_>, replacements: &Replacements) -> usize {
+    let (added, gone) = replacements
+        .iter()
+        .fold((0, 0), |(added, gone), (at, bytes)| (added + bytes.len(), gone + request.arg(*at).len()));
+    request.raw.len() + added - gone
 }
 
 /// Whether the command's values are sealed on their way, and that is all there is to see to.

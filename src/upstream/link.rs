@@ -28,6 +28,7 @@ use crate::resp::{Chunks, ReplyScanner, Version, build, parse_int};
 
 use super::endpoint::{Endpoint, Server, Trouble, differ};
 use super::finder::{read_reply, run_id};
+use super::limits::ServerLimits;
 use super::login::{Login, is_about_login};
 use super::queue::Queue;
 
@@ -196,6 +197,8 @@ pub struct LinkSettings {
     pub name: String,
     /// Bytes that may wait for their replies on one connection; may change at a reload.
     pub pending_limit: Cell<usize>,
+    /// What the server takes on one connection.
+    pub server_limits: Arc<ServerLimits>,
 }
 
 /// A handle to the connection; the connection's task holds another.
@@ -260,6 +263,8 @@ struct State<E> {
     dropped: bool,
     /// What a raw connection is to do when all is sent; of no other does it say anything.
     finish: Finish,
+    /// As much waits for replies as may: more is sent when some have come.
+    is_held: bool,
 }
 
 /// The end of what is sent on a raw connection.
@@ -307,6 +312,7 @@ impl<E: Expected> Link<E> {
             retired: false,
             dropped: false,
             finish: Finish::No,
+            is_held: false,
         };
         Link(Rc::new(Inner {
             settings,
@@ -891,11 +897,16 @@ impl<E: Expected> Inner<E> {
             if std::mem::take(&mut self.state.borrow_mut().dropped) {
                 return Poll::Ready(None);
             }
-            if let Poll::Ready(why) = self.write(&stream, task) {
+            let written = self.write(&stream, task);
+            let read = self.read(&mut stream, context, &mut inbox, &mut scanner, task);
+            if let (Poll::Ready(why), Poll::Pending) = (written, &read) {
+                // Only now: what Redis said before it closed the connection tells more, and is the reply to what came before.
                 return Poll::Ready(Some(why));
             }
-            let read = self.read(&mut stream, context, &mut inbox, &mut scanner, task);
             let mut state = self.state.borrow_mut();
+            if state.is_held && self.may_send(&state.queue) > 0 {
+                task.waker().wake_by_ref();
+            }
             if state.has_ended() {
                 return Poll::Ready(Some(String::new()));
             }
@@ -915,21 +926,30 @@ impl<E: Expected> Inner<E> {
     fn write(&self, stream: &TcpStream, task: &mut Context<'_>) -> Poll<String> {
         let mut state = self.state.borrow_mut();
         let mut some = false;
+        state.is_held = false;
         loop {
             let mut slices = [IoSlice::new(&[]); 16];
             let used = state.queue.unsent(&mut slices);
             if used == 0 {
                 break;
             }
-            let written = if self.locked.get().is_some() {
+            let most = match self.locked.get() {
                 // One at a time: newer servers close a connection without a login when much is due on it.
-                let first = slices[0].len().min(state.queue.alone());
-                if first == 0 {
+                Some(_) => slices[0].len().min(state.queue.alone()),
+                None => self.may_send(&state.queue),
+            };
+            let fits = |bytes: &mut usize, slice: &IoSlice<'_>| {
+                *bytes = bytes.checked_sub(slice.len())?;
+                Some(())
+            };
+            let whole = slices[..used].iter().scan(most, fits).count();
+            let written = match whole {
+                0 if most == 0 => {
+                    state.is_held = self.locked.get().is_none();
                     break;
                 }
-                stream.try_write(&slices[0][..first])
-            } else {
-                stream.try_write_vectored(&slices[..used])
+                0 => stream.try_write(&slices[0][..most]),
+                whole => stream.try_write_vectored(&slices[..whole]),
             };
             match written {
                 Ok(count) => {
@@ -957,6 +977,12 @@ impl<E: Expected> Inner<E> {
             }
         }
         Poll::Pending
+    }
+
+    /// How many bytes may be sent now. A server that reads and does not answer (CLIENT PAUSE) closes a connection on which too
+    /// many wait; a private one only concerns its client.
+    fn may_send(&self, queue: &Queue<E>) -> usize {
+        if self.shared { queue.may_send(self.settings.server_limits.shared()) } else { usize::MAX }
     }
 
     fn read(

@@ -7,6 +7,7 @@ mod endpoint;
 mod finder;
 mod functions;
 pub mod instances;
+mod limits;
 mod link;
 mod login;
 mod queue;
@@ -14,5 +15,6 @@ mod rights;
 pub mod topology;
 
 pub use endpoint::{Endpoint, Server, Trouble};
+pub use limits::ServerLimits;
 pub use link::{Expected, Link, LinkSettings, Lost, NOAUTH, Place, Reply, Tap};
 pub use login::Login;

@@ -101,6 +101,16 @@ impl<E> Queue<E> {
         self.wire.len() - self.written
     }
 
+    /// How many bytes may be sent so that no more than `most` wait for their replies; but always the oldest request.
+    pub(super) fn may_send(&self, most: usize) -> usize {
+        let under_way = self.pending().saturating_sub(self.unsent_len());
+        let room = most.saturating_sub(under_way);
+        match self.waiting.front() {
+            Some(front) if self.sent == 0 => room.max(front.bytes.saturating_sub(self.written)),
+            _ => room,
+        }
+    }
+
     /// So many bytes more have been sent.
     pub(super) fn count_sent(&mut self, bytes: usize) {
         self.written += bytes;
@@ -307,6 +317,19 @@ mod tests {
         queue.count_sent(2);
         assert_eq!(queue.alone(), 0);
         assert_eq!((queue.pop(), queue.alone()), (Some("aaa"), 2));
+    }
+
+    #[test]
+    fn no_more_is_under_way_than_may_be() {
+        let mut queue = queue(&["aaaa", "BBBB", "cccc"]);
+        assert_eq!((queue.may_send(6), queue.may_send(3), queue.may_send(100)), (6, 4, 100));
+        queue.count_sent(2);
+        assert_eq!((queue.may_send(6), queue.may_send(1)), (4, 2));
+        queue.count_sent(4);
+        assert_eq!((queue.may_send(6), queue.may_send(8)), (0, 2));
+        assert_eq!((queue.pop(), queue.may_send(6), queue.may_send(1)), (Some("aaaa"), 4, 2));
+        queue.count_sent(6);
+        assert_eq!((queue.pop(), queue.pop(), queue.may_send(6)), (Some("BBBB"), Some("cccc"), 6));
     }
 
     #[test]

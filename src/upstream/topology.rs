@@ -24,6 +24,7 @@ use super::control::{ask, ask_if_allowed};
 use super::endpoint::{Endpoint, Server, Trouble, differ};
 use super::finder::{Choice, Finder, run_id_in};
 use super::functions::without_writes;
+use super::limits::{self, ServerLimits};
 use super::login::Login;
 use super::rights::Rights;
 
@@ -78,12 +79,14 @@ pub struct Settings {
     pub first: Option<Login>,
     /// Where the server is put that is found.
     pub endpoint: Arc<Endpoint>,
+    /// Where it is put what the server takes.
+    pub limits: Arc<ServerLimits>,
 }
 
 /// Looks for the server and after it, until it is dropped. `wants_functions` says under which number somebody wants to
 /// know the functions.
 pub async fn watch(settings: Settings, wants_functions: impl Fn() -> Option<u64>, tell: impl Fn(News)) {
-    let Settings { upstream, timeouts, name, first, endpoint } = settings;
+    let Settings { upstream, timeouts, name, first, endpoint, limits } = settings;
     let performance =
         PerformanceConfig { default_command_timeout: timeouts.connect + EVERY, ..PerformanceConfig::default() };
     let connection = ConnectionConfig {
@@ -99,6 +102,7 @@ pub async fn watch(settings: Settings, wants_functions: impl Fn() -> Option<u64>
         found: Instant::now(),
         is_primary: None,
         rights: Rights::new(timeouts, first),
+        limits,
         ticks: tokio::time::interval(EVERY),
         confirmed: None,
     };
@@ -161,6 +165,7 @@ struct Known {
     /// What the server said last.
     is_primary: Option<bool>,
     rights: Rights,
+    limits: Arc<ServerLimits>,
     ticks: Interval,
     /// When it was last looked whether a server is a replica because a reply said so.
     confirmed: Option<Instant>,
@@ -275,6 +280,8 @@ async fn look(
     known.rights.connected(server.address);
     // Whether the connection's user may ask for them; a refusal is logged by the server, so it is asked for once.
     let mut may_ask_functions = true;
+    let server_limits = Arc::clone(&known.limits);
+    let mut limits = limits::Watch::new(&server_limits);
     loop {
         let in_trouble = known.endpoint.take_reports();
         let info = if may_info { ask_if_allowed(client, "INFO", &["server"]).await? } else { None };
@@ -327,6 +334,7 @@ async fn look(
                 None => may_ask_functions = false,
             }
         }
+        limits.look(client).await?;
         known.pause().await;
     }
 }

@@ -102,8 +102,6 @@ pub const OURS: &[u8] = b"-ERR shortstop: ";
 
 const SEALED: &str = "the value at this key is stored compressed, and this command looks into the stored bytes; GET and SET it, \
                       or give its keys a rule with compress: false and SET it again";
-const WIDE: &str = "BITFIELD with more than 53 bits needs a key that is not compressed; give its keys a rule with compress: \
-                    false, and SET it again";
 const SORT_STORE: &str =
     "a value that SORT GET finds is stored compressed, and STORE would keep it so; use SORT GET and store its reply";
 const SORT_BY: &str = "a value that SORT BY compares is stored compressed; keep the weights in hashes (BY key*->field)";
@@ -125,8 +123,8 @@ pub const DIFFERENCES: &[Difference] = &[
     refused("setbit", &[SEALED], INSIDE),
     refused("bitcount", &[SEALED], INSIDE),
     refused("bitpos", &[SEALED], INSIDE),
-    refused("bitfield", &[SEALED, WIDE], INSIDE),
-    refused("bitfield_ro", &[SEALED, WIDE], INSIDE),
+    refused("bitfield", &[SEALED], INSIDE),
+    refused("bitfield_ro", &[SEALED], INSIDE),
     refused("bitop", &[SEALED], INSIDE),
     refused("lcs", &[SEALED], INSIDE),
     refused("delex", &[SEALED], INSIDE),

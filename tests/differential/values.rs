@@ -251,7 +251,9 @@ impl Values {
         let seed = self.chance.bits() % 1000;
         match self.chance.below(5) {
             0 => MARK.to_vec(),
-            // All but one byte of it. A beginning could be made whole by APPEND or SETRANGE.
+            // With three flipped bits, and with eight: damage, if it were stored so, and data. A beginning could be made whole by
+            // APPEND or SETRANGE.
+            1 if seed.is_multiple_of(2) => [&MARK[..12], b"\xac", &MARK[13..], b"and more"].concat(),
             1 => [&MARK[..12], b"X", &MARK[13..], b"and more"].concat(),
             2 => [&MARK[..], &noise(40, seed)].concat(),
             3 => {

@@ -1,0 +1,163 @@
+//! What the server takes before it closes a connection, and what follows for connections that clients share: one client's
+//! request must not end the requests of others.
+//!
+//! Learnt from `CONFIG GET` where Shortstop's own user may ask; all workers look at the same numbers.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use fred::clients::Client;
+use fred::error::Error;
+use fred::types::Value;
+
+use super::control::ask_if_allowed;
+
+/// Neither of the two limits can be set lower than this.
+const LEAST: usize = 1 << 20;
+
+/// Bytes that are spared for what is sent around a client's own bytes.
+const SPARED: usize = 16 << 10;
+
+/// The server's limits as far as they are known.
+#[derive(Debug)]
+pub struct ServerLimits {
+    /// `proto-max-bulk-len`; 0: not known.
+    bulk_length: AtomicUsize,
+    /// Bytes that may be under way on a shared connection.
+    shared: AtomicUsize,
+    /// How often they may have been changed.
+    changes: AtomicUsize,
+}
+
+impl Default for ServerLimits {
+    fn default() -> Self {
+        ServerLimits {
+            bulk_length: AtomicUsize::new(0),
+            shared: AtomicUsize::new(LEAST - SPARED),
+            changes: AtomicUsize::new(0),
+        }
+    }
+}
+
+impl ServerLimits {
+    /// Bytes of one argument that the server takes; none: that is not known.
+    pub fn bulk_length(&self) -> Option<usize> {
+        Some(self.bulk_length.load(Ordering::Relaxed)).filter(|length| *length > 0)
+    }
+
+    /// Bytes that may be under way on a connection that clients share, in one request or in several. While the limits are not
+    /// known: what every server takes.
+    #[inline]
+    pub fn shared(&self) -> usize {
+        self.shared.load(Ordering::Relaxed)
+    }
+
+    /// They may be others from now on.
+    pub fn forget(&self) {
+        self.changes.fetch_add(1, Ordering::Relaxed);
+        self.bulk_length.store(0, Ordering::Relaxed);
+        self.shared.store(LEAST - SPARED, Ordering::Relaxed);
+    }
+
+    fn learn(&self, bulk_length: usize, query_buffer: usize) {
+        self.bulk_length.store(bulk_length, Ordering::Relaxed);
+        self.shared.store(bulk_length.min(query_buffer).saturating_sub(SPARED), Ordering::Relaxed);
+    }
+}
+
+/// The looks over one control connection.
+pub(super) struct Watch<'a> {
+    limits: &'a ServerLimits,
+    /// `changes` when the last look began.
+    changes: usize,
+    may_ask: bool,
+    is_first: bool,
+}
+
+impl<'a> Watch<'a> {
+    /// Another server may be behind.
+    pub(super) fn new(limits: &'a ServerLimits) -> Self {
+        limits.forget();
+        Watch { limits, changes: limits.changes.load(Ordering::Relaxed), may_ask: true, is_first: true }
+    }
+
+    /// Asks for the limits, unless that is known not to be allowed.
+    ///
+    /// # Errors
+    /// The control connection broke.
+    pub(super) async fn look(&mut self, client: &Client) -> Result<(), Error> {
+        if !self.may_ask {
+            return Ok(());
+        }
+        let before = self.limits.changes.load(Ordering::Relaxed);
+        let bulk_length = number(setting(client, "proto-max-bulk-len").await?);
+        let query_buffer = number(match bulk_length {
+            Some(_) => setting(client, "client-query-buffer-limit").await?,
+            None => None,
+        });
+        let (Some(bulk_length), Some(query_buffer)) = (bulk_length, query_buffer) else {
+            self.may_ask = false;
+            return Ok(());
+        };
+        if std::mem::take(&mut self.is_first) {
+            self.warn(client).await?;
+        }
+        // A CONFIG SET of a client may still be on its way when it is counted: only when none was counted since the last look
+        // began is what was told the last word.
+        if before == self.changes && before == self.limits.changes.load(Ordering::Relaxed) {
+            self.limits.learn(bulk_length, query_buffer);
+        }
+        self.changes = before;
+        Ok(())
+    }
+
+    /// Says what may end shared connections and cannot be seen in a request.
+    async fn warn(&self, client: &Client) -> Result<(), Error> {
+        let outputs = setting(client, "client-output-buffer-limit").await?.unwrap_or_default();
+        let normal: Vec<&str> = outputs.split(' ').skip_while(|word| *word != "normal").skip(1).take(2).collect();
+        if normal.iter().any(|limit| *limit != "0") {
+            tracing::warn!(
+                "Redis limits the replies that wait for a client (client-output-buffer-limit normal): a large reply to one client \
+                 may end a connection that others share; set it to 0 for Shortstop, which has limits.output_buffer for that"
+            );
+        }
+        let clients = setting(client, "maxmemory-clients").await?;
+        if clients.is_some_and(|limit| limit != "0") {
+            tracing::warn!(
+                "Redis ends the clients that need most memory (maxmemory-clients), and the connections that Shortstop's clients \
+                 share are among them; set it to 0"
+            );
+        }
+        Ok(())
+    }
+}
+
+/// One setting of the server; none: it has none of that name, or does not tell.
+async fn setting(client: &Client, name: &'static str) -> Result<Option<String>, Error> {
+    let reply = ask_if_allowed(client, "CONFIG", &["GET", name]).await?;
+    Ok(match reply {
+        Some(Value::Array(pair)) => pair.get(1).and_then(Value::as_string),
+        Some(Value::Map(map)) => map.inner().into_values().next().and_then(|value| value.as_string()),
+        _ => None,
+    })
+}
+
+fn number(setting: Option<String>) -> Option<usize> {
+    setting?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{LEAST, SPARED, ServerLimits};
+
+    #[test]
+    fn what_is_not_known_is_taken_for_the_least() {
+        let limits = ServerLimits::default();
+        assert_eq!((limits.bulk_length(), limits.shared()), (None, LEAST - SPARED));
+        limits.learn(512 << 20, 1 << 30);
+        assert_eq!((limits.bulk_length(), limits.shared()), (Some(512 << 20), (512 << 20) - SPARED));
+        limits.learn(512 << 20, 2 << 20);
+        assert_eq!(limits.shared(), (2 << 20) - SPARED);
+        limits.forget();
+        assert_eq!((limits.bulk_length(), limits.shared()), (None, LEAST - SPARED));
+    }
+}
