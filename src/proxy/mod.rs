@@ -43,7 +43,7 @@ use crate::coherence::Permit;
 use crate::command::{Class, Keys, Lookup, Row, Verb};
 use crate::envelope;
 use crate::near_cache::KeyId;
-use crate::resp::{Chunks, Version, build, parse_int};
+use crate::resp::{Chunks, Version, build};
 use crate::upstream::{Link, Lost};
 
 pub use buffers::{ALWAYS_SERVED, Buffers};
