@@ -22,7 +22,7 @@ use crate::glob::Glob;
 use crate::machine;
 use crate::near_cache::KeyId;
 use crate::proxy::{Errands, Policy, Post, Shared, Users, View};
-use crate::scripts::{Scripts, Trust};
+use crate::scripts::Scripts;
 use crate::stats::{FlushReason, Stats};
 use crate::upstream::instances::{self, Fleet};
 use crate::upstream::topology::{self, News};
@@ -95,7 +95,7 @@ impl App {
         let coherence = Arc::new(Coherence::new(&config, Arc::clone(&stats)));
         let bus_stats = Arc::new(BusStats::default());
         let scripts = Arc::new(Scripts::default());
-        scripts.set_trust(&Trust::new(&config.scripts));
+        scripts.set_trusted(config.scripts.are_trusted());
         let sink = BusSink { coherence: Arc::clone(&coherence), scripts: Arc::clone(&scripts) };
         let bus = start_bus(&config, incarnation, &control, sink, &bus_stats)?;
         let endpoint = Arc::new(Endpoint::default());
@@ -281,7 +281,7 @@ impl App {
         }
         let policy = new_policy(config, &self.shared.stats);
         // What peers tell is treated by it at once; each worker drops what it may not keep any more when it takes it up.
-        self.shared.scripts.set_trust(&policy.scripts);
+        self.shared.scripts.set_trusted(policy.trusts_scripts);
         for desk in &self.desks {
             // A worker that has ended needs no rules.
             let _ = desk.orders.send(Order::Policy(Arc::clone(&policy)));

@@ -294,6 +294,40 @@ async fn an_invalidation_crosses() {
     assert_eq!(elsewhere.count(|s| &s.peers), 0);
 }
 
+/// Of the scripts of a batch one message tells; it says nothing of keys, as each receiver treats it in its own way.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn scripts_of_a_batch_are_told_once() {
+    let nats = Nats::start();
+    let a = Proxy::live(nats.with_json()).await;
+    let mut b = Proxy::live(nats.with_json()).await;
+    b.until_flush("running before").await;
+    let script = |lost| Event::Script { lost, clear: false };
+    for (events, expected) in [
+        (vec![script(false), key(0, 1), script(false)], vec![Call::Script(false), Call::Invalidate(0, 1)]),
+        (vec![script(false), script(true), key(0, 2)], vec![Call::Script(true), Call::Invalidate(0, 2)]),
+        // A flush says more to every receiver, and less than that a script may be running yet.
+        (vec![script(false), Event::Flush], vec![Call::Flush("bus: a peer asks for it")]),
+        (vec![script(true), Event::Flush], vec![Call::Flush("bus: a peer asks for it"), Call::Script(true)]),
+        (vec![script(true), Event::QuarantineAll], vec![Call::QuarantineAll]),
+    ] {
+        a.send(events);
+        let mut calls = b.settle().await;
+        calls.retain(|call| !matches!(call, Call::Lease(_)));
+        assert_eq!(calls, expected);
+    }
+    assert_eq!((b.count(|s| &s.unreadable), b.count(|s| &s.gaps)), (0, 0));
+    assert_eq!(a.count(|s| &s.json_published), 5, "the keys, and the flushes; not the scripts");
+    a.send(vec![Event::Script { lost: false, clear: true }]);
+    b.until(|call| *call == Call::Script(false)).await;
+    timeout(PATIENCE, async {
+        while a.count(|s| &s.json_published) < 6 {
+            tokio::time::sleep(Duration::from_millis(3)).await;
+        }
+    })
+    .await
+    .expect("services are told to drop everything");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_burst_of_100_000_arrives_whole() {
     const WORKERS: u128 = 4;

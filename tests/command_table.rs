@@ -38,6 +38,8 @@ const ANY_KEY: &[&str] = &[
     "function|flush",
     "function|load",
     "function|restore",
+    "module|load",
+    "module|loadex",
     "replicaof",
     "slaveof",
     "swapdb",

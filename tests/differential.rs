@@ -23,6 +23,8 @@ mod frame;
 mod how;
 #[path = "differential/past.rs"]
 mod past;
+#[path = "differential/reach.rs"]
+mod reach;
 #[path = "differential/scenes.rs"]
 mod scenes;
 #[path = "differential/side.rs"]
@@ -42,6 +44,7 @@ use common::{Client, Nats, Redis, Shortstop};
 use duel::Duel;
 use frame::Frame;
 use scenes::Scene;
+use shortstop::command::{Flags, Table};
 use side::{Call, Step};
 use tables::{DIFFERENCES, ERRORS_ONLY, NOT_GENERATED, What};
 use templates::{LIBRARIES, SCRIPTS};
@@ -180,6 +183,103 @@ fn generated(mut duel: Duel, reference: &Redis, answers: usize) {
     );
     // By chance a few; more would mean that calls are no longer plausible.
     assert!(only_errors.len() <= 15, "never answered but with an error: {only_errors:?}");
+}
+
+/// Calls whose keys stand in odd places, or that reach into another database.
+const FAR_REACHING: &[&str] = &[
+    "SORT l1 ALPHA BY nosort STORE far",
+    "SORT l1 ALPHA STORE far STORE farther",
+    "SORT l1 BY STORE ALPHA GET # STORE far",
+    "GEORADIUS g1 15 37 900 km STORE far",
+    "GEORADIUS g1 15 37 900 km STOREDIST far COUNT 1 STORE farther",
+    "GEORADIUSBYMEMBER g1 Palermo 900 km STOREDIST far",
+    "GEOSEARCHSTORE far g1 FROMMEMBER Palermo BYRADIUS 900 km",
+    "COPY s1 far DB 3",
+    "COPY s1 s2 REPLACE DB 3",
+    "COPY db far DB 3",
+    "COPY s1 db DB 3 REPLACE",
+    "COPY s1 db REPLACE",
+    "COPY s1 far DB 3 DB 4",
+    "COPY s1 far DB 3 REPLACE DB 0",
+    "MOVE s1 3",
+    "RENAME s1 far",
+    "XAUTOCLAIM x1 gr1 far 0 0",
+    "XCLAIM x1 gr1 far 0 1-1",
+    "XGROUP CREATE far group $ MKSTREAM",
+    "XREADGROUP GROUP gr1 co2 STREAMS x1 >",
+    "BITOP NOT far s1",
+    "PFMERGE far p1 p2",
+    "PFCOUNT p1",
+    "ZRANGESTORE far z1 0 -1",
+    "LMPOP 2 nothing l1 LEFT COUNT 9",
+    "MSETNX far 1 farther 2",
+];
+
+/// A row that names too few keys keeps what is old in L1.
+#[test]
+fn no_command_changes_a_key_that_the_table_does_not_name() {
+    if is_too_old() {
+        return;
+    }
+    let (redis, target) = (server(), Redis::start());
+    let mut client = redis.client();
+    let frame = redis_protocol::resp2::decode::decode_bytes(&client.cmd("COMMAND").into());
+    let (frame, _) = frame.expect("RESP2").expect("whole");
+    let table = Table::from_command(&frame).expect("the reply of a server");
+    let mut maker = Maker::new(number_of("DIFFERENTIAL_SEED", 1), docs::of(&mut client), false, false);
+    prepare(&mut maker, &mut client);
+    let migrations = ["l1 0 500", "_ 0 500 KEYS s1 s2", "s3 0 500 COPY REPLACE", "_ 0 500 COPY KEYS z1"]
+        .map(|rest| format!("MIGRATE {} {} {rest}", target.addr().ip(), target.addr().port()));
+    let fixed = FAR_REACHING.iter().copied().chain(migrations.iter().map(String::as_str));
+    let words = |line: &str| -> Vec<Vec<u8>> {
+        line.split(' ').map(|word| if word == "_" { Vec::new() } else { word.as_bytes().to_vec() }).collect()
+    };
+    let mut calls: Vec<Vec<Vec<u8>>> = fixed.map(words).collect();
+    calls.extend(maker.each(15).into_iter().map(|at| maker.command(at)));
+    let (mut checked, mut with_effect) = (0, BTreeSet::new());
+    for (at, call) in calls.iter().enumerate() {
+        let args: Vec<&[u8]> = call.iter().map(Vec::as_slice).collect();
+        let Some(named) = reach::named(&table, &args) else { continue };
+        if at % 8 == 0 || at < FAR_REACHING.len() + migrations.len() {
+            client.cmd("FLUSHALL");
+            let lines = templates::below("(seeding)");
+            let seeding: Vec<u8> =
+                lines.iter().flat_map(|line| common::command(&refs(&maker.values.template(line)))).collect();
+            client.pipeline(&seeding, lines.len());
+            client.cmd("SET db itself");
+        }
+        let (reply, changed) = reach::effect(&mut client, &args);
+        let whole = common::show(&args.join(&b' '));
+        for (db, key) in &changed {
+            assert!(
+                named.contains(&(*db, key.clone())),
+                "{whole} answered {} and changed {} in database {db}",
+                common::show(&reply),
+                common::show(key)
+            );
+        }
+        if at < FAR_REACHING.len() + migrations.len() {
+            assert!(!changed.is_empty() || reply.starts_with(b"-ERR syntax"), "{whole}: {}", common::show(&reply));
+        }
+        if !changed.is_empty() {
+            with_effect.insert(table.resolve(&args).name.to_string());
+        }
+        checked += 1;
+    }
+    println!("{checked} calls, {} commands changed something", with_effect.len());
+    let writers: Vec<&str> = table
+        .rows()
+        .flat_map(|row| std::iter::once(row).chain(row.subs()))
+        .filter(|row| row.flags.contains(Flags::WRITE) && row.is_write() && row.subs().is_empty())
+        .map(|row| row.name.as_ref())
+        .collect();
+    let idle: Vec<&str> = writers.iter().copied().filter(|name| !with_effect.contains(*name)).collect();
+    println!("never changed anything: {idle:?}");
+    assert!(idle.len() <= writers.len() / 4, "a run in which little is changed shows little: {idle:?}");
+}
+
+fn refs(call: &[Vec<u8>]) -> Vec<&[u8]> {
+    call.iter().map(Vec::as_slice).collect()
 }
 
 /// Scenes in which Valkey 9 reads a request otherwise than Redis and Shortstop do.

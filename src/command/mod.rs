@@ -38,6 +38,7 @@ use kept::Ends;
 use keys::Finder;
 
 use crate::config::Reads;
+use crate::resp::parse_int;
 
 /// The `COMMAND` reply of Redis 7.0.15 in the text form of `entry.rs`. Regenerate it with
 /// `SHORTSTOP_REGENERATE=1 cargo test --test command_table` and a redis-server of the wanted version in the path.
@@ -296,6 +297,22 @@ impl Row {
     pub fn keys(&self, args: &[&[u8]], out: &mut SmallVec<[u32; 4]>) -> Keys {
         out.clear();
         self.finder.find(args, out)
+    }
+
+    /// Other databases in which a call writes its keys, too: MOVE key db, COPY source destination … DB db. What is no number Redis
+    /// refuses; of several it takes the last.
+    #[must_use]
+    pub fn other_databases(&self, args: &[&[u8]]) -> SmallVec<[u32; 1]> {
+        let number = |text: &&[u8]| parse_int(text).and_then(|db| u32::try_from(db).ok());
+        match self.verb {
+            Verb::Move => args.get(2).and_then(number).into_iter().collect(),
+            Verb::Copy => {
+                let options = args.get(3..).unwrap_or_default();
+                let dbs = options.windows(2).filter(|two| two[0].eq_ignore_ascii_case(b"db"));
+                dbs.filter_map(|two| number(&two[1])).collect()
+            }
+            _ => SmallVec::new(),
+        }
     }
 
     /// The row of a subcommand, by its own name in any case.

@@ -218,7 +218,7 @@ fn writes_are_what_is_flagged_and_these() {
         words(
             "acl|deluser acl|load acl|setuser cluster|delslots cluster|delslotsrange cluster|failover \
              cluster|flushslots cluster|replicate cluster|reset cluster|setslot config|set debug eval evalsha failover \
-             fcall pfcount replicaof slaveof"
+             fcall module|load module|loadex pfcount replicaof slaveof"
         )
     );
     assert!(all_rows(&table).all(|row| row.is_write() || !row.flags.contains(Flags::WRITE)));
@@ -281,6 +281,7 @@ fn keys_of_calls() {
         ("EVAL s 0", known(&[])),
         ("DEBUG SLEEP 0", known(&[])),
         // Nobody can tell.
+        ("MODULE LOAD m.so", (Keys::Unknown, vec![])),
         ("FUNCTION FLUSH", (Keys::Unknown, vec![])),
         ("EVAL s x a", (Keys::Unknown, vec![])),
         ("FLUSHALL", (Keys::Unknown, vec![])),
@@ -517,6 +518,34 @@ fn a_modules_plain_spec_is_not_trusted_when_its_keys_move() {
     let line = "mod.own\t-2\twrite,movablekeys\t1,1,1\twi1:r0,1,0";
     let table = table_of(line);
     assert_eq!(keys(&table, "MOD.OWN a b"), (Keys::Unknown, vec!["a"]));
+}
+
+/// The key that its specs name is an index; the keys that it deletes are in no argument.
+#[test]
+fn a_module_command_that_deletes_what_it_does_not_name_may_change_anything() {
+    for name in ["ft.dropindex", "_ft.dropindexifx", "ft.add", "ft.del"] {
+        let table = table_of(&format!("{name}\t-2\twrite,module\t1,1,1\twi1:r0,1,0"));
+        assert_eq!(keys(&table, &format!("{name} a b")).0, Keys::Unknown, "{name}");
+    }
+}
+
+#[test]
+fn copy_and_move_write_in_every_database_that_they_name() {
+    let table = Table::builtin();
+    for (line, dbs) in [
+        ("MOVE k 3", &[3][..]),
+        ("MOVE k x", &[]),
+        ("COPY a b", &[]),
+        ("COPY a b DB 3", &[3]),
+        ("COPY a b REPLACE db 3", &[3]),
+        ("COPY db 5 DB 3", &[3]),
+        ("COPY a db DB 3 REPLACE", &[3]),
+        ("COPY a b DB 3 DB 4", &[3, 4]),
+        ("COPY a b DB", &[]),
+        ("GET k", &[]),
+    ] {
+        assert_eq!(table.resolve(&call(line)).other_databases(&call(line)).as_slice(), dbs, "{line}");
+    }
 }
 
 /// Those specs say, too, that the keys are changed, whatever the command's flags say.

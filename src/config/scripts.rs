@@ -18,6 +18,13 @@ pub enum Scripts {
     Matching(Vec<String>),
 }
 
+impl Scripts {
+    /// Whether the user says which keys scripts write.
+    pub fn are_trusted(&self) -> bool {
+        *self != Scripts::Any
+    }
+}
+
 const REMEDY: &str = "any, declared, or a list of patterns, for example [\"bull:*\"]";
 
 impl<'de> Deserialize<'de> for Scripts {

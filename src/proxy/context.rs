@@ -17,7 +17,7 @@ use crate::config::{self, Config, Limits, Reads};
 use crate::near_cache::{Admission, EntryId, HotSet};
 use crate::resp::{ScanLimits, Version};
 use crate::rules::Rules;
-use crate::scripts::{Scripts, Trust};
+use crate::scripts::Scripts;
 use crate::stats::{FlushReason, Stats, Worker};
 use crate::upstream::{Endpoint, Expected, Link, LinkSettings, Login, Lost, Place, ServerLimits};
 
@@ -54,8 +54,8 @@ pub struct Policy {
     pub offload_above: usize,
     /// Whether `PROXY DEBUG` is allowed.
     pub debug_command: bool,
-    /// What scripts write whose text proves nothing.
-    pub scripts: Trust,
+    /// Whether the user says which keys scripts write whose text proves nothing.
+    pub trusts_scripts: bool,
 }
 
 impl Policy {
@@ -77,7 +77,7 @@ impl Policy {
             },
             offload_above: config.offload_above,
             debug_command: config.enable_debug_command,
-            scripts: Trust::new(&config.scripts),
+            trusts_scripts: config.scripts.are_trusted(),
         }
     }
 }
@@ -530,7 +530,7 @@ impl Context {
         if self.shared.outbox.is_none() {
             return;
         }
-        let event = Event::Script { lost, clear: !self.view().policy.scripts.is_given() };
+        let event = Event::Script { lost, clear: !self.view().policy.trusts_scripts };
         let mut events = self.events.borrow_mut();
         if !events.contains(&event) {
             events.push(event);

@@ -43,7 +43,7 @@ use crate::coherence::Permit;
 use crate::command::{Class, Keys, Lookup, Row, Verb};
 use crate::envelope;
 use crate::near_cache::KeyId;
-use crate::resp::{Chunks, Version, build, parse_int};
+use crate::resp::{Chunks, Version, build};
 use crate::upstream::{Link, Lost};
 
 pub use buffers::{ALWAYS_SERVED, Buffers};
@@ -552,15 +552,7 @@ impl Client {
         }
         let mut add = |db| keys.iter().for_each(|at| written.add(&self.context, view, db, call.args[*at as usize]));
         add(db);
-        // The same keys in another database: MOVE key db, COPY source destination DB db. What is no number Redis refuses.
-        let other = match call.row.verb {
-            Verb::Move => call.args.get(2).copied(),
-            Verb::Copy => call.args.windows(2).find(|two| two[0].eq_ignore_ascii_case(b"db")).map(|two| two[1]),
-            _ => None,
-        };
-        if let Some(other) = other.and_then(parse_int).and_then(|db| u32::try_from(db).ok()) {
-            add(other);
-        }
+        call.row.other_databases(call.args).into_iter().for_each(add);
         if call.row.verb == Verb::Functions {
             written.changes_functions();
         }

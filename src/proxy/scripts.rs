@@ -32,7 +32,7 @@ impl Client {
                     Reach::Declared => {}
                     Reach::Anything(why) => {
                         written.add_unproven();
-                        if !view.policy.scripts.is_given()
+                        if !view.policy.trusts_scripts
                             && !judgement.is_passing()
                             && scripts.is_first_flush(&judgement.name)
                         {

@@ -178,7 +178,7 @@ impl Written {
     fn reaches_all(&self, context: &Context) -> Option<(FlushReason, &'static str)> {
         if self.any {
             Some((FlushReason::Commands, ANY_COMMAND))
-        } else if self.is_unproven() && !context.view().policy.scripts.is_given() {
+        } else if self.is_unproven() && !context.view().policy.trusts_scripts {
             Some((FlushReason::Scripts, ANY_SCRIPT))
         } else {
             None

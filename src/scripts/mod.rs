@@ -15,8 +15,6 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::command::Table;
-use crate::config::Scripts as Setting;
-use crate::glob::Glob;
 
 pub use functions::Functions;
 pub use names::{Kind, Name};
@@ -53,36 +51,6 @@ impl Judgement {
     }
 }
 
-/// Whose word counts for scripts whose text proves nothing.
-#[derive(Clone, Debug, Default)]
-pub enum Trust {
-    /// Nobody's: they may write any key.
-    #[default]
-    Nobody,
-    /// The user's: they write the keys that they declare.
-    Declared,
-    /// The user's: they write these and keys that match.
-    Matching(Box<[Glob]>),
-}
-
-impl Trust {
-    /// As configured.
-    pub fn new(setting: &Setting) -> Self {
-        match setting {
-            Setting::Any => Trust::Nobody,
-            Setting::Declared => Trust::Declared,
-            Setting::Matching(patterns) => {
-                Trust::Matching(patterns.iter().map(|pattern| Glob::new(pattern.as_bytes())).collect())
-            }
-        }
-    }
-
-    /// Whether scripts write what the user says.
-    pub fn is_given(&self) -> bool {
-        !matches!(self, Trust::Nobody)
-    }
-}
-
 /// What all workers know of scripts.
 #[derive(Debug, Default)]
 pub struct Scripts {
@@ -90,7 +58,7 @@ pub struct Scripts {
     /// The functions of the server.
     pub functions: Functions,
     named: Named,
-    /// [`Trust::is_given`], for those who hear of scripts that run elsewhere.
+    /// The user says which keys scripts write; for those who hear of scripts that run elsewhere.
     trusted: AtomicBool,
 }
 
@@ -134,9 +102,9 @@ impl Scripts {
         self.named.is_first(kind)
     }
 
-    /// Another configuration holds from now on.
-    pub fn set_trust(&self, trust: &Trust) {
-        self.trusted.store(trust.is_given(), Ordering::Release);
+    /// Another configuration holds from now on: whether the user says which keys scripts write.
+    pub fn set_trusted(&self, trusted: bool) {
+        self.trusted.store(trusted, Ordering::Release);
     }
 
     /// Whether the user says what scripts write, so that one which ran elsewhere is no reason for a flush.
