@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio_util::io::poll_read_buf;
 
 use crate::coherence::Permit;
-use crate::proxy::{ALWAYS_SERVED, Client, Context, Next, Outlet, Request, View, count};
+use crate::proxy::{ALWAYS_SERVED, Client, Context, MOST_OUTSTANDING, Next, Outlet, Request, View, count};
 use crate::resp::{ProtocolError, Scan, Scanner, build};
 
 /// Bytes read in one go.
@@ -65,6 +65,7 @@ pub async fn serve(stream: TcpStream, context: Rc<Context>, outlet: Rc<Outlet>, 
         turn: 0,
         tolerated: 0,
         counted: 0,
+        most: MOST_OUTSTANDING,
     };
     poll_fn(|task| connection.poll(task)).await
 }
@@ -94,6 +95,8 @@ struct Connection {
     tolerated: usize,
     /// Bytes of its buffers in the worker's count.
     counted: usize,
+    /// Requests that may be due from Redis.
+    most: usize,
 }
 
 impl Drop for Connection {
@@ -212,7 +215,7 @@ impl Connection {
 
     /// Whether as much is due to the client as may be.
     fn is_full(&self, view: &View) -> bool {
-        match self.outlet.room(view.policy.limits.output_buffer) {
+        match self.outlet.room(view.policy.limits.output_buffer, self.most) {
             Some(waiting) => self.is_stopped(view, waiting),
             None => true,
         }
@@ -314,6 +317,7 @@ impl Connection {
         }
         let mut permit = self.context.shared.coherence.permit(Instant::now());
         self.outlet.active.set(permit.now);
+        self.most = self.context.most_outstanding(self.outlet.entry.id, permit.now);
         let mut at = 0;
         let mut taken = 0;
         while at < inbox.len() && self.turn > 0 && !self.pause && !self.over && !self.client.is_parked() {

@@ -3,8 +3,11 @@
 mod common;
 
 use std::io::Read;
+use std::net::SocketAddr;
 
-use common::{Client, Process, Redis, Shortstop, assert_reply, bulk, command, noise, wait_until, wait_within};
+use common::{
+    Client, Fault, Process, Redis, Shortstop, Way, assert_reply, bulk, command, noise, wait_until, wait_within,
+};
 
 const REQUESTS: usize = 120_000;
 const MB: usize = 1 << 20;
@@ -90,11 +93,15 @@ fn waiting_for(other: &mut Client, id: &str) -> Option<usize> {
 
 /// A proxy with one worker, `value` in L1 as `big`, and a client.
 fn with_big_value(redis: &Redis, limits: &str, value: &[u8]) -> (Process, Client) {
+    with_big_value_at(redis.addr(), limits, value)
+}
+
+fn with_big_value_at(upstream: SocketAddr, limits: &str, value: &[u8]) -> (Process, Client) {
     let yaml = format!(
         "workers: 1\nlimits: {{ {limits} }}\nl1: {{ max_memory: 64mb }}\n\
          defaults:\n  compress: false\n  cache: {{ admit_after: 1, max_value: 8mb }}\n"
     );
-    let proxy = Process::start(redis.addr(), &yaml);
+    let proxy = Process::start(upstream, &yaml);
     let mut client = proxy.client();
     client.call(&[b"SET", b"big", value]);
     common::warm(proxy.addr(), &mut client, b"big");
@@ -187,6 +194,30 @@ fn a_client_that_sends_is_not_stalled() {
     assert_reads(&mut sends, &expected, "the one that went on sending");
     assert_reply(&sends.cmd("ECHO y"), bulk(b"y"), "it goes on");
     deaf.until_closed();
+    assert_eq!(proxy.stat("proxy_clients_dropped"), 1);
+}
+
+#[test]
+fn a_client_that_redis_holds_up_is_not_stalled() {
+    // It has replies that it does not read, since it still sends; Redis does not answer, so no more is read from it.
+    const COUNT: usize = 200;
+    let redis = Redis::start();
+    let wire = Fault::before(redis.addr());
+    let value = noise(100_000, 9);
+    let (proxy, _) = with_big_value_at(wire.addr(), "stall_timeout: 2s", &value);
+    let hits = command(&[b"GET", b"big"]).repeat(COUNT);
+    let (mut held_up, mut deaf) = (proxy.client(), proxy.client());
+    let id = id_of(&mut held_up);
+    wire.hold(Way::Down);
+    let echoes = 20_000;
+    held_up.send(&[hits.clone(), command(&[b"ECHO", b"x"]).repeat(echoes)].concat());
+    deaf.send(&hits);
+    wait_until("the one that does not read is dropped", || proxy.stat("proxy_clients_dropped") > 0);
+    deaf.until_closed();
+    wire.release();
+    let expected = [bulk(&value).repeat(COUNT), bulk(b"x").repeat(echoes)].concat();
+    assert_reads(&mut held_up, &expected, "the one that Redis held up");
+    assert_eq!(id_of(&mut held_up), id, "it goes on");
     assert_eq!(proxy.stat("proxy_clients_dropped"), 1);
 }
 

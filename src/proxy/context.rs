@@ -26,10 +26,16 @@ use super::errands::Errands;
 use super::flight::Flight;
 use super::identity::Identity;
 use super::login::Knock;
-use super::outlet::Outlet;
+use super::outlet::{MOST_OUTSTANDING, Outlet};
 use super::profile::Profile;
 use super::turns::Turns;
 use super::waiting::Waiting;
+
+/// For so long after another client was served, each leaves room on the shared connections for the others.
+const SHARED_FOR: Duration = Duration::from_secs(1);
+
+/// Requests that one client may have due from Redis while others are active: theirs wait behind these.
+const MOST_WHILE_SHARED: usize = 128;
 
 /// What the configuration says about requests; replaced as a whole at a reload.
 #[derive(Debug)]
@@ -222,6 +228,10 @@ pub struct Context {
     pub scratch: RefCell<BytesMut>,
     /// The last client whose serving ended in a panic, until the log has it.
     pub panicked: Cell<Option<u64>>,
+    /// The client that was served last.
+    last_asker: Cell<u64>,
+    /// Until then clients leave room for each other.
+    shared_until: Cell<Option<Instant>>,
     /// No more is asked of clients.
     pub draining: Cell<bool>,
 }
@@ -260,6 +270,8 @@ impl Context {
             buffers: Rc::default(),
             scratch: RefCell::default(),
             panicked: Cell::default(),
+            last_asker: Cell::new(0),
+            shared_until: Cell::new(None),
             draining: Cell::new(false),
         })
     }
@@ -298,6 +310,18 @@ impl Context {
             last.set(table.renumbered(last.get(), &before.table));
         }
         self.set_view(|view| view.table = table);
+    }
+
+    /// How many requests a client may have due from Redis, which is served now. A client that is alone may fill the connection.
+    #[inline]
+    pub fn most_outstanding(&self, client: u64, now: Instant) -> usize {
+        if self.last_asker.replace(client) != client {
+            self.shared_until.set(Some(now + SHARED_FOR));
+        }
+        match self.shared_until.get() {
+            Some(until) if now < until => MOST_WHILE_SHARED,
+            _ => MOST_OUTSTANDING,
+        }
     }
 
     /// Itself, for what outlives a call; none at the very end.

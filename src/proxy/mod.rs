@@ -49,7 +49,7 @@ use crate::upstream::{Link, Lost};
 pub use buffers::{ALWAYS_SERVED, Buffers};
 pub use context::{Context, Policy, Shared, Users, View, Windows};
 pub use errands::{Errand, Errands, Post};
-pub use outlet::Outlet;
+pub use outlet::{MOST_OUTSTANDING, Outlet};
 pub use profile::Profile;
 pub use request::Request;
 pub use roster::{Entry, count};

@@ -21,8 +21,8 @@ use super::roster::Entry;
 /// at a time, and one that asks for small ones gets up to speed within some replies.
 const EXPECTED_AT_FIRST: usize = 256 << 10;
 
-/// Requests of one client whose answers are due from Redis. Others that share the connection wait behind them.
-const MOST_OUTSTANDING: usize = 1024;
+/// Requests of one client whose answers are due from Redis.
+pub const MOST_OUTSTANDING: usize = 1024;
 
 /// Slots of one client. An answer that comes before those in front of it keeps its slot, and so its memory.
 const MOST_SLOTS: usize = 2 * MOST_OUTSTANDING;
@@ -374,18 +374,18 @@ impl Outlet {
     }
 
     /// Whether another request may be taken: the bytes that wait for the client, or none if it may not. `limit` bounds the bytes
-    /// that may wait.
+    /// that may wait, `most` the requests that may be due from Redis.
     ///
     /// What is due from Redis has a bound of its own. It gets smaller as Redis answers, whether the client reads or not, so a
     /// client that writes all its requests before it reads can go on until its replies reach `limit`. An eighth of `limit` is
     /// left for replies that turn out larger than expected.
     #[inline]
-    pub fn room(&self, limit: usize) -> Option<usize> {
+    pub fn room(&self, limit: usize, most: usize) -> Option<usize> {
         let state = self.state.borrow();
         let due = state.held + state.open.saturating_mul(state.expected);
         let waiting = state.ready.len() + state.held;
         let next = state.expected.min(limit / 2);
-        let is_full = state.open >= MOST_OUTSTANDING
+        let is_full = state.open >= most
             || state.slots.len() >= MOST_SLOTS
             || due >= MOST_DUE.min(limit / 2)
             || (state.ready.len() + due + next > limit - limit / 8 && waiting + state.open > 0);
