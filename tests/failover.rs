@@ -141,6 +141,26 @@ fn a_new_connection_never_leads_to_another_server_than_the_old_ones() {
 }
 
 #[test]
+fn nothing_of_the_old_server_is_served_before_a_connection_to_the_new_one_stands() {
+    let (old, new) = (Redis::start(), Redis::start());
+    let wire = Fault::before(old.addr());
+    let proxy = Shortstop::to(wire.addr(), "workers: 1\ndefaults:\n  cache: { admit_after: 1 }\n");
+    let mut client = proxy.client();
+    client.cmd("SET k old");
+    proxy.warm(&mut client, "k");
+    new.client().cmd("SET k new");
+    // The servers at the address are asked who they are, but no connection of the proxy's own gets its name and stands.
+    wire.hold_replies_to(b"SETNAME");
+    wire.lead_to(new.addr());
+    old.client().cmd("CLIENT KILL TYPE normal");
+    wait_until("it is seen that it is another server", || proxy.stat("upstream_moves") == 1);
+    client.send(&pipeline_of(&["GET k"]));
+    proxy.stat("l1_hits");
+    wire.release();
+    assert_reply(&client.reply(), "$3\r\nnew\r\n", "of the new server");
+}
+
+#[test]
 fn a_reply_that_was_under_way_is_not_kept_and_a_write_has_an_unknown_outcome() {
     let (old, new) = pair();
     let wire = Fault::before(old.addr());

@@ -70,14 +70,16 @@ fn kind_of(row: &Row) -> (Kind, bool) {
 }
 
 fn warn_of_flush(name: &Name, why: &str) {
-    tracing::warn!(
+    crate::seldom!(
+        warn,
         "L1 is emptied each time that {name} runs, as it may write any key: {why}. Have it take every key that it writes from \
          KEYS, or tell in config.yaml what scripts write (scripts: declared, or patterns of keys)"
     );
 }
 
 fn warn_of_compression(name: &Name) {
-    tracing::warn!(
+    crate::seldom!(
+        warn,
         "{name} runs while values are compressed: scripts and functions read values as they are stored. Give the keys that they \
          read or write a rule with compress: false, and SET them again"
     );
