@@ -71,6 +71,8 @@ pub(super) enum Answer {
 pub(super) struct ConnectionState {
     in_transaction: Cell<bool>,
     watching: Cell<bool>,
+    /// WATCHes whose answer is due.
+    watches_due: Cell<usize>,
     subscriptions: RefCell<[HashSet<Box<[u8]>>; 3]>,
     /// Commands of the SUBSCRIBE family whose last acknowledgement is due.
     acknowledging: Cell<usize>,
@@ -83,6 +85,9 @@ impl ConnectionState {
     /// The answer to a command is here.
     pub(super) fn answered(&self, sent: Sent, reply: &[u8]) -> Answer {
         let is_ok = reply == b"+OK\r\n";
+        if sent == Sent::Watch {
+            self.watches_due.set(self.watches_due.get().saturating_sub(1));
+        }
         let answer = match (sent, reply.first()) {
             (_, None) => Answer::Unexpected,
             (Sent::Exec, Some(b'*' | b'_')) => Answer::Agreed,
@@ -146,14 +151,19 @@ impl ConnectionState {
         self.attempts.set(self.attempts.get() - 1);
     }
 
-    /// Whether a transaction is open, or being prepared with WATCH.
-    pub(super) fn in_transaction(&self) -> bool {
-        self.in_transaction.get() || self.watching.get()
+    /// WATCH is about to be sent.
+    pub(super) fn begin_watch(&self) {
+        self.watches_due.set(self.watches_due.get() + 1);
+    }
+
+    /// Whether keys are watched, or will be if Redis agrees.
+    pub(super) fn is_watching(&self) -> bool {
+        self.watching.get() || self.watches_due.get() > 0
     }
 
     /// Whether the client has nothing on the connection, as far as what has been answered goes.
     pub(super) fn is_free(&self) -> bool {
-        !self.in_transaction() && !self.is_subscribed() && !self.is_bound()
+        !self.in_transaction.get() && !self.is_watching() && !self.is_subscribed() && !self.is_bound()
     }
 
     /// Whether the connection may serve another client, as far as what has been answered goes.
@@ -349,6 +359,15 @@ mod tests {
         assert!(state.is_reusable());
         state.begin_acknowledging();
         assert!(!state.is_free(), "an acknowledgement is due");
+    }
+
+    #[test]
+    fn keys_are_taken_to_be_watched_until_redis_has_refused() {
+        let state = ConnectionState::default();
+        state.begin_watch();
+        assert!(state.is_watching() && !state.is_free());
+        state.answered(Sent::Watch, NOPERM);
+        assert!(!state.is_watching() && state.is_reusable());
     }
 
     #[test]

@@ -229,7 +229,10 @@ impl Client {
         let own = |then| Then::session(&session, then);
         let (then, next) = match verb {
             Verb::Multi => (own(InSession::Sent(Sent::Multi)), Next::Pause),
-            Verb::Watch => (own(InSession::Sent(Sent::Watch)), Next::Go),
+            Verb::Watch => {
+                session.begin_watch();
+                (own(InSession::Sent(Sent::Watch)), Next::Go)
+            }
             Verb::Monitor => (own(InSession::Monitor), Next::Pause),
             Verb::Blocking | Verb::XRead | Verb::XReadGroup => {
                 let mut written = if call.row.is_write() { self.written(view, call) } else { Written::default() };

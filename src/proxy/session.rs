@@ -73,7 +73,7 @@ impl Session {
 
     /// Whether a transaction is open, or being prepared with WATCH.
     pub(super) fn in_transaction(&self) -> bool {
-        self.state.in_transaction()
+        self.in_multi() || self.state.is_watching()
     }
 
     /// The answer to a command that begins or ends state. What is not one of its answers ends the connection, and the client's: what
@@ -103,6 +103,11 @@ impl Session {
         if let Some(queued) = self.multi.borrow_mut().as_mut() {
             add(queued);
         }
+    }
+
+    /// WATCH is about to be sent.
+    pub(super) fn begin_watch(&self) {
+        self.state.begin_watch();
     }
 
     /// EXEC is about to be sent: what it executes, or not. What is sent behind it is in no transaction; until the answer is here the
