@@ -568,6 +568,10 @@ async fn find(context: &Rc<Context>, id: u64, purpose: Purpose) -> Option<u64> {
     let work = move |context: &Rc<Context>, answers: mpsc::UnboundedSender<u64>| {
         let outlet = context.clients.borrow().get(&id).filter(|outlet| !outlet.entry.is_killed()).cloned();
         let Some(outlet) = outlet else { return };
+        if let (Purpose::Unblock, Some(waiter)) = (purpose, &*outlet.entry.waiter.borrow()) {
+            waiter.tell_number().map(|number| answers.send(number));
+            return;
+        }
         let session = match (outlet.entry.session(), purpose) {
             (None, Purpose::Redirect) => offer(context, &outlet),
             (session, _) => session,

@@ -13,7 +13,7 @@ use tokio::runtime::Handle;
 use crate::bus::{Event, Outbox};
 use crate::coherence::Coherence;
 use crate::command::Table;
-use crate::config::{self, Config, Limits, Reads};
+use crate::config::{self, Config, Limits, Reads, UpstreamUrl};
 use crate::near_cache::{Admission, EntryId, HotSet};
 use crate::resp::{ScanLimits, Version};
 use crate::rules::Rules;
@@ -200,6 +200,8 @@ pub struct Context {
     links: Rc<LinkSettings>,
     /// Who a client is before it authenticates.
     anonymous: RefCell<Rc<Identity>>,
+    /// Shortstop itself, once it had something to ask in its own name.
+    pub(super) own: RefCell<Option<Rc<Identity>>>,
     /// Those who have.
     identities: RefCell<Vec<Weak<Identity>>>,
     /// Where logins are tried: AUTH answers there whoever it was that asked before.
@@ -212,6 +214,9 @@ pub struct Context {
     all_links: RefCell<HashMap<u64, Link<Waiting>>>,
     /// Connections made so far.
     links_made: Cell<u64>,
+    /// How often what was written may have been left behind: a connection was lost that Redis had answered on, or another server
+    /// took the place of this one.
+    pub(super) losses: Cell<u64>,
     /// Private connections in the hands of clients, and who waits for one.
     pub(super) turns: Turns,
     pub(super) hot: RefCell<HotSet>,
@@ -255,12 +260,14 @@ impl Context {
             view: RefCell::new(Rc::new(view)),
             links: Rc::new(links),
             anonymous: RefCell::new(Rc::new(Identity::new(anonymous.map(Rc::new), 0))),
+            own: RefCell::default(),
             identities: RefCell::default(),
             door: RefCell::default(),
             knocks: RefCell::default(),
             all_links: RefCell::default(),
             links_made: Cell::default(),
             clients: RefCell::default(),
+            losses: Cell::default(),
             turns: Turns::default(),
             hot: RefCell::new(HotSet::new(slots, l1.hot_max_value + 32)),
             admission: RefCell::default(),
@@ -335,7 +342,7 @@ impl Context {
     }
 
     /// Who a client is that connects now.
-    fn anonymous(&self) -> Rc<Identity> {
+    pub(super) fn anonymous(&self) -> Rc<Identity> {
         let number = self.shared.users.anonymous();
         let mut anonymous = self.anonymous.borrow_mut();
         if anonymous.user() != number {
@@ -431,6 +438,11 @@ impl Context {
         identity.take_spare(db, version).unwrap_or_else(connect)
     }
 
+    /// Where Redis is, and who Shortstop is there.
+    pub(super) fn upstream(&self) -> &UpstreamUrl {
+        &self.links.upstream
+    }
+
     /// How long a connection to Redis is waited for.
     pub(super) fn connect_timeout(&self) -> Duration {
         self.links.timeouts.connect
@@ -509,6 +521,7 @@ impl Context {
     /// Gives up every connection to a server of an older epoch: what was sent there and may write has an unknown outcome, clients
     /// with a private connection end with it. When this returns nothing more is sent to that server or read from it.
     pub fn leave_server(&self, epoch: u64) {
+        self.losses.set(self.losses.get() + 1);
         let lost = Lost::new("the connection to Redis was given up: another server has taken the place of this one");
         let links: Vec<_> = self.all_links.borrow().values().cloned().collect();
         links.iter().for_each(|link| link.leave(self, epoch, &lost));

@@ -28,6 +28,7 @@ mod session;
 mod transaction;
 mod turns;
 mod unauthenticated;
+mod wait;
 mod waiting;
 mod weave;
 mod writes;
@@ -61,6 +62,7 @@ use request::{Replacements, Words};
 use seal::Parked;
 use session::Session;
 use turns::Turn;
+use wait::waits_for_replicas;
 use waiting::{Then, Waiting};
 use writes::{Outcome, writes_values};
 use written::Written;
@@ -186,7 +188,7 @@ impl Client {
 
     /// Whether the client waits for something that may never come (BLPOP), so that there is no point in waiting for it.
     pub fn is_blocked(&self) -> bool {
-        self.session.as_ref().is_some_and(|session| session.is_blocked())
+        self.session.as_ref().is_some_and(|session| session.is_blocked()) || self.outlet.entry.waiter.borrow().is_some()
     }
 
     /// To be called before requests are handed in, and when replies have come.
@@ -262,6 +264,8 @@ impl Client {
         let is_one = row.subs().is_empty() || args.len() == 1;
         self.outlet.entry.last.set(if is_one { row.number } else { 0 });
 
+        self.note_write(row, args[0]);
+
         if self.outlet.outstanding() == 0 && self.session.as_ref().is_some_and(|session| session.is_clean()) {
             self.leave_session();
         }
@@ -295,6 +299,7 @@ impl Client {
             _ if !row.arity_ok(args.len()) && row.verb != Verb::Proxy => self.pass_where_it_is(permit, call),
             Class::Local => self.local(view, permit, call),
             Class::Session if self.session.is_none() && leaves_nothing(call.row) => self.alone(permit, call),
+            _ if waits_for_replicas(row, args[0]) && !self.in_multi() => self.wait(permit, call),
             Class::Session | Class::Blocking => match self.enter_session(permit) {
                 Ok(Some(session)) => self.with_session(view, permit, call, session),
                 Ok(None) => Next::Again,
@@ -387,6 +392,10 @@ impl Client {
             Ok(None) => Err(Next::Again),
             Err(lost) => Err(self.unavailable(&lost)),
         }
+    }
+
+    fn in_multi(&self) -> bool {
+        self.session.as_ref().is_some_and(|session| session.in_multi())
     }
 
     /// Where a stateless command goes: with the state that the client has, else on the lane.
@@ -615,6 +624,9 @@ impl Drop for Client {
     fn drop(&mut self) {
         self.outlet.abandon();
         self.leave_line();
+        if let Some(waiter) = self.outlet.entry.waiter.take() {
+            waiter.end(&self.context, false);
+        }
         self.leave_session();
     }
 }

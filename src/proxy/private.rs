@@ -21,6 +21,7 @@ use super::request::{Replacements, Request};
 use super::session::Session;
 use super::transaction::{self, Queued};
 use super::turns::Place;
+use super::wait::waits_for_replicas;
 use super::waiting::{Then, Waiting, answer};
 use super::weave::Subscribed;
 use super::written::Written;
@@ -239,11 +240,6 @@ impl Client {
                 written.begin_blocking(&self.context);
                 let told = if self.is_told(view, call.row) { self.ids(call) } else { SmallVec::new() };
                 session.block();
-                if call.row.name.starts_with("wait") {
-                    // WAIT counts from the last command of its connection: that must not be one of an earlier owner's.
-                    let first = Waiting { to: None, sent: permit.now, then: Then::Pass { repeat: false } };
-                    session.link.send(first, |wire| wire.push_slice(b"*1\r\n$4\r\nPING\r\n"));
-                }
                 (own(InSession::Blocked { written, told }), Next::Go)
             }
             _ if leaves_nothing(call.row) => (own(InSession::Sent(Sent::Plain)), Next::Go),
@@ -308,7 +304,8 @@ impl Client {
         }
         // Nobody would see the reply, and do what has to be done with it.
         let row = view.table.resolve(&request.words());
-        if row.is_write() || matches!(row.verb, Verb::Client | Verb::Hello | Verb::Auth) {
+        let is_ours = matches!(row.verb, Verb::Client | Verb::Hello | Verb::Auth) || waits_for_replicas(row, name);
+        if row.is_write() || is_ours {
             return self.refuse("ERR shortstop: not beside MONITOR; use another connection, or RESET");
         }
         session.link.send_unanswered(request.raw);

@@ -20,6 +20,7 @@ use crate::resp::parse_int;
 use super::context::Context;
 use super::outlet::Outlet;
 use super::session::Session;
+use super::wait::{Covered, Waiter};
 
 /// What CLIENT LIST tells of a connection, beside its profile. Written where it happens, by a plain store: requests that are
 /// answered from L1 pass here too.
@@ -39,6 +40,10 @@ pub struct Entry {
     pub(super) session: RefCell<Weak<Session>>,
     /// A private connection that was made before the client needed one: another client's invalidations are to come there.
     pub(super) offered: RefCell<Option<Rc<Session>>>,
+    /// What of its writes WAIT has to find on replicas.
+    pub(super) covered: Cell<Covered>,
+    /// Where its WAIT waits.
+    pub(super) waiter: RefCell<Option<Rc<Waiter>>>,
     killed: Cell<bool>,
     /// It waits until it gets a private connection, which is no idleness.
     pub in_line: Cell<bool>,

@@ -17,6 +17,7 @@ use super::outlet::{Outlet, Slot};
 use super::private::InSession;
 use super::request::Replacements;
 use super::session::Session;
+use super::wait::{unproven, waits_for_replicas};
 use super::waiting::{Then, Waiting, answer, split_first};
 use super::weave::{Commands, Doubt, Woven};
 use super::writes::writes_values;
@@ -41,6 +42,8 @@ pub(super) struct Queued {
     pub(super) read: Vec<KeyId>,
     /// Each command of the CLIENT family that is not Redis's alone: its place and what it stands for.
     pub(super) wishes: Vec<(usize, Wish)>,
+    /// Places of WAIT and WAITAOF.
+    pub(super) waits: Vec<usize>,
     /// CLIENT REPLY ON is among them.
     pub(super) speaks: bool,
 }
@@ -89,6 +92,9 @@ impl Client {
                 _ => queued.read.extend(self.ids(call)),
             }
             queued.pushes |= call.row.verb == Verb::Debug && pushes(call.args);
+            if waits_for_replicas(call.row, call.args[0]) {
+                queued.waits.push(queued.holds.len());
+            }
             if matches!(call.row.name.as_ref(), "publish" | "spublish") {
                 queued.commands.publish.push(queued.holds.len());
             }
@@ -159,6 +165,17 @@ fn tell_apart(session: &Rc<Session>, queued: &mut Queued, come: &[u8]) -> Result
     Ok(whole)
 }
 
+/// EXEC's reply, with nothing confirmed by WAIT and WAITAOF, which are at these places: Redis speaks of another write of the
+/// connection than the client's last one.
+fn without_replicas(reply: &[u8], waits: &[usize]) -> Vec<u8> {
+    let Some(parts) = elements(reply) else { return reply.to_vec() };
+    let mut out = reply[..memchr::memchr(b'\n', reply).map_or(0, |end| end + 1)].to_vec();
+    for (at, part) in parts.enumerate() {
+        out.extend_from_slice(if waits.contains(&at) { unproven(part) } else { part });
+    }
+    out
+}
+
 const IN_DOUBT: &[u8] =
     b"-ERR shortstop: a message came among the replies of EXEC and could not be told from them; the \
                            transaction was executed\r\n";
@@ -178,7 +195,7 @@ pub(super) fn ended(
         let then = Then::session(&session, InSession::Exec(queued));
         return Some(Waiting { to, sent, then });
     }
-    let Queued { mut written, mut holds, selects, woven, read, wishes, .. } = queued;
+    let Queued { mut written, mut holds, selects, woven, read, wishes, waits, .. } = queued;
     written.always();
     if told_apart.is_err() {
         written.end(context, failed);
@@ -198,6 +215,7 @@ pub(super) fn ended(
         // Which element answers which command is not known, nor what they have made of the connection.
         session.give_up();
     }
+    let reply = if waits.is_empty() { reply } else { Reply::Owned(without_replicas(reply.bytes(), &waits).into()) };
     let answer = move |to, reply: Reply<'_>| match &woven {
         Some(woven) => answer(to, Reply::Owned(woven.back(reply.bytes()).into())),
         None => answer(to, reply),

@@ -236,6 +236,7 @@ impl Expected for Waiting {
     fn reconnected(context: &Context, served: bool) {
         context.stats().upstream_reconnects.add(1);
         if served {
+            context.losses.set(context.losses.get() + 1);
             // It may be another server, or the same with other data. A connection that only gave errors says nothing of that: what
             // L1 has came over others, which are lost with the server, too.
             context.shared.coherence.flush_for(FlushReason::Upstream, "an upstream connection was lost");

@@ -1,0 +1,331 @@
+//! WAIT and WAITAOF: how many replicas have what the client wrote.
+//!
+//! Redis answers for the last write of the connection that asks, and a client's writes went over connections that others share.
+//! So Shortstop asks on a connection of its own, in its own name: ROLE tells how far Redis's log is, which covers all that the
+//! client wrote as all of it has been answered by then, and how far each replica is. When that is not enough, Redis is asked to
+//! wait: a message to nobody (SPUBLISH, which goes into the log) makes the connection's last write later than those of the client.
+//! Redis before 7.0 has no SPUBLISH, and there any command does so. Whether the client may WAIT is asked in its own name, in a form that does not wait.
+//!
+//! What cannot be proven is not confirmed: not across a lost connection, behind which there may be another server, and not in a
+//! transaction. No more than [`Context::take_place`] allows wait at once.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use crate::coherence::Permit;
+use crate::command::{Class, Flags, Row, Verb};
+use crate::resp::{Version, build, elements, parse_int};
+use crate::upstream::{Link, Login, Lost, Reply};
+
+use super::context::Context;
+use super::errands::{Request, ask};
+use super::identity::Identity;
+use super::outlet::Outlet;
+use super::turns::Place;
+use super::waiting::{Waiting, split_first};
+use super::{Call, Client, Next};
+
+/// Nobody listens to this channel, and no pattern matches it: it is a sharded one.
+const CHANNEL: &[u8] = b"__shortstop:wait";
+
+/// How far Redis's log must have come on a replica that has all that a client wrote.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) enum Covered {
+    /// The client has written nothing.
+    #[default]
+    Nothing,
+    /// Nobody has asked since it wrote. `losses`: [`Context::losses`] before that.
+    Written { losses: u64 },
+    /// So far.
+    Offset { offset: i64, losses: u64 },
+}
+
+/// A connection of Shortstop's own on which a client waits for replicas.
+pub(super) struct Waiter {
+    identity: Rc<Identity>,
+    link: Link<Waiting>,
+    /// Others know the connection's number, and mean this client by it.
+    told: Cell<bool>,
+}
+
+impl Waiter {
+    /// Its number in Redis, for CLIENT UNBLOCK.
+    pub(super) fn tell_number(&self) -> Option<u64> {
+        self.told.set(true);
+        self.link.id()
+    }
+
+    /// `done`: nothing waits on it any more.
+    pub(super) fn end(&self, context: &Context, done: bool) {
+        let clean = done && !self.told.get() && self.link.is_idle();
+        context.end_session(&self.identity, self.link.clone(), clean);
+    }
+}
+
+/// Whether it is WAIT or WAITAOF. The server's table may not be here yet.
+pub(super) fn waits_for_replicas(row: &Row, name: &[u8]) -> bool {
+    let is_unknown = || row.name.is_empty() && name.eq_ignore_ascii_case(b"waitaof");
+    matches!(row.name.as_ref(), "wait" | "waitaof") || is_unknown()
+}
+
+/// What a transaction is told in the place of what Redis says to WAIT or WAITAOF there.
+pub(super) fn unproven(reply: &[u8]) -> &[u8] {
+    match reply.first() {
+        Some(b':') => b":0\r\n",
+        Some(b'*') => b"*2\r\n:0\r\n:0\r\n",
+        _ => reply,
+    }
+}
+
+/// Whether a command may go into Redis's log.
+fn may_be_logged(row: &Row, name: &[u8]) -> bool {
+    let about_connection = row.flags.intersects(Flags::CONNECTION | Flags::TRANSACTION);
+    let is_not = row.retry_safe() || about_connection || row.class == Class::Local || row.verb == Verb::Client;
+    !is_not && !waits_for_replicas(row, name)
+}
+
+impl Client {
+    /// A request is about to be decided on: what it writes has to be on a replica before WAIT says so.
+    pub(super) fn note_write(&self, row: &Row, name: &[u8]) {
+        let covered = &self.outlet.entry.covered;
+        if may_be_logged(row, name) && !matches!(covered.get(), Covered::Written { .. }) {
+            covered.set(Covered::Written { losses: self.context.losses.get() });
+        }
+    }
+
+    /// WAIT or WAITAOF outside of a transaction.
+    pub(super) fn wait(&mut self, permit: &Permit, call: Call<'_>) -> Next {
+        if self.outlet.outstanding() > 0 {
+            return Next::Again;
+        }
+        let numbers: Option<Vec<i64>> = call.args[1..].iter().map(|arg| parse_int(arg)).collect();
+        let Some(numbers) = numbers.filter(|numbers| matches!(numbers.len(), 2 | 3)) else {
+            // Redis refuses it.
+            return self.pass_where_it_is(permit, call);
+        };
+        let target = match self.target() {
+            Ok(target) => target,
+            Err(lost) => {
+                self.leave_line();
+                return self.unavailable(&lost);
+            }
+        };
+        match self.context.take_place(&self.outlet, &mut self.turn, permit.now) {
+            Place::Taken => {}
+            Place::Later => return Next::Again,
+            Place::None(lost) => return self.unavailable(&lost),
+        }
+        let identity = self.context.own_identity();
+        let link = self.context.session(&identity, 0, Version::Resp2);
+        let waiter = Rc::new(Waiter { identity, link, told: Cell::new(false) });
+        *self.outlet.entry.waiter.borrow_mut() = Some(Rc::clone(&waiter));
+        let slot = self.outlet.open(self.is_muted());
+        let question = Question {
+            request: call.args.iter().map(|arg| arg.to_vec()).collect(),
+            // The last one is the timeout.
+            wanted: (numbers.len() == 2).then(|| numbers[0]),
+        };
+        let (context, outlet, target) = (Rc::clone(&self.context), Rc::clone(&self.outlet), target.link().clone());
+        tokio::task::spawn_local(async move {
+            let reply = answer(&context, &outlet, &target, &waiter.link, question).await;
+            // None: the client has left, and the connection has ended with it.
+            if outlet.entry.waiter.take().is_some() {
+                waiter.end(&context, true);
+            }
+            outlet.fill(slot, Reply::Owned(reply.unwrap_or_else(|lost| error(lost.text())).into()));
+        });
+        Next::Pause
+    }
+}
+
+/// What a client asks.
+struct Question {
+    request: Request,
+    /// How many replicas it wants; none: it is WAITAOF, and asks for what is on disk.
+    wanted: Option<i64>,
+}
+
+impl Question {
+    /// The same in a form that does not wait.
+    fn harmless(&self) -> Request {
+        let mut request = self.request.clone();
+        let last = request.len() - 1;
+        for number in &mut request[1..last] {
+            // What is below 0 does not wait either, if Redis takes it at all.
+            if !number.starts_with(b"-") {
+                *number = b"0".to_vec();
+            }
+        }
+        request
+    }
+}
+
+async fn answer(
+    context: &Context,
+    outlet: &Outlet,
+    target: &Link<Waiting>,
+    own: &Link<Waiting>,
+    question: Question,
+) -> Result<Vec<u8>, Lost> {
+    let (harmless, role) = ([question.harmless()], [vec![b"ROLE".to_vec()]]);
+    let (allowed, role) = tokio::join!(ask(context, target, &harmless, true), ask(context, own, &role, false));
+    let (allowed, role) = (allowed?, role?);
+    if allowed.starts_with(b"-ERR unknown command") {
+        // Its arguments are in that error.
+        return ask(context, target, &[question.request], true).await;
+    }
+    if allowed.starts_with(b"-") {
+        return Ok(allowed);
+    }
+    let Some(role) = Role::of(&role) else { return Ok(no_proof(&role)) };
+    let covered = &outlet.entry.covered;
+    let now = context.losses.get();
+    let offset = match covered.get() {
+        Covered::Nothing => 0,
+        Covered::Written { losses } if losses == now => role.offset,
+        Covered::Offset { offset, losses } if losses == now => offset,
+        Covered::Written { .. } | Covered::Offset { .. } => {
+            // Told once: what it writes from now on can be proven again.
+            covered.set(Covered::Nothing);
+            return Ok(error(
+                "ERR shortstop: the connection to Redis was lost since the first of these writes, and nobody can say on how \
+                 many replicas they are",
+            ));
+        }
+    };
+    if offset > 0 {
+        covered.set(Covered::Offset { offset, losses: now });
+    }
+    if let Some(wanted) = question.wanted
+        && role.count(offset) >= wanted
+    {
+        return Ok(integer(role.count(offset)));
+    }
+    let words = |words: &[&[u8]]| words.iter().map(|word| word.to_vec()).collect::<Request>();
+    let requests = [words(&[b"SPUBLISH", CHANNEL, b""]), words(&[b"PING"]), question.request, words(&[b"ROLE"])];
+    let replies = ask(context, own, &requests, false).await?;
+    let (published, rest) = split_first(&replies);
+    let (pinged, rest) = split_first(rest);
+    let (waited, role) = split_first(rest);
+    // A server that does not know SPUBLISH is so old that PING does.
+    let marked = if published.starts_with(b"-ERR unknown command") { pinged } else { published };
+    if marked.starts_with(b"-") {
+        return Ok(no_proof(marked));
+    }
+    let count = waited.strip_prefix(b":").and_then(|number| number.strip_suffix(b"\r\n")).and_then(parse_int);
+    match (count, question.wanted, Role::of(role)) {
+        // Time is up: those that have what the client wrote need not have all that others wrote since.
+        (Some(count), Some(wanted), Some(role)) if count < wanted => Ok(integer(count.max(role.count(offset)))),
+        _ => Ok(waited.to_vec()),
+    }
+}
+
+/// What ROLE says of a master.
+struct Role {
+    /// How far the log is.
+    offset: i64,
+    /// How far each replica is that is connected.
+    replicas: Vec<i64>,
+}
+
+impl Role {
+    fn of(reply: &[u8]) -> Option<Role> {
+        let number = |bytes: &[u8]| parse_int(bytes.strip_prefix(b":")?.strip_suffix(b"\r\n")?);
+        let text = |bytes: &[u8]| match crate::resp::bulk_of(bytes) {
+            crate::resp::Bulk::Value(text) => parse_int(text),
+            _ => None,
+        };
+        let mut parts = elements(reply)?;
+        if parts.next()? != b"$6\r\nmaster\r\n" {
+            return None;
+        }
+        let offset = number(parts.next()?)?;
+        let replicas =
+            elements(parts.next()?)?.map(|replica| text(elements(replica)?.nth(2)?)).collect::<Option<_>>()?;
+        Some(Role { offset, replicas })
+    }
+
+    fn count(&self, offset: i64) -> i64 {
+        i64::try_from(self.replicas.iter().filter(|replica| **replica >= offset).count()).unwrap_or(i64::MAX)
+    }
+}
+
+/// `why`: Redis's error.
+fn no_proof(why: &[u8]) -> Vec<u8> {
+    let why = String::from_utf8_lossy(why.strip_prefix(b"-").unwrap_or(why)).trim_end().to_owned();
+    error(&format!(
+        "ERR shortstop: nothing can be said of replicas; the user in the upstream URL needs ROLE, WAIT, WAITAOF and SPUBLISH \
+         for that: {why}"
+    ))
+}
+
+fn error(text: &str) -> Vec<u8> {
+    let mut out = Vec::new();
+    build::error(&mut out, text);
+    out
+}
+
+fn integer(number: i64) -> Vec<u8> {
+    let mut out = Vec::new();
+    build::integer(&mut out, number);
+    out
+}
+
+impl Context {
+    /// Who Shortstop is: the user in the upstream URL.
+    fn own_identity(&self) -> Rc<Identity> {
+        let Some(login) = self.own_login() else { return self.anonymous() };
+        let identity = self.identity(login);
+        // Kept, so that its connections outlive a WAIT.
+        *self.own.borrow_mut() = Some(Rc::clone(&identity));
+        identity
+    }
+
+    fn own_login(&self) -> Option<Login> {
+        let upstream = self.upstream();
+        let password = upstream.password.as_ref()?;
+        let user = upstream.user.as_ref().map(|user| user.as_bytes().into());
+        Some(Login { user, password: password.expose().as_bytes().into() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Question, Role, unproven};
+
+    #[test]
+    fn what_role_says() {
+        let role = |reply: &[u8]| Role::of(reply).map(|role| (role.offset, role.replicas));
+        let two = b"*3\r\n$6\r\nmaster\r\n:30\r\n*2\r\n*3\r\n$1\r\nh\r\n$1\r\n1\r\n$2\r\n30\r\n*3\r\n$1\r\nh\r\n$1\r\n2\r\n$1\r\n9\r\n";
+        assert_eq!(role(two), Some((30, vec![30, 9])));
+        assert_eq!(role(b"*3\r\n$6\r\nmaster\r\n:0\r\n*0\r\n"), Some((0, vec![])));
+        for no_master in
+            [&b"*5\r\n$5\r\nslave\r\n$1\r\nh\r\n:1\r\n$9\r\nconnected\r\n:30\r\n"[..], b"-NOPERM x\r\n", b""]
+        {
+            assert_eq!(role(no_master), None);
+        }
+    }
+
+    #[test]
+    fn the_harmless_form_waits_for_nothing() {
+        let harmless = |line: &str| {
+            let request = line.split(' ').map(|word| word.as_bytes().to_vec()).collect();
+            let harmless = Question { request, wanted: None }.harmless();
+            String::from_utf8_lossy(&harmless.join(&b' ')).into_owned()
+        };
+        assert_eq!(harmless("WAIT 2 0"), "WAIT 0 0");
+        assert_eq!(harmless("wait -1 -5"), "wait -1 -5");
+        assert_eq!(harmless("WAITAOF 1 2 500"), "WAITAOF 0 0 500");
+    }
+
+    #[test]
+    fn a_transaction_is_told_of_no_replica() {
+        for (said, told) in [
+            (&b":2\r\n"[..], &b":0\r\n"[..]),
+            (b"*2\r\n:1\r\n:2\r\n", b"*2\r\n:0\r\n:0\r\n"),
+            (b"-ERR x\r\n", b"-ERR x\r\n"),
+        ] {
+            assert_eq!(unproven(said), told);
+        }
+    }
+}
