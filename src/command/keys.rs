@@ -155,6 +155,9 @@ pub(super) enum Finder {
     Partial(Box<[Spec]>),
     /// SORT: the key and STORE's.
     Sort,
+    /// XREAD and XREADGROUP: the first half of what follows STREAMS, which may also be the name of a group or a consumer. In a call
+    /// with words that nobody knows, as the server says.
+    Streams(Box<Finder>),
     /// MIGRATE: the key, or all after KEYS.
     Migrate,
     /// GEORADIUS and GEORADIUSBYMEMBER: the key, and STORE's and STOREDIST's; options start at this index.
@@ -233,6 +236,11 @@ impl Finder {
                 find_all(specs, args, out);
                 Keys::Unknown
             }
+            Finder::Streams(otherwise) => {
+                let Some(streams) = streams(args) else { return otherwise.find(args, out) };
+                streams.for_each(|at| push(args, at, out));
+                Keys::Known
+            }
             Finder::Sort => {
                 push(args, 1, out);
                 option_keys(args, 2, SORT_OPTIONS, out);
@@ -259,6 +267,7 @@ impl Finder {
 pub(super) fn special(name: &str, finder: Finder) -> Finder {
     match name {
         "sort" => Finder::Sort,
+        "xread" | "xreadgroup" => Finder::Streams(Box::new(finder)),
         // Its unknown spec stands for the keys that BY and GET patterns read; a read may miss those.
         "sort_ro" => Finder::from_range(1, 1, 1),
         "migrate" => Finder::Migrate,
@@ -292,6 +301,23 @@ pub(super) fn blocks(args: &[&[u8]]) -> bool {
         }
     }
     false
+}
+
+/// The places of an XREAD's or XREADGROUP's keys; none: the call is not understood.
+fn streams(args: &[&[u8]]) -> Option<std::ops::Range<usize>> {
+    let mut at = 1;
+    loop {
+        let is = |word: &str| args.get(at).is_some_and(|arg| arg.eq_ignore_ascii_case(word.as_bytes()));
+        at += match () {
+            () if is("STREAMS") => break,
+            () if is("GROUP") => 3,
+            () if is("COUNT") || is("BLOCK") || is("CLAIM") => 2,
+            () if is("NOACK") => 1,
+            () => return None,
+        };
+    }
+    let rest = args.len() - at - 1;
+    (rest > 0 && rest.is_multiple_of(2)).then(|| at + 1..at + 1 + rest / 2)
 }
 
 /// DEBUG subcommands that change no key; the others load, flush, fill or drop the data set, or may in a newer server.
