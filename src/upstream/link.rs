@@ -757,7 +757,7 @@ impl<E: Expected> Inner<E> {
                 }
             }
         }
-        if self.locked.get().is_some() && !self.shared {
+        if self.locked.get().is_some() && !self.shared && !self.for_logins.get() {
             // Nothing that was to be done on it can be.
             return Err(NotTaken::Said { text: NOAUTH.to_owned(), login: false });
         }
