@@ -28,6 +28,7 @@ mod session;
 mod transaction;
 mod turns;
 mod unauthenticated;
+mod users;
 mod waiting;
 mod weave;
 mod writes;
@@ -47,12 +48,13 @@ use crate::resp::{Chunks, Version, build, parse_int};
 use crate::upstream::{Link, Lost};
 
 pub use buffers::{ALWAYS_SERVED, Buffers};
-pub use context::{Context, Policy, Shared, Users, View, Windows};
+pub use context::{Context, Policy, Shared, View, Windows};
 pub use errands::{Errand, Errands, Post};
 pub use outlet::Outlet;
 pub use profile::Profile;
 pub use request::Request;
 pub use roster::{Entry, count};
+pub use users::Users;
 
 use connection_state::Sent;
 use opening::Holds;
@@ -541,8 +543,11 @@ impl Client {
         if call.row.verb == Verb::Functions {
             written.changes_functions();
         }
-        if call.row.name.as_ref() == "acl|deluser" {
-            written.deletes_users(call.args[2..].iter().copied());
+        match call.row.name.as_ref() {
+            "acl|deluser" => written.deletes_users(call.args[2..].iter().copied()),
+            "acl|setuser" => self.context.shared.users.forget_ttl(call.args.get(2).copied()),
+            "acl|load" => self.context.shared.users.forget_ttl(None),
+            _ => {}
         }
         if keys.is_empty() && changes_first_rights(call) {
             written.first_rights();
