@@ -196,7 +196,7 @@ impl Handshake<'_> {
         let mut wire = Wire { stream, inbox: BytesMut::new() };
         let own = Login::of(&self.settings.upstream);
         match (self.login, own.as_ref()) {
-            // Only what a login means is asked there, and a name with another server means nothing.
+            // It has no user until a login is tried on it, and nothing is asked there that needs a right.
             (None, Some(_)) if self.purpose == Purpose::Logins => self.hello(&mut wire).await,
             (None, None) => {
                 let greeted = self.hello(&mut wire).await?;

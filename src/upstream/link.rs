@@ -702,10 +702,6 @@ impl<E: Expected> Inner<E> {
         }
         self.id.set(greeted.id);
         self.locked.set(greeted.locked.then(Instant::now));
-        if greeted.locked && !self.shared {
-            // Nothing that was to be done on it can be.
-            return Err(NotTaken::Said { text: NOAUTH.to_owned(), login: false });
-        }
         Ok(true)
     }
 
@@ -720,7 +716,7 @@ impl<E: Expected> Inner<E> {
             self.stands_since.set(Some(Instant::now()));
             self.last_reply.set(None);
             self.is_broken.set(false);
-            if self.locked.get().is_some() && !self.for_logins.get() {
+            if self.locked.get().is_some() && self.shared && !self.for_logins.get() {
                 // It was sent when the connection before this one was let in. Redis might close this one for it.
                 state.queue.take().map(|(expected, _)| expected).collect()
             } else {
