@@ -26,7 +26,7 @@ use crate::scripts::Scripts;
 use crate::stats::{FlushReason, Stats};
 use crate::upstream::instances::{self, Fleet};
 use crate::upstream::topology::{self, News};
-use crate::upstream::{Endpoint, LinkSettings, Login, ServerLimits};
+use crate::upstream::{Endpoint, LinkSettings, Login, OwnRights, ServerLimits};
 use crate::worker::{self, Order, Setup};
 
 /// Between two rounds of housekeeping in the near cache.
@@ -115,7 +115,7 @@ impl App {
             outbox: bus.as_ref().map(Bus::outbox),
             windows: Box::new(admin),
             control: control.handle().clone(),
-            users: Users::default(),
+            users: Users::new(config.upstream.password.is_none()),
             errands: Errands::default(),
             scripts,
             server_limits: Arc::new(ServerLimits::default()),
@@ -164,6 +164,7 @@ impl App {
                 name: connection_name(&config.fleet, incarnation),
                 pending_limit: Cell::new(config.limits.upstream_pending),
                 server_limits: Arc::clone(&self.shared.server_limits),
+                own_rights: OwnRights::default(),
             },
             anonymous: anonymous(config),
             l1: config.l1.clone(),
@@ -218,6 +219,8 @@ impl App {
                 let was = shared.users.first_rights_changed();
                 desks.iter().for_each(|desk| drop(desk.orders.send(Order::FirstRights { since, was })));
             }
+            News::Users(users) => shared.users.tell_rights(users),
+            News::Blind => shared.users.cannot_look(),
             News::Rights => coherence.flush("users have other rights"),
         };
         let scripts = Arc::clone(&self.shared.scripts);
@@ -230,7 +233,9 @@ impl App {
             endpoint: Arc::clone(&self.shared.endpoint),
             limits: Arc::clone(&self.shared.server_limits),
         };
-        control.spawn(topology::watch(settings, wants_functions, tell));
+        let users = Arc::clone(&self.shared);
+        let wants_rights = move || users.users.wants_rights();
+        control.spawn(topology::watch(settings, wants_functions, wants_rights, tell));
         let watched = instances::Settings {
             upstream: config.upstream.clone(),
             endpoint: Arc::clone(&self.shared.endpoint),
@@ -350,12 +355,9 @@ fn post(desk: &Desk) -> Post {
 
 /// Who a client is to Redis that has not authenticated.
 fn anonymous(config: &Config) -> Option<Login> {
-    match (config.clients_without_auth, &config.upstream.password) {
-        (ClientsWithoutAuth::Upstream, Some(password)) => Some(Login {
-            user: config.upstream.user.as_ref().map(|user| user.as_bytes().into()),
-            password: password.expose().as_bytes().into(),
-        }),
-        _ => None,
+    match config.clients_without_auth {
+        ClientsWithoutAuth::Upstream => Login::of(&config.upstream),
+        ClientsWithoutAuth::Nobody => None,
     }
 }
 

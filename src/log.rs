@@ -108,7 +108,9 @@ impl Log {
 fn panic_line(panic: &PanicHookInfo<'_>, json: bool) -> String {
     let thread = std::thread::current();
     let place = panic.location().map(ToString::to_string).unwrap_or_default();
-    let what = panic.payload_as_str().unwrap_or("a panic without a text");
+    let payload = panic.payload();
+    let what = payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    let what = what.unwrap_or("a panic without a text");
     let text = format!("thread '{}' panicked at {place}: {what}", thread.name().unwrap_or("unnamed"));
     if json {
         format!("{}\n", serde_json::json!({ "level": "ERROR", "target": "panic", "fields": { "message": text } }))

@@ -44,7 +44,9 @@ fn limit_of(root: &Path, groups: &str) -> Option<usize> {
 /// The least number in `file` of a group and of those around it. In a container the path may be that of the host, which is not
 /// there; then the outermost group is the container's own.
 fn least_of(mount: &Path, group: &str, file: &str) -> Option<usize> {
-    let inner = mount.join(group.trim_start_matches('/'));
+    // A group outside of those that can be seen begins with "/..".
+    let group = if group.split('/').any(|name| name == "..") { "" } else { group.trim_start_matches('/') };
+    let inner = mount.join(group);
     let around = inner.ancestors().take_while(|place| place.starts_with(mount));
     // "max" is no number: no limit.
     around.filter_map(|place| fs::read_to_string(place.join(file)).ok()?.trim().parse().ok()).min()
@@ -81,7 +83,9 @@ mod tests {
         write("a/b/memory.max", "2048\n");
         assert_eq!(limit_of(root, "0::/a/b\n"), Some(2048), "its own");
         assert_eq!(limit_of(root, "0::/other\n"), None, "another group");
-        assert_eq!(limit_of(root, "0::/../../a\n3:cpu:/a\n"), Some(4096), "a path from outside");
+        assert_eq!(limit_of(root, "0::/../../a\n3:cpu:/a\n"), None, "a path from outside");
+        write("memory.max", "8192\n");
+        assert_eq!(limit_of(root, "0::/../../a\n3:cpu:/a\n"), Some(8192), "the outermost that can be seen");
 
         write("memory/memory.limit_in_bytes", "9223372036854771712\n");
         write("memory/docker/1/memory.limit_in_bytes", "1024\n");

@@ -259,7 +259,10 @@ fn no_command_changes_a_key_that_the_table_does_not_name() {
             );
         }
         if at < FAR_REACHING.len() + migrations.len() {
-            assert!(!changed.is_empty() || reply.starts_with(b"-ERR syntax"), "{whole}: {}", common::show(&reply));
+            // A digest does not tell of the groups of a stream.
+            let shows_nothing = args[0].starts_with(b"X") || args[0] == b"MIGRATE" && args.contains(&&b"COPY"[..]);
+            let is_refused = reply.starts_with(b"-ERR syntax");
+            assert!(shows_nothing || is_refused || !changed.is_empty(), "{whole}: {}", common::show(&reply));
         }
         if !changed.is_empty() {
             with_effect.insert(table.resolve(&args).name.to_string());

@@ -409,7 +409,9 @@ fn a_password_that_is_set_around_the_proxy_is_asked_of_whoever_comes() {
         wait_until(&format!("{how}: open again"), || proxy.client().cmd("PROXY INFO").starts_with(b"$"));
         assert_reply(&proxy.client().cmd("GET k"), "$1\r\nv\r\n", "open again");
         let refused = String::from_utf8_lossy(&direct.cmd("ACL LOG")).matches("count").count();
-        assert!(refused <= 2, "{how}: Redis's log of refusals is not filled: {refused}");
+        let log = String::from_utf8_lossy(&direct.cmd("ACL LOG")).into_owned();
+        // ACL GETUSER, ACL LIST and SUBSCRIBE, each asked once.
+        assert!(refused <= 3, "{how}: Redis's log of refusals is not filled: {refused}: {log}");
     }
 }
 

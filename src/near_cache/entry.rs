@@ -45,6 +45,12 @@ impl<'a> Question<'a> {
         self.db
     }
 
+    /// The number of the user who asks.
+    #[inline]
+    pub fn user(&self) -> u32 {
+        self.user
+    }
+
     /// The key.
     #[inline]
     pub fn key(&self) -> &'a [u8] {

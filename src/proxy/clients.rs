@@ -26,7 +26,7 @@ use super::opening::Holds;
 use super::outlet::{Outlet, Slot};
 use super::roster::{Filter, Line, Record, write_line};
 use super::session::Session;
-use super::waiting::{Then, Waiting, split_first};
+use super::waiting::{Then, Waiting};
 use super::{Call, Client, Next, Replies};
 
 /// A number that no connection to Redis has.
@@ -488,16 +488,16 @@ async fn list(context: &Rc<Context>, outlet: &Outlet, filter: &Filter, verdict: 
 
     // What Redis knows of their private connections, and how it writes a line.
     let words = |words: &[&str]| words.iter().map(|word| word.as_bytes().to_vec()).collect::<Request>();
-    let mut sessions = words(&["CLIENT", "LIST", "ID"]);
-    sessions.push(NOBODY.to_vec());
-    sessions.extend(clients.iter().filter_map(|client| client.session).map(|id| id.to_string().into_bytes()));
+    // The lane's own line shows the form: the user may have no right to CLIENT INFO.
     let lane = outlet.profile.lane(context)?;
-    let replies = ask(context, &lane, &[sessions, words(&["CLIENT", "INFO"])], true).await?;
-    let (sessions, info) = split_first(&replies);
-    let known = [sessions, verdict].into_iter().filter_map(lines).flatten();
+    lane.settled().await;
+    let mut sessions = words(&["CLIENT", "LIST", "ID"]);
+    sessions.push(lane.id().map_or_else(|| NOBODY.to_vec(), |id| id.to_string().into_bytes()));
+    sessions.extend(clients.iter().filter_map(|client| client.session).map(|id| id.to_string().into_bytes()));
+    let sessions = ask(context, &lane, &[sessions], true).await?;
+    let known = [&sessions[..], verdict].into_iter().filter_map(lines).flatten();
     let own: HashMap<u64, Line<'_>> = known.filter_map(|line| Some((line.id()?, line))).collect();
-    // A user may have the right to CLIENT LIST and none to CLIENT INFO.
-    let form = lines(info).and_then(|mut lines| lines.next()).or_else(|| own.values().next().copied());
+    let form = own.values().next().copied();
 
     let mut text = Vec::new();
     let mut write = |client: &Record| {

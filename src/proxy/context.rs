@@ -3,8 +3,8 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::rc::{Rc, Weak};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
@@ -29,6 +29,7 @@ use super::login::Knock;
 use super::outlet::{MOST_OUTSTANDING, Outlet};
 use super::profile::Profile;
 use super::turns::Turns;
+use super::users::Users;
 use super::waiting::Waiting;
 
 /// For so long after another client was served, each leaves room on the shared connections for the others.
@@ -36,6 +37,8 @@ const SHARED_FOR: Duration = Duration::from_secs(1);
 
 /// Requests that one client may have due from Redis while others are active: theirs wait behind these.
 const MOST_WHILE_SHARED: usize = 128;
+/// Connections that are lost together are known to be after this.
+const OTHERS_WERE_LOST: Duration = Duration::from_millis(250);
 
 /// What the configuration says about requests; replaced as a whole at a reload.
 #[derive(Debug)]
@@ -128,65 +131,6 @@ pub struct Shared {
     pub scripts: Arc<Scripts>,
     /// What the server takes.
     pub server_limits: Arc<ServerLimits>,
-}
-
-/// The numbers of users, by which what is cached for one is kept from another. A name keeps its number until the user is
-/// deleted: rights belong to the user, whatever its password. There are never more than Redis has let in by name.
-#[derive(Debug, Default)]
-pub struct Users {
-    known: Mutex<HashMap<Box<[u8]>, u32>>,
-    last: AtomicU32,
-    anonymous: AtomicU32,
-    /// Whoever has that number may do nothing.
-    locked: AtomicBool,
-    /// When that was last seen.
-    locked_at: Mutex<Option<Instant>>,
-}
-
-impl Users {
-    /// The number of a user that Redis has let in.
-    fn number(&self, name: &[u8]) -> u32 {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        *known.entry(name.into()).or_insert_with(|| self.fresh())
-    }
-
-    /// These users are no more. Whoever has such a name from now on is another user. Returns their numbers.
-    pub(super) fn end(&self, names: &[Vec<u8>]) -> Vec<u32> {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        names.iter().filter_map(|name| known.remove(&name[..])).collect()
-    }
-
-    /// The number of who has not authenticated.
-    fn anonymous(&self) -> u32 {
-        self.anonymous.load(Ordering::Acquire)
-    }
-
-    /// What a client may do without authentication has changed. To Redis a connection that stands is let in and a new one may not
-    /// be, so that clients that come from now on are others than those that are here. Returns the number of these.
-    pub fn first_rights_changed(&self) -> u32 {
-        self.anonymous.swap(self.fresh(), Ordering::AcqRel)
-    }
-
-    /// Whether Redis lets a client do anything that comes now and has not authenticated.
-    pub fn let_in(&self, lets_in: bool) {
-        self.locked.store(!lets_in, Ordering::Release);
-        *self.locked_at.lock().unwrap_or_else(PoisonError::into_inner) = (!lets_in).then(Instant::now);
-    }
-
-    /// Whether Redis was seen to let nobody in without a login, no longer ago than `limit`.
-    pub(super) fn locked_within(&self, limit: Duration) -> bool {
-        let seen = *self.locked_at.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.is_some_and(|seen| seen.elapsed() <= limit)
-    }
-
-    /// Whether Redis lets this user do anything, as far as it is known without asking. Until it has been seen: yes.
-    pub(super) fn lets_in(&self, user: u32) -> bool {
-        user != self.anonymous() || !self.locked.load(Ordering::Acquire)
-    }
-
-    fn fresh(&self) -> u32 {
-        self.last.fetch_add(1, Ordering::Relaxed) + 1
-    }
 }
 
 /// What one worker owns.
@@ -504,18 +448,47 @@ impl Context {
         }
     }
 
+    /// Redis closed a lane of a login, and lets the login in again. If it did that to this user alone, the user was deleted, and
+    /// made again (ACL DELUSER, ACL LOAD), or its clients were to go (CLIENT KILL): they end, on all workers. When other
+    /// connections ended, too, Redis was restarted, or something on the way.
+    pub(super) fn let_in_again(&self, login: &Rc<Login>, closed: Instant) {
+        let is_it = |known: &Rc<Identity>| known.login.as_ref().is_some_and(|known| Rc::ptr_eq(known, login));
+        let user = self.identities.borrow().iter().filter_map(Weak::upgrade).find(is_it).map(|known| known.user());
+        let (Some(user), Some(context)) = (user, self.itself()) else { return };
+        tokio::task::spawn_local(async move {
+            tokio::time::sleep(OTHERS_WERE_LOST).await;
+            let identities: Vec<_> = context.identities.borrow().iter().filter_map(Weak::upgrade).collect();
+            let others = identities.iter().filter(|other| other.user() != user);
+            let nobody = Rc::clone(&context.anonymous.borrow());
+            if others.chain([&nobody]).any(|other| other.stood_through(closed)) {
+                tracing::info!(
+                    "Redis ended the connections of a user, and lets it in again; its clients are closed, as with Redis"
+                );
+                context.shared.users.end_number(user);
+                context.end_clients_of(vec![user]);
+            }
+        });
+    }
+
     /// Redis has ended these users and the connections that were theirs (ACL DELUSER): their clients end, on all workers, also if
     /// there is a user of that name again.
     pub(super) fn end_users(&self, names: &[Vec<u8>]) {
         let gone = self.shared.users.end(names);
-        if gone.is_empty() {
-            return;
+        if !gone.is_empty() {
+            self.end_clients_of(gone);
         }
-        self.tell_all(move |context| {
+    }
+
+    fn end_clients_of(&self, gone: Vec<u32>) {
+        let end = move |context: &Context| {
             for outlet in context.clients.borrow().values().filter(|outlet| gone.contains(&outlet.profile.user())) {
+                outlet.user_ended.set(true);
                 outlet.close();
             }
-        });
+        };
+        // Here at once: the end of the user's connections may have come in the same read.
+        end(self);
+        self.tell_all(move |context| end(context));
     }
 
     /// Gives up every connection to a server of an older epoch: what was sent there and may write has an unknown outcome, clients

@@ -47,7 +47,7 @@ pub(super) fn fill(
     let Ok(Some(end)) = ReplyScanner::default().scan(reply.bytes()) else {
         unreachable!("the connection hands over complete replies");
     };
-    let pttl = pttl(&reply.bytes()[end..]);
+    let pttl = pttl(context, flight.asked.question().user(), &reply.bytes()[end..]);
     let first = match &reply {
         Reply::Borrowed(bytes) => Reply::Borrowed(&bytes[..end]),
         Reply::Owned(bytes) => Reply::Owned(bytes.slice(..end)),
@@ -179,9 +179,10 @@ pub(super) fn fill_many(
         unreachable!("the connection hands over complete replies");
     };
     let mut ttls = Vec::new();
+    let user = values.keys.iter().find_map(|key| key.keep.as_ref()).map_or(0, |(_, _, asked)| asked.question().user());
     let mut rest = &reply.bytes()[end..];
     while let Ok(Some(length)) = ReplyScanner::default().scan(rest) {
-        ttls.push(pttl(&rest[..length]));
+        ttls.push(pttl(context, user, &rest[..length]));
         rest = &rest[length..];
         if rest.is_empty() {
             break;
@@ -210,6 +211,9 @@ pub(super) fn fill_many(
     });
 }
 
-fn pttl(reply: &[u8]) -> Option<i64> {
+fn pttl(context: &Context, user: u32, reply: &[u8]) -> Option<i64> {
+    if reply.starts_with(b"-NOPERM") {
+        context.shared.users.refuse_ttl(user);
+    }
     parse_int(reply.strip_prefix(b":")?.strip_suffix(b"\r\n")?)
 }

@@ -2,13 +2,15 @@
 //!
 //! Each worker has its own; what is cached is told apart by the user's number, which all workers share.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::time::Instant;
 
 use crate::resp::Version;
 use crate::upstream::{Link, Login};
 
+use super::users::Users;
 use super::waiting::Waiting;
 
 /// Private connections kept for the next session.
@@ -20,16 +22,39 @@ pub struct Identity {
     user: u32,
     lanes: RefCell<HashMap<(u32, Version), Link<Waiting>>>,
     spare: RefCell<Vec<Link<Waiting>>>,
+    /// Redis was seen to let the user SELECT.
+    pub(super) may_select: Cell<bool>,
+    /// Whether the user may PTTL, and the state of what is known of users at which that was found.
+    may_ttl: Cell<(u32, bool)>,
 }
 
 impl Identity {
     pub(super) fn new(login: Option<Rc<Login>>, user: u32) -> Self {
-        Identity { login, user, lanes: RefCell::default(), spare: RefCell::default() }
+        Identity {
+            login,
+            user,
+            lanes: RefCell::default(),
+            spare: RefCell::default(),
+            may_select: Cell::default(),
+            may_ttl: Cell::default(),
+        }
     }
 
     /// The number of the user, the same in all workers; 0: the client has not authenticated.
     pub fn user(&self) -> u32 {
         self.user
+    }
+
+    /// Whether what the user reads may be kept, as far as that takes PTTL.
+    pub(super) fn may_ttl(&self, users: &Users) -> bool {
+        let (state, may) = self.may_ttl.get();
+        let now = users.state();
+        if state == now {
+            return may;
+        }
+        let may = users.may_ttl(self.user, self.login.as_deref().map(Login::user));
+        self.may_ttl.set((now, may));
+        may
     }
 
     /// The lane to a database, made by `connect` when there is none.
@@ -46,6 +71,11 @@ impl Identity {
     /// Gives a lane up; the next request makes another.
     pub(super) fn drop_lane(&self, db: u32, version: Version) -> Option<Link<Waiting>> {
         self.lanes.borrow_mut().remove(&(db, version))
+    }
+
+    /// Whether a lane stands that stood at that time.
+    pub(super) fn stood_through(&self, then: Instant) -> bool {
+        self.lanes.borrow().values().any(|lane| lane.stands_since(then))
     }
 
     /// A private connection that stands and is nobody's.

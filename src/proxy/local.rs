@@ -1,15 +1,17 @@
 //! Commands that the proxy answers, because only it knows the answer, or because on a shared connection they would act on
 //! everybody.
 
+use std::rc::Rc;
+
 use crate::coherence::Permit;
 use crate::command::Verb;
 use crate::resp::{build, parse_int};
-use crate::upstream::NOAUTH;
+use crate::upstream::{Lost, NOAUTH, Reply};
 
-use super::context::View;
+use super::context::{Context, View};
 use super::private::InSession;
 use super::request::Replacements;
-use super::waiting::Then;
+use super::waiting::{Then, Waiting, tell_lost};
 use super::{Call, Client, Next, Target};
 
 impl Client {
@@ -64,6 +66,7 @@ impl Client {
                 let then = Then::session(&session, InSession::Select(db));
                 self.send(permit.now, &link, then, u64::MAX, |wire| call.request.write(wire, Replacements::new()));
             }
+            Target::Lane(_) if !self.outlet.profile.identity().may_select.get() => self.first_select(permit, call, db),
             Target::Lane(link) => {
                 let back = link.db().to_string();
                 self.send(permit.now, &link, Then::Select { db }, u64::MAX, |wire| {
@@ -73,6 +76,31 @@ impl Client {
             }
         }
         Next::Pause
+    }
+
+    /// Whether the user may SELECT at all is asked on a connection that is used for nothing else: on a lane it would have to be
+    /// followed by one of ours, which Redis would refuse and log, too.
+    fn first_select(&mut self, permit: &Permit, call: Call<'_>, db: u32) {
+        let profile = &self.outlet.profile;
+        let identity = profile.identity();
+        let link = self.context.connection_for_one(&identity, profile.version());
+        let (outlet, slot) = (Rc::clone(&self.outlet), self.outlet.open(self.is_muted()));
+        let then = Box::new(move |_: &Context, reply: Result<Reply<'_>, &Lost>| match reply {
+            Ok(reply) => {
+                identity.may_select.set(!reply.bytes().starts_with(b"-NO"));
+                if reply.bytes() == b"+OK\r\n" {
+                    outlet.profile.set_db(db);
+                }
+                outlet.fill(slot, reply);
+            }
+            Err(lost) => tell_lost(&outlet, slot, lost),
+        });
+        self.ahead = u64::MAX;
+        self.context.stats().upstream_commands.add(1);
+        let then = Then::Call { replies: 1, repeat: false, then };
+        let waiting = Waiting { to: None, sent: permit.now, then };
+        link.send(waiting, |wire| call.request.write(wire, Replacements::new()));
+        link.retire();
     }
 
     fn proxy(&mut self, view: &View, permit: &Permit, call: Call<'_>) -> Next {

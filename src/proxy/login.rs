@@ -166,11 +166,17 @@ impl Client {
         may_do_a_part: bool,
     ) -> Next {
         let has_login = greeting.login.is_some() || !greeting.is_understood;
+        let is_new = self.session.is_none();
         let session = match self.enter_session(permit) {
             Ok(Some(session)) => session,
             Ok(None) => return Next::Again,
             Err(lost) => return self.not_done(call.row, &lost),
         };
+        if is_new && self.outlet.profile.is_nobody() {
+            // Redis answers HELLO and AUTH also on a connection that it lets do nothing else. Such a one is good for nobody else.
+            session.link.use_for_logins();
+            session.never_reuse();
+        }
         if session.in_multi() {
             return self.queue_greeting(view, permit, call, &session, greeting, replacements);
         }

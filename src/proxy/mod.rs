@@ -28,6 +28,7 @@ mod session;
 mod transaction;
 mod turns;
 mod unauthenticated;
+mod users;
 mod wait;
 mod waiting;
 mod weave;
@@ -48,12 +49,13 @@ use crate::resp::{Chunks, Version, build};
 use crate::upstream::{Link, Lost};
 
 pub use buffers::{ALWAYS_SERVED, Buffers};
-pub use context::{Context, Policy, Shared, Users, View, Windows};
+pub use context::{Context, Policy, Shared, View, Windows};
 pub use errands::{Errand, Errands, Post};
 pub use outlet::{MOST_OUTSTANDING, Outlet};
 pub use profile::Profile;
 pub use request::Request;
 pub use roster::{Entry, count};
+pub use users::Users;
 
 use connection_state::Sent;
 use opening::Holds;
@@ -565,8 +567,11 @@ impl Client {
         if call.row.verb == Verb::Functions {
             written.changes_functions();
         }
-        if call.row.name.as_ref() == "acl|deluser" {
-            written.deletes_users(call.args[2..].iter().copied());
+        match call.row.name.as_ref() {
+            "acl|deluser" => written.deletes_users(call.args[2..].iter().copied()),
+            "acl|setuser" => self.context.shared.users.forget_ttl(call.args.get(2).copied()),
+            "acl|load" => self.context.shared.users.forget_ttl(None),
+            _ => {}
         }
         if call.row.name.as_ref() == "config|set" {
             self.context.shared.server_limits.forget();

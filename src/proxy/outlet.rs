@@ -48,6 +48,8 @@ pub struct Outlet {
     pub entry: Entry,
     /// Close the connection as soon as what is due is written.
     pub closing: Cell<bool>,
+    /// Its user is no more: nothing is said to it about what was lost with the user's connections.
+    pub user_ended: Cell<bool>,
     /// Close the connection now: this limit was reached, or this happened.
     pub dropped: Cell<Option<&'static str>>,
     /// Messages may come without being asked for: silence of the client is no idleness.
@@ -155,6 +157,7 @@ impl Outlet {
             profile,
             entry,
             closing: Cell::new(false),
+            user_ended: Cell::new(false),
             dropped: Cell::new(None),
             streaming: Cell::new(false),
             pushed: Cell::new(false),

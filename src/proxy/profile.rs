@@ -8,6 +8,7 @@ use crate::upstream::{Link, Lost};
 
 use super::context::Context;
 use super::identity::Identity;
+use super::users::Users;
 use super::waiting::Waiting;
 
 /// Changed by the replies to SELECT, HELLO and AUTH; read by every request.
@@ -63,6 +64,11 @@ impl Profile {
     #[inline]
     pub(super) fn is_nobody(&self) -> bool {
         self.identity.borrow().login.is_none()
+    }
+
+    /// Whether what its user reads may be kept, as far as that takes PTTL.
+    pub(super) fn may_ttl(&self, users: &Users) -> bool {
+        self.identity.borrow().may_ttl(users)
     }
 
     /// The lane is asked for anew.

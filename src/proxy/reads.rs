@@ -123,6 +123,8 @@ impl Client {
         if keeping.is_some() {
             self.context.stats().l1_misses.add(1);
         }
+        // A user that may not PTTL would be refused, and look like an intruder.
+        let keeping = keeping.filter(|_| self.outlet.profile.may_ttl(&self.context.shared.users));
         let keeping = keeping.filter(|keeping| self.context.admission.borrow_mut().asked(id, keeping.rule.admit_after));
         if let Some(Keeping { rule, absent }) = keeping {
             if self.outlet.outstanding() == 0 && permit.serves() && self.join(permit, id, &question, mask) {
@@ -264,6 +266,7 @@ impl Client {
 
     /// The keys of an MGET that goes to Redis.
     pub(super) fn values(&self, view: &View, permit: &Permit, keys: &[&[u8]], may_keep: bool) -> Values {
+        let may_keep = may_keep && view.policy.caches && self.outlet.profile.may_ttl(&self.context.shared.users);
         let ids = keys.iter().filter(|_| view.policy.caches).map(|key| {
             let question = self.question(key);
             let id = question.id();

@@ -219,7 +219,7 @@ impl Expected for Waiting {
         let mut out = Vec::new();
         build::error(&mut out, &text);
         if let Some((outlet, slot)) = self.to {
-            tell_lost(&outlet, slot, &out, why);
+            end_lost(&outlet, slot, &out, why);
             if ends {
                 outlet.close();
             }
@@ -241,6 +241,10 @@ impl Expected for Waiting {
             // L1 has came over others, which are lost with the server, too.
             context.shared.coherence.flush_for(FlushReason::Upstream, "an upstream connection was lost");
         }
+    }
+
+    fn let_in_again(context: &Context, login: &Rc<Login>, closed: Instant) {
+        context.let_in_again(login, closed);
     }
 
     fn login_refused(context: &Context, login: &Rc<Login>) {
@@ -365,7 +369,16 @@ fn tells_of_a_replica(error: &[u8]) -> bool {
 }
 
 /// Answers with the error. Whoever Redis does not let in any more is gone with that.
-fn tell_lost(outlet: &Outlet, slot: Slot, error: &[u8], why: &Lost) {
+pub(super) fn tell_lost(outlet: &Outlet, slot: Slot, why: &Lost) {
+    let mut out = Vec::new();
+    build::error(&mut out, why.text());
+    end_lost(outlet, slot, &out, why);
+}
+
+fn end_lost(outlet: &Outlet, slot: Slot, error: &[u8], why: &Lost) {
+    if outlet.user_ended.get() {
+        return outlet.fill(slot, Reply::Borrowed(b""));
+    }
     outlet.fill(slot, Reply::Borrowed(error));
     if why.is_login_refused() {
         outlet.close();
@@ -377,7 +390,7 @@ impl Reader {
     pub(super) fn lose(self, why: &Lost) {
         let mut error = Vec::new();
         build::error(&mut error, why.text());
-        tell_lost(&self.outlet, self.slot, &error, why);
+        end_lost(&self.outlet, self.slot, &error, why);
     }
 }
 
@@ -405,6 +418,10 @@ fn select(context: &Context, to: Option<(Rc<Outlet>, Slot)>, db: u32, replies: &
         outlet.profile.set_db(db);
     }
     outlet.fill(slot, Reply::Borrowed(first));
+    if first.starts_with(b"-NO") {
+        // A right was taken away: the next is asked where nothing of ours comes behind it.
+        identity.may_select.set(false);
+    }
     if first == b"+OK\r\n" && back != b"+OK\r\n" {
         // The lane is in no known database any more.
         context.drop_lane(&identity, before, version);

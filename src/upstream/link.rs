@@ -18,18 +18,17 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, Bytes, BytesMut};
 use smallvec::SmallVec;
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio_util::io::poll_read_buf;
 
 use crate::config::{Timeouts, UpstreamUrl};
-use crate::resp::{Chunks, ReplyScanner, Version, build, parse_int};
+use crate::resp::{Chunks, ReplyScanner, Version};
 
-use super::endpoint::{Endpoint, Server, Trouble, differ};
-use super::finder::{read_reply, run_id};
+use super::endpoint::{Endpoint, Server, Trouble};
+use super::handshake::{Handshake, NotTaken, OwnRights, Purpose};
 use super::limits::ServerLimits;
-use super::login::{Login, is_about_login};
+use super::login::Login;
 use super::queue::Queue;
 
 /// From this size on a reply is handed over without a copy.
@@ -50,6 +49,12 @@ const UNACKNOWLEDGED: Duration = Duration::from_secs(10);
 /// long, and then it is waited for as on a connection that stands; but one behind something that takes connections in its name
 /// may be gone for good.
 const GREETING: Duration = Duration::from_secs(60);
+
+/// How a connection ends that Redis has closed.
+const CLOSED: &str = "it closed the connection";
+
+/// A connection that was not used for so long may have been closed for that alone: by Redis (`timeout`), or by something on the way.
+const IDLE: Duration = Duration::from_secs(30);
 
 /// What Redis says to a client that has not authenticated, and must.
 pub const NOAUTH: &str = "NOAUTH Authentication required.";
@@ -92,6 +97,9 @@ pub trait Expected: Sized + 'static {
     /// A connection stands again after one was lost. `served`: Redis had answered something on the lost one with more than an
     /// error, so that others may have been told what it read or wrote.
     fn reconnected(context: &Self::Context, served: bool);
+
+    /// Redis closed a lane of this login at that time, and has let the login in again.
+    fn let_in_again(context: &Self::Context, login: &Rc<Login>, closed: Instant);
 
     /// Redis does not let this login in any more.
     fn login_refused(context: &Self::Context, login: &Rc<Login>);
@@ -199,6 +207,8 @@ pub struct LinkSettings {
     pub pending_limit: Cell<usize>,
     /// What the server takes on one connection.
     pub server_limits: Arc<ServerLimits>,
+    /// What Shortstop's own user may not.
+    pub own_rights: OwnRights,
 }
 
 /// A handle to the connection; the connection's task holds another.
@@ -237,6 +247,12 @@ struct Inner<E: Expected> {
     locked: Cell<Option<Instant>>,
     /// A reply other than an error has come since it was made.
     served: Cell<bool>,
+    /// Since when it stands.
+    stands_since: Cell<Option<Instant>>,
+    /// When the last reply came, if the connection has been used.
+    last_reply: Cell<Option<Instant>>,
+    /// Redis has refused what it read on it, and closes it for that.
+    is_broken: Cell<bool>,
     state: RefCell<State<E>>,
 }
 
@@ -325,6 +341,9 @@ impl<E: Expected> Link<E> {
             for_logins: Cell::default(),
             locked: Cell::default(),
             served: Cell::default(),
+            stands_since: Cell::default(),
+            last_reply: Cell::default(),
+            is_broken: Cell::default(),
             state: RefCell::new(state),
         }))
     }
@@ -377,6 +396,11 @@ impl<E: Expected> Link<E> {
     /// Whether it is being made, so that nobody knows yet what Redis says to it.
     pub fn is_connecting(&self) -> bool {
         matches!(self.0.state.borrow().status, Status::Connecting)
+    }
+
+    /// Whether it stands, and has since before that time.
+    pub fn stands_since(&self, then: Instant) -> bool {
+        self.0.stands_since.get().is_some_and(|since| since < then)
     }
 
     /// Waits until it stands, or does not.
@@ -514,6 +538,7 @@ impl<E: Expected> Link<E> {
         let mut backoff = inner.settings.timeouts.backoff_min;
         let (mut was_up, mut was_left) = (false, false);
         let until = Instant::now() + inner.settings.timeouts.connect;
+        let mut closed = None;
         loop {
             let connected = tokio::select! {
                 connected = inner.connect() => connected,
@@ -529,6 +554,9 @@ impl<E: Expected> Link<E> {
                             crate::seldom!(info, "Redis is back", shared = inner.shared);
                         }
                         E::reconnected(&context, inner.served.replace(false) && !inner.for_logins.get());
+                        if let (Some(login), Some(closed)) = (&inner.login, closed.take()) {
+                            E::let_in_again(&context, login, closed);
+                        }
                     }
                     (was_up, was_left) = (true, false);
                     if !inner.up(&context) {
@@ -543,6 +571,7 @@ impl<E: Expected> Link<E> {
                         backoff = inner.settings.timeouts.backoff_min;
                         continue;
                     };
+                    closed = inner.was_closed(&why).then(Instant::now);
                     if !inner.broken(&context, &why) {
                         return;
                     }
@@ -595,63 +624,8 @@ fn silent(limit: Duration) -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {limit:?}"))
 }
 
-/// Why there is no connection.
-enum NotTaken {
-    Io(io::Error),
-    /// No server is known.
-    Away(Arc<str>),
-    /// Redis's own words; `login`: about who we are.
-    Said {
-        text: String,
-        login: bool,
-    },
-}
-
-impl NotTaken {
-    /// Whether another attempt may succeed soon: there are too many connections, at Redis (`maxclients`) or here.
-    fn may_pass(&self) -> bool {
-        use io::ErrorKind::{AddrNotAvailable, BrokenPipe, ConnectionReset, UnexpectedEof};
-        match self {
-            NotTaken::Said { text, .. } => text.starts_with("ERR max number of clients"),
-            // What Redis says as it closes may be lost, as it has not read what it was sent.
-            NotTaken::Io(error) if matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof) => true,
-            NotTaken::Io(error) => error.kind() == AddrNotAvailable || OUT_OF_FILES.contains(&error.raw_os_error()),
-            NotTaken::Away(_) => false,
-        }
-    }
-}
-
-/// EMFILE and ENFILE.
-const OUT_OF_FILES: [Option<i32>; 2] = [Some(24), Some(23)];
-
-impl From<io::Error> for NotTaken {
-    fn from(error: io::Error) -> Self {
-        NotTaken::Io(error)
-    }
-}
-
-/// A request of the handshake, and what becomes of its reply.
-struct Step<'a> {
-    words: Vec<&'a [u8]>,
-    on_error: OnError,
-    /// The reply tells which server it is.
-    tells_server: bool,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum OnError {
-    /// There is no connection.
-    Fail,
-    /// There is none, and never will be for this login.
-    Refused,
-    /// It is served all the same.
-    Ignore,
-    /// As `Ignore` if the connection's user has no right to it or a script is running, else as `Fail`.
-    NeedsNoRight,
-}
-
 /// Whether Redis refuses something only because a script or function is running.
-fn is_busy(error: &[u8]) -> bool {
+pub(super) fn is_busy(error: &[u8]) -> bool {
     error.starts_with(b"BUSY ")
 }
 
@@ -714,80 +688,31 @@ impl<E: Expected> Inner<E> {
 
     /// Whether it is this server that answers, as far as it says.
     async fn handshake(&self, stream: &mut TcpStream, server: &Server) -> Result<bool, NotTaken> {
-        let db = self.db.get().to_string();
-        let steps = self.steps(&db);
-        let mut request = Vec::new();
-        for step in &steps {
-            build::request(&mut request, step.words.iter().copied());
-        }
-        stream.write_all(&request).await?;
+        let purpose = match (self.for_logins.get(), self.shared) {
+            (true, true) => Purpose::Logins,
+            (false, true) => Purpose::Lane,
+            (_, false) => Purpose::Private,
+        };
+        let handshake = Handshake {
+            settings: &self.settings,
+            login: self.login.as_deref(),
+            db: self.db.get(),
+            version: self.version.get(),
+            purpose,
+            server,
+        };
         self.locked.set(None);
-        let mut inbox = BytesMut::new();
-        // An error that is the last word of the server is about the connection (too many clients, protected mode).
-        let mut last_word = None;
-        for step in &steps {
-            let reply = match read_reply(stream, &mut inbox).await {
-                Ok(reply) => reply,
-                Err(error) => {
-                    return Err(last_word.map_or(NotTaken::Io(error), |text| NotTaken::Said { text, login: false }));
-                }
-            };
-            if step.tells_server && differ(run_id(&reply).as_deref(), server.run_id.as_deref()) {
-                return Ok(false);
-            }
-            if let Some(id) = reply.strip_prefix(b":").and_then(|id| id.strip_suffix(b"\r\n")).and_then(parse_int) {
-                self.id.set(u64::try_from(id).unwrap_or(0));
-            }
-            last_word = None;
-            let Some(text) = reply.strip_prefix(b"-") else { continue };
-            if step.tells_server {
-                last_word = Some(String::from_utf8_lossy(text).trim_end().to_owned());
-            }
-            let no_right = text.starts_with(b"NOPERM") || text.starts_with(b"NOAUTH");
-            if self.login.is_none() && text.starts_with(b"NOAUTH") {
-                self.locked.set(Some(Instant::now()));
-            }
-            match step.on_error {
-                OnError::Ignore => {}
-                OnError::NeedsNoRight if no_right || is_busy(text) => {}
-                on_error => {
-                    let text = String::from_utf8_lossy(text).trim_end().to_owned();
-                    let login = on_error == OnError::Refused && is_about_login(&text);
-                    return Err(NotTaken::Said { text, login });
-                }
-            }
+        let greeted = handshake.shake_hands(stream).await?;
+        if greeted.is_another_server {
+            return Ok(false);
         }
-        if self.locked.get().is_some() && !self.shared {
-            // Nothing that was to be done on it can be.
+        if greeted.locked && !self.shared && !(self.for_logins.get() && self.db.get() == 0) {
+            // Nothing that was to be done on it can be. Only a login may be tried on it, unless it would be in a wrong database then.
             return Err(NotTaken::Said { text: NOAUTH.to_owned(), login: false });
         }
+        self.id.set(greeted.id);
+        self.locked.set(greeted.locked.then(Instant::now));
         Ok(true)
-    }
-
-    fn steps<'a>(&'a self, db: &'a str) -> Vec<Step<'a>> {
-        let step = |words: &[&'a [u8]], on_error| Step { words: words.to_vec(), on_error, tells_server: false };
-        let mut steps = Vec::new();
-        // Before it is anybody: what is asked here is not asked in the name of a client's user. A server that does not tell is
-        // taken for the right one.
-        steps.push(Step { tells_server: true, ..step(&[b"INFO", b"server"], OnError::Ignore) });
-        if let Some(login) = &self.login {
-            steps.push(Step { words: login.auth().collect(), on_error: OnError::Refused, tells_server: false });
-        }
-        if self.version.get() == Version::Resp3 {
-            steps.push(step(&[b"HELLO", b"3"], OnError::Fail));
-        }
-        // A name is a courtesy: a server that forbids it is served all the same.
-        steps.push(step(&[b"CLIENT", b"SETNAME", self.settings.name.as_bytes()], OnError::Ignore));
-        if !self.shared {
-            steps.push(step(&[b"CLIENT", b"ID"], OnError::Ignore));
-        }
-        if self.db.get() != 0 {
-            steps.push(step(&[b"SELECT", db.as_bytes()], OnError::Fail));
-        }
-        // Tells a server that is still loading before a client's request finds out. What a user without rights may do, Redis
-        // says to each of its commands.
-        steps.push(step(&[b"PING"], OnError::NeedsNoRight));
-        steps
     }
 
     /// The connection stands. `false`: nobody wants it any more.
@@ -798,7 +723,10 @@ impl<E: Expected> Inner<E> {
                 return false;
             }
             state.set_status(Status::Up);
-            if self.locked.get().is_some() && !self.for_logins.get() {
+            self.stands_since.set(Some(Instant::now()));
+            self.last_reply.set(None);
+            self.is_broken.set(false);
+            if self.locked.get().is_some() && self.shared && !self.for_logins.get() {
                 // It was sent when the connection before this one was let in. Redis might close this one for it.
                 state.queue.take().map(|(expected, _)| expected).collect()
             } else {
@@ -815,11 +743,19 @@ impl<E: Expected> Inner<E> {
         true
     }
 
+    /// Whether Redis has closed the connection, a lane, without a reason that lies in the connection.
+    fn was_closed(&self, why: &str) -> bool {
+        let used = self.last_reply.get().or(self.stands_since.get());
+        let idle = used.is_none_or(|used| used.elapsed() > IDLE);
+        self.shared && why == CLOSED && !self.is_broken.get() && !idle
+    }
+
     /// The connection broke. `false`: there is no next one.
     fn broken(&self, context: &E::Context, why: &str) -> bool {
         let address = self.settings.upstream.address();
         let lost = Lost::new(format_args!("the connection to Redis at {address} was lost: {why}"));
         let (raw, unanswered) = {
+            self.stands_since.set(None);
             let state = self.state.borrow();
             if matches!(state.status, Status::Closed) {
                 return false;
@@ -1005,7 +941,7 @@ impl<E: Expected> Inner<E> {
             inbox.reserve(need.max(if self.shared { SHARED_INBOX } else { PRIVATE_INBOX }));
             match poll_read_buf(Pin::new(&mut *stream), task, inbox) {
                 Poll::Pending => return Poll::Pending,
-                Poll::Ready(Ok(0)) => return Poll::Ready("it closed the connection".to_owned()),
+                Poll::Ready(Ok(0)) => return Poll::Ready(CLOSED.to_owned()),
                 Poll::Ready(Ok(_)) => {
                     let sound = self.deliver(context, inbox, scanner);
                     E::settled(context);
@@ -1035,6 +971,7 @@ impl<E: Expected> Inner<E> {
         scanner: &mut Option<ReplyScanner>,
     ) -> Result<(), String> {
         let now = Instant::now();
+        self.last_reply.set(Some(now));
         let mut at = 0;
         let sound = loop {
             if at == inbox.len() {
@@ -1096,8 +1033,11 @@ impl<E: Expected> Inner<E> {
                 state.queue.pop()
             };
             let Some(expected) = expected else { break Ok(()) };
-            if !self.served.get() && inbox[at] != b'-' {
-                self.served.set(true);
+            match inbox[at] {
+                b'-' if inbox[at..].starts_with(b"-ERR Protocol error") => self.is_broken.set(true),
+                b'-' => {}
+                _ if self.served.get() => {}
+                _ => self.served.set(true),
             }
             let more = if length >= LARGE {
                 inbox.advance(at);

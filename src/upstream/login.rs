@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::config::UpstreamUrl;
+
 /// A name and a password. Kept only as long as a connection needs them, never printed.
 #[derive(PartialEq, Eq)]
 pub struct Login {
@@ -12,6 +14,13 @@ pub struct Login {
 }
 
 impl Login {
+    /// As `redis://user:password@…` says it.
+    pub fn of(url: &UpstreamUrl) -> Option<Login> {
+        let password = url.password.as_ref()?;
+        let user = url.user.as_ref().map(|user| user.as_bytes().into());
+        Some(Login { user, password: password.expose().as_bytes().into() })
+    }
+
     /// The user's name, as Redis knows it.
     pub fn user(&self) -> &[u8] {
         self.user.as_deref().unwrap_or(b"default")

@@ -2,10 +2,12 @@
 //!
 //! A link carries bytes and keeps order; what a reply means is decided by what was left waiting for it.
 
+mod acl;
 mod control;
 mod endpoint;
 mod finder;
 mod functions;
+mod handshake;
 pub mod instances;
 mod limits;
 mod link;
@@ -15,6 +17,7 @@ mod rights;
 pub mod topology;
 
 pub use endpoint::{Endpoint, Server, Trouble};
+pub use handshake::OwnRights;
 pub use limits::ServerLimits;
 pub use link::{Expected, Link, LinkSettings, Lost, NOAUTH, Place, Reply, Tap};
 pub use login::Login;

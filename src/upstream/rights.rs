@@ -7,6 +7,7 @@
 //! Asked on the control connection where its user may ask; what it may not is asked once per connection, as Redis logs each
 //! refusal. Of what the server says only a digest is kept.
 
+use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -20,6 +21,7 @@ use tokio::net::TcpStream;
 use crate::config::Timeouts;
 use crate::resp::build;
 
+use super::acl;
 use super::control::ask_if_allowed;
 use super::login::{Login, is_about_login};
 
@@ -30,7 +32,7 @@ const PAUSE: u32 = 100;
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// What was seen.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Seen {
     /// Whether the server lets a connection do anything that has not authenticated; none: it did not say.
     pub(super) lets_in: Option<bool>,
@@ -38,6 +40,10 @@ pub(super) struct Seen {
     pub(super) first_changed_since: Option<Instant>,
     /// Something is another thing for some user.
     pub(super) changed: bool,
+    /// Whether each user may PTTL beside what it reads, when that is news.
+    pub(super) users: Option<HashMap<Box<[u8]>, bool>>,
+    /// Users cannot be looked at.
+    pub(super) blind: bool,
 }
 
 /// What was seen last, whatever becomes of the connection.
@@ -53,7 +59,8 @@ pub(super) struct Rights {
     hasher: RandomState,
     /// When, and what.
     last_first: Option<(Instant, u64)>,
-    last_all: Option<u64>,
+    /// Of each user.
+    last_all: Option<HashMap<Box<[u8]>, u64>>,
     all_again: Instant,
     may_ask: bool,
     may_ask_all: bool,
@@ -90,7 +97,7 @@ impl Rights {
     ///
     /// # Cancel safety
     /// Dropped, it has seen nothing: what has changed is told by the next.
-    pub(super) async fn look(&mut self, client: &Client) -> Result<Seen, Error> {
+    pub(super) async fn look(&mut self, client: &Client, wants_users: bool) -> Result<Seen, Error> {
         let started = Instant::now();
         let mut seen = Seen::default();
         let user = match self.may_ask {
@@ -114,10 +121,15 @@ impl Rights {
         let mut all = None;
         if self.may_ask_all && started >= self.all_again {
             let asked = Instant::now();
-            all = ask_if_allowed(client, "ACL", &["LIST"]).await?.map(|all| self.digest(&all));
+            let list = ask_if_allowed(client, "ACL", &["LIST"]).await?;
+            all = list.as_ref().map(|list| self.digests(list));
             self.may_ask_all = all.is_some();
+            if all.is_some() && (all != self.last_all || wants_users) {
+                seen.users = list.map(|list| users(&list));
+            }
             self.all_again = Instant::now() + (asked.elapsed() * PAUSE).min(LONGEST_PAUSE);
         }
+        seen.blind = !self.may_ask_all;
         // Nothing is waited for from here on: what is remembered has been told.
         if let Some(first) = first {
             seen.first_changed_since = match self.last_first.replace((started, first)) {
@@ -126,14 +138,33 @@ impl Rights {
                 None => (seen.lets_in == Some(false)).then_some(self.begun),
             };
         }
-        let before = all.and_then(|all| self.last_all.replace(all));
-        seen.changed = seen.first_changed_since.is_some() || before.is_some() && before != all;
+        // Of a user that was not there before, nobody has anything.
+        if let Some(all) = all {
+            let before = self.last_all.get_or_insert_default();
+            seen.changed = before.iter().any(|(name, digest)| all.get(name) != Some(digest));
+            *before = all;
+        }
+        seen.changed |= seen.first_changed_since.is_some();
         Ok(seen)
+    }
+
+    /// By the reply to `ACL LIST`.
+    fn digests(&self, list: &Value) -> HashMap<Box<[u8]>, u64> {
+        let Value::Array(lines) = list else { return HashMap::new() };
+        let lines = lines.iter().filter_map(|line| line.as_bytes());
+        lines.filter_map(acl::user).map(|(name, rules)| (name.into(), self.hasher.hash_one(rules))).collect()
     }
 
     fn digest(&self, value: &Value) -> u64 {
         self.hasher.hash_one(format!("{value:?}"))
     }
+}
+
+/// By the reply to `ACL LIST`: lines of `user`, a name, and rules.
+fn users(list: &Value) -> HashMap<Box<[u8]>, bool> {
+    let Value::Array(lines) = list else { return HashMap::new() };
+    let lines = lines.iter().filter_map(|line| line.as_bytes());
+    lines.filter_map(acl::user).map(|(name, rules)| (name.into(), acl::may_ttl(rules))).collect()
 }
 
 /// By the reply to `ACL GETUSER default`: `flags`, the flags, and more pairs.

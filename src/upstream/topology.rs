@@ -4,7 +4,7 @@
 //! server is a replica, another one or gone, the upstream's name is looked up again, and all connections of the proxy move to the
 //! server that is found.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -65,6 +65,10 @@ pub enum News {
         /// Their names.
         no_writes: HashSet<Box<[u8]>>,
     },
+    /// Whether each user may PTTL beside what it reads; none: that cannot be seen.
+    Users(Option<HashMap<Box<[u8]>, bool>>),
+    /// Nothing could be asked this time.
+    Blind,
 }
 
 /// What [`watch`] needs to know.
@@ -84,8 +88,13 @@ pub struct Settings {
 }
 
 /// Looks for the server and after it, until it is dropped. `wants_functions` says under which number somebody wants to
-/// know the functions.
-pub async fn watch(settings: Settings, wants_functions: impl Fn() -> Option<u64>, tell: impl Fn(News)) {
+/// know the functions, `wants_rights` whether what users may is to be told though it is no news.
+pub async fn watch(
+    settings: Settings,
+    wants_functions: impl Fn() -> Option<u64>,
+    wants_rights: impl Fn() -> bool,
+    tell: impl Fn(News),
+) {
     let Settings { upstream, timeouts, name, first, endpoint, limits } = settings;
     let performance =
         PerformanceConfig { default_command_timeout: timeouts.connect + EVERY, ..PerformanceConfig::default() };
@@ -130,9 +139,12 @@ pub async fn watch(settings: Settings, wants_functions: impl Fn() -> Option<u64>
                 Ok(mut task) => {
                     let mut moves_to = None;
                     tokio::select! {
-                        ended = look(&client, &name, &server, &mut known, &wants_functions, &tell) => match ended {
+                        ended = look(&client, &name, &server, &mut known, &wants_functions, &wants_rights, &tell) => match ended {
                             Ok(choice) => (again, moves_to) = (true, choice),
-                            Err(error) => tracing::debug!(%error, "the control connection to Redis ended"),
+                            Err(error) => {
+                                tracing::debug!(%error, "the control connection to Redis ended");
+                                tell(News::Blind);
+                            }
                         },
                         // What is asked after the connection has ended would wait for its time-out.
                         _ = &mut task => tracing::debug!("Redis closed the control connection"),
@@ -143,7 +155,10 @@ pub async fn watch(settings: Settings, wants_functions: impl Fn() -> Option<u64>
                         known.change(choice, &tell).await;
                     }
                 }
-                Err(error) => tracing::debug!(%error, "no control connection to Redis"),
+                Err(error) => {
+                    tracing::debug!(%error, "no control connection to Redis");
+                    tell(News::Blind);
+                }
             }
             let _ = client.quit().await;
         }
@@ -269,6 +284,7 @@ async fn look(
     server: &Server,
     known: &mut Known,
     wants_functions: &impl Fn() -> Option<u64>,
+    wants_rights: &impl Fn() -> bool,
     tell: &impl Fn(News),
 ) -> Result<Option<Choice>, Error> {
     // A courtesy, as on the lanes.
@@ -320,12 +336,15 @@ async fn look(
             }
             commands = Some(count);
         }
-        let rights = known.rights.look(client).await?;
+        let rights = known.rights.look(client, wants_rights()).await?;
         // In this order: who was let in before is another client than those that are not.
         rights.first_changed_since.into_iter().for_each(|since| tell(News::FirstRights(since)));
         rights.lets_in.into_iter().for_each(|lets_in| tell(News::LetsIn(lets_in)));
         if rights.changed {
             tell(News::Rights);
+        }
+        if rights.users.is_some() || rights.blind {
+            tell(News::Users(rights.users));
         }
         if may_ask_functions && let Some(number) = wants_functions() {
             let asked = Instant::now();

@@ -9,10 +9,9 @@ use smallvec::SmallVec;
 use super::common::{Client, command, show};
 use super::frame::Frame;
 
-/// All keys of all databases, each with a digest of its value and the end of its life.
+/// All keys of all databases, each with the end of its life.
 const LOOK: &str = "local all = {} for db = 0, 15 do redis.call('SELECT', db) for _, key in ipairs(redis.call('KEYS', '*')) do \
-    local ends = redis.call('PEXPIRETIME', key) \
-    all[#all + 1] = {tostring(db), key, redis.sha1hex(redis.call('DUMP', key)), tostring(ends)} end end return all";
+                    all[#all + 1] = {tostring(db), key, tostring(redis.call('PEXPIRETIME', key))} end end return all";
 
 /// A database and a key.
 pub type Place = (u32, Vec<u8>);
@@ -20,18 +19,31 @@ pub type Place = (u32, Vec<u8>);
 /// What is at a place: its value's digest, and whether its life ends by itself.
 type Contents = BTreeMap<Place, (Vec<u8>, Vec<u8>)>;
 
-/// What is there now.
+/// What is there now. A digest does not depend on the order in which a value is stored.
 pub fn look(client: &mut Client) -> Contents {
-    let reply = client.call(&[b"EVAL", LOOK.as_bytes(), b"0"]);
-    let Some(Frame::Many(_, Some(rows))) = Frame::of(&reply) else { panic!("{}", show(&reply)) };
-    let text = |frame: &Frame| frame.text().expect("a text").to_vec();
-    rows.iter()
-        .map(|row| {
-            let Frame::Many(_, Some(parts)) = row else { panic!("a row") };
-            let db = String::from_utf8_lossy(&text(&parts[0])).parse().expect("a database");
-            ((db, text(&parts[1])), (text(&parts[2]), text(&parts[3])))
-        })
-        .collect()
+    let rows = parts(&client.call(&[b"EVAL", LOOK.as_bytes(), b"0"]));
+    let mut contents = Contents::new();
+    for row in rows {
+        let Frame::Many(_, Some(row)) = row else { panic!("a row") };
+        let db: u32 = String::from_utf8_lossy(&text(&row[0])).parse().expect("a database");
+        let key = text(&row[1]);
+        client.cmd(&format!("SELECT {db}"));
+        let digest = parts(&client.call(&[b"DEBUG", b"DIGEST-VALUE", &key]));
+        contents.insert((db, key), (text(&digest[0]), text(&row[2])));
+    }
+    client.cmd("SELECT 0");
+    contents
+}
+
+fn parts(reply: &[u8]) -> Vec<Frame> {
+    match Frame::of(reply) {
+        Some(Frame::Many(_, Some(parts))) => parts,
+        _ => panic!("{}", show(reply)),
+    }
+}
+
+fn text(frame: &Frame) -> Vec<u8> {
+    frame.text().expect("a text").to_vec()
 }
 
 /// The places where something is another thing than before. What only came to the end of its life is none.

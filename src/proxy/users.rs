@@ -1,0 +1,185 @@
+//! Who has a number of its own in L1, and what is known of the rights of users without asking each time.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Who may PTTL. A read that is to be kept is sent with one, and Redis logs each that it refuses.
+#[derive(Debug, Default)]
+struct Ttl {
+    known: Knowledge,
+    /// Something of what was known is not known any more.
+    incomplete: bool,
+    /// The numbers of users to whom it was refused.
+    refused: HashSet<u32>,
+    /// Users of whom the log says that they may not.
+    named: HashSet<Box<[u8]>>,
+}
+
+#[derive(Debug, Default)]
+enum Knowledge {
+    /// Nobody has looked.
+    #[default]
+    NotYet,
+    /// Shortstop's own user may not look.
+    None,
+    /// Each user that there is.
+    Of(HashMap<Box<[u8]>, bool>),
+}
+
+/// The numbers of users, by which what is cached for one is kept from another. A name keeps its number until the user is
+/// deleted: rights belong to the user, whatever its password. There are never more than Redis has let in by name.
+#[derive(Debug, Default)]
+pub struct Users {
+    known: Mutex<HashMap<Box<[u8]>, u32>>,
+    last: AtomicU32,
+    anonymous: AtomicU32,
+    /// Whoever has that number may do nothing.
+    locked: AtomicBool,
+    /// When that was last seen.
+    locked_at: Mutex<Option<Instant>>,
+    /// Who has no login is to Redis who Shortstop itself is.
+    nobody_is_own: bool,
+    ttl: Mutex<Ttl>,
+    /// Counts what changes of `ttl`.
+    state: AtomicU32,
+}
+
+impl Users {
+    /// Nobody known yet. `nobody_is_own`: the upstream URL has no login.
+    pub fn new(nobody_is_own: bool) -> Self {
+        Users { nobody_is_own, ..Users::default() }
+    }
+
+    /// The number of a user that Redis has let in.
+    pub(super) fn number(&self, name: &[u8]) -> u32 {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        *known.entry(name.into()).or_insert_with(|| self.fresh())
+    }
+
+    /// These users are no more. Whoever has such a name from now on is another user. Returns their numbers.
+    pub(super) fn end(&self, names: &[Vec<u8>]) -> Vec<u32> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        names.iter().filter_map(|name| known.remove(&name[..])).collect()
+    }
+
+    /// The user with this number is no more.
+    pub(super) fn end_number(&self, number: u32) {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, known| *known != number);
+    }
+
+    /// The number of who has not authenticated.
+    pub(super) fn anonymous(&self) -> u32 {
+        self.anonymous.load(Ordering::Acquire)
+    }
+
+    /// What a client may do without authentication has changed. To Redis a connection that stands is let in and a new one may not
+    /// be, so that clients that come from now on are others than those that are here. Returns the number of these.
+    pub fn first_rights_changed(&self) -> u32 {
+        self.anonymous.swap(self.fresh(), Ordering::AcqRel)
+    }
+
+    /// Whether Redis lets a client do anything that comes now and has not authenticated.
+    pub fn let_in(&self, lets_in: bool) {
+        self.locked.store(!lets_in, Ordering::Release);
+        *self.locked_at.lock().unwrap_or_else(PoisonError::into_inner) = (!lets_in).then(Instant::now);
+    }
+
+    /// Whether Redis was seen to let nobody in without a login, no longer ago than `limit`.
+    pub(super) fn locked_within(&self, limit: Duration) -> bool {
+        let seen = *self.locked_at.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.is_some_and(|seen| seen.elapsed() <= limit)
+    }
+
+    /// Whether Redis lets this user do anything, as far as it is known without asking. Until it has been seen: yes.
+    pub(super) fn lets_in(&self, user: u32) -> bool {
+        user != self.anonymous() || !self.locked.load(Ordering::Acquire)
+    }
+
+    /// Changes whenever an answer of [`Users::may_ttl`] may be another.
+    #[inline]
+    pub(super) fn state(&self) -> u32 {
+        self.state.load(Ordering::Acquire).wrapping_add(1)
+    }
+
+    /// Whether a user may PTTL beside what it reads. As long as that may become known, no. `name`: none without a login.
+    pub(super) fn may_ttl(&self, number: u32, name: Option<&[u8]>) -> bool {
+        let mut ttl = self.ttl.lock().unwrap_or_else(PoisonError::into_inner);
+        let may = match &ttl.known {
+            // Shortstop's own user: without its rights there is no looking either.
+            Knowledge::NotYet if name.is_none() && self.nobody_is_own => true,
+            Knowledge::NotYet => return false,
+            Knowledge::None => !ttl.refused.contains(&number),
+            Knowledge::Of(users) => match users.get(name.unwrap_or(b"default")) {
+                Some(may) => *may && !ttl.refused.contains(&number),
+                None => return false,
+            },
+        };
+        let name = name.unwrap_or(b"default");
+        if !may && ttl.named.insert(name.into()) {
+            tracing::warn!(
+                user = %String::from_utf8_lossy(name),
+                "what this user reads is not kept in L1, because it may not PTTL; give it +pttl"
+            );
+        }
+        may
+    }
+
+    /// Redis has refused this user a PTTL.
+    pub(super) fn refuse_ttl(&self, number: u32) {
+        self.ttl.lock().unwrap_or_else(PoisonError::into_inner).refused.insert(number);
+        self.state.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Users may have other rights: what they are has to be seen again. `name`: only this user.
+    pub(super) fn forget_ttl(&self, name: Option<&[u8]>) {
+        let mut ttl = self.ttl.lock().unwrap_or_else(PoisonError::into_inner);
+        match (&mut ttl.known, name) {
+            (Knowledge::Of(users), Some(name)) => drop(users.remove(name)),
+            (known @ Knowledge::Of(_), None) => *known = Knowledge::NotYet,
+            _ => return,
+        }
+        ttl.incomplete = true;
+        drop(ttl);
+        self.state.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Whether what users may is not all known.
+    pub fn wants_rights(&self) -> bool {
+        let ttl = self.ttl.lock().unwrap_or_else(PoisonError::into_inner);
+        ttl.incomplete || !matches!(ttl.known, Knowledge::Of(_))
+    }
+
+    /// Which users may PTTL beside what they read; none: that cannot be known.
+    pub fn tell_rights(&self, users: Option<HashMap<Box<[u8]>, bool>>) {
+        let mut ttl = self.ttl.lock().unwrap_or_else(PoisonError::into_inner);
+        ttl.incomplete = false;
+        match users {
+            Some(users) => {
+                ttl.named.retain(|name| users.get(name) == Some(&false));
+                ttl.refused.clear();
+                ttl.known = Knowledge::Of(users);
+            }
+            None if matches!(ttl.known, Knowledge::None) => return,
+            None => ttl.known = Knowledge::None,
+        }
+        drop(ttl);
+        self.state.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Redis could not be asked what users may. What is known stays so; who is not known is taken to have the right to PTTL, until
+    /// Redis refuses it.
+    pub fn cannot_look(&self) {
+        let mut ttl = self.ttl.lock().unwrap_or_else(PoisonError::into_inner);
+        if matches!(ttl.known, Knowledge::NotYet) {
+            ttl.known = Knowledge::None;
+            drop(ttl);
+            self.state.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    fn fresh(&self) -> u32 {
+        self.last.fetch_add(1, Ordering::Relaxed) + 1
+    }
+}

@@ -1,0 +1,101 @@
+//! What Redis's list of users (ACL LIST) says about a right that Shortstop uses in a user's name: PTTL beside what the user reads.
+//!
+//! Careful rather than exact: of rules that tell several sets of commands and keys apart, each that allows anything must allow PTTL.
+
+/// The categories of PTTL, in all versions.
+const CATEGORIES: [&[u8]; 4] = [b"@all", b"@read", b"@keyspace", b"@fast"];
+
+/// The name and the rules in a line of ACL LIST.
+pub(super) fn user(line: &[u8]) -> Option<(&[u8], &[u8])> {
+    let rest = line.strip_prefix(b"user ")?;
+    let end = memchr::memchr(b' ', rest).unwrap_or(rest.len());
+    Some((&rest[..end], &rest[end..]))
+}
+
+/// Whether a user with these rules may PTTL whatever it may read.
+pub(super) fn may_ttl(rules: &[u8]) -> bool {
+    let mut root = Commands::default();
+    let mut selector = None;
+    for word in rules.split(|byte| *byte == b' ').filter(|word| !word.is_empty()) {
+        let begins = word.strip_prefix(b"(");
+        if begins.is_some() {
+            selector = Some(Commands::default());
+        }
+        let word = begins.unwrap_or(word);
+        let ends = word.strip_suffix(b")").filter(|_| selector.is_some());
+        selector.as_mut().unwrap_or(&mut root).apply(ends.unwrap_or(word));
+        if ends.is_some() && selector.take().is_some_and(|selector| !selector.is_fine()) {
+            return false;
+        }
+    }
+    root.is_fine()
+}
+
+/// A set of commands, as far as it matters here.
+#[derive(Default)]
+struct Commands {
+    /// Any command is allowed.
+    anything: bool,
+    pttl: bool,
+}
+
+impl Commands {
+    fn apply(&mut self, word: &[u8]) {
+        match word {
+            b"allcommands" => (self.anything, self.pttl) = (true, true),
+            b"nocommands" => (self.anything, self.pttl) = (false, false),
+            [sign @ (b'+' | b'-'), name @ ..] => {
+                let adds = *sign == b'+';
+                let name = name.to_ascii_lowercase();
+                if name == b"pttl" || CATEGORIES.contains(&&name[..]) {
+                    self.pttl = adds;
+                }
+                if adds {
+                    self.anything = true;
+                } else if name == b"@all" {
+                    self.anything = false;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn is_fine(&self) -> bool {
+        self.pttl || !self.anything
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{may_ttl, user};
+
+    #[test]
+    fn a_line_has_a_name_and_rules() {
+        assert_eq!(user(b"user alice on nopass"), Some((&b"alice"[..], &b" on nopass"[..])));
+        assert_eq!(user(b"user alice"), Some((&b"alice"[..], &b""[..])));
+        assert_eq!(user(b"nonsense"), None);
+    }
+
+    #[test]
+    fn who_may_ask_for_the_time_to_live() {
+        for (rules, may) in [
+            ("on nopass sanitize-payload ~* &* +@all", true),
+            ("on #0ab ~app:* resetchannels -@all +get", false),
+            ("on #0ab ~app:* resetchannels -@all +@read", true),
+            ("on #0ab ~app:* resetchannels -@all +@read +@write", true),
+            ("on #0ab ~* -@all +@read -pttl", false),
+            ("on #0ab ~* -@all +@read -@fast", false),
+            ("on #0ab ~* -@all +get +pttl", true),
+            ("on #0ab ~* +@all -@keyspace", false),
+            ("on #0ab ~* +@all -@dangerous", true),
+            ("on #0ab ~* -@all", true),
+            ("off resetchannels -@all", true),
+            // Two sets: what one allows to read the other may not tell of.
+            ("on #0ab ~a:* -@all +get (~b:* resetchannels -@all +pttl)", false),
+            ("on #0ab ~a:* -@all +@read (~b:* resetchannels -@all +get)", false),
+            ("on #0ab -@all (~b:* resetchannels -@all +get +pttl)", true),
+        ] {
+            assert_eq!(may_ttl(rules.as_bytes()), may, "{rules}");
+        }
+    }
+}

@@ -1,0 +1,393 @@
+//! The beginning of a connection to Redis: it gets its database and its name, and becomes its user.
+//!
+//! What needs a right is asked before the connection becomes its user: as the user in the upstream URL, which is Shortstop's own, or
+//! without a login where there is none. What is asked in a client's name is AUTH and HELLO, which need no right, so that Redis's log
+//! of refusals (ACL LOG) shows nothing that the user did not do itself.
+//!
+//! A login that may fail is never sent behind another request: Redis from 7.2 on may not answer it there.
+
+use std::cell::Cell;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
+use crate::resp::{Version, build, parse_int};
+
+use super::endpoint::{Server, differ};
+use super::finder::{read_reply, run_id};
+use super::link::{LinkSettings, NOAUTH, is_busy};
+use super::login::{Login, is_about_login};
+
+/// After this a right that Shortstop's own user did not have is asked for again: somebody may have given it.
+const ASK_AGAIN: Duration = Duration::from_secs(60);
+
+/// What Shortstop's own user was refused, so that it is not asked with each connection. A worker has one.
+#[derive(Debug, Default)]
+pub struct OwnRights {
+    select: Right,
+    info: Right,
+    ping: Right,
+    warned: Cell<bool>,
+}
+
+#[derive(Debug, Default)]
+struct Right {
+    refused: Cell<Option<Instant>>,
+}
+
+impl Right {
+    fn is_worth_asking(&self) -> bool {
+        self.refused.get().is_none_or(|when| when.elapsed() > ASK_AGAIN)
+    }
+
+    fn refuse(&self) {
+        self.refused.set(Some(Instant::now()));
+    }
+}
+
+/// What a connection is used for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// Many clients share it.
+    Lane,
+    /// It is one client's.
+    Private,
+    /// Logins are tried on it: it has no user and no database.
+    Logins,
+}
+
+/// A connection that is to be made.
+pub(super) struct Handshake<'a> {
+    pub(super) settings: &'a LinkSettings,
+    /// Who it is to be; none: nobody, as every connection begins.
+    pub(super) login: Option<&'a Login>,
+    pub(super) db: u32,
+    pub(super) version: Version,
+    pub(super) purpose: Purpose,
+    /// The server that is to answer. One that does not tell who it is is taken for the right one.
+    pub(super) server: &'a Server,
+}
+
+/// What a handshake told.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Greeted {
+    /// The connection's number in Redis; 0: not known.
+    pub(super) id: u64,
+    /// Redis lets nobody in without a login, and the connection has none.
+    pub(super) locked: bool,
+    /// It is not the server that was to answer.
+    pub(super) is_another_server: bool,
+}
+
+/// Why there is no connection.
+pub(super) enum NotTaken {
+    Io(io::Error),
+    /// No server is known.
+    Away(Arc<str>),
+    /// Redis's own words; `login`: about who we are.
+    Said {
+        text: String,
+        login: bool,
+    },
+}
+
+impl NotTaken {
+    /// Whether another attempt may succeed soon: there are too many connections, at Redis (`maxclients`) or here.
+    pub(super) fn may_pass(&self) -> bool {
+        use io::ErrorKind::{AddrNotAvailable, BrokenPipe, ConnectionReset, UnexpectedEof};
+        match self {
+            NotTaken::Said { text, .. } => text.starts_with("ERR max number of clients"),
+            // What Redis says as it closes may be lost, as it has not read what it was sent.
+            NotTaken::Io(error) if matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof) => true,
+            NotTaken::Io(error) => error.kind() == AddrNotAvailable || OUT_OF_FILES.contains(&error.raw_os_error()),
+            NotTaken::Away(_) => false,
+        }
+    }
+}
+
+/// EMFILE and ENFILE.
+const OUT_OF_FILES: [Option<i32>; 2] = [Some(24), Some(23)];
+
+impl From<io::Error> for NotTaken {
+    fn from(error: io::Error) -> Self {
+        NotTaken::Io(error)
+    }
+}
+
+fn said(error: &[u8]) -> NotTaken {
+    NotTaken::Said { text: String::from_utf8_lossy(error).trim_end().to_owned(), login: false }
+}
+
+/// Whether an error says that the connection may not do what was asked.
+fn is_no_right(error: &[u8]) -> bool {
+    error.starts_with(b"NOPERM") || error.starts_with(b"NOAUTH")
+}
+
+/// A reply that is an error, without its first byte.
+fn error_of(reply: &Bytes) -> Option<&[u8]> {
+    reply.strip_prefix(b"-")
+}
+
+/// A request of the handshake.
+type Request<'a> = Vec<&'a [u8]>;
+
+/// The connection, and what was read of it ahead.
+struct Wire<'a> {
+    stream: &'a mut TcpStream,
+    inbox: BytesMut,
+}
+
+impl Wire<'_> {
+    /// Sends some requests in one piece, and gives as many replies.
+    async fn ask(&mut self, requests: &[Request<'_>]) -> Result<Vec<Bytes>, NotTaken> {
+        let mut out = Vec::new();
+        requests.iter().for_each(|words| build::request(&mut out, words.iter().copied()));
+        self.stream.write_all(&out).await?;
+        let mut replies = Vec::with_capacity(requests.len());
+        for _ in requests {
+            match read_reply(self.stream, &mut self.inbox).await {
+                Ok(reply) => replies.push(reply.freeze()),
+                // It said why before it closed the connection: too many clients, protected mode.
+                Err(closed) => return Err(replies.iter().find_map(error_of).map_or(closed.into(), said)),
+            }
+        }
+        Ok(replies)
+    }
+}
+
+/// Whether the connection is in its database by now.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum InDatabase {
+    Yes,
+    /// Who it was then may not SELECT.
+    NotYet,
+    /// It does not matter: another server answers than the one that was to.
+    AnotherServer,
+}
+
+impl Handshake<'_> {
+    /// Makes the connection what it is to be.
+    ///
+    /// # Errors
+    /// Redis does not take it as such, or broke it. It must not be used then.
+    ///
+    /// # Cancel safety
+    /// Dropped, the connection must not be used.
+    pub(super) async fn shake_hands(&self, stream: &mut TcpStream) -> Result<Greeted, NotTaken> {
+        let mut wire = Wire { stream, inbox: BytesMut::new() };
+        let own = Login::of(&self.settings.upstream);
+        match (self.login, own.as_ref()) {
+            // It has no user until a login is tried on it, and nothing is asked there that needs a right.
+            (None, Some(_)) if self.purpose == Purpose::Logins => self.hello(&mut wire).await,
+            (None, None) => {
+                let greeted = self.hello(&mut wire).await?;
+                if greeted.locked {
+                    return Ok(greeted);
+                }
+                let place = self.prepare(&mut wire, None).await?;
+                self.end(&mut wire, greeted, place).await
+            }
+            (None, Some(own)) => self.as_nobody_by(&mut wire, own).await,
+            (Some(login), Some(own)) if login == own => {
+                let greeted = self.become_user(&mut wire, login).await?;
+                let place = self.prepare(&mut wire, None).await?;
+                self.end(&mut wire, greeted, place).await
+            }
+            (Some(login), own) => {
+                let place = self.prepare(&mut wire, own).await?;
+                if place == InDatabase::AnotherServer {
+                    return Ok(Greeted { is_another_server: true, ..Greeted::default() });
+                }
+                let greeted = self.become_user(&mut wire, login).await?;
+                self.end(&mut wire, greeted, place).await
+            }
+        }
+    }
+
+    /// Selects the database as who the connection is, where nobody else could.
+    async fn end(&self, wire: &mut Wire<'_>, greeted: Greeted, place: InDatabase) -> Result<Greeted, NotTaken> {
+        match place {
+            InDatabase::Yes => {}
+            InDatabase::NotYet => {
+                let db = self.db.to_string();
+                let replies = wire.ask(&[vec![b"SELECT", db.as_bytes()]]).await?;
+                error_of(&replies[0]).map_or(Ok(()), |error| Err(said(error)))?;
+            }
+            InDatabase::AnotherServer => return Ok(Greeted { is_another_server: true, ..greeted }),
+        }
+        Ok(greeted)
+    }
+
+    /// A connection without a login, put into its database by Shortstop's own user. It comes back by a login that Redis takes with
+    /// any password while it lets everybody in.
+    async fn as_nobody_by(&self, wire: &mut Wire<'_>, own: &Login) -> Result<Greeted, NotTaken> {
+        let greeted = self.hello(wire).await?;
+        if greeted.locked {
+            return Ok(greeted);
+        }
+        let place = self.prepare(wire, Some(own)).await?;
+        let back = wire.ask(&[vec![b"AUTH", b"default", b"x"]]).await?;
+        if error_of(&back[0]).is_some() {
+            // A password was set just now.
+            return Err(NotTaken::Said { text: NOAUTH.to_owned(), login: false });
+        }
+        self.end(wire, greeted, place).await
+    }
+
+    /// HELLO without a login: it gives the connection its name and protocol, and tells its number and whether it is let in.
+    async fn hello(&self, wire: &mut Wire<'_>) -> Result<Greeted, NotTaken> {
+        let replies = wire.ask(&[self.hello_words()]).await?;
+        self.greeted(wire, &replies[0]).await
+    }
+
+    fn hello_words(&self) -> Request<'_> {
+        let version: &[u8] = if self.version == Version::Resp3 { b"3" } else { b"2" };
+        vec![b"HELLO", version, b"SETNAME", self.settings.name.as_bytes()]
+    }
+
+    async fn greeted(&self, wire: &mut Wire<'_>, reply: &Bytes) -> Result<Greeted, NotTaken> {
+        match error_of(reply) {
+            None => Ok(Greeted { id: number_in(reply), locked: false, ..Greeted::default() }),
+            Some(error) if self.login.is_none() && error.starts_with(b"NOAUTH") => {
+                Ok(Greeted { id: 0, locked: true, ..Greeted::default() })
+            }
+            Some(error) if self.version == Version::Resp3 => Err(said(error)),
+            Some(error) if error.starts_with(b"ERR unknown command") => {
+                // The administrator has taken it away. What it would have told is a courtesy.
+                let name = vec![&b"CLIENT"[..], b"SETNAME", self.settings.name.as_bytes()];
+                let replies = wire.ask(&[name, vec![b"CLIENT", b"ID"]]).await?;
+                let id = replies[1].strip_prefix(b":").and_then(|id| id.strip_suffix(b"\r\n")).and_then(parse_int);
+                let locked = error_of(&replies[0]).is_some_and(|error| error.starts_with(b"NOAUTH"));
+                Ok(Greeted { id: id.and_then(|id| u64::try_from(id).ok()).unwrap_or(0), locked, ..Greeted::default() })
+            }
+            Some(error) if is_no_right(error) || is_busy(error) => Ok(Greeted::default()),
+            Some(error) => Err(said(error)),
+        }
+    }
+
+    /// Whether the connection becomes another user than Shortstop's own.
+    fn is_another_user(&self) -> bool {
+        self.login.is_some_and(|login| Login::of(&self.settings.upstream).as_ref() != Some(login))
+    }
+
+    /// Does what needs a right, as `own` or as who the connection is already.
+    async fn prepare(&self, wire: &mut Wire<'_>, own: Option<&Login>) -> Result<InDatabase, NotTaken> {
+        let rights = &self.settings.own_rights;
+        let db = self.db.to_string();
+        let selects = self.db != 0 && rights.select.is_worth_asking();
+        // Tells a server that is still loading before a client's request finds out. Only in the name of who the connection is to be:
+        // Shortstop's own user needs no right to it, nor does anybody else.
+        let is_itself = own.is_none() && !self.is_another_user();
+        let pings = is_itself && self.purpose == Purpose::Lane && rights.ping.is_worth_asking();
+        let mut requests: Vec<Request<'_>> = Vec::new();
+        let infos = rights.info.is_worth_asking();
+        if infos {
+            requests.push(vec![b"INFO", b"server"]);
+        }
+        if selects {
+            requests.push(vec![b"SELECT", db.as_bytes()]);
+        }
+        if pings {
+            requests.push(vec![b"PING"]);
+        }
+        let mut in_database = if self.db == 0 { InDatabase::Yes } else { InDatabase::NotYet };
+        if requests.is_empty() {
+            return Ok(in_database);
+        }
+        let begins = usize::from(own.is_some());
+        if let Some(own) = own {
+            requests.insert(0, own.auth().collect());
+        }
+        let replies = wire.ask(&requests).await?;
+        if begins == 1
+            && let Some(error) = error_of(&replies[0])
+        {
+            self.warn(&format!(
+                "Redis does not let the user in the upstream URL in: {}",
+                String::from_utf8_lossy(error).trim_end()
+            ));
+        }
+        let mut replies = replies[begins..].iter();
+        if infos && let Some(reply) = replies.next() {
+            match error_of(reply) {
+                None if differ(run_id(reply).as_deref(), self.server.run_id.as_deref()) => {
+                    return Ok(InDatabase::AnotherServer);
+                }
+                None => {}
+                Some(error) if is_no_right(error) => self.refused(&rights.info, error, "INFO"),
+                Some(error) if is_busy(error) => {}
+                Some(error) => return Err(said(error)),
+            }
+        }
+        if selects && let Some(reply) = replies.next() {
+            match error_of(reply) {
+                None => in_database = InDatabase::Yes,
+                Some(error) if is_no_right(error) => self.refused(&rights.select, error, "SELECT"),
+                Some(error) => return Err(said(error)),
+            }
+        }
+        if pings && let Some(reply) = replies.next() {
+            match error_of(reply) {
+                None => {}
+                Some(error) if is_no_right(error) => self.refused(&rights.ping, error, "PING"),
+                Some(error) if is_busy(error) => {}
+                Some(error) => return Err(said(error)),
+            }
+        }
+        Ok(in_database)
+    }
+
+    /// AUTH and HELLO.
+    async fn become_user(&self, wire: &mut Wire<'_>, login: &Login) -> Result<Greeted, NotTaken> {
+        let replies = wire.ask(&[login.auth().collect(), self.hello_words()]).await?;
+        if let Some(error) = error_of(&replies[0]) {
+            let text = String::from_utf8_lossy(error).trim_end().to_owned();
+            let login = is_about_login(&text);
+            return Err(NotTaken::Said { text, login });
+        }
+        self.greeted(wire, &replies[1]).await
+    }
+
+    /// Without a login Redis says so, and logs nothing. A right that is missing is remembered, and told once.
+    fn refused(&self, right: &Right, error: &[u8], command: &str) {
+        if error.starts_with(b"NOPERM") {
+            right.refuse();
+            let text = format!(
+                "the user that Shortstop itself is to Redis may not {command}; without a user in the upstream URL that is the default user"
+            );
+            self.warn(&text);
+        }
+    }
+
+    fn warn(&self, text: &str) {
+        if !self.settings.own_rights.warned.replace(true) {
+            tracing::warn!(
+                "{text}; connections are made in the name of their clients, who need the right to SELECT then"
+            );
+        }
+    }
+}
+
+/// The connection's number in the reply to HELLO; 0: it is not there.
+fn number_in(reply: &[u8]) -> u64 {
+    const FIELD: &[u8] = b"$2\r\nid\r\n:";
+    let digits = memchr::memmem::find(reply, FIELD).map(|at| &reply[at + FIELD.len()..]);
+    let digits = digits.and_then(|rest| Some(&rest[..memchr::memchr(b'\r', rest)?]));
+    digits.and_then(parse_int).and_then(|id| u64::try_from(id).ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::number_in;
+
+    #[test]
+    fn the_number_is_found_in_both_protocols() {
+        assert_eq!(number_in(b"*4\r\n$5\r\nproto\r\n:2\r\n$2\r\nid\r\n:4711\r\n"), 4711);
+        assert_eq!(number_in(b"%2\r\n$5\r\nproto\r\n:3\r\n$2\r\nid\r\n:7\r\n"), 7);
+        assert_eq!(number_in(b"+OK\r\n"), 0);
+    }
+}
