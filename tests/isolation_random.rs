@@ -240,7 +240,13 @@ fn not_as_new(direct: &mut Client) -> Option<String> {
         name == OWN
             || (is("flags", "N") && is("multi", "-1") && is("redir", "-1") && counts && name.starts_with("shortstop"))
     };
-    list.lines().filter(|line| line.starts_with("id=")).find(|line| !as_new(line)).map(str::to_owned)
+    // The oldest subscriber is Shortstop itself: it looks for other instances.
+    let mut itself = list.lines().position(|line| line.contains(" sub=1 "));
+    let mut others = list
+        .lines()
+        .enumerate()
+        .filter(|(at, line)| itself.take_if(|itself| itself == at).is_none() && line.starts_with("id="));
+    others.find(|(_, line)| !as_new(line)).map(|(_, line)| line.to_owned())
 }
 
 /// A next client, what it is taken for, and what it was last asked.
@@ -390,6 +396,9 @@ fn rounds(proxy: &Shortstop, direct: &mut Client, first: u64) {
         direct.cmd("SET secret s3cret");
     }
     direct.cmd(&format!("CLIENT SETNAME {OWN}"));
+    wait_until("Shortstop looks for other instances", || {
+        direct.cmd("CLIENT LIST").windows(7).any(|part| part == b" sub=1 ")
+    });
     // With the last client of a user go the user's connections.
     let _staying: Vec<Client> = LOGINS.iter().map(|login| client(proxy, login, 0, 2)).collect();
     let from_env = |name: &str| std::env::var(name).ok().map(|text| text.parse().expect("a number"));

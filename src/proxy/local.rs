@@ -87,13 +87,17 @@ impl Client {
         let (outlet, slot) = (Rc::clone(&self.outlet), self.outlet.open(self.is_muted()));
         let then = Box::new(move |_: &Context, reply: Result<Reply<'_>, &Lost>| match reply {
             Ok(reply) => {
-                identity.may_select.set(!reply.bytes().starts_with(b"-NO"));
+                identity.may_select.set(reply.bytes() == b"+OK\r\n");
                 if reply.bytes() == b"+OK\r\n" {
                     outlet.profile.set_db(db);
                 }
                 outlet.fill(slot, reply);
             }
-            Err(lost) => tell_lost(&outlet, slot, lost),
+            Err(lost) => {
+                tell_lost(&outlet, slot, lost);
+                // What is behind it in the pipeline is meant for the other database.
+                outlet.close();
+            }
         });
         self.ahead = u64::MAX;
         self.context.stats().upstream_commands.add(1);

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use crate::command::Verb;
 use crate::envelope;
 use crate::resp::{Bulk, Version, build, bulk_of, elements};
-use crate::upstream::Reply;
+use crate::upstream::{RESERVED, Reply};
 
 use super::bitfield;
 use super::context::Context;
@@ -23,6 +23,8 @@ pub(super) enum Holds {
     Map,
     /// No value; but a script told integers in halves (BITFIELD).
     Halves,
+    /// Names of channels. Shortstop's own are left out (PUBSUB CHANNELS).
+    Channels,
 }
 
 impl Holds {
@@ -35,6 +37,7 @@ impl Holds {
             Verb::Sort | Verb::SortRo => Holds::sorted(args),
             Verb::Peek if matches!(name, "lcs" | "stralgo") && version == Version::Resp3 && has(b"idx") => Holds::Map,
             Verb::Peek if bitfield::is_wide(name, args) => Holds::Halves,
+            _ if name == "pubsub|channels" => Holds::Channels,
             _ => Holds::Nothing,
         }
     }
@@ -54,6 +57,7 @@ impl Holds {
             (Holds::Columns(columns), Some(b'*')) => open_elements(reply, |at| columns[at % columns.len()], limit),
             (Holds::Map, _) if reply.starts_with(b"*4\r\n") => Opened::as_it_is([b"%2", &reply[2..]].concat()),
             (Holds::Halves, _) => Opened::as_it_is(bitfield::put_together(reply)),
+            (Holds::Channels, _) => Opened::as_it_is(without_own_channels(reply)),
             _ => Opened::as_it_is(reply.to_vec()),
         }
     }
@@ -62,12 +66,28 @@ impl Holds {
         match self {
             Holds::Nothing => false,
             Holds::Map | Holds::Halves => true,
+            Holds::Channels => elements(reply).is_some_and(|mut all| all.any(is_own_channel)),
             Holds::Values | Holds::Columns(_) => {
                 let is_sealed = |reply| matches!(bulk_of(reply), Bulk::Value(value) if envelope::is_sealed(value));
                 is_sealed(reply) || elements(reply).is_some_and(|mut all| all.any(is_sealed))
             }
         }
     }
+}
+
+/// Whether a name in a reply is that of a channel of Shortstop's own.
+fn is_own_channel(name: &[u8]) -> bool {
+    matches!(bulk_of(name), Bulk::Value(name) if name.starts_with(RESERVED.as_bytes()))
+}
+
+/// An array of names of channels without those of Shortstop's own, which no client has subscribed to.
+fn without_own_channels(reply: &[u8]) -> Vec<u8> {
+    let Some(all) = elements(reply) else { return reply.to_vec() };
+    let others: Vec<&[u8]> = all.filter(|name| !is_own_channel(name)).collect();
+    let mut out = Vec::with_capacity(reply.len());
+    build::header(&mut out, b'*', others.len());
+    others.iter().for_each(|name| out.extend_from_slice(name));
+    out
 }
 
 /// An option of SORT with what belongs to it.

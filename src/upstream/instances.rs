@@ -18,6 +18,7 @@ use tokio::net::TcpStream;
 use crate::config::{Timeouts, UpstreamUrl};
 use crate::resp::{Bulk, ReplyScanner, build, bulk_of, elements, parse_int};
 
+use super::RESERVED;
 use super::endpoint::{Endpoint, Server, differ};
 use super::finder::run_id_in;
 use super::login::Login;
@@ -83,7 +84,7 @@ pub struct Settings {
 
 /// The channel of a fleet.
 pub fn channel(fleet: &str) -> String {
-    format!("__shortstop:{fleet}:instances")
+    format!("{RESERVED}{fleet}:instances")
 }
 
 /// Looks until it is dropped.

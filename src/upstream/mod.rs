@@ -16,6 +16,9 @@ mod queue;
 mod rights;
 pub mod topology;
 
+/// What the names of Shortstop's own channels at Redis begin with.
+pub const RESERVED: &str = "__shortstop:";
+
 pub use endpoint::{Endpoint, Server, Trouble};
 pub use handshake::OwnRights;
 pub use limits::ServerLimits;

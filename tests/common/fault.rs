@@ -176,6 +176,11 @@ impl Fault {
         self.shared.lock().links.iter().filter(|link| link.alive).count()
     }
 
+    /// Connections that have ended.
+    pub fn ended(&self) -> usize {
+        self.shared.lock().links.iter().filter(|link| !link.alive).count()
+    }
+
     fn close(&self, which: impl Fn(&Link) -> bool) {
         let mut state = self.shared.lock();
         for link in state.links.iter_mut().filter(|link| which(link)) {
