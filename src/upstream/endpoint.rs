@@ -57,7 +57,7 @@ struct State {
     place: Place,
 }
 
-/// See the [module](self).
+/// Where every connection of this proxy leads, and since when: the epoch counts the changes.
 #[derive(Debug)]
 pub struct Endpoint {
     state: watch::Sender<State>,
