@@ -450,8 +450,7 @@ fn proxy_flush_drops_everything() {
 #[test]
 fn what_stands_behind_a_flush_in_one_packet_is_not_answered_from_before_it() {
     let redis = Redis::start();
-    let proxy =
-        Shortstop::start(&redis, "rules:\n  - match: \"*\"\n    cache: { admit_after: 1, reads: all }\n");
+    let proxy = Shortstop::start(&redis, "rules:\n  - match: \"*\"\n    cache: { admit_after: 1, reads: all }\n");
     let mut client = proxy.client();
     let mut direct = redis.client();
     client.cmd("SET other 1");

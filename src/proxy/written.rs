@@ -42,7 +42,10 @@ pub(super) struct Written {
     /// What may be done without authentication is another thing then.
     first_rights: bool,
     /// Users that are no more then. Boxed: it is rare, and every command that waits has room for it.
-    #[expect(clippy::box_collection, reason = "rare, and one word in the place of three in what every write waits with")]
+    #[expect(
+        clippy::box_collection,
+        reason = "rare, and one word in the place of three in what every write waits with"
+    )]
     deleted: Option<Box<Vec<Vec<u8>>>>,
     /// It counts as a write under way.
     begun: bool,
