@@ -254,7 +254,7 @@ impl App {
         });
     }
 
-    /// Who is told which instances Redis shows.
+    /// What is told which instances Redis shows: the bus, or without one a counter and the log.
     fn fleet(&self, name: &str, incarnation: u64) -> Arc<dyn Fleet> {
         match &self.bus {
             Some(bus) => Arc::new(OnBus { peers: bus.peers(), fleet: name.to_owned() }),
@@ -285,7 +285,7 @@ impl App {
             tracing::warn!("changed, but only read at the start: {}; restart Shortstop for that", waiting.join(", "));
         }
         let policy = new_policy(config, &self.shared.stats);
-        // What peers tell is treated by it at once; each worker drops what it may not keep any more when it takes it up.
+        // Holds for messages of peers from now on. Each worker flushes L1 when it gets the new policy.
         self.shared.scripts.set_trusted(policy.trusts_scripts);
         for desk in &self.desks {
             // A worker that has ended needs no rules.
@@ -335,7 +335,7 @@ impl Drop for App {
     }
 }
 
-/// What the configuration says about requests, on this machine.
+/// The policy of a configuration. Publishes the bound of all buffers, which depends on the machine's memory.
 fn new_policy(config: &Config, stats: &Stats) -> Arc<Policy> {
     let policy = Policy::new(config, machine::memory());
     stats.shared.buffers_max.store(policy.buffers_total as u64, Ordering::Relaxed);

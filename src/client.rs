@@ -91,11 +91,12 @@ struct Connection {
     ended: bool,
     /// Requests that may still be taken in this turn.
     turn: usize,
-    /// Bytes above `limits.output_buffer` that may wait: the last request was taken below that bound, and its reply went above.
+    /// Bytes that may wait although they are above `limits.output_buffer`: the last request was taken below that bound, and its
+    /// reply went above. 0: none did.
     tolerated: usize,
-    /// Bytes of its buffers in the worker's count.
+    /// Bytes of the client's buffers as the worker has counted them.
     counted: usize,
-    /// Requests that may be due from Redis.
+    /// How many of the client's requests may wait for Redis.
     most: usize,
 }
 
@@ -163,7 +164,7 @@ impl Connection {
             return Some(End::Killed);
         }
         if self.ended && self.client.is_blocked() {
-            // As Redis does, whatever was to come behind the answer that may never come.
+            // As Redis does: the answer may never come, and nothing behind it counts.
             return Some(End::Client);
         }
         if self.client.is_parked() || waiting > 0 {
@@ -229,7 +230,7 @@ impl Connection {
 
     fn wants_more(&self, view: &View) -> bool {
         self.outlet.stopped.set(false);
-        // A client that has said QUIT behind a command that may never be answered is read as well: it ends when it goes away.
+        // After QUIT behind a command that may never be answered, reading goes on: only that shows when the client goes away.
         let is_read = !self.is_over() || self.deaf || self.client.is_blocked();
         !self.ended && is_read && !self.context.draining.get() && {
             let waits = self.pause || self.client.is_parked() || self.is_full(view) || self.client.is_raw();
@@ -394,8 +395,8 @@ impl Connection {
         count(&self.outlet.entry.commands, taken);
     }
 
-    /// Takes another permit if the request that was just taken has flushed L1: that counts for the next request of the same read.
-    /// A hit changes nothing, and does not come here.
+    /// Takes another permit if the request that was just taken has flushed L1, since the next request of the same read must not see
+    /// what was there before. Not called for hits, which change nothing.
     fn renew(&self, permit: &mut Permit) {
         let coherence = &self.context.shared.coherence;
         if !coherence.is_current(permit) {
@@ -470,7 +471,7 @@ impl Connection {
         self.deaf = muted && !self.outlet.owes();
     }
 
-    /// Writes what is ready, and a turn's bytes at most. Returns whether the client would take more.
+    /// Writes what is ready, [`TURN_BYTES`] at most. Returns whether the client would take more.
     fn write(&mut self, task: &mut Task<'_>, view: &View) -> io::Result<bool> {
         let hits = self.client.take_hits();
         if hits > 0 {
@@ -505,7 +506,7 @@ impl Connection {
                 break;
             }
             if !blocked {
-                // Above its bound a client is only dropped for what it does not take.
+                // A client above `limits.output_buffer` is about to be dropped: first give it all that it takes.
                 if self.outlet.len() <= view.policy.limits.output_buffer {
                     more = true;
                     break;
@@ -541,7 +542,7 @@ impl Connection {
     }
 }
 
-/// Writes up to `most` bytes in one call; none when `most` is none.
+/// Writes up to `most` bytes in one call; nothing when `most` is 0.
 fn write_some(stream: &TcpStream, slices: &[IoSlice<'_>], most: usize) -> io::Result<usize> {
     let mut room = most;
     let whole = slices.iter().take_while(|slice| {
@@ -556,8 +557,8 @@ fn write_some(stream: &TcpStream, slices: &[IoSlice<'_>], most: usize) -> io::Re
     }
 }
 
-/// Has the task run again, after the others and after a look at what has come for them: a task that only wakes itself runs many
-/// times before the runtime looks.
+/// Has the task run again after the other tasks, and after the runtime has looked at their sockets. A task that only wakes itself
+/// would run many times before that.
 fn give_way(task: &mut Task<'_>) {
     let again = pin!(tokio::task::yield_now());
     let _ = again.poll(task);

@@ -1,6 +1,6 @@
 //! Tells the bus which instances of the fleet Redis shows, and what to ask Redis for. Decides nothing: the bus does.
 //!
-//! Without a bus nobody can be heard: an instance that finds others of its fleet names them in the log.
+//! Without a bus an instance cannot hear others: it only names those of its fleet in the log.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -49,7 +49,7 @@ impl Fleet for OnBus {
 pub struct Alone {
     /// The fleet's name.
     pub fleet: String,
-    /// Its own number.
+    /// Its own incarnation.
     pub incarnation: u64,
     /// Where the others are counted.
     pub stats: Arc<BusStats>,
@@ -80,7 +80,7 @@ impl Fleet for Alone {
         let now: BTreeSet<u64> = found.iter().map(|instance| instance.incarnation).collect();
         let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
         let [last, named] = &mut *others;
-        // One that is there twice is not just about to leave.
+        // Only what two lists in a row show counts: an instance in one list may be about to leave.
         let stays: BTreeSet<u64> = now.intersection(last).copied().collect();
         for instance in found.iter().filter(|instance| stays.contains(&instance.incarnation)) {
             if named.insert(instance.incarnation) {
@@ -98,7 +98,7 @@ impl Fleet for Alone {
     }
 }
 
-/// Each instance once, by the names of its connections.
+/// The instances of the fleet among the connections, each once.
 fn instances(fleet: &str, connections: Vec<Shown>) -> impl Iterator<Item = Instance> {
     let mut seen = BTreeSet::new();
     connections.into_iter().filter_map(move |Shown { name, address }| {

@@ -1,8 +1,8 @@
-//! The log's way out: a line that cannot be written is dropped and counted. Nothing that serves clients waits for standard
-//! error, and nothing ends when it is closed, full or not read.
+//! Writes the log: a line that cannot be written is dropped and counted. Nothing that serves clients waits for standard
+//! error, and nothing ends when standard error is closed, full or not read.
 //!
-//! Lines go into a buffer in memory, and one thread writes them. It writes to a file handle of its own: whoever uses
-//! [`std::io::stderr`] waits for others that do. There is one log per process, so what is counted is counted for the process.
+//! Lines go into a buffer in memory, and one thread writes them. The thread has a file handle of its own, because
+//! [`std::io::stderr`] takes a lock that others may hold. There is one log per process, so the counters are the process's.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use tracing_subscriber::fmt::MakeWriter;
 
-/// Bytes of lines that wait to be written; a line more is dropped. As many again may be on their way out.
+/// Bytes of lines that may wait to be written; above, lines are dropped. The thread may hold as many again while it writes.
 const BUFFER: usize = 1 << 20;
 
 /// Between two attempts, when standard error takes nothing for now.
@@ -92,7 +92,7 @@ impl Log {
         }
     }
 
-    /// Writes panics to the log. Rust's own hook waits for standard error. It does not go through `tracing`, whose code may be what
+    /// Writes panics to the log, since Rust's own hook waits for standard error. Does not use `tracing`, whose code may have
     /// panicked.
     pub fn write_panics(&self, json: bool) {
         static PANICS: Seldom = Seldom::new("panicked");
@@ -132,7 +132,7 @@ impl Shared {
             let mut state = self.lock();
             state.writing = false;
             if state.waiting.is_empty() {
-                // Whoever flushes is told that all is written.
+                // Wakes `flush`: all is written.
                 self.changed.notify_all();
                 state = self.changed.wait_timeout(state, LEFT_OUT_EVERY).unwrap_or_else(PoisonError::into_inner).0;
             }
@@ -148,8 +148,11 @@ impl Shared {
                 tell_left_out();
                 let dropped = dropped_lines();
                 if dropped != told {
-                    tracing::warn!(lines = dropped - told, "lines of this log were dropped: they could not be written");
-                    // That line counts, too, if it cannot be written.
+                    tracing::warn!(
+                        lines = dropped - told,
+                        "lines of this log were dropped: standard error could not be written in time; see to what reads it"
+                    );
+                    // If that line cannot be written either, it counts as well.
                     told = dropped;
                 }
             }
@@ -235,7 +238,7 @@ impl Seldom {
         Seldom { what, state: Mutex::new(Second { began: None, lines: 0, left_out: 0, listed: false }) }
     }
 
-    /// Whether one more line may be written; else it is counted, and the count is logged later.
+    /// Whether one more line may be written. If not, the line is counted, and the count is logged later.
     pub fn allows(&'static self) -> bool {
         self.allows_at(Instant::now())
     }
@@ -278,7 +281,7 @@ fn tell_left_out() {
 macro_rules! seldom {
     ($level:ident, $what:literal $(, $($fields:tt)+)?) => {{
         static SELDOM: $crate::log::Seldom = $crate::log::Seldom::new($what);
-        // A level that is switched off uses nothing up.
+        // Lines of a level that is switched off do not count.
         if tracing::enabled!($crate::seldom!(@level $level)) && SELDOM.allows() {
             tracing::$level!($($($fields)+,)? $what);
         }

@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::Path;
 
-/// Bytes, where the system does not tell.
+/// Bytes to assume where the system does not tell.
 const UNKNOWN: usize = 4 << 30;
 
 /// Bytes of memory that the process may use, with all others on the machine or in its control groups.
@@ -31,7 +31,7 @@ fn limit_of(root: &Path, groups: &str) -> Option<usize> {
         let places: &[(&str, &str)] = if controllers.split(',').any(|name| name == "memory") {
             &[("memory", "memory.limit_in_bytes")]
         } else if number == "0" && controllers.is_empty() {
-            // The second when both versions are mounted.
+            // `unified` is the place where both versions are mounted.
             &[("", "memory.max"), ("unified", "memory.max")]
         } else {
             &[]

@@ -14,7 +14,7 @@ use shortstop::log::Log;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
-/// How long the end waits for the last lines of the log.
+/// How long the process waits at its end for the last lines of the log.
 const LAST_LINES: Duration = Duration::from_millis(500);
 
 /// A Redis-protocol caching proxy: hot GETs from memory, values compressed on the way to Redis, invalidations over NATS.
@@ -109,7 +109,7 @@ fn main() -> ExitCode {
     code
 }
 
-/// Tells who started the program why it does not run. Whether it arrives is not known, nor does it matter to what happens.
+/// Writes to standard error why the program does not run. If that cannot be written, nothing else changes.
 fn complain(what: impl Display) {
     let _ = writeln!(io::stderr(), "shortstop: {what}");
 }
@@ -121,7 +121,7 @@ fn start_log(config: &Config) -> io::Result<Log> {
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(out.clone())
-        // It would print them on standard error, and panic if that fails.
+        // The subscriber would print its own errors on standard error, and panic if that fails.
         .log_internal_errors(false)
         .with_ansi(io::stderr().is_terminal());
     match config.log.format {

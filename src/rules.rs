@@ -14,11 +14,11 @@ pub struct Rules {
     ordered: Vec<(Glob, Both)>,
     /// For keys that nothing above matches.
     otherwise: Both,
-    /// Keys that scripts may write without declaring them: they are never kept.
+    /// Keys that scripts may write undeclared (`scripts` in the configuration): they are never kept in L1.
     of_scripts: Box<[Glob]>,
 }
 
-/// A rule, for keys that scripts write only where they declare them, and for the others.
+/// A rule as configured, and the same rule with nothing kept in L1, for keys that scripts may write undeclared.
 #[derive(Clone, Debug)]
 struct Both {
     rule: Rule,

@@ -147,11 +147,11 @@ pub enum FlushReason {
     Scripts,
     /// A command that may have changed any key (FLUSHALL, FUNCTION LOAD, …), here or at a peer.
     Commands,
-    /// The bus may have lost a message.
+    /// The bus may have lost a message, or a service asked for it over NATS.
     Bus,
-    /// The connection to Redis, or the server behind it.
+    /// A connection to Redis was lost, or the server is another one or has another role.
     Upstream,
-    /// Everything else: rights, a reload, somebody's wish.
+    /// Everything else: changed rights, a reload, `PROXY FLUSH`.
     Other,
 }
 
@@ -168,15 +168,15 @@ pub struct Shared {
     pub entry_bytes: AtomicU64,
     /// Entries that the eviction policy took out.
     pub evictions: AtomicU64,
-    /// Times that all connections to Redis moved to another server.
+    /// How often all connections to Redis moved to another server.
     pub upstream_moves: AtomicU64,
     /// Drops of everything in L1.
     pub flushes: AtomicU64,
     /// The same, by [`FlushReason`].
     pub flushes_by: [AtomicU64; 5],
-    /// Bytes in the buffers of all clients, as far as the workers have told.
+    /// Bytes in the buffers of all clients, as of each worker's last update.
     pub buffers: AtomicU64,
-    /// As many there may be.
+    /// The bound of `buffers`: `limits.buffers_total` in bytes.
     pub buffers_max: AtomicU64,
     /// Connections refused because there are too many.
     pub clients_refused: AtomicU64,

@@ -157,7 +157,7 @@ impl Drop for Gone {
         self.load.fetch_sub(1, Ordering::Relaxed);
         if std::thread::panicking() {
             self.context.shared.stats.shared.panics.fetch_add(1, Ordering::Relaxed);
-            // Logged later: a second panic before the first has come to its end would end the process.
+            // Logged later: should logging panic while this panic unwinds, the process would end.
             self.context.panicked.set(Some(self.id));
         }
     }
@@ -172,7 +172,7 @@ fn enforce(context: &Context) {
     for outlet in context.clients.borrow().values() {
         let longer = |since: Instant, limit| now.saturating_duration_since(since) > limit;
         if outlet.outstanding() > 0 && outlet.entry.unread.get() >= READ_AHEAD && outlet.stalled.get().is_some() {
-            // Redis holds it up: no more is read from it, and it may be a client that sends all its requests before it reads.
+            // Redis holds the client up, and nothing more is read from it. It may be a client that sends all before it reads.
             outlet.stalled.set(Some(now));
         }
         let limit = if outlet.stalled.get().is_some_and(|since| longer(since, limits.stall_timeout)) {
@@ -194,8 +194,8 @@ fn enforce(context: &Context) {
     }
 }
 
-/// Has the clients that `limits.buffers_total` has stopped look again, lets one finish the request that it sends, and drops the one
-/// that holds most when stopping is not enough.
+/// Wakes the clients that `limits.buffers_total` has stopped, lets one of them finish the request that it is sending, and drops the
+/// client with the largest buffers when stopping is not enough.
 fn share_buffers(context: &Context, view: &View, now: Instant) {
     context.held.publish();
     let clients = context.clients.borrow();

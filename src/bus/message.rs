@@ -7,15 +7,14 @@
 //! 4   incarnation  u64  who speaks
 //! 12  sequence     u64  INV, QUARANTINE, FLUSH, SCRIPT: its own number; the others: the last one used
 //! 20  HEARTBEAT:        connection u64, sent u64, any number of fields: tag u8, length u16, length bytes
-//!     SCRIPT:           lost u8: 1 when the script may be running yet, else 0
+//!     SCRIPT:           lost u8: 1 when the script may still be running, else 0
 //!     INV, QUARANTINE:  one or more groups: database u32, count u32 (≥ 1), count × hash u128
 //! ```
 //! Fields of a heartbeat: 1 = upstream u64 (a hash of the run id of the sender's Redis), 2 = subscribed u8 (1: the sender is
-//! subscribed to the fleet's channel at Redis). A field whose tag is not known is skipped, and so is what a known field has behind
-//! the bytes named here: what a later version adds does not trouble this one, so it needs no other version number. A heartbeat
-//! without fields is whole.
+//! subscribed to the fleet's channel at Redis). Fields are optional. A field with an unknown tag is skipped, and so are bytes of a
+//! known field behind those named here. So a later version can add fields without another version number.
 //!
-//! Integers are big-endian. Nothing else may follow the end. Counts are checked against the length before anything is
+//! Integers are big-endian. Nothing else may follow. Counts are checked against the length before anything is
 //! allocated; what cannot be understood is an error, and the caller owes a flush for it.
 
 use thiserror::Error;
@@ -57,9 +56,9 @@ pub(super) enum Body {
     Flush,
     /// Anything may change yet: a write of unknown keys has an unknown outcome.
     QuarantineAll,
-    /// A script may have written anything; what that means, each receiver knows.
+    /// A script may have written anything. What follows from that is the receiver's own setting (`scripts`).
     Script {
-        /// It may be running yet.
+        /// Its reply was lost: it may still be running.
         lost: bool,
     },
 }

@@ -36,10 +36,10 @@ pub trait Sink: Send + Sync + 'static {
     fn quarantine_all(&self);
     /// Drop everything: generation + 1. `why` is for the log and the counters.
     fn flush(&self, why: &'static str);
-    /// A peer ran a script that may have written anything; with `lost` it may be running yet. What that means is this proxy's own
-    /// setting.
+    /// A peer ran a script that may have written anything; with `lost` it may still be running. What follows from that is this
+    /// proxy's own setting (`scripts`).
     fn script(&self, lost: bool);
-    /// A peer ran a command that may have changed anything, functions of the server included.
+    /// A peer ran a command that may have changed anything, the server's functions included.
     fn changed(&self);
     /// Poison every key that matches a Redis glob.
     fn invalidate_pattern(&self, glob: &[u8]);
@@ -75,9 +75,9 @@ pub enum Event {
     Flush,
     /// A script may have written anything.
     Script {
-        /// Its reply got lost: it may be running yet.
+        /// Its reply was lost: it may still be running.
         lost: bool,
-        /// Services that listen to the JSON are told to drop everything.
+        /// Whether services that listen to the JSON are told to drop everything.
         clear: bool,
     },
 }
@@ -163,7 +163,7 @@ pub fn connection_name(fleet: &str, incarnation: u64) -> String {
     format!("shortstop:{fleet}:{incarnation:016x}")
 }
 
-/// The incarnation in a name of [`connection_name`]; none: it is not the name of an instance of this fleet.
+/// The incarnation in a [`connection_name`]; none: the name is not one of this fleet.
 pub fn incarnation_of(fleet: &str, name: &str) -> Option<u64> {
     let number = name.strip_prefix("shortstop:")?.strip_prefix(fleet)?.strip_prefix(':')?;
     let incarnation = u64::from_str_radix(number, 16).ok()?;

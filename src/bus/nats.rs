@@ -49,7 +49,7 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from
 const COMMANDS: usize = 256;
 /// Messages received and not yet taken, for each subject.
 const WAITING: usize = 65_536;
-/// Instances that the log names at once.
+/// Most instances that the log names at once.
 const NAMED: usize = 8;
 /// One line in the log for faults that can repeat at any rate.
 const LOG_EVERY: Duration = Duration::from_secs(10);
@@ -101,13 +101,13 @@ struct Lists {
     lost: Vec<u64>,
     /// Peers that are subscribed, as far as is known.
     subscribers: u64,
-    /// Somebody is lost, or not heard.
+    /// A peer is lost, or an instance is not heard.
     wants_shown: bool,
-    /// Somebody may be not heard, and it is not certain yet.
+    /// An instance may be unheard; one more look decides.
     hurries: bool,
-    /// What Redis has shown and nobody has looked at yet.
+    /// The last list of what Redis shows, until the receiver takes it.
     shown: Option<Vec<Instance>>,
-    /// Redis is asked over a new connection since then.
+    /// The connection over which Redis is asked is a new one since the receiver looked.
     asked_anew: bool,
 }
 
@@ -152,7 +152,7 @@ impl Bus {
         self.outbox.clone()
     }
 
-    /// A handle for whoever sees at Redis which instances are connected; it does not keep the bus alive.
+    /// A handle for the part that asks Redis which instances are connected. It does not keep the bus alive.
     pub fn peers(&self) -> PeerWatch {
         PeerWatch(Arc::clone(&self.shared))
     }
@@ -175,7 +175,7 @@ impl Bus {
     }
 }
 
-/// What the bus has to be told of Redis, which shows instances that the bus does not hear.
+/// Tells the bus which instances Redis shows, and what the bus wants to know of them.
 #[derive(Clone, Debug)]
 pub struct PeerWatch(Arc<Shared>);
 
@@ -204,17 +204,17 @@ impl PeerWatch {
         self.0.lists().subscribers + u64::from(self.0.subscribed.load(Ordering::Relaxed))
     }
 
-    /// Whether it matters now which instances Redis shows: somebody is lost, or not heard.
+    /// Whether it matters now which instances Redis shows: a peer is lost, or an instance is not heard.
     pub fn wants_shown(&self) -> bool {
         self.0.lists().wants_shown
     }
 
-    /// Whether it matters soon: somebody may be not heard.
+    /// Whether Redis should be asked at once: an instance may be unheard.
     pub fn hurries(&self) -> bool {
         self.0.lists().hurries
     }
 
-    /// All instances of the fleet that Redis shows now, in the names of their connections ([`connection_name`]).
+    /// All instances of the fleet that Redis shows now, by the names of their connections ([`connection_name`]).
     pub fn shown(&self, instances: Vec<Instance>) {
         self.0.lists().shown = Some(instances);
     }
@@ -548,7 +548,7 @@ impl Publisher {
         // writes. It does not keep a key from being filled again, so quarantines are sent beside it.
         let flush = events.contains(&Event::Flush);
         let all = events.contains(&Event::QuarantineAll);
-        // Of the scripts of a batch one message tells, and none where a flush says more to every receiver.
+        // One message stands for all scripts of a batch. Beside a flush none is needed, unless a script may still be running.
         let script = |lost| events.iter().any(|event| matches!(event, Event::Script { lost: is, .. } if *is == lost));
         let (ran, lost_script) = (script(false), script(true));
         let script = (!all && (lost_script || ran && !flush)).then_some(Body::Script { lost: lost_script });
@@ -630,9 +630,9 @@ struct Receiver {
     actions: Vec<Action>,
     ended: Option<oneshot::Sender<()>>,
     log: LogLimit,
-    /// What Redis has shown last.
+    /// What Redis showed last.
     instances: Vec<Instance>,
-    /// Who was named in the log.
+    /// Those that the log has named.
     unheard: BTreeSet<u64>,
     elsewhere: BTreeSet<u64>,
 }
@@ -688,7 +688,7 @@ impl Receiver {
         self.name_elsewhere();
     }
 
-    /// Says in the log who is not heard any more, or is again.
+    /// Names in the log instances that are not heard, and those that are heard again or gone.
     fn name_unheard(&mut self) {
         let unheard = self.peers.unheard();
         for incarnation in unheard.difference(&self.unheard).take(NAMED) {
@@ -708,14 +708,14 @@ impl Receiver {
         self.unheard = unheard;
     }
 
-    /// Says in the log who has another Redis.
+    /// Names in the log peers that have another Redis.
     fn name_elsewhere(&mut self) {
         let elsewhere = self.peers.elsewhere(Instant::now());
         for incarnation in elsewhere.difference(&self.elsewhere).take(NAMED) {
             warn!(
                 instance = format_args!("{incarnation:016x}"),
-                "a Shortstop with this fleet's name on this NATS stands before another Redis. Its writes only cost hits here; give it \
-                 another fleet name, or the same upstream"
+                "a Shortstop with this fleet's name on this NATS has another Redis. Its writes drop values from L1 here for nothing; \
+                 give it another fleet name, or the same upstream"
             );
         }
         self.elsewhere = elsewhere;

@@ -3,7 +3,7 @@
 //!
 //! Two things are kept apart. The *lease* says that all that the server routed before an instant has been applied
 //! here; the echo of my own heartbeat proves it. *Trouble* says that this is not enough: not connected, or a peer
-//! fell silent, which may still be writing and cannot tell, or Redis shows an instance of the fleet that was never heard.
+//! fell silent, which may still be writing and cannot tell, or Redis shows an instance of the fleet that is not heard.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
@@ -16,13 +16,13 @@ pub(super) const HEARTBEAT: Duration = Duration::from_millis(200);
 const LEASE: Duration = Duration::from_secs(1);
 /// How long a peer may say nothing before it counts as lost: seven heartbeats.
 const SILENCE: Duration = Duration::from_millis(1500);
-/// How long an instance may be connected to Redis before it must have been heard: it connects to both when it starts.
+/// How long an instance may be connected to Redis before it must have been heard: at its start it connects to Redis and to NATS.
 const GRACE: Duration = Duration::from_millis(400);
 /// An instance is gone when Redis has not shown it in so many looks in a row …
 const GONE_LOOKS: u32 = 3;
 /// … over so long: longer than it takes to connect to Redis again (the longest pause and the time limit, both 2 s by default).
 const GONE_AFTER: Duration = Duration::from_secs(5);
-/// How long a peer may name another Redis than ours: after a restart of Redis one of the two finds out first.
+/// How long a peer may name another Redis than ours: after a restart of Redis one of the two notices first.
 const ELSEWHERE: Duration = Duration::from_secs(5);
 /// Peers remembered. More can only be forged; while there are as many, the bus is in trouble.
 const MAX_PEERS: usize = 1024;
@@ -40,7 +40,7 @@ pub(super) enum Input<'a> {
     Connection(Option<u64>),
     /// These instances of the fleet have a connection to Redis, this proxy included.
     Shown(&'a BTreeSet<u64>),
-    /// Redis is asked over a new connection. The others may have to connect again, too.
+    /// Redis is asked over a new connection. Other instances may have to connect again, too, so absences count anew.
     AskedAnew,
     /// A hash of the run id of the Redis behind this proxy; none: not known. May be repeated.
     Upstream(Option<u64>),
@@ -133,7 +133,7 @@ struct Peer {
     sequence: u64,
     heard: Instant,
     about: About,
-    /// Since when the peer names another Redis than ours.
+    /// Since when the peer has named another Redis than ours.
     elsewhere_since: Option<Instant>,
     /// While the peer is lost.
     absence: Absence,
@@ -142,7 +142,7 @@ struct Peer {
 #[derive(Debug)]
 struct Unheard {
     first_shown: Instant,
-    /// It has had the time to be heard.
+    /// It had enough time to be heard.
     confirmed: bool,
     absence: Absence,
 }
@@ -155,7 +155,7 @@ struct Absence {
 }
 
 impl Absence {
-    /// One look. Whether the instance is gone.
+    /// Counts one look. Returns whether the instance is gone.
     fn look(&mut self, now: Instant, is_shown: bool) -> bool {
         if is_shown {
             *self = Absence::default();
@@ -219,7 +219,7 @@ impl Peers {
         self.peers.iter().filter(|(incarnation, peer)| here(incarnation, peer)).count() as u64
     }
 
-    /// Whether Redis has shown somebody who has not been heard yet, and it is too early to say more.
+    /// Whether Redis shows an instance that has not been heard and still has time to be.
     pub fn is_unsure(&self) -> bool {
         self.unheard.values().any(|unheard| !unheard.confirmed)
     }
@@ -370,7 +370,7 @@ impl Peers {
             if unheard.confirmed { !unheard.absence.look(now, is_shown) } else { is_shown }
         });
         if !self.proven {
-            // It is this proxy that hears nobody.
+            // This proxy hears nobody now, so silence says nothing about the others.
             self.unheard.retain(|_, unheard| unheard.confirmed);
             return;
         }

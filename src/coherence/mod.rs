@@ -64,7 +64,7 @@ pub struct Coherence {
     lease_until: AtomicU64,
     /// In nanoseconds after the origin: nothing is kept until then. Set before the generation counts on.
     quarantined_until: AtomicU64,
-    /// Writes under way that may change any key: nothing is kept meanwhile. Set before the generation counts on.
+    /// How many writes are under way that may change any key: nothing is kept meanwhile. Set before the generation counts on.
     unbounded_writes: AtomicUsize,
     origin: Instant,
     has_bus: bool,
@@ -92,8 +92,8 @@ impl Ticket {
         self.coherence.stripes.is_live(self.id, self.number) && self.generation == self.coherence.generation()
     }
 
-    /// Whether the answer, sent for at `sent` and good until `deadline`, may be given to somebody who did not send for it: as if it
-    /// were an entry of L1.
+    /// Whether an answer whose request was sent at `sent`, and that is good until `deadline`, may be given to a reader that did not
+    /// send the request: by the rules for an entry of L1.
     pub fn may_serve(&self, permit: &Permit, sent: Instant, deadline: Instant) -> bool {
         let shared = &self.coherence;
         let times = Times { generation: self.generation, sent: shared.nanos(sent), deadline: shared.nanos(deadline) };
@@ -231,8 +231,7 @@ impl Coherence {
         Permit { now, generation: self.generation(), nanos, sent_after }
     }
 
-    /// Whether nothing has flushed L1 since the permit was given. What changes the mode flushes L1, too; only the time of the
-    /// permit is not looked at.
+    /// Whether nothing has flushed L1 since the permit was given. A change of the mode flushes L1, too. Does not look at the clock.
     #[inline]
     pub fn is_current(&self, permit: &Permit) -> bool {
         permit.generation == self.generation()
@@ -257,7 +256,7 @@ impl Coherence {
         }
         // Before the value is asked for: a message that names no database must find the flight, too.
         self.highest_db.fetch_max(db, Ordering::Relaxed);
-        // The generation first: who does not see a quarantine, or a write of any key, that begins now has the generation that it ends.
+        // The generation first: if a quarantine or a write of any key begins now and is missed below, it ends this generation.
         let generation = self.generation();
         if self.unbounded_writes.load(Ordering::Acquire) > 0 {
             return None;
@@ -291,7 +290,7 @@ impl Coherence {
         self.flush_for(reason, why);
     }
 
-    /// Its reply is here, or what is done in its place has been done.
+    /// The write's reply has come, or its loss has been dealt with.
     pub fn end_unbounded_write(&self) {
         self.unbounded_writes.fetch_sub(1, Ordering::AcqRel);
     }
@@ -317,8 +316,8 @@ impl Coherence {
         self.let_go(self.stripes.quarantine(key, now + self.max_staleness));
     }
 
-    /// Everything is dropped, and nothing kept for `max_staleness`: a write of who knows which keys may still run. `why` goes to
-    /// the log.
+    /// Everything is dropped, and nothing kept for `max_staleness`: a write that may change any key may still run. `why` goes to the
+    /// log.
     pub fn quarantine_all(&self, now: Instant, reason: FlushReason, why: &str) {
         let until = self.nanos(now + self.max_staleness);
         self.quarantined_until.fetch_max(until, Ordering::AcqRel);

@@ -138,8 +138,8 @@ const DECISIONS: &[Decision] = &[
     upheaval("flushall", Verb::FlushAll),
     upheaval("flushdb", Verb::FlushDb),
     upheaval("swapdb", Verb::SwapDb),
-    // Scripts. The _RO forms are flagged read-only, and Redis holds them to it. Of the others the keys are found here that they
-    // declare; what else they may write is not in their arguments: `scripts` judges that.
+    // Scripts. The _RO forms are flagged read-only, and Redis enforces that. For the others the rows here find the declared keys.
+    // What else a script may write is not in the arguments: `scripts` judges that.
     row("eval", Stateless, Verb::Script, Touch::Declared),
     row("evalsha", Stateless, Verb::Script, Touch::Declared),
     row("fcall", Stateless, Verb::Script, Touch::Declared),
@@ -157,7 +157,7 @@ const DECISIONS: &[Decision] = &[
     session("script|kill", Verb::Plain),
     plain("function"),
     plain("function|*"),
-    // A function that is running, or is called before others know of this, may be another one by then.
+    // These may replace a function while it is called, here or through another Shortstop that does not know yet.
     upheaval("function|load", Verb::Functions),
     upheaval("function|delete", Verb::Functions),
     upheaval("function|flush", Verb::Functions),
@@ -250,7 +250,7 @@ const DECISIONS: &[Decision] = &[
     // A module may do anything when it is loaded.
     upheaval("module|load", Verb::Plain),
     upheaval("module|loadex", Verb::Plain),
-    // Of modules: the key in their specs is an index or a library, and they change or delete keys that are named nowhere.
+    // Commands of modules. The key in their specs is an index or a library, and they change or delete keys that no argument names.
     upheaval("ft.add", Verb::Plain),
     upheaval("ft.safeadd", Verb::Plain),
     upheaval("ft.addhash", Verb::Plain),

@@ -1,7 +1,7 @@
-//! What a command does that a script calls, as far as it can be said of a call whose arguments are only partly known.
+//! What a command that a script calls does, when some of its arguments are not known.
 //!
-//! Only commands whose keys have fixed places are answered for: where an option may name a key (SORT … STORE), or a count says how
-//! many there are, an argument that is not known could be anything. Must not guess: what is not certain is [`InScript::Unknown`].
+//! Answers only for commands whose keys have fixed places. Where an option may name a key (SORT … STORE), or a count says how many
+//! keys there are, an unknown argument could be anything. Must not guess: what is not certain is [`InScript::Unknown`].
 
 use smallvec::SmallVec;
 
@@ -13,23 +13,23 @@ use super::{Flags, Row, Table, Verb};
 pub enum InScript {
     /// It changes no key.
     Reads,
-    /// It changes none but the keys at these places; `rest`: all arguments that its last one stands for are keys, too.
+    /// It changes only the keys at these places.
     Writes {
         /// Places of the keys in the call.
         keys: SmallVec<[u32; 4]>,
-        /// The call is open at its end, and what comes there is keys.
+        /// The last argument of the call stands for several (`unpack(KEYS)`), and all of them are keys.
         rest: bool,
     },
-    /// Nobody can tell.
+    /// It cannot be told.
     Unknown,
 }
 
-/// Not flagged as reads, and change no key.
+/// Commands that are not flagged as reads and change no key all the same.
 const HARMLESS: [&str; 5] = ["echo", "ping", "publish", "spublish", "time"];
 
 impl Table {
-    /// What a call does that is made of these words, the name first; none: a word that is not known. `open`: the last word may stand
-    /// for none or several.
+    /// What a call with these words does, the name first; `None` is a word that is not known. `open`: the last word may stand for
+    /// none or several.
     #[must_use]
     pub fn in_script(&self, words: &[Option<&[u8]>], open: bool) -> InScript {
         let Some(row) = words.first().copied().flatten().and_then(|name| self.get(name)) else {
@@ -38,7 +38,7 @@ impl Table {
         if row.subs().is_empty() {
             return row.in_script(words.len(), open);
         }
-        // A subcommand that stands in the open end is none that is known.
+        // A subcommand behind an open end is not known.
         let sub = words.get(1).copied().flatten().and_then(|name| row.sub(name));
         sub.map_or(InScript::Unknown, |sub| sub.in_script(words.len(), open))
     }
@@ -79,7 +79,7 @@ impl Finder {
             }
             _ => return None,
         }
-        // The last word of an open call is no key by itself; it must not stand where one is due.
+        // The last word of an open call stands for others, so it must not stand where a single key is due.
         let last = u32::try_from(argc).ok()?;
         let all_there = !keys.is_empty() && keys.iter().all(|at| *at < last);
         all_there.then_some((keys, rest))

@@ -58,8 +58,8 @@ impl Spec {
         matches!((&self.begin, &self.find), (Begin::Index(_), Find::Range { .. }))
     }
 
-    /// Whether it finds keys at places that no word of the call changes: none if not, else the step when they go on to the call's
-    /// end.
+    /// Whether the keys have fixed places, whatever the words of the call are. `None`: no. `Some(None)`: yes, so many and no more.
+    /// `Some(Some(step))`: yes, from there to the end of the call.
     pub(super) fn fixed_range(&self) -> Option<Option<i32>> {
         match (&self.begin, &self.find) {
             (Begin::Index(1..), Find::Range { last: 0.., step: 1.., .. }) if !self.incomplete => Some(None),
@@ -155,8 +155,8 @@ pub(super) enum Finder {
     Partial(Box<[Spec]>),
     /// SORT: the key and STORE's.
     Sort,
-    /// XREAD and XREADGROUP: the first half of what follows STREAMS, which may also be the name of a group or a consumer. In a call
-    /// with words that nobody knows, as the server says.
+    /// XREAD and XREADGROUP: the first half of what follows STREAMS. A group or a consumer may be called STREAMS, too, so the options
+    /// before it are read one by one. A call with an unknown option is left to the server's specs.
     Streams(Box<Finder>),
     /// MIGRATE: the key, or all after KEYS.
     Migrate,

@@ -299,8 +299,8 @@ impl Row {
         self.finder.find(args, out)
     }
 
-    /// Other databases in which a call writes its keys, too: MOVE key db, COPY source destination … DB db. What is no number Redis
-    /// refuses; of several it takes the last.
+    /// Other databases in which a call writes its keys, too: MOVE key db, COPY source destination … DB db. Redis refuses what is not
+    /// a number; when there are several DB, it takes the last.
     #[must_use]
     pub fn other_databases(&self, args: &[&[u8]]) -> SmallVec<[u32; 1]> {
         let number = |text: &&[u8]| parse_int(text).and_then(|db| u32::try_from(db).ok());
@@ -503,7 +503,7 @@ impl Table {
         self.rows.iter()
     }
 
-    /// What no other table has, unless it is a copy of this one.
+    /// A number that only this table and its copies have.
     #[must_use]
     pub fn number(&self) -> u64 {
         self.number

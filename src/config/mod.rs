@@ -82,7 +82,7 @@ pub struct Config {
     /// False: nothing is sealed anywhere; what is sealed is still opened.
     #[serde(deserialize_with = "yaml::switch")]
     pub compression: bool,
-    /// What scripts write whose text proves nothing.
+    /// Which keys a script may write when its text does not prove it.
     pub scripts: Scripts,
     /// Allows `PROXY DEBUG`.
     #[serde(deserialize_with = "yaml::switch")]

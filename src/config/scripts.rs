@@ -1,4 +1,4 @@
-//! `scripts`: which keys scripts and functions write whose text proves nothing.
+//! `scripts`: which keys a script or function may write when its text does not prove it. Parsing only; `crate::scripts` judges.
 
 use std::fmt;
 
@@ -9,12 +9,12 @@ use super::units::Wrong;
 /// What the user says about scripts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Scripts {
-    /// Nothing: they may write any key.
+    /// They may write any key.
     #[default]
     Any,
-    /// They write the keys that they declare.
+    /// They write only the keys that they declare.
     Declared,
-    /// They write these, and keys that match one of these Redis glob patterns.
+    /// They write the keys that they declare, and keys that match one of these Redis glob patterns.
     Matching(Vec<String>),
 }
 
@@ -59,7 +59,7 @@ impl<'de> Visitor<'de> for WordOrList {
     }
 }
 
-/// A list holds no lists.
+/// An element of the list: text, never another list.
 struct Pattern(String);
 
 impl<'de> Deserialize<'de> for Pattern {

@@ -182,13 +182,13 @@ pub struct Limits {
     /// A client silent for this long is dropped; zero: never.
     #[serde(deserialize_with = "yaml::time")]
     pub idle_timeout: Duration,
-    /// Bytes waiting for one client: up to this, requests are taken; above, it is dropped.
+    /// Bytes of replies waiting for one client; near this no more requests are taken from it, above it is dropped.
     #[serde(deserialize_with = "yaml::size")]
     pub output_buffer: usize,
-    /// Bytes in the buffers of all clients together; there, those with most of them are not read from.
+    /// Bytes in the buffers of all clients together; near this the clients with the largest buffers are not read from.
     #[serde(deserialize_with = "yaml::memory")]
     pub buffers_total: Memory,
-    /// A client with replies waiting that takes nothing for this long is dropped.
+    /// A client with replies waiting that takes nothing and sends nothing for this long is dropped.
     #[serde(deserialize_with = "yaml::time")]
     pub stall_timeout: Duration,
     /// Bytes of what a client has sent and that is not a whole request yet; above, it is dropped.

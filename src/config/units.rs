@@ -91,14 +91,14 @@ pub fn percent(text: &str) -> Result<u8, Wrong> {
 /// An amount of memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Memory {
-    /// So many bytes.
+    /// A number of bytes.
     Bytes(usize),
-    /// So much of what there is.
+    /// A share of the memory of the machine or the container.
     Percent(u8),
 }
 
 impl Memory {
-    /// In bytes, when there are so many.
+    /// In bytes, where the machine or the container has `total` bytes of memory.
     pub fn of(self, total: usize) -> usize {
         match self {
             Memory::Bytes(bytes) => bytes,

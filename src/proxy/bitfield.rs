@@ -1,6 +1,6 @@
-//! BITFIELD and BITFIELD_RO with integers of more than 53 bits. They have to run in a script that first looks whether the value
-//! is compressed, and the numbers of a script are exact only up to 2⁵³. So the script reads such a field in two halves, and the
-//! halves are put together here. The field is written by Redis's own BITFIELD, one operation at a time.
+//! BITFIELD and BITFIELD_RO with integers of more than 53 bits. They run in a script that first looks whether the value is
+//! compressed, and Lua's numbers are exact only up to 2⁵³. So the script reads such a field in two halves, and the halves are put
+//! together here. Redis's own BITFIELD writes the field, one operation at a time.
 //!
 //! Must not guess: a call that is not understood is left to Redis as a whole, and its reply is refused if it may be rounded.
 
@@ -12,9 +12,9 @@ const EXACT_BITS: i64 = 53;
 /// Bits of the lower half of a wide field.
 const LOW_BITS: u64 = 32;
 
-/// ARGV from the third word on: the command's name; how many words the check of all places has, and these; then for each operation a
-/// letter and its words. `g`: the two halves. `s`: the two halves, then how many words the operation has, and these. `i`: the
-/// operation first, then the halves. `n`: the operation alone.
+/// ARGV from the third word on: the command's name; how many words the first call has, which only reads, so that Redis refuses a
+/// wrong place before anything is written; these words; then for each operation a letter and its words. `g`: the two halves. `s`: the
+/// two halves, then how many words the operation has, and these. `i`: the operation first, then the halves. `n`: the operation alone.
 pub(super) const SCRIPT: &str = "local at = 5 \
 local function call(words) \
 at = at + words \

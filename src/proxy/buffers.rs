@@ -1,5 +1,5 @@
 //! Buffers that are empty now: whoever gathers bytes takes one and gives it back, so that an idle client holds none and a busy one
-//! does not allocate. And the count of the bytes that all clients' buffers hold.
+//! does not allocate. Also counts the bytes that the buffers of all clients hold.
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
@@ -48,14 +48,14 @@ const STEP: usize = 64 << 10;
 /// A client with fewer bytes in its buffers is always served.
 pub const ALWAYS_SERVED: usize = 1 << 20;
 
-/// How many times the free room one client may fill.
+/// One client may hold this many times the room that is left.
 const SHARE: usize = 8;
 
 /// Bytes in the buffers of clients: a worker's own count, and that of all workers together. A change is a plain store; the count that
 /// all workers share is written once for many changes.
 pub struct Held {
     mine: Cell<usize>,
-    /// So much of it the others know.
+    /// The part of it that the other workers know of.
     told: Cell<usize>,
     stats: Arc<Stats>,
 }

@@ -20,7 +20,7 @@ pub(super) enum Kind {
 /// Why a connection stays with its client until it ends. Each reason is its own: none takes another away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reason {
-    /// HELLO or AUTH has, or may have, made it another user.
+    /// HELLO or AUTH changed its user, or may have.
     Login = 1,
     /// CLIENT TRACKING was agreed to.
     Tracking = 1 << 1,
@@ -39,7 +39,7 @@ pub(super) enum Reason {
 }
 
 impl Reason {
-    /// Those that the client itself has nothing on the connection by.
+    /// Reasons that leave nothing of the client on the connection: the client may leave it, but no other client may have it.
     const WITHOUT_THE_CLIENT: u16 = Reason::NumberKnown as u16 | Reason::Ended as u16;
 }
 
@@ -63,7 +63,7 @@ pub(super) enum Answer {
     Agreed,
     /// An error that changed nothing.
     Refused,
-    /// The connection is not in the state that it was taken to be in. Nothing more may be sent on it.
+    /// The connection is not in the state that is known of it. Nothing more may be sent on it.
     Unexpected,
 }
 
@@ -141,12 +141,12 @@ impl ConnectionState {
         self.attempts.get() > 0 || self.reasons.get() & !Reason::WITHOUT_THE_CLIENT != 0
     }
 
-    /// Something that may leave state behind is about to be sent; it counts until [`ConnectionState::end_attempt`].
+    /// Something that may leave state behind is about to be sent. Binds the connection until [`ConnectionState::end_attempt`].
     pub(super) fn begin_attempt(&self) {
         self.attempts.set(self.attempts.get() + 1);
     }
 
-    /// What became of it is known, and bound the connection if it has to be.
+    /// The outcome is known; if it left state behind, [`ConnectionState::bind`] was called.
     pub(super) fn end_attempt(&self) {
         self.attempts.set(self.attempts.get() - 1);
     }

@@ -32,12 +32,12 @@ use super::turns::Turns;
 use super::users::Users;
 use super::waiting::Waiting;
 
-/// For so long after another client was served, each leaves room on the shared connections for the others.
+/// After two clients have taken turns, each leaves room on the shared connections for this long.
 const SHARED_FOR: Duration = Duration::from_secs(1);
 
 /// Requests that one client may have due from Redis while others are active: theirs wait behind these.
 const MOST_WHILE_SHARED: usize = 128;
-/// Connections that are lost together are known to be after this.
+/// How long to wait, after a connection was lost, until it is known whether others were lost together with it.
 const OTHERS_WERE_LOST: Duration = Duration::from_millis(250);
 
 /// What the configuration says about requests; replaced as a whole at a reload.
@@ -63,7 +63,7 @@ pub struct Policy {
     pub offload_above: usize,
     /// Whether `PROXY DEBUG` is allowed.
     pub debug_command: bool,
-    /// Whether the user says which keys scripts write whose text proves nothing.
+    /// Whether the configuration says which keys scripts write (`scripts`).
     pub trusts_scripts: bool,
 }
 
@@ -158,8 +158,8 @@ pub struct Context {
     all_links: RefCell<HashMap<u64, Link<Waiting>>>,
     /// Connections made so far.
     links_made: Cell<u64>,
-    /// How often what was written may have been left behind: a connection was lost that Redis had answered on, or another server
-    /// took the place of this one.
+    /// How often acknowledged writes may have been lost: a connection was lost on which Redis had answered, or another server took
+    /// the place of this one.
     pub(super) losses: Cell<u64>,
     /// Private connections in the hands of clients, and who waits for one.
     pub(super) turns: Turns,
@@ -263,7 +263,7 @@ impl Context {
         self.set_view(|view| view.table = table);
     }
 
-    /// How many requests a client may have due from Redis, which is served now. A client that is alone may fill the connection.
+    /// How many requests the client that is served now may have due from Redis. A client that is alone may fill the connection.
     #[inline]
     pub fn most_outstanding(&self, client: u64, now: Instant) -> usize {
         if self.last_asker.replace(client) != client {
@@ -438,8 +438,8 @@ impl Context {
         link
     }
 
-    /// Redis does not let a login in any more: its clients end, without a word, as nothing is due to them. Who waits for an answer
-    /// gets it first: it ends with that one if it is of this login, and by then it may be another user (AUTH).
+    /// Redis does not let a login in any more. Closes the clients of this login to whom no answer is due; nothing is written to them.
+    /// A client that waits for an answer is closed with the answer, unless it has become another user by then (AUTH).
     pub(super) fn refuse(&self, login: &Rc<Login>) {
         for outlet in self.clients.borrow().values().filter(|outlet| outlet.outstanding() == 0) {
             if outlet.profile.identity().login.as_ref().is_some_and(|known| Rc::ptr_eq(known, login)) {
@@ -448,9 +448,9 @@ impl Context {
         }
     }
 
-    /// Redis closed a lane of a login, and lets the login in again. If it did that to this user alone, the user was deleted, and
-    /// made again (ACL DELUSER, ACL LOAD), or its clients were to go (CLIENT KILL): they end, on all workers. When other
-    /// connections ended, too, Redis was restarted, or something on the way.
+    /// Redis closed a lane of a login, and lets the login in again. If it closed connections of this user alone, the user was deleted
+    /// and made again (ACL DELUSER, ACL LOAD), or its clients were killed (CLIENT KILL): its clients are closed, on all workers.
+    /// When connections of others ended, too, Redis or something on the way was restarted, and no client is closed.
     pub(super) fn let_in_again(&self, login: &Rc<Login>, closed: Instant) {
         let is_it = |known: &Rc<Identity>| known.login.as_ref().is_some_and(|known| Rc::ptr_eq(known, login));
         let user = self.identities.borrow().iter().filter_map(Weak::upgrade).find(is_it).map(|known| known.user());
@@ -462,7 +462,7 @@ impl Context {
             let nobody = Rc::clone(&context.anonymous.borrow());
             if others.chain([&nobody]).any(|other| other.stood_through(closed)) {
                 tracing::info!(
-                    "Redis ended the connections of a user, and lets it in again; its clients are closed, as with Redis"
+                    "Redis ended the connections of a user, and lets the user in again; the user's clients are closed, as Redis does"
                 );
                 context.shared.users.end_number(user);
                 context.end_clients_of(vec![user]);
@@ -470,8 +470,8 @@ impl Context {
         });
     }
 
-    /// Redis has ended these users and the connections that were theirs (ACL DELUSER): their clients end, on all workers, also if
-    /// there is a user of that name again.
+    /// Redis has deleted these users and closed their connections (ACL DELUSER): their clients are closed on all workers, also if
+    /// there is a user of the same name again.
     pub(super) fn end_users(&self, names: &[Vec<u8>]) {
         let gone = self.shared.users.end(names);
         if !gone.is_empty() {
@@ -491,11 +491,12 @@ impl Context {
         self.tell_all(move |context| end(context));
     }
 
-    /// Gives up every connection to a server of an older epoch: what was sent there and may write has an unknown outcome, clients
-    /// with a private connection end with it. When this returns nothing more is sent to that server or read from it.
+    /// Gives up every connection to a server of an older epoch. Writes that are under way there have an unknown outcome, and clients
+    /// with a private connection are closed. When this returns, nothing more is sent to that server or read from it.
     pub fn leave_server(&self, epoch: u64) {
         self.losses.set(self.losses.get() + 1);
-        let lost = Lost::new("the connection to Redis was given up: another server has taken the place of this one");
+        let lost =
+            Lost::new("the connection to Redis was given up: another server has taken the place of the last one");
         let links: Vec<_> = self.all_links.borrow().values().cloned().collect();
         links.iter().for_each(|link| link.leave(self, epoch, &lost));
         let clients: Vec<_> = self.clients.borrow().values().cloned().collect();
@@ -535,7 +536,7 @@ impl Context {
         }
     }
 
-    /// Tells the fleet that a script may have written anything; many in the same read are one. `lost`: it may be running yet.
+    /// Tells the fleet that a script may have written anything; many in the same read are one. `lost`: it may still be running.
     pub(super) fn tell_of_script(&self, lost: bool) {
         if self.shared.outbox.is_none() {
             return;

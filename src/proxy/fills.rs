@@ -95,14 +95,14 @@ fn land(
     }
 }
 
-/// Whether those who did not send the request may have the answer that is here now.
+/// Whether readers that did not send the request may have its answer now.
 fn may_serve(context: &Context, ticket: Option<&Ticket>, sent: Instant, good_for: Option<Duration>) -> bool {
     let (Some(ticket), Some(good_for)) = (ticket, good_for) else { return false };
     let permit = context.shared.coherence.permit(Instant::now());
     ticket.may_serve(&permit, sent, sent + good_for.min(context.max_staleness()))
 }
 
-/// How long after it was sent for a reply may be served to others; none: not at all.
+/// How long after its request was sent a reply may be served to other readers; none: not at all.
 fn good_for(
     rule: &CacheRule,
     question: &Question<'_>,

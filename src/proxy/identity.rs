@@ -24,7 +24,7 @@ pub struct Identity {
     spare: RefCell<Vec<Link<Waiting>>>,
     /// Redis was seen to let the user SELECT.
     pub(super) may_select: Cell<bool>,
-    /// Whether the user may PTTL, and the state of what is known of users at which that was found.
+    /// Whether the user may PTTL, and the [`Users::state`] for which that holds.
     may_ttl: Cell<(u32, bool)>,
 }
 
@@ -45,7 +45,7 @@ impl Identity {
         self.user
     }
 
-    /// Whether what the user reads may be kept, as far as that takes PTTL.
+    /// Whether the user may PTTL: without that nothing that it reads may be kept.
     pub(super) fn may_ttl(&self, users: &Users) -> bool {
         let (state, may) = self.may_ttl.get();
         let now = users.state();
@@ -73,7 +73,7 @@ impl Identity {
         self.lanes.borrow_mut().remove(&(db, version))
     }
 
-    /// Whether a lane stands that stood at that time.
+    /// Whether a lane has stood since before that time.
     pub(super) fn stood_through(&self, then: Instant) -> bool {
         self.lanes.borrow().values().any(|lane| lane.stands_since(then))
     }

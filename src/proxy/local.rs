@@ -22,7 +22,7 @@ impl Client {
             Verb::Hello | Verb::Auth
                 if self.session.is_none() && bytes > self.context.shared.server_limits.shared() =>
             {
-                self.refuse("ERR shortstop: this is too long for a login")
+                self.refuse("ERR shortstop: this is too long for a login; shorten the name or the password")
             }
             Verb::Select => self.select(permit, call),
             Verb::Quit => self.quit(permit),
@@ -78,8 +78,8 @@ impl Client {
         Next::Pause
     }
 
-    /// Whether the user may SELECT at all is asked on a connection that is used for nothing else: on a lane it would have to be
-    /// followed by one of ours, which Redis would refuse and log, too.
+    /// The first SELECT of a user goes over a connection that is used for nothing else. On a lane a second SELECT would have to
+    /// follow, back to the lane's database; for a user who may not SELECT, Redis would refuse and log that one, too.
     fn first_select(&mut self, permit: &Permit, call: Call<'_>, db: u32) {
         let profile = &self.outlet.profile;
         let identity = profile.identity();

@@ -35,8 +35,8 @@ pub(super) struct Greeting {
     name: Option<Vec<u8>>,
     /// The client's number, which stands in HELLO's reply in the place of the connection's.
     client: u64,
-    /// Redis does all of it or, with an error, nothing. Else nobody knows what Redis makes of it but Redis: an AUTH may be performed
-    /// before what stands behind it is refused.
+    /// Redis does all of it or, with an error, nothing. If not, only Redis knows: it may perform an AUTH and then refuse what stands
+    /// behind it.
     pub(super) is_understood: bool,
 }
 
@@ -56,7 +56,7 @@ impl Greeting {
         let mut rest = args.get(2..).unwrap_or_default();
         while greeting.is_understood && !rest.is_empty() {
             rest = match rest {
-                // Of two, the first may be performed and the second be refused.
+                // Only one: of two, Redis may perform the first and refuse the second.
                 [word, user, password, rest @ ..] if word.eq_ignore_ascii_case(b"auth") && greeting.login.is_none() => {
                     greeting.login = Some(Login { user: Some((*user).into()), password: (*password).into() });
                     rest
@@ -148,14 +148,14 @@ impl Client {
     pub(super) fn auth(&mut self, view: &View, permit: &Permit, call: Call<'_>) -> Next {
         let greeting = Greeting::of_auth(call.args);
         if self.session.is_some() || !greeting.is_understood {
-            // With another number of words it is refused before anything is done.
+            // Redis refuses an AUTH with a wrong number of words before it does anything.
             return self.greet_in_session(view, permit, call, greeting, Replacements::new(), false);
         }
         self.at_the_door(permit, call, Some(greeting), Replacements::new())
     }
 
-    /// HELLO or AUTH on the client's own connection. What is not understood always goes there: the client is what Redis makes of it,
-    /// and if Redis may do a part of what it refuses, the connection is the client's for its life.
+    /// HELLO or AUTH on the client's own connection. What is not understood always goes there, so that the client has the user and
+    /// protocol that Redis gives it. If Redis may do a part of what it refuses, the connection stays with the client until it ends.
     fn greet_in_session(
         &mut self,
         view: &View,
@@ -173,7 +173,7 @@ impl Client {
             Err(lost) => return self.not_done(call.row, &lost),
         };
         if is_new && self.outlet.profile.is_nobody() {
-            // Redis answers HELLO and AUTH also on a connection that it lets do nothing else. Such a one is good for nobody else.
+            // Redis answers HELLO and AUTH also on a connection that may do nothing else. No other client can use such a connection.
             session.link.use_for_logins();
             session.never_reuse();
         }
@@ -248,7 +248,7 @@ impl Client {
             }
             if door.locked_for().is_some() {
                 // Redis would close the connection, and with it the login of somebody else.
-                let text = "ERR shortstop: where Redis has a password, a login may have 10 arguments of 16 KB";
+                let text = "ERR shortstop: where Redis has a password, a login may have 10 arguments of 16 KB each; shorten it";
                 return self.refuse(text);
             }
         }
@@ -288,7 +288,7 @@ impl Client {
         let session = self.session.as_ref().filter(|session| session.is_subscribed() && !session.is_monitor());
         let Some(session) = session.filter(|session| session.link.check().is_ok()) else { return false };
         let (outlet, slot) = (Rc::clone(&self.outlet), self.outlet.open(self.is_muted()));
-        // Whatever Redis says: the connection ends. After a RESET it is a stranger's, also if all else on it is undone.
+        // Whatever Redis says, the connection is closed. RESET makes it the default user's, so no client of this user may get it.
         session.never_reuse();
         let then = Box::new(move |_: &Context, _: Result<Reply<'_>, &Lost>| outlet.fill(slot, Reply::Borrowed(answer)));
         self.context.stats().upstream_commands.add(1);
@@ -318,7 +318,7 @@ pub(super) fn next_at_the_door(context: &Context) {
             let mut out = Vec::new();
             build::error(&mut out, lost.text());
             outlet.fill(slot, Reply::Borrowed(&out));
-            // What is behind it in the pipeline is meant for another user, or another protocol.
+            // What follows in the pipeline is meant for another user, or another protocol.
             outlet.close();
         }
     }

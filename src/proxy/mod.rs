@@ -109,12 +109,12 @@ pub struct Client {
     replies: Replies,
     lookup: Lookup,
     session: Option<Rc<Session>>,
-    /// It waits for a private connection.
+    /// The client's wait for a private connection, while it waits.
     turn: Option<Rc<Turn>>,
     /// Bits of the keys of what has not been answered: a key whose bit is set is not served from L1, so that a reader never
     /// overtakes what it asked before.
     ahead: u64,
-    /// The client waits for an answer that another client sent for; see `awaits_flight`.
+    /// The client waits for the answer to another client's request; see `awaits_flight`.
     joined: bool,
     parked: Option<(Parked, Rc<RefCell<Option<Outcome>>>)>,
     hits: u64,
@@ -345,7 +345,7 @@ impl Client {
         }
     }
 
-    /// A request that Redis will refuse: it has to see it where a transaction would be spoilt by it.
+    /// A request that Redis will refuse. It goes to the client's own connection if there is one, where it spoils an open transaction.
     fn pass_where_it_is(&mut self, permit: &Permit, call: Call<'_>) -> Next {
         if let Err(next) = self.leave_lane_if_large(permit, call.request.raw.len(), call.args.len()) {
             return next;
@@ -362,7 +362,7 @@ impl Client {
         }
         let then = match &target {
             Target::Session(session) if session.in_multi() => Then::Queued(Rc::clone(session)),
-            // Redis is to refuse it; if it does not, nobody knows what it did.
+            // Redis should refuse it. If Redis does not, the command may have left anything on the connection.
             Target::Session(session) if call.row.class != Class::Stateless => {
                 Then::session(session, InSession::Sent(Sent::Setting))
             }
@@ -382,8 +382,8 @@ impl Client {
         Next::Go
     }
 
-    /// To be called before anything of so many bytes and arguments is sent: what could make Redis close the connection gets a
-    /// connection of its own, on which it ends nobody else's requests.
+    /// To be called before a request of this size is sent. A request that could make Redis close the connection gets a private one,
+    /// so that it cannot end the requests of other clients.
     fn leave_lane_if_large(&mut self, permit: &Permit, bytes: usize, arguments: usize) -> Result<(), Next> {
         let is_small = bytes <= self.context.shared.server_limits.shared() && arguments <= MOST_ARGUMENTS;
         if is_small || self.session.is_some() {

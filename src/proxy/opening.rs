@@ -21,7 +21,7 @@ pub(super) enum Holds {
     Columns(Box<[bool]>),
     /// No value; but a script made an array of what is a map (LCS … IDX in RESP3).
     Map,
-    /// No value; but a script told integers in halves (BITFIELD).
+    /// No value; but a script answered with integers in two halves (BITFIELD).
     Halves,
     /// Names of channels. Shortstop's own are left out (PUBSUB CHANNELS).
     Channels,

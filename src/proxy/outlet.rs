@@ -21,17 +21,17 @@ use super::roster::Entry;
 /// at a time, and one that asks for small ones gets up to speed within some replies.
 const EXPECTED_AT_FIRST: usize = 256 << 10;
 
-/// Requests of one client whose answers are due from Redis.
+/// Most requests of one client whose answers may be due from Redis.
 pub const MOST_OUTSTANDING: usize = 1024;
 
-/// Slots of one client. An answer that comes before those in front of it keeps its slot, and so its memory.
+/// Most slots of one client. An answer that is there before an earlier one keeps its slot, and so its memory.
 const MOST_SLOTS: usize = 2 * MOST_OUTSTANDING;
 
-/// Bytes that one client may have due from Redis, as far as they can be estimated, those that came out of turn included. They do
+/// Most bytes that one client may have due from Redis, by estimate, answers that came before earlier ones included. This bound does
 /// not depend on how fast the client reads.
 const MOST_DUE: usize = 1 << 20;
 
-/// From this size on, bytes that wait are closed into a piece of their own: what is gathered behind them does not move them.
+/// From this size on, bytes that wait become a chunk of their own, so that bytes that come behind them do not move them.
 const PIECE: usize = 64 << 10;
 
 /// A place in the order of a client's replies.
@@ -48,7 +48,7 @@ pub struct Outlet {
     pub entry: Entry,
     /// Close the connection as soon as what is due is written.
     pub closing: Cell<bool>,
-    /// Its user is no more: nothing is said to it about what was lost with the user's connections.
+    /// Its user was deleted: the client gets no errors about what was lost with the user's connections.
     pub user_ended: Cell<bool>,
     /// Close the connection now: this limit was reached, or this happened.
     pub dropped: Cell<Option<&'static str>>,
@@ -62,7 +62,7 @@ pub struct Outlet {
     pub stalled: Cell<Option<Instant>>,
     /// No more is read from the client or taken from it, because of `limits.buffers_total`.
     pub stopped: Cell<bool>,
-    /// It may finish the request that it is sending, all the same: clients that wait for each other would never finish one.
+    /// Although stopped, it may finish the request that it is sending: otherwise stopped clients could wait for each other for ever.
     pub goes_first: Cell<bool>,
 }
 

@@ -35,9 +35,9 @@ pub(super) enum InSession {
     Exec(Queued),
     /// A command that nobody knows: what it may change, and leave on the connection.
     Unknown(Written),
-    /// A SELECT of this database.
+    /// The client's SELECT of this database.
     Select(u32),
-    /// The same, of the proxy's own.
+    /// Shortstop's own SELECT of this database, on a connection that was made in advance.
     Move(u32),
     /// HELLO or AUTH.
     Greet(Greeting),
@@ -156,8 +156,8 @@ impl Client {
         Ok(Some(session))
     }
 
-    /// A command that leaves nothing on its connection and must not wait behind others (SCRIPT KILL): it gets a connection that
-    /// is made for it, and ends with it. While a script runs, Redis refuses SELECT there, and no such command needs a database.
+    /// A command that leaves nothing on its connection and must not wait behind others (SCRIPT KILL): it gets a connection of its
+    /// own, which is closed after it. The connection selects no database: Redis refuses SELECT while a script runs.
     pub(super) fn alone(&mut self, permit: &Permit, call: Call<'_>) -> Next {
         if self.outlet.outstanding() > 0 {
             return Next::Again;
@@ -183,8 +183,8 @@ impl Client {
         }
     }
 
-    /// Says that a command is not executed, for a reason of Shortstop's own. When that changes what the commands behind it mean,
-    /// none of these is executed: the connection ends.
+    /// Answers that Shortstop could not have a command executed. When that changes what the commands behind it mean, the client is
+    /// closed, so that none of these is executed.
     pub(super) fn not_done(&self, row: &Row, lost: &Lost) -> Next {
         let next = self.unavailable(lost);
         if changes_what_follows(row) { Next::Close } else { next }
@@ -323,7 +323,7 @@ fn changes_what_follows(row: &Row) -> bool {
     }
 }
 
-/// Commands that leave nothing behind on a connection of their own: they only must not queue behind others.
+/// Commands that leave nothing on a connection. They need one of their own only because they must not wait behind others.
 pub(super) fn leaves_nothing(row: &Row) -> bool {
     matches!(row.name.as_ref(), "script|kill" | "function|kill" | "function|stats" | "shutdown" | "client|unpause")
 }
@@ -340,7 +340,7 @@ pub(super) fn in_session(
     match then {
         InSession::Sent(sent) => {
             session.answered(sent, reply.bytes());
-            // What is left there may be told of from now on.
+            // If the answer bound the connection, Redis may push messages on it from now on.
             session.listen_if_bound();
         }
         InSession::Exec(queued) => return transaction::ended(context, session, queued, to, sent, reply),
@@ -361,7 +361,7 @@ pub(super) fn in_session(
         InSession::Greet(greeting) => {
             if !failed {
                 if !greeting.is_understood {
-                    // A newer server knows what it means.
+                    // Redis agreed to what Shortstop does not understand: a newer server.
                     session.bind(Reason::Login);
                 }
                 session.greeted(&greeting);

@@ -66,12 +66,12 @@ impl Profile {
         self.identity.borrow().login.is_none()
     }
 
-    /// Whether what its user reads may be kept, as far as that takes PTTL.
+    /// Whether its user may PTTL: without that nothing that it reads may be kept.
     pub(super) fn may_ttl(&self, users: &Users) -> bool {
         self.identity.borrow().may_ttl(users)
     }
 
-    /// The lane is asked for anew.
+    /// The next call of [`Profile::lane`] looks the lane up again.
     pub(super) fn forget_lane(&self) {
         self.lane.take();
     }

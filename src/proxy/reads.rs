@@ -75,7 +75,7 @@ impl Client {
                 let args = request.words();
                 let call = Call { row, request, args: &args };
                 if self.holds(call) == Holds::Halves {
-                    // Its reply is not kept: it has to be put together first.
+                    // Its reply comes in halves (`bitfield`), and is not kept.
                     return None;
                 }
                 match self.peeked(call) {
@@ -116,14 +116,14 @@ impl Client {
             Ok(target) => target,
             Err(lost) => return self.unavailable(&lost),
         };
-        // What is kept is asked on a lane.
+        // Only what is asked on a lane is kept.
         let keeping = keeping.filter(|_| matches!(target, Target::Lane(_)));
         let link = target.link();
         let mask = mask_of(id.key());
         if keeping.is_some() {
             self.context.stats().l1_misses.add(1);
         }
-        // A user that may not PTTL would be refused, and look like an intruder.
+        // Redis would refuse a PTTL of a user without that right, and log it (ACL LOG).
         let keeping = keeping.filter(|_| self.outlet.profile.may_ttl(&self.context.shared.users));
         let keeping = keeping.filter(|keeping| self.context.admission.borrow_mut().asked(id, keeping.rule.admit_after));
         if let Some(Keeping { rule, absent }) = keeping {
@@ -221,8 +221,8 @@ impl Client {
         true
     }
 
-    /// Whether the client waits for an answer that another client sent for. What it asks next is not sent before that: the answer
-    /// may come too late to be served, and the question is sent again then, which must not see what the client asked after it.
+    /// Whether the client waits for the answer to another client's request. Its next request is not sent before that answer: if the
+    /// answer comes too late to be served, the question is sent again, and must not see what the client asked after it.
     pub(super) fn awaits_flight(&mut self) -> bool {
         self.joined = self.joined && self.outlet.outstanding() > 0;
         self.joined

@@ -40,12 +40,12 @@ pub struct Entry {
     pub(super) session: RefCell<Weak<Session>>,
     /// A private connection that was made before the client needed one: another client's invalidations are to come there.
     pub(super) offered: RefCell<Option<Rc<Session>>>,
-    /// What of its writes WAIT has to find on replicas.
+    /// Which of its writes WAIT has to find on replicas.
     pub(super) covered: Cell<Covered>,
-    /// Where its WAIT waits.
+    /// The connection on which its WAIT or WAITAOF waits, while it does.
     pub(super) waiter: RefCell<Option<Rc<Waiter>>>,
     killed: Cell<bool>,
-    /// It waits until it gets a private connection, which is no idleness.
+    /// It waits for a private connection, and so does not count as idle.
     pub in_line: Cell<bool>,
     /// Bytes that have been read and not been taken.
     pub unread: Cell<usize>,

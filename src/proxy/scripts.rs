@@ -1,4 +1,4 @@
-//! Scripts and functions of clients: what is written for which judgement, and what is said of them in the log.
+//! Scripts and functions of clients: turns the judgement of `crate::scripts` into what is noted as written, and warns in the log.
 
 use smallvec::SmallVec;
 

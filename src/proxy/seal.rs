@@ -87,7 +87,7 @@ pub(super) fn candidates(verb: Verb, request: &Request<'_>, policy: &Policy) -> 
         if looks_sealed && bytes.len() > policy.limits.max_inflated {
             found.refused = Some(format!(
                 "ERR shortstop: the value looks like one that is stored compressed, and with {} bytes is longer than \
-                 limits.max_inflated ({}), so that it could not be read again; it was not stored",
+                 limits.max_inflated ({}), so that it could not be read again; it was not stored. Raise that limit, or store less",
                 bytes.len(),
                 policy.limits.max_inflated
             ));

@@ -110,8 +110,8 @@ impl Session {
         self.state.begin_watch();
     }
 
-    /// EXEC is about to be sent: what it executes, or not. What is sent behind it is in no transaction; until the answer is here the
-    /// connection has its state all the same.
+    /// EXEC is about to be sent: takes what it will execute or discard. Commands sent behind EXEC are outside the transaction, but the
+    /// connection counts as in a transaction until the answer is here.
     pub(super) fn take_multi(&self) -> Queued {
         self.multi.take().unwrap_or_default()
     }
@@ -127,19 +127,19 @@ impl Session {
         self.state.bind(Reason::Ended);
     }
 
-    /// Something may be sent later that leaves state on the connection.
+    /// Something that may leave state on the connection will be sent.
     pub(super) fn begin_attempt(self: &Rc<Self>) {
         self.state.begin_attempt();
         self.listen_if_bound();
     }
 
-    /// What became of it is known.
+    /// The outcome is known, see [`ConnectionState::end_attempt`].
     pub(super) fn end_attempt(&self) {
         self.state.end_attempt();
         self.listen_no_more();
     }
 
-    /// Hears what is nobody's reply, if there may be such.
+    /// Passes messages that are no reply on to the client, if there may be any.
     pub(super) fn listen_if_bound(self: &Rc<Self>) {
         if self.is_bound() && self.link.version() == Version::Resp3 {
             // Whatever it is that is left there, Redis may have to tell something without being asked.
@@ -160,7 +160,7 @@ impl Session {
         }
         if let Some(version) = greeting.version {
             self.link.set_version(version);
-            // What was left there before may be told of now.
+            // In RESP3 Redis may push messages about what was left there before.
             self.listen_if_bound();
         }
     }

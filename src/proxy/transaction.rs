@@ -165,8 +165,8 @@ fn tell_apart(session: &Rc<Session>, queued: &mut Queued, come: &[u8]) -> Result
     Ok(whole)
 }
 
-/// EXEC's reply, with nothing confirmed by WAIT and WAITAOF, which are at these places: Redis speaks of another write of the
-/// connection than the client's last one.
+/// EXEC's reply in which WAIT and WAITAOF, at these places, confirm nothing: Redis answers for the last write of the connection,
+/// which need not be the client's.
 fn without_replicas(reply: &[u8], waits: &[usize]) -> Vec<u8> {
     let Some(parts) = elements(reply) else { return reply.to_vec() };
     let mut out = reply[..memchr::memchr(b'\n', reply).map_or(0, |end| end + 1)].to_vec();
@@ -212,7 +212,7 @@ pub(super) fn ended(
     session.answered(Sent::Exec, reply.bytes());
     let count = elements(reply.bytes()).map_or(0, Iterator::count);
     if count > 0 && count != holds.len() {
-        // Which element answers which command is not known, nor what they have made of the connection.
+        // It is not known which element answers which command, nor what the commands have left on the connection.
         session.give_up();
     }
     let reply = if waits.is_empty() { reply } else { Reply::Owned(without_replicas(reply.bytes(), &waits).into()) };

@@ -1,7 +1,7 @@
 //! Who gets the next private connection when all that a worker may have are in use: the client that has waited longest.
 //!
 //! A client waits for at most `timeouts.connect`, with its request untaken, so that it holds no memory beyond what it has sent.
-//! There are as many in the line as there are clients, at most. Must not know what the connection is wanted for.
+//! Each client stands in the line at most once. Must not know what the connection is wanted for.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -16,7 +16,7 @@ use super::outlet::Outlet;
 /// The private connections of a worker, counted, and the clients that wait for one.
 #[derive(Default)]
 pub(super) struct Turns {
-    /// Places that are taken: connections in the hands of clients, and places that were given and not been used yet.
+    /// Places that are taken: by connections that clients have, and by places that were given to clients and not used so far.
     taken: Cell<usize>,
     line: RefCell<VecDeque<Rc<Turn>>>,
 }
@@ -72,7 +72,7 @@ impl Context {
         }
         self.leave_line(waiting);
         Place::None(Lost::new(
-            "too many clients have a connection to Redis of their own (limits.max_sessions); try again later",
+            "too many clients have a connection to Redis of their own; try again later, or raise limits.max_sessions",
         ))
     }
 

@@ -1,9 +1,9 @@
 //! Clients that have not authenticated, where Redis lets nobody in without a login: Shortstop answers them in Redis's words.
 //!
-//! They share one connection to Redis, and Redis closes such a connection for a request of more than 10 arguments or 16 KB, newer
-//! servers also when 1 KB of replies is due on it. So only what Redis alone can answer goes there (a command that does not exist or is
-//! switched off, a wrong number of arguments, HELLO), one at a time. Whether Redis lets the connection in, its handshake tells; until then a
-//! request waits. Must not decide about clients that have a login.
+//! They share one connection to Redis. Redis closes such a connection for a request with more than 10 arguments or an argument of more
+//! than 16 KB, newer servers also when 1 KB of replies is due on it. So only what Redis alone can answer goes there, one request at a
+//! time: a command that does not exist or is switched off, a wrong number of arguments, HELLO. The connection's handshake tells whether
+//! Redis lets it in; until then requests wait. Must not decide about clients that have a login.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -21,17 +21,17 @@ const MOST_ARGUMENTS: usize = 10;
 /// Bytes of an argument, at the same place.
 const LONGEST_ARGUMENT: usize = 16 << 10;
 
-/// How long it is taken for granted that Redis still lets nobody in. Above the time between two looks of the control connection.
+/// How long to rely on the control connection's last look, which saw that Redis lets nobody in. It looks once a second.
 const REMEMBERED: Duration = Duration::from_secs(3);
 
-/// How long the word of a connection's handshake counts where the control connection does not say the same.
+/// How long to rely on a connection's handshake when the control connection has not seen the same.
 const HANDSHAKE_COUNTS: Duration = Duration::from_secs(1);
 
 /// Whether Redis lets a client in that has no login.
 enum Door {
     /// Yes, or Redis is away.
     Open,
-    /// Nobody knows yet.
+    /// Not known before this connection's handshake has ended.
     Unknown(Link<Waiting>),
     /// No.
     Locked,
@@ -47,7 +47,7 @@ impl Client {
         let proxy = |word: &[u8]| call.args.get(1).is_some_and(|arg| arg.eq_ignore_ascii_case(word));
         match self.door() {
             Door::Open => return None,
-            // The state is to be seen above all when Redis does not answer.
+            // PROXY INFO is needed most while Redis does not answer.
             Door::Unknown(_) if row.verb == Verb::Proxy && !proxy(b"debug") => return None,
             Door::Unknown(lane) => return Some(self.wait_for(&lane)),
             Door::Locked => {}
@@ -59,7 +59,7 @@ impl Client {
         let exists = row.number > 0 && (row.subs().is_empty() || call.args.len() == 1);
         let is_whole = exists && row.arity_ok(call.args.len());
         let may_come = row.flags.contains(Flags::NO_AUTH) || matches!(row.verb, Verb::Hello | Verb::Auth);
-        // Whether the server is configured to have such a command, Redis says first.
+        // Redis first answers whether these commands are enabled at all.
         let is_protected = row.verb == Verb::Debug || row.name.starts_with("module");
         if is_whole && !may_come && !is_protected {
             return Some(match row.verb {

@@ -1,4 +1,4 @@
-//! Who has a number of its own in L1, and what is known of the rights of users without asking each time.
+//! The users' numbers, by which L1 keeps them apart, and what is known of their rights without asking Redis each time.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -9,22 +9,22 @@ use std::time::{Duration, Instant};
 #[derive(Debug, Default)]
 struct Ttl {
     known: Knowledge,
-    /// Something of what was known is not known any more.
+    /// Some of `known` was forgotten and has to be asked again.
     incomplete: bool,
     /// The numbers of users to whom it was refused.
     refused: HashSet<u32>,
-    /// Users of whom the log says that they may not.
+    /// Users that the log has named because they may not PTTL.
     named: HashSet<Box<[u8]>>,
 }
 
 #[derive(Debug, Default)]
 enum Knowledge {
-    /// Nobody has looked.
+    /// Redis has not been asked.
     #[default]
     NotYet,
-    /// Shortstop's own user may not look.
+    /// Shortstop's own user may not ask.
     None,
-    /// Each user that there is.
+    /// Each user, and whether it may.
     Of(HashMap<Box<[u8]>, bool>),
 }
 
@@ -37,17 +37,17 @@ pub struct Users {
     anonymous: AtomicU32,
     /// Whoever has that number may do nothing.
     locked: AtomicBool,
-    /// When that was last seen.
+    /// When `locked` was last seen.
     locked_at: Mutex<Option<Instant>>,
-    /// Who has no login is to Redis who Shortstop itself is.
+    /// Clients without a login are the same user to Redis as Shortstop itself.
     nobody_is_own: bool,
     ttl: Mutex<Ttl>,
-    /// Counts what changes of `ttl`.
+    /// Counts the changes of `ttl`.
     state: AtomicU32,
 }
 
 impl Users {
-    /// Nobody known yet. `nobody_is_own`: the upstream URL has no login.
+    /// No user is known. `nobody_is_own`: the upstream URL has no login.
     pub fn new(nobody_is_own: bool) -> Self {
         Users { nobody_is_own, ..Users::default() }
     }
@@ -58,13 +58,13 @@ impl Users {
         *known.entry(name.into()).or_insert_with(|| self.fresh())
     }
 
-    /// These users are no more. Whoever has such a name from now on is another user. Returns their numbers.
+    /// These users were deleted: a user of the same name from now on is another one. Returns their numbers.
     pub(super) fn end(&self, names: &[Vec<u8>]) -> Vec<u32> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         names.iter().filter_map(|name| known.remove(&name[..])).collect()
     }
 
-    /// The user with this number is no more.
+    /// The user with this number was deleted.
     pub(super) fn end_number(&self, number: u32) {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, known| *known != number);
     }
@@ -97,17 +97,17 @@ impl Users {
         user != self.anonymous() || !self.locked.load(Ordering::Acquire)
     }
 
-    /// Changes whenever an answer of [`Users::may_ttl`] may be another.
+    /// Changes whenever an answer of [`Users::may_ttl`] may have changed.
     #[inline]
     pub(super) fn state(&self) -> u32 {
         self.state.load(Ordering::Acquire).wrapping_add(1)
     }
 
-    /// Whether a user may PTTL beside what it reads. As long as that may become known, no. `name`: none without a login.
+    /// Whether a user may PTTL beside what it reads. No, while Redis has not been asked. `name`: none without a login.
     pub(super) fn may_ttl(&self, number: u32, name: Option<&[u8]>) -> bool {
         let mut ttl = self.ttl.lock().unwrap_or_else(PoisonError::into_inner);
         let may = match &ttl.known {
-            // Shortstop's own user: without its rights there is no looking either.
+            // Shortstop's own user: if it may do little, it may not ask for rights either, so there is nothing to wait for.
             Knowledge::NotYet if name.is_none() && self.nobody_is_own => true,
             Knowledge::NotYet => return false,
             Knowledge::None => !ttl.refused.contains(&number),
@@ -132,7 +132,7 @@ impl Users {
         self.state.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Users may have other rights: what they are has to be seen again. `name`: only this user.
+    /// The rights of users may have changed and have to be asked for again. `name`: only those of this user.
     pub(super) fn forget_ttl(&self, name: Option<&[u8]>) {
         let mut ttl = self.ttl.lock().unwrap_or_else(PoisonError::into_inner);
         match (&mut ttl.known, name) {
@@ -145,7 +145,7 @@ impl Users {
         self.state.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Whether what users may is not all known.
+    /// Whether rights of users have to be asked for.
     pub fn wants_rights(&self) -> bool {
         let ttl = self.ttl.lock().unwrap_or_else(PoisonError::into_inner);
         ttl.incomplete || !matches!(ttl.known, Knowledge::Of(_))
@@ -168,8 +168,8 @@ impl Users {
         self.state.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Redis could not be asked what users may. What is known stays so; who is not known is taken to have the right to PTTL, until
-    /// Redis refuses it.
+    /// Redis could not be asked for the rights of users. What is known stays; a user that is not known counts as one that may PTTL,
+    /// until Redis refuses it.
     pub fn cannot_look(&self) {
         let mut ttl = self.ttl.lock().unwrap_or_else(PoisonError::into_inner);
         if matches!(ttl.known, Knowledge::NotYet) {

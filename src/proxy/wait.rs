@@ -1,13 +1,14 @@
 //! WAIT and WAITAOF: how many replicas have what the client wrote.
 //!
-//! Redis answers for the last write of the connection that asks, and a client's writes went over connections that others share.
-//! So Shortstop asks on a connection of its own, in its own name: ROLE tells how far Redis's log is, which covers all that the
-//! client wrote as all of it has been answered by then, and how far each replica is. When that is not enough, Redis is asked to
-//! wait: a message to nobody (SPUBLISH, which goes into the log) makes the connection's last write later than those of the client.
-//! Redis before 7.0 has no SPUBLISH, and there any command does so. Whether the client may WAIT is asked in its own name, in a form that does not wait.
+//! Redis answers for the last write of the connection that asks, but a client's writes went over connections that others share.
+//! So Shortstop asks on a connection of its own, as its own user. ROLE tells how long Redis's log is and how much of it each replica
+//! has; the log covers all that the client wrote, as all of it has been answered by then. When too few replicas have that much,
+//! Redis is asked to wait: SPUBLISH to a channel without listeners goes into the log, so the connection's last write is later than
+//! those of the client. Redis before 7.0 has no SPUBLISH, and there any command has that effect. Whether the client may WAIT is asked
+//! in the client's name, in a form that does not wait.
 //!
-//! What cannot be proven is not confirmed: not across a lost connection, behind which there may be another server, and not in a
-//! transaction. No more than [`Context::take_place`] allows wait at once.
+//! What cannot be proven is not confirmed: nothing across a lost connection, since the next one may lead to another server, and
+//! nothing in a transaction. A client that waits takes a place for a private connection ([`Context::take_place`]).
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -28,15 +29,15 @@ use super::{Call, Client, Next};
 /// Nobody listens to this channel, and no pattern matches it: it is a sharded one.
 const CHANNEL: &[u8] = b"__shortstop:wait";
 
-/// How far Redis's log must have come on a replica that has all that a client wrote.
+/// How much of Redis's log a replica must have, to have all that a client wrote.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) enum Covered {
     /// The client has written nothing.
     #[default]
     Nothing,
-    /// Nobody has asked since it wrote. `losses`: [`Context::losses`] before that.
+    /// It has written since it last asked. `losses`: [`Context::losses`] before that.
     Written { losses: u64 },
-    /// So far.
+    /// Up to this offset of the log.
     Offset { offset: i64, losses: u64 },
 }
 
@@ -185,11 +186,11 @@ async fn answer(
         Covered::Written { losses } if losses == now => role.offset,
         Covered::Offset { offset, losses } if losses == now => offset,
         Covered::Written { .. } | Covered::Offset { .. } => {
-            // Told once: what it writes from now on can be proven again.
+            // The error comes once: what the client writes from now on can be proven again.
             covered.set(Covered::Nothing);
             return Ok(error(
-                "ERR shortstop: the connection to Redis was lost since the first of these writes, and nobody can say on how \
-                 many replicas they are",
+                "ERR shortstop: a connection to Redis was lost since the first of these writes, so that it is not known how many \
+                 replicas have them; write again, or ask Redis itself",
             ));
         }
     };
@@ -214,7 +215,7 @@ async fn answer(
     }
     let count = waited.strip_prefix(b":").and_then(|number| number.strip_suffix(b"\r\n")).and_then(parse_int);
     match (count, question.wanted, Role::of(role)) {
-        // Time is up: those that have what the client wrote need not have all that others wrote since.
+        // Time is up. Replicas that have all that the client wrote count, also if they lack what others wrote since.
         (Some(count), Some(wanted), Some(role)) if count < wanted => Ok(integer(count.max(role.count(offset)))),
         _ => Ok(waited.to_vec()),
     }
@@ -254,8 +255,8 @@ impl Role {
 fn no_proof(why: &[u8]) -> Vec<u8> {
     let why = String::from_utf8_lossy(why.strip_prefix(b"-").unwrap_or(why)).trim_end().to_owned();
     error(&format!(
-        "ERR shortstop: nothing can be said of replicas; the user in the upstream URL needs ROLE, WAIT, WAITAOF and SPUBLISH \
-         for that: {why}"
+        "ERR shortstop: it is not known what replicas have; give the user in the upstream URL the right to ROLE, WAIT, WAITAOF and \
+         SPUBLISH: {why}"
     ))
 }
 

@@ -180,7 +180,7 @@ impl Expected for Waiting {
         }
         let mut text = why.text().to_owned();
         let is_greeting = matches!(self.then, Then::Greet { .. });
-        // What is behind it in the pipeline is meant for another database, another user, or another protocol.
+        // What follows in the pipeline is meant for another database, another user, or another protocol.
         let ends = is_greeting || matches!(self.then, Then::Select { .. });
         let written = match self.then {
             Then::Call { then, .. } => {
@@ -237,8 +237,8 @@ impl Expected for Waiting {
         context.stats().upstream_reconnects.add(1);
         if served {
             context.losses.set(context.losses.get() + 1);
-            // It may be another server, or the same with other data. A connection that only gave errors says nothing of that: what
-            // L1 has came over others, which are lost with the server, too.
+            // It may be another server, or the same with other data. A lost connection that only gave errors is no reason to flush:
+            // what L1 has came over other connections, and these are lost, too, when the server goes.
             context.shared.coherence.flush_for(FlushReason::Upstream, "an upstream connection was lost");
         }
     }
@@ -274,7 +274,7 @@ impl Waiting {
             Then::Pushed => answer(to, reply),
             Then::Queued(session) => {
                 if !session.queued(reply.bytes()) {
-                    // What it wrote nobody has noted.
+                    // It may have been executed, and its keys were not noted as written.
                     context
                         .shared
                         .coherence
@@ -386,7 +386,7 @@ fn end_lost(outlet: &Outlet, slot: Slot, error: &[u8], why: &Lost) {
 }
 
 impl Reader {
-    /// There is no answer.
+    /// Tells the reader that there will be no answer.
     pub(super) fn lose(self, why: &Lost) {
         let mut error = Vec::new();
         build::error(&mut error, why.text());
@@ -419,7 +419,7 @@ fn select(context: &Context, to: Option<(Rc<Outlet>, Slot)>, db: u32, replies: &
     }
     outlet.fill(slot, Reply::Borrowed(first));
     if first.starts_with(b"-NO") {
-        // A right was taken away: the next is asked where nothing of ours comes behind it.
+        // The right was taken away: the next SELECT goes over a connection of its own again.
         identity.may_select.set(false);
     }
     if first == b"+OK\r\n" && back != b"+OK\r\n" {

@@ -79,7 +79,7 @@ impl Client {
         Next::Go
     }
 
-    /// Why a request cannot be sent: Redis would take a value as the client sent it, and not as it has to be stored.
+    /// Why a request cannot be sent: Redis would take a value as the client sent it, but not the longer form to be stored.
     fn outgrown(&self, request: Request<'_>, replacements: &Replacements) -> Option<String> {
         let most = self.context.shared.server_limits.bulk_length()?;
         let mut all = replacements.iter();
@@ -109,7 +109,7 @@ impl Client {
         Next::Go
     }
 
-    /// Sends the request whose values have been sealed; none: they have not.
+    /// Sends the request whose values have been sealed; none: it cannot be sent now.
     pub fn unpark(&mut self, view: &View, permit: &Permit) -> Option<Next> {
         let (parked, outcome) = self.parked.as_ref()?;
         let bytes = match outcome.borrow().as_ref()? {
@@ -117,7 +117,7 @@ impl Client {
             None => 0,
         };
         let arguments = parked.ranges.len();
-        // Here, because it cannot be taken again: it waits where it is for the replies that are due.
+        // Decided here, because a parked request cannot be taken again: it stays parked until the replies that are due have come.
         match self.leave_lane_if_large(permit, bytes, arguments) {
             Ok(()) => {}
             Err(Next::Again) => return None,

@@ -20,12 +20,12 @@ struct Key {
     told: Option<bus::Key>,
 }
 
-/// What scripts and functions have to do with it: rare, and so apart.
+/// What concerns scripts and functions. In a box of its own, because most commands have none of it.
 #[derive(Clone, Copy, Debug, Default)]
 struct OfScripts {
     /// A script may write any key, unless the user says which.
     unproven: bool,
-    /// It counts on the functions being those of this number.
+    /// What it may write holds only for the functions of this number.
     relies_on: Option<u64>,
     /// It changes the functions.
     changes_functions: bool,
@@ -39,12 +39,12 @@ pub(super) struct Written {
     any: bool,
     /// Told whatever the reply says: a part may have been done (EXEC, scripts, several keys).
     always: bool,
-    /// What may be done without authentication is another thing then.
+    /// It may change what clients may do that have not authenticated.
     first_rights: bool,
-    /// Users that are no more then. Boxed: it is rare, and every command that waits has room for it.
+    /// Users that it deletes.
     #[expect(
         clippy::box_collection,
-        reason = "rare, and one word in the place of three in what every write waits with"
+        reason = "rare, and each waiting write has this field: one word in place of three"
     )]
     deleted: Option<Box<Vec<Vec<u8>>>>,
     /// It counts as a write under way.
@@ -53,7 +53,7 @@ pub(super) struct Written {
     guarded: bool,
     /// The keys are held, as the command may wait for long.
     held: bool,
-    /// Nothing at all is kept until it has ended, as any key may be changed.
+    /// It may change any key, and nothing is kept in L1 until it has ended.
     unbounded: bool,
     scripts: Option<Box<OfScripts>>,
 }
@@ -74,17 +74,17 @@ impl Written {
         self.any = true;
     }
 
-    /// Any key, by a script or a function, unless the user says which keys these write.
+    /// Any key, by a script or a function, unless the configuration says which keys these write.
     pub(super) fn add_unproven(&mut self) {
         self.of_scripts().unproven = true;
     }
 
-    /// Nothing beside its keys, as long as the functions of the server are those of this number.
+    /// It writes only its keys as long as the functions of the server are those of this number.
     pub(super) fn relies_on(&mut self, number: u64) {
         self.of_scripts().relies_on = Some(number);
     }
 
-    /// The functions of the server.
+    /// It changes the functions of the server.
     pub(super) fn changes_functions(&mut self) {
         self.of_scripts().changes_functions = true;
     }
@@ -157,7 +157,7 @@ impl Written {
         }
     }
 
-    /// Before a script is sent that the debugger runs: it may change any key, for as long as a person takes.
+    /// Before a script is sent that the debugger runs: until the person at the debugger ends it, it may change any key.
     pub(super) fn begin_debugged(&mut self, context: &Context) {
         self.any = true;
         self.begun = true;
@@ -178,7 +178,7 @@ impl Written {
         }
     }
 
-    /// Whether any key may be changed, by what the user says now. The one place where that is decided.
+    /// Whether any key may be changed, by the configuration as it is now. The one place where that is decided.
     fn reaches_all(&self, context: &Context) -> Option<(FlushReason, &'static str)> {
         if self.any {
             Some((FlushReason::Commands, ANY_COMMAND))

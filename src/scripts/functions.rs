@@ -1,8 +1,8 @@
 //! The functions of the server that cannot write (`no-writes`), as `FUNCTION LIST` told a moment ago.
 //!
-//! A library may be replaced by anybody at any time. So what is known counts for [`GOOD_FOR`] after it was asked, not while a change
-//! of the functions is under way through this proxy, and not after one was heard of. A call that relied on it has to look, when its
-//! reply is here, whether the functions are still those of its [`Functions::number`].
+//! A library may be replaced by any client of Redis at any time. So an answer counts only for [`GOOD_FOR`] after Redis was asked, not
+//! while a change of the functions is under way through this proxy, and not after the proxy has heard of a change. A call that relied
+//! on an answer has to check, when its reply is here, whether the functions are still those of its [`Functions::number`].
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 
 use super::Reach;
 
-/// After it was asked for: it is asked for once a second.
+/// How long an answer counts after it was asked for. Redis is asked once a second.
 const GOOD_FOR: Duration = Duration::from_secs(3);
-/// How long to wait for the first answer before saying that there is none.
+/// How long to wait for the first answer before the log says that Redis gives none.
 const PATIENCE: Duration = Duration::from_secs(5);
 pub(super) const STALE: &str = "whether it has the flag no-writes is not known at this moment";
-/// Functions that are remembered.
+/// Most functions that are remembered. With more, each counts as one that may write.
 const MAX_FUNCTIONS: usize = 65_536;
 
 /// What is known of the functions.
@@ -26,18 +26,18 @@ pub struct Functions {
     number: AtomicU64,
     /// Commands under way that change them.
     changing: AtomicUsize,
-    /// Somebody calls functions.
+    /// A function was called.
     wanted: AtomicBool,
     known: Mutex<Known>,
 }
 
 #[derive(Debug, Default)]
 struct Known {
-    /// The names of those that cannot write; kept also when they do not count, to see what has changed.
+    /// The names of those that cannot write. Kept also when `good` is over, to see what has changed.
     no_writes: HashSet<Box<[u8]>>,
-    /// The number that they had, and until when they count.
+    /// For which number they hold, and until when.
     good: Option<(u64, Instant)>,
-    /// When they were wanted first; none: not yet, or the server has told them since.
+    /// Since when a function has been called without an answer from the server; none: there was no call, or there is an answer.
     untold_since: Option<Instant>,
 }
 
@@ -65,7 +65,7 @@ impl Functions {
         match known.good {
             Some((good, until)) if good == number && Instant::now() < until => match known.no_writes.contains(name) {
                 true => (Reach::Nothing, Some(number)),
-                false => (Reach::Anything("it has not the flag no-writes"), None),
+                false => (Reach::Anything("it does not have the flag no-writes"), None),
             },
             _ => (Reach::Anything(STALE), None),
         }
@@ -88,13 +88,13 @@ impl Functions {
         self.number.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// The number to ask the server under; none: nobody wants to know.
+    /// The number for [`Functions::learn`] when the server is asked now; none: no function was called, so it need not be asked.
     pub fn wanted(&self) -> Option<u64> {
         self.wanted.load(Ordering::Relaxed).then(|| self.number())
     }
 
-    /// The server was asked at this time, under this number: these cannot write. Tells whether one that could not write before may
-    /// now: calls of it may have written anything meanwhile.
+    /// The server's answer: these functions cannot write. `asked` is when it was asked, and `number` what [`Functions::wanted`] gave
+    /// then. Returns whether a function that could not write before now may: its calls may have written anything meanwhile.
     pub fn learn(&self, number: u64, asked: Instant, mut no_writes: HashSet<Box<[u8]>>) -> bool {
         if no_writes.len() > MAX_FUNCTIONS {
             no_writes.clear();
@@ -102,12 +102,12 @@ impl Functions {
         let mut known = self.known();
         let lost = known.no_writes.iter().any(|name| !no_writes.contains(name));
         if lost {
-            // Who relies on the old ones looks at the number.
+            // Calls that rely on the old functions look at the number.
             self.forget();
         }
         known.no_writes = no_writes;
         known.untold_since = None;
-        // What was asked under another number may be of before the change.
+        // An answer to a question under another number may be from before a change.
         known.good = (!lost && self.number() == number).then(|| (number, asked + GOOD_FOR));
         lost
     }

@@ -1,4 +1,4 @@
-//! The tokens of Lua 5.1, as far as a proof about a script needs them.
+//! The tokens of Lua 5.1, as far as `proof` needs them.
 //!
 //! Ends each token exactly where Lua's own lexer ends it (<https://www.lua.org/manual/5.1/manual.html#2.1>): what a script does
 //! is read from the order of its tokens, so a string that ended elsewhere would hide code. A text that Lua refuses may pass here,
@@ -11,7 +11,7 @@ pub(super) enum Token<'a> {
     Name(&'a [u8]),
     /// A reserved word.
     Word(Word),
-    /// A string, when it stands between quotes and without a backslash: its bytes are what they look like.
+    /// A string between quotes and without a backslash: its value is what is written.
     Plain(&'a [u8]),
     /// Any other string.
     Text,

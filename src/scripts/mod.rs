@@ -1,9 +1,9 @@
 //! What a script or a function may write: nothing, the keys that it declares, or any key.
 //!
-//! The one place where that is decided. A script that may write counts as one that may write any key, unless it cannot write (its
-//! `no-writes` flag), or its text proves that it writes declared keys alone. What is done when any key may have been written is
-//! decided elsewhere: here is no cache and no I/O. Everything is bounded, and shared by all workers: each script takes a lock, no
-//! other command does.
+//! The one place where that is decided. A script counts as one that may write any key, unless it cannot write (its `no-writes` flag),
+//! or its text proves that it writes declared keys alone. What is done when any key may have been written is decided elsewhere: there
+//! is no cache and no I/O here. Everything is bounded, and shared by all workers: each call of a script takes a lock, no other command
+//! does.
 
 mod functions;
 mod lua;
@@ -29,7 +29,7 @@ pub enum Reach {
     Nothing,
     /// The keys that it declares, and no other.
     Declared,
-    /// Any key; why, for people to read.
+    /// Any key. The reason, for the log.
     Anything(&'static str),
 }
 
@@ -40,12 +40,12 @@ pub struct Judgement {
     pub reach: Reach,
     /// What it is called in the log.
     pub name: Name,
-    /// It holds only as long as the functions are those of this number, see [`Functions::number`].
+    /// For a function: `reach` holds only for the functions of this number, see [`Functions::number`].
     pub functions: Option<u64>,
 }
 
 impl Judgement {
-    /// Whether it may be another one in a moment, when more is known.
+    /// Whether the judgement is likely to change in a moment, when Redis has been asked.
     pub fn is_passing(&self) -> bool {
         self.reach == Reach::Anything(functions::STALE)
     }
@@ -58,7 +58,7 @@ pub struct Scripts {
     /// The functions of the server.
     pub functions: Functions,
     named: Named,
-    /// The user says which keys scripts write; for those who hear of scripts that run elsewhere.
+    /// Whether the configuration says which keys scripts write. For scripts that run at peers.
     trusted: AtomicBool,
 }
 
@@ -102,12 +102,12 @@ impl Scripts {
         self.named.is_first(kind)
     }
 
-    /// Another configuration holds from now on: whether the user says which keys scripts write.
+    /// Sets whether the configuration says which keys scripts write (`scripts`).
     pub fn set_trusted(&self, trusted: bool) {
         self.trusted.store(trusted, Ordering::Release);
     }
 
-    /// Whether the user says what scripts write, so that one which ran elsewhere is no reason for a flush.
+    /// Whether the configuration says which keys scripts write, so that a script that ran at a peer is no reason for a flush.
     pub fn are_trusted(&self) -> bool {
         self.trusted.load(Ordering::Acquire)
     }

@@ -1,16 +1,16 @@
-//! How scripts are called in the log, and which have been named there.
+//! The names of scripts in the log, and which scripts have been named there.
 
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-/// Scripts that are named at most: a client may make as many as it likes.
+/// Most scripts that are named: a client can send as many as it likes.
 const MAX_NAMED: usize = 256;
 /// Bytes of a name that are shown.
 const MAX_SHOWN: usize = 100;
 
-/// By what a script is called.
+/// How a command names its script.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// EVAL: by its text.
@@ -21,7 +21,7 @@ pub enum Kind {
     Function,
 }
 
-/// A script, as the log names it. Never a key, and never a text.
+/// A script, as the log names it. Never shows a key or a script's text.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Name {
     /// SHA-1 of the text, in hexadecimal.
@@ -31,7 +31,7 @@ pub enum Name {
 }
 
 impl Name {
-    /// A name that a client has chosen.
+    /// A name that a client has chosen, shortened and escaped.
     pub(super) fn unusual(kind: Kind, name: &[u8]) -> Name {
         let shown = name[..name.len().min(MAX_SHOWN)].escape_ascii().to_string();
         if kind == Kind::Function { Name::Function(shown) } else { Name::Script(shown) }

@@ -1,21 +1,20 @@
-//! What a script does, read from its text: each command that it calls, with what is known of the arguments, or that it cannot be
-//! told.
+//! Which commands a script calls, read from its text, with what is known of their arguments; or that this cannot be told.
 //!
-//! A parser for Lua 5.1 that follows the names, and knows no values. A text passes only if `redis` appears as `redis.call(` or
+//! A parser for Lua 5.1 that follows names and computes no values. A text passes only if `redis` appears as `redis.call(` or
 //! `redis.pcall(` (or as one of a few functions that call nothing) with the command's name written out, `KEYS` as `KEYS[…]` that is
-//! read or as `#KEYS`, and every other name is a local one of the text or one of Lua's that reaches no command. So there is no way
-//! to a command, and no way to another key under the name of `KEYS[…]`, but those that are seen here. A local name that is given a
-//! `KEYS[…]` where it is declared, and nothing else later, stands for that key. What the commands mean is not known here.
+//! read or as `#KEYS`, and every other name is a local one of the text or one of Lua's that reaches no command. So the script calls
+//! no command that is not seen here, and `KEYS[…]` is always a declared key. A local name that is set to a `KEYS[…]` where it is
+//! declared, and never to anything else, stands for that key. What the commands mean is not known here.
 
 use super::lua::{Lexer, Token, Word};
 
 /// Longer texts are not read.
 const MAX_TEXT: usize = 64 << 10;
-/// Blocks and brackets inside each other: bounds the stack.
+/// Most blocks and brackets inside each other: bounds the stack.
 const MAX_DEPTH: usize = 100;
-/// Calls that are remembered.
+/// Most calls that are remembered.
 const MAX_CALLS: usize = 256;
-/// Arguments of a call that are remembered.
+/// Most arguments of a call that are remembered.
 const MAX_ARGUMENTS: usize = 64;
 
 /// A call of a command.
@@ -63,12 +62,12 @@ const HARMLESS: [&str; 10] = [
 /// The calls of a script.
 ///
 /// # Errors
-/// Why they cannot be told, for people to read.
+/// Why they cannot be told, for the log.
 pub(super) fn calls(text: &[u8]) -> Result<Vec<Call>, &'static str> {
     if text.len() > MAX_TEXT {
         return Err("its text is too long to be checked");
     }
-    // The first time to see which names are assigned to; the second time the others may stand for keys.
+    // The first run collects the names that are assigned to. In the second run all other local names may stand for keys.
     let first = Parser::run(text, None)?;
     Ok(Parser::run(text, Some(first.assigned))?.calls)
 }
@@ -131,7 +130,7 @@ struct Parser<'a> {
     calls: Vec<Call>,
     /// Names that are assigned to after they were declared.
     assigned: Vec<&'a [u8]>,
-    /// The same of all of the text; none: not known yet.
+    /// The same for the whole text; none in the first run.
     all_assigned: Option<Vec<&'a [u8]>>,
 }
 
@@ -312,7 +311,7 @@ impl<'a> Parser<'a> {
             Word::For => self.for_loop(),
             Word::Function => {
                 let name = self.name()?;
-                // A function that everybody sees, or a part of something that everybody has.
+                // A global function, or a field of something global.
                 if !self.is_local(name) {
                     return Err(NAMES);
                 }

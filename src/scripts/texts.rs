@@ -1,5 +1,5 @@
-//! Scripts by the SHA-1 of their text: the texts, and what they may write. Bounded by number and by bytes; who was asked for least
-//! recently goes first. A SHA names its text for good, so nothing here grows old.
+//! Scripts by the SHA-1 of their text: the texts, and what they may write. Bounded by number and by bytes; the scripts that were not
+//! asked for longest go first. A SHA always names the same text, so nothing here expires.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -11,7 +11,7 @@ use crate::command::{InScript, Table};
 use super::Reach;
 use super::proof::{self, Argument, Call};
 
-/// Scripts that are known at once.
+/// Most scripts that are known at once.
 const MAX_SCRIPTS: usize = 4096;
 /// Bytes of all texts together; above, texts are dropped, and what they may write is remembered.
 const MAX_BYTES: usize = 16 << 20;
@@ -25,7 +25,7 @@ impl Sha {
         Sha(Sha1::digest(text).into())
     }
 
-    /// From its name, in any case; none: no script is called so.
+    /// From 40 hexadecimal digits, in any case; none: not the name of a script.
     pub(super) fn named(name: &[u8]) -> Option<Sha> {
         let digit = |byte: u8| char::from(byte).to_digit(16);
         let mut sha = [0; 20];
@@ -146,7 +146,7 @@ impl Known {
         self.scripts.insert(sha, Script { says, judged: None, text, used: self.clock });
     }
 
-    /// When one in so many, of those that were asked for least recently, was asked for last.
+    /// The `used` up to which a script is among the oldest: one in `one_in` of all.
     fn used_before(&self, one_in: usize) -> u64 {
         let mut used: Vec<u64> = self.scripts.values().map(|script| script.used).collect();
         let at = used.len() / one_in;

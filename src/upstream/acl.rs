@@ -1,6 +1,6 @@
 //! What Redis's list of users (ACL LIST) says about a right that Shortstop uses in a user's name: PTTL beside what the user reads.
 //!
-//! Careful rather than exact: of rules that tell several sets of commands and keys apart, each that allows anything must allow PTTL.
+//! Careful rather than exact: when a user has several sets of rules (selectors), each set that allows any command must allow PTTL.
 
 /// The categories of PTTL, in all versions.
 const CATEGORIES: [&[u8]; 4] = [b"@all", b"@read", b"@keyspace", b"@fast"];
@@ -31,7 +31,7 @@ pub(super) fn may_ttl(rules: &[u8]) -> bool {
     root.is_fine()
 }
 
-/// A set of commands, as far as it matters here.
+/// What one set of rules allows, as far as it matters here.
 #[derive(Default)]
 struct Commands {
     /// Any command is allowed.

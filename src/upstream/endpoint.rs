@@ -28,7 +28,7 @@ impl Server {
     }
 }
 
-/// Whether two run ids are of different servers. One that is not known tells nothing.
+/// Whether two run ids are of different servers. False when one of them is not known.
 pub(super) fn differ(one: Option<&str>, other: Option<&str>) -> bool {
     one.zip(other).is_some_and(|(one, other)| one != other)
 }
@@ -44,7 +44,7 @@ pub enum Trouble {
 
 #[derive(Clone, Debug)]
 enum Place {
-    /// Not known yet, or the connections to the last server are being given up.
+    /// Not known so far, or the connections to the last server are being given up.
     Unknown,
     /// No server was ever found: why.
     Away(Arc<str>),
@@ -158,13 +158,13 @@ impl Endpoint {
     /// From now on connections lead to this server. Only at the start, or when all connections of older epochs are given up.
     pub(super) fn open(&self, server: Server) {
         self.state.send_modify(|state| {
-            // Who waits between two attempts tries again at once.
+            // Links that wait between two attempts try again at once.
             state.epoch += u64::from(matches!(state.place, Place::Away(_)));
             state.place = Place::At(Arc::new(server));
         });
     }
 
-    /// The server that connections lead to has said which one it is.
+    /// The server that connections lead to has told its run id.
     pub(super) fn learn(&self, run_id: &str) {
         self.state.send_if_modified(|state| match &state.place {
             Place::At(server) if server.run_id.is_none() => {

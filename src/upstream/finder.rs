@@ -1,5 +1,5 @@
-//! Looks the upstream's name up, asks each server that it may mean what it is, and chooses one. For the control plane only; never
-//! on the way of a request.
+//! Looks the upstream's name up, asks the server at each of its addresses for its role, and chooses one. For the control plane only;
+//! never on the way of a request.
 
 use std::io;
 use std::net::SocketAddr;
@@ -21,7 +21,7 @@ use super::login::Login;
 #[derive(Debug)]
 pub(super) struct Choice {
     pub(super) server: Server,
-    /// None: it does not say.
+    /// None: the server did not say.
     pub(super) is_primary: Option<bool>,
 }
 
@@ -29,9 +29,9 @@ pub(super) struct Choice {
 pub(super) struct Finder {
     upstream: UpstreamUrl,
     login: Option<Login>,
-    /// For a look-up of the name, and for each server to answer.
+    /// How long a look-up of the name may take, and each server's answer.
     limit: Duration,
-    /// A look-up that takes too long goes on: there is never more than one, as each holds a thread.
+    /// A look-up that takes too long goes on for the next call. There is never more than one, as each holds a thread.
     lookup: Option<JoinHandle<io::Result<Vec<SocketAddr>>>>,
 }
 
@@ -44,7 +44,7 @@ impl Finder {
         Finder { upstream, login, limit, lookup: None }
     }
 
-    /// The server to lead to, given the one that connections lead to now.
+    /// The server that connections should lead to. `current`: the one that they lead to now.
     ///
     /// # Errors
     /// No server can be reached; why.
@@ -90,7 +90,7 @@ impl Finder {
         done.unwrap_or_else(|error| Err(io::Error::other(error)))
     }
 
-    /// Asks one server. One that takes the connection and does not say what it is may be busy, or not tell us.
+    /// Asks one server. A server that takes the connection and does not tell its role may be busy, or we may not ask.
     async fn ask(&self, address: SocketAddr) -> io::Result<Answer> {
         let connecting = tokio::time::timeout(self.limit, TcpStream::connect(address));
         let stream = connecting.await.unwrap_or_else(|_| {
@@ -111,13 +111,13 @@ struct Answer {
 
 struct Candidate {
     address: SocketAddr,
-    /// The name means it, now.
+    /// Whether the name leads to it now.
     named: bool,
     answer: io::Result<Answer>,
 }
 
-/// A primary that the name means, the current server first; else the current server while it can be reached; else one that does
-/// not say what it is; else a replica.
+/// A primary that the name leads to, the current server first; else the current server while it can be reached; else a server that
+/// does not tell its role; else a replica.
 fn choose(current: Option<&Server>, candidates: &[Candidate]) -> Option<usize> {
     let is_current = |candidate: &Candidate, answer: &Answer| {
         current.is_some_and(|current| {
@@ -152,7 +152,7 @@ async fn interview(mut stream: TcpStream, login: Option<&Login>) -> io::Result<A
         read_reply(&mut stream, &mut inbox).await?;
     }
     let run_id = run_id(&read_reply(&mut stream, &mut inbox).await?);
-    // What it said so far is worth something.
+    // Without an answer to ROLE the run id is still of use.
     let role = read_reply(&mut stream, &mut inbox).await.unwrap_or_default();
     let role = elements(&role).and_then(|mut parts| parts.next()).map(bulk_of);
     let is_primary = match role {
@@ -162,7 +162,7 @@ async fn interview(mut stream: TcpStream, login: Option<&Login>) -> io::Result<A
     Ok(Answer { run_id, is_primary })
 }
 
-/// One reply, of a server that is asked before a connection is in use.
+/// Reads one reply. For handshakes and the like, where nothing else is under way.
 pub(super) async fn read_reply(stream: &mut TcpStream, inbox: &mut BytesMut) -> io::Result<BytesMut> {
     let mut scanner = ReplyScanner::default();
     loop {
@@ -177,13 +177,13 @@ pub(super) async fn read_reply(stream: &mut TcpStream, inbox: &mut BytesMut) -> 
     }
 }
 
-/// Which server it is, by the reply to `INFO server`; none: it does not say.
+/// The run id in the reply to `INFO server`; none: it is not there.
 pub(super) fn run_id(reply: &[u8]) -> Option<Box<str>> {
     let Bulk::Value(text) = bulk_of(reply) else { return None };
     run_id_in(std::str::from_utf8(text).ok()?)
 }
 
-/// The same, by the text.
+/// The run id in the text of `INFO server`.
 pub(super) fn run_id_in(info: &str) -> Option<Box<str>> {
     let id = info.lines().find_map(|line| line.strip_prefix("run_id:"))?.trim();
     (!id.is_empty()).then(|| id.into())

@@ -1,4 +1,4 @@
-//! What the reply to `FUNCTION LIST` says: which functions cannot write. What is not understood is left out, so that it may write.
+//! Reads from the reply to `FUNCTION LIST` which functions cannot write. What is not understood is left out: it counts as writing.
 
 use std::collections::HashSet;
 

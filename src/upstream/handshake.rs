@@ -1,8 +1,8 @@
 //! The beginning of a connection to Redis: it gets its database and its name, and becomes its user.
 //!
-//! What needs a right is asked before the connection becomes its user: as the user in the upstream URL, which is Shortstop's own, or
-//! without a login where there is none. What is asked in a client's name is AUTH and HELLO, which need no right, so that Redis's log
-//! of refusals (ACL LOG) shows nothing that the user did not do itself.
+//! Commands that need a right are sent before the connection becomes its user: as the user in the upstream URL, which is Shortstop's
+//! own, or without a login where the URL has none. In a client's name only AUTH and HELLO are sent, which need no right, so that Redis's
+//! log of refusals (ACL LOG) shows nothing that the user did not do itself.
 //!
 //! A login that may fail is never sent behind another request: Redis from 7.2 on may not answer it there.
 
@@ -25,7 +25,7 @@ use super::login::{Login, is_about_login};
 /// After this a right that Shortstop's own user did not have is asked for again: somebody may have given it.
 const ASK_AGAIN: Duration = Duration::from_secs(60);
 
-/// What Shortstop's own user was refused, so that it is not asked with each connection. A worker has one.
+/// What Redis refused Shortstop's own user, so that it is not asked again for each connection. Each worker has its own.
 #[derive(Debug, Default)]
 pub struct OwnRights {
     select: Right,
@@ -63,12 +63,12 @@ pub(super) enum Purpose {
 /// A connection that is to be made.
 pub(super) struct Handshake<'a> {
     pub(super) settings: &'a LinkSettings,
-    /// Who it is to be; none: nobody, as every connection begins.
+    /// Its user; none: it stays without a login.
     pub(super) login: Option<&'a Login>,
     pub(super) db: u32,
     pub(super) version: Version,
     pub(super) purpose: Purpose,
-    /// The server that is to answer. One that does not tell who it is is taken for the right one.
+    /// The server that should answer. A server that does not tell its run id is taken for the right one.
     pub(super) server: &'a Server,
 }
 
@@ -79,7 +79,7 @@ pub(super) struct Greeted {
     pub(super) id: u64,
     /// Redis lets nobody in without a login, and the connection has none.
     pub(super) locked: bool,
-    /// It is not the server that was to answer.
+    /// Another server answered than the one that should.
     pub(super) is_another_server: bool,
 }
 
@@ -88,7 +88,7 @@ pub(super) enum NotTaken {
     Io(io::Error),
     /// No server is known.
     Away(Arc<str>),
-    /// Redis's own words; `login`: about who we are.
+    /// Redis's own words; `login`: it refused the login.
     Said {
         text: String,
         login: bool,
@@ -101,7 +101,7 @@ impl NotTaken {
         use io::ErrorKind::{AddrNotAvailable, BrokenPipe, ConnectionReset, UnexpectedEof};
         match self {
             NotTaken::Said { text, .. } => text.starts_with("ERR max number of clients"),
-            // What Redis says as it closes may be lost, as it has not read what it was sent.
+            // Redis's error may be lost when it closes a connection from which it has not read all.
             NotTaken::Io(error) if matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof) => true,
             NotTaken::Io(error) => error.kind() == AddrNotAvailable || OUT_OF_FILES.contains(&error.raw_os_error()),
             NotTaken::Away(_) => false,
@@ -122,7 +122,7 @@ fn said(error: &[u8]) -> NotTaken {
     NotTaken::Said { text: String::from_utf8_lossy(error).trim_end().to_owned(), login: false }
 }
 
-/// Whether an error says that the connection may not do what was asked.
+/// Whether an error says that the connection's user lacks a right.
 fn is_no_right(error: &[u8]) -> bool {
     error.starts_with(b"NOPERM") || error.starts_with(b"NOAUTH")
 }
@@ -151,7 +151,7 @@ impl Wire<'_> {
         for _ in requests {
             match read_reply(self.stream, &mut self.inbox).await {
                 Ok(reply) => replies.push(reply.freeze()),
-                // It said why before it closed the connection: too many clients, protected mode.
+                // Redis may have said why before it closed the connection: too many clients, protected mode.
                 Err(closed) => return Err(replies.iter().find_map(error_of).map_or(closed.into(), said)),
             }
         }
@@ -163,9 +163,9 @@ impl Wire<'_> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum InDatabase {
     Yes,
-    /// Who it was then may not SELECT.
+    /// No: the user that it had then may not SELECT.
     NotYet,
-    /// It does not matter: another server answers than the one that was to.
+    /// It does not matter: another server answers than the one that should.
     AnotherServer,
 }
 
@@ -208,7 +208,7 @@ impl Handshake<'_> {
         }
     }
 
-    /// Selects the database as who the connection is, where nobody else could.
+    /// Selects the database as the connection's own user, when Shortstop's own could not.
     async fn end(&self, wire: &mut Wire<'_>, greeted: Greeted, place: InDatabase) -> Result<Greeted, NotTaken> {
         match place {
             InDatabase::Yes => {}
@@ -222,8 +222,8 @@ impl Handshake<'_> {
         Ok(greeted)
     }
 
-    /// A connection without a login, put into its database by Shortstop's own user. It comes back by a login that Redis takes with
-    /// any password while it lets everybody in.
+    /// A connection without a login that Shortstop's own user puts into its database. It becomes the default user again by a login
+    /// that Redis accepts with any password, as long as that user needs none.
     async fn as_nobody_by(&self, wire: &mut Wire<'_>, own: &Login) -> Result<Greeted, NotTaken> {
         let greeted = self.hello(wire).await?;
         if greeted.locked {
@@ -257,7 +257,7 @@ impl Handshake<'_> {
             }
             Some(error) if self.version == Version::Resp3 => Err(said(error)),
             Some(error) if error.starts_with(b"ERR unknown command") => {
-                // The administrator has taken it away. What it would have told is a courtesy.
+                // The administrator has disabled HELLO. The connection can do without.
                 let name = vec![&b"CLIENT"[..], b"SETNAME", self.settings.name.as_bytes()];
                 let replies = wire.ask(&[name, vec![b"CLIENT", b"ID"]]).await?;
                 let id = replies[1].strip_prefix(b":").and_then(|id| id.strip_suffix(b"\r\n")).and_then(parse_int);
@@ -274,13 +274,13 @@ impl Handshake<'_> {
         self.login.is_some_and(|login| Login::of(&self.settings.upstream).as_ref() != Some(login))
     }
 
-    /// Does what needs a right, as `own` or as who the connection is already.
+    /// Does what needs a right, as `own` or, without it, as the user that the connection has.
     async fn prepare(&self, wire: &mut Wire<'_>, own: Option<&Login>) -> Result<InDatabase, NotTaken> {
         let rights = &self.settings.own_rights;
         let db = self.db.to_string();
         let selects = self.db != 0 && rights.select.is_worth_asking();
-        // Tells a server that is still loading before a client's request finds out. Only in the name of who the connection is to be:
-        // Shortstop's own user needs no right to it, nor does anybody else.
+        // Shows whether the server is still loading, before a client's request does. Sent only where the connection keeps the user
+        // that it has, so that no user needs the right to PING for it.
         let is_itself = own.is_none() && !self.is_another_user();
         let pings = is_itself && self.purpose == Purpose::Lane && rights.ping.is_worth_asking();
         let mut requests: Vec<Request<'_>> = Vec::new();
@@ -307,7 +307,7 @@ impl Handshake<'_> {
             && let Some(error) = error_of(&replies[0])
         {
             self.warn(&format!(
-                "Redis does not let the user in the upstream URL in: {}",
+                "Redis does not let the user in the upstream URL in ({}); correct the user or the password in the URL",
                 String::from_utf8_lossy(error).trim_end()
             ));
         }
@@ -352,12 +352,12 @@ impl Handshake<'_> {
         self.greeted(wire, &replies[1]).await
     }
 
-    /// Without a login Redis says so, and logs nothing. A right that is missing is remembered, and told once.
+    /// A right is missing. NOPERM is remembered, and warned of once; NOAUTH only says that there is no login, and Redis logs nothing.
     fn refused(&self, right: &Right, error: &[u8], command: &str) {
         if error.starts_with(b"NOPERM") {
             right.refuse();
             let text = format!(
-                "the user that Shortstop itself is to Redis may not {command}; without a user in the upstream URL that is the default user"
+                "Shortstop's own user at Redis (the one in the upstream URL, else default) may not {command}; give it that right"
             );
             self.warn(&text);
         }
@@ -366,7 +366,7 @@ impl Handshake<'_> {
     fn warn(&self, text: &str) {
         if !self.settings.own_rights.warned.replace(true) {
             tracing::warn!(
-                "{text}; connections are made in the name of their clients, who need the right to SELECT then"
+                "{text}. Until then users may need the right to SELECT, and another server at the same address is noticed later"
             );
         }
     }

@@ -1,10 +1,10 @@
 //! Which Shortstops of the fleet are connected to Redis, over a connection of its own.
 //!
-//! Each instance subscribes to the fleet's channel. Nothing is published there: the number of subscribers, asked twice a second, shows
-//! at little cost to Redis whether there is somebody whom the bus does not hear. Only then are the connections listed; every instance
-//! names its connections. Redis being away is no news: nothing is told then.
+//! Each instance subscribes to the fleet's channel, where nothing is published. The number of subscribers, asked twice a second, shows
+//! at little cost to Redis whether there may be an instance that the bus does not hear. Only then are the connections listed, which
+//! every instance names. While Redis is away nothing is told.
 //!
-//! The connection speaks RESP3, so that it can ask while it is subscribed. Who is missing is not decided here.
+//! The connection speaks RESP3, so that it can ask while it is subscribed. Which instances are missing is decided by the bus.
 
 use std::convert::Infallible;
 use std::io;
@@ -26,12 +26,12 @@ use super::login::Login;
 /// How often the subscribers are counted; also the pause before connecting again. Three of these are the bound within which an
 /// instance is noticed: its subscription, the count, and a second look.
 const EVERY: Duration = Duration::from_millis(500);
-/// How often the connections are listed while somebody is missing.
+/// How often the connections are listed while an instance is lost or unheard.
 const LIST_AGAIN: Duration = Duration::from_secs(1);
-/// How often the connections are listed, whatever the number of subscribers is: it may not be allowed to ask for it, or not everybody
-/// may be allowed to subscribe.
+/// How often the connections are listed, whatever the number of subscribers: this instance may not be allowed to ask for the number,
+/// or others may not be allowed to subscribe.
 const LIST_EVERY: Duration = Duration::from_secs(10);
-/// After so many lists in a row that do not explain the number of subscribers it takes [`LIST_EVERY`] to the next.
+/// After this many lists in a row that do not explain the number of subscribers, the next one comes after [`LIST_EVERY`].
 const UNEXPLAINED: u32 = 5;
 
 /// Whether the connections should be listed.
@@ -41,9 +41,9 @@ pub enum Need {
     No,
     /// There are more subscribers, or fewer, than are known.
     Count,
-    /// Somebody is missing, or unknown.
+    /// An instance is lost or unheard.
     List,
-    /// Somebody new is unknown.
+    /// A new instance may be unheard.
     ListNow,
 }
 
@@ -56,9 +56,9 @@ pub struct Shown {
     pub address: String,
 }
 
-/// Is told what Redis shows. Called from a task: an implementation must not block.
+/// Receives what Redis shows. Called from a task: an implementation must not block.
 pub trait Fleet: Send + Sync + 'static {
-    /// Redis is asked over a new connection. `run_id` is the server's, if it says so; `subscribed`: this instance is subscribed.
+    /// Redis is asked over a new connection. `run_id`: the server's, if it tells; `subscribed`: this instance is subscribed.
     fn connected(&self, run_id: Option<&str>, subscribed: bool);
     /// The connection has ended, and with it the subscription.
     fn disconnected(&self);
@@ -70,7 +70,7 @@ pub trait Fleet: Send + Sync + 'static {
 
 /// What [`watch`] has to know.
 pub struct Settings {
-    /// Who we are at Redis.
+    /// The login at Redis.
     pub upstream: UpstreamUrl,
     /// Where Redis is.
     pub endpoint: Arc<Endpoint>,
@@ -87,11 +87,11 @@ pub fn channel(fleet: &str) -> String {
     format!("{RESERVED}{fleet}:instances")
 }
 
-/// Looks until it is dropped.
+/// Asks Redis which instances are connected, until it is dropped.
 pub async fn watch(settings: Settings, fleet: Arc<dyn Fleet>) {
     let mut warned = Warned::default();
     loop {
-        // Waits while there is no server. That none was ever found is known elsewhere.
+        // Waits while there is no server. Others report when none was ever found.
         if let Ok((epoch, server)) = settings.endpoint.target().await {
             tokio::select! {
                 ended = look_at(&server, &settings, &*fleet, &mut warned) => {
@@ -117,7 +117,7 @@ async fn look_at(
     connection.look(settings, fleet, warned).await
 }
 
-/// What was said in the log, once.
+/// What the log has been told: each warning comes once.
 #[derive(Default)]
 struct Warned {
     count: bool,
@@ -128,8 +128,8 @@ impl Warned {
     fn about_count(&mut self, channel: &str) {
         if !std::mem::replace(&mut self.count, true) {
             tracing::warn!(
-                "the user of the upstream URL may not SUBSCRIBE to {channel} or PUBSUB NUMSUB: a Shortstop of this fleet that is not \
-                 heard on NATS is noticed within {} s instead of 1.5 s",
+                "the user in the upstream URL may not SUBSCRIBE to {channel} or PUBSUB NUMSUB: a Shortstop of this fleet that is not \
+                 heard on NATS is noticed within {} s instead of 1.5 s. Give the user these rights (+subscribe +pubsub &__shortstop:*)",
                 LIST_EVERY.as_secs()
             );
         }
@@ -138,8 +138,8 @@ impl Warned {
     fn about_list(&mut self) {
         if !std::mem::replace(&mut self.list, true) {
             tracing::warn!(
-                "the user of the upstream URL may not CLIENT LIST or CLIENT SETNAME: a Shortstop of this fleet that is not heard on \
-                 NATS is not noticed, and one that was lost is waited for until it is back"
+                "the user in the upstream URL may not CLIENT LIST or CLIENT SETNAME: a Shortstop of this fleet that is not heard on \
+                 NATS is not noticed, and one that fell silent keeps this one degraded until it is back. Give the user +client"
             );
         }
     }
@@ -220,7 +220,7 @@ impl Connection {
                 let reply = self.ask_words(&["CLIENT", "LIST"]).await?;
                 let list = text(&reply).unwrap_or_default();
                 let connections: Vec<Shown> = list.lines().filter_map(connection_of).collect();
-                // Where this connection is not shown under its name, others are not.
+                // If this connection is not shown under its name, those of others are not, either.
                 may_list = connections.iter().any(|connection| connection.name == settings.name);
                 if may_list {
                     fleet.shown(connections);

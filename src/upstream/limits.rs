@@ -1,7 +1,7 @@
 //! What the server takes before it closes a connection, and what follows for connections that clients share: one client's
 //! request must not end the requests of others.
 //!
-//! Learnt from `CONFIG GET` where Shortstop's own user may ask; all workers look at the same numbers.
+//! Learnt from `CONFIG GET` where Shortstop's own user may ask. All workers share the numbers.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -14,7 +14,7 @@ use super::control::ask_if_allowed;
 /// Neither of the two limits can be set lower than this.
 const LEAST: usize = 1 << 20;
 
-/// Bytes that are spared for what is sent around a client's own bytes.
+/// Bytes left free for what is sent around a client's own bytes.
 const SPARED: usize = 16 << 10;
 
 /// The server's limits as far as they are known.
@@ -24,7 +24,7 @@ pub struct ServerLimits {
     bulk_length: AtomicUsize,
     /// Bytes that may be under way on a shared connection.
     shared: AtomicUsize,
-    /// How often they may have been changed.
+    /// Counts events that may have changed them.
     changes: AtomicUsize,
 }
 
@@ -74,7 +74,7 @@ pub(super) struct Watch<'a> {
 }
 
 impl<'a> Watch<'a> {
-    /// Another server may be behind.
+    /// For a new control connection, which may lead to another server.
     pub(super) fn new(limits: &'a ServerLimits) -> Self {
         limits.forget();
         Watch { limits, changes: limits.changes.load(Ordering::Relaxed), may_ask: true, is_first: true }
@@ -101,8 +101,8 @@ impl<'a> Watch<'a> {
         if std::mem::take(&mut self.is_first) {
             self.warn(client).await?;
         }
-        // A CONFIG SET of a client may still be on its way when it is counted: only when none was counted since the last look
-        // began is what was told the last word.
+        // A client's CONFIG SET is counted before Redis executes it. So an answer is the latest only when none was counted since the
+        // last look began.
         if before == self.changes && before == self.limits.changes.load(Ordering::Relaxed) {
             self.limits.learn(bulk_length, query_buffer);
         }
@@ -110,7 +110,7 @@ impl<'a> Watch<'a> {
         Ok(())
     }
 
-    /// Says what may end shared connections and cannot be seen in a request.
+    /// Warns of settings by which Redis may close shared connections, and that Shortstop cannot keep to.
     async fn warn(&self, client: &Client) -> Result<(), Error> {
         let outputs = setting(client, "client-output-buffer-limit").await?.unwrap_or_default();
         let normal: Vec<&str> = outputs.split(' ').skip_while(|word| *word != "normal").skip(1).take(2).collect();

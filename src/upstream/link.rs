@@ -50,13 +50,13 @@ const UNACKNOWLEDGED: Duration = Duration::from_secs(10);
 /// may be gone for good.
 const GREETING: Duration = Duration::from_secs(60);
 
-/// How a connection ends that Redis has closed.
+/// Why a connection ended: Redis closed it.
 const CLOSED: &str = "it closed the connection";
 
-/// A connection that was not used for so long may have been closed for that alone: by Redis (`timeout`), or by something on the way.
+/// A connection that was idle for this long may have been closed for that: by Redis (`timeout`), or by something on the way.
 const IDLE: Duration = Duration::from_secs(30);
 
-/// What Redis says to a client that has not authenticated, and must.
+/// What Redis answers a client that has not authenticated and has to.
 pub const NOAUTH: &str = "NOAUTH Authentication required.";
 
 /// Reads in a row before others get their turn.
@@ -94,8 +94,8 @@ pub trait Expected: Sized + 'static {
     /// All that was read in one go has been delivered.
     fn settled(context: &Self::Context);
 
-    /// A connection stands again after one was lost. `served`: Redis had answered something on the lost one with more than an
-    /// error, so that others may have been told what it read or wrote.
+    /// A connection stands again after one was lost. `served`: Redis had answered on the lost one with more than errors, so that L1
+    /// or clients may have what came over it.
     fn reconnected(context: &Self::Context, served: bool);
 
     /// Redis closed a lane of this login at that time, and has let the login in again.
@@ -195,7 +195,7 @@ impl Lost {
 /// What all links of a worker have in common.
 #[derive(Debug)]
 pub struct LinkSettings {
-    /// What Redis is called, and who we are there.
+    /// The name of Redis, and the login there.
     pub upstream: UpstreamUrl,
     /// Where it is.
     pub endpoint: Arc<Endpoint>,
@@ -207,7 +207,7 @@ pub struct LinkSettings {
     pub pending_limit: Cell<usize>,
     /// What the server takes on one connection.
     pub server_limits: Arc<ServerLimits>,
-    /// What Shortstop's own user may not.
+    /// Which rights Shortstop's own user lacks.
     pub own_rights: OwnRights,
 }
 
@@ -238,12 +238,12 @@ struct Inner<E: Expected> {
     version: Cell<Version>,
     /// Its number in Redis (CLIENT ID); 0: not known.
     id: Cell<u64>,
-    /// Of the endpoint, when the connection was made that stands or stood last.
+    /// The endpoint's epoch when the connection that stands, or the last one, was made.
     epoch: Cell<u64>,
     shared: bool,
     /// It is used for logins alone, and carries nobody's data.
     for_logins: Cell<bool>,
-    /// Since when Redis has been known to let nobody in without a login on the connection, which has none.
+    /// The connection has no login, and this is when Redis said that one is needed.
     locked: Cell<Option<Instant>>,
     /// A reply other than an error has come since it was made.
     served: Cell<bool>,
@@ -251,7 +251,7 @@ struct Inner<E: Expected> {
     stands_since: Cell<Option<Instant>>,
     /// When the last reply came, if the connection has been used.
     last_reply: Cell<Option<Instant>>,
-    /// Redis has refused what it read on it, and closes it for that.
+    /// Redis has answered with a protocol error, after which it closes the connection.
     is_broken: Cell<bool>,
     state: RefCell<State<E>>,
 }
@@ -279,7 +279,7 @@ struct State<E> {
     dropped: bool,
     /// What a raw connection is to do when all is sent; of no other does it say anything.
     finish: Finish,
-    /// As much waits for replies as may: more is sent when some have come.
+    /// As many bytes wait for replies as may. More is sent when replies come.
     is_held: bool,
 }
 
@@ -393,7 +393,7 @@ impl<E: Expected> Link<E> {
         self.0.for_logins.set(true);
     }
 
-    /// Whether it is being made, so that nobody knows yet what Redis says to it.
+    /// Whether it is being made: its handshake has not ended.
     pub fn is_connecting(&self) -> bool {
         matches!(self.0.state.borrow().status, Status::Connecting)
     }
@@ -419,8 +419,7 @@ impl<E: Expected> Link<E> {
         }
     }
 
-    /// For how long Redis has been known to let nobody in without a login on this connection, which has none; none: it does, or
-    /// there is no such connection.
+    /// How long ago Redis said that this connection, which has no login, needs one; none: it did not, or there is no connection.
     #[inline]
     pub fn locked_for(&self) -> Option<Duration> {
         self.0.locked.get().map(|since| since.elapsed())
@@ -642,7 +641,7 @@ impl<E: Expected> Inner<E> {
             if let Some(stream) = dialed {
                 return Ok((stream, epoch));
             }
-            // The address leads to another server by now. The control plane moves all connections there, or finds a better one.
+            // The address leads to another server now. The control plane moves all connections there, or finds a better one.
             endpoint.report(Trouble::Connection);
             let limit = self.settings.timeouts.connect;
             if tokio::time::timeout(limit, endpoint.passed(epoch)).await.is_err() {
@@ -686,7 +685,7 @@ impl<E: Expected> Inner<E> {
         .await;
     }
 
-    /// Whether it is this server that answers, as far as it says.
+    /// Whether this server answers. True also when the server does not tell.
     async fn handshake(&self, stream: &mut TcpStream, server: &Server) -> Result<bool, NotTaken> {
         let purpose = match (self.for_logins.get(), self.shared) {
             (true, true) => Purpose::Logins,
@@ -707,7 +706,7 @@ impl<E: Expected> Inner<E> {
             return Ok(false);
         }
         if greeted.locked && !self.shared && !(self.for_logins.get() && self.db.get() == 0) {
-            // Nothing that was to be done on it can be. Only a login may be tried on it, unless it would be in a wrong database then.
+            // A private connection without the needed login is of no use, except to try a login on it in database 0.
             return Err(NotTaken::Said { text: NOAUTH.to_owned(), login: false });
         }
         self.id.set(greeted.id);
@@ -727,7 +726,7 @@ impl<E: Expected> Inner<E> {
             self.last_reply.set(None);
             self.is_broken.set(false);
             if self.locked.get().is_some() && self.shared && !self.for_logins.get() {
-                // It was sent when the connection before this one was let in. Redis might close this one for it.
+                // These requests were sent while Redis needed no login. On this connection Redis might close it for them.
                 state.queue.take().map(|(expected, _)| expected).collect()
             } else {
                 Vec::new()
@@ -743,7 +742,7 @@ impl<E: Expected> Inner<E> {
         true
     }
 
-    /// Whether Redis has closed the connection, a lane, without a reason that lies in the connection.
+    /// Whether the connection is a lane, and Redis has closed it for no reason that is known of the connection itself.
     fn was_closed(&self, why: &str) -> bool {
         let used = self.last_reply.get().or(self.stands_since.get());
         let idle = used.is_none_or(|used| used.elapsed() > IDLE);
@@ -836,7 +835,7 @@ impl<E: Expected> Inner<E> {
             let written = self.write(&stream, task);
             let read = self.read(&mut stream, context, &mut inbox, &mut scanner, task);
             if let (Poll::Ready(why), Poll::Pending) = (written, &read) {
-                // Only now: what Redis said before it closed the connection tells more, and is the reply to what came before.
+                // Only after reading: Redis may have sent replies, and an error with the reason, before it closed the connection.
                 return Poll::Ready(Some(why));
             }
             let mut state = self.state.borrow_mut();
@@ -915,8 +914,8 @@ impl<E: Expected> Inner<E> {
         Poll::Pending
     }
 
-    /// How many bytes may be sent now. A server that reads and does not answer (CLIENT PAUSE) closes a connection on which too
-    /// many wait; a private one only concerns its client.
+    /// How many bytes may be sent now. A server that reads and does not answer (CLIENT PAUSE) closes a connection on which too many
+    /// bytes wait. On a private connection that only concerns its client.
     fn may_send(&self, queue: &Queue<E>) -> usize {
         if self.shared { queue.may_send(self.settings.server_limits.shared()) } else { usize::MAX }
     }
@@ -1004,7 +1003,7 @@ impl<E: Expected> Inner<E> {
                 break Err("it sent a reply that nobody waits for".to_owned());
             };
             if fresh && inbox[at] == b'>' && !takes_push {
-                // All replies behind it would go to others than those who wait for them.
+                // Taken for a reply, it would shift all replies behind it to the wrong clients.
                 break Err("it pushed something that nobody asked for".to_owned());
             }
             let this = scanner.get_or_insert_with(|| ReplyScanner::of(replies));

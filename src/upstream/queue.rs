@@ -88,7 +88,7 @@ impl<E> Queue<E> {
         self.wire.slices(self.written, slices)
     }
 
-    /// Bytes of the oldest request that are to be sent, if nothing waits for the reply to one that was.
+    /// Bytes to send of the oldest request, if no reply to an earlier one is due; else 0.
     pub(super) fn alone(&self) -> usize {
         match self.waiting.front() {
             Some(first) if self.sent == 0 => first.bytes - self.written,

@@ -40,9 +40,9 @@ pub(super) struct Seen {
     pub(super) first_changed_since: Option<Instant>,
     /// Something is another thing for some user.
     pub(super) changed: bool,
-    /// Whether each user may PTTL beside what it reads, when that is news.
+    /// Whether each user may PTTL beside what it reads, if that was asked for or has changed.
     pub(super) users: Option<HashMap<Box<[u8]>, bool>>,
-    /// Users cannot be looked at.
+    /// Shortstop's own user may not ask for the rights of users.
     pub(super) blind: bool,
 }
 
@@ -138,7 +138,7 @@ impl Rights {
                 None => (seen.lets_in == Some(false)).then_some(self.begun),
             };
         }
-        // Of a user that was not there before, nobody has anything.
+        // Nothing is kept for a user that was not there before, so a new user is no change.
         if let Some(all) = all {
             let before = self.last_all.get_or_insert_default();
             seen.changed = before.iter().any(|(name, digest)| all.get(name) != Some(digest));
@@ -160,7 +160,7 @@ impl Rights {
     }
 }
 
-/// By the reply to `ACL LIST`: lines of `user`, a name, and rules.
+/// Whether each user may PTTL, by the reply to `ACL LIST`: lines of `user`, a name, and rules.
 fn users(list: &Value) -> HashMap<Box<[u8]>, bool> {
     let Value::Array(lines) = list else { return HashMap::new() };
     let lines = lines.iter().filter_map(|line| line.as_bytes());

@@ -43,7 +43,7 @@ pub enum News {
     Leave {
         /// See [`Endpoint`].
         epoch: u64,
-        /// Holds up the move.
+        /// The move waits until every copy is dropped.
         done: mpsc::Sender<()>,
     },
     /// Connections lead to another server now, or to the same after a restart; whether it is a primary.
@@ -58,22 +58,22 @@ pub enum News {
     Rights,
     /// The functions that cannot write; only when asked for.
     Functions {
-        /// What they were asked for under.
+        /// The number that `wants_functions` gave.
         number: u64,
         /// When the server was asked.
         asked: Instant,
         /// Their names.
         no_writes: HashSet<Box<[u8]>>,
     },
-    /// Whether each user may PTTL beside what it reads; none: that cannot be seen.
+    /// Whether each user may PTTL beside what it reads; none: Shortstop's own user may not ask.
     Users(Option<HashMap<Box<[u8]>, bool>>),
-    /// Nothing could be asked this time.
+    /// Redis could not be asked anything this time.
     Blind,
 }
 
 /// What [`watch`] needs to know.
 pub struct Settings {
-    /// What the server is called, and who we are there.
+    /// The server's name, and the login there.
     pub upstream: UpstreamUrl,
     /// How long to wait.
     pub timeouts: Timeouts,
@@ -81,14 +81,14 @@ pub struct Settings {
     pub name: String,
     /// Who a client is that has not authenticated.
     pub first: Option<Login>,
-    /// Where the server is put that is found.
+    /// Receives the server that is found.
     pub endpoint: Arc<Endpoint>,
-    /// Where it is put what the server takes.
+    /// Receives the server's limits.
     pub limits: Arc<ServerLimits>,
 }
 
-/// Looks for the server and after it, until it is dropped. `wants_functions` says under which number somebody wants to
-/// know the functions, `wants_rights` whether what users may is to be told though it is no news.
+/// Finds the server and watches it, until it is dropped. `wants_functions`: under which number to ask for the functions; none: they
+/// are not needed. `wants_rights`: whether to tell the rights of users even if they have not changed.
 pub async fn watch(
     settings: Settings,
     wants_functions: impl Fn() -> Option<u64>,
@@ -150,7 +150,7 @@ pub async fn watch(
                         _ = &mut task => tracing::debug!("Redis closed the control connection"),
                     }
                     task.abort();
-                    // Not in the select: once begun it goes on to its end.
+                    // Outside the select, which could drop it half done.
                     if let Some(choice) = moves_to {
                         known.change(choice, &tell).await;
                     }
@@ -177,17 +177,17 @@ struct Known {
     finder: Finder,
     /// When the name was looked up last.
     found: Instant,
-    /// What the server said last.
+    /// The role that the server told last.
     is_primary: Option<bool>,
     rights: Rights,
     limits: Arc<ServerLimits>,
     ticks: Interval,
-    /// When it was last looked whether a server is a replica because a reply said so.
+    /// When the role was last checked early because a reply said that the server is a replica.
     confirmed: Option<Instant>,
 }
 
 impl Known {
-    /// Looks the name up. The server that all connections are to move to, if it is another.
+    /// Looks the name up. Returns the server that all connections have to move to, if it is another one.
     ///
     /// # Cancel safety
     /// Nothing has changed then.
@@ -232,7 +232,7 @@ impl Known {
         };
         tracing::warn!(
             upstream = self.upstream, from, to = %server.address, role,
-            "another Redis server: every connection moves to it, and L1 is emptied"
+            "Redis is another server now: every connection moves to it, and L1 is emptied"
         );
         self.is_primary = is_primary;
         tell(News::Moved(is_primary.unwrap_or(true)));
@@ -246,14 +246,14 @@ impl Known {
             Some(false) if is_primary => tracing::info!(upstream = self.upstream, "Redis is a master again"),
             Some(true) | None if !is_primary => tracing::warn!(
                 upstream = self.upstream,
-                "Redis is a replica: L1 is off, and a master is looked for every second"
+                "Redis is a replica: L1 is off, and Shortstop looks for a master every second. Writes fail until there is one"
             ),
             _ => {}
         }
         tell(News::Primary(is_primary));
     }
 
-    /// Waits until the server is to be looked at again: every second, and at once when there is trouble.
+    /// Waits until the server should be asked again: every second, and at once when there is trouble.
     ///
     /// # Cancel safety
     /// Nothing is lost.
@@ -267,7 +267,7 @@ impl Known {
                 tokio::time::sleep(LOOKUP_PAUSE.saturating_sub(self.found.elapsed())).await;
                 return;
             }
-            // A script can say so, too, as often as it likes.
+            // A script can make such a reply as often as it likes, so this is checked early once a second only.
             let may_confirm = self.confirmed.is_none_or(|last| last.elapsed() >= EVERY);
             if self.endpoint.has(Trouble::Replica) && may_confirm {
                 self.confirmed = Some(Instant::now());
@@ -277,7 +277,7 @@ impl Known {
     }
 }
 
-/// Asks the server for news, until the connection breaks or is to be made anew; then perhaps to another server.
+/// Asks the server for news, until the connection breaks or has to be made again. Returns another server to move to, if there is one.
 async fn look(
     client: &Client,
     name: &str,
@@ -294,7 +294,7 @@ async fn look(
     // What Redis refuses is not asked again on this connection: it logs each refusal.
     let (mut may_info, mut may_role) = (true, true);
     known.rights.connected(server.address);
-    // Whether the connection's user may ask for them; a refusal is logged by the server, so it is asked for once.
+    // The same for the list of functions.
     let mut may_ask_functions = true;
     let server_limits = Arc::clone(&known.limits);
     let mut limits = limits::Watch::new(&server_limits);
