@@ -134,7 +134,7 @@ impl Proxy {
         self.until(|call| matches!(call, Call::Lease(until) if *until > after)).await
     }
 
-    /// Says that Redis shows nobody until that ends the trouble.
+    /// Reports lists of Redis without the peer, until that ends the trouble.
     async fn until_forgotten(&mut self) -> Vec<Call> {
         let peers = self.bus.peers();
         let looking = tokio::spawn(async move {
@@ -294,7 +294,7 @@ async fn an_invalidation_crosses() {
     assert_eq!(elsewhere.count(|s| &s.peers), 0);
 }
 
-/// Of the scripts of a batch one message tells; it says nothing of keys, as each receiver treats it in its own way.
+/// One message stands for all scripts of a batch. It names no keys: what it means depends on the receiver's setting.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn scripts_of_a_batch_are_told_once() {
     let nats = Nats::start();
@@ -305,7 +305,7 @@ async fn scripts_of_a_batch_are_told_once() {
     for (events, expected) in [
         (vec![script(false), key(0, 1), script(false)], vec![Call::Script(false), Call::Invalidate(0, 1)]),
         (vec![script(false), script(true), key(0, 2)], vec![Call::Script(true), Call::Invalidate(0, 2)]),
-        // A flush says more to every receiver, and less than that a script may be running yet.
+        // Beside a flush a script needs no message of its own, unless it may still be running.
         (vec![script(false), Event::Flush], vec![Call::Flush("bus: a peer asks for it")]),
         (vec![script(true), Event::Flush], vec![Call::Flush("bus: a peer asks for it"), Call::Script(true)]),
         (vec![script(true), Event::QuarantineAll], vec![Call::QuarantineAll]),
@@ -788,7 +788,7 @@ async fn subscribers_are_counted_and_who_has_another_redis_is_noticed() {
         assert!(Instant::now() < until, "it is not noticed");
         a.settle().await;
     }
-    // What one with another Redis writes is applied, which is harmless.
+    // Writes of a peer with another Redis are applied, which is harmless.
     there.send(vec![key(0, 1)]);
     a.until(|call| *call == Call::Invalidate(0, 1)).await;
 }

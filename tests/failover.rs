@@ -1,7 +1,7 @@
 //! The name of Redis moves to another server while the old one lives on, as managed Redis does it in a failover.
 //!
-//! To clients a name that moves is an address behind which new connections find another server and old ones stay. That is what the
-//! wire does here.
+//! A name that moves looks to Shortstop like an address where new connections reach another server, while old ones stay where they
+//! are. The fault proxy plays that part.
 
 mod common;
 
@@ -168,7 +168,7 @@ fn a_reply_that_was_under_way_is_not_kept_and_a_write_has_an_unknown_outcome() {
     let (mut reader, mut writer) = (proxy.client(), proxy.client());
     writer.cmd("SET k old");
     writer.cmd("INCR n");
-    // Both are executed by the old server, and nobody hears of it.
+    // The old server executes both, and its replies are held.
     wire.hold_replies_to(b"\r\nk\r\n");
     reader.send(&pipeline_of(&["GET k"]));
     wire.wait_caught();
@@ -197,7 +197,7 @@ fn an_old_master_that_does_not_answer_any_more_is_left() {
     let mut client = proxy.client();
     client.cmd("SET k v");
     wait_until("it is replicated", || new.client().cmd("GET k") == b"$1\r\nv\r\n");
-    // Its connections stand, and nothing comes of them.
+    // Its connections stand, and nothing comes over them.
     old.signal("STOP");
     client.send(&pipeline_of(&["GET k"]));
     assert_reply(&new.client().cmd("REPLICAOF NO ONE"), "+OK\r\n", "promoted");

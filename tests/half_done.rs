@@ -16,7 +16,7 @@ use common::{
 /// One worker with one private connection.
 const ONE: &str = "workers: 1\nlimits: { max_sessions: 1 }\ntimeouts: { connect: 300ms }\n";
 
-/// The same, and whoever waits for it does not give up during a test.
+/// The same, and clients wait for the private connection longer than a test takes.
 const ONE_PATIENT: &str = "workers: 1\nlimits: { max_sessions: 1 }\ntimeouts: { connect: 5m }\n";
 
 /// A client that has the only private connection.
@@ -80,7 +80,7 @@ fn whoever_waits_in_vain_is_told_and_closed_and_nothing_behind_is_executed() {
         assert_reply(&client.until_closed(), "", lines[0]);
         assert_reply(&redis.client().cmd("DBSIZE"), ":0\r\n", lines[0]);
     }
-    // What changes nothing for the commands behind it fails alone.
+    // A command that changes nothing for those behind it fails alone.
     let mut client = proxy.client();
     for line in ["BLPOP l 0", "XREAD BLOCK 0 STREAMS s $"] {
         assert_our_error(&client.cmd(line), line);
@@ -168,7 +168,7 @@ fn who_waits_is_answered_before_shortstop_ends() {
     assert!(proxy.wait_exit(PATIENCE).success(), "{}", proxy.log());
 }
 
-/// Lets Redis take no more connections than it has.
+/// Sets Redis's `maxclients` so that it takes no more connections than it has.
 fn take_no_more(direct: &mut Client) {
     let info = direct.cmd("INFO clients");
     let connected = common::field(&info, "connected_clients").expect("INFO has it");
@@ -214,7 +214,7 @@ fn what_decides_how_the_next_command_is_understood_ends_the_connection_when_redi
     wait_until("Redis is away", || bystander.cmd("PING").starts_with(b"-ERR shortstop: Redis at"));
     for line in ["SELECT 3", "AUTH default x", "AUTH x", "HELLO 3", "HELLO 2 AUTH default x", "MULTI", "WATCH k"] {
         let mut client = proxy.client();
-        // At the first attempt the connection that tries logins may still stand in its eyes.
+        // At the first attempt Shortstop may not have noticed that the connection for logins is lost.
         client.send(&pipeline_of(&[line]));
         assert_our_error(&client.reply(), line);
         assert_reply(&client.until_closed(), "", line);

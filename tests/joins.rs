@@ -188,7 +188,7 @@ fn nobody_gets_a_value_after_its_expiry() {
     }
 }
 
-/// That a key is absent is served to nobody but who asked, where no `negative_ttl` is set.
+/// Without `negative_ttl`, only the reader that sent the request is told that a key is absent.
 #[test]
 fn nobody_gets_an_absence_that_would_not_be_kept() {
     let scene = Scene::alone(ALL);
@@ -273,7 +273,7 @@ fn those_who_ask_again_ask_together() {
     assert_eq!(scene.proxy.stat("upstream_commands"), asked + 1, "one more for all of them");
 }
 
-/// A reader that waits for another's answer is answered when there is none, too.
+/// A reader that waits for another reader's answer gets an error when that answer is lost.
 #[test]
 fn those_who_wait_are_told_when_the_answer_is_lost() {
     let scene = Scene::alone(ALL);

@@ -151,7 +151,7 @@ fn a_standard_output_that_cannot_be_written_is_no_panic() {
 fn the_start_does_not_need_a_standard_output() {
     let redis = Redis::start();
     for (how, stdout) in unwritable() {
-        // Nobody can be told which port it is.
+        // The port cannot be announced, so it is chosen here.
         let address = {
             let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
             listener.local_addr().expect("it is bound")

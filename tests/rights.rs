@@ -5,7 +5,7 @@ mod common;
 
 use common::{Client, Fault, Process, Redis, Shortstop, assert_reply, pipeline_of, show, wait_until};
 
-/// A client of Redis itself that may do everything, whatever the default user may.
+/// A client of Redis itself that may do everything, whatever rights the default user has.
 fn boss(redis: &Redis) -> Client {
     let mut client = redis.client();
     assert_reply(&client.cmd("AUTH boss pw"), "+OK\r\n", "may do everything");
@@ -128,7 +128,7 @@ fn users_with_few_rights_work_in_every_database() {
     }
 }
 
-/// Who a client is must not be who put its connection into its database.
+/// A client must not get the user that put its connection into its database.
 #[test]
 fn a_client_without_a_login_is_not_the_user_in_the_url() {
     let redis = set_up(&["ACL SETUSER default resetkeys ~app:* -@all +get +acl|whoami"]);

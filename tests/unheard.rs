@@ -8,7 +8,7 @@ use common::{Client, Fault, Nats, Process, Redis, Shortstop, assert_reply, bulk,
 
 const EAGER: &str = "defaults:\n  cache: { admit_after: 1 }\n";
 
-/// Much longer than a peer is waited for; machines under load are slow.
+/// Much longer than a peer may be silent; machines under load are slow.
 const LONG: Duration = Duration::from_secs(40);
 
 fn member(nats: &Nats, yaml: &str) -> String {
@@ -213,7 +213,7 @@ fn a_peer_before_another_redis_is_named() {
     assert_eq!((one.stat("peers"), one.stat("peers_unheard"), other.mode()), (1, 0, "live".to_owned()));
 }
 
-/// Redis being away is no news.
+/// While Redis is away, nothing is concluded from what it shows.
 #[test]
 fn a_redis_that_restarts_leaves_the_fleet_as_it_is() {
     let nats = Nats::start();
@@ -235,7 +235,7 @@ fn a_redis_that_restarts_leaves_the_fleet_as_it_is() {
     assert!(!one.log().contains("not heard"), "{}", one.log());
 }
 
-/// The user of the upstream URL may not subscribe, or may not list connections.
+/// The user in the upstream URL may not subscribe, or may not list connections.
 #[test]
 fn what_the_user_of_the_url_may_not_is_said_once_and_costs_time() {
     let (redis, nats) = (Redis::start(), Nats::start());

@@ -9,14 +9,14 @@ use smallvec::SmallVec;
 use super::common::{Client, command, show};
 use super::frame::Frame;
 
-/// All keys of all databases, each with the end of its life.
+/// All keys of all databases, each with the time at which it expires (-1: never).
 const LOOK: &str = "local all = {} for db = 0, 15 do redis.call('SELECT', db) for _, key in ipairs(redis.call('KEYS', '*')) do \
                     all[#all + 1] = {tostring(db), key, tostring(redis.call('PEXPIRETIME', key))} end end return all";
 
 /// A database and a key.
 pub type Place = (u32, Vec<u8>);
 
-/// What is at a place: its value's digest, and whether its life ends by itself.
+/// What is at a place: the value's digest, and when the key expires (-1: never).
 type Contents = BTreeMap<Place, (Vec<u8>, Vec<u8>)>;
 
 /// What is there now. A digest does not depend on the order in which a value is stored.
@@ -46,7 +46,7 @@ fn text(frame: &Frame) -> Vec<u8> {
     frame.text().expect("a text").to_vec()
 }
 
-/// The places where something is another thing than before. What only came to the end of its life is none.
+/// The places where something has changed. A key that only expired is none.
 pub fn changed(before: &Contents, after: &Contents) -> Vec<Place> {
     let mut places: Vec<Place> = before
         .iter()
