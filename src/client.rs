@@ -23,7 +23,7 @@ const READ: usize = 64 << 10;
 /// From this size on a request is passed on without a copy.
 const LARGE: usize = 32 << 10;
 
-/// Bytes that are read ahead of what can be taken.
+/// Bytes that may be read ahead while their requests cannot be taken.
 pub const READ_AHEAD: usize = 64 << 10;
 
 /// Requests that are taken from one client before the other clients of the worker have their turn.
@@ -214,7 +214,7 @@ impl Connection {
         !blocked && self.inbox.len() >= self.need.max(1)
     }
 
-    /// Whether as much is due to the client as may be.
+    /// Whether as much is due to the client as the limits allow.
     fn is_full(&self, view: &View) -> bool {
         match self.outlet.room(view.policy.limits.output_buffer, self.most) {
             Some(waiting) => self.is_stopped(view, waiting),

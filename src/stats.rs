@@ -172,7 +172,7 @@ pub struct Shared {
     pub upstream_moves: AtomicU64,
     /// Drops of everything in L1.
     pub flushes: AtomicU64,
-    /// The same, by [`FlushReason`].
+    /// `flushes`, by [`FlushReason`].
     pub flushes_by: [AtomicU64; 5],
     /// Bytes in the buffers of all clients, as of each worker's last update.
     pub buffers: AtomicU64,

@@ -58,7 +58,7 @@ impl Spec {
         matches!((&self.begin, &self.find), (Begin::Index(_), Find::Range { .. }))
     }
 
-    /// Whether the keys have fixed places, whatever the words of the call are. `None`: no. `Some(None)`: yes, so many and no more.
+    /// Whether the keys have fixed places, whatever the words of the call are. `None`: no. `Some(None)`: yes, and there are no others.
     /// `Some(Some(step))`: yes, from there to the end of the call.
     pub(super) fn fixed_range(&self) -> Option<Option<i32>> {
         match (&self.begin, &self.find) {

@@ -17,7 +17,7 @@ pub(super) enum Kind {
     Shard,
 }
 
-/// Why a connection stays with its client until it ends. Each reason is its own: none takes another away.
+/// Why a connection stays with its client until it ends. Reasons add up: none replaces or removes another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reason {
     /// HELLO or AUTH changed its user, or may have.
@@ -30,7 +30,7 @@ pub(super) enum Reason {
     Setting = 1 << 3,
     /// MONITOR was agreed to.
     Monitor = 1 << 4,
-    /// An answer was not one of those that the command has.
+    /// Redis answered what the command cannot answer.
     Unproven = 1 << 5,
     /// Commands of other clients may name it (CLIENT UNBLOCK). The client need not stay on it.
     NumberKnown = 1 << 6,
@@ -57,7 +57,7 @@ pub(super) enum Sent {
     Plain,
 }
 
-/// What an answer was to the command that it answers.
+/// What an answer means for its command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Answer {
     Agreed,
@@ -161,12 +161,12 @@ impl ConnectionState {
         self.watching.get() || self.watches_due.get() > 0
     }
 
-    /// Whether the client has nothing on the connection, as far as what has been answered goes.
+    /// Whether, by the answers so far, the client has nothing on the connection.
     pub(super) fn is_free(&self) -> bool {
         !self.in_transaction.get() && !self.is_watching() && !self.is_subscribed() && !self.is_bound()
     }
 
-    /// Whether the connection may serve another client, as far as what has been answered goes.
+    /// Whether, by the answers so far, the connection may serve another client.
     pub(super) fn is_reusable(&self) -> bool {
         self.is_free() && self.reasons.get() == 0
     }
@@ -186,7 +186,7 @@ impl ConnectionState {
         self.is_acknowledging() || self.subscriptions.borrow().iter().any(|set| !set.is_empty())
     }
 
-    /// How many there are: so many acknowledgements an UNSUBSCRIBE of everything gets.
+    /// How many subscriptions there are. An UNSUBSCRIBE of everything gets this many acknowledgements.
     pub(super) fn subscriptions(&self, kind: Kind) -> usize {
         self.subscriptions.borrow()[kind as usize].len()
     }

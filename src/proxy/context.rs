@@ -144,7 +144,7 @@ pub struct Context {
     links: Rc<LinkSettings>,
     /// Who a client is before it authenticates.
     anonymous: RefCell<Rc<Identity>>,
-    /// Shortstop itself, once it had something to ask in its own name.
+    /// Shortstop's own identity, once it was needed.
     pub(super) own: RefCell<Option<Rc<Identity>>>,
     /// Those who have.
     identities: RefCell<Vec<Weak<Identity>>>,
@@ -154,7 +154,7 @@ pub struct Context {
     pub(super) knocks: RefCell<VecDeque<Knock>>,
     /// Its clients, by number.
     pub clients: RefCell<HashMap<u64, Rc<Outlet>>>,
-    /// All connections to Redis, whoever has them.
+    /// All connections of the worker to Redis.
     all_links: RefCell<HashMap<u64, Link<Waiting>>>,
     /// Connections made so far.
     links_made: Cell<u64>,
@@ -343,7 +343,7 @@ impl Context {
         }
     }
 
-    /// Makes another lane in the place of one that is still good for what waits on it.
+    /// Gives a lane up, so that the next request gets a new one. The old lane still answers what waits on it.
     pub(super) fn renew_lane(&self, identity: &Identity, db: u32, version: Version) {
         if let Some(lane) = identity.drop_lane(db, version) {
             lane.retire();

@@ -37,7 +37,7 @@ pub struct Flight {
     pub(super) readers: RefCell<Vec<Reader>>,
 }
 
-/// Somebody who waits for the answer to a request that another client sent.
+/// A client that waits for the answer to a request that another client sent.
 pub(super) struct Reader {
     pub(super) outlet: Rc<Outlet>,
     pub(super) slot: Slot,

@@ -95,7 +95,7 @@ impl Client {
             }
             Err(lost) => {
                 tell_lost(&outlet, slot, lost);
-                // What is behind it in the pipeline is meant for the other database.
+                // What follows in the pipeline is meant for the other database.
                 outlet.close();
             }
         });
@@ -109,7 +109,7 @@ impl Client {
 
     fn proxy(&mut self, view: &View, permit: &Permit, call: Call<'_>) -> Next {
         let word = |at: usize, word: &[u8]| call.args.get(at).is_some_and(|arg| arg.eq_ignore_ascii_case(word));
-        // Not asked of Redis: the state is to be seen above all when Redis is away.
+        // Redis is not asked: the state is needed most while Redis is away.
         if (word(1, b"info") || word(1, b"debug")) && !self.context.shared.users.lets_in(self.outlet.profile.user()) {
             return self.refuse(NOAUTH);
         }

@@ -134,7 +134,7 @@ fn written<'a>(name: &str, args: &[&'a [u8]]) -> Option<(String, &'a [u8])> {
     }
 }
 
-/// The same for BITFIELD with integers that a script would round.
+/// The request to send in the place of a BITFIELD with integers that a script would round.
 fn wide_bitfield(name: &str, args: &[&[u8]]) -> Option<Vec<u8>> {
     let sure = bitfield::words(name, args);
     let script = if sure.is_some() { bitfield::SCRIPT } else { bitfield::UNSURE_SCRIPT };

@@ -76,8 +76,8 @@ impl Session {
         self.in_multi() || self.state.is_watching()
     }
 
-    /// The answer to a command that begins or ends state. What is not one of its answers ends the connection, and the client's: what
-    /// it asks next would be done in a state that nobody knows.
+    /// The answer to a command that begins or ends state. An answer that the command cannot have closes
+    /// the connection and the client: its next command would run in an unknown state.
     pub(super) fn answered(&self, sent: Sent, reply: &[u8]) -> Answer {
         let answer = self.state.answered(sent, reply);
         match (sent, answer) {

@@ -32,7 +32,7 @@ pub(super) struct Turn {
 /// What a client that wants a place is told.
 #[derive(Debug)]
 pub(super) enum Place {
-    /// It has one. Whoever has one gives it back with [`Context::give_back`].
+    /// The client has one, and gives it back with [`Context::give_back`].
     Taken,
     /// It has to ask again when it is woken.
     Later,

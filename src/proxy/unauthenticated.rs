@@ -38,7 +38,7 @@ enum Door {
 }
 
 impl Client {
-    /// What becomes of a request of a client that has no login. None: what becomes of any other.
+    /// Decides a request of a client that has no login; none: the request is handled as that of any other client.
     pub(super) fn before_auth(&mut self, permit: &Permit, call: Call<'_>) -> Option<Next> {
         let row = call.row;
         if matches!(row.verb, Verb::Quit | Verb::Reset) || matches!(row.name.as_ref(), "post" | "host:") {
@@ -110,7 +110,7 @@ impl Client {
         }
     }
 
-    /// Takes the request again when the connection stands, or does not.
+    /// Takes the request again when the attempt to connect has ended.
     pub(super) fn wait_for(&self, link: &Link<Waiting>) -> Next {
         // Nothing is said to the client: the slot only holds up what comes behind.
         let (link, outlet, slot) = (link.clone(), Rc::clone(&self.outlet), self.outlet.open(true));

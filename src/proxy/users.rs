@@ -35,7 +35,7 @@ pub struct Users {
     known: Mutex<HashMap<Box<[u8]>, u32>>,
     last: AtomicU32,
     anonymous: AtomicU32,
-    /// Whoever has that number may do nothing.
+    /// Clients with the number `anonymous` may do nothing.
     locked: AtomicBool,
     /// When `locked` was last seen.
     locked_at: Mutex<Option<Instant>>,
@@ -69,18 +69,18 @@ impl Users {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, known| *known != number);
     }
 
-    /// The number of who has not authenticated.
+    /// The number of clients that have not authenticated.
     pub(super) fn anonymous(&self) -> u32 {
         self.anonymous.load(Ordering::Acquire)
     }
 
-    /// What a client may do without authentication has changed. To Redis a connection that stands is let in and a new one may not
-    /// be, so that clients that come from now on are others than those that are here. Returns the number of these.
+    /// What a client may do without authentication has changed. Redis lets connections go on that stand, and may not let new ones in,
+    /// so clients that come from now on get another number. Returns the number of the clients that are here.
     pub fn first_rights_changed(&self) -> u32 {
         self.anonymous.swap(self.fresh(), Ordering::AcqRel)
     }
 
-    /// Whether Redis lets a client do anything that comes now and has not authenticated.
+    /// Sets whether Redis lets a client do anything that comes now and has not authenticated.
     pub fn let_in(&self, lets_in: bool) {
         self.locked.store(!lets_in, Ordering::Release);
         *self.locked_at.lock().unwrap_or_else(PoisonError::into_inner) = (!lets_in).then(Instant::now);

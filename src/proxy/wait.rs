@@ -69,7 +69,7 @@ pub(super) fn waits_for_replicas(row: &Row, name: &[u8]) -> bool {
     matches!(row.name.as_ref(), "wait" | "waitaof") || is_unknown()
 }
 
-/// What a transaction is told in the place of what Redis says to WAIT or WAITAOF there.
+/// The reply to WAIT or WAITAOF in a transaction, in place of Redis's own.
 pub(super) fn unproven(reply: &[u8]) -> &[u8] {
     match reply.first() {
         Some(b':') => b":0\r\n",
@@ -86,7 +86,7 @@ fn may_be_logged(row: &Row, name: &[u8]) -> bool {
 }
 
 impl Client {
-    /// A request is about to be decided on: what it writes has to be on a replica before WAIT says so.
+    /// A request is about to be handled. If it may write, WAIT must not confirm before replicas have that write.
     pub(super) fn note_write(&self, row: &Row, name: &[u8]) {
         let covered = &self.outlet.entry.covered;
         if may_be_logged(row, name) && !matches!(covered.get(), Covered::Written { .. }) {
@@ -208,7 +208,7 @@ async fn answer(
     let (published, rest) = split_first(&replies);
     let (pinged, rest) = split_first(rest);
     let (waited, role) = split_first(rest);
-    // A server that does not know SPUBLISH is so old that PING does.
+    // A server that does not know SPUBLISH is so old that PING serves as well.
     let marked = if published.starts_with(b"-ERR unknown command") { pinged } else { published };
     if marked.starts_with(b"-") {
         return Ok(no_proof(marked));

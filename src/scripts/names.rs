@@ -62,7 +62,7 @@ impl Named {
 
     pub(super) fn is_first(&self, kind: Kind) -> bool {
         let seen = &self.kinds[kind as usize];
-        // A look first: each script comes here.
+        // Reads first: each script comes here, and a swap writes shared memory.
         !seen.load(Ordering::Relaxed) && !seen.swap(true, Ordering::Relaxed)
     }
 }

@@ -45,7 +45,7 @@ const KNOWN: [&str; 22] = [
     "string", "struct", "table", "tonumber", "tostring", "type", "unpack", "xpcall", "print",
 ];
 
-/// What of `redis` calls no command.
+/// Fields of `redis` that call no command.
 const HARMLESS: [&str; 10] = [
     "error_reply",
     "status_reply",
@@ -198,7 +198,7 @@ impl<'a> Parser<'a> {
         Ok(name)
     }
 
-    /// A name that the text makes its own.
+    /// Declares a local name.
     fn declare(&mut self, name: &'a [u8], kind: Kind<'_>) -> Outcome {
         match name {
             b"redis" | b"server" => Err(REDIS),
@@ -229,7 +229,7 @@ impl<'a> Parser<'a> {
         outcome
     }
 
-    /// Statements up to a word that ends a block. Their names end with them.
+    /// Statements up to a word that ends a block. Names that they declare go out of scope.
     fn block(&mut self) -> Outcome {
         let before = self.locals.len();
         self.open_block()?;
@@ -237,7 +237,7 @@ impl<'a> Parser<'a> {
         Ok(())
     }
 
-    /// As [`Parser::block`], and the names go on.
+    /// As [`Parser::block`], but the names stay in scope.
     fn open_block(&mut self) -> Outcome {
         self.deeper(|parser| {
             loop {
@@ -289,7 +289,7 @@ impl<'a> Parser<'a> {
                 let before = self.locals.len();
                 self.open_block()?;
                 self.expect_word(Word::Until)?;
-                // What was declared inside is known here.
+                // Names that were declared inside are in scope here.
                 self.expression()?;
                 self.locals.truncate(before);
                 Ok(())
@@ -652,7 +652,7 @@ impl<'a> Parser<'a> {
         Ok(())
     }
 
-    /// Those of any other function.
+    /// The arguments of any other function.
     fn arguments(&mut self) -> Outcome {
         match self.token {
             Token::Plain(_) | Token::Text => self.advance(),

@@ -2,7 +2,7 @@
 //!
 //! Commands that need a right are sent before the connection becomes its user: as the user in the upstream URL, which is Shortstop's
 //! own, or without a login where the URL has none. In a client's name only AUTH and HELLO are sent, which need no right, so that Redis's
-//! log of refusals (ACL LOG) shows nothing that the user did not do itself.
+//! log of refusals (ACL LOG) shows nothing that the user did not do itself. The exception is SELECT, where nobody else may do it.
 //!
 //! A login that may fail is never sent behind another request: Redis from 7.2 on may not answer it there.
 
@@ -170,10 +170,10 @@ enum InDatabase {
 }
 
 impl Handshake<'_> {
-    /// Makes the connection what it is to be.
+    /// Gives the connection its name, protocol, user and database.
     ///
     /// # Errors
-    /// Redis does not take it as such, or broke it. It must not be used then.
+    /// Redis refused the handshake or closed the connection. The connection must not be used then.
     ///
     /// # Cancel safety
     /// Dropped, the connection must not be used.

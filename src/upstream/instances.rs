@@ -1,8 +1,8 @@
 //! Which Shortstops of the fleet are connected to Redis, over a connection of its own.
 //!
 //! Each instance subscribes to the fleet's channel, where nothing is published. The number of subscribers, asked twice a second, shows
-//! at little cost to Redis whether there may be an instance that the bus does not hear. Only then are the connections listed, which
-//! every instance names. While Redis is away nothing is told.
+//! at little cost to Redis whether there may be an instance that the bus does not hear. Then, and every ten seconds, the connections
+//! are listed, which every instance names. While Redis is away nothing is told.
 //!
 //! The connection speaks RESP3, so that it can ask while it is subscribed. Which instances are missing is decided by the bus.
 
@@ -172,7 +172,7 @@ impl Connection {
             }
         }
         let speaks_3 = connection.ask_words(&["HELLO", "3"]).await?.first() != Some(&b'-');
-        // A courtesy, as on the lanes. A server that forbids it shows nobody.
+        // Redis may refuse this. Then the list below shows no names, and `look` stops asking for it.
         connection.ask_words(&["CLIENT", "SETNAME", name]).await?;
         let info = connection.ask_words(&["INFO", "server"]).await?;
         connection.run_id = text(&info).and_then(run_id_in);
