@@ -215,6 +215,7 @@ impl Connection {
     }
 
     /// Whether as much is due to the client as the limits allow.
+    #[inline]
     fn is_full(&self, view: &View) -> bool {
         match self.outlet.room(view.policy.limits.output_buffer, self.most) {
             Some(waiting) => self.is_stopped(view, waiting),

@@ -273,6 +273,7 @@ impl Client {
         }
         if self.session.is_none()
             && self.outlet.profile.is_nobody()
+            && !self.outlet.profile.is_let_in()
             && let Some(next) = self.before_auth(permit, call)
         {
             return next;
@@ -301,7 +302,9 @@ impl Client {
             _ if !row.arity_ok(args.len()) && row.verb != Verb::Proxy => self.pass_where_it_is(permit, call),
             Class::Local => self.local(view, permit, call),
             Class::Session if self.session.is_none() && leaves_nothing(call.row) => self.alone(permit, call),
-            _ if waits_for_replicas(row, args[0]) && !self.in_multi() => self.wait(permit, call),
+            Class::Session | Class::Blocking if waits_for_replicas(row, args[0]) && !self.in_multi() => {
+                self.wait(permit, call)
+            }
             Class::Session | Class::Blocking => match self.enter_session(permit) {
                 Ok(Some(session)) => self.with_session(view, permit, call, session),
                 Ok(None) => Next::Again,
@@ -384,6 +387,7 @@ impl Client {
 
     /// To be called before a request of this size is sent. A request that could make Redis close the connection gets a private one,
     /// so that it cannot end the requests of other clients.
+    #[inline]
     fn leave_lane_if_large(&mut self, permit: &Permit, bytes: usize, arguments: usize) -> Result<(), Next> {
         let is_small = bytes <= self.context.shared.server_limits.shared() && arguments <= MOST_ARGUMENTS;
         if is_small || self.session.is_some() {
@@ -567,19 +571,24 @@ impl Client {
         if call.row.verb == Verb::Functions {
             written.changes_functions();
         }
+        if keys.is_empty() {
+            self.changes_settings(call, &mut written);
+        }
+        written
+    }
+
+    /// What a command without keys may change of the server's settings and users.
+    fn changes_settings(&self, call: Call<'_>, written: &mut Written) {
         match call.row.name.as_ref() {
             "acl|deluser" => written.deletes_users(call.args[2..].iter().copied()),
             "acl|setuser" => self.context.shared.users.forget_ttl(call.args.get(2).copied()),
             "acl|load" => self.context.shared.users.forget_ttl(None),
+            "config|set" => self.context.shared.server_limits.forget(),
             _ => {}
         }
-        if call.row.name.as_ref() == "config|set" {
-            self.context.shared.server_limits.forget();
-        }
-        if keys.is_empty() && changes_first_rights(call) {
+        if changes_first_rights(call) {
             written.first_rights();
         }
-        written
     }
 
     /// What the reply to a command holds.

@@ -387,6 +387,13 @@ impl Outlet {
         let state = self.state.borrow();
         let due = state.held + state.open.saturating_mul(state.expected);
         let waiting = state.ready.len() + state.held;
+        if state.open < most
+            && state.slots.len() < MOST_SLOTS
+            && due + state.ready.len() + state.expected <= MOST_DUE.min(limit / 4)
+        {
+            // Nearly always.
+            return Some(waiting);
+        }
         let next = state.expected.min(limit / 2);
         let is_full = state.open >= most
             || state.slots.len() >= MOST_SLOTS

@@ -66,6 +66,12 @@ impl Profile {
         self.identity.borrow().login.is_none()
     }
 
+    /// Whether its lane is known to be let in by Redis, so that nothing else has to be looked at to know that.
+    #[inline]
+    pub(super) fn is_let_in(&self) -> bool {
+        self.lane.borrow().as_ref().is_some_and(Link::is_let_in)
+    }
+
     /// Whether its user may PTTL: without that nothing that it reads may be kept.
     pub(super) fn may_ttl(&self, users: &Users) -> bool {
         self.identity.borrow().may_ttl(users)

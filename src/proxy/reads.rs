@@ -105,6 +105,7 @@ impl Client {
             return Next::Again;
         }
         if self.outlet.profile.is_nobody()
+            && !self.outlet.profile.is_let_in()
             && let Some(next) = self.read_before_auth()
         {
             return next;

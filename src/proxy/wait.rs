@@ -89,7 +89,7 @@ impl Client {
     /// A request is about to be handled. If it may write, WAIT must not confirm before replicas have that write.
     pub(super) fn note_write(&self, row: &Row, name: &[u8]) {
         let covered = &self.outlet.entry.covered;
-        if may_be_logged(row, name) && !matches!(covered.get(), Covered::Written { .. }) {
+        if !matches!(covered.get(), Covered::Written { .. }) && may_be_logged(row, name) {
             covered.set(Covered::Written { losses: self.context.losses.get() });
         }
     }

@@ -81,6 +81,9 @@ impl Client {
 
     /// Why a request cannot be sent: Redis would take a value as the client sent it, but not the longer form to be stored.
     fn outgrown(&self, request: Request<'_>, replacements: &Replacements) -> Option<String> {
+        if replacements.is_empty() {
+            return None;
+        }
         let most = self.context.shared.server_limits.bulk_length()?;
         let mut all = replacements.iter();
         let (_, envelope) = all.find(|(at, envelope)| envelope.len() > most && request.arg(*at).len() <= most)?;

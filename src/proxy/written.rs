@@ -20,15 +20,17 @@ struct Key {
     told: Option<bus::Key>,
 }
 
-/// What concerns scripts and functions. In a box of its own, because most commands have none of it.
-#[derive(Clone, Copy, Debug, Default)]
-struct OfScripts {
+/// What few commands change. In a box of its own, because every waiting write has room for it.
+#[derive(Debug, Default)]
+struct Rare {
     /// A script may write any key, unless the user says which.
     unproven: bool,
     /// What it may write holds only for the functions of this number.
     relies_on: Option<u64>,
     /// It changes the functions.
     changes_functions: bool,
+    /// Users that it deletes.
+    deleted: Vec<Vec<u8>>,
 }
 
 /// What a command may change.
@@ -41,12 +43,6 @@ pub(super) struct Written {
     always: bool,
     /// It may change what clients may do that have not authenticated.
     first_rights: bool,
-    /// Users that it deletes.
-    #[expect(
-        clippy::box_collection,
-        reason = "rare, and each waiting write has this field: one word in place of three"
-    )]
-    deleted: Option<Box<Vec<Vec<u8>>>>,
     /// It counts as a write under way.
     begun: bool,
     /// The guards are up.
@@ -55,7 +51,7 @@ pub(super) struct Written {
     held: bool,
     /// It may change any key, and nothing is kept in L1 until it has ended.
     unbounded: bool,
-    scripts: Option<Box<OfScripts>>,
+    rare: Option<Box<Rare>>,
 }
 
 const ANY_COMMAND: &str = "a command that may change any key";
@@ -76,21 +72,21 @@ impl Written {
 
     /// Any key, by a script or a function, unless the configuration says which keys these write.
     pub(super) fn add_unproven(&mut self) {
-        self.of_scripts().unproven = true;
+        self.rare().unproven = true;
     }
 
     /// It writes only its keys as long as the functions of the server are those of this number.
     pub(super) fn relies_on(&mut self, number: u64) {
-        self.of_scripts().relies_on = Some(number);
+        self.rare().relies_on = Some(number);
     }
 
     /// It changes the functions of the server.
     pub(super) fn changes_functions(&mut self) {
-        self.of_scripts().changes_functions = true;
+        self.rare().changes_functions = true;
     }
 
-    fn of_scripts(&mut self) -> &mut OfScripts {
-        self.scripts.get_or_insert_default()
+    fn rare(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
     }
 
     /// Told whatever the reply says.
@@ -107,24 +103,22 @@ impl Written {
     pub(super) fn deletes_users<'a>(&mut self, names: impl Iterator<Item = &'a [u8]>) {
         // Redis refuses to delete this one.
         let names = names.filter(|name| *name != b"default").map(<[u8]>::to_vec);
-        self.deleted.get_or_insert_default().extend(names);
+        self.rare().deleted.extend(names);
     }
 
     /// What another command changes too.
     pub(super) fn extend(&mut self, other: Written) {
         self.any |= other.any;
         self.first_rights |= other.first_rights;
-        if let Some(users) = other.deleted {
-            self.deleted.get_or_insert_default().extend(*users);
-        }
         self.always = true;
         self.keys.extend(other.keys);
-        if let Some(scripts) = other.scripts {
-            let all = self.of_scripts();
-            all.unproven |= scripts.unproven;
-            all.changes_functions |= scripts.changes_functions;
+        if let Some(rare) = other.rare {
+            let all = self.rare();
+            all.unproven |= rare.unproven;
+            all.changes_functions |= rare.changes_functions;
             // The oldest: any change since then counts.
-            all.relies_on = all.relies_on.into_iter().chain(scripts.relies_on).min();
+            all.relies_on = all.relies_on.into_iter().chain(rare.relies_on).min();
+            all.deleted.extend(rare.deleted);
         }
     }
 
@@ -142,7 +136,7 @@ impl Written {
         let coherence = &context.shared.coherence;
         self.begun = true;
         context.writes.set(context.writes.get() + 1);
-        if self.scripts.as_ref().is_some_and(|scripts| scripts.changes_functions) {
+        if self.rare.as_ref().is_some_and(|rare| rare.changes_functions) {
             context.shared.scripts.functions.begin_change();
         }
         self.look_at_functions(context);
@@ -166,15 +160,15 @@ impl Written {
     }
 
     fn is_unproven(&self) -> bool {
-        self.scripts.as_ref().is_some_and(|scripts| scripts.unproven)
+        self.rare.as_ref().is_some_and(|rare| rare.unproven)
     }
 
     /// A function that could not write when it was looked up may be another one by now.
     fn look_at_functions(&mut self, context: &Context) {
-        if let Some(scripts) = &mut self.scripts
-            && scripts.relies_on.is_some_and(|number| number != context.shared.scripts.functions.number())
+        if let Some(rare) = &mut self.rare
+            && rare.relies_on.is_some_and(|number| number != context.shared.scripts.functions.number())
         {
-            scripts.unproven = true;
+            rare.unproven = true;
         }
     }
 
@@ -204,8 +198,8 @@ impl Written {
         if self.first_rights && !failed {
             context.shared.users.first_rights_changed();
         }
-        if let (Some(users), false) = (&self.deleted, failed) {
-            context.end_users(users);
+        if let (Some(rare), false) = (&self.rare, failed) {
+            context.end_users(&rare.deleted);
         }
         for key in &self.keys {
             if self.guarded {
@@ -275,7 +269,7 @@ impl Written {
     fn count_down(&self, context: &Context) {
         if self.begun {
             context.writes.set(context.writes.get() - 1);
-            if self.scripts.as_ref().is_some_and(|scripts| scripts.changes_functions) {
+            if self.rare.as_ref().is_some_and(|rare| rare.changes_functions) {
                 context.shared.scripts.functions.end_change();
             }
         }

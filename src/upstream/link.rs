@@ -425,6 +425,13 @@ impl<E: Expected> Link<E> {
         self.0.locked.get().map(|since| since.elapsed())
     }
 
+    /// Whether the connection stands, and Redis lets it do something.
+    #[inline]
+    pub fn is_let_in(&self) -> bool {
+        let state = self.0.state.borrow();
+        matches!(state.status, Status::Up) && !state.retired && self.0.locked.get().is_none()
+    }
+
     /// Whether a request may be sent now.
     ///
     /// # Errors
@@ -979,7 +986,8 @@ impl<E: Expected> Inner<E> {
             let (replies, takes_push, tap) = {
                 let state = self.state.borrow();
                 let front = state.queue.front();
-                (front.map(E::replies), front.is_some_and(E::takes_push), state.tap.clone())
+                let takes_push = inbox[at] == b'>' && front.is_some_and(E::takes_push);
+                (front.map(E::replies), takes_push, state.tap.clone())
             };
             if let Some(tap) = tap.as_ref().filter(|tap| tap.is_raw()) {
                 tap.pass(&inbox[at..]);
