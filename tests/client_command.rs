@@ -167,6 +167,8 @@ const STATES: &[(&str, &[&str])] = &[
 fn what_a_client_is_doing_is_shown_as_redis_shows_it() {
     let (reference, redis) = (Redis::start(), Redis::start());
     let proxy = Shortstop::start(&redis, "");
+    let is_known = || text(&proxy.client().cmd("CLIENT INFO")).contains("cmd=client|info");
+    wait_until("Redis has told its subcommands", is_known);
     let shown = |address: SocketAddr, behind: &Redis| {
         let mut clients: Vec<Client> = Vec::new();
         for (name, lines) in STATES {
