@@ -155,6 +155,12 @@ pub enum FlushReason {
     Other,
 }
 
+impl FlushReason {
+    /// All of them, in the order in which they are declared.
+    pub const ALL: [FlushReason; 5] =
+        [FlushReason::Scripts, FlushReason::Commands, FlushReason::Bus, FlushReason::Upstream, FlushReason::Other];
+}
+
 /// What is counted outside the workers, or by several threads.
 #[derive(Debug, Default)]
 pub struct Shared {
@@ -173,7 +179,7 @@ pub struct Shared {
     /// Drops of everything in L1.
     pub flushes: AtomicU64,
     /// `flushes`, by [`FlushReason`].
-    pub flushes_by: [AtomicU64; 5],
+    pub flushes_by: [AtomicU64; FlushReason::ALL.len()],
     /// Bytes in the buffers of all clients, as of each worker's last update.
     pub buffers: AtomicU64,
     /// The bound of `buffers`: `limits.buffers_total` in bytes.

@@ -275,18 +275,11 @@ fn integer(number: i64) -> Vec<u8> {
 impl Context {
     /// Who Shortstop is: the user in the upstream URL.
     fn own_identity(&self) -> Rc<Identity> {
-        let Some(login) = self.own_login() else { return self.anonymous() };
+        let Some(login) = Login::of(self.upstream()) else { return self.anonymous() };
         let identity = self.identity(login);
         // Kept, so that its connections outlive a WAIT.
         *self.own.borrow_mut() = Some(Rc::clone(&identity));
         identity
-    }
-
-    fn own_login(&self) -> Option<Login> {
-        let upstream = self.upstream();
-        let password = upstream.password.as_ref()?;
-        let user = upstream.user.as_ref().map(|user| user.as_bytes().into());
-        Some(Login { user, password: password.expose().as_bytes().into() })
     }
 }
 

@@ -37,11 +37,7 @@ pub(super) struct Finder {
 
 impl Finder {
     pub(super) fn new(upstream: UpstreamUrl, limit: Duration) -> Self {
-        let login = upstream.password.as_ref().map(|password| Login {
-            user: upstream.user.as_ref().map(|user| user.as_bytes().into()),
-            password: password.expose().as_bytes().into(),
-        });
-        Finder { upstream, login, limit, lookup: None }
+        Finder { login: Login::of(&upstream), upstream, limit, lookup: None }
     }
 
     /// The server that connections should lead to. `current`: the one that they lead to now.

@@ -12,15 +12,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use crate::config::{Timeouts, UpstreamUrl};
-use crate::resp::{Bulk, ReplyScanner, build, bulk_of, elements, parse_int};
+use crate::resp::{Bulk, build, bulk_of, elements, parse_int};
 
 use super::RESERVED;
 use super::endpoint::{Endpoint, Server, differ};
-use super::finder::run_id_in;
+use super::finder::{read_reply, run_id_in};
 use super::login::Login;
 
 /// How often the subscribers are counted; also the pause before connecting again. Three of these are the bound within which an
@@ -161,11 +161,7 @@ impl Connection {
         let stream = tokio::time::timeout(timeouts.connect, connecting).await.map_err(|_| silent())??;
         stream.set_nodelay(true)?;
         let mut connection = Connection { stream, inbox: BytesMut::new(), limit, run_id: None, subscribed: false };
-        if let Some(password) = &upstream.password {
-            let login = Login {
-                user: upstream.user.as_ref().map(|user| user.as_bytes().into()),
-                password: password.expose().as_bytes().into(),
-            };
+        if let Some(login) = Login::of(upstream) {
             let reply = connection.ask(login.auth()).await?;
             if reply.first() == Some(&b'-') {
                 return Err(io::Error::other("Redis does not take the password of the upstream URL"));
@@ -256,17 +252,8 @@ impl Connection {
 
     /// The next frame, a push included.
     async fn frame(&mut self) -> io::Result<BytesMut> {
-        loop {
-            match ReplyScanner::default().scan(&self.inbox) {
-                Ok(Some(end)) => return Ok(self.inbox.split_to(end)),
-                Ok(None) => {}
-                Err(error) => return Err(io::Error::new(io::ErrorKind::InvalidData, error)),
-            }
-            let read = self.stream.read_buf(&mut self.inbox);
-            if tokio::time::timeout(self.limit, read).await.map_err(|_| silent())?? == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-        }
+        let reply = read_reply(&mut self.stream, &mut self.inbox);
+        tokio::time::timeout(self.limit, reply).await.map_err(|_| silent())?
     }
 }
 
