@@ -15,12 +15,12 @@ use bytes::{Bytes, BytesMut};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
+use crate::config::UpstreamUrl;
 use crate::resp::{Version, build, parse_int};
 
 use super::endpoint::{Server, differ};
 use super::finder::{read_reply, run_id};
-use super::link::{LinkSettings, NOAUTH, is_busy};
-use super::login::{Login, is_about_login};
+use super::login::{Login, NOAUTH, is_about_login, is_busy};
 
 /// After this a right that Shortstop's own user did not have is asked for again: somebody may have given it.
 const ASK_AGAIN: Duration = Duration::from_secs(60);
@@ -62,7 +62,12 @@ pub(super) enum Purpose {
 
 /// A connection that is to be made.
 pub(super) struct Handshake<'a> {
-    pub(super) settings: &'a LinkSettings,
+    /// The name of Redis, and Shortstop's own login there.
+    pub(super) upstream: &'a UpstreamUrl,
+    /// The name of the connection (CLIENT SETNAME).
+    pub(super) name: &'a str,
+    /// Which rights Shortstop's own user lacks.
+    pub(super) rights: &'a OwnRights,
     /// Its user; none: it stays without a login.
     pub(super) login: Option<&'a Login>,
     pub(super) db: u32,
@@ -179,7 +184,7 @@ impl Handshake<'_> {
     /// Dropped, the connection must not be used.
     pub(super) async fn shake_hands(&self, stream: &mut TcpStream) -> Result<Greeted, NotTaken> {
         let mut wire = Wire { stream, inbox: BytesMut::new() };
-        let own = Login::of(&self.settings.upstream);
+        let own = Login::of(self.upstream);
         match (self.login, own.as_ref()) {
             // It has no user until a login is tried on it, and nothing is asked there that needs a right.
             (None, Some(_)) if self.purpose == Purpose::Logins => self.hello(&mut wire).await,
@@ -246,7 +251,7 @@ impl Handshake<'_> {
 
     fn hello_words(&self) -> Request<'_> {
         let version: &[u8] = if self.version == Version::Resp3 { b"3" } else { b"2" };
-        vec![b"HELLO", version, b"SETNAME", self.settings.name.as_bytes()]
+        vec![b"HELLO", version, b"SETNAME", self.name.as_bytes()]
     }
 
     async fn greeted(&self, wire: &mut Wire<'_>, reply: &Bytes) -> Result<Greeted, NotTaken> {
@@ -258,7 +263,7 @@ impl Handshake<'_> {
             Some(error) if self.version == Version::Resp3 => Err(said(error)),
             Some(error) if error.starts_with(b"ERR unknown command") => {
                 // The administrator has disabled HELLO. The connection can do without.
-                let name = vec![&b"CLIENT"[..], b"SETNAME", self.settings.name.as_bytes()];
+                let name = vec![&b"CLIENT"[..], b"SETNAME", self.name.as_bytes()];
                 let replies = wire.ask(&[name, vec![b"CLIENT", b"ID"]]).await?;
                 let id = replies[1].strip_prefix(b":").and_then(|id| id.strip_suffix(b"\r\n")).and_then(parse_int);
                 let locked = error_of(&replies[0]).is_some_and(|error| error.starts_with(b"NOAUTH"));
@@ -271,12 +276,12 @@ impl Handshake<'_> {
 
     /// Whether the connection becomes another user than Shortstop's own.
     fn is_another_user(&self) -> bool {
-        self.login.is_some_and(|login| Login::of(&self.settings.upstream).as_ref() != Some(login))
+        self.login.is_some_and(|login| Login::of(self.upstream).as_ref() != Some(login))
     }
 
     /// Does what needs a right, as `own` or, without it, as the user that the connection has.
     async fn prepare(&self, wire: &mut Wire<'_>, own: Option<&Login>) -> Result<InDatabase, NotTaken> {
-        let rights = &self.settings.own_rights;
+        let rights = self.rights;
         let db = self.db.to_string();
         let selects = self.db != 0 && rights.select.is_worth_asking();
         // Shows whether the server is still loading, before a client's request does. Sent only where the connection keeps the user
@@ -364,7 +369,7 @@ impl Handshake<'_> {
     }
 
     fn warn(&self, text: &str) {
-        if !self.settings.own_rights.warned.replace(true) {
+        if !self.rights.warned.replace(true) {
             tracing::warn!(
                 "{text}. Until then users may need the right to SELECT, and another server at the same address is noticed later"
             );

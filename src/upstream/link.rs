@@ -28,7 +28,7 @@ use crate::resp::{Chunks, ReplyScanner, Version};
 use super::endpoint::{Endpoint, Server, Trouble};
 use super::handshake::{Handshake, NotTaken, OwnRights, Purpose};
 use super::limits::ServerLimits;
-use super::login::Login;
+use super::login::{Login, NOAUTH, is_busy};
 use super::queue::Queue;
 
 /// From this size on a reply is handed over without a copy.
@@ -55,9 +55,6 @@ const CLOSED: &str = "it closed the connection";
 
 /// A connection that was idle for this long may have been closed for that: by Redis (`timeout`), or by something on the way.
 const IDLE: Duration = Duration::from_secs(30);
-
-/// What Redis answers a client that has not authenticated and has to.
-pub const NOAUTH: &str = "NOAUTH Authentication required.";
 
 /// Reads in a row before others get their turn.
 const READS_IN_A_ROW: usize = 16;
@@ -630,11 +627,6 @@ fn silent(limit: Duration) -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {limit:?}"))
 }
 
-/// Whether Redis refuses something only because a script or function is running.
-pub(super) fn is_busy(error: &[u8]) -> bool {
-    error.starts_with(b"BUSY ")
-}
-
 impl<E: Expected> Inner<E> {
     /// A connection to the server of the current epoch, and that epoch.
     async fn connect(&self) -> Result<(TcpStream, u64), NotTaken> {
@@ -700,7 +692,9 @@ impl<E: Expected> Inner<E> {
             (_, false) => Purpose::Private,
         };
         let handshake = Handshake {
-            settings: &self.settings,
+            upstream: &self.settings.upstream,
+            name: &self.settings.name,
+            rights: &self.settings.own_rights,
             login: self.login.as_deref(),
             db: self.db.get(),
             version: self.version.get(),

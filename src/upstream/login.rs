@@ -34,6 +34,14 @@ impl Login {
     }
 }
 
+/// What Redis answers a client that has not authenticated and has to.
+pub const NOAUTH: &str = "NOAUTH Authentication required.";
+
+/// Whether Redis refuses something only because a script or function is running.
+pub(super) fn is_busy(error: &[u8]) -> bool {
+    error.starts_with(b"BUSY ")
+}
+
 /// Whether Redis refuses an AUTH for what it says, and not because it takes no connection at all (too many, protected mode).
 pub(super) fn is_about_login(text: &str) -> bool {
     let kinds = ["WRONGPASS", "NOAUTH", "NOPERM", "ERR AUTH", "ERR invalid password", "ERR invalid username"];

@@ -22,5 +22,5 @@ pub const RESERVED: &str = "__shortstop:";
 pub use endpoint::{Endpoint, Server, Trouble};
 pub use handshake::OwnRights;
 pub use limits::ServerLimits;
-pub use link::{Expected, Link, LinkSettings, Lost, NOAUTH, Place, Reply, Tap};
-pub use login::Login;
+pub use link::{Expected, Link, LinkSettings, Lost, Place, Reply, Tap};
+pub use login::{Login, NOAUTH};
