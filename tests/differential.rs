@@ -317,7 +317,11 @@ fn played(mut duel: Duel, reference: &Redis, scenes: &[Scene]) {
         }
     }
     assert!(failed.is_empty(), "{} scenes failed\n\n{}", failed.len(), failed.join("\n"));
-    assert_eq!(duel.refused(), 0, "no scene has a call that may be refused");
+    // Where a server does not always answer a login in a transaction, Shortstop refuses it; the other Redis is sent a command in its
+    // place that does not exist.
+    let logins =
+        if reference.has("waitaof") { duel.counts.get("nosuchcommand").map_or(0, |count| count.refused) } else { 0 };
+    assert_eq!(duel.refused(), logins, "no other call in a scene may be refused");
     println!("{} answers compared in {} scenes", duel.compared(), scenes.len());
 }
 

@@ -285,6 +285,11 @@ pub(super) fn special(name: &str, finder: Finder) -> Finder {
     }
 }
 
+/// Whether DEBUG is asked to push something to its client.
+pub(super) fn pushes(args: &[&[u8]]) -> bool {
+    matches!(args, [_, protocol, push] if protocol.eq_ignore_ascii_case(b"protocol") && push.eq_ignore_ascii_case(b"push"))
+}
+
 /// Whether an XREAD or XREADGROUP call asks to block. Values of the options before STREAMS are stepped over, so that
 /// a group called BLOCK does not count.
 pub(super) fn blocks(args: &[&[u8]]) -> bool {

@@ -280,11 +280,13 @@ impl Row {
         self.tells
     }
 
-    /// Where this call may run: [`Row::class`], but XREAD and XREADGROUP are blocking only with BLOCK.
+    /// Where this call may run: [`Row::class`], but XREAD and XREADGROUP are blocking only with BLOCK, and DEBUG PROTOCOL push makes
+    /// Redis push something, which belongs to no reply.
     #[must_use]
     pub fn class_for(&self, args: &[&[u8]]) -> Class {
         match self.verb {
             Verb::XRead | Verb::XReadGroup if !keys::blocks(args) => Class::Stateless,
+            Verb::Debug if keys::pushes(args) => Class::Session,
             _ => self.class,
         }
     }

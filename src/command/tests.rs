@@ -401,7 +401,7 @@ fn a_stranger_under_a_known_name_is_not_kept() {
 }
 
 #[test]
-fn only_block_blocks() {
+fn arguments_decide_where_it_may_run() {
     let table = Table::builtin();
     for (line, class) in [
         ("XREAD STREAMS a 0", Class::Stateless),
@@ -411,6 +411,8 @@ fn only_block_blocks() {
         ("XREADGROUP GROUP g c NOACK block 5 STREAMS a >", Class::Blocking),
         ("BLPOP a 0", Class::Blocking),
         ("CLIENT PAUSE 1", Class::Stateless),
+        ("DEBUG PROTOCOL string", Class::Stateless),
+        ("debug protocol PUSH", Class::Session),
     ] {
         assert_eq!(table.resolve(&call(line)).class_for(&call(line)), class, "{line}");
     }

@@ -513,7 +513,6 @@ impl Client {
                 self.unkept(view, call)
             }
             Verb::Info => Then::Info { added: self.context.shared.windows.info(&call.args[1..]) },
-            Verb::Debug if pushes(call.args) => Then::Pushed,
             _ if row.is_write() => Then::Write { written: self.written(view, call), holds: Holds::Nothing },
             _ => self.unkept(view, call),
         };
@@ -643,11 +642,6 @@ impl Drop for Client {
         }
         self.leave_session();
     }
-}
-
-/// Whether DEBUG is asked to push something before it replies.
-fn pushes(args: &[&[u8]]) -> bool {
-    matches!(args, [_, protocol, push] if protocol.eq_ignore_ascii_case(b"protocol") && push.eq_ignore_ascii_case(b"push"))
 }
 
 /// Whether a command may change what a client may do that has not authenticated.

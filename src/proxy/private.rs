@@ -35,6 +35,8 @@ pub(super) enum InSession {
     Exec(Queued),
     /// A command that nobody knows: what it may change, and leave on the connection.
     Unknown(Written),
+    /// Shortstop's own command behind an EXEC: the messages of the transaction have come.
+    BehindExec,
     /// The client's SELECT of this database.
     Select(u32),
     /// Shortstop's own SELECT of this database, on a connection that was made in advance.
@@ -252,6 +254,11 @@ impl Client {
                 written.add_any();
                 (own(InSession::Unknown(written)), Next::Pause)
             }
+            Verb::Debug => {
+                // Redis pushes before it replies, or behind the reply (Redis from 7.2, Valkey). What is answered here waits for both.
+                session.bind(Reason::Setting);
+                (own(InSession::Sent(Sent::Plain)), Next::Pause)
+            }
             _ => (own(InSession::Sent(Sent::Setting)), Next::Pause),
         };
         self.send(permit.now, &session.link, then, u64::MAX, |wire| call.request.write(wire, Replacements::new()));
@@ -261,6 +268,8 @@ impl Client {
     fn subscribe(&mut self, permit: &Permit, call: Call<'_>, session: &Rc<Session>, kind: Kind) -> Next {
         let named = call.args.len() - 1;
         if session.in_multi() {
+            // Redis from 7.2 and Valkey send messages of the transaction behind EXEC's reply, also those of channels that it leaves.
+            session.bind(Reason::Setting);
             session.queue(|queued| {
                 let (at, word) = (queued.holds.len(), call.row.name.clone());
                 queued.commands.subscribed.push(Subscribed { at, kind, word, named });
@@ -344,6 +353,7 @@ pub(super) fn in_session(
             session.listen_if_bound();
         }
         InSession::Exec(queued) => return transaction::ended(context, session, queued, to, sent, reply),
+        InSession::BehindExec => session.set_behind_exec(false),
         InSession::Unknown(written) => {
             if !reply.bytes().starts_with(b"-ERR unknown command") {
                 session.bind(Reason::Setting);

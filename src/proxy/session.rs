@@ -40,6 +40,8 @@ pub(super) struct Session {
     debugs: Cell<bool>,
     /// The rest of EXEC's reply is due: a push belongs there.
     in_exec: Cell<bool>,
+    /// EXEC's reply has come, and the reply to the command that marks the end of its messages comes next.
+    behind_exec: Cell<bool>,
     /// The debugger talks with the client: requests and replies are no more than bytes.
     raw: Cell<bool>,
 }
@@ -58,6 +60,7 @@ impl Session {
             redirect: Cell::default(),
             debugs: Cell::default(),
             in_exec: Cell::default(),
+            behind_exec: Cell::default(),
             raw: Cell::default(),
         }
     }
@@ -274,6 +277,10 @@ impl Session {
         self.in_exec.set(in_exec);
     }
 
+    pub(super) fn set_behind_exec(&self, behind: bool) {
+        self.behind_exec.set(behind);
+    }
+
     /// Whether the frame looks like a message of something that is subscribed to.
     pub(super) fn is_message(&self, frame: &[u8]) -> bool {
         let mut parts = elements(frame).into_iter().flatten().map(bulk_of);
@@ -349,7 +356,8 @@ impl Session {
 
 impl Tap for Session {
     fn wants(&self, first: u8) -> bool {
-        self.is_monitor() || first == if self.link.version() == Version::Resp3 { b'>' } else { b'*' }
+        // What was pushed before HELLO 2 in a transaction comes behind the transaction.
+        self.is_monitor() || first == b'>' || (first == b'*' && self.link.version() == Version::Resp2)
     }
 
     fn take(&self, frame: &[u8]) -> bool {
@@ -361,7 +369,9 @@ impl Tap for Session {
             match (frame.first(), kind) {
                 // Whatever is pushed and acknowledges nothing that was asked.
                 (Some(b'>'), Some(Bulk::Value(kind))) => !(kind.ends_with(b"subscribe") && self.is_acknowledging()),
-                (Some(b'*'), Some(Bulk::Value(b"message" | b"pmessage" | b"smessage"))) => self.is_subscribed(),
+                (Some(b'*'), Some(Bulk::Value(b"message" | b"pmessage" | b"smessage"))) => {
+                    self.is_subscribed() || self.behind_exec.get()
+                }
                 _ => false,
             }
         };

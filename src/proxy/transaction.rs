@@ -6,7 +6,7 @@ use std::time::Instant;
 use crate::coherence::Permit;
 use crate::command::{Class, Verb};
 use crate::near_cache::KeyId;
-use crate::resp::{Version, elements, parse_int};
+use crate::resp::{Chunks, Version, elements, parse_int};
 use crate::upstream::Reply;
 
 use super::clients::{self, Wish};
@@ -22,7 +22,7 @@ use super::waiting::{Then, Waiting, answer, split_first};
 use super::weave::{Commands, Doubt, Woven};
 use super::writes::writes_values;
 use super::written::Written;
-use super::{Call, Client, Next, Replies, Target, pushes, write_wire};
+use super::{Call, Client, Next, Replies, Target, write_wire};
 
 /// What is in a transaction.
 #[derive(Default)]
@@ -36,8 +36,6 @@ pub(super) struct Queued {
     pub(super) commands: Commands,
     /// What has come of EXEC's reply, if there may be more in it than elements.
     pub(super) woven: Option<Box<Woven>>,
-    /// DEBUG PROTOCOL push is among them.
-    pub(super) pushes: bool,
     /// Keys that are read: what L1 holds of them may be older than what EXEC tells.
     pub(super) read: Vec<KeyId>,
     /// Each command of the CLIENT family that is not Redis's alone: its place and what it stands for.
@@ -91,7 +89,6 @@ impl Client {
                 }
                 _ => queued.read.extend(self.ids(call)),
             }
-            queued.pushes |= call.row.verb == Verb::Debug && pushes(call.args);
             if waits_for_replicas(call.row, call.args[0]) {
                 queued.waits.push(queued.holds.len());
             }
@@ -101,7 +98,9 @@ impl Client {
             // HELLO may be among them: EXEC's reply tells what was spoken.
             queued.holds.push(Holds::of(call.row.verb, &call.row.name, call.args, Version::Resp3));
         });
-        if matches!(call.row.class, Class::Session | Class::Local) && call.row.name.as_ref() != "client|reply" {
+        if matches!(call.row.class_for(call.args), Class::Session | Class::Local)
+            && call.row.name.as_ref() != "client|reply"
+        {
             // It may leave something on the connection when it is executed.
             session.bind(Reason::Setting);
         }
@@ -117,9 +116,7 @@ impl Client {
             return self.unavailable(&lost);
         }
         let spoil = Then::Pass { repeat: false };
-        session.link.send(Waiting { to: None, sent: permit.now, then: spoil }, |wire| {
-            wire.push_slice(b"*1\r\n$14\r\nSHORTSTOP.FAIL\r\n");
-        });
+        session.link.send(Waiting { to: None, sent: permit.now, then: spoil }, no_command);
         self.refuse(text)
     }
 
@@ -130,22 +127,40 @@ impl Client {
         let mut queued = session.take_multi();
         queued.written.begin(&self.context, view);
         let mask = queued.written.mask();
-        let next = if queued.wishes.is_empty() { Next::Go } else { Next::Pause };
+        let subscribes = !queued.commands.subscribed.is_empty();
+        let next = if queued.wishes.is_empty() && !subscribes { Next::Go } else { Next::Pause };
         let speaks = queued.speaks;
         let then = Then::session(session, InSession::Exec(queued));
         self.send(permit.now, &session.link, then, mask, |wire| call.request.write(wire, Replacements::new()));
+        if subscribes {
+            self.mark_the_end_of_messages(permit, session);
+        }
         if speaks {
             self.replies = Replies::On;
         }
         next
     }
+
+    /// Sends a command that does not exist behind EXEC. Messages of channels that the transaction leaves may come behind EXEC's reply
+    /// (Redis from 7.2, Valkey), and in RESP2 they look like replies; but they come before the error, and the client's next
+    /// command waits for it.
+    fn mark_the_end_of_messages(&self, permit: &Permit, session: &Rc<Session>) {
+        let slot = self.outlet.open(true);
+        let then = Then::session(session, InSession::BehindExec);
+        session.link.send(Waiting { to: Some((Rc::clone(&self.outlet), slot)), sent: permit.now, then }, no_command);
+    }
+}
+
+/// A command that does not exist: every server refuses it to every user.
+fn no_command(wire: &mut Chunks) {
+    wire.push_slice(b"*1\r\n$14\r\nSHORTSTOP.FAIL\r\n");
 }
 
 /// Finds the replies among what has come of EXEC's. `false`: more is to come.
 fn tell_apart(session: &Rc<Session>, queued: &mut Queued, come: &[u8]) -> Result<bool, Doubt> {
     let mut rest = come;
     if queued.woven.is_none() {
-        let mixes = queued.pushes || session.may_push() || !queued.commands.subscribed.is_empty();
+        let mixes = session.may_push() || !queued.commands.subscribed.is_empty();
         let count = elements(come).filter(|_| mixes && come.starts_with(b"*")).map_or(0, Iterator::count);
         // None: it was not executed.
         if count == 0 || count != queued.holds.len() {
@@ -195,7 +210,8 @@ pub(super) fn ended(
         let then = Then::session(&session, InSession::Exec(queued));
         return Some(Waiting { to, sent, then });
     }
-    let Queued { mut written, mut holds, selects, woven, read, wishes, waits, .. } = queued;
+    let Queued { mut written, mut holds, selects, woven, read, wishes, waits, commands, .. } = queued;
+    session.set_behind_exec(!commands.subscribed.is_empty());
     written.always();
     if told_apart.is_err() {
         written.end(context, failed);
@@ -248,8 +264,12 @@ pub(super) fn ended(
         }
     }
     match &to {
-        Some((outlet, _)) if !wishes.is_empty() => {
+        Some((outlet, slot)) if !wishes.is_empty() => {
             let outlet = Rc::clone(outlet);
+            if outlet.pushed.get() {
+                // Also when it is only since this reply that something may be pushed.
+                outlet.is_coming(*slot);
+            }
             clients::settle_all(context, outlet, wishes, reply.bytes(), move |context, reply| {
                 open_each(context, reply, holds, move |_, reply| answer(to, reply));
             });

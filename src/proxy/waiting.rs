@@ -39,8 +39,6 @@ pub(super) enum Then {
     Pass { repeat: bool },
     /// As `Pass`, and a part of it has been passed on.
     Rest,
-    /// Something may be pushed before the reply, and belongs to it (DEBUG PROTOCOL push).
-    Pushed,
     /// GET that is not kept; no id: nothing is kept at all.
     Value { id: Option<EntryId> },
     /// Another read that could be kept, and is not this time.
@@ -110,7 +108,7 @@ impl Expected for Waiting {
             // A login that is tried twice changes nothing more.
             Then::Greet { .. } | Then::Proxy { .. } => true,
             Then::Elements { written, .. } => written.is_none(),
-            Then::Rest | Then::Pushed | Then::Write { .. } | Then::Select { .. } => false,
+            Then::Rest | Then::Write { .. } | Then::Select { .. } => false,
             Then::Queued(_) | Then::Session { .. } => false,
         }
     }
@@ -148,7 +146,6 @@ impl Expected for Waiting {
 
     fn takes_push(&self) -> bool {
         match &self.then {
-            Then::Pushed => true,
             Then::Session { then, .. } => matches!(**then, InSession::Acknowledge { .. } | InSession::Exec(_)),
             _ => false,
         }
@@ -262,16 +259,6 @@ impl Waiting {
         let Waiting { to, sent, then } = self;
         match then {
             Then::Pass { .. } | Then::Rest => answer(to, reply),
-            Then::Pushed if reply.bytes().starts_with(b">") => {
-                match &to {
-                    // What is pushed is heard all the same (CLIENT REPLY OFF).
-                    Some((outlet, slot)) if outlet.is_muted(*slot) => outlet.push(reply.bytes()),
-                    Some((outlet, slot)) => outlet.fill_part(*slot, reply),
-                    None => {}
-                }
-                return Some(Waiting { to, sent, then });
-            }
-            Then::Pushed => answer(to, reply),
             Then::Queued(session) => {
                 if !session.queued(reply.bytes()) {
                     // It may have been executed, and its keys were not noted as written.
