@@ -53,7 +53,7 @@ struct Scene {
 
 impl Scene {
     fn alone(yaml: &str) -> Scene {
-        let redis = Redis::start();
+        let redis = Redis::start_without_ends_of_fields();
         let wire = Fault::before(redis.addr());
         let proxy = Shortstop::to(wire.addr(), yaml);
         Scene { redis, wire, proxy, _nats: None }.ready("single")
@@ -61,7 +61,7 @@ impl Scene {
 
     /// Mode `degraded`: nobody listens where NATS should be.
     fn degraded(yaml: &str) -> Scene {
-        let redis = Redis::start();
+        let redis = Redis::start_without_ends_of_fields();
         let wire = Fault::before(redis.addr());
         let mut nats = Nats::start();
         nats.kill();
@@ -70,7 +70,7 @@ impl Scene {
     }
 
     fn live(yaml: &str) -> Scene {
-        let (redis, nats) = (Redis::start(), Nats::start());
+        let (redis, nats) = (Redis::start_without_ends_of_fields(), Nats::start());
         let wire = Fault::before(redis.addr());
         let proxy = Shortstop::to(wire.addr(), &format!("nats: {}\n{yaml}", nats.url()));
         Scene { redis, wire, proxy, _nats: Some(nats) }.ready("live")

@@ -84,17 +84,6 @@ fn about(key: &str, line: &str) -> String {
     line.replace(" K", &format!(" {key}"))
 }
 
-/// A server without the commands that give a field of a hash an end of its own (Redis 7.4, Valkey 9 and later): beside them
-/// reads of hashes are not kept.
-fn server() -> Redis {
-    let plain = Redis::start();
-    let end_fields = END_FIELDS.iter().filter(|name| plain.has(name));
-    let without: Vec<&str> = end_fields.flat_map(|name| ["--rename-command", *name, ""]).collect();
-    if without.is_empty() { plain } else { Redis::start_with(&without) }
-}
-
-const END_FIELDS: [&str; 6] = ["HEXPIRE", "HEXPIREAT", "HPEXPIRE", "HPEXPIREAT", "HGETEX", "HSETEX"];
-
 /// What the server can do of [`CASES`].
 fn cases(redis: &Redis) -> Vec<&'static Case> {
     let has = |line: &str| redis.knows(line.split(' ').next().expect("a command"));
@@ -137,7 +126,7 @@ fn the_cases_are_everything_that_is_kept() {
 /// the proxy is seen at once.
 #[test]
 fn every_read_is_a_hit_when_it_is_asked_for_again_and_sees_the_next_write() {
-    let redis = server();
+    let redis = Redis::start_without_ends_of_fields();
     for version in [2, 3] {
         let proxy = started(&redis, "defaults: { cache: { reads: all } }");
         let (mut direct, mut writer) = (redis.client().speaking(version), proxy.client());
@@ -168,7 +157,7 @@ fn every_read_is_a_hit_when_it_is_asked_for_again_and_sees_the_next_write() {
 /// What a RESP3 client has read is no answer for one that speaks RESP2.
 #[test]
 fn protocols_are_kept_apart() {
-    let redis = server();
+    let redis = Redis::start_without_ends_of_fields();
     let proxy = started(&redis, ALL);
     let mut directs = [redis.client(), redis.client().speaking(3)];
     let mut clients = [proxy.client(), proxy.client().speaking(3)];
@@ -239,7 +228,7 @@ const NEVER: &[(&str, &str)] = &[
 
 #[test]
 fn everything_else_always_reaches_redis() {
-    let redis = server();
+    let redis = Redis::start_without_ends_of_fields();
     let proxy = started(&redis, ALL);
     let (mut direct, mut client) = (redis.client(), proxy.client());
     let code = "#!lua name=lib\nredis.register_function{function_name='look', flags={'no-writes'}, \
@@ -283,7 +272,7 @@ fn calls_of(redis: &Redis, line: &str) -> u64 {
 
 #[test]
 fn a_rule_says_which_replies_are_kept() {
-    let redis = server();
+    let redis = Redis::start_without_ends_of_fields();
     let yaml = r#"
 defaults:
   cache: { admit_after: 1 }
@@ -344,7 +333,7 @@ rules:
 
 #[test]
 fn by_default_only_values_are_kept() {
-    let redis = server();
+    let redis = Redis::start_without_ends_of_fields();
     let proxy = Shortstop::start(&redis, "defaults: { cache: { admit_after: 1 } }");
     proxy.wait_mode("single");
     let (mut direct, mut client) = (redis.client(), proxy.client());
@@ -364,7 +353,7 @@ fn by_default_only_values_are_kept() {
 #[test]
 fn where_fields_of_hashes_end_by_themselves_reads_of_hashes_are_not_kept() {
     let redis = Redis::start();
-    if !END_FIELDS.iter().any(|name| redis.has(name)) {
+    if !redis.ends_fields() {
         eprintln!("skipped: fields do not end by themselves on this server");
         return;
     }
@@ -465,7 +454,7 @@ const WRITES: &[(&[&str], &[&str], &[&str])] = {
 
 #[test]
 fn a_write_of_any_kind_is_seen_at_once_by_every_read_of_its_key() {
-    let redis = server();
+    let redis = Redis::start_without_ends_of_fields();
     let proxy = started(&redis, ALL);
     // Readers on both workers.
     let mut readers: Vec<Client> = (0..4).map(|_| proxy.client()).collect();
@@ -510,7 +499,7 @@ fn a_write_of_any_kind_is_seen_at_once_by_every_read_of_its_key() {
 /// It is executed when somebody else pushes, and that one may be answered first.
 #[test]
 fn a_blocking_write_is_seen_by_whoever_set_it_off() {
-    let redis = server();
+    let redis = Redis::start_without_ends_of_fields();
     let wire = Fault::before(redis.addr());
     let proxy = Shortstop::to(wire.addr(), ALL);
     know_the_table(&redis, &proxy);
@@ -542,7 +531,7 @@ fn a_blocking_write_is_seen_by_whoever_set_it_off() {
 #[test]
 fn nothing_is_served_past_its_expiry() {
     const READS: [&str; 4] = ["HGETALL", "HLEN", "EXISTS", "TYPE"];
-    let redis = server();
+    let redis = Redis::start_without_ends_of_fields();
     let proxy = started(&redis, ALL);
     let (mut client, mut direct) = (proxy.client(), redis.client());
     let mut live = Vec::new();
@@ -573,7 +562,7 @@ fn nothing_is_served_past_its_expiry() {
 
 #[test]
 fn the_ttl_of_the_rule_bounds_an_entry() {
-    let redis = server();
+    let redis = Redis::start_without_ends_of_fields();
     let proxy = started(&redis, "defaults: { cache: { ttl: 150ms, admit_after: 1, reads: all } }");
     let mut client = proxy.client();
     client.cmd("HSET k f old");
@@ -585,7 +574,7 @@ fn the_ttl_of_the_rule_bounds_an_entry() {
 /// That there is no key is an answer like another, where a rule says so, and none where not.
 #[test]
 fn absence_is_remembered_where_a_rule_says_so() {
-    let redis = server();
+    let redis = Redis::start_without_ends_of_fields();
     let yaml = "defaults: { cache: { admit_after: 1, reads: all } }\n\
                 rules: [{ match: 'neg:*', cache: { negative_ttl: 1h } }]";
     for version in [2, 3] {
@@ -615,7 +604,7 @@ fn absence_is_remembered_where_a_rule_says_so() {
 
 #[test]
 fn errors_are_never_kept() {
-    let redis = server();
+    let redis = Redis::start_without_ends_of_fields();
     let proxy = started(&redis, ALL);
     let (mut direct, mut client) = (redis.client(), proxy.client());
     let hits = proxy.stat("l1_hits");
@@ -635,7 +624,7 @@ fn errors_are_never_kept() {
 
 #[test]
 fn a_compressed_value_is_not_looked_into_from_memory_either() {
-    let redis = server();
+    let redis = Redis::start_without_ends_of_fields();
     let proxy = started(&redis, ALL);
     let mut client = proxy.client();
     client.call(&[b"SET", b"k", &prose(5_000, 1)]);
@@ -653,7 +642,7 @@ fn a_compressed_value_is_not_looked_into_from_memory_either() {
 
 #[test]
 fn what_is_too_large_is_not_kept() {
-    let redis = server();
+    let redis = Redis::start_without_ends_of_fields();
     let proxy = started(&redis, "defaults: { cache: { admit_after: 1, reads: all, max_value: 200 } }");
     let (mut direct, mut client) = (redis.client(), proxy.client());
     for (fields, kept) in [(5, true), (50, false)] {
@@ -682,7 +671,7 @@ fn what_is_too_large_is_not_kept() {
 #[test]
 fn a_key_has_so_many_entries_and_no_more() {
     const FIELDS: usize = 200;
-    let redis = server();
+    let redis = Redis::start_without_ends_of_fields();
     let proxy = started(&redis, ALL);
     let mut client = proxy.client();
     let pairs: String = (0..FIELDS).map(|field| format!(" f{field} v{field}")).collect();
@@ -706,7 +695,7 @@ fn a_key_has_so_many_entries_and_no_more() {
 #[test]
 fn an_invalidation_from_a_peer_drops_every_read_of_the_key() {
     const READS: [&str; 6] = ["HGETALL k", "HGET k f", "hget k f", "HLEN k", "HVALS k", "EXISTS k"];
-    let (redis, nats) = (server(), Nats::start());
+    let (redis, nats) = (Redis::start_without_ends_of_fields(), Nats::start());
     let (one, other) = (Shortstop::in_fleet(&redis, &nats, ALL), Shortstop::in_fleet(&redis, &nats, ALL));
     one.wait_stat("peers", |peers| peers == 1);
     other.wait_stat("peers", |peers| peers == 1);
@@ -745,7 +734,7 @@ fn an_invalidation_from_a_peer_drops_every_read_of_the_key() {
 /// A read that is never kept tells of what somebody wrote around the proxy: nothing older is served after it.
 #[test]
 fn what_cannot_be_compared_drops_what_is_kept() {
-    let redis = server();
+    let redis = Redis::start_without_ends_of_fields();
     let proxy = started(&redis, ALL);
     let (mut direct, mut client) = (redis.client(), proxy.client());
     for (make, read, change, look) in [
@@ -799,7 +788,7 @@ fn what_cannot_be_compared_drops_what_is_kept() {
 #[test]
 fn a_pipeline_reads_its_own_writes() {
     const ROUNDS: usize = 1_000;
-    let redis = server();
+    let redis = Redis::start_without_ends_of_fields();
     let proxy = started(&redis, ALL);
     let mut client = proxy.client();
     let mut lines = Vec::new();
@@ -819,7 +808,7 @@ fn a_pipeline_reads_its_own_writes() {
 /// Who asks the same at the same time waits for one answer; who asks something else does not.
 #[test]
 fn the_same_question_is_asked_once() {
-    let redis = server();
+    let redis = Redis::start_without_ends_of_fields();
     let wire = Fault::before(redis.addr());
     let proxy = Shortstop::to(wire.addr(), &format!("workers: 1\n{ALL}"));
     know_the_table(&redis, &proxy);
@@ -846,7 +835,7 @@ fn the_same_question_is_asked_once() {
 /// The races of `coherence.rs`, for a reply instead of a value.
 #[test]
 fn a_read_that_was_under_way_does_not_come_back_after_the_write() {
-    let redis = server();
+    let redis = Redis::start_without_ends_of_fields();
     let wire = Fault::before(redis.addr());
     let proxy = Shortstop::to(wire.addr(), ALL);
     know_the_table(&redis, &proxy);
@@ -874,7 +863,7 @@ fn a_read_that_was_under_way_does_not_come_back_after_the_write() {
 /// However warm a key is: who has no right to it hears so from Redis.
 #[test]
 fn a_user_gets_nothing_that_was_read_for_another() {
-    let redis = server();
+    let redis = Redis::start_without_ends_of_fields();
     let proxy = started(&redis, ALL);
     let mut nobody = proxy.client();
     nobody.cmd("ACL SETUSER full on >pw ~* +@all");
@@ -931,7 +920,7 @@ fn a_user_gets_nothing_that_was_read_for_another() {
 /// A user's own reads are served from memory like anybody's; a write by anybody is seen by all.
 #[test]
 fn users_have_entries_of_their_own_that_go_together() {
-    let redis = server();
+    let redis = Redis::start_without_ends_of_fields();
     let proxy = started(&redis, ALL);
     let mut nobody = proxy.client();
     nobody.cmd("ACL SETUSER one on >pw ~* +@all");
@@ -969,7 +958,7 @@ fn users_have_entries_of_their_own_that_go_together() {
 #[test]
 fn it_answers_as_redis_does() {
     const STEPS: usize = 6_000;
-    let (redis, reference) = (server(), server());
+    let (redis, reference) = (Redis::start_without_ends_of_fields(), Redis::start_without_ends_of_fields());
     let proxy = started(&redis, "defaults: { cache: { admit_after: 1, reads: all, negative_ttl: 1h } }");
     let mut clients: Vec<Client> = (0..4).map(|_| proxy.client()).collect();
     clients.extend((0..2).map(|_| proxy.client().speaking(3)));
@@ -1030,7 +1019,7 @@ fn it_answers_as_redis_does() {
 /// A request is told by its bytes: what is spelt otherwise is asked for anew, and right.
 #[test]
 fn spellings_are_kept_side_by_side() {
-    let redis = server();
+    let redis = Redis::start_without_ends_of_fields();
     let proxy = started(&redis, ALL);
     let mut client = proxy.client();
     client.cmd("HSET k f 1 F 2");

@@ -497,7 +497,8 @@ async fn list(context: &Rc<Context>, outlet: &Outlet, filter: &Filter, verdict: 
     let sessions = ask(context, &lane, &[sessions], true).await?;
     let known = [&sessions[..], verdict].into_iter().filter_map(lines).flatten();
     let own: HashMap<u64, Line<'_>> = known.filter_map(|line| Some((line.id()?, line))).collect();
-    let form = own.values().next().copied();
+    // It is the lane that asks: the command in its line shows whether Redis names subcommands. In another line it need not have any.
+    let form = lane.id().and_then(|id| own.get(&id)).or_else(|| own.values().next()).copied();
 
     let mut text = Vec::new();
     let mut write = |client: &Record| {

@@ -38,6 +38,9 @@ pub struct Redis {
     server: Server,
 }
 
+/// Commands that give a field of a hash an end of its own.
+const END_FIELDS: [&str; 6] = ["HEXPIRE", "HEXPIREAT", "HPEXPIRE", "HPEXPIREAT", "HGETEX", "HSETEX"];
+
 impl Redis {
     /// Starts one that keeps nothing on disk.
     pub fn start() -> Redis {
@@ -47,6 +50,15 @@ impl Redis {
     /// Starts one with more arguments, as `redis-server` takes them on its command line.
     pub fn start_with(arguments: &[&str]) -> Redis {
         Redis { server: Server::start(Kind::Redis, arguments) }
+    }
+
+    /// Starts one without the commands that give a field of a hash an end of its own (Redis 7.4, Valkey 9 and later): beside them
+    /// reads of hashes are not kept.
+    pub fn start_without_ends_of_fields() -> Redis {
+        let plain = Redis::start();
+        let end_fields = END_FIELDS.iter().filter(|name| plain.has(name));
+        let without: Vec<&str> = end_fields.flat_map(|name| ["--rename-command", *name, ""]).collect();
+        if without.is_empty() { plain } else { Redis::start_with(&without) }
     }
 
     /// Where it listens.
@@ -78,7 +90,13 @@ impl Redis {
         self.client().cmd(&format!("COMMAND INFO {command}")) != b"*1\r\n$-1\r\n"
     }
 
-    /// The same; says on standard error when it has not.
+    /// Whether a field of a hash can have an end of its own.
+    #[track_caller]
+    pub fn ends_fields(&self) -> bool {
+        END_FIELDS.iter().any(|name| self.has(name))
+    }
+
+    /// Whether it has this command; says on standard error when it has not.
     #[track_caller]
     pub fn knows(&self, command: &str) -> bool {
         let known = self.has(command);
