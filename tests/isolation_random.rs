@@ -236,9 +236,11 @@ fn not_as_new(direct: &mut Client) -> Option<String> {
         // Older servers have fewer fields.
         let is = |name: &str, value: &str| field(name).is_none_or(|found| found == value);
         let name = field("name").unwrap_or_default();
+        // Valkey 9 says 0 also of a connection that once was in a transaction. One that is in a transaction has the flag `x`.
+        let queues_nothing = is("multi", "-1") || is("multi", "0");
         let counts = ["sub", "psub", "ssub", "watch"].iter().all(|count| is(count, "0"));
         name == OWN
-            || (is("flags", "N") && is("multi", "-1") && is("redir", "-1") && counts && name.starts_with("shortstop"))
+            || (is("flags", "N") && queues_nothing && is("redir", "-1") && counts && name.starts_with("shortstop"))
     };
     // The oldest subscriber is Shortstop itself: it looks for other instances.
     let mut itself = list.lines().position(|line| line.contains(" sub=1 "));
