@@ -119,7 +119,7 @@ const INPUTS: &[(Then, &[u8])] = &[
 ];
 
 /// What Valkey reads otherwise than Redis and Shortstop: from 8.1 on it loses the byte 0xff, from 9 on it looks at the two bytes
-/// behind an argument.
+/// behind an argument and takes a quote in the midst of an inline word.
 fn is_read_otherwise(redis: &Redis, input: &[u8]) -> bool {
     let mut client = redis.client();
     let otherwise = if input.starts_with(b"\xff") {
@@ -128,6 +128,9 @@ fn is_read_otherwise(redis: &Redis, input: &[u8]) -> bool {
     } else if input.windows(2).any(|two| two == b"XX") || input.windows(5).any(|five| five == b"hello") {
         client.send(b"*2\r\n$4\r\nECHO\r\n$2\r\nhiXX");
         client.reply() != bulk(b"hi")
+    } else if !input.starts_with(b"*") && input.contains(&b'"') {
+        client.send(b"ECHO \"a\"b\r\n");
+        client.reply() == bulk(b"ab")
     } else {
         false
     };

@@ -151,9 +151,10 @@ impl Question {
     fn harmless(&self) -> Request {
         let mut request = self.request.clone();
         let last = request.len() - 1;
-        for number in &mut request[1..last] {
-            // What is below 0 does not wait either, if Redis takes it at all.
-            if !number.starts_with(b"-") {
+        for (at, number) in request[1..last].iter_mut().enumerate() {
+            // What is below 0 does not wait either, if Redis takes it at all. Of WAITAOF's first number Redis takes 0 and 1 only.
+            let is_refused = self.wanted.is_none() && at == 0 && parse_int(number).is_some_and(|number| number > 1);
+            if !number.starts_with(b"-") && !is_refused {
                 *number = b"0".to_vec();
             }
         }
