@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::time::{Duration, Instant};
+
 use common::{Client, Redis, Shortstop, assert_reply, pipeline_of, show, wait_until};
 
 /// Users, and how a client becomes one; the second may do nothing but end what runs.
@@ -130,6 +132,37 @@ fn what_needs_a_database_is_refused_while_redis_is_busy() {
     assert_reply(&redis.client().cmd("GET k"), "$-1\r\n", "and in no other");
 }
 
+/// A client library asks this and that before it lets its user speak.
+#[test]
+fn what_is_asked_at_the_beginning_does_not_wait_for_the_script() {
+    let redis = impatient();
+    let proxy = Shortstop::start(&redis, "workers: 1");
+    for line in [
+        "PING",
+        "HELLO 3",
+        "CLIENT SETINFO LIB-NAME x",
+        "CLIENT SETNAME n",
+        "CLIENT ID",
+        "INFO server",
+        "GET k",
+        "SET k v",
+    ] {
+        let mut runner = proxy.client();
+        assert_reply(&runner.cmd("PING"), "+PONG\r\n", "it shares a connection with the others");
+        never_ends(&mut runner);
+        wait_busy(&redis);
+        // Before that a script is taken for one that ends soon.
+        let start = Instant::now();
+        wait_until("the script runs for long", || start.elapsed() > Duration::from_millis(150));
+        let mut killer = proxy.client();
+        let first = killer.cmd(line);
+        assert!(first.first().is_some_and(|first| b"+-:%$".contains(first)), "{line}: {}", show(&first));
+        assert_reply(&killer.cmd("SCRIPT KILL"), "+OK\r\n", line);
+        assert!(show(&runner.reply()).contains("Script killed by user"), "{line}");
+        assert_reply(&runner.cmd("SET k v"), "+OK\r\n", "it goes on");
+    }
+}
+
 #[test]
 fn a_busy_server_is_shut_down() {
     let redis = impatient();
@@ -140,4 +173,5 @@ fn a_busy_server_is_shut_down() {
     wait_busy(&redis);
     client.send(&pipeline_of(&["SHUTDOWN NOSAVE"]));
     wait_until("it is gone", || Client::try_connect(redis.addr()).is_err());
+    assert_reply(&client.until_closed(), "", "the client is closed without a word, as by Redis");
 }

@@ -189,6 +189,17 @@ fn at_maxclients_of_redis_a_transaction_waits() {
     assert_reply(&direct.cmd("CONFIG SET maxclients 1000"), "+OK\r\n", "there is room");
     assert_reply(&client.replies(3).concat(), "+OK\r\n+QUEUED\r\n*1\r\n:2\r\n", "executed");
 
+    // Nor can a lane be made for its protocol.
+    let mut third = proxy.client();
+    assert_reply(&third.cmd("PING"), "+PONG\r\n", "connected");
+    take_no_more(&mut direct);
+    assert!(third.cmd("HELLO 3").starts_with(b"%"), "another protocol");
+    third.send(&pipeline_of(&["MULTI", "INCR a", "EXEC"]));
+    third.assert_silent(Duration::from_millis(200));
+    assert_reply(&direct.cmd("CONFIG SET maxclients 1000"), "+OK\r\n", "there is room");
+    assert_reply(&third.replies(3).concat(), "+OK\r\n+QUEUED\r\n*1\r\n:3\r\n", "executed");
+    assert_reply(&direct.cmd("SET a 2"), "+OK\r\n", "as before");
+
     let brief = Shortstop::start(&redis, "workers: 1\ntimeouts: { connect: 300ms }\n");
     let mut client = brief.client();
     assert_reply(&client.cmd("SET a 1"), "+OK\r\n", "connected");

@@ -156,6 +156,24 @@ fn waitaof_confirms_what_is_on_disk() {
     assert_reply(&client.cmd("WAITAOF 1 1 0"), "*2\r\n:1\r\n:1\r\n", "the replica goes on");
 }
 
+/// Without a replica Redis keeps no log for one, and a message moves nothing.
+#[test]
+fn waitaof_confirms_nothing_that_is_not_on_disk_where_there_is_no_replica() {
+    let redis = Redis::start_with(&["--appendonly", "yes", "--appendfsync", "no"]);
+    if !redis.knows("waitaof") {
+        return;
+    }
+    let proxy = Shortstop::start(&redis, "workers: 1\n");
+    let mut client = proxy.client();
+    client.cmd("SET a 1");
+    let (reply, took) = timed(&mut client, "WAITAOF 1 0 300");
+    assert_reply(&reply, "*2\r\n:0\r\n:0\r\n", "nobody has synced it");
+    assert!(took >= TIMEOUT - Duration::from_millis(10), "after {took:?}");
+    assert_reply(&redis.client().cmd("CONFIG SET appendfsync always"), "+OK\r\n", "from now on");
+    client.cmd("SET a 2");
+    assert_reply(&client.cmd("WAITAOF 1 0 0"), "*2\r\n:1\r\n:0\r\n", "it is on disk");
+}
+
 #[test]
 fn what_is_wrong_with_wait_redis_says() {
     let redis = Redis::start();

@@ -68,6 +68,11 @@ impl Identity {
         lane
     }
 
+    /// Whether there is a lane to a database, and a script holds it up.
+    pub(super) fn is_held_up(&self, db: u32, version: Version, now: Instant) -> bool {
+        self.lanes.borrow().get(&(db, version)).is_some_and(|lane| lane.is_held_up(now))
+    }
+
     /// Gives a lane up; the next request makes another.
     pub(super) fn drop_lane(&self, db: u32, version: Version) -> Option<Link<Waiting>> {
         self.lanes.borrow_mut().remove(&(db, version))

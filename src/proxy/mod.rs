@@ -256,6 +256,7 @@ impl Client {
         if self.awaits_flight() {
             return Next::Again;
         }
+        self.leave_lane_if_held_up(permit.now);
         let args: Words<'_> = request.words();
         let row = match named {
             Some(row) if row.subs().is_empty() => row,
@@ -400,6 +401,20 @@ impl Client {
         }
     }
 
+    /// A script that runs holds up all that is sent behind it on its connection, SCRIPT KILL included. A client that waits for
+    /// nothing goes on over another lane, where Redis answers that it is busy.
+    fn leave_lane_if_held_up(&self, now: Instant) {
+        let profile = &self.outlet.profile;
+        if !profile.is_held_up(now) || self.session.is_some() || self.outlet.outstanding() > 0 {
+            return;
+        }
+        profile.forget_lane();
+        // Another client may have made the other lane already.
+        if profile.is_held_up(now) {
+            self.context.renew_lane(&profile.identity(), profile.db(), profile.version());
+        }
+    }
+
     fn in_multi(&self) -> bool {
         self.session.as_ref().is_some_and(|session| session.in_multi())
     }
@@ -460,6 +475,9 @@ impl Client {
                             write_wire(out, &call.request, wire);
                             out.push_slice(&ttls);
                         });
+                        if call.row.verb == Verb::Script {
+                            target.link().sent_script(permit.now);
+                        }
                         Next::Go
                     }
                     Err(text) => self.refuse(&text),

@@ -10,7 +10,7 @@ use crate::coherence::Permit;
 use crate::command::{Class, Row, Verb};
 use crate::near_cache::KeyId;
 use crate::resp::build;
-use crate::upstream::{Lost, Reply};
+use crate::upstream::{Link, Lost, Reply};
 
 use super::connection_state::{Kind, Reason, Sent};
 use super::context::{Context, View};
@@ -22,7 +22,7 @@ use super::session::Session;
 use super::transaction::{self, Queued};
 use super::turns::Place;
 use super::wait::waits_for_replicas;
-use super::waiting::{Then, Waiting, answer};
+use super::waiting::{Called, Then, Waiting, answer};
 use super::weave::Subscribed;
 use super::written::Written;
 use super::{Call, Client, Next, Replies, Target};
@@ -127,7 +127,9 @@ impl Client {
         }
         // When Redis is known to be away, say so at once instead of finding out with another connection.
         let profile = &self.outlet.profile;
-        if let Err(lost) = profile.lane(&self.context) {
+        if let Err(lost) = profile.lane(&self.context)
+            && !lost.may_pass()
+        {
             self.leave_line();
             return Err(lost);
         }
@@ -172,10 +174,30 @@ impl Client {
             return self.unavailable(&lost);
         }
         let link = self.context.connection_for_one(&profile.identity(), profile.version());
-        let then = Then::Pass { repeat: false };
-        self.send(permit.now, &link, then, u64::MAX, |wire| call.request.write(wire, Replacements::new()));
+        if call.row.name.as_ref() == "shutdown" {
+            self.shut_down(permit, call, &link);
+        } else {
+            let then = Then::Pass { repeat: false };
+            self.send(permit.now, &link, then, u64::MAX, |wire| call.request.write(wire, Replacements::new()));
+        }
         link.retire();
         Next::Pause
+    }
+
+    /// Asks Redis to end. If Redis does, the client's connection ends without an answer, as it would at Redis.
+    fn shut_down(&mut self, permit: &Permit, call: Call<'_>, link: &Link<Waiting>) {
+        let (outlet, slot) = (Rc::clone(&self.outlet), self.outlet.open(self.is_muted()));
+        let then: Called = Box::new(move |_, reply| match reply {
+            Ok(reply) => outlet.fill(slot, reply),
+            Err(_) => {
+                outlet.fill(slot, Reply::Borrowed(b""));
+                outlet.close();
+            }
+        });
+        self.ahead = u64::MAX;
+        self.context.stats().upstream_commands.add(1);
+        let then = Then::Call { replies: 1, repeat: false, then };
+        link.send(Waiting { to: None, sent: permit.now, then }, |wire| call.request.write(wire, Replacements::new()));
     }
 
     /// The client does not wait for a private connection any more.

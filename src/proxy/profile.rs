@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::time::Instant;
 
 use crate::resp::Version;
 use crate::upstream::{Link, Lost};
@@ -75,6 +76,15 @@ impl Profile {
     /// Whether its user may PTTL: without that nothing that it reads may be kept.
     pub(super) fn may_ttl(&self, users: &Users) -> bool {
         self.identity.borrow().may_ttl(users)
+    }
+
+    /// Whether a script holds up the lane that the client's next request would go to.
+    #[inline]
+    pub(super) fn is_held_up(&self, now: Instant) -> bool {
+        match &*self.lane.borrow() {
+            Some(lane) => lane.is_held_up(now),
+            None => self.identity.borrow().is_held_up(self.db(), self.version(), now),
+        }
     }
 
     /// The next call of [`Profile::lane`] looks the lane up again.

@@ -104,6 +104,7 @@ impl Client {
         if self.awaits_flight() {
             return Next::Again;
         }
+        self.leave_lane_if_held_up(permit.now);
         if self.outlet.profile.is_nobody()
             && !self.outlet.profile.is_let_in()
             && let Some(next) = self.read_before_auth()

@@ -29,6 +29,9 @@ use super::{Call, Client, Next};
 /// Nobody listens to this channel, and no pattern matches it: it is a sharded one.
 const CHANNEL: &[u8] = b"__shortstop:wait";
 
+/// Written for WAITAOF, and gone a millisecond later: a message goes into no append-only file.
+const KEY: &[u8] = b"__shortstop:wait";
+
 /// How much of Redis's log a replica must have, to have all that a client wrote.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) enum Covered {
@@ -204,7 +207,11 @@ async fn answer(
         return Ok(integer(role.count(offset)));
     }
     let words = |words: &[&[u8]]| words.iter().map(|word| word.to_vec()).collect::<Request>();
-    let requests = [words(&[b"SPUBLISH", CHANNEL, b""]), words(&[b"PING"]), question.request, words(&[b"ROLE"])];
+    let mark = match question.wanted {
+        Some(_) => words(&[b"SPUBLISH", CHANNEL, b""]),
+        None => words(&[b"SET", KEY, b"", b"PX", b"1"]),
+    };
+    let requests = [mark, words(&[b"PING"]), question.request, words(&[b"ROLE"])];
     let replies = ask(context, own, &requests, false).await?;
     let (published, rest) = split_first(&replies);
     let (pinged, rest) = split_first(rest);

@@ -14,6 +14,9 @@ const MAX_TEXT: usize = 64 << 10;
 const MAX_DEPTH: usize = 100;
 /// Most calls that are remembered.
 const MAX_CALLS: usize = 256;
+/// Most names in scope, and most names that are assigned to: bounds the time that a look-up takes. Lua itself allows 200 names in a
+/// function.
+const MAX_NAMES: usize = 256;
 /// Most arguments of a call that are remembered.
 const MAX_ARGUMENTS: usize = 64;
 
@@ -72,6 +75,7 @@ pub(super) fn calls(text: &[u8]) -> Result<Vec<Call>, &'static str> {
     Ok(Parser::run(text, Some(first.assigned))?.calls)
 }
 
+const TOO_MANY: &str = "it has too many local names to be checked";
 const UNREADABLE: &str = "its text is not understood";
 const REDIS: &str = "it uses `redis` in another way than redis.call('NAME', …)";
 const KEYS: &str = "it uses KEYS in another way than KEYS[…]";
@@ -200,6 +204,9 @@ impl<'a> Parser<'a> {
 
     /// Declares a local name.
     fn declare(&mut self, name: &'a [u8], kind: Kind<'_>) -> Outcome {
+        if self.locals.len() >= MAX_NAMES {
+            return Err(TOO_MANY);
+        }
         match name {
             b"redis" | b"server" => Err(REDIS),
             b"KEYS" => Err(KEYS),
@@ -209,6 +216,17 @@ impl<'a> Parser<'a> {
                 Ok(())
             }
         }
+    }
+
+    /// Notes that a local name is assigned to.
+    fn assign(&mut self, name: &'a [u8]) -> Outcome {
+        if !self.assigned.contains(&name) {
+            if self.assigned.len() >= MAX_NAMES {
+                return Err(TOO_MANY);
+            }
+            self.assigned.push(name);
+        }
+        Ok(())
     }
 
     fn local(&self, name: &[u8]) -> Option<Local<'a>> {
@@ -412,7 +430,7 @@ impl<'a> Parser<'a> {
         }
         loop {
             match (target, token) {
-                (Prefix { shape: Shape::Name, local: true }, Token::Name(name)) => self.assigned.push(name),
+                (Prefix { shape: Shape::Name, local: true }, Token::Name(name)) => self.assign(name)?,
                 (Prefix { shape: Shape::Part, local: true }, _) => {}
                 (Prefix { shape: Shape::Key, .. }, _) => return Err(KEYS),
                 _ => return Err(NAMES),
@@ -543,7 +561,10 @@ impl<'a> Parser<'a> {
                 let shape = match parser.token {
                     Token::Sign(".") => {
                         parser.advance()?;
-                        parser.name()?;
+                        // A field of that name may hold the global of that name.
+                        if matches!(parser.name()?, b"redis" | b"server") {
+                            return Err(REDIS);
+                        }
                         Shape::Part
                     }
                     Token::Sign("[") => {
@@ -552,12 +573,8 @@ impl<'a> Parser<'a> {
                         parser.expect("]")?;
                         Shape::Part
                     }
-                    Token::Sign(":") => {
-                        parser.advance()?;
-                        parser.name()?;
-                        parser.arguments()?;
-                        Shape::Call
-                    }
+                    // Before Redis 7.0 another script can have changed what the methods of strings do.
+                    Token::Sign(":") => return Err("it calls a method (value:name())"),
                     Token::Sign("(" | "{") | Token::Plain(_) | Token::Text => {
                         parser.arguments()?;
                         Shape::Call

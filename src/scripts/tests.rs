@@ -6,6 +6,16 @@ use proptest::prelude::{Just, Strategy, any, prop_assert, prop_oneof, proptest};
 use super::{Kind, Reach, Scripts};
 use crate::command::Table;
 
+#[test]
+fn a_text_with_more_names_than_lua_allows_is_not_searched() {
+    let locals = (0..300).map(|name| format!("a{name}")).collect::<Vec<_>>().join(",");
+    assert!(matches!(reach(&format!("local {locals} return 1")), Reach::Anything(_)));
+    let assigned = (0..300).map(|name| format!("local a{name} a{name}=1")).collect::<Vec<_>>();
+    let blocks = assigned.iter().map(|text| format!("do {text} end")).collect::<Vec<_>>().join(" ");
+    assert!(matches!(reach(&blocks), Reach::Anything(_)));
+    assert_eq!(reach(&"do local a a=1 end ".repeat(300)), Reach::Nothing);
+}
+
 fn reach(text: &str) -> Reach {
     Scripts::default().judge(&Table::builtin(), Kind::Text, text.as_bytes(), false).reach
 }
@@ -21,7 +31,7 @@ const READS: &[&str] = &[
     "return redis.call('get', ARGV[1])",
     "return redis.call('mget', 'a', 'b', unpack(ARGV))",
     "#!lua flags=no-writes\nreturn loadstring(ARGV[1])()",
-    "local t = {} t.x, t['y'] = 1, 2 function t.f(self, ...) return select('#', ...) end return t:f(redis.call('publish', ARGV[1], #KEYS[1]))",
+    "local t = {} t.x, t['y'] = 1, 2 function t.f(self, ...) return select('#', ...) end return t.f(t, redis.call('publish', ARGV[1], #KEYS[1]))",
     "return {redis.call('TIME'), redis.pcall('keys', '*'), redis.sha1hex('x')}",
 ];
 
@@ -38,6 +48,9 @@ const UNPROVEN: &[&str] = &[
     "local jobs = redis.call('lrange', KEYS[1], 0, -1) redis.call('del', unpack(jobs))",
     "redis.call('del', KEYS[1], unpack(ARGV))",
     "redis.call('del', KEYS[1], ...)",
+    // A method of a string, which another script can have put there before Redis 7.0.
+    "local x = ('a'):foo() return redis.call('get', KEYS[1])",
+    "return ARGV[1] . redis.call('set', 'undeclared', 1)",
     // Other names for redis, call and KEYS, or ways around them.
     "local r = redis r.call('set', KEYS[1], 1)",
     "redis['call']('set', 'x', 1)",

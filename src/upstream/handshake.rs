@@ -20,7 +20,7 @@ use crate::resp::{Version, build, parse_int};
 
 use super::endpoint::{Server, differ};
 use super::finder::{read_reply, run_id};
-use super::login::{Login, NOAUTH, is_about_login, is_busy};
+use super::login::{Login, NOAUTH, is_about_login, is_busy, is_too_many};
 
 /// After this a right that Shortstop's own user did not have is asked for again: somebody may have given it.
 const ASK_AGAIN: Duration = Duration::from_secs(60);
@@ -105,7 +105,7 @@ impl NotTaken {
     pub(super) fn may_pass(&self) -> bool {
         use io::ErrorKind::{AddrNotAvailable, BrokenPipe, ConnectionReset, UnexpectedEof};
         match self {
-            NotTaken::Said { text, .. } => text.starts_with("ERR max number of clients"),
+            NotTaken::Said { text, .. } => is_too_many(text),
             // Redis's error may be lost when it closes a connection from which it has not read all.
             NotTaken::Io(error) if matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof) => true,
             NotTaken::Io(error) => error.kind() == AddrNotAvailable || OUT_OF_FILES.contains(&error.raw_os_error()),

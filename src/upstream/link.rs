@@ -28,7 +28,7 @@ use crate::resp::{Chunks, ReplyScanner, Version};
 use super::endpoint::{Endpoint, Server, Trouble};
 use super::handshake::{Handshake, NotTaken, OwnRights, Purpose};
 use super::limits::ServerLimits;
-use super::login::{Login, NOAUTH, is_busy};
+use super::login::{Login, NOAUTH, is_busy, is_too_many};
 use super::queue::Queue;
 
 /// From this size on a reply is handed over without a copy.
@@ -55,6 +55,9 @@ const CLOSED: &str = "it closed the connection";
 
 /// A connection that was idle for this long may have been closed for that: by Redis (`timeout`), or by something on the way.
 const IDLE: Duration = Duration::from_secs(30);
+
+/// A script that has not been answered for this long holds up the requests behind it.
+const HELD_UP: Duration = Duration::from_millis(100);
 
 /// Reads in a row before others get their turn.
 const READS_IN_A_ROW: usize = 16;
@@ -183,6 +186,11 @@ impl Lost {
         is_busy(self.text.as_bytes())
     }
 
+    /// Whether another attempt may succeed soon: Redis has too many connections.
+    pub fn may_pass(&self) -> bool {
+        is_too_many(&self.text)
+    }
+
     /// Whether Redis does not let the connection's user in: whoever came as that user has to go.
     pub fn is_login_refused(&self) -> bool {
         self.login_refused
@@ -250,6 +258,10 @@ struct Inner<E: Expected> {
     last_reply: Cell<Option<Instant>>,
     /// Redis has answered with a protocol error, after which it closes the connection.
     is_broken: Cell<bool>,
+    /// Replies that are due up to that of the last script; 0: no script runs, or is to run.
+    script_due: Cell<usize>,
+    /// When that script was sent.
+    script_sent: Cell<Option<Instant>>,
     state: RefCell<State<E>>,
 }
 
@@ -340,6 +352,8 @@ impl<E: Expected> Link<E> {
             served: Cell::default(),
             stands_since: Cell::default(),
             last_reply: Cell::default(),
+            script_due: Cell::default(),
+            script_sent: Cell::default(),
             is_broken: Cell::default(),
             state: RefCell::new(state),
         }))
@@ -457,6 +471,19 @@ impl<E: Expected> Link<E> {
         if let Some(waker) = state.waker.take() {
             waker.wake();
         }
+    }
+
+    /// What was just sent is a script, which may run for long.
+    pub fn sent_script(&self, now: Instant) {
+        self.0.script_due.set(self.0.state.borrow().queue.len());
+        self.0.script_sent.set(Some(now));
+    }
+
+    /// Whether a script seems to hold up what is sent behind it: Redis reads nothing from a connection while it runs a script of it.
+    #[inline]
+    pub fn is_held_up(&self, now: Instant) -> bool {
+        self.0.script_due.get() > 0
+            && self.0.script_sent.get().max(self.0.last_reply.get()).is_some_and(|since| now > since + HELD_UP)
     }
 
     /// Sends bytes that get no reply of their own (a session in a stream).
@@ -1034,6 +1061,7 @@ impl<E: Expected> Inner<E> {
                 state.queue.pop()
             };
             let Some(expected) = expected else { break Ok(()) };
+            self.script_due.set(self.script_due.get().saturating_sub(1));
             match inbox[at] {
                 b'-' if inbox[at..].starts_with(b"-ERR Protocol error") => self.is_broken.set(true),
                 b'-' => {}

@@ -42,6 +42,11 @@ pub(super) fn is_busy(error: &[u8]) -> bool {
     error.starts_with(b"BUSY ")
 }
 
+/// Whether Redis takes no connection because it has as many as it may have (`maxclients`).
+pub(super) fn is_too_many(error: &str) -> bool {
+    error.starts_with("ERR max number of clients")
+}
+
 /// Whether Redis refuses an AUTH for what it says, and not because it takes no connection at all (too many, protected mode).
 pub(super) fn is_about_login(text: &str) -> bool {
     let kinds = ["WRONGPASS", "NOAUTH", "NOPERM", "ERR AUTH", "ERR invalid password", "ERR invalid username"];
