@@ -311,13 +311,15 @@ mod tests {
     #[test]
     fn the_harmless_form_waits_for_nothing() {
         let harmless = |line: &str| {
-            let request = line.split(' ').map(|word| word.as_bytes().to_vec()).collect();
-            let harmless = Question { request, wanted: None }.harmless();
+            let request: Request = line.split(' ').map(|word| word.as_bytes().to_vec()).collect();
+            let wanted = (request.len() == 3).then_some(2);
+            let harmless = Question { request, wanted }.harmless();
             String::from_utf8_lossy(&harmless.join(&b' ')).into_owned()
         };
         assert_eq!(harmless("WAIT 2 0"), "WAIT 0 0");
         assert_eq!(harmless("wait -1 -5"), "wait -1 -5");
         assert_eq!(harmless("WAITAOF 1 2 500"), "WAITAOF 0 0 500");
+        assert_eq!(harmless("WAITAOF 5 2 -1"), "WAITAOF 5 0 -1");
     }
 
     #[test]
