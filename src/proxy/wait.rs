@@ -293,7 +293,7 @@ impl Context {
 
 #[cfg(test)]
 mod tests {
-    use super::{Question, Role, unproven};
+    use super::{Question, Request, Role, unproven};
 
     #[test]
     fn what_role_says() {
