@@ -167,7 +167,12 @@ const STATES: &[(&str, &[&str])] = &[
 fn what_a_client_is_doing_is_shown_as_redis_shows_it() {
     let (reference, redis) = (Redis::start(), Redis::start());
     let proxy = Shortstop::start(&redis, "");
-    let is_known = || text(&proxy.client().cmd("CLIENT INFO")).contains("cmd=client|info");
+    let own_command = |mut client: Client| {
+        let info = text(&client.cmd("CLIENT INFO"));
+        info.split(' ').find(|field| field.starts_with("cmd=")).map(str::to_owned)
+    };
+    let expected = own_command(reference.client());
+    let is_known = || own_command(proxy.client()) == expected;
     wait_until("Redis has told its subcommands", is_known);
     let shown = |address: SocketAddr, behind: &Redis| {
         let mut clients: Vec<Client> = Vec::new();

@@ -117,6 +117,27 @@ fn answers(mut client: Client, lines: &[&str]) -> Vec<u8> {
     all
 }
 
+/// As at Redis: a client with watched keys that is idle learns at once that they are watched no more.
+#[test]
+fn an_idle_client_whose_private_connection_ends_is_closed() {
+    let redis = Redis::start();
+    let proxy = Shortstop::start(&redis, "workers: 1");
+    for (version, line) in [(2, "WATCH k"), (3, "WATCH k"), (2, "MULTI")] {
+        let mut client = proxy.client();
+        client.cmd(&format!("HELLO {version}"));
+        client.cmd(line);
+        let mut direct = redis.client();
+        let list = direct.cmd("CLIENT LIST");
+        let list = String::from_utf8_lossy(&list);
+        // Redis names a subcommand behind a bar.
+        let command = format!("cmd={}", line.split(' ').next().expect("a command").to_lowercase());
+        let found = list.lines().find(|found| found.contains(&command)).expect("its connection is there");
+        let id = found.split(' ').next().and_then(|id| id.strip_prefix("id=")).expect("its number");
+        assert_reply(&direct.cmd(&format!("CLIENT KILL ID {id}")), ":1\r\n", line);
+        assert_reply(&client.until_closed(), "", line);
+    }
+}
+
 #[test]
 fn scenes_in_one_pipeline_answer_as_redis_does() {
     let redis = Redis::start();

@@ -467,6 +467,10 @@ impl Table {
                     entry.borrow_from(known);
                 }
             }
+            // Redis before 7 answers QUIT, and does not list it.
+            if !entries.iter().any(|entry| &*entry.name == "quit") {
+                entries.extend(builtin.into_iter().filter(|entry| &*entry.name == "quit"));
+            }
         }
         let ends = Ends::of(&entries);
         Ok(Table::build(entries, ends))

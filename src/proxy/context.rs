@@ -432,10 +432,22 @@ impl Context {
                 // A lane that is closed is made anew by whoever needs it next.
                 context.lose_all(&driven, "of a fault in the proxy");
             }
+            if !shared && !driven.is_retired() {
+                context.lose_session(&driven);
+            }
             context.all_links.borrow_mut().remove(&number);
             context.stats().upstream_connections.sub(1);
         });
         link
+    }
+
+    /// A private connection has ended. If its client had state there, the client has to know at once, as at Redis.
+    fn lose_session(&self, link: &Link<Waiting>) {
+        let clients: Vec<_> = self.clients.borrow().values().cloned().collect();
+        let mut sessions = clients.iter().filter_map(|outlet| outlet.entry.session.borrow().upgrade());
+        if let Some(session) = sessions.find(|session| session.link.is(link) && !session.is_clean()) {
+            session.lost();
+        }
     }
 
     /// Redis does not let a login in any more. Closes the clients of this login to whom no answer is due; nothing is written to them.
