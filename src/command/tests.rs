@@ -462,7 +462,8 @@ fn an_old_server_borrows_specs_and_subcommands() {
          post -1 0 0 0 readonly",
     );
     let table = Table::from_command(&reply).expect("the shape of 6.2");
-    assert_eq!(table.rows().len(), 8 + 2, "with PROXY and HOST:, and one POST");
+    assert_eq!(table.rows().len(), 8 + 3, "with PROXY, HOST: and QUIT, and one POST");
+    assert!(table.get(b"quit").is_some_and(|quit| quit.verb == Verb::Quit), "it is answered, and not listed");
     assert_eq!(keys(&table, "EVAL s 2 a b c"), known(&["a", "b"]));
     assert_eq!(keys(&table, "STRALGO LCS KEYS a b IDX"), known(&["a", "b"]));
     assert_eq!(keys(&table, "XGROUP CREATE k g $"), known(&["k"]));
