@@ -27,7 +27,7 @@ const LARGE: usize = 32 << 10;
 pub const READ_AHEAD: usize = 64 << 10;
 
 /// Requests that are taken from one client before the other clients of the worker have their turn.
-const TURN: usize = 128;
+const TURN: usize = 96;
 
 /// Bytes that are written to one client before the others have their turn.
 const TURN_BYTES: usize = 256 << 10;

@@ -36,7 +36,7 @@ use super::waiting::Waiting;
 const SHARED_FOR: Duration = Duration::from_secs(1);
 
 /// Requests that one client may have due from Redis while others are active: theirs wait behind these.
-const MOST_WHILE_SHARED: usize = 128;
+const MOST_WHILE_SHARED: usize = 64;
 /// How long to wait, after a connection was lost, until it is known whether others were lost together with it.
 const OTHERS_WERE_LOST: Duration = Duration::from_millis(250);
 
