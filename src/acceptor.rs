@@ -1,19 +1,15 @@
-//! Accepts clients and hands each to the worker that has the fewest.
+//! Accepts clients and hands each to the worker that has the fewest. Says nothing to them but that there are too many.
 
-use std::io::{self, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::sync::{mpsc, watch};
 
+use crate::arrival::Arrival;
+use crate::net::{Listener, Socket, tls};
 use crate::stats::Stats;
 use crate::worker::Order;
-
-/// Connections that may wait to be accepted.
-const BACKLOG: i32 = 4096;
 
 /// A worker as the acceptor sees it.
 #[derive(Clone, Debug)]
@@ -24,47 +20,40 @@ pub struct Desk {
     pub load: Arc<AtomicUsize>,
 }
 
-/// Binds the address that clients connect to.
-///
-/// # Errors
-/// When it cannot be bound: in use, not of this machine, not allowed.
-pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    // A restart does not wait for the old connections to be forgotten.
-    socket.set_reuse_address(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    socket.set_nonblocking(true)?;
-    Ok(socket.into())
+/// What the acceptors of all listeners share.
+#[derive(Clone)]
+pub struct Front {
+    /// The workers.
+    pub desks: Vec<Desk>,
+    /// How many clients there may be.
+    pub limit: watch::Receiver<usize>,
+    /// Where refused clients are counted.
+    pub stats: Arc<Stats>,
+    /// Clients accepted so far. They are numbered in the order in which they came, as Redis does it, whichever worker serves them.
+    pub number: Arc<AtomicU64>,
 }
 
-/// Accepts until `stop` changes.
+/// Accepts until `stop` changes. `tls`: what clients of this listener are shown; none: they come without TLS.
 pub async fn run(
-    listener: TcpListener,
-    desks: Vec<Desk>,
-    limit: watch::Receiver<usize>,
-    stats: Arc<Stats>,
+    listener: Listener,
+    tls: Option<watch::Receiver<tls::Server>>,
+    front: Front,
     mut stop: watch::Receiver<bool>,
 ) {
-    let listener = match tokio::net::TcpListener::from_std(listener) {
-        Ok(listener) => listener,
+    let acceptor = match listener.open() {
+        Ok(acceptor) => acceptor,
         Err(error) => {
             tracing::error!(%error, "no client can be accepted");
             return;
         }
     };
-    // Numbers in the order in which clients came, as Redis gives them, whichever worker serves them.
-    let mut number = 0;
     loop {
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            accepted = acceptor.accept() => accepted,
             _ = stop.changed() => return,
         };
-        match accepted.and_then(|(stream, _)| stream.into_std()) {
-            Ok(stream) => {
-                number += 1;
-                hand_over(stream, number, &desks, *limit.borrow(), &stats);
-            }
+        match accepted {
+            Ok(socket) => front.hand_over(socket, tls.as_ref().map(|tls| tls.borrow().clone())),
             Err(error) => {
                 // Most likely no file descriptors are left: clients that wait are accepted when others have gone.
                 crate::seldom!(warn, "a client cannot be accepted", %error);
@@ -74,22 +63,20 @@ pub async fn run(
     }
 }
 
-fn hand_over(mut stream: TcpStream, number: u64, desks: &[Desk], limit: usize, stats: &Stats) {
-    let load = |desk: &Desk| desk.load.load(Ordering::Relaxed);
-    if desks.iter().map(load).sum::<usize>() >= limit {
-        stats.shared.clients_refused.fetch_add(1, Ordering::Relaxed);
-        // As Redis says it; whether it arrives is the client's luck.
-        let _ = stream.write_all(b"-ERR max number of clients reached\r\n");
-        return;
+impl Front {
+    fn hand_over(&self, mut socket: Socket, tls: Option<tls::Server>) {
+        let number = self.number.fetch_add(1, Ordering::Relaxed) + 1;
+        let load = |desk: &Desk| desk.load.load(Ordering::Relaxed);
+        if self.desks.iter().map(load).sum::<usize>() >= *self.limit.borrow() {
+            self.stats.shared.clients_refused.fetch_add(1, Ordering::Relaxed);
+            if tls.is_none() {
+                socket.say(b"-ERR max number of clients reached\r\n");
+            }
+            return;
+        }
+        let Some(desk) = self.desks.iter().min_by_key(|desk| load(desk)) else { return };
+        desk.load.fetch_add(1, Ordering::Relaxed);
+        // An error means that the worker has ended: the client sees its connection close.
+        let _ = desk.orders.send(Order::Client(Arrival { socket, tls, number }));
     }
-    let socket = SockRef::from(&stream);
-    let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(300)).with_interval(Duration::from_secs(100));
-    if let Err(error) = socket.set_tcp_nodelay(true).and_then(|()| socket.set_tcp_keepalive(&keepalive)) {
-        crate::seldom!(debug, "a client was gone before it was served", %error);
-        return;
-    }
-    let Some(desk) = desks.iter().min_by_key(|desk| load(desk)) else { return };
-    desk.load.fetch_add(1, Ordering::Relaxed);
-    // An error means that the worker has ended: the client sees its connection close.
-    let _ = desk.orders.send(Order::Client(stream, number));
 }

@@ -1,7 +1,6 @@
 //! The PROXY command, and the sections that INFO gets: shows the state of the rest, and owns nothing.
 
 use std::fmt::Write as _;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -25,8 +24,8 @@ pub struct Admin {
     pub coherence: Arc<Coherence>,
     /// The bus's counters; all zero without a bus.
     pub bus: Arc<BusStats>,
-    /// Where clients connect.
-    pub address: SocketAddr,
+    /// Where clients connect, in the words of INFO.
+    pub listen: String,
     /// What was configured at the start.
     pub config: Config,
     /// This start's number, as the connections to Redis are named.
@@ -127,7 +126,7 @@ impl Admin {
         line!(out, "shortstop_version", env!("CARGO_PKG_VERSION"));
         line!(out, "incarnation", format_args!("{:016x}", self.incarnation));
         line!(out, "fleet", self.config.fleet);
-        line!(out, "listen", self.address);
+        line!(out, "listen", self.listen);
         line!(out, "upstream", self.config.upstream);
         line!(out, "proxy_process_id", std::process::id());
         line!(out, "proxy_uptime_in_seconds", self.stats.started.elapsed().as_secs());

@@ -1,9 +1,10 @@
 //! Puts the parts together: builds, runs, reloads, drains. A value, not a process: two may run side by side.
 
 use std::cell::Cell;
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -11,41 +12,47 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
 
-use crate::acceptor::{self, Desk};
+use crate::acceptor::{self, Desk, Front};
 use crate::admin::Admin;
 use crate::bus::{self, Bus, BusError, BusStats, Event, Sink, connection_name, random_incarnation};
 use crate::coherence::Coherence;
 use crate::command::Table;
-use crate::config::{ClientsWithoutAuth, Config, ConfigError};
+use crate::config::{ClientsWithoutAuth, Config, ConfigError, Target, Tls, UpstreamTls};
 use crate::fleet::{Alone, OnBus};
 use crate::glob::Glob;
 use crate::machine;
 use crate::near_cache::KeyId;
+use crate::net::{Address, Listener, tls};
 use crate::proxy::{Errands, Policy, Post, Shared, Users, View};
 use crate::scripts::Scripts;
 use crate::stats::{FlushReason, Stats};
 use crate::upstream::instances::{self, Fleet};
 use crate::upstream::topology::{self, News};
-use crate::upstream::{Endpoint, LinkSettings, Login, OwnRights, ServerLimits};
+use crate::upstream::{Dialer, Endpoint, LinkSettings, Login, OwnRights, ServerLimits};
 use crate::worker::{self, Order, Setup};
 
 /// Between two rounds of housekeeping in the near cache.
 const TIDY: Duration = Duration::from_millis(500);
 
-/// Why a proxy cannot start.
+/// Why a proxy cannot start, or cannot go on with another configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The configuration.
     #[error("{0}")]
     Config(#[from] ConfigError),
     /// The address for clients.
-    #[error("cannot listen on {address}: {error}; type another address with --listen, or stop what listens there")]
+    #[error("cannot listen on {address}: {error}; type another address for {key}, or stop what listens there")]
     Listen {
         /// As configured.
-        address: SocketAddr,
+        address: Address,
+        /// Where it is configured.
+        key: &'static str,
         /// Why.
         error: io::Error,
     },
+    /// Certificates.
+    #[error("{0}")]
+    Tls(#[from] tls::Error),
     /// The bus's URL, subject or credentials.
     #[error("nats: {0}")]
     Bus(#[from] BusError),
@@ -56,8 +63,11 @@ pub enum StartError {
 
 /// A running proxy. Dropped, it ends at once.
 pub struct App {
-    address: SocketAddr,
+    addresses: Addresses,
     shared: Arc<Shared>,
+    dialer: Arc<Dialer>,
+    /// What TLS clients are shown; none: there are none.
+    server: Option<watch::Sender<tls::Server>>,
     bus: Option<Bus>,
     bus_stats: Arc<BusStats>,
     desks: Vec<Desk>,
@@ -76,9 +86,10 @@ impl App {
     /// What keeps it from starting. Redis or NATS being away does not.
     pub fn start(config: Config) -> Result<App, StartError> {
         config.check()?;
-        let listener =
-            acceptor::bind(config.listen).map_err(|error| StartError::Listen { address: config.listen, error })?;
-        let address = listener.local_addr().map_err(|error| StartError::Listen { address: config.listen, error })?;
+        let dialer = Dialer::new(config.upstream.clone(), &config.upstream_tls, config.timeouts.connect)?;
+        warn_of_upstream_tls(&config);
+        let server = server_of(&config.tls)?;
+        let (listeners, addresses) = listen(&config)?;
         let control = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .max_blocking_threads(4)
@@ -104,7 +115,7 @@ impl App {
             endpoint: Arc::clone(&endpoint),
             coherence: Arc::clone(&coherence),
             bus: Arc::clone(&bus_stats),
-            address,
+            listen: addresses.to_string(),
             config: config.clone(),
             incarnation,
         };
@@ -123,9 +134,12 @@ impl App {
         let view = View { policy: new_policy(&config, &shared.stats), table: Arc::new(Table::until_asked()) };
         let (client_limit, limit) = watch::channel(config.limits.max_clients);
         let (stop, stopped) = watch::channel(false);
+        let server = server.map(|server| watch::channel(server).0);
         let mut app = App {
-            address,
+            addresses,
             shared,
+            dialer,
+            server,
             bus,
             bus_stats,
             desks: Vec::new(),
@@ -142,7 +156,11 @@ impl App {
         if let Some(control) = &app.control {
             app.start_watch(control, &config, incarnation);
             let stats = Arc::clone(&app.shared.stats);
-            control.spawn(acceptor::run(listener, app.desks.clone(), limit, stats, stopped));
+            let front = Front { desks: app.desks.clone(), limit, stats, number: Arc::new(AtomicU64::new(0)) };
+            for (listener, has_tls) in listeners {
+                let tls = app.server.as_ref().filter(|_| has_tls).map(watch::Sender::subscribe);
+                control.spawn(acceptor::run(listener, tls, front.clone(), stopped.clone()));
+            }
         }
         if config.monitor.is_some() {
             tracing::info!("this version has no monitor; `monitor` is ignored");
@@ -158,7 +176,7 @@ impl App {
             shared: Arc::clone(&self.shared),
             view: view.clone(),
             links: LinkSettings {
-                upstream: config.upstream.clone(),
+                dialer: Arc::clone(&self.dialer),
                 endpoint: Arc::clone(&self.shared.endpoint),
                 timeouts: config.timeouts.clone(),
                 name: connection_name(&config.fleet, incarnation),
@@ -226,8 +244,8 @@ impl App {
         let scripts = Arc::clone(&self.shared.scripts);
         let wants_functions = move || scripts.functions.wanted();
         let settings = topology::Settings {
-            upstream: config.upstream.clone(),
-            timeouts: config.timeouts.clone(),
+            dialer: Arc::clone(&self.dialer),
+            limit: config.timeouts.connect,
             name: connection_name(&config.fleet, incarnation),
             first: anonymous(config),
             endpoint: Arc::clone(&self.shared.endpoint),
@@ -237,9 +255,9 @@ impl App {
         let wants_rights = move || users.users.wants_rights();
         control.spawn(topology::watch(settings, wants_functions, wants_rights, tell));
         let watched = instances::Settings {
-            upstream: config.upstream.clone(),
+            dialer: Arc::clone(&self.dialer),
             endpoint: Arc::clone(&self.shared.endpoint),
-            timeouts: config.timeouts.clone(),
+            limit: config.timeouts.connect + instances::EVERY,
             name: connection_name(&config.fleet, incarnation),
             channel: instances::channel(&config.fleet),
         };
@@ -269,17 +287,23 @@ impl App {
     }
 
     /// Where clients connect.
-    pub fn addr(&self) -> SocketAddr {
-        self.address
+    pub fn addresses(&self) -> &Addresses {
+        &self.addresses
     }
 
-    /// Decides by another configuration from now on: rules and limits. What was kept under the old rules is dropped. The rest
-    /// (addresses, sizes of L1, workers) is as it was at the start.
+    /// Decides by another configuration from now on: rules, limits and certificates. What was kept under the old rules is dropped;
+    /// connections go on with the certificates that they began with. The rest (addresses, sizes of L1, workers) is as it was at the
+    /// start.
     ///
     /// # Errors
-    /// When the configuration is not sound; the old one stays.
-    pub fn reload(&self, config: &Config) -> Result<(), ConfigError> {
+    /// When the configuration is not sound, or a certificate cannot be read; the old one stays.
+    pub fn reload(&self, config: &Config) -> Result<(), StartError> {
         config.check()?;
+        let server = server_of(&config.tls)?;
+        self.dialer.reload(&config.upstream_tls)?;
+        if let (Some(known), Some(server)) = (&self.server, server) {
+            known.send_replace(server);
+        }
         let waiting = self.started_with.waits_for_restart(config);
         if !waiting.is_empty() {
             tracing::warn!("changed, but only read at the start: {}; restart Shortstop for that", waiting.join(", "));
@@ -332,6 +356,73 @@ impl Drop for App {
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
+    }
+}
+
+/// Where clients connect.
+#[derive(Clone, Debug, Default)]
+pub struct Addresses {
+    /// Without TLS.
+    pub plain: Option<SocketAddr>,
+    /// With TLS.
+    pub tls: Option<SocketAddr>,
+    /// The path of the Unix socket.
+    pub unix: Option<Address>,
+}
+
+impl fmt::Display for Addresses {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plain = self.plain.map(|address| address.to_string());
+        let tls = self.tls.map(|address| format!("tls://{address}"));
+        let unix = self.unix.as_ref().map(|path| format!("unix://{path}"));
+        f.write_str(&[plain, tls, unix].into_iter().flatten().collect::<Vec<_>>().join(" "))
+    }
+}
+
+/// Binds all that clients connect to. Whether clients of a listener come with TLS stands beside it.
+fn listen(config: &Config) -> Result<(Vec<(Listener, bool)>, Addresses), StartError> {
+    let (mut listeners, mut addresses) = (Vec::new(), Addresses::default());
+    let tcp = [("listen", config.listen, false), ("tls.listen", config.tls.listen, true)];
+    for (key, address, has_tls) in tcp.into_iter().filter_map(|(key, at, has_tls)| Some((key, at?, has_tls))) {
+        let bound = Listener::tcp(address).and_then(|listener| Ok((listener.address()?.ip(), listener)));
+        let failed = |error| StartError::Listen { address: address.into(), key, error };
+        let (at, listener) = bound.map_err(failed)?;
+        *(if has_tls { &mut addresses.tls } else { &mut addresses.plain }) = at;
+        listeners.push((listener, has_tls));
+    }
+    if let Some(path) = &config.listen_unix {
+        let address = Address::from(path.clone());
+        let listener = Listener::unix(path);
+        let failed = |error| StartError::Listen { address: address.clone(), key: "listen_unix", error };
+        listeners.push((listener.map_err(failed)?, false));
+        addresses.unix = Some(address);
+    }
+    Ok((listeners, addresses))
+}
+
+/// What TLS clients are shown; none: there is no TLS for clients.
+fn server_of(tls: &Tls) -> Result<Option<tls::Server>, tls::Error> {
+    match tls {
+        Tls { listen: Some(_), certificate: Some(certificate), key: Some(key), client_ca } => {
+            tls::Server::load(certificate, key, client_ca.as_deref()).map(Some)
+        }
+        _ => Ok(None),
+    }
+}
+
+/// Says in the log when TLS to Redis protects less than somebody may think.
+fn warn_of_upstream_tls(config: &Config) {
+    let has_tls = matches!(config.upstream.target, Target::Tls { .. });
+    if has_tls && config.upstream_tls.insecure {
+        tracing::warn!(
+            "upstream_tls.insecure is true: whoever answers is taken for Redis, and anybody on the way there can read and change \
+             everything, passwords included. Set upstream_tls.ca in place of it"
+        );
+    }
+    if !has_tls && config.upstream_tls != UpstreamTls::default() {
+        tracing::warn!(
+            "upstream_tls is set, but the upstream URL does not begin with rediss://: the connection to Redis has no TLS"
+        );
     }
 }
 

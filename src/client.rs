@@ -10,10 +10,12 @@ use std::task::{Context as Task, Poll, ready};
 use std::time::Instant;
 
 use bytes::{Buf, Bytes, BytesMut};
-use tokio::net::TcpStream;
+use futures_util::FutureExt;
+use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio_util::io::poll_read_buf;
 
 use crate::coherence::Permit;
+use crate::net::Stream;
 use crate::proxy::{ALWAYS_SERVED, Client, Context, MOST_OUTSTANDING, Next, Outlet, Request, View, count};
 use crate::resp::{ProtocolError, Scan, Scanner, build};
 
@@ -49,7 +51,7 @@ pub enum End {
 }
 
 /// Serves a client until its connection ends.
-pub async fn serve(stream: TcpStream, context: Rc<Context>, outlet: Rc<Outlet>, id: u64) -> End {
+pub async fn serve(stream: Stream, context: Rc<Context>, outlet: Rc<Outlet>, id: u64) -> End {
     let mut connection = Connection {
         client: Client::new(Rc::clone(&context), Rc::clone(&outlet), id),
         stream,
@@ -62,16 +64,22 @@ pub async fn serve(stream: TcpStream, context: Rc<Context>, outlet: Rc<Outlet>, 
         over: false,
         deaf: false,
         ended: false,
+        flushed: true,
         turn: 0,
         tolerated: 0,
         counted: 0,
         most: MOST_OUTSTANDING,
     };
-    poll_fn(|task| connection.poll(task)).await
+    let end = poll_fn(|task| connection.poll(task)).await;
+    if connection.stream.is_buffered() && !matches!(end, End::Dropped(_)) {
+        // The client is told that this is the end and no cut, as far as that needs no waiting.
+        let _ = connection.stream.shutdown().now_or_never();
+    }
+    end
 }
 
 struct Connection {
-    stream: TcpStream,
+    stream: Stream,
     client: Client,
     context: Rc<Context>,
     outlet: Rc<Outlet>,
@@ -89,6 +97,8 @@ struct Connection {
     deaf: bool,
     /// The client has closed its side.
     ended: bool,
+    /// Nothing that was written waits in a buffer of the stream.
+    flushed: bool,
     /// Requests that may still be taken in this turn.
     turn: usize,
     /// Bytes that may wait although they are above `limits.output_buffer`: the last request was taken below that bound, and its
@@ -167,7 +177,7 @@ impl Connection {
             // As Redis does: the answer may never come, and nothing behind it counts.
             return Some(End::Client);
         }
-        if self.client.is_parked() || waiting > 0 {
+        if self.client.is_parked() || waiting > 0 || !self.flushed {
             return None;
         }
         if self.outlet.closing.get() {
@@ -483,45 +493,38 @@ impl Connection {
             // As Redis does, at the next thing that it would have said.
             return Err(io::ErrorKind::ConnectionAborted.into());
         }
-        let stream = &self.stream;
+        let stream = &mut self.stream;
         let mut some = false;
         let mut stalled = false;
         let mut more = false;
         let mut left = TURN_BYTES;
         loop {
-            let mut blocked = false;
-            let all = self.outlet.drain(|slices| match write_some(stream, slices, left) {
-                Ok(written) => {
+            let all = self.outlet.drain(|slices| match poll_write_some(stream, task, slices, left) {
+                Poll::Ready(Ok(written)) => {
                     some |= written > 0;
                     left -= written;
                     count(&self.outlet.entry.sent, written as u64);
                     Ok(written)
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    blocked = true;
-                    Ok(0)
-                }
-                Err(error) => Err(error),
-            })?;
-            if all {
-                break;
-            }
-            if !blocked {
-                // A client above `limits.output_buffer` is about to be dropped: first give it all that it takes.
-                if self.outlet.len() <= view.policy.limits.output_buffer {
-                    more = true;
-                    break;
-                }
-                left = TURN_BYTES;
-                continue;
-            }
-            match stream.poll_write_ready(task) {
-                Poll::Ready(ready) => ready?,
+                Poll::Ready(Err(error)) => Err(error),
                 Poll::Pending => {
                     stalled = true;
-                    break;
+                    Ok(0)
                 }
+            })?;
+            if all || stalled {
+                break;
             }
+            // A client above `limits.output_buffer` is about to be dropped: first give it all that it takes.
+            if self.outlet.len() <= view.policy.limits.output_buffer {
+                more = true;
+                break;
+            }
+            left = TURN_BYTES;
+        }
+        if stream.is_buffered() {
+            self.flushed = Pin::new(stream).poll_flush(task)?.is_ready();
+            stalled |= !self.flushed;
         }
         if !stalled {
             self.outlet.stalled.set(None);
@@ -544,7 +547,12 @@ impl Connection {
 }
 
 /// Writes up to `most` bytes in one call; nothing when `most` is 0.
-fn write_some(stream: &TcpStream, slices: &[IoSlice<'_>], most: usize) -> io::Result<usize> {
+fn poll_write_some(
+    stream: &mut Stream,
+    task: &mut Task<'_>,
+    slices: &[IoSlice<'_>],
+    most: usize,
+) -> Poll<io::Result<usize>> {
     let mut room = most;
     let whole = slices.iter().take_while(|slice| {
         let fits = slice.len() <= room;
@@ -552,9 +560,9 @@ fn write_some(stream: &TcpStream, slices: &[IoSlice<'_>], most: usize) -> io::Re
         fits
     });
     match (whole.count(), slices.first()) {
-        (0, Some(_)) if most == 0 => Ok(0),
-        (0, Some(first)) => stream.try_write(&first[..most]),
-        (whole, _) => stream.try_write_vectored(&slices[..whole]),
+        (0, Some(_)) if most == 0 => Poll::Ready(Ok(0)),
+        (0, Some(first)) => Pin::new(stream).poll_write(task, &first[..most]),
+        (whole, _) => Pin::new(stream).poll_write_vectored(task, &slices[..whole]),
     }
 }
 

@@ -24,9 +24,10 @@
 //! | | [`log`] | where the log's lines go |
 //! | 1 tables | [`command`], [`rules`], [`envelope`] | pure |
 //! | 2 memory | [`near_cache`], [`coherence`], [`scripts`] | shared state; what may be served and kept, what scripts may write |
-//! | 3 wires | [`upstream`], [`bus`] | one kind of connection each |
+//! | 3 wires | [`net`] | sockets: TCP, TLS, Unix |
+//! | | [`upstream`], [`bus`] | one kind of connection each |
 //! | 4 decision | [`proxy`] | what becomes of a request |
-//! | 5 sockets | [`client`], [`worker`], [`acceptor`] | read, decide, write in order |
+//! | 5 sockets | [`client`], [`arrival`], [`worker`], [`acceptor`] | read, decide, write in order |
 //! | 6 windows | [`admin`] | shows the rest, owns nothing |
 //! | 7 wiring | [`app`], [`fleet`], [`machine`] | build, run, reload, drain; what Redis shows of the fleet; how much memory there is |
 //!
@@ -40,6 +41,7 @@
 pub mod acceptor;
 pub mod admin;
 pub mod app;
+pub mod arrival;
 pub mod bus;
 pub mod client;
 pub mod coherence;
@@ -51,6 +53,7 @@ pub mod glob;
 pub mod log;
 pub mod machine;
 pub mod near_cache;
+pub mod net;
 pub mod proxy;
 pub mod resp;
 pub mod rules;

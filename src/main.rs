@@ -1,16 +1,19 @@
 //! The binary: flags, log, signals, exit code. Everything else is in the library.
 
 use std::fmt::Display;
-use std::io::{self, IsTerminal, Read, Write};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::io::{self, IsTerminal, Write};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use shortstop::app::App;
-use shortstop::config::{Config, ConfigError, LogFormat, Setting};
+use shortstop::app::{Addresses, App, StartError};
+use shortstop::config::{Config, ConfigError, LogFormat, Setting, UpstreamTls};
 use shortstop::log::Log;
+use shortstop::net::{Stream, tls};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -95,7 +98,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     if flags.health {
-        return health(config.listen);
+        return health(&config);
     }
     let log = match start_log(&config) {
         Ok(log) => log,
@@ -117,7 +120,7 @@ fn complain(what: impl Display) {
 fn start_log(config: &Config) -> io::Result<Log> {
     let out = Log::to_stderr()?;
     // The client libraries log each of their events; what matters of them is logged by the bus and the lanes.
-    let filter = EnvFilter::new(format!("async_nats=warn,fred=error,{}", config.log.level));
+    let filter = EnvFilter::new(format!("async_nats=warn,{}", config.log.level));
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(out.clone())
@@ -157,13 +160,11 @@ fn run(flags: &Flags, config: Config, log: &Log) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let address = app.addr();
+    let addresses = app.addresses().clone();
+    tracing::info!(listen = %addresses, %upstream, "ready");
     // Whoever started it may have closed its standard output, or may not read it.
-    let announcing = std::thread::Builder::new().spawn(move || {
-        let _ = writeln!(io::stdout(), "shortstop listening on {address}");
-    });
+    let announcing = std::thread::Builder::new().spawn(move || announce(&addresses));
     drop(announcing);
-    tracing::info!(listen = %app.addr(), %upstream, "ready");
     runtime.block_on(signals.told_to_leave(|| reload(flags, &app)));
     tracing::info!("leaving: answering what was asked; a second signal leaves at once");
     let last = log.clone();
@@ -203,26 +204,36 @@ impl Signals {
     }
 }
 
+/// Says on standard output where clients can connect.
+fn announce(addresses: &Addresses) {
+    let mut out = io::stdout();
+    if let Some(address) = addresses.plain {
+        let _ = writeln!(out, "shortstop listening on {address}");
+    }
+    if let Some(address) = addresses.tls {
+        let _ = writeln!(out, "shortstop listening with TLS on {address}");
+    }
+    if let Some(path) = &addresses.unix {
+        let _ = writeln!(out, "shortstop listening on {path}");
+    }
+}
+
 fn reload(flags: &Flags, app: &App) {
-    match flags.config().and_then(|config| app.reload(&config)) {
-        Ok(()) => tracing::info!("rules and limits are reloaded"),
+    match flags.config().map_err(StartError::from).and_then(|config| app.reload(&config)) {
+        Ok(()) => tracing::info!("rules, limits and certificates are reloaded"),
         Err(error) => tracing::error!("the configuration is refused, the old one stays: {error}"),
     }
 }
 
-/// Asks the proxy at this address whether it, and the Redis behind it, is there.
-fn health(listen: SocketAddr) -> ExitCode {
-    let mut address = listen;
-    if address.ip().is_unspecified() {
-        address.set_ip(if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
-    }
+/// Asks the proxy that this configuration is of whether it, and the Redis behind it, is there.
+fn health(config: &Config) -> ExitCode {
     let patience = Duration::from_secs(2);
-    let asked = TcpStream::connect_timeout(&address, patience).and_then(|mut stream| {
-        stream.set_read_timeout(Some(patience))?;
-        stream.write_all(b"PING\r\n")?;
-        let mut reply = [0; 256];
-        let count = stream.read(&mut reply)?;
-        Ok(String::from_utf8_lossy(&reply[..count]).trim_end().to_owned())
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let asked = runtime.and_then(|runtime| {
+        let asked = runtime.block_on(async { tokio::time::timeout(patience, ping(config)).await });
+        asked.unwrap_or_else(|_| {
+            Err(io::Error::new(io::ErrorKind::TimedOut, format!("nothing came within {patience:?}")))
+        })
     });
     match asked {
         // Redis's own words, too: there is one, and this client may not do that.
@@ -230,12 +241,51 @@ fn health(listen: SocketAddr) -> ExitCode {
             ExitCode::SUCCESS
         }
         Ok(reply) => {
-            complain(format_args!("{address} answers {reply:?}"));
+            complain(format_args!("Shortstop answers {reply:?}"));
             ExitCode::FAILURE
         }
         Err(error) => {
-            complain(format_args!("{address} does not answer: {error}"));
+            complain(format_args!("Shortstop does not answer: {error}"));
             ExitCode::FAILURE
         }
     }
+}
+
+async fn ping(config: &Config) -> io::Result<String> {
+    let mut stream = connect(config).await?;
+    stream.write_all(b"PING\r\n").await?;
+    let mut reply = [0; 256];
+    let count = stream.read(&mut reply).await?;
+    Ok(String::from_utf8_lossy(&reply[..count]).trim_end().to_owned())
+}
+
+/// Connects to where this configuration listens.
+async fn connect(config: &Config) -> io::Result<Stream> {
+    match (config.listen, &config.listen_unix, config.tls.listen) {
+        (Some(address), ..) => TcpStream::connect(reachable(address)).await.map(Stream::Tcp),
+        (None, Some(path), _) => UnixStream::connect(path).await.map(Stream::Unix),
+        (None, None, Some(address)) => {
+            // It asks itself, so that there is nobody to be taken in. Where clients have to show a certificate, the only one at hand may
+            // not be accepted.
+            let shown = config.tls.client_ca.is_some();
+            let tls = UpstreamTls {
+                insecure: true,
+                certificate: config.tls.certificate.clone().filter(|_| shown),
+                key: config.tls.key.clone().filter(|_| shown),
+                ..UpstreamTls::default()
+            };
+            let address = reachable(address);
+            let client = tls::Client::load(&tls, &address.ip().to_string()).map_err(io::Error::other)?;
+            client.connect(TcpStream::connect(address).await?).await
+        }
+        (None, None, None) => Err(io::Error::other("it listens nowhere")),
+    }
+}
+
+/// An address to connect to a listener at this one.
+fn reachable(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        address.set_ip(if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
+    }
+    address
 }

@@ -1,6 +1,5 @@
 //! One thread that serves clients: its runtime, its connections, and the clock that enforces their limits.
 
-use std::net::TcpStream;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,6 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::runtime::LocalOptions;
 use tokio::sync::mpsc;
 
+use crate::arrival::Arrival;
 use crate::client::{End, READ_AHEAD, serve};
 use crate::command::Table;
 use crate::config;
@@ -21,8 +21,8 @@ const TICK: Duration = Duration::from_millis(250);
 /// What a worker is told.
 #[derive(Debug)]
 pub enum Order {
-    /// Serve this client, which has this number.
-    Client(TcpStream, u64),
+    /// Serve this client.
+    Client(Arrival),
     /// Decide by this configuration from now on.
     Policy(Arc<Policy>),
     /// Decide by this table from now on.
@@ -86,7 +86,7 @@ async fn work(setup: Setup, mut orders: mpsc::UnboundedReceiver<Order>) {
     loop {
         tokio::select! {
             order = orders.recv() => match order {
-                Some(Order::Client(stream, id)) => accept(stream, id, &context, &setup.load),
+                Some(Order::Client(arrival)) => accept(arrival, &context, &setup.load),
                 Some(Order::Policy(policy)) => context.set_policy(policy),
                 Some(Order::Table(table)) => context.set_table(table),
                 Some(Order::FirstRights { since, was }) => context.first_rights_changed(since, was),
@@ -115,46 +115,46 @@ async fn work(setup: Setup, mut orders: mpsc::UnboundedReceiver<Order>) {
     context.close();
 }
 
-fn accept(stream: TcpStream, id: u64, context: &Rc<Context>, load: &Arc<AtomicUsize>) {
-    let stream = match stream.set_nonblocking(true).and_then(|()| tokio::net::TcpStream::from_std(stream)) {
-        Ok(stream) => stream,
-        Err(error) => {
-            crate::seldom!(debug, "a client was gone before it was served", %error);
-            load.fetch_sub(1, Ordering::Relaxed);
-            return;
-        }
-    };
-    let now = Instant::now();
-    let entry = Entry::new(id, &stream, now);
-    let outlet = Rc::new(Outlet::new(now, entry, context.first_profile(), Rc::clone(&context.buffers)));
-    context.clients.borrow_mut().insert(id, Rc::clone(&outlet));
-    context.stats().clients.add(1);
-    context.stats().clients_accepted.add(1);
-    // Whatever ends the task, a panic included, the guard takes it off the books.
-    let gone = Gone { id, context: Rc::clone(context), load: Arc::clone(load) };
-    let served = serve(stream, Rc::clone(context), outlet, id);
+fn accept(arrival: Arrival, context: &Rc<Context>, load: &Arc<AtomicUsize>) {
+    let (context, load) = (Rc::clone(context), Load(Arc::clone(load)));
     tokio::task::spawn_local(async move {
-        let gone = gone;
-        let end = served.await;
-        if let End::Dropped(why) = end {
+        let _load = load;
+        let id = arrival.number;
+        let Some(stream) = arrival.admit(&context).await else { return };
+        let now = Instant::now();
+        let entry = Entry::new(id, &stream, now);
+        let outlet = Rc::new(Outlet::new(now, entry, context.first_profile(), Rc::clone(&context.buffers)));
+        context.clients.borrow_mut().insert(id, Rc::clone(&outlet));
+        context.stats().clients.add(1);
+        context.stats().clients_accepted.add(1);
+        // Whatever ends the task, a panic included, the guard takes it off the books.
+        let gone = Gone { id, context: Rc::clone(&context) };
+        if let End::Dropped(why) = serve(stream, context, outlet, id).await {
             gone.context.stats().clients_dropped.add(1);
-            crate::seldom!(warn, "a client was dropped", client = gone.id, why);
+            crate::seldom!(warn, "a client was dropped", client = id, why);
         }
     });
+}
+
+/// A client that counts as one of the worker's: when it has been handed over, until its connection has ended.
+struct Load(Arc<AtomicUsize>);
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// A client on the books.
 struct Gone {
     id: u64,
     context: Rc<Context>,
-    load: Arc<AtomicUsize>,
 }
 
 impl Drop for Gone {
     fn drop(&mut self) {
         self.context.clients.borrow_mut().remove(&self.id);
         self.context.stats().clients.sub(1);
-        self.load.fetch_sub(1, Ordering::Relaxed);
         if std::thread::panicking() {
             self.context.shared.stats.shared.panics.fetch_add(1, Ordering::Relaxed);
             // Logged later: should logging panic while this panic unwinds, the process would end.

@@ -106,6 +106,11 @@ pub(super) fn fields(config: &Config) -> Result<(), ConfigError> {
 
 /// What holds only when file, environment and flags are together.
 pub(super) fn together(config: &Config) -> Result<(), ConfigError> {
+    config.tls.check()?;
+    config.upstream_tls.check()?;
+    if config.listen.is_none() && config.tls.listen.is_none() && config.listen_unix.is_none() {
+        return Err(wrong("listen", "clients can connect nowhere", "an address here, in tls.listen or in listen_unix"));
+    }
     if config.coherence == Coherence::Nats && config.nats.is_none() {
         return Err(wrong(
             "coherence",

@@ -12,13 +12,14 @@ mod reads;
 mod scripts;
 mod sections;
 mod setting;
+mod tls;
 pub mod units;
 mod url;
 mod yaml;
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -29,19 +30,30 @@ pub use reads::Reads;
 pub use scripts::Scripts;
 pub use sections::{Bus, ClientsWithoutAuth, Coherence, L1, Limits, Log, LogFormat, Policy, Timeouts};
 pub use setting::Setting;
+pub use tls::{Tls, UpstreamTls};
 pub use units::Memory;
-pub use url::{NatsUrl, Secret, UpstreamUrl};
+pub use url::{NatsUrl, Secret, Target, UpstreamUrl};
 
 /// All of `config.yaml`. `Debug` shows no password.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "`key: value` lines, a space after the colon")]
 pub struct Config {
-    /// Where clients connect.
-    #[serde(deserialize_with = "yaml::address")]
-    pub listen: SocketAddr,
+    /// Where clients connect; none: only where `tls` and `listen_unix` say.
+    #[serde(deserialize_with = "yaml::optional_address")]
+    pub listen: Option<SocketAddr>,
+    /// Where clients connect with TLS.
+    pub tls: Tls,
+    /// The Unix socket that clients connect to; none: there is none.
+    #[serde(deserialize_with = "yaml::optional_path")]
+    pub listen_unix: Option<PathBuf>,
+    /// Refuses clients of other machines while nobody needs a password or a certificate.
+    #[serde(deserialize_with = "yaml::switch")]
+    pub protected_mode: bool,
     /// The Redis behind.
     #[serde(deserialize_with = "yaml::parsed")]
     pub upstream: UpstreamUrl,
+    /// How TLS to Redis is done, when the URL asks for it.
+    pub upstream_tls: UpstreamTls,
     /// What a client may do that has not authenticated.
     #[serde(deserialize_with = "yaml::parsed")]
     pub clients_without_auth: ClientsWithoutAuth,
@@ -96,8 +108,12 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 6380)),
+            listen: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 6380))),
+            tls: Tls::default(),
+            listen_unix: None,
+            protected_mode: true,
             upstream: UpstreamUrl::default(),
+            upstream_tls: UpstreamTls::default(),
             clients_without_auth: ClientsWithoutAuth::Nobody,
             nats: None,
             fleet: "default".to_owned(),
@@ -158,20 +174,25 @@ impl Config {
         check::together(self)
     }
 
-    /// The keys in which another configuration differs and that are only read at the start.
+    /// The keys in which another configuration differs and that are only read at the start. Certificates may change at any time, but
+    /// not whether there is TLS.
     pub fn waits_for_restart(&self, other: &Config) -> Vec<&'static str> {
         macro_rules! differing {
             ($($key:ident),+; changes at once: $($changes:ident),+) => {{
                 // Whoever adds a key has to say which it is.
                 let Config { $($key,)+ $($changes: _,)+ } = self;
-                [$((*$key != other.$key).then_some(stringify!($key))),+].into_iter().flatten().collect()
+                [$((*$key != other.$key).then_some(stringify!($key))),+].into_iter().flatten().collect::<Vec<_>>()
             }};
         }
-        differing!(
-            listen, upstream, clients_without_auth, nats, fleet, monitor, workers, log, coherence, max_staleness,
+        let mut differing = differing!(
+            listen, listen_unix, upstream, clients_without_auth, nats, fleet, monitor, workers, log, coherence, max_staleness,
             degraded_staleness, l1, bus, timeouts;
-            changes at once: limits, offload_above, compression, scripts, enable_debug_command, defaults, rules
-        )
+            changes at once: tls, upstream_tls, protected_mode, limits, offload_above, compression, scripts, enable_debug_command, defaults, rules
+        );
+        if self.tls.listen != other.tls.listen {
+            differing.push("tls.listen");
+        }
+        differing
     }
 }
 

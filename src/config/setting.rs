@@ -10,8 +10,10 @@ use super::{Coherence, Config};
 /// A setting that can be changed from outside the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Setting {
-    /// `listen`
+    /// `listen`; empty: none.
     Listen,
+    /// `protected_mode`
+    ProtectedMode,
     /// `upstream`
     Upstream,
     /// `nats`; empty: none.
@@ -39,8 +41,9 @@ pub enum Setting {
 }
 
 /// The variables, in the order in which they are applied: the switches last, since they overrule addresses.
-const VARIABLES: [(&str, Setting); 13] = [
+const VARIABLES: [(&str, Setting); 14] = [
     ("SHORTSTOP_LISTEN", Setting::Listen),
+    ("SHORTSTOP_PROTECTED_MODE", Setting::ProtectedMode),
     ("SHORTSTOP_MONITOR", Setting::Monitor),
     ("SHORTSTOP_WORKERS", Setting::Workers),
     ("SHORTSTOP_FLEET", Setting::Fleet),
@@ -84,7 +87,8 @@ impl Config {
 
     fn change(&mut self, setting: Setting, text: &str) -> Result<(), Wrong> {
         match setting {
-            Setting::Listen => self.listen = units::address(text)?,
+            Setting::Listen => self.listen = units::optional(text, units::address)?,
+            Setting::ProtectedMode => self.protected_mode = units::switch(text)?,
             Setting::Upstream => self.upstream = text.parse()?,
             Setting::Nats => self.nats = units::optional(text, str::parse)?,
             Setting::Monitor => self.monitor = units::optional(text, units::address)?,
@@ -146,7 +150,8 @@ mod tests {
     fn each_variable_sets_its_key() {
         type Look = fn(&Config) -> String;
         let table: &[(&str, &str, Look, &str)] = &[
-            ("SHORTSTOP_LISTEN", "0.0.0.0:7000", |c| c.listen.to_string(), "0.0.0.0:7000"),
+            ("SHORTSTOP_LISTEN", "0.0.0.0:7000", |c| format!("{:?}", c.listen), "Some(0.0.0.0:7000)"),
+            ("SHORTSTOP_PROTECTED_MODE", "no", |c| c.protected_mode.to_string(), "false"),
             ("SHORTSTOP_MONITOR", "0.0.0.0:9000", |c| format!("{:?}", c.monitor), "Some(0.0.0.0:9000)"),
             ("SHORTSTOP_MONITOR", "", |c| format!("{:?}", c.monitor), "None"),
             ("SHORTSTOP_WORKERS", "3", |c| c.workers.to_string(), "3"),

@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::net::Ipv6Addr;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use super::units::Wrong;
@@ -33,37 +34,54 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// The Redis server behind the proxy: `redis://[[user]:password@]host[:port][/db]`.
+/// The Redis server behind the proxy: `redis://[[user]:password@]host[:port][/db]`, `rediss://` for TLS, or
+/// `unix://[[user]:password@]/path[?db=number]`.
 ///
-/// User and password may be percent-encoded; only `%` itself must be (`%25`), since the last `@` ends them.
+/// User and password may be percent-encoded; only `%` itself must be (`%25`), since the last `@` ends them. The same is true of a path
+/// and `?`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct UpstreamUrl {
     /// ACL user; none: the default user.
     pub user: Option<String>,
     /// Password for `AUTH`.
     pub password: Option<Secret>,
-    /// Host name or IP address, IPv6 without brackets.
-    pub host: String,
-    /// TCP port.
-    pub port: u16,
+    /// Where it is.
+    pub target: Target,
     /// Database that a client finds itself in before any `SELECT`.
     pub db: u32,
 }
 
+/// Where a server is, and how it is spoken to. The host is a name or an IP address, IPv6 without brackets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "host and port are what they are called")]
+pub enum Target {
+    /// TCP.
+    Tcp { host: String, port: u16 },
+    /// TLS over TCP.
+    Tls { host: String, port: u16 },
+    /// The path of a Unix socket.
+    Unix(PathBuf),
+}
+
 impl UpstreamUrl {
-    /// `host:port` as connect functions want it, IPv6 in brackets.
+    /// `host:port` with an IPv6 address in brackets, or the path of a Unix socket.
     pub fn address(&self) -> String {
-        if self.host.contains(':') {
-            format!("[{}]:{}", self.host, self.port)
-        } else {
-            format!("{}:{}", self.host, self.port)
+        match &self.target {
+            Target::Tcp { host, port } | Target::Tls { host, port } if host.contains(':') => format!("[{host}]:{port}"),
+            Target::Tcp { host, port } | Target::Tls { host, port } => format!("{host}:{port}"),
+            Target::Unix(path) => path.display().to_string(),
         }
     }
 }
 
 impl Default for UpstreamUrl {
     fn default() -> Self {
-        Self { user: None, password: None, host: "127.0.0.1".to_owned(), port: REDIS_PORT, db: 0 }
+        Self {
+            user: None,
+            password: None,
+            target: Target::Tcp { host: "127.0.0.1".to_owned(), port: REDIS_PORT },
+            db: 0,
+        }
     }
 }
 
@@ -71,24 +89,19 @@ impl FromStr for UpstreamUrl {
     type Err = Wrong;
 
     fn from_str(text: &str) -> Result<Self, Wrong> {
-        const REMEDY: &str =
-            "redis://host:port or redis://user:password@host:port/db, for example redis://127.0.0.1:6379";
+        const REMEDY: &str = "redis://host:port or redis://user:password@host:port/db, for example redis://127.0.0.1:6379; \
+                              rediss:// for TLS, or unix:///path?db=0";
         let wrong = |what: &str| Wrong::new(what, REMEDY);
-        let rest = match text.split_once("://") {
-            Some(("redis", rest)) => rest,
-            Some(("rediss", _)) => {
-                return Err(wrong(
-                    "rediss:// (Redis over TLS) is not supported by this version: put a TLS tunnel beside Redis",
-                ));
-            }
-            Some(("unix" | "redis+unix" | "redis-socket", _)) => {
-                return Err(wrong("unix sockets are not supported by this version"));
-            }
+        let (scheme, rest) = text.split_once("://").ok_or_else(|| wrong("this is not a Redis URL"))?;
+        let is_unix = match scheme {
+            "redis" | "rediss" => false,
+            "unix" | "redis+unix" | "redis-socket" => true,
             _ => return Err(wrong("this is not a Redis URL")),
         };
+        // A path may have an @, and begins where the login ends.
         let (login, place) = match rest.rsplit_once('@') {
-            Some((login, place)) => (Some(login), place),
-            None => (None, rest),
+            Some((login, place)) if !(is_unix && rest.starts_with('/')) => (Some(login), place),
+            _ => (None, rest),
         };
         let (user, password) = match login.map(|login| login.split_once(':')) {
             None => (None, None),
@@ -100,28 +113,46 @@ impl FromStr for UpstreamUrl {
         if user.is_some() && password.is_none() {
             return Err(wrong("the URL has a user but no password"));
         }
-        let (host_port, db) = place.split_once('/').unwrap_or((place, ""));
-        let (host, port) = split_host(host_port).ok_or_else(|| wrong("host or port of the URL is not valid"))?;
+        let (place, query) = place.split_once('?').map_or((place, None), |(place, query)| (place, Some(query)));
+        let query = match query.map(|query| query.strip_prefix("db=")) {
+            None => None,
+            Some(Some(db)) => Some(db),
+            Some(None) => return Err(wrong("what follows the ? of the URL is not db= and a number")),
+        };
+        let (target, db) = if is_unix {
+            let path = percent_decode(place)?.filter(|path| path.starts_with('/') && !path.contains('\0'));
+            let path = path.ok_or_else(|| wrong("the URL of a Unix socket has no path that begins with /"))?;
+            (Target::Unix(path.into()), query)
+        } else {
+            let (host_port, db) = place.split_once('/').unwrap_or((place, ""));
+            let (host, port) = split_host(host_port).ok_or_else(|| wrong("host or port of the URL is not valid"))?;
+            let (host, port) = (host.to_owned(), port.unwrap_or(REDIS_PORT));
+            let target = if scheme == "rediss" { Target::Tls { host, port } } else { Target::Tcp { host, port } };
+            (target, Some(db).filter(|db| !db.is_empty()).or(query))
+        };
         let db = match db {
-            "" => 0,
-            digits if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
+            None => 0,
+            Some(digits) if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) => {
                 digits.parse().map_err(|_| wrong("the database number of the URL is too large"))?
             }
-            _ => {
-                return Err(wrong("what follows the host of the URL is not a database number"));
-            }
+            Some(_) => return Err(wrong("what follows the host or the path of the URL is not a database number")),
         };
-        Ok(Self { user, password: password.map(Secret), host: host.to_owned(), port: port.unwrap_or(REDIS_PORT), db })
+        Ok(Self { user, password: password.map(Secret), target, db })
     }
 }
 
 impl fmt::Display for UpstreamUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("redis://")?;
+        f.write_str(match self.target {
+            Target::Tcp { .. } => "redis://",
+            Target::Tls { .. } => "rediss://",
+            Target::Unix(_) => "unix://",
+        })?;
         if self.password.is_some() {
             write!(f, "{}:***@", self.user.as_deref().unwrap_or_default())?;
         }
-        write!(f, "{}/{}", self.address(), self.db)
+        let before_db = if matches!(self.target, Target::Unix(_)) { "?db=" } else { "/" };
+        write!(f, "{}{before_db}{}", self.address(), self.db)
     }
 }
 
@@ -218,8 +249,9 @@ fn split_host(text: &str) -> Option<(&str, Option<u16>)> {
 
 /// RFC 3986 §2.1. Empty text is none.
 fn percent_decode(text: &str) -> Result<Option<String>, Wrong> {
-    let wrong =
-        || Wrong::new("user or password of the URL has a % that is no percent-encoding", "%25 for a percent sign");
+    let wrong = || {
+        Wrong::new("user, password or path of the URL has a % that is no percent-encoding", "%25 for a percent sign")
+    };
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&byte, after)) = rest.split_first() {
@@ -266,6 +298,14 @@ mod tests {
             ("redis://:@h", None, None, "h:6379", 0),
             ("redis://[::1]:6400/1", None, None, "[::1]:6400", 1),
             ("redis://[::1]", None, None, "[::1]:6379", 0),
+            ("redis://h?db=4", None, None, "h:6379", 4),
+            ("redis://h/5?db=4", None, None, "h:6379", 5),
+            ("rediss://ann:pw@h/2", Some("ann"), Some("pw"), "h:6379", 2),
+            ("unix:///run/redis.sock", None, None, "/run/redis.sock", 0),
+            ("unix:///run/a@b.sock?db=3", None, None, "/run/a@b.sock", 3),
+            ("unix://ann:p@w@/run/redis.sock", Some("ann"), Some("p@w"), "/run/redis.sock", 0),
+            ("redis+unix://:pw@/a%3Fb", None, Some("pw"), "/a?b", 0),
+            ("redis-socket:///s", None, None, "/s", 0),
         ];
         for (text, user, password, address, db) in table {
             let url = upstream(text);
@@ -284,8 +324,16 @@ mod tests {
             "127.0.0.1:6379",
             "http://h",
             "REDIS://h",
-            "rediss://:hunter2@h",
-            "unix:///hunter2",
+            "rediss://",
+            "rediss://h/x",
+            "unix://hunter2",
+            "unix://",
+            "unix:///s?hunter2",
+            "unix:///s?db=",
+            "unix:///s?db=x",
+            "unix:///s?db=1&password=hunter2",
+            "unix://hunter2@/s",
+            "unix:///%zz",
             "redis://",
             "redis://:6379",
             "redis://h:0",
@@ -344,6 +392,9 @@ mod tests {
             format!("{url} {url:?} {:?}", url.password),
             "redis://ann:***@h:6379/1 redis://ann:***@h:6379/1 Some(***)"
         );
+        let tls = upstream("rediss://ann:hunter2@h/1");
+        let unix = upstream("unix://:hunter2@/s?db=2");
+        assert_eq!(format!("{tls} {unix:?}"), "rediss://ann:***@h:6379/1 unix://:***@/s?db=2");
         let nats: NatsUrl = "nats://ann:hunter2@h,hunter2@i,j".parse().expect("a NATS URL");
         assert_eq!(format!("{nats} {nats:?}"), "nats://***@h,nats://***@i,nats://j nats://***@h,nats://***@i,nats://j");
     }

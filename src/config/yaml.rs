@@ -203,16 +203,16 @@ pub(super) fn number<'de, D: Deserializer<'de>, T: FromStr>(deserializer: D) -> 
     scalar(deserializer, units::number)
 }
 
-pub(super) fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
-    scalar(deserializer, units::address)
-}
-
 pub(super) fn optional_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SocketAddr>, D::Error> {
     scalar(deserializer, |text| units::optional(text, units::address))
 }
 
 pub(super) fn optional_path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<PathBuf>, D::Error> {
     scalar(deserializer, |text| units::optional(text, |text| Ok(PathBuf::from(text))))
+}
+
+pub(super) fn optional_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    scalar(deserializer, |text| units::optional(text, |text| Ok(text.to_owned())))
 }
 
 pub(super) fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {

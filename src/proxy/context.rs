@@ -63,6 +63,8 @@ pub struct Policy {
     pub offload_above: usize,
     /// Whether `PROXY DEBUG` is allowed.
     pub debug_command: bool,
+    /// Whether clients of other machines are refused while anybody is let in.
+    pub protected_mode: bool,
     /// Whether the configuration says which keys scripts write (`scripts`).
     pub trusts_scripts: bool,
 }
@@ -86,6 +88,7 @@ impl Policy {
             },
             offload_above: config.offload_above,
             debug_command: config.enable_debug_command,
+            protected_mode: config.protected_mode,
             trusts_scripts: config.scripts.are_trusted(),
         }
     }
@@ -305,9 +308,21 @@ impl Context {
         }
     }
 
+    /// Whether a client that comes now can do anything without a password or a certificate; none: Redis has not been asked so far, and
+    /// was not for as long as a connection to it may take.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost.
+    pub async fn lets_anybody_in(&self) -> Option<bool> {
+        if self.anonymous().login.is_some() {
+            return Some(true);
+        }
+        tokio::time::timeout(self.connect_timeout() * 2, self.shared.users.first_answer()).await.ok()
+    }
+
     /// The database that a new client is in.
     fn first_db(&self) -> u32 {
-        self.links.upstream.db
+        self.links.dialer.upstream().db
     }
 
     /// As a new connection.
@@ -384,7 +399,7 @@ impl Context {
 
     /// Where Redis is, and who Shortstop is there.
     pub(super) fn upstream(&self) -> &UpstreamUrl {
-        &self.links.upstream
+        self.links.dialer.upstream()
     }
 
     /// How long a connection to Redis is waited for.

@@ -8,13 +8,12 @@
 use std::cell::{Cell, RefCell};
 use std::io::Write as _;
 use std::mem::discriminant;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::os::fd::AsRawFd;
 use std::rc::{Rc, Weak};
 use std::time::Instant;
 
-use tokio::net::TcpStream;
-
+use crate::net::{Address, Stream};
 use crate::resp::parse_int;
 
 use super::context::Context;
@@ -28,8 +27,8 @@ use super::wait::{Covered, Waiter};
 pub struct Entry {
     /// The client's number (CLIENT ID), the only one of its kind in this proxy.
     pub id: u64,
-    addr: Option<SocketAddr>,
-    local_addr: Option<SocketAddr>,
+    addr: Option<Address>,
+    local_addr: Option<Address>,
     fd: i32,
     since: Option<Instant>,
     /// CLIENT SETINFO: lib-name and lib-ver.
@@ -59,11 +58,11 @@ pub struct Entry {
 
 impl Entry {
     /// Of a client that has just connected.
-    pub fn new(id: u64, stream: &TcpStream, now: Instant) -> Self {
+    pub fn new(id: u64, stream: &Stream, now: Instant) -> Self {
         Entry {
             id,
-            addr: stream.peer_addr().ok(),
-            local_addr: stream.local_addr().ok(),
+            addr: stream.peer_address().ok(),
+            local_addr: stream.local_address().ok(),
             fd: stream.as_raw_fd(),
             since: Some(now),
             ..Entry::default()
@@ -104,8 +103,8 @@ impl Outlet {
 /// What is known of a client, to be taken to another worker.
 pub(super) struct Record {
     pub(super) id: u64,
-    addr: Option<SocketAddr>,
-    local_addr: Option<SocketAddr>,
+    addr: Option<Address>,
+    local_addr: Option<Address>,
     fd: i32,
     name: Vec<u8>,
     age: u64,
@@ -137,8 +136,8 @@ impl Record {
         let session = entry.session();
         Record {
             id: entry.id,
-            addr: entry.addr,
-            local_addr: entry.local_addr,
+            addr: entry.addr.clone(),
+            local_addr: entry.local_addr.clone(),
             fd: entry.fd,
             name: profile.name.borrow().clone(),
             age: entry.since.map_or(0, seconds),
@@ -222,8 +221,8 @@ pub(super) fn write_line(out: &mut Vec<u8>, form: Line<'_>, client: &Record, own
         // Writing to memory does not fail.
         let _ = match name {
             b"id" => write!(out, "{}", client.id),
-            b"addr" => out.write_all(address(client.addr).as_bytes()),
-            b"laddr" => out.write_all(address(client.local_addr).as_bytes()),
+            b"addr" => out.write_all(address(client.addr.as_ref()).as_bytes()),
+            b"laddr" => out.write_all(address(client.local_addr.as_ref()).as_bytes()),
             b"fd" => write!(out, "{}", client.fd),
             b"name" => out.write_all(&client.name),
             b"age" => write!(out, "{}", client.age),
@@ -260,8 +259,12 @@ pub(super) fn write_line(out: &mut Vec<u8>, form: Line<'_>, client: &Record, own
 }
 
 /// As Redis writes it.
-fn address(address: Option<SocketAddr>) -> String {
-    address.map_or_else(|| "?:0".to_owned(), |address| address.to_string())
+fn address(address: Option<&Address>) -> String {
+    match address {
+        None => "?:0".to_owned(),
+        Some(Address::Tcp(address)) => address.to_string(),
+        Some(Address::Unix(path)) => format!("{}:0", path.display()),
+    }
 }
 
 /// The classes of clients; of the others there are none here.
@@ -372,8 +375,8 @@ impl Filter {
     pub(super) fn admits(&self, client: &Record, asker: u64) -> bool {
         let holds = |test: &Test| match test {
             Test::Ids(ids) => ids.iter().any(|id| u64::try_from(*id) == Ok(client.id)),
-            Test::Addr(wanted) => address(client.addr).as_bytes() == wanted,
-            Test::LocalAddr(wanted) => address(client.local_addr).as_bytes() == wanted,
+            Test::Addr(wanted) => address(client.addr.as_ref()).as_bytes() == wanted,
+            Test::LocalAddr(wanted) => address(client.local_addr.as_ref()).as_bytes() == wanted,
             Test::Kind(kind) => *kind == if client.subscribed { Kind::PubSub } else { Kind::Normal },
             Test::User(user) => client.user == *user,
             Test::MaxAge(age) => client.age >= *age,
@@ -381,7 +384,9 @@ impl Filter {
             Test::Name(name) => client.name == *name,
             Test::Library(which, value) => client.library[*which] == *value,
             Test::Db(db) => client.db == *db,
-            Test::Ip(ip) => ip.is_some() && client.addr.map(|address| address.ip()) == *ip,
+            Test::Ip(ip) => {
+                ip.is_some() && client.addr.as_ref().and_then(Address::ip).map(|address| address.ip()) == *ip
+            }
         };
         !(self.skip_me && client.id == asker) && self.tests.iter().all(|(test, wanted)| holds(test) == *wanted)
     }
@@ -389,13 +394,15 @@ impl Filter {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::{Filter, Line, Record, write_line};
 
     fn client() -> Record {
         Record {
             id: 7,
-            addr: "127.0.0.1:5000".parse().ok(),
-            local_addr: "[::1]:6380".parse().ok(),
+            addr: "127.0.0.1:5000".parse::<SocketAddr>().ok().map(Into::into),
+            local_addr: "[::1]:6380".parse::<SocketAddr>().ok().map(Into::into),
             fd: 9,
             name: b"me".to_vec(),
             age: 60,

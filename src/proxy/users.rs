@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::sync::watch;
+
 /// Who may PTTL. A read that is to be kept is sent with one, and Redis logs each that it refuses.
 #[derive(Debug, Default)]
 struct Ttl {
@@ -37,6 +39,8 @@ pub struct Users {
     anonymous: AtomicU32,
     /// Clients with the number `anonymous` may do nothing.
     locked: AtomicBool,
+    /// What was seen last: whether Redis lets a client in that has not authenticated.
+    seen: watch::Sender<Option<bool>>,
     /// When `locked` was last seen.
     locked_at: Mutex<Option<Instant>>,
     /// Clients without a login are the same user to Redis as Shortstop itself.
@@ -83,7 +87,19 @@ impl Users {
     /// Sets whether Redis lets a client do anything that comes now and has not authenticated.
     pub fn let_in(&self, lets_in: bool) {
         self.locked.store(!lets_in, Ordering::Release);
+        self.seen.send_replace(Some(lets_in));
         *self.locked_at.lock().unwrap_or_else(PoisonError::into_inner) = (!lets_in).then(Instant::now);
+    }
+
+    /// Whether Redis lets a client do anything that has not authenticated. Waits until it has been seen.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost.
+    pub(super) async fn first_answer(&self) -> bool {
+        let mut seen = self.seen.subscribe();
+        // The sender is borrowed, so that it cannot be gone.
+        let answer = seen.wait_for(Option::is_some).await.map(|seen| *seen);
+        answer.ok().flatten().unwrap_or(true)
     }
 
     /// Whether Redis was seen to let nobody in without a login, no longer ago than `limit`.

@@ -1,25 +1,94 @@
 //! Questions of the control plane, over a connection of its own. Never on the way of a request.
 
-use fred::clients::Client;
-use fred::error::Error;
-use fred::interfaces::ClientLike;
-use fred::types::{ClusterHash, CustomCommand, Value};
+use std::io;
+use std::time::Duration;
 
-/// One command and its reply; an error reply is an error.
-pub(super) async fn ask(client: &Client, command: &'static str, args: &[&str]) -> Result<Value, Error> {
-    let args: Vec<Value> = args.iter().map(|arg| Value::from(*arg)).collect();
-    client.custom(CustomCommand::new_static(command, ClusterHash::FirstKey, false), args).await
+use redis_protocol::resp2::decode::decode_bytes;
+use redis_protocol::resp2::types::BytesFrame;
+use tokio::time::timeout;
+
+use crate::net::Address;
+
+use super::dial::{Connection, Dialer, silent};
+
+/// A connection for questions, as Shortstop's own user, in RESP2.
+pub(super) struct Control {
+    connection: Connection,
+    limit: Duration,
 }
 
-/// [`ask`]; none: the connection's user may not, or the server has no such command.
-pub(super) async fn ask_if_allowed(
-    client: &Client,
-    command: &'static str,
-    args: &[&str],
-) -> Result<Option<Value>, Error> {
-    match ask(client, command, args).await {
-        Ok(value) => Ok(Some(value)),
-        Err(error) if ["NOPERM ", "NOAUTH ", "ERR "].iter().any(|code| error.details().starts_with(code)) => Ok(None),
-        Err(error) => Err(error),
+impl Control {
+    /// Connects and logs in. `limit`: how long each answer may take.
+    ///
+    /// # Errors
+    /// The server cannot be reached, does not answer in time, or does not let the user in.
+    pub(super) async fn open(dialer: &Dialer, address: &Address, limit: Duration) -> io::Result<Control> {
+        let dialed = dialer.dial(address).await?;
+        let connection = timeout(limit, dialed.greet()).await.unwrap_or_else(|_| Err(silent(limit)))?;
+        let mut control = Control { connection, limit };
+        if let Some(login) = dialer.login() {
+            control.answer(login.auth().collect()).await?;
+        }
+        Ok(control)
+    }
+
+    /// One command and its reply; an error reply is an error.
+    pub(super) async fn ask(&mut self, words: &[&str]) -> io::Result<BytesFrame> {
+        self.answer(words.iter().map(|word| word.as_bytes()).collect()).await
+    }
+
+    /// [`Control::ask`]; none: the connection's user may not, or the server has no such command.
+    pub(super) async fn ask_if_allowed(&mut self, words: &[&str]) -> io::Result<Option<BytesFrame>> {
+        match self.ask(words).await {
+            Ok(reply) => Ok(Some(reply)),
+            Err(error) if error.get_ref().is_some_and(|cause| cause.is::<Refused>()) => {
+                let text = error.to_string();
+                let is_refused = ["NOPERM ", "NOAUTH ", "ERR "].iter().any(|code| text.starts_with(code));
+                if is_refused { Ok(None) } else { Err(error) }
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// See [`Connection::ended`].
+    pub(super) async fn ended(&mut self) -> io::Error {
+        self.connection.ended().await
+    }
+
+    async fn answer(&mut self, request: Vec<&[u8]>) -> io::Result<BytesFrame> {
+        let asked = timeout(self.limit, self.connection.ask(request)).await;
+        let reply = asked.unwrap_or_else(|_| Err(silent(self.limit)))?;
+        match decode_bytes(&reply) {
+            Ok(Some((BytesFrame::Error(text), _))) => Err(io::Error::other(Refused(text.to_string()))),
+            Ok(Some((frame, _))) => Ok(frame),
+            Ok(None) => Err(io::ErrorKind::InvalidData.into()),
+            Err(error) => Err(io::Error::new(io::ErrorKind::InvalidData, error)),
+        }
+    }
+}
+
+/// Redis's words.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Refused(String);
+
+/// The bytes of a string.
+pub(super) fn bytes(frame: &BytesFrame) -> Option<&[u8]> {
+    match frame {
+        BytesFrame::BulkString(bytes) | BytesFrame::SimpleString(bytes) => Some(bytes),
+        _ => None,
+    }
+}
+
+/// The text of a string.
+pub(super) fn text(frame: &BytesFrame) -> Option<&str> {
+    std::str::from_utf8(bytes(frame)?).ok()
+}
+
+/// The elements of an array; of all else: none.
+pub(super) fn items(frame: &BytesFrame) -> &[BytesFrame] {
+    match frame {
+        BytesFrame::Array(items) => items,
+        _ => &[],
     }
 }

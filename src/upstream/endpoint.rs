@@ -6,17 +6,18 @@
 //! epoch has passed. Between two servers there is a moment without any: the next one is put here only when all connections to
 //! the last one have been given up. No I/O here.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::{Notify, watch};
 
+use crate::net::Address;
+
 /// A server: one process of Redis at one address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Server {
     /// Where it is.
-    pub address: SocketAddr,
+    pub address: Address,
     /// What it calls itself since its start (`run_id`); none: it does not say.
     pub run_id: Option<Box<str>>,
 }
@@ -168,7 +169,8 @@ impl Endpoint {
     pub(super) fn learn(&self, run_id: &str) {
         self.state.send_if_modified(|state| match &state.place {
             Place::At(server) if server.run_id.is_none() => {
-                state.place = Place::At(Arc::new(Server { address: server.address, run_id: Some(run_id.into()) }));
+                state.place =
+                    Place::At(Arc::new(Server { address: server.address.clone(), run_id: Some(run_id.into()) }));
                 true
             }
             _ => false,
@@ -193,18 +195,21 @@ impl Endpoint {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{Ipv4Addr, SocketAddr};
+
     use futures_util::FutureExt;
 
     use super::{Endpoint, Server, Trouble};
 
     fn server(port: u16, run_id: Option<&str>) -> Server {
-        Server { address: ([127, 0, 0, 1], port).into(), run_id: run_id.map(Into::into) }
+        Server { address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into(), run_id: run_id.map(Into::into) }
     }
 
     /// The epoch and the port to dial, if there is a server now.
     fn target(endpoint: &Endpoint) -> Option<Result<(u64, u16), String>> {
         let target = endpoint.target().now_or_never()?;
-        Some(target.map(|(epoch, at)| (epoch, at.address.port())).map_err(|why| why.to_string()))
+        let port = |at: &Server| at.address.ip().expect("an IP address").port();
+        Some(target.map(|(epoch, at)| (epoch, port(&at))).map_err(|why| why.to_string()))
     }
 
     #[test]

@@ -3,19 +3,19 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::BytesMut;
 use futures_util::future::join_all;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
-use crate::config::UpstreamUrl;
-use crate::resp::{Bulk, ReplyScanner, build, bulk_of, elements};
+use crate::config::Target;
+use crate::net::Address;
+use crate::resp::{Bulk, bulk_of, elements};
 
+use super::dial::{Dialed, Dialer};
 use super::endpoint::Server;
-use super::login::Login;
 
 /// Which server connections are to lead to.
 #[derive(Debug)]
@@ -27,8 +27,7 @@ pub(super) struct Choice {
 
 /// Looks for the server.
 pub(super) struct Finder {
-    upstream: UpstreamUrl,
-    login: Option<Login>,
+    dialer: Arc<Dialer>,
     /// How long a look-up of the name may take, and each server's answer.
     limit: Duration,
     /// A look-up that takes too long goes on for the next call. There is never more than one, as each holds a thread.
@@ -36,8 +35,8 @@ pub(super) struct Finder {
 }
 
 impl Finder {
-    pub(super) fn new(upstream: UpstreamUrl, limit: Duration) -> Self {
-        Finder { login: Login::of(&upstream), upstream, limit, lookup: None }
+    pub(super) fn new(dialer: Arc<Dialer>, limit: Duration) -> Self {
+        Finder { dialer, limit, lookup: None }
     }
 
     /// The server that connections should lead to. `current`: the one that they lead to now.
@@ -50,14 +49,17 @@ impl Finder {
     pub(super) async fn find(&mut self, current: Option<&Server>) -> io::Result<Choice> {
         let named = self.look_up().await;
         // Without an answer from the resolver there is still the server that is known.
-        let mut addresses: Vec<(SocketAddr, bool)> = named.iter().flatten().map(|address| (*address, true)).collect();
+        let mut addresses: Vec<(Address, bool)> =
+            named.iter().flatten().map(|address| (address.clone(), true)).collect();
         if let Some(current) = current
             && !addresses.iter().any(|(address, _)| *address == current.address)
         {
-            addresses.push((current.address, false));
+            addresses.push((current.address.clone(), false));
         }
-        let asked = addresses.iter().map(|(address, named)| async {
-            Candidate { address: *address, named: *named, answer: self.ask(*address).await }
+        let (dialer, limit) = (&self.dialer, self.limit);
+        let asked = addresses.into_iter().map(|(address, named)| async move {
+            let answer = ask(dialer, &address, limit).await;
+            Candidate { address, named, answer }
         });
         let mut candidates = join_all(asked).await;
         match choose(current, &candidates) {
@@ -74,28 +76,28 @@ impl Finder {
         }
     }
 
-    async fn look_up(&mut self) -> io::Result<Vec<SocketAddr>> {
+    async fn look_up(&mut self) -> io::Result<Vec<Address>> {
+        let (host, port) = match &self.dialer.upstream().target {
+            Target::Tcp { host, port } | Target::Tls { host, port } => (host, *port),
+            Target::Unix(path) => return Ok(vec![path.clone().into()]),
+        };
         let lookup = self.lookup.get_or_insert_with(|| {
-            let (host, port) = (self.upstream.host.clone(), self.upstream.port);
+            let host = host.clone();
             tokio::spawn(async move { tokio::net::lookup_host((host, port)).await.map(Iterator::collect) })
         });
-        let Ok(done) = tokio::time::timeout(self.limit, lookup).await else {
+        let Ok(done) = timeout(self.limit, lookup).await else {
             return Err(io::Error::new(io::ErrorKind::TimedOut, "no answer from the resolver of host names"));
         };
         self.lookup = None;
-        done.unwrap_or_else(|error| Err(io::Error::other(error)))
+        let addresses = done.unwrap_or_else(|error| Err(io::Error::other(error)))?;
+        Ok(addresses.into_iter().map(Address::from).collect())
     }
+}
 
-    /// Asks one server. A server that takes the connection and does not tell its role may be busy, or we may not ask.
-    async fn ask(&self, address: SocketAddr) -> io::Result<Answer> {
-        let connecting = tokio::time::timeout(self.limit, TcpStream::connect(address));
-        let stream = connecting.await.unwrap_or_else(|_| {
-            Err(io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {:?}", self.limit)))
-        })?;
-        tokio::time::timeout(self.limit, interview(stream, self.login.as_ref()))
-            .await
-            .unwrap_or_else(|_| Ok(Answer::default()))
-    }
+/// Asks one server. A server that takes the connection and does not tell its role may be busy, or we may not ask.
+async fn ask(dialer: &Dialer, address: &Address, limit: Duration) -> io::Result<Answer> {
+    let dialed = dialer.dial(address).await?;
+    timeout(limit, interview(dialed, dialer)).await.unwrap_or_else(|_| Ok(Answer::default()))
 }
 
 /// What a server says of itself.
@@ -106,7 +108,7 @@ struct Answer {
 }
 
 struct Candidate {
-    address: SocketAddr,
+    address: Address,
     /// Whether the name leads to it now.
     named: bool,
     answer: io::Result<Answer>,
@@ -135,42 +137,26 @@ fn choose(current: Option<&Server>, candidates: &[Candidate]) -> Option<usize> {
     ranked.min().map(|(_, at)| at)
 }
 
-async fn interview(mut stream: TcpStream, login: Option<&Login>) -> io::Result<Answer> {
-    let mut request = Vec::new();
-    if let Some(login) = login {
-        build::request(&mut request, login.auth());
+async fn interview(dialed: Dialed<'_>, dialer: &Dialer) -> io::Result<Answer> {
+    let mut connection = dialed.greet().await?;
+    let login = dialer.login();
+    let mut requests = vec![vec![&b"INFO"[..], b"server"], vec![b"ROLE"]];
+    let begins = usize::from(login.is_some());
+    if let Some(login) = &login {
+        requests.insert(0, login.auth().collect());
     }
-    build::request(&mut request, [&b"INFO"[..], b"server"].into_iter());
-    build::request(&mut request, [&b"ROLE"[..]].into_iter());
-    stream.write_all(&request).await?;
-    let mut inbox = BytesMut::new();
-    if login.is_some() {
-        read_reply(&mut stream, &mut inbox).await?;
-    }
-    let run_id = run_id(&read_reply(&mut stream, &mut inbox).await?);
-    // Without an answer to ROLE the run id is still of use.
-    let role = read_reply(&mut stream, &mut inbox).await.unwrap_or_default();
-    let role = elements(&role).and_then(|mut parts| parts.next()).map(bulk_of);
-    let is_primary = match role {
+    let replies = match connection.ask_all(&requests).await {
+        Ok(replies) => replies,
+        // Without an answer to ROLE the run id is still of use.
+        Err(unanswered) if unanswered.replies.len() > begins => unanswered.replies,
+        Err(unanswered) => return Err(unanswered.error),
+    };
+    let role = replies.get(begins + 1).and_then(|role| elements(role)?.next());
+    let is_primary = match role.map(bulk_of) {
         Some(Bulk::Value(role)) => Some(role == b"master"),
         _ => None,
     };
-    Ok(Answer { run_id, is_primary })
-}
-
-/// Reads one reply. For handshakes and the like, where nothing else is under way.
-pub(super) async fn read_reply(stream: &mut TcpStream, inbox: &mut BytesMut) -> io::Result<BytesMut> {
-    let mut scanner = ReplyScanner::default();
-    loop {
-        match scanner.scan(inbox) {
-            Ok(Some(end)) => return Ok(inbox.split_to(end)),
-            Ok(None) if stream.read_buf(inbox).await? == 0 => {
-                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it closed the connection"));
-            }
-            Ok(None) => {}
-            Err(error) => return Err(io::Error::new(io::ErrorKind::InvalidData, error)),
-        }
-    }
+    Ok(Answer { run_id: run_id(&replies[begins]), is_primary })
 }
 
 /// The run id in the reply to `INFO server`; none: it is not there.
@@ -188,11 +174,16 @@ pub(super) fn run_id_in(info: &str) -> Option<Box<str>> {
 #[cfg(test)]
 mod tests {
     use std::io;
+    use std::net::{Ipv4Addr, SocketAddr};
 
-    use super::{Answer, Candidate, Server, choose, run_id};
+    use super::{Address, Answer, Candidate, Server, choose, run_id};
+
+    fn address(port: u16) -> Address {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into()
+    }
 
     fn server(port: u16, run_id: &str) -> Server {
-        Server { address: ([127, 0, 0, 1], port).into(), run_id: Some(run_id.into()) }
+        Server { address: address(port), run_id: Some(run_id.into()) }
     }
 
     /// `port run_id what`; what it is: `master`, `replica`, `silent` or `gone`, and `unnamed` when the name does not mean it.
@@ -209,7 +200,7 @@ mod tests {
             "gone" => Err(io::Error::other("gone")),
             _ => Ok(Answer { run_id, is_primary }),
         };
-        Candidate { address: ([127, 0, 0, 1], port).into(), named: words.get(3) != Some(&"unnamed"), answer }
+        Candidate { address: address(port), named: words.get(3) != Some(&"unnamed"), answer }
     }
 
     #[test]

@@ -11,15 +11,13 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
-use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
+use bytes::Bytes;
 
-use crate::config::UpstreamUrl;
-use crate::resp::{Version, build, parse_int};
+use crate::resp::{Version, parse_int};
 
+use super::dial::{Connection, Dialer, Request};
 use super::endpoint::{Server, differ};
-use super::finder::{read_reply, run_id};
+use super::finder::run_id;
 use super::login::{Login, NOAUTH, is_about_login, is_busy, is_too_many};
 
 /// After this a right that Shortstop's own user did not have is asked for again: somebody may have given it.
@@ -63,7 +61,7 @@ pub(super) enum Purpose {
 /// A connection that is to be made.
 pub(super) struct Handshake<'a> {
     /// The name of Redis, and Shortstop's own login there.
-    pub(super) upstream: &'a UpstreamUrl,
+    pub(super) dialer: &'a Dialer,
     /// The name of the connection (CLIENT SETNAME).
     pub(super) name: &'a str,
     /// Which rights Shortstop's own user lacks.
@@ -137,31 +135,12 @@ fn error_of(reply: &Bytes) -> Option<&[u8]> {
     reply.strip_prefix(b"-")
 }
 
-/// A request of the handshake.
-type Request<'a> = Vec<&'a [u8]>;
-
-/// The connection, and what was read of it ahead.
-struct Wire<'a> {
-    stream: &'a mut TcpStream,
-    inbox: BytesMut,
-}
-
-impl Wire<'_> {
-    /// Sends some requests in one piece, and gives as many replies.
-    async fn ask(&mut self, requests: &[Request<'_>]) -> Result<Vec<Bytes>, NotTaken> {
-        let mut out = Vec::new();
-        requests.iter().for_each(|words| build::request(&mut out, words.iter().copied()));
-        self.stream.write_all(&out).await?;
-        let mut replies = Vec::with_capacity(requests.len());
-        for _ in requests {
-            match read_reply(self.stream, &mut self.inbox).await {
-                Ok(reply) => replies.push(reply.freeze()),
-                // Redis may have said why before it closed the connection: too many clients, protected mode.
-                Err(closed) => return Err(replies.iter().find_map(error_of).map_or(closed.into(), said)),
-            }
-        }
-        Ok(replies)
-    }
+/// Sends some requests in one piece, and gives as many replies.
+async fn ask(connection: &mut Connection, requests: &[Request<'_>]) -> Result<Vec<Bytes>, NotTaken> {
+    connection.ask_all(requests).await.map_err(|unanswered| {
+        // Redis may have said why before it closed the connection: too many clients, protected mode.
+        unanswered.replies.iter().find_map(error_of).map_or(unanswered.error.into(), said)
+    })
 }
 
 /// Whether the connection is in its database by now.
@@ -182,44 +161,43 @@ impl Handshake<'_> {
     ///
     /// # Cancel safety
     /// Dropped, the connection must not be used.
-    pub(super) async fn shake_hands(&self, stream: &mut TcpStream) -> Result<Greeted, NotTaken> {
-        let mut wire = Wire { stream, inbox: BytesMut::new() };
-        let own = Login::of(self.upstream);
+    pub(super) async fn shake_hands(&self, wire: &mut Connection) -> Result<Greeted, NotTaken> {
+        let own = self.dialer.login();
         match (self.login, own.as_ref()) {
             // It has no user until a login is tried on it, and nothing is asked there that needs a right.
-            (None, Some(_)) if self.purpose == Purpose::Logins => self.hello(&mut wire).await,
+            (None, Some(_)) if self.purpose == Purpose::Logins => self.hello(wire).await,
             (None, None) => {
-                let greeted = self.hello(&mut wire).await?;
+                let greeted = self.hello(wire).await?;
                 if greeted.locked {
                     return Ok(greeted);
                 }
-                let place = self.prepare(&mut wire, None).await?;
-                self.end(&mut wire, greeted, place).await
+                let place = self.prepare(wire, None).await?;
+                self.end(wire, greeted, place).await
             }
-            (None, Some(own)) => self.as_nobody_by(&mut wire, own).await,
+            (None, Some(own)) => self.as_nobody_by(wire, own).await,
             (Some(login), Some(own)) if login == own => {
-                let greeted = self.become_user(&mut wire, login).await?;
-                let place = self.prepare(&mut wire, None).await?;
-                self.end(&mut wire, greeted, place).await
+                let greeted = self.become_user(wire, login).await?;
+                let place = self.prepare(wire, None).await?;
+                self.end(wire, greeted, place).await
             }
             (Some(login), own) => {
-                let place = self.prepare(&mut wire, own).await?;
+                let place = self.prepare(wire, own).await?;
                 if place == InDatabase::AnotherServer {
                     return Ok(Greeted { is_another_server: true, ..Greeted::default() });
                 }
-                let greeted = self.become_user(&mut wire, login).await?;
-                self.end(&mut wire, greeted, place).await
+                let greeted = self.become_user(wire, login).await?;
+                self.end(wire, greeted, place).await
             }
         }
     }
 
     /// Selects the database as the connection's own user, when Shortstop's own could not.
-    async fn end(&self, wire: &mut Wire<'_>, greeted: Greeted, place: InDatabase) -> Result<Greeted, NotTaken> {
+    async fn end(&self, wire: &mut Connection, greeted: Greeted, place: InDatabase) -> Result<Greeted, NotTaken> {
         match place {
             InDatabase::Yes => {}
             InDatabase::NotYet => {
                 let db = self.db.to_string();
-                let replies = wire.ask(&[vec![b"SELECT", db.as_bytes()]]).await?;
+                let replies = ask(wire, &[vec![b"SELECT", db.as_bytes()]]).await?;
                 error_of(&replies[0]).map_or(Ok(()), |error| Err(said(error)))?;
             }
             InDatabase::AnotherServer => return Ok(Greeted { is_another_server: true, ..greeted }),
@@ -229,13 +207,13 @@ impl Handshake<'_> {
 
     /// A connection without a login that Shortstop's own user puts into its database. It becomes the default user again by a login
     /// that Redis accepts with any password, as long as that user needs none.
-    async fn as_nobody_by(&self, wire: &mut Wire<'_>, own: &Login) -> Result<Greeted, NotTaken> {
+    async fn as_nobody_by(&self, wire: &mut Connection, own: &Login) -> Result<Greeted, NotTaken> {
         let greeted = self.hello(wire).await?;
         if greeted.locked {
             return Ok(greeted);
         }
         let place = self.prepare(wire, Some(own)).await?;
-        let back = wire.ask(&[vec![b"AUTH", b"default", b"x"]]).await?;
+        let back = ask(wire, &[vec![b"AUTH", b"default", b"x"]]).await?;
         if error_of(&back[0]).is_some() {
             // A password was set just now.
             return Err(NotTaken::Said { text: NOAUTH.to_owned(), login: false });
@@ -244,8 +222,8 @@ impl Handshake<'_> {
     }
 
     /// HELLO without a login: it gives the connection its name and protocol, and tells its number and whether it is let in.
-    async fn hello(&self, wire: &mut Wire<'_>) -> Result<Greeted, NotTaken> {
-        let replies = wire.ask(&[self.hello_words()]).await?;
+    async fn hello(&self, wire: &mut Connection) -> Result<Greeted, NotTaken> {
+        let replies = ask(wire, &[self.hello_words()]).await?;
         self.greeted(wire, &replies[0]).await
     }
 
@@ -254,7 +232,7 @@ impl Handshake<'_> {
         vec![b"HELLO", version, b"SETNAME", self.name.as_bytes()]
     }
 
-    async fn greeted(&self, wire: &mut Wire<'_>, reply: &Bytes) -> Result<Greeted, NotTaken> {
+    async fn greeted(&self, wire: &mut Connection, reply: &Bytes) -> Result<Greeted, NotTaken> {
         match error_of(reply) {
             None => Ok(Greeted { id: number_in(reply), locked: false, ..Greeted::default() }),
             Some(error) if self.login.is_none() && error.starts_with(b"NOAUTH") => {
@@ -264,7 +242,7 @@ impl Handshake<'_> {
             Some(error) if error.starts_with(b"ERR unknown command") => {
                 // The administrator has disabled HELLO. The connection can do without.
                 let name = vec![&b"CLIENT"[..], b"SETNAME", self.name.as_bytes()];
-                let replies = wire.ask(&[name, vec![b"CLIENT", b"ID"]]).await?;
+                let replies = ask(wire, &[name, vec![b"CLIENT", b"ID"]]).await?;
                 let id = replies[1].strip_prefix(b":").and_then(|id| id.strip_suffix(b"\r\n")).and_then(parse_int);
                 let locked = error_of(&replies[0]).is_some_and(|error| error.starts_with(b"NOAUTH"));
                 Ok(Greeted { id: id.and_then(|id| u64::try_from(id).ok()).unwrap_or(0), locked, ..Greeted::default() })
@@ -276,11 +254,11 @@ impl Handshake<'_> {
 
     /// Whether the connection becomes another user than Shortstop's own.
     fn is_another_user(&self) -> bool {
-        self.login.is_some_and(|login| Login::of(self.upstream).as_ref() != Some(login))
+        self.login.is_some_and(|login| self.dialer.login().as_ref() != Some(login))
     }
 
     /// Does what needs a right, as `own` or, without it, as the user that the connection has.
-    async fn prepare(&self, wire: &mut Wire<'_>, own: Option<&Login>) -> Result<InDatabase, NotTaken> {
+    async fn prepare(&self, wire: &mut Connection, own: Option<&Login>) -> Result<InDatabase, NotTaken> {
         let rights = self.rights;
         let db = self.db.to_string();
         let selects = self.db != 0 && rights.select.is_worth_asking();
@@ -307,7 +285,7 @@ impl Handshake<'_> {
         if let Some(own) = own {
             requests.insert(0, own.auth().collect());
         }
-        let replies = wire.ask(&requests).await?;
+        let replies = ask(wire, &requests).await?;
         if begins == 1
             && let Some(error) = error_of(&replies[0])
         {
@@ -347,8 +325,8 @@ impl Handshake<'_> {
     }
 
     /// AUTH and HELLO.
-    async fn become_user(&self, wire: &mut Wire<'_>, login: &Login) -> Result<Greeted, NotTaken> {
-        let replies = wire.ask(&[login.auth().collect(), self.hello_words()]).await?;
+    async fn become_user(&self, wire: &mut Connection, login: &Login) -> Result<Greeted, NotTaken> {
+        let replies = ask(wire, &[login.auth().collect(), self.hello_words()]).await?;
         if let Some(error) = error_of(&replies[0]) {
             let text = String::from_utf8_lossy(error).trim_end().to_owned();
             let login = is_about_login(&text);

@@ -11,21 +11,19 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
-use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
+use bytes::Bytes;
+use tokio::time::timeout;
 
-use crate::config::{Timeouts, UpstreamUrl};
-use crate::resp::{Bulk, build, bulk_of, elements, parse_int};
+use crate::resp::{Bulk, bulk_of, elements, parse_int};
 
 use super::RESERVED;
+use super::dial::{self, Dialer, silent};
 use super::endpoint::{Endpoint, Server, differ};
-use super::finder::{read_reply, run_id_in};
-use super::login::Login;
+use super::finder::run_id_in;
 
 /// How often the subscribers are counted; also the pause before connecting again. Three of these are the bound within which an
 /// instance is noticed: its subscription, the count, and a second look.
-const EVERY: Duration = Duration::from_millis(500);
+pub const EVERY: Duration = Duration::from_millis(500);
 /// How often the connections are listed while an instance is lost or unheard.
 const LIST_AGAIN: Duration = Duration::from_secs(1);
 /// How often the connections are listed, whatever the number of subscribers: this instance may not be allowed to ask for the number,
@@ -70,12 +68,12 @@ pub trait Fleet: Send + Sync + 'static {
 
 /// What [`watch`] has to know.
 pub struct Settings {
-    /// The login at Redis.
-    pub upstream: UpstreamUrl,
+    /// How to connect.
+    pub dialer: Arc<Dialer>,
     /// Where Redis is.
     pub endpoint: Arc<Endpoint>,
-    /// How long to wait.
-    pub timeouts: Timeouts,
+    /// How long to wait for an answer.
+    pub limit: Duration,
     /// The name of the connection.
     pub name: String,
     /// The fleet's channel.
@@ -146,8 +144,7 @@ impl Warned {
 }
 
 struct Connection {
-    stream: TcpStream,
-    inbox: BytesMut,
+    connection: dial::Connection,
     limit: Duration,
     run_id: Option<Box<str>>,
     subscribed: bool,
@@ -155,14 +152,12 @@ struct Connection {
 
 impl Connection {
     async fn open(server: &Server, settings: &Settings) -> io::Result<Connection> {
-        let Settings { upstream, timeouts, name, channel, .. } = settings;
-        let limit = timeouts.connect + EVERY;
-        let connecting = TcpStream::connect(server.address);
-        let stream = tokio::time::timeout(timeouts.connect, connecting).await.map_err(|_| silent())??;
-        stream.set_nodelay(true)?;
-        let mut connection = Connection { stream, inbox: BytesMut::new(), limit, run_id: None, subscribed: false };
-        if let Some(login) = Login::of(upstream) {
-            let reply = connection.ask(login.auth()).await?;
+        let Settings { dialer, limit, name, channel, .. } = settings;
+        let (dialed, limit) = (dialer.dial(&server.address).await?, *limit);
+        let connection = timeout(limit, dialed.greet()).await.unwrap_or_else(|_| Err(silent(limit)))?;
+        let mut connection = Connection { connection, limit, run_id: None, subscribed: false };
+        if let Some(login) = dialer.login() {
+            let reply = connection.ask(login.auth().collect()).await?;
             if reply.first() == Some(&b'-') {
                 return Err(io::Error::other("Redis does not take the password of the upstream URL"));
             }
@@ -176,9 +171,7 @@ impl Connection {
             return Err(io::Error::other("another server answers at its address"));
         }
         if speaks_3 {
-            // Answered by a push, or by an error.
-            connection.send(["SUBSCRIBE", channel].iter().map(|word| word.as_bytes())).await?;
-            connection.subscribed = connection.frame().await?.first() == Some(&b'>');
+            connection.subscribed = connection.subscribe(channel).await?;
         }
         Ok(connection)
     }
@@ -228,37 +221,24 @@ impl Connection {
         }
     }
 
-    async fn ask_words(&mut self, words: &[&str]) -> io::Result<BytesMut> {
-        self.ask(words.iter().map(|word| word.as_bytes())).await
+    async fn ask_words(&mut self, words: &[&str]) -> io::Result<Bytes> {
+        self.ask(words.iter().map(|word| word.as_bytes()).collect()).await
     }
 
     /// One command and its reply.
-    async fn ask<'a>(&mut self, words: impl ExactSizeIterator<Item = &'a [u8]>) -> io::Result<BytesMut> {
-        self.send(words).await?;
-        loop {
-            let frame = self.frame().await?;
-            // Anybody may publish on the channel.
-            if frame.first() != Some(&b'>') {
-                return Ok(frame);
-            }
-        }
+    async fn ask(&mut self, request: dial::Request<'_>) -> io::Result<Bytes> {
+        timeout(self.limit, self.connection.ask(request)).await.unwrap_or_else(|_| Err(silent(self.limit)))
     }
 
-    async fn send<'a>(&mut self, words: impl ExactSizeIterator<Item = &'a [u8]>) -> io::Result<()> {
-        let mut request = Vec::new();
-        build::request(&mut request, words);
-        tokio::time::timeout(self.limit, self.stream.write_all(&request)).await.map_err(|_| silent())?
+    /// Whether Redis allows it.
+    async fn subscribe(&mut self, channel: &str) -> io::Result<bool> {
+        let subscribing = async {
+            self.connection.send(&[vec![b"SUBSCRIBE", channel.as_bytes()]]).await?;
+            // A push, or an error.
+            Ok(self.connection.frame().await?.first() == Some(&b'>'))
+        };
+        timeout(self.limit, subscribing).await.unwrap_or_else(|_| Err(silent(self.limit)))
     }
-
-    /// The next frame, a push included.
-    async fn frame(&mut self) -> io::Result<BytesMut> {
-        let reply = read_reply(&mut self.stream, &mut self.inbox);
-        tokio::time::timeout(self.limit, reply).await.map_err(|_| silent())?
-    }
-}
-
-fn silent() -> io::Error {
-    io::ErrorKind::TimedOut.into()
 }
 
 /// What INFO and CLIENT LIST answer.

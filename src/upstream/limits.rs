@@ -3,13 +3,10 @@
 //!
 //! Learnt from `CONFIG GET` where Shortstop's own user may ask. All workers share the numbers.
 
+use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use fred::clients::Client;
-use fred::error::Error;
-use fred::types::Value;
-
-use super::control::ask_if_allowed;
+use super::control::{Control, items, text};
 
 /// Neither of the two limits can be set lower than this.
 const LEAST: usize = 1 << 20;
@@ -84,14 +81,14 @@ impl<'a> Watch<'a> {
     ///
     /// # Errors
     /// The control connection broke.
-    pub(super) async fn look(&mut self, client: &Client) -> Result<(), Error> {
+    pub(super) async fn look(&mut self, control: &mut Control) -> io::Result<()> {
         if !self.may_ask {
             return Ok(());
         }
         let before = self.limits.changes.load(Ordering::Relaxed);
-        let bulk_length = number(setting(client, "proto-max-bulk-len").await?);
+        let bulk_length = number(setting(control, "proto-max-bulk-len").await?);
         let query_buffer = number(match bulk_length {
-            Some(_) => setting(client, "client-query-buffer-limit").await?,
+            Some(_) => setting(control, "client-query-buffer-limit").await?,
             None => None,
         });
         let (Some(bulk_length), Some(query_buffer)) = (bulk_length, query_buffer) else {
@@ -99,7 +96,7 @@ impl<'a> Watch<'a> {
             return Ok(());
         };
         if std::mem::take(&mut self.is_first) {
-            self.warn(client).await?;
+            self.warn(control).await?;
         }
         // A client's CONFIG SET is counted before Redis executes it. So an answer is the latest only when none was counted since the
         // last look began.
@@ -111,8 +108,8 @@ impl<'a> Watch<'a> {
     }
 
     /// Warns of settings by which Redis may close shared connections, and that Shortstop cannot keep to.
-    async fn warn(&self, client: &Client) -> Result<(), Error> {
-        let outputs = setting(client, "client-output-buffer-limit").await?.unwrap_or_default();
+    async fn warn(&self, control: &mut Control) -> io::Result<()> {
+        let outputs = setting(control, "client-output-buffer-limit").await?.unwrap_or_default();
         let normal: Vec<&str> = outputs.split(' ').skip_while(|word| *word != "normal").skip(1).take(2).collect();
         if normal.iter().any(|limit| *limit != "0") {
             tracing::warn!(
@@ -120,7 +117,7 @@ impl<'a> Watch<'a> {
                  may end a connection that others share; set it to 0 for Shortstop, which has limits.output_buffer for that"
             );
         }
-        let clients = setting(client, "maxmemory-clients").await?;
+        let clients = setting(control, "maxmemory-clients").await?;
         if clients.is_some_and(|limit| limit != "0") {
             tracing::warn!(
                 "Redis ends the clients that need most memory (maxmemory-clients), and the connections that Shortstop's clients \
@@ -132,13 +129,9 @@ impl<'a> Watch<'a> {
 }
 
 /// One setting of the server; none: it has none of that name, or does not tell.
-async fn setting(client: &Client, name: &'static str) -> Result<Option<String>, Error> {
-    let reply = ask_if_allowed(client, "CONFIG", &["GET", name]).await?;
-    Ok(match reply {
-        Some(Value::Array(pair)) => pair.get(1).and_then(Value::as_string),
-        Some(Value::Map(map)) => map.inner().into_values().next().and_then(|value| value.as_string()),
-        _ => None,
-    })
+async fn setting(control: &mut Control, name: &'static str) -> io::Result<Option<String>> {
+    let reply = control.ask_if_allowed(&["CONFIG", "GET", name]).await?;
+    Ok(reply.and_then(|pair| text(items(&pair).get(1)?).map(str::to_owned)))
 }
 
 fn number(setting: Option<String>) -> Option<usize> {

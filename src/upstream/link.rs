@@ -8,7 +8,6 @@
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
-use std::net::Shutdown;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -17,14 +16,15 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
 use smallvec::SmallVec;
-use socket2::{SockRef, TcpKeepalive};
-use tokio::net::TcpStream;
+use tokio::io::AsyncWrite;
 use tokio::sync::Notify;
 use tokio_util::io::poll_read_buf;
 
-use crate::config::{Timeouts, UpstreamUrl};
+use crate::config::Timeouts;
+use crate::net::Stream;
 use crate::resp::{Chunks, ReplyScanner, Version};
 
+use super::dial::{Connection, Dialer, silent};
 use super::endpoint::{Endpoint, Server, Trouble};
 use super::handshake::{Handshake, NotTaken, OwnRights, Purpose};
 use super::limits::ServerLimits;
@@ -40,10 +40,6 @@ const PART: usize = 128 << 10;
 /// Bytes that a shared connection reads in one go; a private one takes less, there may be thousands.
 const SHARED_INBOX: usize = 128 << 10;
 const PRIVATE_INBOX: usize = 4 << 10;
-
-/// How long sent bytes may stay unacknowledged before the connection counts as lost.
-#[cfg(target_os = "linux")]
-const UNACKNOWLEDGED: Duration = Duration::from_secs(10);
 
 /// How long a server that has taken a connection may be silent at first. It may be paused (CLIENT PAUSE) or busy with something
 /// long, and then it is waited for as on a connection that stands; but one behind something that takes connections in its name
@@ -200,8 +196,8 @@ impl Lost {
 /// What all links of a worker have in common.
 #[derive(Debug)]
 pub struct LinkSettings {
-    /// The name of Redis, and the login there.
-    pub upstream: UpstreamUrl,
+    /// How to connect.
+    pub dialer: Arc<Dialer>,
     /// Where it is.
     pub endpoint: Arc<Endpoint>,
     /// How long to wait, and between attempts.
@@ -627,11 +623,11 @@ impl<E: Expected> Link<E> {
                     let epoch = endpoint.epoch();
                     let lost = match not_taken {
                         NotTaken::Io(error) => {
-                            let address = inner.settings.upstream.address();
+                            let address = inner.settings.dialer.upstream().address();
                             Lost::new(format_args!("Redis at {address} cannot be reached: {error}"))
                         }
                         NotTaken::Away(why) => {
-                            let address = inner.settings.upstream.address();
+                            let address = inner.settings.dialer.upstream().address();
                             Lost::new(format_args!("Redis at {address} cannot be reached: {why}"))
                         }
                         NotTaken::Said { text, login } => Lost::said(&text, login),
@@ -650,13 +646,9 @@ impl<E: Expected> Link<E> {
     }
 }
 
-fn silent(limit: Duration) -> io::Error {
-    io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {limit:?}"))
-}
-
 impl<E: Expected> Inner<E> {
     /// A connection to the server of the current epoch, and that epoch.
-    async fn connect(&self) -> Result<(TcpStream, u64), NotTaken> {
+    async fn connect(&self) -> Result<(Stream, u64), NotTaken> {
         let endpoint = &self.settings.endpoint;
         loop {
             let (epoch, server) = endpoint.target().await.map_err(NotTaken::Away)?;
@@ -685,21 +677,14 @@ impl<E: Expected> Inner<E> {
     }
 
     /// A connection to this server; none: it is another that answers.
-    async fn dial(&self, server: &Server) -> Result<Option<TcpStream>, NotTaken> {
-        let limit = self.settings.timeouts.connect;
-        let connecting = TcpStream::connect(server.address);
-        let mut stream = tokio::time::timeout(limit, connecting).await.unwrap_or_else(|_| Err(silent(limit)))?;
-        stream.set_nodelay(true)?;
-        // A peer that is gone without a word is noticed within two minutes.
-        let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15));
-        let socket = SockRef::from(&stream);
-        socket.set_tcp_keepalive(&keepalive)?;
-        // Keep-alive does not run while bytes wait to be acknowledged.
-        #[cfg(target_os = "linux")]
-        socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED))?;
-        let greeted = tokio::time::timeout(GREETING, self.handshake(&mut stream, server)).await;
-        let is_server = greeted.unwrap_or_else(|_| Err(silent(GREETING).into()))?;
-        Ok(is_server.then_some(stream))
+    async fn dial(&self, server: &Server) -> Result<Option<Stream>, NotTaken> {
+        let dialed = self.settings.dialer.dial(&server.address).await?;
+        let greeting = async {
+            let mut connection = dialed.greet().await?;
+            let is_server = self.handshake(&mut connection, server).await?;
+            Ok(is_server.then(|| connection.into_stream()))
+        };
+        tokio::time::timeout(GREETING, greeting).await.unwrap_or_else(|_| Err(silent(GREETING).into()))
     }
 
     /// Waits until nobody wants the connection any more that is being made.
@@ -712,14 +697,14 @@ impl<E: Expected> Inner<E> {
     }
 
     /// Whether this server answers. True also when the server does not tell.
-    async fn handshake(&self, stream: &mut TcpStream, server: &Server) -> Result<bool, NotTaken> {
+    async fn handshake(&self, connection: &mut Connection, server: &Server) -> Result<bool, NotTaken> {
         let purpose = match (self.for_logins.get(), self.shared) {
             (true, true) => Purpose::Logins,
             (false, true) => Purpose::Lane,
             (_, false) => Purpose::Private,
         };
         let handshake = Handshake {
-            upstream: &self.settings.upstream,
+            dialer: &self.settings.dialer,
             name: &self.settings.name,
             rights: &self.settings.own_rights,
             login: self.login.as_deref(),
@@ -729,7 +714,7 @@ impl<E: Expected> Inner<E> {
             server,
         };
         self.locked.set(None);
-        let greeted = handshake.shake_hands(stream).await?;
+        let greeted = handshake.shake_hands(connection).await?;
         if greeted.is_another_server {
             return Ok(false);
         }
@@ -779,7 +764,7 @@ impl<E: Expected> Inner<E> {
 
     /// The connection broke. `false`: there is no next one.
     fn broken(&self, context: &E::Context, why: &str) -> bool {
-        let address = self.settings.upstream.address();
+        let address = self.settings.dialer.upstream().address();
         let lost = Lost::new(format_args!("the connection to Redis at {address} was lost: {why}"));
         let (raw, unanswered) = {
             self.stands_since.set(None);
@@ -852,7 +837,7 @@ impl<E: Expected> Inner<E> {
 
     /// Writes what there is to write and reads what there is to read, until the connection ends. Returns why; none: it was given
     /// up ([`Link::leave`]).
-    async fn exchange(&self, mut stream: TcpStream, context: &E::Context) -> Option<String> {
+    async fn exchange(&self, mut stream: Stream, context: &E::Context) -> Option<String> {
         let mut inbox = BytesMut::new();
         let mut scanner = None;
         poll_fn(|task| {
@@ -860,7 +845,7 @@ impl<E: Expected> Inner<E> {
             if std::mem::take(&mut self.state.borrow_mut().dropped) {
                 return Poll::Ready(None);
             }
-            let written = self.write(&stream, task);
+            let written = self.write(&mut stream, task);
             let read = self.read(&mut stream, context, &mut inbox, &mut scanner, task);
             if let (Poll::Ready(why), Poll::Pending) = (written, &read) {
                 // Only after reading: Redis may have sent replies, and an error with the reason, before it closed the connection.
@@ -886,7 +871,7 @@ impl<E: Expected> Inner<E> {
         }
     }
 
-    fn write(&self, stream: &TcpStream, task: &mut Context<'_>) -> Poll<String> {
+    fn write(&self, stream: &mut Stream, task: &mut Context<'_>) -> Poll<String> {
         let mut state = self.state.borrow_mut();
         let mut some = false;
         state.is_held = false;
@@ -911,27 +896,25 @@ impl<E: Expected> Inner<E> {
                     state.is_held = self.locked.get().is_none();
                     break;
                 }
-                0 => stream.try_write(&slices[0][..most]),
-                whole => stream.try_write_vectored(&slices[..whole]),
+                0 => Pin::new(&mut *stream).poll_write(task, &slices[0][..most]),
+                whole => Pin::new(&mut *stream).poll_write_vectored(task, &slices[..whole]),
             };
             match written {
-                Ok(count) => {
+                Poll::Ready(Ok(count)) => {
                     some = true;
                     state.queue.count_sent(count);
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => match stream.poll_write_ready(task) {
-                    Poll::Ready(Ok(())) => {}
-                    Poll::Ready(Err(error)) => return Poll::Ready(error.to_string()),
-                    Poll::Pending => break,
-                },
-                Err(error) => return Poll::Ready(error.to_string()),
+                Poll::Ready(Err(error)) => return Poll::Ready(error.to_string()),
+                Poll::Pending => break,
             }
         }
+        if let Poll::Ready(Err(error)) = Pin::new(&mut *stream).poll_flush(task) {
+            return Poll::Ready(error.to_string());
+        }
         if state.is_raw() && state.queue.unsent_len() == 0 {
-            if state.finish == Finish::Wanted {
+            // Should it fail, the connection is broken, and the next read says so.
+            if state.finish == Finish::Wanted && Pin::new(&mut *stream).poll_shutdown(task).is_ready() {
                 state.finish = Finish::Done;
-                // Should it fail, the connection is broken, and the next read says so.
-                let _ = SockRef::from(stream).shutdown(Shutdown::Write);
             }
             let tap = state.tap.clone().filter(|_| some);
             drop(state);
@@ -950,7 +933,7 @@ impl<E: Expected> Inner<E> {
 
     fn read(
         &self,
-        stream: &mut TcpStream,
+        stream: &mut Stream,
         context: &E::Context,
         inbox: &mut BytesMut,
         scanner: &mut Option<ReplyScanner>,

@@ -4,6 +4,7 @@
 
 mod acl;
 mod control;
+mod dial;
 mod endpoint;
 mod finder;
 mod functions;
@@ -19,6 +20,7 @@ pub mod topology;
 /// What the names of Shortstop's own channels at Redis begin with.
 pub const RESERVED: &str = "__shortstop:";
 
+pub use dial::Dialer;
 pub use endpoint::{Endpoint, Server, Trouble};
 pub use handshake::OwnRights;
 pub use limits::ServerLimits;

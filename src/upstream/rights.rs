@@ -9,20 +9,18 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
-use std::net::SocketAddr;
+use std::io;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use fred::clients::Client;
-use fred::error::Error;
-use fred::types::Value;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use redis_protocol::resp2::types::BytesFrame;
+use tokio::time::timeout;
 
-use crate::config::Timeouts;
-use crate::resp::build;
+use crate::net::Address;
 
 use super::acl;
-use super::control::ask_if_allowed;
+use super::control::{Control, bytes, items};
+use super::dial::Dialer;
 use super::login::{Login, is_about_login};
 
 /// All users are looked at no more often than so many times as long as it takes: there may be thousands.
@@ -49,8 +47,10 @@ pub(super) struct Seen {
 /// What was seen last, whatever becomes of the connection.
 pub(super) struct Rights {
     /// Where the server is.
-    address: Option<SocketAddr>,
-    timeouts: Timeouts,
+    address: Option<Address>,
+    dialer: Arc<Dialer>,
+    /// How long to wait for an answer to a login.
+    limit: Duration,
     /// Who a client is that has not authenticated.
     first: Option<Login>,
     first_user: String,
@@ -67,11 +67,12 @@ pub(super) struct Rights {
 }
 
 impl Rights {
-    pub(super) fn new(timeouts: Timeouts, first: Option<Login>) -> Self {
+    pub(super) fn new(dialer: Arc<Dialer>, limit: Duration, first: Option<Login>) -> Self {
         let first_user = first.as_ref().map_or(&b"default"[..], Login::user);
         Rights {
             address: None,
-            timeouts,
+            dialer,
+            limit,
             first_user: String::from_utf8_lossy(first_user).into_owned(),
             first,
             begun: Instant::now(),
@@ -85,7 +86,7 @@ impl Rights {
     }
 
     /// The control connection is another: its user may have other rights.
-    pub(super) fn connected(&mut self, address: SocketAddr) {
+    pub(super) fn connected(&mut self, address: Address) {
         self.address = Some(address);
         (self.may_ask, self.may_ask_all) = (true, true);
     }
@@ -97,11 +98,11 @@ impl Rights {
     ///
     /// # Cancel safety
     /// Dropped, it has seen nothing: what has changed is told by the next.
-    pub(super) async fn look(&mut self, client: &Client, wants_users: bool) -> Result<Seen, Error> {
+    pub(super) async fn look(&mut self, control: &mut Control, wants_users: bool) -> io::Result<Seen> {
         let started = Instant::now();
         let mut seen = Seen::default();
         let user = match self.may_ask {
-            true => ask_if_allowed(client, "ACL", &["GETUSER", &self.first_user]).await?,
+            true => control.ask_if_allowed(&["ACL", "GETUSER", &self.first_user]).await?,
             false => None,
         };
         let first = match user {
@@ -111,9 +112,7 @@ impl Rights {
             }
             None => {
                 self.may_ask = false;
-                let limit = self.timeouts.connect;
-                let knocked = tokio::time::timeout(limit, knock(self.address, self.first.as_ref())).await;
-                let lets_in = knocked.ok().and_then(Result::ok).flatten();
+                let lets_in = timeout(self.limit, self.knock()).await.ok().and_then(Result::ok).flatten();
                 seen.lets_in = lets_in.map(|lets_in| lets_in || self.first.is_some());
                 lets_in.map(u64::from)
             }
@@ -121,7 +120,7 @@ impl Rights {
         let mut all = None;
         if self.may_ask_all && started >= self.all_again {
             let asked = Instant::now();
-            let list = ask_if_allowed(client, "ACL", &["LIST"]).await?;
+            let list = control.ask_if_allowed(&["ACL", "LIST"]).await?;
             all = list.as_ref().map(|list| self.digests(list));
             self.may_ask_all = all.is_some();
             if all.is_some() && (all != self.last_all || wants_users) {
@@ -149,53 +148,47 @@ impl Rights {
     }
 
     /// By the reply to `ACL LIST`.
-    fn digests(&self, list: &Value) -> HashMap<Box<[u8]>, u64> {
-        let Value::Array(lines) = list else { return HashMap::new() };
-        let lines = lines.iter().filter_map(|line| line.as_bytes());
-        lines.filter_map(acl::user).map(|(name, rules)| (name.into(), self.hasher.hash_one(rules))).collect()
+    fn digests(&self, list: &BytesFrame) -> HashMap<Box<[u8]>, u64> {
+        items(list)
+            .iter()
+            .filter_map(bytes)
+            .filter_map(acl::user)
+            .map(|(name, rules)| (name.into(), self.hasher.hash_one(rules)))
+            .collect()
     }
 
-    fn digest(&self, value: &Value) -> u64 {
-        self.hasher.hash_one(format!("{value:?}"))
+    fn digest(&self, frame: &BytesFrame) -> u64 {
+        self.hasher.hash_one(format!("{frame:?}"))
+    }
+
+    /// Comes as a client that has not authenticated would, and tells whether the server lets it in; none: it did not say.
+    async fn knock(&self) -> io::Result<Option<bool>> {
+        let Some(address) = &self.address else { return Ok(None) };
+        let mut connection = self.dialer.dial(address).await?.greet().await?;
+        let request = match &self.first {
+            Some(login) => login.auth().collect(),
+            // No right is needed for it, so that a refusal is about authentication alone, and is not logged.
+            None => vec![&b"HELLO"[..]],
+        };
+        let reply = connection.ask(request).await?;
+        Ok(match reply.strip_prefix(b"-") {
+            None => Some(true),
+            // The server is older than HELLO.
+            Some(text) if text.starts_with(b"ERR unknown command") => Some(true),
+            Some(text) => is_about_login(&String::from_utf8_lossy(text)).then_some(false),
+        })
     }
 }
 
 /// Whether each user may PTTL, by the reply to `ACL LIST`: lines of `user`, a name, and rules.
-fn users(list: &Value) -> HashMap<Box<[u8]>, bool> {
-    let Value::Array(lines) = list else { return HashMap::new() };
-    let lines = lines.iter().filter_map(|line| line.as_bytes());
-    lines.filter_map(acl::user).map(|(name, rules)| (name.into(), acl::may_ttl(rules))).collect()
+fn users(list: &BytesFrame) -> HashMap<Box<[u8]>, bool> {
+    let users = items(list).iter().filter_map(bytes).filter_map(acl::user);
+    users.map(|(name, rules)| (name.into(), acl::may_ttl(rules))).collect()
 }
 
 /// By the reply to `ACL GETUSER default`: `flags`, the flags, and more pairs.
-fn needs_no_password(user: &Value) -> bool {
-    let Value::Array(pairs) = user else { return false };
-    let Some(Value::Array(flags)) = pairs.get(1) else { return false };
-    let has = |name: &str| flags.iter().any(|flag| flag.as_str().is_some_and(|flag| flag == name));
-    has("on") && has("nopass")
-}
-
-/// Comes as a client that has not authenticated would, and tells whether the server lets it in; none: it did not say.
-async fn knock(address: Option<SocketAddr>, first: Option<&Login>) -> std::io::Result<Option<bool>> {
-    let Some(address) = address else { return Ok(None) };
-    let mut stream = TcpStream::connect(address).await?;
-    let mut request = Vec::new();
-    match first {
-        Some(login) => build::request(&mut request, login.auth()),
-        // No right is needed for it, so that a refusal is about authentication alone, and is not logged.
-        None => build::request(&mut request, [&b"HELLO"[..]].into_iter()),
-    }
-    stream.write_all(&request).await?;
-    let mut reply = Vec::new();
-    while !reply.contains(&b'\n') && reply.len() < 4096 {
-        if stream.read_buf(&mut reply).await? == 0 {
-            return Ok(None);
-        }
-    }
-    Ok(match reply.strip_prefix(b"-") {
-        None => Some(true),
-        // The server is older than HELLO.
-        Some(text) if text.starts_with(b"ERR unknown command") => Some(true),
-        Some(text) => is_about_login(&String::from_utf8_lossy(text)).then_some(false),
-    })
+fn needs_no_password(user: &BytesFrame) -> bool {
+    let flags = items(user).get(1).map(items).unwrap_or_default();
+    let has = |name: &[u8]| flags.iter().any(|flag| bytes(flag) == Some(name));
+    has(b"on") && has(b"nopass")
 }

@@ -1,26 +1,21 @@
 //! What is known of the server behind: its command table, its role, its identity.
 //!
-//! Asked once a second over a connection of its own, by typed commands through fred; never on the way of a request. When the
+//! Asked once a second over a connection of its own; never on the way of a request. When the
 //! server is a replica, another one or gone, the upstream's name is looked up again, and all connections of the proxy move to the
 //! server that is found.
 
 use std::collections::{HashMap, HashSet};
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use fred::clients::Client;
-use fred::error::Error;
-use fred::interfaces::ClientLike;
-use fred::types::Value;
-use fred::types::config::{Config, ConnectionConfig, PerformanceConfig, ReconnectPolicy, ServerConfig};
-use redis_protocol::resp2::types::BytesFrame;
 use tokio::sync::mpsc;
 use tokio::time::Interval;
 
 use crate::command::Table;
-use crate::config::{Timeouts, UpstreamUrl};
 
-use super::control::{ask, ask_if_allowed};
+use super::control::{Control, items, text};
+use super::dial::Dialer;
 use super::endpoint::{Endpoint, Server, Trouble, differ};
 use super::finder::{Choice, Finder, run_id_in};
 use super::functions::without_writes;
@@ -73,10 +68,10 @@ pub enum News {
 
 /// What [`watch`] needs to know.
 pub struct Settings {
-    /// The server's name, and the login there.
-    pub upstream: UpstreamUrl,
-    /// How long to wait.
-    pub timeouts: Timeouts,
+    /// How to connect.
+    pub dialer: Arc<Dialer>,
+    /// How long to wait for an answer when a server is looked for (`timeouts.connect`).
+    pub limit: Duration,
     /// The name of the connection (CLIENT SETNAME).
     pub name: String,
     /// Who a client is that has not authenticated.
@@ -95,22 +90,14 @@ pub async fn watch(
     wants_rights: impl Fn() -> bool,
     tell: impl Fn(News),
 ) {
-    let Settings { upstream, timeouts, name, first, endpoint, limits } = settings;
-    let performance =
-        PerformanceConfig { default_command_timeout: timeouts.connect + EVERY, ..PerformanceConfig::default() };
-    let connection = ConnectionConfig {
-        connection_timeout: timeouts.connect,
-        // What may have run is not sent again behind our back.
-        max_command_attempts: 1,
-        ..ConnectionConfig::default()
-    };
+    let Settings { dialer, limit, name, first, endpoint, limits } = settings;
     let mut known = Known {
         endpoint,
-        upstream: upstream.address(),
-        finder: Finder::new(upstream.clone(), timeouts.connect),
+        upstream: dialer.upstream().address(),
+        finder: Finder::new(Arc::clone(&dialer), limit),
         found: Instant::now(),
         is_primary: None,
-        rights: Rights::new(timeouts, first),
+        rights: Rights::new(Arc::clone(&dialer), limit, first),
         limits,
         ticks: tokio::time::interval(EVERY),
         confirmed: None,
@@ -122,37 +109,21 @@ pub async fn watch(
         }
         let mut again = false;
         if let Some(server) = known.endpoint.server() {
-            let (host, port) = (server.address.to_string(), server.address.port());
-            // An IPv6 address stays in brackets: the client puts the two together again.
-            let host = host.rsplit_once(':').map_or(host.as_str(), |(host, _)| host).to_owned();
-            let config = Config {
-                fail_fast: true,
-                username: upstream.user.clone(),
-                password: upstream.password.as_ref().map(|password| password.expose().to_owned()),
-                server: ServerConfig::new_centralized(host, port),
-                ..Config::default()
-            };
-            // A client for as long as a connection lasts: reconnecting is done here, where nothing is in flight.
-            let client =
-                Client::new(config, Some(performance.clone()), Some(connection.clone()), None::<ReconnectPolicy>);
-            match client.init().await {
-                Ok(mut task) => {
-                    let mut moves_to = None;
-                    tokio::select! {
-                        ended = look(&client, &name, &server, &mut known, &wants_functions, &wants_rights, &tell) => match ended {
-                            Ok(choice) => (again, moves_to) = (true, choice),
-                            Err(error) => {
-                                tracing::debug!(%error, "the control connection to Redis ended");
-                                tell(News::Blind);
+            match Control::open(&dialer, &server.address, limit + EVERY).await {
+                Ok(mut control) => {
+                    let ended =
+                        look(&mut control, &name, &server, &mut known, &wants_functions, &wants_rights, &tell).await;
+                    match ended {
+                        Ok(moves_to) => {
+                            again = true;
+                            if let Some(choice) = moves_to {
+                                known.change(choice, &tell).await;
                             }
-                        },
-                        // What is asked after the connection has ended would wait for its time-out.
-                        _ = &mut task => tracing::debug!("Redis closed the control connection"),
-                    }
-                    task.abort();
-                    // Outside the select, which could drop it half done.
-                    if let Some(choice) = moves_to {
-                        known.change(choice, &tell).await;
+                        }
+                        Err(error) => {
+                            tracing::debug!(%error, "the control connection to Redis ended");
+                            tell(News::Blind);
+                        }
                     }
                 }
                 Err(error) => {
@@ -160,7 +131,6 @@ pub async fn watch(
                     tell(News::Blind);
                 }
             }
-            let _ = client.quit().await;
         }
         match again {
             true => tokio::time::sleep(LOOKUP_PAUSE).await,
@@ -279,30 +249,30 @@ impl Known {
 
 /// Asks the server for news, until the connection breaks or has to be made again. Returns another server to move to, if there is one.
 async fn look(
-    client: &Client,
+    control: &mut Control,
     name: &str,
     server: &Server,
     known: &mut Known,
     wants_functions: &impl Fn() -> Option<u64>,
     wants_rights: &impl Fn() -> bool,
     tell: &impl Fn(News),
-) -> Result<Option<Choice>, Error> {
+) -> io::Result<Option<Choice>> {
     // A courtesy, as on the lanes.
-    let _ = ask(client, "CLIENT", &["SETNAME", name]).await;
+    control.ask_if_allowed(&["CLIENT", "SETNAME", name]).await?;
     // How many there are in the table that was told last.
     let mut commands = None;
     // What Redis refuses is not asked again on this connection: it logs each refusal.
     let (mut may_info, mut may_role) = (true, true);
-    known.rights.connected(server.address);
+    known.rights.connected(server.address.clone());
     // The same for the list of functions.
     let mut may_ask_functions = true;
     let server_limits = Arc::clone(&known.limits);
     let mut limits = limits::Watch::new(&server_limits);
     loop {
         let in_trouble = known.endpoint.take_reports();
-        let info = if may_info { ask_if_allowed(client, "INFO", &["server"]).await? } else { None };
+        let info = if may_info { control.ask_if_allowed(&["INFO", "server"]).await? } else { None };
         may_info = info.is_some();
-        let run_id = info.and_then(Value::into_string).as_deref().and_then(run_id_in);
+        let run_id = info.as_ref().and_then(text).and_then(run_id_in);
         let server = known.endpoint.server();
         let expected = server.as_ref().and_then(|server| server.run_id.as_deref());
         if differ(run_id.as_deref(), expected) {
@@ -312,12 +282,9 @@ async fn look(
         if let Some(run_id) = &run_id {
             known.endpoint.learn(run_id);
         }
-        let role = if may_role { ask_if_allowed(client, "ROLE", &[]).await? } else { None };
+        let role = if may_role { control.ask_if_allowed(&["ROLE"]).await? } else { None };
         may_role = role.is_some();
-        let is_primary = match role {
-            Some(Value::Array(parts)) => parts.first().and_then(Value::as_str).map(|role| role == "master"),
-            _ => None,
-        };
+        let is_primary = role.as_ref().and_then(|role| text(items(role).first()?)).map(|role| role == "master");
         known.role(is_primary, tell);
         if (in_trouble || is_primary == Some(false))
             && let Some(choice) = known.find(tell).await
@@ -325,10 +292,10 @@ async fn look(
             return Ok(Some(choice));
         }
         // Before the table: what is loaded between the two is noticed the next time.
-        let count = ask(client, "COMMAND", &["COUNT"]).await?.as_i64();
-        if commands != Some(count) {
-            let table = ask(client, "COMMAND", &[]).await?;
-            match Table::from_command(&frame(table)) {
+        let count = control.ask(&["COMMAND", "COUNT"]).await?;
+        if commands.as_ref() != Some(&count) {
+            let table = control.ask(&["COMMAND"]).await?;
+            match Table::from_command(&table) {
                 Ok(table) => tell(News::Table(Box::new(table))),
                 Err(error) => {
                     tracing::warn!(%error, "the command table of the server is not understood; the one in use stays")
@@ -336,7 +303,7 @@ async fn look(
             }
             commands = Some(count);
         }
-        let rights = known.rights.look(client, wants_rights()).await?;
+        let rights = known.rights.look(control, wants_rights()).await?;
         // In this order: who was let in before is another client than those that are not.
         rights.first_changed_since.into_iter().for_each(|since| tell(News::FirstRights(since)));
         rights.lets_in.into_iter().for_each(|lets_in| tell(News::LetsIn(lets_in)));
@@ -348,22 +315,16 @@ async fn look(
         }
         if may_ask_functions && let Some(number) = wants_functions() {
             let asked = Instant::now();
-            match ask_if_allowed(client, "FUNCTION", &["LIST"]).await? {
-                Some(list) => tell(News::Functions { number, asked, no_writes: without_writes(list) }),
+            match control.ask_if_allowed(&["FUNCTION", "LIST"]).await? {
+                Some(list) => tell(News::Functions { number, asked, no_writes: without_writes(&list) }),
                 None => may_ask_functions = false,
             }
         }
-        limits.look(client).await?;
-        known.pause().await;
-    }
-}
-
-/// The frame that a value was, as far as `COMMAND` has use for the difference.
-fn frame(value: Value) -> BytesFrame {
-    match value {
-        Value::Integer(number) => BytesFrame::Integer(number),
-        Value::Array(items) => BytesFrame::Array(items.into_iter().map(frame).collect()),
-        Value::Null => BytesFrame::Null,
-        other => other.into_bytes().map_or(BytesFrame::Null, BytesFrame::BulkString),
+        limits.look(control).await?;
+        tokio::select! {
+            () = known.pause() => {}
+            // Redis has closed the connection. That is noticed at once, and not at the next question.
+            error = control.ended() => return Err(error),
+        }
     }
 }

@@ -42,7 +42,7 @@ impl Shortstop {
 
     /// Where it listens.
     pub fn addr(&self) -> SocketAddr {
-        self.app.addr()
+        self.app.addresses().plain.expect("it listens without TLS")
     }
 
     /// A client of the proxy.

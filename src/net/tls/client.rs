@@ -1,0 +1,148 @@
+//! Redis's side: whom Shortstop believes to be Redis, and what it shows to Redis.
+
+use std::io;
+use std::sync::Arc;
+
+use tokio::net::TcpStream;
+use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use tokio_rustls::rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use tokio_rustls::rustls::{
+    self, AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+};
+use tokio_rustls::{TlsConnector, TlsStream};
+
+use crate::config::UpstreamTls;
+use crate::net::Stream;
+
+use super::{Error, authorities, certificates, private_key, provider};
+
+/// How TLS connections to Redis are made.
+#[derive(Clone, Debug)]
+pub struct Client {
+    config: Arc<ClientConfig>,
+    name: ServerName<'static>,
+}
+
+impl Client {
+    /// Reads the files. `host`: the host in the URL, which the server's certificate is for unless `server_name` says otherwise.
+    ///
+    /// # Errors
+    /// A file cannot be read, has not what it should have, or the key is not that of the certificate.
+    pub fn load(tls: &UpstreamTls, host: &str) -> Result<Client, Error> {
+        let name = tls.server_name.as_deref().unwrap_or(host);
+        let name = ServerName::try_from(name.to_owned()).map_err(|_| {
+            let what = format!("'{name}' is no name that a certificate can be for");
+            Error::new("upstream_tls.server_name", what, "a host name or an IP address")
+        })?;
+        let provider = provider();
+        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider));
+        let builder = builder.with_safe_default_protocol_versions().map_err(|error| not_usable(&error))?;
+        let builder = if tls.insecure {
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(Anybody(provider)))
+        } else {
+            builder.with_root_certificates(match &tls.ca {
+                Some(file) => authorities("upstream_tls.ca", file)?,
+                None => platform_roots()?,
+            })
+        };
+        let config = match (&tls.certificate, &tls.key) {
+            (Some(certificate), Some(key)) => {
+                let chain = certificates("upstream_tls.certificate", certificate)?;
+                let key = private_key("upstream_tls.key", key)?;
+                builder.with_client_auth_cert(chain, key).map_err(|error| not_usable(&error))?
+            }
+            _ => builder.with_no_client_auth(),
+        };
+        Ok(Client { config: Arc::new(config), name })
+    }
+
+    /// Does the handshake with a server. Waits as long as the server takes: Redis may be busy.
+    ///
+    /// # Errors
+    /// The server does not speak TLS, is not the one that it should be, or does not like what it was shown; in words that say what to do.
+    pub async fn connect(&self, socket: TcpStream) -> io::Result<Stream> {
+        let connecting = TlsConnector::from(Arc::clone(&self.config)).connect(self.name.clone(), socket);
+        match connecting.await {
+            Ok(tls) => Ok(Stream::Tls(Box::new(TlsStream::Client(tls)))),
+            Err(error) => Err(self.explain(error)),
+        }
+    }
+
+    fn explain(&self, error: io::Error) -> io::Error {
+        let Some(cause) = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>()) else { return error };
+        let hint = match cause {
+            rustls::Error::InvalidMessage(_) => {
+                "it does not speak TLS; for a server without TLS the URL begins with redis://"
+            }
+            rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
+                "its certificate is from an authority that is not known; name the authority's certificate in upstream_tls.ca"
+            }
+            rustls::Error::InvalidCertificate(
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+            ) => "its certificate is for another name; if that is right, put the name into upstream_tls.server_name",
+            rustls::Error::AlertReceived(
+                AlertDescription::CertificateRequired | AlertDescription::HandshakeFailure,
+            ) => "it may want a certificate; name one in upstream_tls.certificate and upstream_tls.key",
+            _ => return error,
+        };
+        io::Error::new(error.kind(), format!("{hint} ({cause})"))
+    }
+}
+
+/// The authorities that the operating system trusts.
+fn platform_roots() -> Result<RootCertStore, Error> {
+    let found = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(found.certs);
+    if roots.is_empty() {
+        let why = found.errors.first().map(|error| format!(" ({error})")).unwrap_or_default();
+        let what = format!("it is not set, and the system has no authorities that it trusts{why}");
+        return Err(Error::new("upstream_tls.ca", what, "the path of a PEM file with the certificate of an authority"));
+    }
+    Ok(roots)
+}
+
+fn not_usable(error: &rustls::Error) -> Error {
+    let remedy = "a certificate and the key that belongs to it";
+    Error::new("upstream_tls.certificate", format!("it cannot be used with upstream_tls.key ({error})"), remedy)
+}
+
+/// Takes any server for Redis (`insecure`). It still has to have the key of the certificate that it shows.
+#[derive(Debug)]
+struct Anybody(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Anybody {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
