@@ -13,7 +13,7 @@ use crate::worker::Order;
 
 /// A worker as the acceptor sees it.
 #[derive(Clone, Debug)]
-pub struct Desk {
+pub struct WorkerHandle {
     /// Where orders go.
     pub orders: mpsc::UnboundedSender<Order>,
     /// Clients that it has.
@@ -24,7 +24,7 @@ pub struct Desk {
 #[derive(Clone)]
 pub struct Front {
     /// The workers.
-    pub desks: Vec<Desk>,
+    pub worker_handles: Vec<WorkerHandle>,
     /// How many clients there may be.
     pub limit: watch::Receiver<usize>,
     /// Where refused clients are counted.
@@ -66,17 +66,19 @@ pub async fn run(
 impl Front {
     fn hand_over(&self, mut socket: Socket, tls: Option<tls::Server>) {
         let number = self.number.fetch_add(1, Ordering::Relaxed) + 1;
-        let load = |desk: &Desk| desk.load.load(Ordering::Relaxed);
-        if self.desks.iter().map(load).sum::<usize>() >= *self.limit.borrow() {
+        let load = |worker_handle: &WorkerHandle| worker_handle.load.load(Ordering::Relaxed);
+        if self.worker_handles.iter().map(load).sum::<usize>() >= *self.limit.borrow() {
             self.stats.shared.clients_refused.fetch_add(1, Ordering::Relaxed);
             if tls.is_none() {
                 socket.say(b"-ERR max number of clients reached\r\n");
             }
             return;
         }
-        let Some(desk) = self.desks.iter().min_by_key(|desk| load(desk)) else { return };
-        desk.load.fetch_add(1, Ordering::Relaxed);
+        let Some(worker_handle) = self.worker_handles.iter().min_by_key(|worker_handle| load(worker_handle)) else {
+            return;
+        };
+        worker_handle.load.fetch_add(1, Ordering::Relaxed);
         // An error means that the worker has ended: the client sees its connection close.
-        let _ = desk.orders.send(Order::Client(Arrival { socket, tls, number }));
+        let _ = worker_handle.orders.send(Order::Client(Arrival { socket, tls, number }));
     }
 }

@@ -21,7 +21,7 @@ pub mod topology;
 pub const RESERVED: &str = "__shortstop:";
 
 pub use dial::Dialer;
-pub use endpoint::{Endpoint, Server, Trouble};
+pub use endpoint::{Endpoint, Server, Suspicion};
 pub use handshake::OwnRights;
 pub use limits::ServerLimits;
 pub use link::{Expected, Link, LinkSettings, Lost, Place, Reply, Tap};

@@ -112,7 +112,7 @@ impl Rights {
             }
             None => {
                 self.may_ask = false;
-                let lets_in = timeout(self.limit, self.knock()).await.ok().and_then(Result::ok).flatten();
+                let lets_in = timeout(self.limit, self.first_reply()).await.ok().and_then(Result::ok).flatten();
                 seen.lets_in = lets_in.map(|lets_in| lets_in || self.first.is_some());
                 lets_in.map(u64::from)
             }
@@ -162,7 +162,7 @@ impl Rights {
     }
 
     /// Comes as a client that has not authenticated would, and tells whether the server lets it in; none: it did not say.
-    async fn knock(&self) -> io::Result<Option<bool>> {
+    async fn first_reply(&self) -> io::Result<Option<bool>> {
         let Some(address) = &self.address else { return Ok(None) };
         let mut connection = self.dialer.dial(address).await?.greet().await?;
         let request = match &self.first {
