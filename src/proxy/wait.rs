@@ -207,17 +207,19 @@ async fn answer(
         return Ok(integer(role.count(offset)));
     }
     let words = |words: &[&[u8]]| words.iter().map(|word| word.to_vec()).collect::<Request>();
-    let mark = match question.wanted {
-        Some(_) => words(&[b"SPUBLISH", CHANNEL, b""]),
-        None => words(&[b"SET", KEY, b"", b"PX", b"1"]),
+    // A server that does not know SPUBLISH is so old that PING serves as well. The key is deleted at once, since DBSIZE counts it
+    // also when it has expired.
+    let marks = match question.wanted {
+        Some(_) => [words(&[b"SPUBLISH", CHANNEL, b""]), words(&[b"PING"])],
+        None => [words(&[b"SET", KEY, b"", b"PX", b"1"]), words(&[b"DEL", KEY])],
     };
-    let requests = [mark, words(&[b"PING"]), question.request, words(&[b"ROLE"])];
+    let [mark, second_mark] = marks;
+    let requests = [mark, second_mark, question.request, words(&[b"ROLE"])];
     let replies = ask(context, own, &requests, false).await?;
-    let (published, rest) = split_first(&replies);
-    let (pinged, rest) = split_first(rest);
+    let (first, rest) = split_first(&replies);
+    let (second, rest) = split_first(rest);
     let (waited, role) = split_first(rest);
-    // A server that does not know SPUBLISH is so old that PING serves as well.
-    let marked = if published.starts_with(b"-ERR unknown command") { pinged } else { published };
+    let marked = if first.starts_with(b"-ERR unknown command") { second } else { first };
     if marked.starts_with(b"-") {
         return Ok(no_proof(marked));
     }
