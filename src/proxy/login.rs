@@ -87,6 +87,7 @@ impl Greeting {
     /// Redis has agreed.
     pub(super) fn apply(self, context: &Context, reply_queue: &ReplyQueue) {
         let profile = &reply_queue.profile;
+        let has_login = self.login.is_some();
         if let Some(login) = self.login {
             profile.set_identity(context.identity(login));
         }
@@ -95,6 +96,10 @@ impl Greeting {
         }
         if let Some(name) = self.name {
             *profile.name.borrow_mut() = name;
+        }
+        if has_login && let Some(context) = context.rc() {
+            // Redis ends the connections of a user that it deletes. A client that has asked nothing yet has to be seen to end, too.
+            drop(profile.lane(&context));
         }
     }
 
