@@ -1,9 +1,7 @@
 //! Puts the parts together: builds, runs, reloads, drains. A value, not a process: two may run side by side.
 
 use std::cell::Cell;
-use std::fmt;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -17,12 +15,13 @@ use crate::admin::Admin;
 use crate::bus::{self, Bus, BusError, BusStats, Event, Sink, connection_name, random_incarnation};
 use crate::coherence::Coherence;
 use crate::command::Table;
-use crate::config::{ClientsWithoutAuth, Config, ConfigError, Target, Tls, UpstreamTls};
+use crate::config::{ClientsWithoutAuth, Config, ConfigError};
 use crate::fleet::{Alone, OnBus};
 use crate::glob::Glob;
+use crate::listeners::{self, Addresses, ListenError};
 use crate::machine;
 use crate::near_cache::KeyId;
-use crate::net::{Address, Listener, tls};
+use crate::net::tls;
 use crate::proxy::{Mailbox, Mailboxes, Policy, Shared, Users, View};
 use crate::scripts::Scripts;
 use crate::stats::{FlushReason, Stats};
@@ -41,15 +40,8 @@ pub enum StartError {
     #[error("{0}")]
     Config(#[from] ConfigError),
     /// The address for clients.
-    #[error("cannot listen on {address}: {error}; type another address for {key}, or stop what listens there")]
-    Listen {
-        /// As configured.
-        address: Address,
-        /// Where it is configured.
-        key: &'static str,
-        /// Why.
-        error: io::Error,
-    },
+    #[error("{0}")]
+    Listen(#[from] ListenError),
     /// Certificates.
     #[error("{0}")]
     Tls(#[from] tls::Error),
@@ -87,9 +79,8 @@ impl App {
     pub fn start(config: Config) -> Result<App, StartError> {
         config.check()?;
         let dialer = Dialer::new(config.upstream.clone(), &config.upstream_tls, config.timeouts.connect)?;
-        warn_of_upstream_tls(&config);
-        let server = server_of(&config.tls)?;
-        let (listeners, addresses) = listen(&config)?;
+        let server = listeners::server(&config.tls)?;
+        let (listeners, addresses) = listeners::bind(&config)?;
         let control = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .max_blocking_threads(4)
@@ -304,7 +295,7 @@ impl App {
     /// When the configuration is not sound, or a certificate cannot be read; the old one stays.
     pub fn reload(&self, config: &Config) -> Result<(), StartError> {
         config.check()?;
-        let server = server_of(&config.tls)?;
+        let server = listeners::server(&config.tls)?;
         self.dialer.reload(&config.upstream_tls)?;
         if let (Some(known), Some(server)) = (&self.server, server) {
             known.send_replace(server);
@@ -362,73 +353,6 @@ impl Drop for App {
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
-    }
-}
-
-/// Where clients connect.
-#[derive(Clone, Debug, Default)]
-pub struct Addresses {
-    /// Without TLS.
-    pub plain: Option<SocketAddr>,
-    /// With TLS.
-    pub tls: Option<SocketAddr>,
-    /// The path of the Unix socket.
-    pub unix: Option<Address>,
-}
-
-impl fmt::Display for Addresses {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let plain = self.plain.map(|address| address.to_string());
-        let tls = self.tls.map(|address| format!("tls://{address}"));
-        let unix = self.unix.as_ref().map(|path| format!("unix://{path}"));
-        f.write_str(&[plain, tls, unix].into_iter().flatten().collect::<Vec<_>>().join(" "))
-    }
-}
-
-/// Binds all that clients connect to. Whether clients of a listener come with TLS stands beside it.
-fn listen(config: &Config) -> Result<(Vec<(Listener, bool)>, Addresses), StartError> {
-    let (mut listeners, mut addresses) = (Vec::new(), Addresses::default());
-    let tcp = [("listen", config.listen, false), ("tls.listen", config.tls.listen, true)];
-    for (key, address, has_tls) in tcp.into_iter().filter_map(|(key, at, has_tls)| Some((key, at?, has_tls))) {
-        let bound = Listener::tcp(address).and_then(|listener| Ok((listener.address()?.ip(), listener)));
-        let failed = |error| StartError::Listen { address: address.into(), key, error };
-        let (at, listener) = bound.map_err(failed)?;
-        *(if has_tls { &mut addresses.tls } else { &mut addresses.plain }) = at;
-        listeners.push((listener, has_tls));
-    }
-    if let Some(path) = &config.listen_unix {
-        let address = Address::from(path.clone());
-        let listener = Listener::unix(path);
-        let failed = |error| StartError::Listen { address: address.clone(), key: "listen_unix", error };
-        listeners.push((listener.map_err(failed)?, false));
-        addresses.unix = Some(address);
-    }
-    Ok((listeners, addresses))
-}
-
-/// What TLS clients are shown; none: there is no TLS for clients.
-fn server_of(tls: &Tls) -> Result<Option<tls::Server>, tls::Error> {
-    match tls {
-        Tls { listen: Some(_), certificate: Some(certificate), key: Some(key), client_ca } => {
-            tls::Server::load(certificate, key, client_ca.as_deref()).map(Some)
-        }
-        _ => Ok(None),
-    }
-}
-
-/// Says in the log when TLS to Redis protects less than somebody may think.
-fn warn_of_upstream_tls(config: &Config) {
-    let has_tls = matches!(config.upstream.target, Target::Tls { .. });
-    if has_tls && config.upstream_tls.insecure {
-        tracing::warn!(
-            "upstream_tls.insecure is true: whoever answers is taken for Redis, and anybody on the way there can read and change \
-             everything, passwords included. Set upstream_tls.ca in place of it"
-        );
-    }
-    if !has_tls && config.upstream_tls != UpstreamTls::default() {
-        tracing::warn!(
-            "upstream_tls is set, but the upstream URL does not begin with rediss://: the connection to Redis has no TLS"
-        );
     }
 }
 

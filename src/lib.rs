@@ -29,7 +29,7 @@
 //! | 4 decision | [`proxy`] | what becomes of a request |
 //! | 5 sockets | [`client`], [`arrival`], [`worker`], [`acceptor`] | read, decide, write in order |
 //! | 6 windows | [`admin`] | shows the rest, owns nothing |
-//! | 7 wiring | [`app`], [`fleet`], [`machine`] | build, run, reload, drain; what Redis shows of the fleet; how much memory there is |
+//! | 7 wiring | [`app`], [`listeners`], [`fleet`], [`machine`] | build, run, reload, drain; what clients connect to; what Redis shows of the fleet; how much memory there is |
 //!
 //! # The life of a GET
 //!
@@ -50,6 +50,7 @@ pub mod command;
 pub mod config;
 pub mod fleet;
 pub mod glob;
+pub mod listeners;
 pub mod log;
 pub mod machine;
 pub mod near_cache;

@@ -8,8 +8,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use shortstop::app::{Addresses, App, StartError};
+use shortstop::app::{App, StartError};
 use shortstop::config::{Config, ConfigError, LogFormat, Setting, UpstreamTls};
+use shortstop::listeners::Addresses;
 use shortstop::log::Log;
 use shortstop::net::{Stream, tls};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

@@ -121,9 +121,7 @@ fn redis_cli_shows_what_the_proxy_does() {
 #[test]
 fn redis_py_notices_nothing() {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-    let python =
-        std::env::var_os("SHORTSTOP_TEST_PYTHON").map_or_else(|| root.join("target/venv/bin/python"), PathBuf::from);
-    assert!(python.exists(), "{} is missing: `make test` sets it up, with redis-py in it", python.display());
+    let python = common::python();
     let redis = Redis::start();
     // Everything compressed that can be: all but the key of which APPEND and GETRANGE are asked, since
     // those are refused on what is sealed.

@@ -4,16 +4,16 @@
 //!
 //! A reply that is wrong in any byte ends the run: a fast wrong answer is not a figure.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use mio::net::TcpStream;
-use mio::{Events, Interest, Poll, Token};
+use mio::{Events, Poll, Token};
 
 use crate::histogram::Histogram;
 use crate::machine::{Cores, Cost, Moment, Processes};
+use crate::secure::{Trust, Wire};
 use crate::wire::{Batches, Random};
 
 /// A server that answers nobody for this long is taken for hung.
@@ -85,9 +85,11 @@ pub struct Sample {
 
 /// What is loaded.
 #[derive(Clone, Copy)]
-pub struct Subject {
+pub struct Subject<'a> {
     /// Where.
     pub addr: SocketAddr,
+    /// None: without TLS.
+    pub trust: Option<&'a Trust>,
     /// Whose CPU time counts.
     pub processes: Processes,
     /// Where it runs and where this does.
@@ -98,8 +100,8 @@ pub struct Subject {
 ///
 /// # Errors
 /// See [`LoadError`]; the connections are closed in every case.
-pub fn run(subject: Subject, plan: Plan, batches: &Batches, stop: &AtomicBool) -> Result<Sample, LoadError> {
-    let mut generator = Generator::connect(subject.addr, plan.connections, batches)?;
+pub fn run(subject: Subject<'_>, plan: Plan, batches: &Batches, stop: &AtomicBool) -> Result<Sample, LoadError> {
+    let mut generator = Generator::connect(subject, plan.connections, batches)?;
     let began = Instant::now();
     generator.send_to_all(began)?;
 
@@ -139,7 +141,7 @@ impl Counts {
 }
 
 struct Connection {
-    stream: TcpStream,
+    stream: Wire,
     /// Index of the batch under way.
     batch: usize,
     /// Bytes of it that the socket has taken.
@@ -167,16 +169,13 @@ struct Generator<'a> {
 }
 
 impl<'a> Generator<'a> {
-    fn connect(addr: SocketAddr, count: usize, batches: &'a Batches) -> Result<Self, LoadError> {
+    fn connect(subject: Subject<'_>, count: usize, batches: &'a Batches) -> Result<Self, LoadError> {
         let poll = Poll::new()?;
         let now = Instant::now();
         let mut connections = Vec::with_capacity(count);
         for index in 0..count {
-            let stream = std::net::TcpStream::connect(addr)?;
-            stream.set_nodelay(true)?;
-            stream.set_nonblocking(true)?;
-            let mut stream = TcpStream::from_std(stream);
-            poll.registry().register(&mut stream, Token(index), Interest::READABLE | Interest::WRITABLE)?;
+            let mut stream = Wire::connect(subject.addr, subject.trust)?;
+            stream.register(poll.registry(), Token(index))?;
             connections.push(Connection {
                 stream,
                 batch: 0,
@@ -270,6 +269,7 @@ impl<'a> Generator<'a> {
         if !connection.waiting {
             return Ok(());
         }
+        connection.stream.push()?;
         let request = &self.batches.all[connection.batch].request;
         while connection.written < request.len() {
             match connection.stream.write(&request[connection.written..]) {
@@ -304,7 +304,7 @@ impl<'a> Generator<'a> {
                 return if self.sending { self.send_next(index, now) } else { Ok(()) };
             }
             // A short read has emptied the socket, and what comes later is a new event: no second read for nothing.
-            if got < self.buffer.len() - kept {
+            if got < self.buffer.len() - kept && connection.stream.short_reads_tell() {
                 return Ok(());
             }
         }

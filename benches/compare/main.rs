@@ -17,6 +17,7 @@ mod machine;
 mod plain;
 mod report;
 mod run;
+mod secure;
 mod servers;
 mod stand_in;
 mod wire;
@@ -33,6 +34,7 @@ use crate::load::{LoadError, Plan};
 use crate::machine::Cores;
 use crate::report::Results;
 use crate::run::{Run, RunError};
+use crate::secure::Trust;
 use crate::servers::Kind;
 use crate::wire::Workload;
 
@@ -50,7 +52,7 @@ struct Options {
     #[arg(long)]
     quick: bool,
     /// Only servers whose name begins with one of these: redis, twemproxy, twemproxy-small, haproxy,
-    /// shortstop-default, shortstop-l1-off, shortstop-nats, floor; nothing is kept.
+    /// shortstop-default, shortstop-l1-off, shortstop-nats, tls-redis, tls-shortstop, floor; nothing is kept.
     #[arg(long, value_delimiter = ',', value_name = "NAME,…")]
     only: Vec<String>,
     /// Rounds over all servers; with fewer than 3 nothing is kept.
@@ -132,8 +134,9 @@ fn compare(options: &Options) -> Result<Results, RunError> {
         |kind: &Kind| options.only.is_empty() || options.only.iter().any(|name| kind.name().starts_with(name.as_str()));
     let kinds: Vec<Kind> = Kind::ALL.into_iter().filter(chosen).collect();
     let folder = tempfile::tempdir().map_err(RunError::Folder)?;
+    let trust = Trust::new(folder.path()).map_err(RunError::Folder)?;
     let (plan, rounds) = if options.quick { (QUICK, 1) } else { (FULL, options.rounds.max(1)) };
-    Run::start(&kinds, plan, rounds, cores, folder.path(), stop_on_signal())?.finish()
+    Run::start(&kinds, plan, rounds, cores, folder.path(), &trust, stop_on_signal())?.finish()
 }
 
 fn finish(options: &Options, results: &Results) -> ExitCode {

@@ -237,17 +237,22 @@ impl Results {
     }
 
     fn against_each(&self) -> String {
+        let rivals = &[Kind::Redis, Kind::Twemproxy, Kind::TwemproxySmallBuffers, Kind::Haproxy][..];
         let rows = [
-            ("GET from L1", Kind::Shortstop, Workload::Get),
-            ("GET from L1, with NATS", Kind::ShortstopNats, Workload::Get),
-            ("GET through, L1 off", Kind::ShortstopL1Off, Workload::Get),
-            ("SET through", Kind::Shortstop, Workload::Set),
-            ("SET through and published on NATS", Kind::ShortstopNats, Workload::Set),
+            ("GET from L1", Kind::Shortstop, Workload::Get, rivals),
+            ("GET from L1, with NATS", Kind::ShortstopNats, Workload::Get, rivals),
+            ("GET through, L1 off", Kind::ShortstopL1Off, Workload::Get, rivals),
+            ("SET through", Kind::Shortstop, Workload::Set, rivals),
+            ("SET through and published on NATS", Kind::ShortstopNats, Workload::Set, rivals),
+            // The cost of TLS: Shortstop's beside Redis's own.
+            ("GET from L1, TLS", Kind::ShortstopTls, Workload::Get, &[Kind::RedisTls, Kind::Shortstop]),
+            ("SET through, TLS", Kind::ShortstopTls, Workload::Set, &[Kind::RedisTls, Kind::Shortstop]),
+            ("GET from Redis, TLS", Kind::RedisTls, Workload::Get, &[Kind::Redis]),
+            ("SET to Redis, TLS", Kind::RedisTls, Workload::Set, &[Kind::Redis]),
         ];
-        let rivals = [Kind::Redis, Kind::Twemproxy, Kind::TwemproxySmallBuffers, Kind::Haproxy];
         let mut lines = Vec::new();
-        for (what, ours, workload) in rows {
-            for rival in rivals {
+        for (what, ours, workload, rivals) in rows {
+            for &rival in rivals {
                 let ratios: Vec<Option<Spread>> =
                     self.depths.iter().map(|&depth| self.ratio(ours, rival, workload, depth, rate)).collect();
                 if ratios.iter().any(Option::is_some) {

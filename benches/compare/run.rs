@@ -14,6 +14,7 @@ use crate::load::{self, LoadError, Plan, Sample, Subject};
 use crate::machine::{self, CoreTimes, Cores, MachineError, Processes};
 use crate::plain::{Plain, PlainError};
 use crate::report::{Cell, Results};
+use crate::secure::Trust;
 use crate::servers::{self, Kind, Server, ServerError, Starter};
 use crate::wire::{Batches, KEYS, VALUE_LEN, Workload};
 
@@ -102,6 +103,7 @@ impl<'a> Run<'a> {
         rounds: usize,
         cores: Cores,
         folder: &'a Path,
+        trust: &'a Trust,
         stop: Arc<AtomicBool>,
     ) -> Result<Self, RunError> {
         let mut results = Results { head: head(plan, rounds), depths: DEPTHS.to_vec(), ..Results::default() };
@@ -113,13 +115,18 @@ impl<'a> Run<'a> {
             remark(&mut results, text);
         }
 
-        let starter = Starter { folder, cores };
+        let starter = Starter { folder, trust, cores };
         let redis = starter.start(Kind::Redis, nowhere())?;
         load_keys(&redis)?;
         let mut proxies = Vec::new();
         for &kind in kinds.iter().filter(|kind| **kind != Kind::Redis) {
             match starter.start(kind, redis.addr) {
-                Ok(server) => proxies.push(server),
+                Ok(server) => {
+                    if kind == Kind::RedisTls {
+                        load_keys(&server)?;
+                    }
+                    proxies.push(server);
+                }
                 Err(ServerError::Missing(program)) => {
                     remark(
                         &mut results,
@@ -190,8 +197,12 @@ impl<'a> Run<'a> {
     }
 
     fn measure(&self, server: &Server, plan: Plan, batches: &Batches) -> Result<Sample, RunError> {
-        let subject =
-            Subject { addr: server.addr, processes: server.processes(&self.redis), cores: self.starter.cores };
+        let subject = Subject {
+            addr: server.tls.unwrap_or(server.addr),
+            trust: server.tls.map(|_| self.starter.trust),
+            processes: server.processes(&self.redis),
+            cores: self.starter.cores,
+        };
         load::run(subject, plan, batches, &self.stop).map_err(|error| RunError::Load {
             name: server.kind.name(),
             workload: batches.wording.workload().label(),
@@ -295,6 +306,7 @@ fn is_measured(kind: Kind, workload: Workload, depth: usize) -> bool {
         Kind::ShortstopL1Off => workload == Workload::Get,
         Kind::ShortstopNats => workload == Workload::Set || depth == 16,
         Kind::TwemproxySmallBuffers => depth == 16,
+        Kind::RedisTls | Kind::ShortstopTls => depth <= 16,
         Kind::Floor(only) => workload == only && depth == 16,
         _ => true,
     }

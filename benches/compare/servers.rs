@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::machine::{self, Cores, Processes};
 use crate::plain::Plain;
+use crate::secure::Trust;
 use crate::wire::Workload;
 
 /// From the start of a process to its first answer.
@@ -59,6 +60,10 @@ pub enum Kind {
     ShortstopL1Off,
     /// The default with a NATS server, so that every SET is published.
     ShortstopNats,
+    /// Redis, with TLS.
+    RedisTls,
+    /// Shortstop as by default, with TLS for its clients.
+    ShortstopTls,
     /// [`crate::floor`] for one workload.
     Floor(Workload),
     /// [`crate::stand_in`] for one workload.
@@ -67,7 +72,7 @@ pub enum Kind {
 
 impl Kind {
     /// What is compared, in the order of the tables.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Redis,
         Self::Twemproxy,
         Self::TwemproxySmallBuffers,
@@ -75,6 +80,8 @@ impl Kind {
         Self::Shortstop,
         Self::ShortstopL1Off,
         Self::ShortstopNats,
+        Self::RedisTls,
+        Self::ShortstopTls,
         Self::Floor(Workload::Get),
         Self::Floor(Workload::Set),
     ];
@@ -89,6 +96,8 @@ impl Kind {
             Self::Shortstop => "shortstop-default",
             Self::ShortstopL1Off => "shortstop-l1-off",
             Self::ShortstopNats => "shortstop-nats",
+            Self::RedisTls => "tls-redis",
+            Self::ShortstopTls => "tls-shortstop",
             Self::Floor(_) => "floor",
             Self::StandIn(_) => "stand-in",
         }
@@ -104,6 +113,8 @@ impl Kind {
             Self::Shortstop => "Shortstop",
             Self::ShortstopL1Off => "Shortstop, L1 off",
             Self::ShortstopNats => "Shortstop + NATS (watched SETs published)",
+            Self::RedisTls => "Redis direct, TLS",
+            Self::ShortstopTls => "Shortstop, TLS for clients",
             Self::Floor(_) => "the floor: a proxy that does no thinking",
             Self::StandIn(_) => "a server that does no work",
         }
@@ -111,17 +122,17 @@ impl Kind {
 
     /// Whether it is in front of the Redis.
     pub fn is_proxy(self) -> bool {
-        !matches!(self, Self::Redis | Self::StandIn(_))
+        !matches!(self, Self::Redis | Self::RedisTls | Self::StandIn(_))
     }
 
     /// Whether it answers `PROXY INFO`.
     pub fn is_shortstop(self) -> bool {
-        matches!(self, Self::Shortstop | Self::ShortstopL1Off | Self::ShortstopNats)
+        matches!(self, Self::Shortstop | Self::ShortstopL1Off | Self::ShortstopNats | Self::ShortstopTls)
     }
 
     /// Whether its GETs are to come from L1.
     pub fn has_l1(self) -> bool {
-        matches!(self, Self::Shortstop | Self::ShortstopNats)
+        matches!(self, Self::Shortstop | Self::ShortstopNats | Self::ShortstopTls)
     }
 }
 
@@ -140,8 +151,10 @@ impl Drop for Process {
 pub struct Server {
     /// Which.
     pub kind: Kind,
-    /// Where clients go.
+    /// Where clients go that have no TLS.
     pub addr: SocketAddr,
+    /// Where the load goes, if it has TLS.
+    pub tls: Option<SocketAddr>,
     process: Process,
     /// The NATS server, where there is one.
     nats: Option<Process>,
@@ -167,6 +180,8 @@ impl Server {
 pub struct Starter<'a> {
     /// For configuration files and logs; removed by its owner.
     pub folder: &'a Path,
+    /// The certificate of those with TLS.
+    pub trust: &'a Trust,
     /// Where servers run.
     pub cores: Cores,
 }
@@ -178,10 +193,10 @@ impl Starter<'_> {
     /// When the program is missing or does not come up; nothing it started is left behind.
     pub fn start(&self, kind: Kind, redis: SocketAddr) -> Result<Server, ServerError> {
         let server = match kind {
-            Kind::Redis => self.redis()?,
+            Kind::Redis | Kind::RedisTls => self.redis(kind)?,
             Kind::Twemproxy | Kind::TwemproxySmallBuffers => self.twemproxy(kind, redis)?,
             Kind::Haproxy => self.haproxy(redis)?,
-            Kind::Shortstop | Kind::ShortstopL1Off => self.shortstop(kind, redis, None)?,
+            Kind::Shortstop | Kind::ShortstopL1Off | Kind::ShortstopTls => self.shortstop(kind, redis, None)?,
             Kind::ShortstopNats => {
                 let (nats, addr) = self.nats()?;
                 self.shortstop(kind, redis, Some((nats, addr)))?
@@ -195,12 +210,21 @@ impl Starter<'_> {
         self.wait_for_answer(server)
     }
 
-    fn redis(&self) -> Result<Server, ServerError> {
-        let port = free_port("redis")?;
-        let mut command = self.command("redis", program("redis-server")?);
+    fn redis(&self, kind: Kind) -> Result<Server, ServerError> {
+        let name = kind.name();
+        let port = free_port(name)?;
+        let mut command = self.command(name, program("redis-server")?);
         command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
         command.arg("--dir").arg(self.folder);
-        self.spawn(Kind::Redis, command, port)
+        let mut tls = None;
+        if kind == Kind::RedisTls {
+            let port = free_port(name)?;
+            tls = Some(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+            command.args(["--tls-port", &port.to_string(), "--tls-auth-clients", "no", "--tls-cert-file"]);
+            command.arg(&self.trust.certificate).arg("--tls-key-file").arg(&self.trust.key);
+            command.arg("--tls-ca-cert-file").arg(&self.trust.certificate);
+        }
+        Ok(Server { tls, ..self.spawn(kind, command, port)? })
     }
 
     /// One server, so the cheapest distribution; no ejection; connected before the first request; more than one
@@ -257,6 +281,13 @@ impl Starter<'_> {
         nats: Option<(Process, SocketAddr)>,
     ) -> Result<Server, ServerError> {
         let mut config = format!("listen: 127.0.0.1:0\nupstream: redis://{redis}\nworkers: 1\n");
+        let mut tls = None;
+        if kind == Kind::ShortstopTls {
+            let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port(kind.name())?));
+            tls = Some(addr);
+            let (certificate, key) = (self.trust.certificate.display(), self.trust.key.display());
+            config.push_str(&format!("tls:\n  listen: {addr}\n  certificate: {certificate}\n  key: {key}\n"));
+        }
         if let Some((_, addr)) = &nats {
             config.push_str(&format!("nats: nats://{addr}\n"));
         }
@@ -267,7 +298,7 @@ impl Starter<'_> {
             command.env("CACHE_ENABLED", "false");
         }
         let (process, addr) = self.spawn_that_tells(kind.name(), command)?;
-        Ok(Server { kind, addr, process, nats: nats.map(|(process, _)| process) })
+        Ok(Server { kind, addr, tls, process, nats: nats.map(|(process, _)| process) })
     }
 
     fn this_program(&self, kind: Kind, options: &[&str]) -> Result<Server, ServerError> {
@@ -275,7 +306,7 @@ impl Starter<'_> {
         let mut command = self.command(kind.name(), this);
         command.arg("--bench").args(options);
         let (process, addr) = self.spawn_that_tells(kind.name(), command)?;
-        Ok(Server { kind, addr, process, nats: None })
+        Ok(Server { kind, addr, tls: None, process, nats: None })
     }
 
     /// A command on the servers' core, with an empty environment (nobody's `REDIS_URL` gets in), its output in a log.
@@ -307,7 +338,7 @@ impl Starter<'_> {
     fn spawn(&self, kind: Kind, command: Command, port: u16) -> Result<Server, ServerError> {
         let process = start(kind.name(), command)?;
         let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        Ok(Server { kind, addr, process, nats: None })
+        Ok(Server { kind, addr, tls: None, process, nats: None })
     }
 
     /// For programs that choose their port and print `… listening on ADDRESS` first.

@@ -43,3 +43,46 @@ pub fn for_client(stream: &TcpStream) -> io::Result<()> {
     let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(300)).with_interval(Duration::from_secs(100));
     socket.set_tcp_keepalive(&keepalive)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use socket2::SockRef;
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::{for_client, for_upstream};
+
+    async fn socket() -> TcpStream {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        TcpStream::connect(listener.local_addr().expect("bound")).await.expect("it listens")
+    }
+
+    #[tokio::test]
+    async fn a_partition_to_redis_ends_within_ten_seconds() {
+        let stream = socket().await;
+        for_upstream(&stream).expect("it stands");
+        let socket = SockRef::from(&stream);
+        assert!(socket.keepalive().expect("it stands"));
+        let time = socket.tcp_keepalive_time().expect("it stands");
+        let interval = socket.tcp_keepalive_interval().expect("it stands");
+        let retries = socket.tcp_keepalive_retries().expect("it stands");
+        assert!(time + interval * retries < Duration::from_secs(10));
+        #[cfg(target_os = "linux")]
+        {
+            let limit = socket.tcp_user_timeout().expect("it stands").expect("it is set");
+            // A probe is due between the limit and ten seconds, so that the limit is looked at in time.
+            assert!(limit < time + interval * retries && limit > time);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_that_reads_slowly_has_no_such_limit() {
+        let stream = socket().await;
+        for_client(&stream).expect("it stands");
+        let socket = SockRef::from(&stream);
+        assert!(socket.keepalive().expect("it stands") && socket.tcp_nodelay().expect("it stands"));
+        #[cfg(target_os = "linux")]
+        assert_eq!(socket.tcp_user_timeout().expect("it stands"), None);
+    }
+}

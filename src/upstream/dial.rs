@@ -37,6 +37,7 @@ impl Dialer {
     /// # Errors
     /// A certificate or a key cannot be used.
     pub fn new(upstream: UpstreamUrl, tls: &UpstreamTls, limit: Duration) -> Result<Arc<Dialer>, tls::Error> {
+        warn(&upstream, tls);
         let tls = match &upstream.target {
             Target::Tls { host, .. } => Some(RwLock::new(tls::Client::load(tls, host)?)),
             Target::Tcp { .. } | Target::Unix(_) => None,
@@ -49,6 +50,7 @@ impl Dialer {
     /// # Errors
     /// A certificate or a key cannot be used; the old ones stay in use.
     pub fn reload(&self, tls: &UpstreamTls) -> Result<(), tls::Error> {
+        warn(&self.upstream, tls);
         if let (Some(known), Target::Tls { host, .. }) = (&self.tls, &self.upstream.target) {
             let loaded = tls::Client::load(tls, host)?;
             *known.write().unwrap_or_else(PoisonError::into_inner) = loaded;
@@ -85,6 +87,22 @@ impl Dialer {
             }
         };
         timeout(self.limit, connecting).await.unwrap_or_else(|_| Err(silent(self.limit)))
+    }
+}
+
+/// Says in the log when TLS protects less than somebody may think.
+fn warn(upstream: &UpstreamUrl, tls: &UpstreamTls) {
+    let has_tls = matches!(upstream.target, Target::Tls { .. });
+    if has_tls && tls.insecure {
+        tracing::warn!(
+            "upstream_tls.insecure is true: whoever answers is taken for Redis, and anybody on the way there can read and change \
+             everything, passwords included. Set upstream_tls.ca in place of it"
+        );
+    }
+    if !has_tls && *tls != UpstreamTls::default() {
+        tracing::warn!(
+            "upstream_tls is set, but the upstream URL does not begin with rediss://: the connection to Redis has no TLS"
+        );
     }
 }
 

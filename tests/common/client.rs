@@ -5,16 +5,73 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Duration;
+
+use tokio_rustls::rustls::{ClientConnection, StreamOwned};
 
 use super::PATIENCE;
 
 /// One connection. Replies are read in order; a reply that does not come in time is a panic.
 pub struct Client {
-    stream: TcpStream,
+    stream: Stream,
     /// Bytes received; those before `taken` have been handed out.
     buffer: Vec<u8>,
     taken: usize,
+}
+
+/// What a client speaks over.
+enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+}
+
+impl Stream {
+    fn set_limits(&self, read: Duration, write: Duration) -> std::io::Result<()> {
+        match self {
+            Stream::Unix(socket) => {
+                socket.set_read_timeout(Some(read))?;
+                socket.set_write_timeout(Some(write))
+            }
+            Stream::Tcp(socket) => {
+                socket.set_read_timeout(Some(read))?;
+                socket.set_write_timeout(Some(write))
+            }
+            Stream::Tls(tls) => {
+                tls.sock.set_read_timeout(Some(read))?;
+                tls.sock.set_write_timeout(Some(write))
+            }
+        }
+    }
+
+    fn tcp(&mut self) -> &mut TcpStream {
+        match self {
+            Stream::Tcp(socket) => socket,
+            Stream::Tls(tls) => &mut tls.sock,
+            Stream::Unix(_) => panic!("this is for TCP"),
+        }
+    }
+
+    fn write_all(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        match self {
+            Stream::Tcp(socket) => socket.write_all(bytes),
+            Stream::Unix(socket) => socket.write_all(bytes),
+            Stream::Tls(tls) => {
+                tls.write_all(bytes)?;
+                tls.flush()
+            }
+        }
+    }
+
+    fn read(&mut self, bytes: &mut [u8]) -> std::io::Result<usize> {
+        match self {
+            Stream::Tcp(socket) => socket.read(bytes),
+            Stream::Unix(socket) => socket.read(bytes),
+            Stream::Tls(tls) => tls.read(bytes),
+        }
+    }
 }
 
 impl Client {
@@ -30,7 +87,21 @@ impl Client {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
-        Ok(Client { stream, buffer: Vec::new(), taken: 0 })
+        Ok(Client { stream: Stream::Tcp(stream), buffer: Vec::new(), taken: 0 })
+    }
+
+    /// Connects to a Unix socket, with [`PATIENCE`] as the limit for every read and write.
+    #[track_caller]
+    pub fn connect_unix(path: &Path) -> Client {
+        let stream = UnixStream::connect(path).unwrap_or_else(|error| panic!("connect to {}: {error}", path.display()));
+        let stream = Stream::Unix(stream);
+        stream.set_limits(PATIENCE, PATIENCE).expect("a limit above zero");
+        Client { stream, buffer: Vec::new(), taken: 0 }
+    }
+
+    /// Over TLS that stands.
+    pub fn over(stream: StreamOwned<ClientConnection, TcpStream>) -> Client {
+        Client { stream: Stream::Tls(Box::new(stream)), buffer: Vec::new(), taken: 0 }
     }
 
     /// The same connection, from now on in this version of the protocol.
@@ -43,8 +114,7 @@ impl Client {
 
     /// Another limit for every read and write from now on.
     pub fn set_patience(&mut self, limit: Duration) {
-        self.stream.set_read_timeout(Some(limit)).expect("a limit above zero");
-        self.stream.set_write_timeout(Some(limit)).expect("a limit above zero");
+        self.stream.set_limits(limit, limit).expect("a limit above zero");
     }
 
     /// Sends the bytes as they are.
@@ -127,7 +197,7 @@ impl Client {
     /// wait for the other, however much there is.
     #[track_caller]
     pub fn pipeline(&mut self, bytes: &[u8], count: usize) -> Vec<Vec<u8>> {
-        let mut writer = self.stream.try_clone().expect("the socket is open");
+        let mut writer = self.stream.tcp().try_clone().expect("the socket is open");
         std::thread::scope(|scope| {
             let sent = scope.spawn(move || writer.write_all(bytes));
             let replies = self.replies(count);
@@ -156,24 +226,31 @@ impl Client {
     /// Panics when a whole reply is there, or comes within `wait`, or the connection is closed.
     #[track_caller]
     pub fn assert_silent(&mut self, wait: Duration) {
-        self.stream.set_read_timeout(Some(wait)).expect("a limit above zero");
+        self.stream.set_limits(wait, PATIENCE).expect("a limit above zero");
         match self.try_reply() {
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
             Err(error) => panic!("silence expected, got {error}"),
             Ok(None) => panic!("silence expected, got the end"),
             Ok(Some(reply)) => panic!("silence expected, got {}", show(&reply)),
         }
-        self.stream.set_read_timeout(Some(PATIENCE)).expect("a limit above zero");
+        self.stream.set_limits(PATIENCE, PATIENCE).expect("a limit above zero");
     }
 
-    /// Says that nothing more will be sent; replies can still be read.
+    /// Says that nothing more will be sent; replies can still be read. With TLS: by a close_notify alone.
     pub fn half_close(&mut self) {
-        self.stream.shutdown(Shutdown::Write).expect("the socket is open");
+        match &mut self.stream {
+            Stream::Tcp(socket) => socket.shutdown(Shutdown::Write).expect("the socket is open"),
+            Stream::Unix(socket) => socket.shutdown(Shutdown::Write).expect("the socket is open"),
+            Stream::Tls(tls) => {
+                tls.conn.send_close_notify();
+                tls.flush().expect("the socket is open");
+            }
+        }
     }
 
     /// The socket itself, for what the methods above do not do.
     pub fn stream(&mut self) -> &mut TcpStream {
-        &mut self.stream
+        self.stream.tcp()
     }
 
     fn rest(&self) -> &[u8] {

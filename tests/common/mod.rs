@@ -5,6 +5,7 @@
 //! file. Nothing has a fixed port, and whatever is started is killed, by pid, when it is dropped.
 #![allow(dead_code, unused_imports, reason = "every test binary compiles its own copy and uses a part of it")]
 
+mod certificates;
 mod client;
 mod fault;
 mod nats;
@@ -12,11 +13,12 @@ mod process;
 mod servers;
 mod shortstop;
 
+pub use certificates::{Authority, Connector, Issued};
 pub use client::{Client, bulk, command, filled, pipeline_of, show};
 pub use fault::{Fault, Way};
 pub use nats::NatsClient;
 pub use process::{Process, run};
-pub use servers::{Nats, Redis, signal};
+pub use servers::{Nats, Redis, free_address, signal};
 pub use shortstop::Shortstop;
 
 use std::net::SocketAddr;
@@ -31,6 +33,16 @@ impl Drop for Done<'_> {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
     }
+}
+
+/// The Python that has redis-py.
+#[track_caller]
+pub fn python() -> std::path::PathBuf {
+    let root = std::path::PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let named = std::env::var_os("SHORTSTOP_TEST_PYTHON").map(std::path::PathBuf::from);
+    let python = named.unwrap_or_else(|| root.join("target/venv/bin/python"));
+    assert!(python.exists(), "{} is missing: `make test` sets it up, with redis-py in it", python.display());
+    python
 }
 
 /// The longest any single event may take before a test calls it lost. Far above what a loaded

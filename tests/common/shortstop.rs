@@ -45,6 +45,11 @@ impl Shortstop {
         self.app.addresses().plain.expect("it listens without TLS")
     }
 
+    /// Where it listens with TLS.
+    pub fn tls_addr(&self) -> SocketAddr {
+        self.app.addresses().tls.expect("it listens with TLS")
+    }
+
     /// A client of the proxy.
     #[track_caller]
     pub fn client(&self) -> Client {

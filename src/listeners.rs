@@ -1,0 +1,89 @@
+//! What clients connect to, from the configuration to bound sockets. Accepts nobody: that is the acceptor's.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use crate::config::{Config, Tls};
+use crate::net::{Address, Listener, tls};
+
+/// An address that clients were to connect to cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}: {error}; type another address for {key}, or stop what listens there")]
+pub struct ListenError {
+    /// As configured.
+    address: Address,
+    /// Where it is configured.
+    key: &'static str,
+    error: io::Error,
+}
+
+/// Where clients connect.
+#[derive(Clone, Debug, Default)]
+pub struct Addresses {
+    /// Without TLS.
+    pub plain: Option<SocketAddr>,
+    /// With TLS.
+    pub tls: Option<SocketAddr>,
+    /// The path of the Unix socket.
+    pub unix: Option<Address>,
+}
+
+impl fmt::Display for Addresses {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plain = self.plain.map(|address| address.to_string());
+        let tls = self.tls.map(|address| format!("tls://{address}"));
+        let unix = self.unix.as_ref().map(|path| format!("unix://{path}"));
+        f.write_str(&[plain, tls, unix].into_iter().flatten().collect::<Vec<_>>().join(" "))
+    }
+}
+
+/// Binds all that clients connect to. Whether clients of a listener come with TLS stands beside it.
+///
+/// # Errors
+/// One of them cannot be bound.
+pub fn bind(config: &Config) -> Result<(Vec<(Listener, bool)>, Addresses), ListenError> {
+    let plain = config.listen.map(|address| tcp("listen", address)).transpose()?;
+    let tls = config.tls.listen.map(|address| tcp("tls.listen", address)).transpose()?;
+    let unix = config.listen_unix.as_deref().map(unix).transpose()?;
+    let addresses = Addresses {
+        plain: plain.as_ref().map(|(_, address)| *address),
+        tls: tls.as_ref().map(|(_, address)| *address),
+        unix: unix.as_ref().map(|(_, address)| address.clone()),
+    };
+    let plain = plain.map(|(listener, _)| (listener, false));
+    let tls = tls.map(|(listener, _)| (listener, true));
+    let unix = unix.map(|(listener, _)| (listener, false));
+    Ok(([plain, tls, unix].into_iter().flatten().collect(), addresses))
+}
+
+/// The address is the one that was bound: in place of port 0 it has another.
+fn tcp(key: &'static str, address: SocketAddr) -> Result<(Listener, SocketAddr), ListenError> {
+    let bound = Listener::tcp(address).and_then(|listener| {
+        let bound = listener.address()?.ip().unwrap_or(address);
+        Ok((listener, bound))
+    });
+    bound.map_err(|error| ListenError { address: address.into(), key, error })
+}
+
+fn unix(path: &Path) -> Result<(Listener, Address), ListenError> {
+    let address = Address::from(path.to_owned());
+    match Listener::unix(path) {
+        Ok(listener) => Ok((listener, address)),
+        Err(error) => Err(ListenError { address, key: "listen_unix", error }),
+    }
+}
+
+/// What TLS clients are shown; none: there is no TLS for clients.
+///
+/// # Errors
+/// A certificate or a key cannot be used.
+pub fn server(tls: &Tls) -> Result<Option<tls::Server>, tls::Error> {
+    match tls {
+        Tls { listen: Some(_), certificate: Some(certificate), key: Some(key), client_ca } => {
+            tls::Server::load(certificate, key, client_ca.as_deref()).map(Some)
+        }
+        _ => Ok(None),
+    }
+}
