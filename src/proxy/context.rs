@@ -19,7 +19,7 @@ use crate::resp::{ScanLimits, Version};
 use crate::rules::Rules;
 use crate::scripts::Scripts;
 use crate::stats::{FlushReason, Stats, Worker};
-use crate::upstream::{Endpoint, Expected, Link, LinkSettings, Login, Lost, Place, ServerLimits};
+use crate::upstream::{Endpoint, Expected, Link, LinkProfile, LinkSettings, Login, Lost, ServerLimits};
 
 use super::buffers::{Buffers, Held};
 use super::flight::Flight;
@@ -333,7 +333,7 @@ impl Context {
 
     /// The lane of an identity to a database.
     pub(super) fn lane(self: &Rc<Self>, identity: &Identity, db: u32, version: Version) -> Link<Pending> {
-        identity.lane(db, version, || self.connect(Place { login: identity.login.clone(), db, version }, true))
+        identity.lane(db, version, || self.connect(LinkProfile { login: identity.login.clone(), db, version }, true))
     }
 
     /// Gives up a lane that cannot be trusted; the next request makes another.
@@ -368,7 +368,7 @@ impl Context {
     pub(super) fn auth_link(self: &Rc<Self>) -> Link<Pending> {
         let known = self.auth_link.borrow().clone().filter(|auth_link| !auth_link.is_closed());
         known.unwrap_or_else(|| {
-            let auth_link = self.connect(Place { login: None, db: 0, version: Version::Resp2 }, true);
+            let auth_link = self.connect(LinkProfile { login: None, db: 0, version: Version::Resp2 }, true);
             auth_link.use_for_logins();
             *self.auth_link.borrow_mut() = Some(auth_link.clone());
             auth_link
@@ -378,7 +378,7 @@ impl Context {
     /// A private connection for whoever has taken a place for it.
     pub(super) fn session(self: &Rc<Self>, identity: &Identity, db: u32, version: Version) -> Link<Pending> {
         self.stats().sessions.add(1);
-        let connect = || self.connect(Place { login: identity.login.clone(), db, version }, false);
+        let connect = || self.connect(LinkProfile { login: identity.login.clone(), db, version }, false);
         identity.take_spare(db, version).unwrap_or_else(connect)
     }
 
@@ -394,7 +394,7 @@ impl Context {
 
     /// A private connection for one request, which ends when it is retired. It is in no particular database.
     pub(super) fn connection_for_one(self: &Rc<Self>, identity: &Identity, version: Version) -> Link<Pending> {
-        self.connect(Place { login: identity.login.clone(), db: 0, version }, false)
+        self.connect(LinkProfile { login: identity.login.clone(), db: 0, version }, false)
     }
 
     /// Takes a private connection back: for the next session of its identity if it is `clean`, else it ends.
@@ -412,9 +412,9 @@ impl Context {
         self.give_back();
     }
 
-    fn connect(self: &Rc<Self>, place: Place, shared: bool) -> Link<Pending> {
-        let db = place.db;
-        let link = Link::new(Rc::clone(&self.links), place, shared);
+    fn connect(self: &Rc<Self>, profile: LinkProfile, shared: bool) -> Link<Pending> {
+        let db = profile.db;
+        let link = Link::new(Rc::clone(&self.links), profile, shared);
         let context = Rc::clone(self);
         let driven = link.clone();
         let number = self.links_made.get();
