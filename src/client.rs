@@ -14,6 +14,7 @@ use tokio::net::TcpStream;
 use tokio_util::io::poll_read_buf;
 
 use crate::coherence::ServePermit;
+use crate::errors;
 use crate::proxy::{ALWAYS_SERVED, Client, Context, MOST_OUTSTANDING, Next, ReplyQueue, Request, View, count};
 use crate::resp::{ProtocolError, Scan, Scanner, build};
 
@@ -328,7 +329,7 @@ impl Connection {
                 break;
             }
             if inbox[at] == TLS_HELLO && taken == 0 && self.is_tls(&inbox[at..]) {
-                self.refuse("ERR shortstop: this port speaks RESP, not TLS");
+                self.refuse(errors::SPEAKS_TLS.text());
                 break;
             }
             let hits = self.client.hits();

@@ -20,7 +20,7 @@
 //!
 //! | floor | modules | |
 //! | --- | --- | --- |
-//! | 0 words | [`resp`], [`config`], [`stats`], [`glob`] | bytes in, values out; no I/O |
+//! | 0 words | [`resp`], [`config`], [`stats`], [`errors`], [`glob`] | bytes in, values out; no I/O |
 //! | | [`log`] | where the log's lines go |
 //! | 1 tables | [`command`], [`rules`], [`codec`] | pure |
 //! | 2 memory | [`near_cache`], [`coherence`], [`scripts`] | shared state; what may be served and kept, what scripts may write |
@@ -46,6 +46,7 @@ pub mod codec;
 pub mod coherence;
 pub mod command;
 pub mod config;
+pub mod errors;
 pub mod fleet;
 pub mod glob;
 pub mod log;

@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 
 use crate::coherence::ServePermit;
 use crate::command::Flags;
+use crate::errors;
 use crate::resp::{Bulk, Chunks, Version, build, bulk_of, elements, parse_int};
 use crate::upstream::{Lost, Reply};
 
@@ -177,8 +178,7 @@ impl Client {
             // Newer servers do not take it in a transaction.
             ("client|reply", _) if in_multi && call.row.flags.contains(Flags::NO_MULTI) => return None,
             ("client|reply", Some(session)) if in_multi && (is(b"off") || is(b"skip")) => {
-                let text = "ERR shortstop: CLIENT REPLY OFF and SKIP would cut the reply of EXEC short; send them before MULTI";
-                return Some(self.abort_transaction(permit, session, text));
+                return Some(self.abort_transaction(permit, session, &errors::REPLY_IN_MULTI));
             }
             ("client|reply", Some(session)) if in_multi => {
                 session.queue(|queued| queued.speaks |= is(b"on"));
@@ -468,14 +468,7 @@ async fn later(context: &Rc<Context>, reply_queue: &ReplyQueue, wish: Wish, verd
         Wish::Unblock { id, how } => {
             unblock(context, reply_queue, id, how).await.unwrap_or_else(|lost| error(&lost).to_vec()).into()
         }
-        _ => {
-            let mut out = Vec::new();
-            build::error(
-                &mut out,
-                "ERR shortstop: Redis knows an option that this version of Shortstop does not; leave it out",
-            );
-            out.into()
-        }
+        _ => context.own_error(&errors::UNKNOWN_OPTION).into(),
     }
 }
 

@@ -14,6 +14,7 @@ use crate::bus::{Event, Outbox};
 use crate::coherence::Coherence;
 use crate::command::Table;
 use crate::config::{self, Config, Limits, Reads, UpstreamUrl};
+use crate::errors::{self, OwnError};
 use crate::near_cache::{Admission, EntryId, HotSet};
 use crate::resp::{ScanLimits, Version};
 use crate::rules::Rules;
@@ -326,6 +327,18 @@ impl Context {
         &self.shared.stats.workers[self.worker]
     }
 
+    /// An error in Shortstop's own words, counted, as a reply.
+    pub(super) fn own_error(&self, error: &OwnError) -> Vec<u8> {
+        self.stats().count_error(error.side());
+        error.frame()
+    }
+
+    /// Redis could not be asked: counts the error that somebody gets for that.
+    pub(super) fn count_lost(&self, lost: &Lost) {
+        self.stats().upstream_errors.add(1);
+        self.stats().count_error(lost.side());
+    }
+
     /// Connects at once: the first client does not wait for it, and the log says early that Redis is away.
     pub fn warm_up(self: &Rc<Self>) {
         self.lane(&self.anonymous(), self.first_db(), Version::Resp2);
@@ -509,8 +522,7 @@ impl Context {
     /// with a private connection are closed. When this returns, nothing more is sent to that server or read from it.
     pub fn leave_server(&self, epoch: u64) {
         self.losses.set(self.losses.get() + 1);
-        let lost =
-            Lost::new("the connection to Redis was given up: another server has taken the place of the last one");
+        let lost = Lost::from(&errors::MOVED);
         let links: Vec<_> = self.all_links.borrow().values().cloned().collect();
         links.iter().for_each(|link| link.leave(self, epoch, &lost));
         let clients: Vec<_> = self.clients.borrow().values().cloned().collect();
@@ -520,7 +532,7 @@ impl Context {
     }
 
     fn lose_all(&self, link: &Link<Pending>, why: &str) {
-        let lost = Lost::new(format_args!("the connection to Redis was given up: {why}"));
+        let lost = Lost::from(&errors::given_up(why));
         for expected in link.close() {
             expected.lose(self, &lost, true);
         }

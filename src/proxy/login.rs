@@ -11,6 +11,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 use crate::coherence::ServePermit;
+use crate::errors;
 use crate::resp::{Version, build, parse_int};
 use crate::upstream::{Login, Lost, Reply};
 
@@ -216,8 +217,7 @@ impl Client {
         // Servers of the age of WAITAOF leave the answer to a login that fails out when replies are due before it (see above): in
         // that of EXEC all others would shift.
         if has_login && view.table.get(b"waitaof").is_some() {
-            let text = "ERR shortstop: this server may not answer a login in a transaction; send it before MULTI";
-            return self.abort_transaction(permit, session, text);
+            return self.abort_transaction(permit, session, &errors::LOGIN_IN_MULTI);
         }
         if !greeting.is_understood {
             // Redis may do a part of it before it refuses the rest.
@@ -253,8 +253,7 @@ impl Client {
             }
             if auth_link.locked_for().is_some() {
                 // Redis would close the connection, and with it the login of somebody else.
-                let text = "ERR shortstop: where Redis has a password, a login may have 10 arguments of 16 KB each; shorten it";
-                return self.refuse(text);
+                return self.refuse_own(&errors::LARGE_LOGIN);
             }
         }
         let mut words: Vec<Vec<u8>> = call.args.iter().map(|arg| arg.to_vec()).collect();
@@ -319,7 +318,7 @@ pub(super) fn next_login(context: &Context) {
             let words = words.iter().map(Vec::as_slice);
             return auth_link.send(pending, |wire| wire.push_with(|out| build::request(out, words)));
         };
-        context.stats().upstream_errors.add(1);
+        context.count_lost(&lost);
         if let Some((reply_queue, slot)) = pending.to {
             let mut out = Vec::new();
             build::error(&mut out, lost.text());

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use crate::codec;
+use crate::errors;
 use crate::near_cache::{EntryId, KeyId};
 use crate::resp::{Bulk, ReplyScanner, build, bulk_of};
 use crate::stats::FlushReason;
@@ -183,7 +184,7 @@ impl Expected for Pending {
         let ends = is_greeting || matches!(self.on_reply, OnReply::Select { .. });
         let guard = match self.on_reply {
             OnReply::Call { on_reply, .. } => {
-                context.stats().upstream_errors.add(1);
+                context.count_lost(why);
                 return on_reply(context, Err(why));
             }
             OnReply::Write { guard, .. } => Some(guard),
@@ -211,10 +212,10 @@ impl Expected for Pending {
         if let Some(guard) = guard {
             guard.lose(context, ran);
             if ran {
-                text.push_str("; the command may have been executed");
+                text.push_str(errors::MAY_HAVE_RUN);
             }
         }
-        context.stats().upstream_errors.add(1);
+        context.count_lost(why);
         let mut out = Vec::new();
         build::error(&mut out, &text);
         if let Some((reply_queue, slot)) = self.to {
@@ -317,7 +318,7 @@ impl Pending {
                 }
                 login::next_login(context);
             }
-            OnReply::Proxy { .. } if failed => answer(to, Reply::Borrowed(NOT_ALLOWED)),
+            OnReply::Proxy { .. } if failed => answer(to, Reply::Borrowed(&context.own_error(&errors::NOT_ALLOWED))),
             OnReply::Proxy { args } => {
                 let args: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();
                 answer(to, Reply::Owned(context.shared.windows.proxy(&args).into()));
@@ -388,8 +389,6 @@ fn value_begun(beginning: &[u8]) -> Option<&[u8]> {
     let end = memchr::memchr(b'\n', beginning)?;
     beginning.starts_with(b"$").then(|| &beginning[end + 1..])
 }
-
-const NOT_ALLOWED: &[u8] = b"-NOPERM shortstop: this is for users whom Redis allows CONFIG\r\n";
 
 /// The first of several replies, and the others.
 pub(super) fn split_first(replies: &[u8]) -> (&[u8], &[u8]) {

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use crate::coherence::ServePermit;
 use crate::command::{Class, Verb};
+use crate::errors::{self, OwnError};
 use crate::near_cache::KeyId;
 use crate::resp::{Chunks, Version, elements, parse_int};
 use crate::upstream::Reply;
@@ -111,13 +112,13 @@ impl Client {
 
     /// Refuses a command in a transaction. Redis has to know that the transaction is spoilt: it is sent a command that does not
     /// exist.
-    pub(super) fn abort_transaction(&mut self, permit: &ServePermit, session: &Session, text: &str) -> Next {
+    pub(super) fn abort_transaction(&mut self, permit: &ServePermit, session: &Session, error: &OwnError) -> Next {
         if let Err(lost) = session.link.check() {
             return self.unavailable(&lost);
         }
         let abort_transaction = OnReply::Pass { repeat: false };
         session.link.send(Pending { to: None, sent: permit.now, on_reply: abort_transaction }, no_command);
-        self.refuse(text)
+        self.refuse_own(error)
     }
 
     pub(super) fn exec(&mut self, view: &View, permit: &ServePermit, call: Call<'_>, session: &Rc<Session>) -> Next {
@@ -193,10 +194,6 @@ fn without_replicas(reply: &[u8], waits: &[usize]) -> Vec<u8> {
     out
 }
 
-const IN_DOUBT: &[u8] =
-    b"-ERR shortstop: a message came among the replies of EXEC and could not be told from them; the \
-                           transaction was executed\r\n";
-
 /// EXEC's reply is here, or some of it.
 pub(super) fn ended(
     context: &Context,
@@ -217,7 +214,7 @@ pub(super) fn ended(
     guard.always();
     if told_apart.is_err() {
         guard.end(context, failed);
-        answer(to, Reply::Borrowed(IN_DOUBT));
+        answer(to, Reply::Borrowed(&context.own_error(&errors::EXEC_IN_DOUBT)));
         session.give_up();
         return None;
     }

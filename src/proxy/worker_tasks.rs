@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use tokio::sync::{mpsc, oneshot};
 
+use crate::errors;
 use crate::resp::build;
 use crate::upstream::{Link, Lost, Reply};
 
@@ -106,5 +107,5 @@ pub(super) async fn ask(
             wire.push_with(|out| build::request(out, words.iter().map(Vec::as_slice)));
         }
     });
-    answered.await.unwrap_or_else(|_| Err(Lost::new("the connection to Redis was given up")))
+    answered.await.unwrap_or_else(|_| Err(Lost::from(&errors::GIVEN_UP)))
 }
