@@ -10,10 +10,10 @@ use crate::bus::BusStats;
 use crate::coherence::Coherence;
 use crate::config::{Coherence as Feeds, Config};
 use crate::log;
-use crate::proxy::Windows;
 use crate::resp::build;
 use crate::stats::{FlushReason, Stats};
 use crate::upstream::Endpoint;
+use crate::worker_state::context::Windows;
 
 /// What can be shown.
 pub struct Admin {

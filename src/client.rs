@@ -13,10 +13,14 @@ use bytes::{Buf, Bytes, BytesMut};
 use tokio::net::TcpStream;
 use tokio_util::io::poll_read_buf;
 
+use crate::client_state::buffers::ALWAYS_SERVED;
+use crate::client_state::reply_queue::{MOST_OUTSTANDING, ReplyQueue};
 use crate::coherence::ServePermit;
 use crate::errors;
-use crate::proxy::{ALWAYS_SERVED, Client, Context, MOST_OUTSTANDING, Next, ReplyQueue, Request, View, count};
+use crate::exchange::client_list::count;
+use crate::proxy::{Client, Next, Request};
 use crate::resp::{ProtocolError, Scan, Scanner, build};
+use crate::worker_state::context::{Context, View};
 
 /// Bytes read in one go.
 const READ: usize = 64 << 10;

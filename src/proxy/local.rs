@@ -9,14 +9,14 @@ use crate::errors;
 use crate::resp::{build, parse_int};
 use crate::upstream::{Lost, NOAUTH, Reply};
 
-use super::context::{Context, View};
-use super::pending::{OnReply, Pending, tell_lost};
-use super::private::InSession;
-use super::request::Replacements;
-use super::{Call, Client, Next, Target};
+use crate::proxy::private::InSession;
+use crate::proxy::request::Replacements;
+use crate::proxy::{Call, Client, Next, Target};
+use crate::replies::deliver::{OnReply, Pending, tell_lost};
+use crate::worker_state::context::{Context, View};
 
 impl Client {
-    pub(super) fn local(&mut self, view: &View, permit: &ServePermit, call: Call<'_>) -> Next {
+    pub(crate) fn local(&mut self, view: &View, permit: &ServePermit, call: Call<'_>) -> Next {
         let bytes = call.request.raw.len();
         match call.row.verb {
             // Logins of other clients are tried on the same connection.
@@ -145,6 +145,6 @@ impl Client {
 const MAY_CONFIGURE: &[u8] = b"*3\r\n$6\r\nCONFIG\r\n$3\r\nGET\r\n$4\r\nport\r\n";
 
 /// Whether Redis takes it for the name of a client.
-pub(super) fn is_name(name: &[u8]) -> bool {
+pub(crate) fn is_name(name: &[u8]) -> bool {
     name.iter().all(|byte| (b'!'..=b'~').contains(byte))
 }

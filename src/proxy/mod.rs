@@ -3,37 +3,21 @@
 //! A request and a client's state come in; an answer goes to the client's [`ReplyQueue`], or something waits upstream for the reply.
 //! No socket is known here, and nothing waits here: what cannot go on yet says so ([`Next`]).
 
-mod bitfield;
-mod buffers;
-mod client_list;
-mod clients;
+pub mod auth;
+pub mod bitfield;
+pub mod client_command;
 mod compress;
-mod connection_state;
-mod context;
-mod decode;
-mod exec_demux;
-mod fills;
-mod flight;
-mod identity;
-mod local;
-mod login;
-mod pending;
-mod private;
-mod profile;
-mod reads;
-mod reply_queue;
+pub mod flight;
+pub mod local;
+pub mod private;
+mod read;
 mod request;
 mod scripts;
-mod session;
 mod string_guard;
-mod transaction;
-mod turns;
+pub mod transaction;
 mod unauthenticated;
-mod users;
-mod wait;
-mod worker_tasks;
-mod write_guard;
-mod writes;
+pub mod wait;
+mod write;
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -49,26 +33,21 @@ use crate::near_cache::KeyId;
 use crate::resp::{Chunks, Version, build};
 use crate::upstream::{Link, Lost};
 
-pub use buffers::{ALWAYS_SERVED, Buffers};
-pub use client_list::{ClientInfo, count};
-pub use context::{Context, Policy, Shared, View, Windows};
-pub use profile::Profile;
-pub use reply_queue::{MOST_OUTSTANDING, ReplyQueue};
 pub use request::Request;
-pub use users::Users;
-pub use worker_tasks::{Mailbox, Mailboxes, WorkerTask};
 
+use crate::client_state::connection_state::Sent;
+use crate::client_state::reply_queue::ReplyQueue;
+use crate::client_state::session::Session;
+use crate::exchange::write_guard::WriteGuard;
+use crate::replies::decode::ReplyShape;
+use crate::replies::deliver::{OnReply, Pending};
+use crate::worker_state::context::{Context, View};
+use crate::worker_state::turns::Turn;
 use compress::Offloaded;
-use connection_state::Sent;
-use decode::ReplyShape;
-use pending::{OnReply, Pending};
 use private::{InSession, leaves_nothing};
 use request::{Replacements, Words};
-use session::Session;
-use turns::Turn;
 use wait::waits_for_replicas;
-use write_guard::WriteGuard;
-use writes::{Outcome, writes_values};
+use write::{Outcome, writes_values};
 
 /// Arguments of a request up to which every server takes it: before 7.0 Redis closes the connection at more.
 const MOST_ARGUMENTS: usize = 1 << 20;
@@ -122,7 +101,7 @@ pub struct Client {
 }
 
 /// The bit of a key among those of what has not been answered.
-fn in_flight_bit(id: KeyId) -> u64 {
+pub(crate) fn in_flight_bit(id: KeyId) -> u64 {
     1 << (id.bits() >> 58)
 }
 
@@ -149,7 +128,7 @@ enum Wire {
 
 /// One call: the row, the request, its arguments.
 #[derive(Clone, Copy)]
-struct Call<'a> {
+pub(crate) struct Call<'a> {
     row: &'a Row,
     request: Request<'a>,
     args: &'a [&'a [u8]],

@@ -19,13 +19,13 @@ use crate::errors;
 use crate::resp::{Version, build, elements, parse_int};
 use crate::upstream::{Link, Login, Lost, Reply};
 
-use super::context::Context;
-use super::identity::Identity;
-use super::pending::{Pending, split_first};
-use super::reply_queue::ReplyQueue;
-use super::turns::Place;
-use super::worker_tasks::{Request, ask};
-use super::{Call, Client, Next};
+use crate::client_state::identity::Identity;
+use crate::client_state::reply_queue::ReplyQueue;
+use crate::proxy::{Call, Client, Next};
+use crate::replies::deliver::{Pending, split_first};
+use crate::worker_state::context::Context;
+use crate::worker_state::turns::Place;
+use crate::worker_state::worker_tasks::{Request, ask};
 
 /// Nobody listens to this channel, and no pattern matches it: it is a sharded one.
 const CHANNEL: &[u8] = b"__shortstop:wait";
@@ -35,7 +35,7 @@ const KEY: &[u8] = b"__shortstop:wait";
 
 /// How much of Redis's log a replica must have, to have all that a client wrote.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) enum Covered {
+pub(crate) enum Covered {
     /// The client has written nothing.
     #[default]
     Nothing,
@@ -46,7 +46,7 @@ pub(super) enum Covered {
 }
 
 /// A connection of Shortstop's own on which a client waits for replicas.
-pub(super) struct Waiter {
+pub(crate) struct Waiter {
     identity: Rc<Identity>,
     link: Link<Pending>,
     /// Others know the connection's number, and mean this client by it.
@@ -55,26 +55,26 @@ pub(super) struct Waiter {
 
 impl Waiter {
     /// Its number in Redis, for CLIENT UNBLOCK.
-    pub(super) fn expose_number(&self) -> Option<u64> {
+    pub(crate) fn expose_number(&self) -> Option<u64> {
         self.observed.set(true);
         self.link.id()
     }
 
     /// `done`: nothing waits on it any more.
-    pub(super) fn end(&self, context: &Context, done: bool) {
+    pub(crate) fn end(&self, context: &Context, done: bool) {
         let clean = done && !self.observed.get() && self.link.is_idle();
         context.end_session(&self.identity, self.link.clone(), clean);
     }
 }
 
 /// Whether it is WAIT or WAITAOF. The server's table may not be here yet.
-pub(super) fn waits_for_replicas(row: &Row, name: &[u8]) -> bool {
+pub(crate) fn waits_for_replicas(row: &Row, name: &[u8]) -> bool {
     let is_unknown = || row.name.is_empty() && name.eq_ignore_ascii_case(b"waitaof");
     matches!(row.name.as_ref(), "wait" | "waitaof") || is_unknown()
 }
 
 /// The reply to WAIT or WAITAOF in a transaction, in place of Redis's own.
-pub(super) fn unproven(reply: &[u8]) -> &[u8] {
+pub(crate) fn unproven(reply: &[u8]) -> &[u8] {
     match reply.first() {
         Some(b':') => b":0\r\n",
         Some(b'*') => b"*2\r\n:0\r\n:0\r\n",
@@ -91,7 +91,7 @@ fn may_be_logged(row: &Row, name: &[u8]) -> bool {
 
 impl Client {
     /// A request is about to be handled. If it may write, WAIT must not confirm before replicas have that write.
-    pub(super) fn note_write(&self, row: &Row, name: &[u8]) {
+    pub(crate) fn note_write(&self, row: &Row, name: &[u8]) {
         let covered = &self.reply_queue.info.covered;
         if !matches!(covered.get(), Covered::WriteGuard { .. }) && may_be_logged(row, name) {
             covered.set(Covered::WriteGuard { losses: self.context.losses.get() });
@@ -99,7 +99,7 @@ impl Client {
     }
 
     /// WAIT or WAITAOF outside of a transaction.
-    pub(super) fn wait(&mut self, permit: &ServePermit, call: Call<'_>) -> Next {
+    pub(crate) fn wait(&mut self, permit: &ServePermit, call: Call<'_>) -> Next {
         if self.reply_queue.outstanding() > 0 {
             return Next::Again;
         }

@@ -7,18 +7,18 @@ use crate::coherence::ServePermit;
 use crate::command::Verb;
 use crate::errors::{self, OwnError};
 
-use super::compress::{self, Candidates, Compressed, Offloaded};
-use super::context::View;
-use super::pending::OnReply;
-use super::request::{Replacements, Request};
-use super::{Call, Client, Next, Target};
+use crate::proxy::compress::{self, Candidates, Compressed, Offloaded};
+use crate::proxy::request::{Replacements, Request};
+use crate::proxy::{Call, Client, Next, Target};
+use crate::replies::deliver::OnReply;
+use crate::worker_state::context::View;
 
 /// What came of compressing elsewhere; none: it panicked.
-pub(super) type Outcome = Option<(Replacements, Compressed)>;
+pub(crate) type Outcome = Option<(Replacements, Compressed)>;
 
 impl Client {
     /// SET and its kin: compresses what is worth it, here or elsewhere, and sends.
-    pub(super) fn write_values(&mut self, view: &View, permit: &ServePermit, call: Call<'_>) -> Next {
+    pub(crate) fn write_values(&mut self, view: &View, permit: &ServePermit, call: Call<'_>) -> Next {
         let candidates = compress::candidates(call.row.verb, &call.request, &view.policy);
         if let Some(error) = &candidates.refused {
             return self.refuse_where_it_is(permit, error);
@@ -152,7 +152,7 @@ fn bytes_of(request: Request<'_>, replacements: &Replacements) -> usize {
 }
 
 /// Whether the command's values are compressed on their way, and that is all there is to see to.
-pub(super) fn writes_values(verb: Verb, args: &[&[u8]]) -> bool {
+pub(crate) fn writes_values(verb: Verb, args: &[&[u8]]) -> bool {
     match verb {
         Verb::SetEx | Verb::PSetEx | Verb::SetNx | Verb::MSet | Verb::MSetNx | Verb::MSetEx | Verb::GetSet => true,
         Verb::Set => !compress::compares(args),

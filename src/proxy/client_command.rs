@@ -18,23 +18,23 @@ use crate::errors;
 use crate::resp::{Bulk, Chunks, Version, build, bulk_of, elements, parse_int};
 use crate::upstream::{Lost, Reply};
 
-use super::client_list::{Filter, Line, Record, write_line};
-use super::connection_state::Reason;
-use super::context::Context;
-use super::decode::ReplyShape;
-use super::local::is_name;
-use super::login::Greeting;
-use super::pending::{OnReply, Pending};
-use super::reply_queue::{ReplyQueue, Slot};
-use super::session::Session;
-use super::worker_tasks::{Request, ask};
-use super::{Call, Client, Next, Replies};
+use crate::client_state::connection_state::Reason;
+use crate::client_state::reply_queue::{ReplyQueue, Slot};
+use crate::client_state::session::Session;
+use crate::exchange::client_list::{Filter, Line, Record, write_line};
+use crate::proxy::auth::Greeting;
+use crate::proxy::local::is_name;
+use crate::proxy::{Call, Client, Next, Replies};
+use crate::replies::decode::ReplyShape;
+use crate::replies::deliver::{OnReply, Pending};
+use crate::worker_state::context::Context;
+use crate::worker_state::worker_tasks::{Request, ask};
 
 /// A number that no connection to Redis has.
 const NOBODY: &[u8] = b"9223372036854775807";
 
 /// What a client wants, when Redis has nothing against it.
-pub(super) enum Wish {
+pub(crate) enum Wish {
     /// HELLO or AUTH in a transaction.
     Greet(Box<Greeting>),
     /// CLIENT TRACKING in a transaction, with invalidations for this client.
@@ -161,7 +161,7 @@ fn replaced(options: &[&[u8]], number: &[u8]) -> Request {
 
 impl Client {
     /// A command of the CLIENT family with as many arguments as it takes. None: it goes the way of all others.
-    pub(super) fn family(&mut self, permit: &ServePermit, call: Call<'_>) -> Option<Next> {
+    pub(crate) fn family(&mut self, permit: &ServePermit, call: Call<'_>) -> Option<Next> {
         let name = match call.args {
             // Sent by libraries at every connect, also before the table of a server that has it is here.
             [_, word, _, _] if word.eq_ignore_ascii_case(b"setinfo") => "client|setinfo",
@@ -371,7 +371,7 @@ fn settle_one(context: &Context, reply_queue: Rc<ReplyQueue>, slot: Slot, wish: 
 }
 
 /// The reply of EXEC, with Redis's answers to the commands at these places replaced by those of the proxy; handed to `then`.
-pub(super) fn settle_all(
+pub(crate) fn settle_all(
     context: &Context,
     reply_queue: Rc<ReplyQueue>,
     wishes: Vec<(usize, Wish)>,
