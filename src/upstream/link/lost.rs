@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use crate::errors::{OwnError, Side};
 use crate::upstream::login::{is_busy, is_too_many};
 
 /// Why Redis cannot be asked, as the error that the client gets.
@@ -9,23 +10,30 @@ use crate::upstream::login::{is_busy, is_too_many};
 pub struct Lost {
     /// The error, with its code.
     text: Rc<str>,
+    side: Side,
     login_refused: bool,
 }
 
-impl Lost {
-    /// Shortstop's own error, from a text without a code.
-    pub fn new(text: impl std::fmt::Display) -> Self {
-        Lost { text: format!("ERR shortstop: {text}").into(), login_refused: false }
+impl From<&OwnError> for Lost {
+    fn from(error: &OwnError) -> Self {
+        Lost { text: error.text().into(), side: error.side(), login_refused: false }
     }
+}
 
+impl Lost {
     /// The error, code included, with which Redis refused the connection.
     pub(super) fn said(text: &str, login_refused: bool) -> Self {
-        Lost { text: text.into(), login_refused }
+        Lost { text: text.into(), side: Side::Upstream, login_refused }
     }
 
     /// The error, with its code.
     pub fn text(&self) -> &str {
         &self.text
+    }
+
+    /// Where the cause is to be looked for.
+    pub fn side(&self) -> Side {
+        self.side
     }
 
     /// Whether Redis is there, and serves nothing while a script runs.

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
+use crate::errors;
 use crate::upstream::queue::Queue;
 
 use super::expected::{Expected, Tap};
@@ -205,12 +206,9 @@ impl<E: Expected> State<E> {
     pub(super) fn check(&self, pending_limit: usize) -> Result<(), Lost> {
         match &self.phase {
             Phase::Connecting | Phase::Live(_) if self.queue.pending() <= pending_limit => Ok(()),
-            Phase::Connecting | Phase::Live(_) => Err(Lost::new(format_args!(
-                "{} bytes wait for Redis on one connection (limits.upstream_pending); try again later",
-                self.queue.pending()
-            ))),
+            Phase::Connecting | Phase::Live(_) => Err(Lost::from(&errors::too_much_pending(self.queue.pending()))),
             Phase::Down(lost) => Err(lost.clone()),
-            Phase::Closed => Err(Lost::new("the connection to Redis has ended")),
+            Phase::Closed => Err(Lost::from(&errors::ENDED)),
         }
     }
 

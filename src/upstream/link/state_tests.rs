@@ -10,6 +10,7 @@ use smallvec::{SmallVec, smallvec};
 use super::expected::{Expected, Reply};
 use super::lost::Lost;
 use super::state::{HELD_UP, IDLE, State};
+use crate::errors;
 use crate::upstream::login::Login;
 
 /// Requests that read are small letters, those that write are capitals. Each has a client of its own.
@@ -75,8 +76,8 @@ fn send(state: &mut State<Request>, requests: &[Request]) {
     }
 }
 
-fn lost(text: &str) -> Lost {
-    Lost::new(text)
+fn lost(why: &str) -> Lost {
+    Lost::from(&errors::given_up(why))
 }
 
 #[test]

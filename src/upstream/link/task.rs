@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use crate::errors;
 use crate::upstream::endpoint::Suspicion;
 use crate::upstream::handshake::NotTaken;
 use crate::upstream::login::NOAUTH;
@@ -136,7 +137,7 @@ impl<E: Expected> Inner<E> {
             crate::seldom!(warn, "a connection to Redis was lost", shared, unanswered, address, why);
             self.settings.endpoint.report(Suspicion::Connection);
         }
-        let lost = Lost::new(format_args!("the connection to Redis at {address} was lost: {why}"));
+        let lost = Lost::from(&errors::lost(&address, why));
         self.end_connection(context, &lost);
     }
 
@@ -144,8 +145,8 @@ impl<E: Expected> Inner<E> {
     fn lost(&self, not_taken: NotTaken) -> Lost {
         let address = self.settings.upstream.address();
         match not_taken {
-            NotTaken::Io(error) => Lost::new(format_args!("Redis at {address} cannot be reached: {error}")),
-            NotTaken::Away(why) => Lost::new(format_args!("Redis at {address} cannot be reached: {why}")),
+            NotTaken::Io(error) => Lost::from(&errors::unreachable(address, error)),
+            NotTaken::Away(why) => Lost::from(&errors::unreachable(address, why)),
             NotTaken::Said { text, login } => Lost::said(&text, login),
         }
     }
