@@ -19,6 +19,8 @@ fn what_waits_for_a_restart_is_named() {
         ("", &[][..]),
         ("limits: { max_clients: 7 }\nrules: [{ match: a, cache: false }]\ncompression: false", &[]),
         ("listen: 127.0.0.1:1\noffload_above: 1kb", &["listen"]),
+        ("tls: { listen: 127.0.0.1:1 }\nlisten_unix: /s", &["listen_unix", "tls.listen"]),
+        ("tls: { certificate: c.pem, key: k.pem }\nupstream_tls: { ca: ca.pem }\nprotected_mode: false", &[]),
         ("workers: 3\ntimeouts: { shutdown: 1s }\nl1: { max_entries: 5 }", &["workers", "l1", "timeouts"]),
     ] {
         let other = Config::from_yaml(yaml).unwrap_or_else(|error| panic!("{error}"));

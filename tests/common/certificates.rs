@@ -70,7 +70,8 @@ impl Authority {
         let mut roots = RootCertStore::empty();
         roots.add(self.issuer.der().clone()).expect("a sound certificate");
         let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
-        let builder = builder.with_safe_default_protocol_versions().expect("ring has them").with_root_certificates(roots);
+        let builder =
+            builder.with_safe_default_protocol_versions().expect("ring has them").with_root_certificates(roots);
         let config = match shown {
             None => builder.with_no_client_auth(),
             Some(Issued { certificate, key }) => {

@@ -75,7 +75,8 @@ impl Client {
             rustls::Error::InvalidMessage(_) => {
                 "it does not speak TLS; for a server without TLS the URL begins with redis://"
             }
-            rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
+            // A bad signature: the authority has the name of a known one.
+            rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {
                 "its certificate is from an authority that is not known; name the authority's certificate in upstream_tls.ca"
             }
             rustls::Error::InvalidCertificate(

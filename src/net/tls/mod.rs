@@ -67,3 +67,15 @@ fn authorities(key: &'static str, file: &Path) -> Result<RootCertStore, Error> {
     }
     Ok(roots)
 }
+
+#[cfg(test)]
+mod tests {
+    /// Two providers would make async-nats panic when it chooses one, and would be two implementations to keep up with.
+    #[test]
+    fn ring_is_the_only_crypto_provider() {
+        let packages = include_str!("../../../Cargo.lock");
+        for other in ["aws-lc-rs", "openssl-sys", "boring-sys"] {
+            assert!(!packages.contains(&format!("name = \"{other}\"")), "{other}");
+        }
+    }
+}
