@@ -201,7 +201,7 @@ fn mistakes_name_line_key_and_remedy() {
             "line 3: defaults.cache.reads: mget keeps what get reads; type get as well: [get, mget]",
         ),
         // Shape.
-        ("\n\nmax_memory: 1mb", "line 3: there is no key 'max_memory' here; type one of `listen`, `upstream`,"),
+        ("\n\nmax_memory: 1mb", "line 3: there is no key 'max_memory' here; type one of `listen`, `tls`,"),
         ("log:\n  level: info\n  colour: red", "line 3: log: there is no key 'colour' here; type `level` or `format`"),
         (
             "rules:\n- match: a\n  cach: false",
