@@ -37,28 +37,28 @@
 //! On a miss: a `coherence::Ticket` → `upstream::Link`, `GET` and `PTTL` in one write → `proxy::waiting` opens the value, keeps it
 //! if the ticket still stands, and fills the slot in the reply queue.
 
-pub mod acceptor;
+mod acceptor;
 pub mod admin;
 pub mod app;
 pub mod bus;
-pub mod client;
-pub mod client_state;
+mod client;
+mod client_state;
 pub mod codec;
 pub mod coherence;
 pub mod command;
 pub mod config;
-pub mod exchange;
+mod exchange;
 pub mod fleet;
 pub mod glob;
 pub mod log;
 pub mod machine;
 pub mod near_cache;
-pub mod proxy;
-pub mod replies;
+mod proxy;
+mod replies;
 pub mod resp;
 pub mod rules;
 pub mod scripts;
 pub mod stats;
 pub mod upstream;
-pub mod worker;
-pub mod worker_state;
+mod worker;
+mod worker_state;
