@@ -17,6 +17,7 @@ use crate::client_state::buffers::ALWAYS_SERVED;
 use crate::client_state::client_info::count;
 use crate::client_state::reply_queue::{MOST_OUTSTANDING, ReplyQueue};
 use crate::coherence::ServePermit;
+use crate::errors;
 use crate::exchange::pending::ClientState;
 use crate::proxy::{Client, Next, Request};
 use crate::resp::{ProtocolError, Scan, Scanner, build};
@@ -336,7 +337,7 @@ impl Connection {
                 break;
             }
             if inbox[at] == TLS_HELLO && taken == 0 && self.is_tls(&inbox[at..]) {
-                self.refuse("ERR shortstop: this port speaks RESP, not TLS");
+                self.refuse(errors::SPEAKS_TLS.text());
                 break;
             }
             let hits = self.client.hits();

@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use crate::client_state::connection_state::Reason;
 use crate::coherence::ServePermit;
+use crate::errors;
 use crate::exchange::client_command::ClientCommand;
 use crate::exchange::greeting::Greeting;
 use crate::exchange::pending::{InSession, OnReply, Pending, QueuedLogin, Session};
@@ -161,8 +162,7 @@ impl Client {
         // Servers of the age of WAITAOF leave the answer to a login that fails out when replies are due before it (see above): in
         // that of EXEC all others would shift.
         if has_login && view.table.get(b"waitaof").is_some() {
-            let text = "ERR shortstop: this server may not answer a login in a transaction; send it before MULTI";
-            return self.abort_transaction(permit, session, text);
+            return self.abort_transaction(permit, session, &errors::LOGIN_IN_MULTI);
         }
         if !greeting.is_understood {
             // Redis may do a part of it before it refuses the rest.
@@ -195,8 +195,7 @@ impl Client {
             }
             if auth_link.locked_for().is_some() {
                 // Redis would close the connection, and with it the login of somebody else.
-                let text = "ERR shortstop: where Redis has a password, a login may have 10 arguments of 16 KB each; shorten it";
-                return self.refuse(text);
+                return self.refuse_own(&errors::LARGE_LOGIN);
             }
         }
         let mut words: Vec<Vec<u8>> = call.args.iter().map(|arg| arg.to_vec()).collect();

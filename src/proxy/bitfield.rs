@@ -37,12 +37,11 @@ else out[#out + 1] = done[1] end \
 end \
 return out";
 
-/// ARGV from the third word on: the command.
-pub(super) const UNSURE_SCRIPT: &str = "local reply = redis.pcall(unpack(ARGV, 3)) \
+/// ARGV: what is said of a reply that was rounded, and from the fourth word on the command.
+pub(super) const UNSURE_SCRIPT: &str = "local reply = redis.pcall(unpack(ARGV, 4)) \
 for i = 1, reply.err and 0 or #reply do \
 if type(reply[i]) == 'number' and math.abs(reply[i]) >= 9007199254740992 then \
-return redis.error_reply('ERR shortstop: the command was executed, but its reply has integers of more than 53 bits and its form \
-is not known here; send each field in a BITFIELD of its own') \
+return redis.error_reply(ARGV[3]) \
 end end \
 return reply";
 

@@ -14,6 +14,7 @@ use crate::client_state::reply_queue::ReplyQueue;
 use crate::codec;
 use crate::coherence::ServePermit;
 use crate::command::{Class, Keys, Lookup, Row, Verb};
+use crate::errors::{self, OwnError};
 use crate::exchange::in_flight;
 use crate::exchange::pending::{ClientState, InSession, Link, OnReply, Pending, Session};
 use crate::exchange::reply_shape::ReplyShape;
@@ -254,16 +255,10 @@ impl Client {
         }
         match row.class_for(&args) {
             Class::Refused(why) if row.name.as_ref() == "post" || row.name.as_ref() == "host:" => {
-                crate::seldom!(warn, "a client is closed, as Redis does", client = self.id, why);
+                crate::seldom!(warn, "a client is closed, as Redis does", client = self.id, why = why.reason());
                 Next::Close
             }
-            Class::Refused(why) => {
-                let text = format!("ERR shortstop: {why}");
-                match self.session.clone().filter(|session| session.in_multi()) {
-                    Some(session) => self.abort_transaction(permit, &session, &text),
-                    None => self.refuse(&text),
-                }
-            }
+            Class::Refused(why) => self.refuse_where_it_is(permit, why),
             _ if !row.arity_ok(args.len()) && row.verb != Verb::Proxy => self.pass_where_it_is(permit, call),
             Class::Local => self.local(view, permit, call),
             Class::Session if self.session.is_none() && leaves_nothing(call.row) => self.alone(permit, call),
@@ -287,8 +282,7 @@ impl Client {
             Verb::Exec if session.in_multi() => Some(self.exec(view, permit, call, &session)),
             Verb::Quit | Verb::Reset => None,
             Verb::Proxy if session.in_multi() => {
-                let text = "ERR shortstop: PROXY is not part of a transaction; send it before MULTI";
-                Some(self.abort_transaction(permit, &session, text))
+                Some(self.abort_transaction(permit, &session, &errors::PROXY_IN_MULTI))
             }
             Verb::Hello | Verb::Auth if session.in_multi() => None,
             _ if session.in_multi() && call.row.class == Class::Local => Some(self.queue(view, permit, call, &session)),
@@ -455,7 +449,7 @@ impl Client {
                         }
                         Next::Go
                     }
-                    Err(text) => self.refuse(&text),
+                    Err(error) => self.refuse_own(&error),
                 }
             }
         }
@@ -468,7 +462,7 @@ impl Client {
         permit: &ServePermit,
         call: Call<'_>,
         target: &Target,
-    ) -> Result<(OnReply, Wire), String> {
+    ) -> Result<(OnReply, Wire), OwnError> {
         let row = call.row;
         let on_reply = match row.verb {
             Verb::Get => self.value(view, call.args[1]),
@@ -481,10 +475,7 @@ impl Client {
             Verb::GetEx => OnReply::Write { guard: self.write_guard(view, call), shape: ReplyShape::Values },
             // SET comes here when it looks at the stored string; what it stores must then be comparable, too.
             Verb::Set if codec::is_compressed(call.args[2]) => {
-                return Err(
-                    "ERR shortstop: the value looks like one that is stored compressed; SET it without a comparison"
-                        .to_owned(),
-                );
+                return Err(errors::COMPARED_WITH_MARK.clone());
             }
             // Also when nothing is compressed now: values that were compressed before are still there.
             Verb::StringOp | Verb::Set => {
@@ -520,21 +511,25 @@ impl Client {
     }
 
     /// What is sent in the place of a command that looks into a string.
-    pub(super) fn guarded(&self, call: Call<'_>) -> Result<Wire, String> {
+    pub(super) fn guarded(&self, call: Call<'_>) -> Result<Wire, OwnError> {
         // Without a condition DELEX looks at nothing.
         if call.args.len() == 2 && call.row.name.as_ref() == "delex" {
             return Ok(Wire::AsIs);
         }
         let mut keys = SmallVec::new();
         call.row.keys(call.args, &mut keys);
-        string_guard::request(&call.row.name, call.args, &keys).map(Wire::Instead).ok_or_else(too_many_arguments)
+        string_guard::request(&call.row.name, call.args, &keys)
+            .map(Wire::Instead)
+            .ok_or_else(|| errors::TOO_MANY_ARGUMENTS.clone())
     }
 
     /// What is sent in the place of a SORT that stores or compares strings of other keys.
-    pub(super) fn sort_guarded(&self, call: Call<'_>, looks: &[string_guard::Look<'_>]) -> Result<Wire, String> {
+    pub(super) fn sort_guarded(&self, call: Call<'_>, looks: &[string_guard::Look<'_>]) -> Result<Wire, OwnError> {
         let mut keys = SmallVec::new();
         call.row.keys(call.args, &mut keys);
-        string_guard::sort_request(call.args, &keys, looks).map(Wire::Instead).ok_or_else(too_many_arguments)
+        string_guard::sort_request(call.args, &keys, looks)
+            .map(Wire::Instead)
+            .ok_or_else(|| errors::TOO_MANY_ARGUMENTS.clone())
     }
 
     pub(super) fn ids(&self, call: Call<'_>) -> SmallVec<[KeyId; 1]> {
@@ -632,8 +627,14 @@ impl Client {
         Next::Go
     }
 
+    /// Refuses in Shortstop's own words.
+    pub(super) fn refuse_own(&self, error: &OwnError) -> Next {
+        self.context.stats().count_error(error.side());
+        self.refuse(error.text())
+    }
+
     pub(super) fn unavailable(&self, lost: &Lost) -> Next {
-        self.context.stats().upstream_errors.add(1);
+        self.context.count_lost(lost);
         self.refuse(lost.text());
         match &self.session {
             _ if lost.is_login_refused() => Next::Close,
@@ -666,12 +667,6 @@ fn changes_first_rights(call: Call<'_>) -> bool {
         "acl|load" => true,
         _ => false,
     }
-}
-
-pub(super) fn too_many_arguments() -> String {
-    "ERR shortstop: too many arguments for a command that looks into a string while values may be compressed; \
-     send fewer at a time"
-        .to_owned()
 }
 
 pub(super) fn write_wire(out: &mut Chunks, request: &Request<'_>, wire: Wire) {

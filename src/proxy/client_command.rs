@@ -12,6 +12,7 @@ use bytes::Bytes;
 use crate::client_state::connection_state::Reason;
 use crate::coherence::ServePermit;
 use crate::command::Flags;
+use crate::errors;
 use crate::exchange::client_command::{ClientCommand, NOBODY};
 use crate::exchange::client_list::Filter;
 use crate::exchange::pending::{AskedClientCommand, OnReply, Pending};
@@ -128,8 +129,7 @@ impl Client {
             // Newer servers do not take it in a transaction.
             ("client|reply", _) if in_multi && call.row.flags.contains(Flags::NO_MULTI) => return None,
             ("client|reply", Some(session)) if in_multi && (is(b"off") || is(b"skip")) => {
-                let text = "ERR shortstop: CLIENT REPLY OFF and SKIP would cut the reply of EXEC short; send them before MULTI";
-                return Some(self.abort_transaction(permit, session, text));
+                return Some(self.abort_transaction(permit, session, &errors::REPLY_IN_MULTI));
             }
             ("client|reply", Some(session)) if in_multi => {
                 self.queued().speaks |= is(b"on");

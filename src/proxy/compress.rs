@@ -5,6 +5,7 @@ use smallvec::SmallVec;
 
 use crate::codec::{self, CompressOptions};
 use crate::command::Verb;
+use crate::errors::{self, OwnError};
 use crate::resp::{Args, parse_int};
 use crate::rules::CompressRule;
 
@@ -20,7 +21,7 @@ pub(super) struct Candidates {
     /// Bytes of all of them.
     pub(super) bytes: usize,
     /// Why they must not be stored.
-    pub(super) refused: Option<String>,
+    pub(super) refused: Option<OwnError>,
 }
 
 /// A request that waits for its values to be compressed elsewhere.
@@ -85,12 +86,7 @@ pub(super) fn candidates(verb: Verb, request: &Request<'_>, policy: &Policy) -> 
         // A client's value that looks like an envelope is compressed whatever the rule says.
         let looks_compressed = codec::is_compressed(bytes);
         if looks_compressed && bytes.len() > policy.limits.max_inflated {
-            found.refused = Some(format!(
-                "ERR shortstop: the value looks like one that is stored compressed, and with {} bytes is longer than \
-                 limits.max_inflated ({}), so that it could not be read again; it was not stored. Raise that limit, or store less",
-                bytes.len(),
-                policy.limits.max_inflated
-            ));
+            found.refused = Some(errors::too_long_with_mark(bytes.len(), policy.limits.max_inflated));
         }
         if how.is_some() || looks_compressed {
             found.places.push((value, how));

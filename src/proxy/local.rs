@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use crate::coherence::ServePermit;
 use crate::command::Verb;
+use crate::errors;
 use crate::exchange::pending::{FirstSelect, InSession, OnReply, Pending};
 use crate::proxy::client::{Call, Client, Next, Target};
 use crate::proxy::request::Replacements;
@@ -20,7 +21,7 @@ impl Client {
             Verb::Hello | Verb::Auth
                 if self.session.is_none() && bytes > self.context.shared.server_limits.shared() =>
             {
-                self.refuse("ERR shortstop: this is too long for a login; shorten the name or the password")
+                self.refuse_own(&errors::LONG_LOGIN)
             }
             Verb::Select => self.select(permit, call),
             Verb::Quit => self.quit(permit),
@@ -108,8 +109,7 @@ impl Client {
             if view.policy.debug_command {
                 panic!("PROXY DEBUG PANIC was asked for");
             }
-            return self
-                .refuse("ERR shortstop: PROXY DEBUG is not allowed; set enable_debug_command: true in config.yaml");
+            return self.refuse_own(&errors::NO_DEBUG);
         }
         if word(1, b"flush") {
             // For those whom Redis lets configure it.

@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 use crate::client_state::connection_state::{Kind, Reason, Sent};
 use crate::coherence::ServePermit;
 use crate::command::{Class, Row, Verb};
+use crate::errors;
 use crate::exchange::exec_demux::Subscribed;
 use crate::exchange::pending::{InSession, Link, OnReply, Pending, Session};
 use crate::exchange::reply_shape::ReplyShape;
@@ -50,15 +51,10 @@ impl Client {
     /// written meanwhile.
     pub(super) fn debug(&mut self, permit: &ServePermit, call: Call<'_>, session: Rc<Session>) -> Next {
         if session.in_multi() {
-            let text = "ERR shortstop: what the debugger says in a transaction cannot be told from replies; send EVAL outside \
-                        of MULTI, or SCRIPT DEBUG NO before it";
-            return self.abort_transaction(permit, &session, text);
+            return self.abort_transaction(permit, &session, &errors::DEBUGGER_IN_MULTI);
         }
         if call.row.name.is_empty() {
-            return self.refuse(
-                "ERR shortstop: this command is not in the server's COMMAND table, and could start the debugger; send \
-                 SCRIPT DEBUG NO before it",
-            );
+            return self.refuse_own(&errors::UNKNOWN_TO_DEBUGGER);
         }
         if self.reply_queue.outstanding() > 0 {
             return Next::Again;
@@ -304,7 +300,7 @@ impl Client {
         let row = view.table.resolve(&request.words());
         let is_ours = matches!(row.verb, Verb::Client | Verb::Hello | Verb::Auth) || waits_for_replicas(row, name);
         if row.is_write() || is_ours {
-            return self.refuse("ERR shortstop: not beside MONITOR; use another connection, or RESET");
+            return self.refuse_own(&errors::BESIDE_MONITOR);
         }
         session.link.send_unanswered(request.raw);
         Next::Go

@@ -81,7 +81,7 @@ impl Client {
                 }
                 match self.guarded(call) {
                     Ok(wire) => wire,
-                    Err(text) => return Some(self.refuse(&text)),
+                    Err(error) => return Some(self.refuse_own(&error)),
                 }
             }
             _ => Wire::AsIs,

@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 use crate::client_state::connection_state::{Reason, Sent};
 use crate::coherence::ServePermit;
 use crate::command::{Class, Verb};
+use crate::errors::OwnError;
 use crate::exchange::pending::{InSession, OnReply, Pending, Session};
 use crate::exchange::reply_shape::ReplyShape;
 use crate::exchange::transaction::Queued;
@@ -53,7 +54,7 @@ impl Client {
         }
         let (on_reply, wire) = match self.prepare(view, permit, call, &target) {
             Ok(prepared) => prepared,
-            Err(text) => return self.abort_transaction(permit, session, &text),
+            Err(error) => return self.abort_transaction(permit, session, &error),
         };
         let ids = match on_reply {
             OnReply::Write { .. } | OnReply::Elements { guard: Some(_), .. } => SmallVec::new(),
@@ -90,13 +91,13 @@ impl Client {
 
     /// Refuses a command in a transaction. Redis has to know that the transaction is spoilt: it is sent a command that does not
     /// exist.
-    pub(super) fn abort_transaction(&mut self, permit: &ServePermit, session: &Session, text: &str) -> Next {
+    pub(super) fn abort_transaction(&mut self, permit: &ServePermit, session: &Session, error: &OwnError) -> Next {
         if let Err(lost) = session.link.check() {
             return self.unavailable(&lost);
         }
         let abort_transaction = OnReply::Pass { repeat: false };
         session.link.send(Pending { to: None, sent: permit.now, on_reply: abort_transaction }, no_command);
-        self.refuse(text)
+        self.refuse_own(error)
     }
 
     pub(super) fn exec(&mut self, view: &View, permit: &ServePermit, call: Call<'_>, session: &Rc<Session>) -> Next {

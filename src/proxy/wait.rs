@@ -15,6 +15,7 @@ use std::rc::Rc;
 use crate::client_state::client_info::Covered;
 use crate::coherence::ServePermit;
 use crate::command::{Class, Flags, Row, Verb};
+use crate::errors;
 use crate::exchange::pending::{ClientState, Link, Waiter};
 use crate::proxy::client::{Call, Client, Next};
 use crate::resp::{Version, build, elements, parse_int, split_first};
@@ -136,7 +137,7 @@ async fn answer(
     if allowed.starts_with(b"-") {
         return Ok(allowed);
     }
-    let Some(role) = Role::of(&role) else { return Ok(no_proof(&role)) };
+    let Some(role) = Role::of(&role) else { return Ok(no_proof(context, &role)) };
     let covered = &client.info.covered;
     let now = context.losses.get();
     let offset = match covered.get() {
@@ -146,10 +147,7 @@ async fn answer(
         Covered::WriteGuard { .. } | Covered::Offset { .. } => {
             // The error comes once: what the client writes from now on can be proven again.
             covered.set(Covered::Nothing);
-            return Ok(error(
-                "ERR shortstop: a connection to Redis was lost since the first of these writes, so that it is not known how many \
-                 replicas have them; write again, or ask Redis itself",
-            ));
+            return Ok(context.own_error(&errors::WRITES_NOT_PROVEN));
         }
     };
     if offset > 0 {
@@ -175,7 +173,7 @@ async fn answer(
     let (waited, role) = split_first(rest);
     let marked = if first.starts_with(b"-ERR unknown command") { second } else { first };
     if marked.starts_with(b"-") {
-        return Ok(no_proof(marked));
+        return Ok(no_proof(context, marked));
     }
     let count = waited.strip_prefix(b":").and_then(|number| number.strip_suffix(b"\r\n")).and_then(parse_int);
     match (count, question.wanted, Role::of(role)) {
@@ -216,12 +214,9 @@ impl Role {
 }
 
 /// `why`: Redis's error.
-fn no_proof(why: &[u8]) -> Vec<u8> {
+fn no_proof(context: &Context, why: &[u8]) -> Vec<u8> {
     let why = String::from_utf8_lossy(why.strip_prefix(b"-").unwrap_or(why)).trim_end().to_owned();
-    error(&format!(
-        "ERR shortstop: it is not known what replicas have; give the user in the upstream URL the right to ROLE, WAIT, WAITAOF and \
-         SPUBLISH: {why}"
-    ))
+    context.own_error(&errors::replicas_not_known(why))
 }
 
 fn error(text: &str) -> Vec<u8> {

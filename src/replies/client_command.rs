@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
+use crate::errors;
 use crate::exchange::client_command::{ClientCommand, NOBODY};
 use crate::exchange::client_list::{Filter, Line, Record, write_line};
 use crate::exchange::pending::{AskedClientCommand, ClientState, Session};
@@ -152,14 +153,7 @@ async fn later(context: &Rc<Context>, client: &ClientState, command: ClientComma
         ClientCommand::Unblock { id, how } => {
             unblock(context, client, id, how).await.unwrap_or_else(|lost| error(&lost).to_vec()).into()
         }
-        _ => {
-            let mut out = Vec::new();
-            build::error(
-                &mut out,
-                "ERR shortstop: Redis knows an option that this version of Shortstop does not; leave it out",
-            );
-            out.into()
-        }
+        _ => context.own_error(&errors::UNKNOWN_OPTION).into(),
     }
 }
 

@@ -4,6 +4,7 @@
 use bytes::Bytes;
 
 use crate::codec;
+use crate::errors::{self, Side};
 use crate::exchange::reply_shape::ReplyShape;
 use crate::replies::halves::put_together;
 use crate::resp::{Bulk, build, bulk_of, elements};
@@ -141,6 +142,9 @@ fn decode_with(
     let count = |context: &Context, decoded: &Decoded| {
         context.stats().opened_values.add(decoded.decoded);
         context.stats().damaged_values.add(decoded.damaged);
+        if decoded.damaged > 0 {
+            context.stats().count_error(Side::Upstream);
+        }
     };
     if reply.bytes().len().max(declared) <= view.policy.offload_above {
         let decoded = decode(reply.bytes(), limit);
@@ -151,14 +155,13 @@ fn decode_with(
     context.offload_to_control(
         move || decode(&reply, limit),
         move |context, decoded| {
-            let decoded = decoded.unwrap_or_else(|| Decoded { reply: DAMAGED.to_vec(), decoded: 0, damaged: 1 });
+            let decoded =
+                decoded.unwrap_or_else(|| Decoded { reply: errors::NOT_DECOMPRESSED.frame(), decoded: 0, damaged: 1 });
             count(context, &decoded);
             on_reply(context, Reply::Owned(Bytes::from(decoded.reply)));
         },
     );
 }
-
-const DAMAGED: &[u8] = b"-ERR shortstop: the value could not be opened\r\n";
 
 fn decode_value(reply: &[u8], limit: usize) -> Decoded {
     let Bulk::Value(compressed) = bulk_of(reply) else {
@@ -174,15 +177,7 @@ fn decode_value(reply: &[u8], limit: usize) -> Decoded {
             build::bulk(&mut out, &value);
             Decoded { reply: out, decoded: 1, damaged: 0 }
         }
-        Err(error) => {
-            build::error(
-                &mut out,
-                &format!(
-                    "ERR shortstop: the compressed value stored at this key cannot be opened: {error}; SET or DEL the key"
-                ),
-            );
-            Decoded { reply: out, decoded: 0, damaged: 1 }
-        }
+        Err(error) => Decoded { reply: errors::damaged(error).frame(), decoded: 0, damaged: 1 },
     }
 }
 
@@ -201,12 +196,7 @@ fn decode_elements(reply: &[u8], is_value: impl Fn(usize) -> bool, limit: usize)
     }
     // A client takes an error among values for one of them, and some never look: the whole is refused.
     if all.damaged > 0 {
-        all.reply.clear();
-        build::error(
-            &mut all.reply,
-            "ERR shortstop: a compressed value among these keys cannot be opened, or all together are larger than \
-             limits.max_inflated; ask for each with GET to see",
-        );
+        all.reply = errors::DAMAGED_AMONG.frame();
     }
     all
 }

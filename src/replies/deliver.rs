@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 
 use crate::client_state::reply_queue::ReplyQueue;
 use crate::codec;
+use crate::errors;
 use crate::exchange::pending::{InSession, OnReply, Pending};
 use crate::exchange::reply_shape::ReplyShape;
 use crate::exchange::values::kept_as;
@@ -134,7 +135,7 @@ impl Expected for Pending {
             | OnReply::FirstSelect(_)
             | OnReply::ShutDown { .. }
             | OnReply::Unsubscribed { .. } => {
-                context.stats().upstream_errors.add(1);
+                context.count_lost(why);
                 return answer_alone(context, self.on_reply, Err(why));
             }
             OnReply::Write { guard, .. } => Some(guard),
@@ -162,10 +163,10 @@ impl Expected for Pending {
         if let Some(guard) = guard {
             guard.lose(context, ran);
             if ran {
-                text.push_str("; the command may have been executed");
+                text.push_str(errors::MAY_HAVE_RUN);
             }
         }
-        context.stats().upstream_errors.add(1);
+        context.count_lost(why);
         let mut out = Vec::new();
         build::error(&mut out, &text);
         if let Some((reply_queue, slot)) = self.to {
@@ -268,7 +269,7 @@ impl Pending {
                 }
                 next_login(context);
             }
-            OnReply::Proxy { .. } if failed => answer(to, Reply::Borrowed(NOT_ALLOWED)),
+            OnReply::Proxy { .. } if failed => answer(to, Reply::Borrowed(&context.own_error(&errors::NOT_ALLOWED))),
             OnReply::Proxy { args } => {
                 let args: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();
                 answer(to, Reply::Owned(context.shared.windows.proxy(&args).into()));
@@ -331,5 +332,3 @@ fn value_begun(beginning: &[u8]) -> Option<&[u8]> {
     let end = memchr::memchr(b'\n', beginning)?;
     beginning.starts_with(b"$").then(|| &beginning[end + 1..])
 }
-
-const NOT_ALLOWED: &[u8] = b"-NOPERM shortstop: this is for users whom Redis allows CONFIG\r\n";

@@ -79,7 +79,7 @@ fn land(
     if !late.is_empty()
         && let Err((lost, readers)) = flight.ask_again(context, late)
     {
-        context.stats().upstream_errors.add(1);
+        context.count_lost(&lost);
         readers.into_iter().for_each(|reader| reader.lose(&lost));
     }
 }

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use crate::client_state::connection_state::Sent;
 use crate::client_state::reply_queue::{ReplyQueue, Slot};
+use crate::errors;
 use crate::exchange::client_command::ClientCommand;
 use crate::exchange::exec_demux::{Doubt, ExecDemux};
 use crate::exchange::pending::{ClientState, InSession, OnReply, Pending, Session};
@@ -52,10 +53,6 @@ fn without_replicas(reply: &[u8], waits: &[usize]) -> Vec<u8> {
     out
 }
 
-const IN_DOUBT: &[u8] =
-    b"-ERR shortstop: a message came among the replies of EXEC and could not be told from them; the \
-                           transaction was executed\r\n";
-
 /// EXEC's reply is here, or some of it.
 pub(crate) fn ended(
     context: &Context,
@@ -77,7 +74,7 @@ pub(crate) fn ended(
     guard.always();
     if told_apart.is_err() {
         guard.end(context, failed);
-        answer(to, Reply::Borrowed(IN_DOUBT));
+        answer(to, Reply::Borrowed(&context.own_error(&errors::EXEC_IN_DOUBT)));
         session.give_up();
         return None;
     }

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use tokio::sync::oneshot;
 
+use crate::errors;
 use crate::exchange::pending::{Link, OnReply, Pending};
 use crate::resp::build;
 use crate::upstream::Lost;
@@ -26,5 +27,5 @@ pub(crate) async fn ask(context: &Context, link: &Link, requests: &[Request], re
             wire.push_with(|out| build::request(out, words.iter().map(Vec::as_slice)));
         }
     });
-    answered.await.unwrap_or_else(|_| Err(Lost::new("the connection to Redis was given up")))
+    answered.await.unwrap_or_else(|_| Err(Lost::from(&errors::GIVEN_UP)))
 }

@@ -4,6 +4,7 @@ use std::rc::{Rc, Weak};
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use crate::errors;
 use crate::exchange::pending::{ClientState, Identity, Link, Profile, Session, Waiter};
 use crate::resp::Version;
 use crate::stats::FlushReason;
@@ -146,8 +147,7 @@ impl Context {
     /// with a private connection are closed. When this returns, nothing more is sent to that server or read from it.
     pub fn leave_server(&self, epoch: u64) {
         self.losses.set(self.losses.get() + 1);
-        let lost =
-            Lost::new("the connection to Redis was given up: another server has taken the place of the last one");
+        let lost = Lost::from(&errors::MOVED);
         let links: Vec<_> = self.all_links.borrow().values().cloned().collect();
         links.iter().for_each(|link| link.leave(self, epoch, &lost));
         let clients: Vec<_> = self.clients.borrow().values().cloned().collect();
@@ -157,7 +157,7 @@ impl Context {
     }
 
     fn lose_all(&self, link: &Link, why: &str) {
-        let lost = Lost::new(format_args!("the connection to Redis was given up: {why}"));
+        let lost = Lost::from(&errors::given_up(why));
         for expected in link.close() {
             expected.lose(self, &lost, true);
         }

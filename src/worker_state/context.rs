@@ -15,11 +15,12 @@ use crate::client_state::reply_queue::MOST_OUTSTANDING;
 use crate::client_state::users::Users;
 use crate::coherence::Coherence;
 use crate::config::{self, UpstreamUrl};
+use crate::errors::OwnError;
 use crate::exchange::pending::{ClientState, Flight, Identity, Link, Profile, QueuedLogin};
 use crate::near_cache::{Admission, EntryId, HotSet};
 use crate::scripts::Scripts;
 use crate::stats::{FlushReason, Stats, Worker};
-use crate::upstream::{Endpoint, LinkSettings, Login, ServerLimits};
+use crate::upstream::{Endpoint, LinkSettings, Login, Lost, ServerLimits};
 use crate::worker_state::mailboxes;
 use crate::worker_state::policy::{Policy, View};
 use crate::worker_state::turns::Turns;
@@ -285,6 +286,18 @@ impl Context {
         // Kept, so that its connections outlive a WAIT.
         *self.own.borrow_mut() = Some(Rc::clone(&identity));
         identity
+    }
+
+    /// An error in Shortstop's own words, counted, as a reply.
+    pub(crate) fn own_error(&self, error: &OwnError) -> Vec<u8> {
+        self.stats().count_error(error.side());
+        error.frame()
+    }
+
+    /// Redis could not be asked: counts the error that somebody gets for that.
+    pub(crate) fn count_lost(&self, lost: &Lost) {
+        self.stats().upstream_errors.add(1);
+        self.stats().count_error(lost.side());
     }
 
     /// Private connections that clients may have.

@@ -21,7 +21,7 @@ pub(crate) fn next_login(context: &Context) {
             let words = words.iter().map(Vec::as_slice);
             return auth_link.send(pending, |wire| wire.push_with(|out| build::request(out, words)));
         };
-        context.stats().upstream_errors.add(1);
+        context.count_lost(&lost);
         if let Some((reply_queue, slot)) = pending.to {
             let mut out = Vec::new();
             build::error(&mut out, lost.text());

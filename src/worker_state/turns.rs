@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Instant;
 
+use crate::errors;
 use crate::exchange::pending::ClientState;
 use crate::upstream::Lost;
 
@@ -75,9 +76,7 @@ impl Turns {
             return Place::Later;
         }
         self.leave(waiting, limit);
-        Place::None(Lost::new(
-            "too many clients have a connection to Redis of their own; try again later, or raise limits.max_sessions",
-        ))
+        Place::None(Lost::from(&errors::NO_SESSION))
     }
 
     /// A place, if one is free and nobody waits for it.
