@@ -8,7 +8,7 @@ use crate::errors;
 use crate::exchange::pending::{ClientState, Identity, Link, Profile, Session, Waiter};
 use crate::resp::Version;
 use crate::stats::FlushReason;
-use crate::upstream::{Expected, Lost, Place as Purpose};
+use crate::upstream::{Expected, LinkProfile, Lost};
 use crate::worker_state::context::Context;
 use crate::worker_state::turns::{Place, Turn};
 
@@ -20,7 +20,7 @@ impl Context {
 
     /// The lane of an identity to a database.
     pub(crate) fn lane(self: &Rc<Self>, identity: &Identity, db: u32, version: Version) -> Link {
-        identity.lane(db, version, || self.connect(Purpose { login: identity.login.clone(), db, version }, true))
+        identity.lane(db, version, || self.connect(LinkProfile { login: identity.login.clone(), db, version }, true))
     }
 
     /// The lane that a client's requests go to.
@@ -50,7 +50,7 @@ impl Context {
     pub(crate) fn auth_link(self: &Rc<Self>) -> Link {
         let known = self.auth_link.borrow().clone().filter(|auth_link| !auth_link.is_closed());
         known.unwrap_or_else(|| {
-            let auth_link = self.connect(Purpose { login: None, db: 0, version: Version::Resp2 }, true);
+            let auth_link = self.connect(LinkProfile { login: None, db: 0, version: Version::Resp2 }, true);
             auth_link.use_for_logins();
             *self.auth_link.borrow_mut() = Some(auth_link.clone());
             auth_link
@@ -60,13 +60,13 @@ impl Context {
     /// A private connection for whoever has taken a place for it.
     pub(crate) fn session(self: &Rc<Self>, identity: &Identity, db: u32, version: Version) -> Link {
         self.stats().sessions.add(1);
-        let connect = || self.connect(Purpose { login: identity.login.clone(), db, version }, false);
+        let connect = || self.connect(LinkProfile { login: identity.login.clone(), db, version }, false);
         identity.take_spare(db, version).unwrap_or_else(connect)
     }
 
     /// A private connection for one request, which ends when it is retired. It is in no particular database.
     pub(crate) fn connection_for_one(self: &Rc<Self>, identity: &Identity, version: Version) -> Link {
-        self.connect(Purpose { login: identity.login.clone(), db: 0, version }, false)
+        self.connect(LinkProfile { login: identity.login.clone(), db: 0, version }, false)
     }
 
     /// Takes a private connection back: for the next session of its identity if it is `clean`, else it ends.
@@ -105,9 +105,9 @@ impl Context {
         self.turns.leave(waiting, self.max_sessions());
     }
 
-    fn connect(self: &Rc<Self>, place: Purpose, shared: bool) -> Link {
-        let db = place.db;
-        let link = Link::new(Rc::clone(&self.links), place, shared);
+    fn connect(self: &Rc<Self>, profile: LinkProfile, shared: bool) -> Link {
+        let db = profile.db;
+        let link = Link::new(Rc::clone(&self.links), profile, shared);
         let context = Rc::clone(self);
         let driven = link.clone();
         let number = self.links_made.get();
