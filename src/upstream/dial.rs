@@ -88,6 +88,21 @@ impl Dialer {
         };
         timeout(self.limit, connecting).await.unwrap_or_else(|_| Err(silent(self.limit)))
     }
+
+    /// Whether the URL asks for TLS and the server answers without. Such a server may take a TLS handshake for the beginning of a
+    /// request, and wait for its end: from outside it looks busy.
+    pub(super) async fn is_without_tls(&self, address: &Address) -> bool {
+        if self.tls.is_none() {
+            return false;
+        }
+        let asked = async {
+            let Dialed::Tcp(socket, _) = self.dial(address).await? else { return Ok(false) };
+            let mut connection = Connection { stream: Stream::Tcp(socket), inbox: BytesMut::new() };
+            // What comes is RESP, or it is an error here.
+            connection.ask(vec![b"PING"]).await.map(|_| true)
+        };
+        matches!(timeout(self.limit, asked).await, Ok(Ok(true)))
+    }
 }
 
 /// Says in the log when TLS protects less than somebody may think.

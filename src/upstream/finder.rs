@@ -12,6 +12,7 @@ use tokio::time::timeout;
 
 use crate::config::Target;
 use crate::net::Address;
+use crate::net::tls::NO_TLS;
 use crate::resp::{Bulk, bulk_of, elements};
 
 use super::dial::{Dialed, Dialer};
@@ -97,7 +98,11 @@ impl Finder {
 /// Asks one server. A server that takes the connection and does not tell its role may be busy, or we may not ask.
 async fn ask(dialer: &Dialer, address: &Address, limit: Duration) -> io::Result<Answer> {
     let dialed = dialer.dial(address).await?;
-    timeout(limit, interview(dialed, dialer)).await.unwrap_or_else(|_| Ok(Answer::default()))
+    match timeout(limit, interview(dialed, dialer)).await {
+        Ok(answer) => answer,
+        Err(_) if dialer.is_without_tls(address).await => Err(io::Error::new(io::ErrorKind::InvalidData, NO_TLS)),
+        Err(_) => Ok(Answer::default()),
+    }
 }
 
 /// What a server says of itself.

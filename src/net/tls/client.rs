@@ -17,6 +17,9 @@ use crate::net::Stream;
 
 use super::{Error, authorities, certificates, private_key, provider};
 
+/// What is said of a server that answers without TLS.
+pub const NO_TLS: &str = "it does not speak TLS; for a server without TLS the URL begins with redis://";
+
 /// How TLS connections to Redis are made.
 #[derive(Clone, Debug)]
 pub struct Client {
@@ -72,9 +75,7 @@ impl Client {
     fn explain(&self, error: io::Error) -> io::Error {
         let Some(cause) = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>()) else { return error };
         let hint = match cause {
-            rustls::Error::InvalidMessage(_) => {
-                "it does not speak TLS; for a server without TLS the URL begins with redis://"
-            }
+            rustls::Error::InvalidMessage(_) => NO_TLS,
             // A bad signature: the authority has the name of a known one.
             rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {
                 "its certificate is from an authority that is not known; name the authority's certificate in upstream_tls.ca"

@@ -14,7 +14,7 @@ use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-pub use client::Client;
+pub use client::{Client, NO_TLS};
 pub use server::Server;
 
 /// What is wrong with a certificate or a key that the configuration names.
