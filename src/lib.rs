@@ -20,7 +20,7 @@
 //!
 //! | floor | modules | |
 //! | --- | --- | --- |
-//! | 0 words | [`resp`], [`config`], [`stats`], [`errors`], [`glob`] | bytes in, values out; no I/O |
+//! | 0 words | [`resp`], [`reads`], [`glob`], [`config`], [`errors`], [`stats`] | bytes in, values out; no I/O |
 //! | | [`log`] | where the log's lines go |
 //! | 1 tables | [`command`], [`rules`], [`codec`] | pure |
 //! | 2 memory | [`near_cache`], [`coherence`], [`scripts`] | shared state; what may be served and kept, what scripts may write |
@@ -55,6 +55,7 @@ pub mod log;
 pub mod machine;
 pub mod near_cache;
 pub mod proxy;
+pub mod reads;
 pub mod replies;
 pub mod resp;
 pub mod rules;

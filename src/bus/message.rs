@@ -5,7 +5,7 @@
 //! 2   version           1
 //! 3   kind              1 HELLO  2 HEARTBEAT  3 BYE  4 INV  5 QUARANTINE  6 FLUSH  7 QUARANTINE ALL  8 SCRIPT
 //! 4   incarnation  u64  who speaks
-//! 12  sequence     u64  INV, QUARANTINE, FLUSH, SCRIPT: its own number; the others: the last one used
+//! 12  sequence     u64  INV, QUARANTINE, FLUSH, QUARANTINE ALL, SCRIPT: its own number; the others: the last one used
 //! 20  HEARTBEAT:        connection u64, sent u64, any number of fields: tag u8, length u16, length bytes
 //!     SCRIPT:           lost u8: 1 when the script may still be running, else 0
 //!     INV, QUARANTINE:  one or more groups: database u32, count u32 (≥ 1), count × hash u128

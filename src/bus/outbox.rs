@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use tokio::sync::mpsc;
 
-use super::{Batch, Event};
+use super::event::{Batch, Event};
 
 /// An entry of the bound holds an event with a key of up to this many bytes; a longer key counts as several.
 const KEY_BYTES_PER_ENTRY: usize = 256;

@@ -8,12 +8,12 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
+use crate::coherence::LEASE;
+
 use super::message::{About, Body, Message, Probe};
 
 /// How often a heartbeat is sent.
 pub(super) const HEARTBEAT: Duration = Duration::from_millis(200);
-/// How long an echoed heartbeat is worth something, counted from when it was sent.
-const LEASE: Duration = Duration::from_secs(1);
 /// How long a peer may say nothing before it counts as lost: seven heartbeats.
 const SILENCE: Duration = Duration::from_millis(1500);
 /// How long an instance may be connected to Redis before it must have been heard: at its start it connects to Redis and to NATS.

@@ -400,7 +400,7 @@ impl Coherence {
 }
 
 /// What a lease is good for, from the send of the probe that came back (COHERENCE §5).
-const LEASE: Duration = Duration::from_secs(1);
+pub const LEASE: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {

@@ -5,10 +5,11 @@
 //! blocks because it is flagged so, and `tests/command_table.rs` fails when a server has one that fits neither.
 //! Must not look at arguments.
 
-use super::Class::{self, Blocking, Local, Refused, Session, Stateless};
-use super::Verb;
-use super::absent::Absent;
 use crate::errors::{self, OwnError};
+
+use super::flags::Facts;
+use super::verb::Class::{self, Blocking, Local, Refused, Session, Stateless};
+use super::verb::{ClientCommand, ScriptBy, StringOp, Verb};
 
 /// What a call may change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,25 +104,25 @@ const DECISIONS: &[Decision] = &[
     verb("getset", Verb::GetSet),
     verb("getdel", Verb::GetDel),
     verb("getex", Verb::GetEx),
-    verb("append", Verb::StringOp),
-    verb("strlen", Verb::StringOp),
-    verb("getrange", Verb::StringOp),
-    verb("substr", Verb::StringOp),
-    verb("setrange", Verb::StringOp),
-    verb("getbit", Verb::StringOp),
-    verb("setbit", Verb::StringOp),
-    verb("bitcount", Verb::StringOp),
-    verb("bitpos", Verb::StringOp),
-    verb("bitfield", Verb::StringOp),
-    verb("bitfield_ro", Verb::StringOp),
-    verb("bitop", Verb::StringOp),
-    verb("lcs", Verb::StringOp),
+    verb("append", Verb::StringOp(StringOp::Append)),
+    verb("strlen", Verb::StringOp(StringOp::Other)),
+    verb("getrange", Verb::StringOp(StringOp::Other)),
+    verb("substr", Verb::StringOp(StringOp::Other)),
+    verb("setrange", Verb::StringOp(StringOp::SetRange)),
+    verb("getbit", Verb::StringOp(StringOp::Other)),
+    verb("setbit", Verb::StringOp(StringOp::Other)),
+    verb("bitcount", Verb::StringOp(StringOp::Other)),
+    verb("bitpos", Verb::StringOp(StringOp::Other)),
+    verb("bitfield", Verb::StringOp(StringOp::BitField)),
+    verb("bitfield_ro", Verb::StringOp(StringOp::BitFieldRo)),
+    verb("bitop", Verb::StringOp(StringOp::BitOp)),
+    verb("lcs", Verb::StringOp(StringOp::Lcs)),
     // Redis 6's LCS; compare-and-delete of Redis 8.4 and of Valkey 9; Redis 8.4's digest of a string. (INCRBYFLOAT needs no look:
     // an envelope is no number, and Redis says so.)
-    verb("stralgo", Verb::StringOp),
-    verb("delex", Verb::StringOp),
-    verb("delifeq", Verb::StringOp),
-    verb("digest", Verb::StringOp),
+    verb("stralgo", Verb::StringOp(StringOp::Lcs)),
+    verb("delex", Verb::StringOp(StringOp::DelEx)),
+    verb("delifeq", Verb::StringOp(StringOp::Other)),
+    verb("digest", Verb::StringOp(StringOp::Other)),
     // PFCOUNT writes the count that it computed into the string, and is flagged read-only.
     row("pfcount", Stateless, Verb::Plain, Touch::Declared),
     plain("pfselftest"),
@@ -138,18 +139,18 @@ const DECISIONS: &[Decision] = &[
     any_key("swapdb", Verb::SwapDb),
     // Scripts. The _RO forms are flagged read-only, and Redis enforces that. For the others the rows here find the declared keys.
     // What else a script may write is not in the arguments: `scripts` judges that.
-    row("eval", Stateless, Verb::Script, Touch::Declared),
-    row("evalsha", Stateless, Verb::Script, Touch::Declared),
-    row("fcall", Stateless, Verb::Script, Touch::Declared),
-    verb("eval_ro", Verb::Script),
-    verb("evalsha_ro", Verb::Script),
-    verb("fcall_ro", Verb::Script),
+    row("eval", Stateless, Verb::Script(ScriptBy::Text), Touch::Declared),
+    row("evalsha", Stateless, Verb::Script(ScriptBy::Sha), Touch::Declared),
+    row("fcall", Stateless, Verb::Script(ScriptBy::Function), Touch::Declared),
+    verb("eval_ro", Verb::ScriptRo(ScriptBy::Text)),
+    verb("evalsha_ro", Verb::ScriptRo(ScriptBy::Sha)),
+    verb("fcall_ro", Verb::ScriptRo(ScriptBy::Function)),
     plain("script"),
     plain("script|*"),
     row("script|load", Stateless, Verb::ScriptLoad, Touch::Nothing),
     question("script|exists", Verb::Plain),
     // The next EVAL on this connection is run by the debugger, which then talks on it.
-    session("script|debug", Verb::Plain),
+    session("script|debug", Verb::ScriptDebug),
     // On the connection that runs the script Redis reads nothing until the script ends, so what is to stop it, or to
     // ask about it, must come on another.
     session("script|kill", Verb::Plain),
@@ -176,17 +177,18 @@ const DECISIONS: &[Decision] = &[
     session("unsubscribe", Verb::Unsubscribe),
     session("punsubscribe", Verb::PUnsubscribe),
     session("sunsubscribe", Verb::SUnsubscribe),
-    plain("publish"),
-    plain("spublish"),
+    row("publish", Stateless, Verb::Publish, Touch::Nothing),
+    row("spublish", Stateless, Verb::Publish, Touch::Nothing),
     question("pubsub", Verb::Plain),
     question("pubsub|*", Verb::Plain),
+    question("pubsub|channels", Verb::PubSubChannels),
     session("monitor", Verb::Monitor),
     // Streams: blocking only with BLOCK.
     row("xread", Blocking, Verb::XRead, Touch::AsFlagged),
     row("xreadgroup", Blocking, Verb::XReadGroup, Touch::AsFlagged),
     // Not flagged as blocking, and block.
-    row("wait", Blocking, Verb::Blocking, Touch::Nothing),
-    row("waitaof", Blocking, Verb::Blocking, Touch::Nothing),
+    row("wait", Blocking, Verb::Wait, Touch::Nothing),
+    row("waitaof", Blocking, Verb::Wait, Touch::Nothing),
     // The connection itself.
     question("ping", Verb::Plain),
     question("echo", Verb::Plain),
@@ -200,27 +202,29 @@ const DECISIONS: &[Decision] = &[
     session("readwrite", Verb::ReadWrite),
     // CLIENT. Who is connected to the proxy, only the proxy knows; Redis is asked whether the client may know. Subcommands of newer
     // servers are taken for something about the connection, also while the table of such a server is not here yet.
-    session("client", Verb::Client),
-    session("client|*", Verb::Client),
-    local("client|id", Verb::Client),
-    local("client|info", Verb::Client),
-    local("client|list", Verb::Client),
-    local("client|kill", Verb::Client),
-    local("client|unblock", Verb::Client),
-    local("client|setname", Verb::Client),
-    local("client|getname", Verb::Client),
-    local("client|setinfo", Verb::Client),
-    local("client|reply", Verb::Client),
+    session("client", Verb::Client(ClientCommand::Other)),
+    session("client|*", Verb::Client(ClientCommand::Other)),
+    local("client|id", Verb::Client(ClientCommand::Id)),
+    local("client|info", Verb::Client(ClientCommand::Info)),
+    local("client|list", Verb::Client(ClientCommand::List)),
+    local("client|kill", Verb::Client(ClientCommand::Kill)),
+    local("client|unblock", Verb::Client(ClientCommand::Unblock)),
+    local("client|setname", Verb::Client(ClientCommand::SetName)),
+    local("client|getname", Verb::Client(ClientCommand::GetName)),
+    local("client|setinfo", Verb::Client(ClientCommand::SetInfo)),
+    local("client|reply", Verb::Client(ClientCommand::Reply)),
     // The client's number that is in their replies, or arguments, is the proxy's.
-    local("client|getredir", Verb::Client),
-    local("client|trackinginfo", Verb::Client),
-    session("client|tracking", Verb::Client),
-    row("client|help", Stateless, Verb::Client, Touch::Nothing),
+    local("client|getredir", Verb::Client(ClientCommand::Redirection)),
+    local("client|trackinginfo", Verb::Client(ClientCommand::Redirection)),
+    session("client|no-evict", Verb::Client(ClientCommand::Switch)),
+    session("client|no-touch", Verb::Client(ClientCommand::Switch)),
+    session("client|tracking", Verb::Client(ClientCommand::Tracking)),
+    row("client|help", Stateless, Verb::Client(ClientCommand::Other), Touch::Nothing),
     // PAUSE is for all connections. UNPAUSE must not queue on a lane behind a write that is paused.
-    row("client|pause", Stateless, Verb::Client, Touch::Nothing),
-    session("client|unpause", Verb::Client),
+    row("client|pause", Stateless, Verb::Client(ClientCommand::Other), Touch::Nothing),
+    session("client|unpause", Verb::Client(ClientCommand::Other)),
     // Without tracking, which puts a client in a session, it says so on any connection.
-    row("client|caching", Stateless, Verb::Client, Touch::Nothing),
+    row("client|caching", Stateless, Verb::Client(ClientCommand::Other), Touch::Nothing),
     // The server.
     question("info", Verb::Info),
     question("time", Verb::Plain),
@@ -231,14 +235,14 @@ const DECISIONS: &[Decision] = &[
     // What a user may read is decided anew: what was kept for it may be none of its business any more.
     plain("acl"),
     plain("acl|*"),
-    any_key("acl|setuser", Verb::Plain),
-    any_key("acl|deluser", Verb::Plain),
-    any_key("acl|load", Verb::Plain),
+    any_key("acl|setuser", Verb::AclSetUser),
+    any_key("acl|deluser", Verb::AclDelUser),
+    any_key("acl|load", Verb::AclLoad),
     plain("config"),
     plain("config|*"),
     question("config|get", Verb::Plain),
     // requirepass and its like.
-    any_key("config|set", Verb::Plain),
+    any_key("config|set", Verb::ConfigSet),
     plain("latency"),
     plain("latency|*"),
     plain("memory"),
@@ -309,101 +313,33 @@ const DECISIONS: &[Decision] = &[
     refused("psync", &errors::REPLICATION),
     refused("replconf", &errors::REPLICATION),
     refused("cluster|syncslots", &errors::REPLICATION),
-    refused("post", &errors::SPEAKS_HTTP),
-    refused("host:", &errors::SPEAKS_HTTP),
+    row("post", Refused(&errors::SPEAKS_HTTP), Verb::Http, Touch::Nothing),
+    row("host:", Refused(&errors::SPEAKS_HTTP), Verb::Http, Touch::Nothing),
     local("proxy", Verb::Proxy),
 ];
 
-/// What kind of key a read is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Of {
-    /// A string, which has no parts that could end by themselves.
-    String,
-    Hash,
-    Other,
-    /// Whatever is there.
-    Any,
-}
-
-/// A read whose reply L1 may keep.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct CacheableRead {
-    name: &'static str,
-    pub of: Of,
-    pub absent: Absent,
-}
-
-/// The decision on a lower-case name; none: its reply is never kept. GET and MGET are not here: what is kept of them is a
-/// value, not a reply.
-pub(super) fn cacheable(name: &str) -> Option<&'static CacheableRead> {
-    CACHEABLE.iter().find(|known| known.name == name)
-}
-
-const fn keep(name: &'static str, of: Of, absent: Absent) -> CacheableRead {
-    CacheableRead { name, of, absent }
-}
-
-/// Reads of one key that say the same until the key changes. Left out on purpose: what depends on the time (TTL, PTTL, XPENDING),
-/// on chance (SRANDMEMBER, HRANDFIELD, ZRANDMEMBER), on a cursor that may come back otherwise (the SCAN family), on how a value is
-/// stored or used (OBJECT, MEMORY, DUMP, TOUCH, XINFO), on other keys (SORT_RO, LCS, SINTER and its like), on code (EVAL_RO,
-/// FCALL_RO), and PFCOUNT, which writes.
-const CACHEABLE: &[CacheableRead] = &[
-    keep("strlen", Of::String, Absent::Zero),
-    keep("getrange", Of::String, Absent::Is(b"$0\r\n\r\n")),
-    keep("substr", Of::String, Absent::Is(b"$0\r\n\r\n")),
-    keep("getbit", Of::String, Absent::Zero),
-    keep("bitcount", Of::String, Absent::Zero),
-    keep("bitpos", Of::String, Absent::Varies),
-    keep("bitfield_ro", Of::String, Absent::Zero),
-    keep("hget", Of::Hash, Absent::Nothing),
-    keep("hmget", Of::Hash, Absent::Nothing),
-    keep("hgetall", Of::Hash, Absent::Nothing),
-    keep("hkeys", Of::Hash, Absent::Nothing),
-    keep("hvals", Of::Hash, Absent::Nothing),
-    keep("hlen", Of::Hash, Absent::Zero),
-    keep("hexists", Of::Hash, Absent::Zero),
-    keep("hstrlen", Of::Hash, Absent::Zero),
-    keep("lrange", Of::Other, Absent::Nothing),
-    keep("lindex", Of::Other, Absent::Nothing),
-    keep("llen", Of::Other, Absent::Zero),
-    keep("lpos", Of::Other, Absent::Nothing),
-    keep("smembers", Of::Other, Absent::Nothing),
-    keep("sismember", Of::Other, Absent::Zero),
-    keep("smismember", Of::Other, Absent::Zero),
-    keep("scard", Of::Other, Absent::Zero),
-    keep("zrange", Of::Other, Absent::Nothing),
-    keep("zrangebyscore", Of::Other, Absent::Nothing),
-    keep("zrangebylex", Of::Other, Absent::Nothing),
-    keep("zrevrange", Of::Other, Absent::Nothing),
-    keep("zrevrangebyscore", Of::Other, Absent::Nothing),
-    keep("zrevrangebylex", Of::Other, Absent::Nothing),
-    keep("zscore", Of::Other, Absent::Nothing),
-    keep("zmscore", Of::Other, Absent::Nothing),
-    keep("zcard", Of::Other, Absent::Zero),
-    keep("zcount", Of::Other, Absent::Zero),
-    keep("zlexcount", Of::Other, Absent::Zero),
-    keep("zrank", Of::Other, Absent::Nothing),
-    keep("zrevrank", Of::Other, Absent::Nothing),
-    keep("geopos", Of::Other, Absent::Nothing),
-    keep("geodist", Of::Other, Absent::Nothing),
-    keep("geohash", Of::Other, Absent::Nothing),
-    keep("geosearch", Of::Other, Absent::Nothing),
-    keep("georadius_ro", Of::Other, Absent::Nothing),
-    keep("georadiusbymember_ro", Of::Other, Absent::Nothing),
-    keep("xrange", Of::Other, Absent::Nothing),
-    keep("xrevrange", Of::Other, Absent::Nothing),
-    keep("xlen", Of::Other, Absent::Zero),
-    keep("exists", Of::Any, Absent::Only(b":0\r\n")),
-    keep("type", Of::Any, Absent::Only(b"+none\r\n")),
-    keep("expiretime", Of::Any, Absent::Only(b":-2\r\n")),
-    keep("pexpiretime", Of::Any, Absent::Only(b":-2\r\n")),
+/// Facts of commands by name; `container|*` stands for all subcommands.
+const FACTS: &[(Facts, &[&str])] = &[
+    (Facts::LEAVES_NOTHING, &["script|kill", "function|kill", "function|stats", "shutdown", "client|unpause"]),
+    (Facts::NEEDS_ENABLING, &["debug", "module", "module|*"]),
+    (Facts::TELLS_OF_STRINGS, &["dump"]),
+    (Facts::WRITES_UNFLAGGED, &["pfcount"]),
+    (Facts::CHANGES_NOTHING_IN_SCRIPTS, &["echo", "ping", "publish", "spublish", "time"]),
 ];
 
 /// Reads that say nothing of what a key holds, so that nothing kept can be older than what they say.
-const SILENT: &[&str] = &["ttl", "pttl", "touch", "object", "memory"];
+const SILENT: &[&str] = &["ttl", "pttl", "touch", "object", "object|*", "memory", "memory|*"];
 
-/// Whether a read of this name says something of what its keys hold.
-pub(super) fn tells(name: &str) -> bool {
-    let command = name.split_once('|').map_or(name, |(container, _)| container);
-    !SILENT.contains(&command)
+/// The facts of the command of this name. `reads`: it only reads.
+pub(super) fn facts(name: &str, reads: bool, verb: Verb) -> Facts {
+    let container = name.split_once('|').map(|(container, _)| container);
+    let is_among = |names: &[&str]| {
+        names.iter().any(|known| *known == name || container.is_some() && known.strip_suffix("|*") == container)
+    };
+    let mut facts: Facts = FACTS.iter().filter(|(_, names)| is_among(names)).map(|(fact, _)| *fact).collect();
+    if matches!(verb, Verb::StringOp(_) | Verb::Script(_) | Verb::ScriptRo(_)) {
+        facts |= Facts::TELLS_OF_STRINGS;
+    }
+    facts.set(Facts::TELLS, reads && !is_among(SILENT));
+    facts
 }

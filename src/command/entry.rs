@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use redis_protocol::resp2::types::BytesFrame;
 
-use super::Flags;
+use super::flags::Flags;
 use super::keys::{Begin, Find, Spec};
 
 /// Far more commands than any server has, so that a broken reply stays small; below 65,535, which `Table` relies on.

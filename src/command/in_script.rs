@@ -5,8 +5,11 @@
 
 use smallvec::SmallVec;
 
+use super::flags::{Facts, Flags};
 use super::keys::Finder;
-use super::{Flags, Row, Table, Verb};
+use super::row::Row;
+use super::table::Table;
+use super::verb::Verb;
 
 /// What a call does.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,9 +26,6 @@ pub enum InScript {
     /// It cannot be told.
     Unknown,
 }
-
-/// Commands that are not flagged as reads and change no key all the same.
-const WITHOUT_EFFECT: [&str; 5] = ["echo", "ping", "publish", "spublish", "time"];
 
 impl Table {
     /// What a call with these words does, the name first; `None` is a word that is not known. `open`: the last word may stand for
@@ -46,11 +46,12 @@ impl Table {
 
 impl Row {
     fn in_script(&self, argc: usize, open: bool) -> InScript {
-        if WITHOUT_EFFECT.contains(&&*self.name) || self.flags.contains(Flags::READONLY) && !self.is_write() {
+        let only_reads = self.flags.contains(Flags::READONLY) && !self.is_write();
+        if only_reads || self.facts.contains(Facts::CHANGES_NOTHING_IN_SCRIPTS) {
             return InScript::Reads;
         }
         // Modules may do what their specs do not say; MOVE and COPY reach into other databases.
-        let known = self.flags.contains(Flags::WRITE) || &*self.name == "pfcount";
+        let known = self.flags.contains(Flags::WRITE) || self.facts.contains(Facts::WRITES_UNFLAGGED);
         let elsewhere = matches!(self.verb, Verb::Move | Verb::Copy | Verb::Migrate | Verb::Sort);
         if !known || elsewhere || self.flags.intersects(Flags::MODULE | Flags::NO_SCRIPT | Flags::ADMIN) {
             return InScript::Unknown;

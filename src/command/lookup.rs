@@ -4,7 +4,8 @@ use std::ops::Range;
 
 use crate::resp::Prefix;
 
-use super::{Row, Table};
+use super::row::Row;
+use super::table::Table;
 
 /// What was found last.
 #[derive(Debug, Default)]

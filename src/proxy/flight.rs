@@ -11,8 +11,8 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use crate::coherence::{ServePermit, Ticket};
-use crate::command::Absent;
 use crate::near_cache::{Asked, EntryId};
+use crate::reads::Absent;
 use crate::resp::{Chunks, Version, build};
 use crate::rules::CacheRule;
 use crate::upstream::{Link, Lost};

@@ -27,7 +27,7 @@ use smallvec::SmallVec;
 
 use crate::codec;
 use crate::coherence::ServePermit;
-use crate::command::{Class, Keys, Lookup, Row, Verb};
+use crate::command::{Class, Facts, Keys, Lookup, Row, ScriptBy, StringOp, Verb};
 use crate::errors::{self, OwnError};
 use crate::near_cache::KeyId;
 use crate::resp::{Chunks, Version, build};
@@ -44,9 +44,8 @@ use crate::replies::deliver::{OnReply, Pending};
 use crate::worker_state::context::{Context, View};
 use crate::worker_state::turns::Turn;
 use compress::Offloaded;
-use private::{InSession, leaves_nothing};
+use private::InSession;
 use request::{Replacements, Words};
-use wait::waits_for_replicas;
 use write::{Outcome, writes_values};
 
 /// Arguments of a request up to which every server takes it: before 7.0 Redis closes the connection at more.
@@ -248,7 +247,7 @@ impl Client {
         let is_one = row.subs().is_empty() || args.len() == 1;
         self.reply_queue.info.last.set(if is_one { row.number } else { 0 });
 
-        self.note_write(row, args[0]);
+        self.note_write(row);
 
         if self.reply_queue.outstanding() == 0 && self.session.as_ref().is_some_and(|session| session.is_clean()) {
             self.leave_session();
@@ -260,9 +259,9 @@ impl Client {
         {
             return next;
         }
-        if row.verb == Verb::Client
+        if let Verb::Client(command) = row.verb
             && row.arity_ok(args.len())
-            && let Some(next) = self.family(permit, call)
+            && let Some(next) = self.client_command(permit, call, command)
         {
             return next;
         }
@@ -270,7 +269,7 @@ impl Client {
             return next;
         }
         match row.class_for(&args) {
-            Class::Refused(why) if row.name.as_ref() == "post" || row.name.as_ref() == "host:" => {
+            Class::Refused(why) if row.verb == Verb::Http => {
                 crate::seldom!(warn, "a client is closed, as Redis does", client = self.id, why = why.reason());
                 Next::Close
             }
@@ -280,10 +279,10 @@ impl Client {
             },
             _ if !row.arity_ok(args.len()) && row.verb != Verb::Proxy => self.pass_where_it_is(permit, call),
             Class::Local => self.local(view, permit, call),
-            Class::Session if self.session.is_none() && leaves_nothing(call.row) => self.alone(permit, call),
-            Class::Session | Class::Blocking if waits_for_replicas(row, args[0]) && !self.in_multi() => {
-                self.wait(permit, call)
+            Class::Session if self.session.is_none() && row.facts.contains(Facts::LEAVES_NOTHING) => {
+                self.alone(permit, call)
             }
+            Class::Session | Class::Blocking if row.verb == Verb::Wait && !self.in_multi() => self.wait(permit, call),
             Class::Session | Class::Blocking => match self.enter_session(permit) {
                 Ok(Some(session)) => self.with_session(view, permit, call, session),
                 Ok(None) => Next::Again,
@@ -318,8 +317,11 @@ impl Client {
                 Some(self.pass(permit, call, Target::Session(session)))
             }
             // A name that nobody knows may be EVAL's.
-            _ if session.debugs() && call.row.arity_ok(call.args.len()) => match call.row.name.as_ref() {
-                "eval" | "eval_ro" | "" => Some(self.debug(permit, call, session)),
+            _ if session.debugs() && call.row.arity_ok(call.args.len()) => match call.row.verb {
+                Verb::Script(ScriptBy::Text) | Verb::ScriptRo(ScriptBy::Text) => {
+                    Some(self.debug(permit, call, session))
+                }
+                _ if call.row.is_unknown() => Some(self.debug(permit, call, session)),
                 _ => None,
             },
             _ => None,
@@ -452,7 +454,7 @@ impl Client {
                             write_wire(out, &call.request, wire);
                             out.push_slice(&ttls);
                         });
-                        if call.row.verb == Verb::Script {
+                        if matches!(call.row.verb, Verb::Script(_) | Verb::ScriptRo(_)) {
                             target.link().sent_script(permit.now);
                         }
                         Next::Go
@@ -486,10 +488,11 @@ impl Client {
                 return Err(errors::COMPARED_WITH_MARK.clone());
             }
             // Also when nothing is compressed now: values that were compressed before are still there.
-            Verb::StringOp | Verb::Set => {
-                let wire = self.guarded(call)?;
+            Verb::StringOp(_) | Verb::Set => {
+                let op = if let Verb::StringOp(op) = row.verb { op } else { StringOp::Other };
+                let wire = self.guarded(call, op)?;
                 let on_reply = if row.is_write() {
-                    let shape = if row.verb == Verb::StringOp { self.reply_shape(call) } else { ReplyShape::Nothing };
+                    let shape = if row.verb == Verb::Set { ReplyShape::Nothing } else { self.reply_shape(call) };
                     OnReply::Write { guard: self.write_guard(view, call), shape }
                 } else {
                     self.unkept(view, call)
@@ -506,7 +509,8 @@ impl Client {
                 let guard = row.is_write().then(|| Box::new(self.write_guard(view, call)));
                 return Ok((OnReply::Elements { guard, observed, shape }, wire));
             }
-            Verb::Script => self.script(view, call),
+            Verb::Script(by) => self.script(view, call, by, false),
+            Verb::ScriptRo(by) => self.script(view, call, by, true),
             Verb::ScriptLoad => {
                 call.args.get(2).into_iter().for_each(|text| self.context.shared.scripts.learn(text));
                 self.unkept(view, call)
@@ -519,16 +523,14 @@ impl Client {
     }
 
     /// What is sent in the place of a command that looks into a string.
-    fn guarded(&self, call: Call<'_>) -> Result<Wire, OwnError> {
+    fn guarded(&self, call: Call<'_>, op: StringOp) -> Result<Wire, OwnError> {
         // Without a condition DELEX looks at nothing.
-        if call.args.len() == 2 && call.row.name.as_ref() == "delex" {
+        if call.args.len() == 2 && op == StringOp::DelEx {
             return Ok(Wire::AsIs);
         }
         let mut keys = SmallVec::new();
         call.row.keys(call.args, &mut keys);
-        string_guard::request(&call.row.name, call.args, &keys)
-            .map(Wire::Instead)
-            .ok_or_else(|| errors::TOO_MANY_ARGUMENTS.clone())
+        string_guard::request(op, call.args, &keys).map(Wire::Instead).ok_or_else(|| errors::TOO_MANY_ARGUMENTS.clone())
     }
 
     /// What is sent in the place of a SORT that stores or compares strings of other keys.
@@ -581,11 +583,11 @@ impl Client {
 
     /// What a command without keys may change of the server's settings and users.
     fn changes_settings(&self, call: Call<'_>, guard: &mut WriteGuard) {
-        match call.row.name.as_ref() {
-            "acl|deluser" => guard.deletes_users(call.args[2..].iter().copied()),
-            "acl|setuser" => self.context.shared.users.forget_ttl(call.args.get(2).copied()),
-            "acl|load" => self.context.shared.users.forget_ttl(None),
-            "config|set" => self.context.shared.server_limits.forget(),
+        match call.row.verb {
+            Verb::AclDelUser => guard.deletes_users(call.args[2..].iter().copied()),
+            Verb::AclSetUser => self.context.shared.users.forget_ttl(call.args.get(2).copied()),
+            Verb::AclLoad => self.context.shared.users.forget_ttl(None),
+            Verb::ConfigSet => self.context.shared.server_limits.forget(),
             _ => {}
         }
         if changes_first_rights(call) {
@@ -595,7 +597,7 @@ impl Client {
 
     /// What the reply to a command holds.
     fn reply_shape(&self, call: Call<'_>) -> ReplyShape {
-        ReplyShape::of(call.row.verb, &call.row.name, call.args, self.reply_queue.profile.version())
+        ReplyShape::of(call.row.verb, call.args, self.reply_queue.profile.version())
     }
 
     fn send(
@@ -663,10 +665,10 @@ impl Drop for Client {
 /// Whether a command may change what a client may do that has not authenticated.
 fn changes_first_rights(call: Call<'_>) -> bool {
     let has = |word: &[u8]| call.args.iter().skip(2).any(|arg| arg.eq_ignore_ascii_case(word));
-    match call.row.name.as_ref() {
-        "config|set" => has(b"requirepass"),
-        "acl|setuser" => call.args.get(2) == Some(&&b"default"[..]),
-        "acl|load" => true,
+    match call.row.verb {
+        Verb::ConfigSet => has(b"requirepass"),
+        Verb::AclSetUser => call.args.get(2) == Some(&&b"default"[..]),
+        Verb::AclLoad => true,
         _ => false,
     }
 }

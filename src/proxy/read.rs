@@ -9,9 +9,9 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use crate::coherence::ServePermit;
-use crate::command::{Absent, Cacheable, Row, Verb};
-use crate::config::Reads;
+use crate::command::{Cacheable, Facts, Row, Verb};
 use crate::near_cache::{EntryId, Question};
+use crate::reads::{Absent, Reads};
 use crate::resp::build;
 use crate::rules::CacheRule;
 
@@ -73,14 +73,14 @@ impl Client {
         }
         let rule = rule_for(view, question.key(), cacheable.read)?;
         let wire = match row.verb {
-            Verb::StringOp => {
+            Verb::StringOp(op) => {
                 let args = request.words();
                 let call = Call { row, request, args: &args };
                 if self.reply_shape(call) == ReplyShape::Halves {
                     // Its reply comes in halves (`bitfield`), and is not kept.
                     return None;
                 }
-                match self.guarded(call) {
+                match self.guarded(call, op) {
                     Ok(wire) => wire,
                     Err(error) => return Some(self.refuse_own(&error)),
                 }
@@ -312,8 +312,8 @@ impl Client {
     pub(crate) fn is_told(&self, view: &View, row: &Row) -> bool {
         let values_alone = Reads::default().contains(view.policy.reads);
         view.policy.caches
-            && row.tells()
-            && (!values_alone || matches!(row.verb, Verb::StringOp | Verb::Script) || row.name.as_ref() == "dump")
+            && row.facts.contains(Facts::TELLS)
+            && (!values_alone || row.facts.contains(Facts::TELLS_OF_STRINGS))
     }
 }
 

@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use crate::coherence::ServePermit;
-use crate::command::{Class, Verb};
+use crate::command::{Class, ClientCommand, Verb};
 use crate::errors::{self, OwnError};
 use crate::near_cache::KeyId;
 use crate::resp::{Chunks, Version, elements, parse_int};
@@ -18,7 +18,7 @@ use crate::exchange::write_guard::WriteGuard;
 use crate::proxy::client_command::{self, Wish};
 use crate::proxy::private::InSession;
 use crate::proxy::request::Replacements;
-use crate::proxy::wait::{unproven, waits_for_replicas};
+use crate::proxy::wait::unproven;
 use crate::proxy::write::writes_values;
 use crate::proxy::{Call, Client, Next, Replies, Target, write_wire};
 use crate::replies::decode::{ReplyShape, decode_each};
@@ -90,17 +90,17 @@ impl Client {
                 }
                 _ => queued.read.extend(self.ids(call)),
             }
-            if waits_for_replicas(call.row, call.args[0]) {
+            if call.row.verb == Verb::Wait {
                 queued.waits.push(queued.shape.len());
             }
-            if matches!(call.row.name.as_ref(), "publish" | "spublish") {
+            if call.row.verb == Verb::Publish {
                 queued.commands.publish.push(queued.shape.len());
             }
             // HELLO may be among them: EXEC's reply tells what was spoken.
-            queued.shape.push(ReplyShape::of(call.row.verb, &call.row.name, call.args, Version::Resp3));
+            queued.shape.push(ReplyShape::of(call.row.verb, call.args, Version::Resp3));
         });
         if matches!(call.row.class_for(call.args), Class::Session | Class::Local)
-            && call.row.name.as_ref() != "client|reply"
+            && call.row.verb != Verb::Client(ClientCommand::Reply)
         {
             // It may leave something on the connection when it is executed.
             session.bind(Reason::Setting);

@@ -67,12 +67,6 @@ impl Waiter {
     }
 }
 
-/// Whether it is WAIT or WAITAOF. The server's table may not be here yet.
-pub(crate) fn waits_for_replicas(row: &Row, name: &[u8]) -> bool {
-    let is_unknown = || row.name.is_empty() && name.eq_ignore_ascii_case(b"waitaof");
-    matches!(row.name.as_ref(), "wait" | "waitaof") || is_unknown()
-}
-
 /// The reply to WAIT or WAITAOF in a transaction, in place of Redis's own.
 pub(crate) fn unproven(reply: &[u8]) -> &[u8] {
     match reply.first() {
@@ -83,17 +77,17 @@ pub(crate) fn unproven(reply: &[u8]) -> &[u8] {
 }
 
 /// Whether a command may go into Redis's log.
-fn may_be_logged(row: &Row, name: &[u8]) -> bool {
+fn may_be_logged(row: &Row) -> bool {
     let about_connection = row.flags.intersects(Flags::CONNECTION | Flags::TRANSACTION);
-    let is_not = row.retry_safe() || about_connection || row.class == Class::Local || row.verb == Verb::Client;
-    !is_not && !waits_for_replicas(row, name)
+    let is_not = row.retry_safe() || about_connection || row.class == Class::Local || row.is_client();
+    !is_not && row.verb != Verb::Wait
 }
 
 impl Client {
     /// A request is about to be handled. If it may write, WAIT must not confirm before replicas have that write.
-    pub(crate) fn note_write(&self, row: &Row, name: &[u8]) {
+    pub(crate) fn note_write(&self, row: &Row) {
         let covered = &self.reply_queue.info.covered;
-        if !matches!(covered.get(), Covered::WriteGuard { .. }) && may_be_logged(row, name) {
+        if !matches!(covered.get(), Covered::WriteGuard { .. }) && may_be_logged(row) {
             covered.set(Covered::WriteGuard { losses: self.context.losses.get() });
         }
     }

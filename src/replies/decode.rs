@@ -4,7 +4,7 @@
 use bytes::Bytes;
 
 use crate::codec;
-use crate::command::Verb;
+use crate::command::{StringOp, Verb};
 use crate::errors::{self, Side};
 use crate::resp::{Bulk, Version, build, bulk_of, elements};
 use crate::upstream::{RESERVED, Reply};
@@ -30,17 +30,15 @@ pub(crate) enum ReplyShape {
 
 impl ReplyShape {
     /// What the reply to a call holds.
-    pub(crate) fn of(verb: Verb, name: &str, args: &[&[u8]], version: Version) -> ReplyShape {
+    pub(crate) fn of(verb: Verb, args: &[&[u8]], version: Version) -> ReplyShape {
         let has = |word: &[u8]| args.iter().skip(3).any(|arg| arg.eq_ignore_ascii_case(word));
         match verb {
             Verb::Get | Verb::MGet | Verb::GetSet | Verb::GetDel | Verb::GetEx => ReplyShape::Values,
             Verb::Set if has(b"get") => ReplyShape::Values,
             Verb::Sort | Verb::SortRo => ReplyShape::sorted(args),
-            Verb::StringOp if matches!(name, "lcs" | "stralgo") && version == Version::Resp3 && has(b"idx") => {
-                ReplyShape::Map
-            }
-            Verb::StringOp if bitfield::is_wide(name, args) => ReplyShape::Halves,
-            _ if name == "pubsub|channels" => ReplyShape::Channels,
+            Verb::StringOp(StringOp::Lcs) if version == Version::Resp3 && has(b"idx") => ReplyShape::Map,
+            Verb::StringOp(op) if bitfield::is_wide(op, args) => ReplyShape::Halves,
+            Verb::PubSubChannels => ReplyShape::Channels,
             _ => ReplyShape::Nothing,
         }
     }
@@ -299,7 +297,7 @@ mod tests {
 
     fn sort(line: &str) -> ReplyShape {
         let args: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
-        ReplyShape::of(Verb::Sort, "sort", &args, Version::Resp2)
+        ReplyShape::of(Verb::Sort, &args, Version::Resp2)
     }
 
     #[test]

@@ -4,8 +4,8 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::coherence::Ticket;
-use crate::command::Absent;
 use crate::near_cache::{Asked, EntryId, Question};
+use crate::reads::Absent;
 use crate::resp::{Bulk, ReplyScanner, Version, bulk_of, elements, parse_int};
 use crate::rules::CacheRule;
 use crate::upstream::Reply;

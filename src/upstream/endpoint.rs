@@ -43,7 +43,7 @@ pub enum Suspicion {
 }
 
 #[derive(Clone, Debug)]
-enum Place {
+enum Whereabouts {
     /// Not known so far, or the connections to the last server are being given up.
     Unknown,
     /// No server was ever found: why.
@@ -54,7 +54,7 @@ enum Place {
 #[derive(Clone, Debug)]
 struct State {
     epoch: u64,
-    place: Place,
+    server: Whereabouts,
 }
 
 /// Where every connection of this proxy leads, and since when: the epoch counts the changes.
@@ -69,7 +69,7 @@ pub struct Endpoint {
 impl Default for Endpoint {
     fn default() -> Self {
         Endpoint {
-            state: watch::Sender::new(State { epoch: 0, place: Place::Unknown }),
+            state: watch::Sender::new(State { epoch: 0, server: Whereabouts::Unknown }),
             connection: AtomicBool::new(false),
             replica: AtomicBool::new(false),
             reported: Notify::new(),
@@ -85,9 +85,9 @@ impl Endpoint {
 
     /// The server; none: there is none now.
     pub fn server(&self) -> Option<Arc<Server>> {
-        match &self.state.borrow().place {
-            Place::At(server) => Some(Arc::clone(server)),
-            Place::Unknown | Place::Away(_) => None,
+        match &self.state.borrow().server {
+            Whereabouts::At(server) => Some(Arc::clone(server)),
+            Whereabouts::Unknown | Whereabouts::Away(_) => None,
         }
     }
 
@@ -101,11 +101,12 @@ impl Endpoint {
     pub(super) async fn target(&self) -> Result<(u64, Arc<Server>), Arc<str>> {
         let mut changes = self.state.subscribe();
         // The sender is borrowed, so that it cannot be gone.
-        let state = changes.wait_for(|state| !matches!(state.place, Place::Unknown)).await.map(|state| state.clone());
+        let state =
+            changes.wait_for(|state| !matches!(state.server, Whereabouts::Unknown)).await.map(|state| state.clone());
         match state {
-            Ok(State { epoch, place: Place::At(server) }) => Ok((epoch, server)),
-            Ok(State { place: Place::Away(why), .. }) => Err(why),
-            Ok(State { place: Place::Unknown, .. }) | Err(_) => Err("the proxy ends".into()),
+            Ok(State { epoch, server: Whereabouts::At(server) }) => Ok((epoch, server)),
+            Ok(State { server: Whereabouts::Away(why), .. }) => Err(why),
+            Ok(State { server: Whereabouts::Unknown, .. }) | Err(_) => Err("the proxy ends".into()),
         }
     }
 
@@ -151,7 +152,7 @@ impl Endpoint {
 
     /// From now on no connection is made. The epoch that begins.
     pub(super) fn close(&self) -> u64 {
-        self.state.send_modify(|state| *state = State { epoch: state.epoch + 1, place: Place::Unknown });
+        self.state.send_modify(|state| *state = State { epoch: state.epoch + 1, server: Whereabouts::Unknown });
         self.epoch()
     }
 
@@ -159,16 +160,17 @@ impl Endpoint {
     pub(super) fn open(&self, server: Server) {
         self.state.send_modify(|state| {
             // Links that wait between two attempts try again at once.
-            state.epoch += u64::from(matches!(state.place, Place::Away(_)));
-            state.place = Place::At(Arc::new(server));
+            state.epoch += u64::from(matches!(state.server, Whereabouts::Away(_)));
+            state.server = Whereabouts::At(Arc::new(server));
         });
     }
 
     /// The server that connections lead to has told its run id.
     pub(super) fn learn(&self, run_id: &str) {
-        self.state.send_if_modified(|state| match &state.place {
-            Place::At(server) if server.run_id.is_none() => {
-                state.place = Place::At(Arc::new(Server { address: server.address, run_id: Some(run_id.into()) }));
+        self.state.send_if_modified(|state| match &state.server {
+            Whereabouts::At(server) if server.run_id.is_none() => {
+                state.server =
+                    Whereabouts::At(Arc::new(Server { address: server.address, run_id: Some(run_id.into()) }));
                 true
             }
             _ => false,
@@ -177,13 +179,13 @@ impl Endpoint {
 
     /// No server has been found so far.
     pub(super) fn away(&self, why: &str) {
-        self.state.send_if_modified(|state| match &state.place {
-            Place::Unknown if state.epoch == 0 => {
-                state.place = Place::Away(why.into());
+        self.state.send_if_modified(|state| match &state.server {
+            Whereabouts::Unknown if state.epoch == 0 => {
+                state.server = Whereabouts::Away(why.into());
                 true
             }
-            Place::Away(known) if &**known != why => {
-                state.place = Place::Away(why.into());
+            Whereabouts::Away(known) if &**known != why => {
+                state.server = Whereabouts::Away(why.into());
                 true
             }
             _ => false,
