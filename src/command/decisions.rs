@@ -9,7 +9,7 @@ use crate::errors::{self, OwnError};
 
 use super::flags::Facts;
 use super::verb::Class::{self, Blocking, Local, Refused, Session, Stateless};
-use super::verb::{ClientCommand, ScriptBy, StringOp, Verb};
+use super::verb::{ClientSubcommand, ScriptBy, StringOp, Verb};
 
 /// What a call may change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -202,29 +202,29 @@ const DECISIONS: &[Decision] = &[
     session("readwrite", Verb::ReadWrite),
     // CLIENT. Who is connected to the proxy, only the proxy knows; Redis is asked whether the client may know. Subcommands of newer
     // servers are taken for something about the connection, also while the table of such a server is not here yet.
-    session("client", Verb::Client(ClientCommand::Other)),
-    session("client|*", Verb::Client(ClientCommand::Other)),
-    local("client|id", Verb::Client(ClientCommand::Id)),
-    local("client|info", Verb::Client(ClientCommand::Info)),
-    local("client|list", Verb::Client(ClientCommand::List)),
-    local("client|kill", Verb::Client(ClientCommand::Kill)),
-    local("client|unblock", Verb::Client(ClientCommand::Unblock)),
-    local("client|setname", Verb::Client(ClientCommand::SetName)),
-    local("client|getname", Verb::Client(ClientCommand::GetName)),
-    local("client|setinfo", Verb::Client(ClientCommand::SetInfo)),
-    local("client|reply", Verb::Client(ClientCommand::Reply)),
+    session("client", Verb::Client(ClientSubcommand::Other)),
+    session("client|*", Verb::Client(ClientSubcommand::Other)),
+    local("client|id", Verb::Client(ClientSubcommand::Id)),
+    local("client|info", Verb::Client(ClientSubcommand::Info)),
+    local("client|list", Verb::Client(ClientSubcommand::List)),
+    local("client|kill", Verb::Client(ClientSubcommand::Kill)),
+    local("client|unblock", Verb::Client(ClientSubcommand::Unblock)),
+    local("client|setname", Verb::Client(ClientSubcommand::SetName)),
+    local("client|getname", Verb::Client(ClientSubcommand::GetName)),
+    local("client|setinfo", Verb::Client(ClientSubcommand::SetInfo)),
+    local("client|reply", Verb::Client(ClientSubcommand::Reply)),
     // The client's number that is in their replies, or arguments, is the proxy's.
-    local("client|getredir", Verb::Client(ClientCommand::Redirection)),
-    local("client|trackinginfo", Verb::Client(ClientCommand::Redirection)),
-    session("client|no-evict", Verb::Client(ClientCommand::Switch)),
-    session("client|no-touch", Verb::Client(ClientCommand::Switch)),
-    session("client|tracking", Verb::Client(ClientCommand::Tracking)),
-    row("client|help", Stateless, Verb::Client(ClientCommand::Other), Touch::Nothing),
+    local("client|getredir", Verb::Client(ClientSubcommand::Redirection)),
+    local("client|trackinginfo", Verb::Client(ClientSubcommand::Redirection)),
+    session("client|no-evict", Verb::Client(ClientSubcommand::Switch)),
+    session("client|no-touch", Verb::Client(ClientSubcommand::Switch)),
+    session("client|tracking", Verb::Client(ClientSubcommand::Tracking)),
+    row("client|help", Stateless, Verb::Client(ClientSubcommand::Other), Touch::Nothing),
     // PAUSE is for all connections. UNPAUSE must not queue on a lane behind a write that is paused.
-    row("client|pause", Stateless, Verb::Client(ClientCommand::Other), Touch::Nothing),
-    session("client|unpause", Verb::Client(ClientCommand::Other)),
+    row("client|pause", Stateless, Verb::Client(ClientSubcommand::Other), Touch::Nothing),
+    session("client|unpause", Verb::Client(ClientSubcommand::Other)),
     // Without tracking, which puts a client in a session, it says so on any connection.
-    row("client|caching", Stateless, Verb::Client(ClientCommand::Other), Touch::Nothing),
+    row("client|caching", Stateless, Verb::Client(ClientSubcommand::Other), Touch::Nothing),
     // The server.
     question("info", Verb::Info),
     question("time", Verb::Plain),

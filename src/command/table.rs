@@ -11,7 +11,7 @@ use super::decisions;
 use super::entry::{self, Entry, TableError};
 use super::index::Index;
 use super::row::Row;
-use super::verb::{ClientCommand, Verb};
+use super::verb::{ClientSubcommand, Verb};
 
 /// The `COMMAND` reply of Redis 7.0.15 in the text form of `entry.rs`. Regenerate it with
 /// `SHORTSTOP_REGENERATE=1 cargo test --test command_table` and a redis-server of the wanted version in the path.
@@ -42,7 +42,7 @@ impl Unknown {
         Unknown {
             any: Row::unknown(Verb::Plain),
             waitaof: Row::unknown(Verb::Wait),
-            client_setinfo: Row::newer_sub("client", 4, Verb::Client(ClientCommand::SetInfo)),
+            client_setinfo: Row::newer_sub("client", 4, Verb::Client(ClientSubcommand::SetInfo)),
         }
     }
 }

@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 
 use super::cacheable::Ends;
 use super::table::BUILTIN;
-use super::{Class, ClientCommand, Facts, Flags, Keys, Row, ScriptBy, StringOp, Table, TableError, Verb, entry};
+use super::{Class, ClientSubcommand, Facts, Flags, Keys, Row, ScriptBy, StringOp, Table, TableError, Verb, entry};
 use crate::reads::Reads;
 
 fn all_rows(table: &Table) -> impl Iterator<Item = &Row> {
@@ -175,9 +175,9 @@ fn commands_of_newer_servers_that_libraries_send_at_once_are_known_before_the_se
     let table = Table::until_asked();
     let verb = |line: &str| table.resolve(&call(line)).verb;
     assert_eq!(verb("WAITAOF 1 0 0"), Verb::Wait);
-    assert_eq!(verb("client SetInfo lib-name x"), Verb::Client(ClientCommand::SetInfo));
-    assert_eq!(verb("client setinfo lib-name"), Verb::Client(ClientCommand::Other));
-    assert_eq!(verb("client unheard-of lib-name x"), Verb::Client(ClientCommand::Other));
+    assert_eq!(verb("client SetInfo lib-name x"), Verb::Client(ClientSubcommand::SetInfo));
+    assert_eq!(verb("client setinfo lib-name"), Verb::Client(ClientSubcommand::Other));
+    assert_eq!(verb("client unheard-of lib-name x"), Verb::Client(ClientSubcommand::Other));
     for (line, unknown) in [("WAITAOF 1 0 0", true), ("client setinfo lib-name x", false), ("nobody.knows", true)] {
         let row = table.resolve(&call(line));
         assert_eq!((row.is_unknown(), row.is_write(), row.number), (unknown, unknown, 0), "{line}");
@@ -220,16 +220,16 @@ fn verbs_are_these() {
         (Verb::AclDelUser, "acl|deluser"),
         (Verb::AclLoad, "acl|load"),
         (Verb::ConfigSet, "config|set"),
-        (Verb::Client(ClientCommand::Id), "client|id"),
-        (Verb::Client(ClientCommand::Info), "client|info"),
-        (Verb::Client(ClientCommand::List), "client|list"),
-        (Verb::Client(ClientCommand::Kill), "client|kill"),
-        (Verb::Client(ClientCommand::Unblock), "client|unblock"),
-        (Verb::Client(ClientCommand::SetName), "client|setname"),
-        (Verb::Client(ClientCommand::GetName), "client|getname"),
-        (Verb::Client(ClientCommand::Reply), "client|reply"),
-        (Verb::Client(ClientCommand::Tracking), "client|tracking"),
-        (Verb::Client(ClientCommand::Switch), "client|no-evict"),
+        (Verb::Client(ClientSubcommand::Id), "client|id"),
+        (Verb::Client(ClientSubcommand::Info), "client|info"),
+        (Verb::Client(ClientSubcommand::List), "client|list"),
+        (Verb::Client(ClientSubcommand::Kill), "client|kill"),
+        (Verb::Client(ClientSubcommand::Unblock), "client|unblock"),
+        (Verb::Client(ClientSubcommand::SetName), "client|setname"),
+        (Verb::Client(ClientSubcommand::GetName), "client|getname"),
+        (Verb::Client(ClientSubcommand::Reply), "client|reply"),
+        (Verb::Client(ClientSubcommand::Tracking), "client|tracking"),
+        (Verb::Client(ClientSubcommand::Switch), "client|no-evict"),
         (Verb::MGet, "mget"),
         (Verb::Set, "set"),
         (Verb::SetEx, "setex"),

@@ -120,7 +120,7 @@ pub enum Verb {
     /// AUTH.
     Auth,
     /// CLIENT and its subcommands.
-    Client(ClientCommand),
+    Client(ClientSubcommand),
     /// ACL SETUSER.
     AclSetUser,
     /// ACL DELUSER.
@@ -183,7 +183,7 @@ pub enum ScriptBy {
 
 /// Subcommands of CLIENT.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum ClientCommand {
+pub enum ClientSubcommand {
     /// CLIENT ID.
     Id,
     /// CLIENT INFO.
