@@ -1,14 +1,14 @@
 //! The reads whose replies L1 may keep: the one list of them, and sets of them.
 //!
-//! Of each it says how rules name it, what kind of key it is about, and what it answers when there is no such key. Whether a server's
-//! command of such a name is what is meant here, the command table checks.
+//! Each has the name that rules use, the kind of key that it reads, and its reply when there is no such key. Whether a server's
+//! command of that name really is such a read is checked by the command table.
 
 use std::fmt;
 use std::ops::BitOr;
 
 use crate::resp::{Bulk, bulk_of, elements};
 
-/// A command that reads one key, changes nothing, and says the same until the key changes.
+/// A command that reads one key, changes nothing, and gives the same reply until the key changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Read {
     /// In lower case.
@@ -126,7 +126,7 @@ pub enum Absent {
     Zero,
     /// These bytes.
     Is(&'static [u8]),
-    /// These bytes, which are never said of a key that exists.
+    /// These bytes, which are never the reply for a key that exists.
     Only(&'static [u8]),
     /// It depends on the arguments, and existing keys can give the same.
     Varies,

@@ -15,13 +15,13 @@ use super::log_limit::LogLimit;
 use super::settings::{Settings, connection_name};
 use super::watch::Shared;
 
-/// NATS pings, for links that are dead and do not say so: three unanswered ones close the connection.
+/// How often NATS is pinged, to notice a dead connection: three unanswered pings close it.
 const PING: Duration = Duration::from_secs(2);
-/// One attempt to connect.
+/// How long one attempt to connect may take.
 const CONNECT: Duration = Duration::from_secs(2);
 /// Back-off between attempts: doubles from the first to the second.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
-/// Commands queued in the library; with [`MAX_BYTES`] this bounds what a stalled link holds to 16 MB.
+/// Commands queued in the library; with `message::MAX_BYTES` this bounds what a stalled link holds to 16 MB.
 const COMMANDS: usize = 256;
 /// Messages received and not yet taken, for each subject.
 const WAITING: usize = 65_536;
@@ -68,7 +68,7 @@ pub(super) fn servers(urls: &str) -> Result<(Vec<ServerAddr>, Option<Login>), Bu
     Ok((servers, login))
 }
 
-/// What a URL says before the `@`.
+/// What stands before the `@` of a URL.
 pub(super) enum Login {
     Password {
         user: String,
@@ -79,7 +79,7 @@ pub(super) enum Login {
 }
 
 impl Login {
-    /// `None`: the percent signs make no sense.
+    /// `None`: it is not percent-encoded correctly.
     fn of(server: &ServerAddr) -> Option<Option<Login>> {
         let user = server.username().map(unescape);
         let password = server.password().map(unescape);
@@ -157,7 +157,7 @@ pub(super) fn options(
         .map_err(|error| BusError::Credentials { path: path.clone(), error })
 }
 
-/// What the library says of itself: for the log, and a flag. Events can be lost; nothing that must be right hangs on them.
+/// Logs an event of the library, and notes dropped messages. Events can be lost, so nothing that must be right may depend on them.
 fn noted(event: &async_nats::Event, shared: &Shared, limit: &LogLimit) {
     match event {
         async_nats::Event::Connected => info!("nats: connected"),

@@ -1,10 +1,10 @@
-//! What the bus and the rest of the proxy say to each other: events that go out, and what the bus may do to the cache.
+//! The interface between the bus and the rest of the proxy: events that go out, and what the bus may do to the cache.
 
 use std::time::Instant;
 
 use triomphe::ThinArc;
 
-/// What happened to the store, in the words of the bus.
+/// What happened to the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// A key was written.
@@ -23,18 +23,18 @@ pub enum Event {
     },
     /// Anything may or may not have been written, or may be yet.
     QuarantineAll,
-    /// Everything may have changed (FLUSHALL, FLUSHDB, SWAPDB, a command whose keys nobody can name).
+    /// Everything may have changed (FLUSHALL, FLUSHDB, SWAPDB, a command whose keys are not known).
     Flush,
     /// A script may have written anything.
     Script {
         /// Its reply was lost: it may still be running.
         lost: bool,
-        /// Whether services that listen to the JSON are told to drop everything.
+        /// Whether services on the JSON subject have to drop everything.
         clear: bool,
     },
 }
 
-/// A key of a database. One word: whoever writes a key carries it until the reply is here.
+/// A key of a database. One word in size, because it is kept with each write until the reply is here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Key(ThinArc<u32, u8>);
 

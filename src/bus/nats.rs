@@ -6,7 +6,7 @@
 //! what its peers send is decided in `peers`, by echoes and numbers. Decisions do not belong here.
 //!
 //! Up to four tasks: publisher, receiver, and one for each direction of the JSON subject, so that neither a
-//! stalled link nor a flood of JSON can delay the fleet's subject. The lease speaks for the fleet's subject only.
+//! stalled link nor a flood of JSON can delay the fleet's subject. The lease is about the fleet's subject only.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ use super::outbox::{Inlet, Outbox, queue};
 use super::peers::Peers;
 use super::publisher::Publisher;
 use super::receiver::Receiver;
-use super::services::{JsonWriter, hear_json};
+use super::services::{JsonWriter, apply_requests};
 use super::settings::{Settings, connection_name};
 use super::stats::BusStats;
 use super::watch::{PeerWatch, Shared};
@@ -85,8 +85,8 @@ impl Bus {
         self.peers().lost()
     }
 
-    /// Sends what is queued, says BYE, and ends; waits at most a second. Whoever calls this must be done with
-    /// writing to Redis: the peers stop watching out for this proxy.
+    /// Sends what is queued, says BYE, and ends; waits at most a second. The caller must have finished
+    /// writing to Redis: the peers stop watching for this proxy.
     pub async fn shutdown(mut self) {
         if let Some(stop) = self.stop.take() {
             // An error means that the task has ended already.
@@ -169,7 +169,7 @@ impl Wire {
         }
     }
 
-    /// The two tasks of the JSON subject, the queue to the one that sends, and the news of its end.
+    /// Starts the two tasks of the JSON subject. Returns the queue to the one that sends, and a signal of its end.
     async fn start_json(&self, client: &Client, tasks: &mut JoinSet<()>) -> Option<(Outbox, oneshot::Receiver<()>)> {
         let subject = self.json_subject.clone()?;
         let subscription = match client.subscribe(subject.clone()).await {
@@ -179,7 +179,7 @@ impl Wire {
                 return None;
             }
         };
-        tasks.spawn(hear_json(subscription, Arc::clone(&self.sink), Arc::clone(&self.stats)));
+        tasks.spawn(apply_requests(subscription, Arc::clone(&self.sink), Arc::clone(&self.stats)));
         let (outbox, inlet) = queue(self.settings.queue);
         let (done, when_done) = oneshot::channel();
         let writer = JsonWriter {
@@ -191,7 +191,7 @@ impl Wire {
         };
         tasks.spawn(async move {
             writer.run(inlet).await;
-            // Nobody listens unless the bus is ending.
+            // An error means that nothing waits for the end.
             let _ = done.send(());
         });
         Some((outbox, when_done))

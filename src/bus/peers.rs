@@ -1,9 +1,9 @@
-//! What is known of the other proxies, and whether this one hears them: a state machine without I/O and without
+//! The other Shortstops of the fleet, and whether their messages arrive here: a state machine without I/O and without
 //! a clock of its own (COHERENCE §5–6). Every doubt ends in a flush, never in a guess.
 //!
-//! Two things are kept apart. The *lease* says that all that the server routed before an instant has been applied
-//! here; the echo of my own heartbeat proves it. *Trouble* says that this is not enough: not connected, or a peer
-//! fell silent, which may still be writing and cannot tell, or Redis shows an instance of the fleet that is not heard.
+//! Two things are kept apart. The *lease* says that everything the NATS server routed before an instant has been applied
+//! here; the echo of this proxy's own heartbeat proves it. *Doubtful* says that the lease is not enough: there is no connection to
+//! NATS, or a peer has fallen silent and may still be writing, or Redis shows an instance whose messages do not arrive.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
@@ -14,33 +14,34 @@ use super::message::{About, Body, Message, Probe};
 
 /// How often a heartbeat is sent.
 pub(super) const HEARTBEAT: Duration = Duration::from_millis(200);
-/// How long a peer may say nothing before it counts as lost: seven heartbeats.
+/// A peer from which nothing has arrived for this long counts as lost: seven heartbeats.
 const SILENCE: Duration = Duration::from_millis(1500);
-/// How long an instance may be connected to Redis before it must have been heard: at its start it connects to Redis and to NATS.
+/// How long an instance may be connected to Redis before a message of it must have arrived: at its start it connects to both
+/// Redis and NATS.
 const GRACE: Duration = Duration::from_millis(400);
-/// An instance is gone when Redis has not shown it in so many looks in a row …
+/// An instance is gone when Redis has not shown it this many times in a row …
 const GONE_LOOKS: u32 = 3;
-/// … over so long: longer than it takes to connect to Redis again (the longest pause and the time limit, both 2 s by default).
+/// … over at least this time: longer than it takes to connect to Redis again (the longest pause and the time limit, both 2 s by default).
 const GONE_AFTER: Duration = Duration::from_secs(5);
-/// How long a peer may name another Redis than ours: after a restart of Redis one of the two notices first.
+/// How long a peer may report another Redis than ours: after a restart of Redis, one of the two notices first.
 const OTHER_UPSTREAM: Duration = Duration::from_secs(5);
-/// Peers remembered. More can only be forged; while there are as many, the bus is in trouble.
+/// Most peers that are remembered. More can only be forged; at this number the bus is in doubt.
 const MAX_PEERS: usize = 1024;
 
 /// What happened.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Input<'a> {
     /// A message came in on the fleet's subject, this proxy's own included.
-    Heard(&'a Message),
-    /// Something came in that is no message of this version.
+    Received(&'a Message),
+    /// Bytes arrived that are not a message of this version.
     Unreadable,
     /// The client library dropped messages before we could take them.
     Overflow,
-    /// The connection to NATS: `None` = there is none, else its how-manieth it is. May be repeated.
+    /// The connection to NATS: `None` = there is none, else its number, counted from the first. May be repeated.
     Connection(Option<u64>),
     /// These instances of the fleet have a connection to Redis, this proxy included.
     Shown(&'a BTreeSet<u64>),
-    /// Redis is asked over a new connection. Other instances may have to connect again, too, so absences count anew.
+    /// Redis is asked over a new connection. Other instances may have to reconnect, too, so counting absences starts over.
     AskedAnew,
     /// A hash of the run id of the Redis behind this proxy; none: not known. May be repeated.
     Upstream(Option<u64>),
@@ -51,15 +52,15 @@ pub(super) enum Input<'a> {
 /// What has to be done, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Action {
-    /// Apply the events of the message that was heard.
+    /// Apply the events of the message that arrived.
     Apply,
     /// Drop everything.
     Flush(Doubt),
-    /// The inbound path is good until then. Never earlier than the one before.
+    /// The lease now ends at this instant, which is never earlier than the previous one.
     Lease(Instant),
-    /// Trouble began, or is over.
+    /// Whether the bus is in doubt has changed.
     Doubtful(bool),
-    /// My own BYE came back: whatever I sent has been routed.
+    /// This proxy's own BYE came back: everything it sent has been routed.
     Ended,
 }
 
@@ -68,19 +69,19 @@ pub(super) enum Action {
 pub(super) enum Doubt {
     /// A peer's numbers have a hole.
     Gap,
-    /// A peer's numbers went back: one of the numbers heard was not its own.
+    /// A peer's numbers went back: one of the numbers was not its own.
     Backwards,
-    /// A peer was there before we knew it.
+    /// A peer had sent messages before the first one that arrived here.
     NewPeer,
     /// A peer fell silent.
     Silent,
-    /// Redis shows an instance that is not heard.
+    /// Redis shows an instance whose messages do not arrive.
     Unheard,
     /// A message could not be understood.
     Unreadable,
     /// Messages were lost on this side.
     Overflow,
-    /// The path to NATS is there (again): what passed before was not heard.
+    /// The path from NATS works (again): what was sent before has been missed.
     Connected,
 }
 
@@ -112,13 +113,13 @@ pub(super) struct Peers {
     /// Zero of [`Probe::sent`].
     origin: Instant,
     peers: HashMap<u64, Peer>,
-    /// Those of `peers` that are silent for too long.
+    /// The `peers` that have been silent for too long.
     lost: BTreeSet<u64>,
-    /// Instances that Redis shows, or has shown a moment ago, and that are not among `peers`.
+    /// Instances that Redis shows, or showed a moment ago, and that are not among `peers`.
     unheard: BTreeMap<u64, Unheard>,
     /// A hash of the run id of the Redis behind this proxy.
     upstream: Option<u64>,
-    /// No peer can fall silent before this instant; spares a walk over all peers at each tick.
+    /// No peer can count as silent before this instant. Saves a walk over all peers at each tick.
     next_silence: Option<Instant>,
     connection: Option<u64>,
     /// A probe has come back on this connection.
@@ -129,11 +130,11 @@ pub(super) struct Peers {
 
 #[derive(Debug)]
 struct Peer {
-    /// The last number heard of.
+    /// The last number received.
     sequence: u64,
     heard: Instant,
     about: About,
-    /// Since when the peer has named another Redis than ours.
+    /// Since when the peer has reported another Redis than ours.
     other_upstream_since: Option<Instant>,
     /// While the peer is lost.
     absence: Absence,
@@ -142,7 +143,7 @@ struct Peer {
 #[derive(Debug)]
 struct Unheard {
     first_shown: Instant,
-    /// It had enough time to be heard.
+    /// A message of it should have arrived by now.
     confirmed: bool,
     absence: Absence,
 }
@@ -168,7 +169,7 @@ impl Absence {
 }
 
 impl Peers {
-    /// Not connected, no peers, in trouble. `origin` is the zero of the clock of [`Probe::sent`].
+    /// Not connected, no peers, in doubt. `origin` is the zero of the clock of [`Probe::sent`].
     pub fn new(own: u64, origin: Instant) -> Self {
         Peers {
             own,
@@ -190,7 +191,7 @@ impl Peers {
         self.peers.len()
     }
 
-    /// Whether a message of this incarnation comes from someone else.
+    /// Whether a message of this incarnation comes from another proxy.
     pub fn is_peer(&self, incarnation: u64) -> bool {
         incarnation != self.own
     }
@@ -200,18 +201,18 @@ impl Peers {
         &self.lost
     }
 
-    /// Instances that Redis shows, and that have not been heard although there was time for it.
+    /// Instances that Redis shows, and of which no message has arrived although there was time for one.
     pub fn unheard(&self) -> BTreeSet<u64> {
         self.unheard.iter().filter(|(_, unheard)| unheard.confirmed).map(|(incarnation, _)| *incarnation).collect()
     }
 
-    /// Peers that have been naming another Redis than ours for some time.
+    /// Peers that have reported another Redis than ours for some time.
     pub fn other_upstream(&self, now: Instant) -> BTreeSet<u64> {
         let long = |peer: &Peer| peer.other_upstream_since.is_some_and(|since| now >= since + OTHER_UPSTREAM);
         self.peers.iter().filter(|(_, peer)| long(peer)).map(|(incarnation, _)| *incarnation).collect()
     }
 
-    /// Peers that are heard and say that they are subscribed to the fleet's channel at our Redis.
+    /// Peers that are not silent and report a subscription to the fleet's channel at our Redis.
     pub fn subscribers(&self) -> u64 {
         let here = |incarnation, peer: &Peer| {
             peer.about.subscribed && peer.other_upstream_since.is_none() && !self.lost.contains(incarnation)
@@ -219,7 +220,7 @@ impl Peers {
         self.peers.iter().filter(|(incarnation, peer)| here(incarnation, peer)).count() as u64
     }
 
-    /// Whether Redis shows an instance that has not been heard and still has time to be.
+    /// Whether Redis shows an instance of which no message has arrived, and which still has time.
     pub fn is_unsure(&self) -> bool {
         self.unheard.values().any(|unheard| !unheard.confirmed)
     }
@@ -237,8 +238,8 @@ impl Peers {
     /// One step. What has to be done is added to `out`.
     pub fn step(&mut self, now: Instant, input: Input<'_>, out: &mut Vec<Action>) {
         match input {
-            Input::Heard(message) if message.incarnation == self.own => self.echo(now, message, out),
-            Input::Heard(message) => self.hear(now, message, out),
+            Input::Received(message) if message.incarnation == self.own => self.echo(now, message, out),
+            Input::Received(message) => self.hear(now, message, out),
             Input::Unreadable => out.push(Action::Flush(Doubt::Unreadable)),
             Input::Overflow => out.push(Action::Flush(Doubt::Overflow)),
             Input::Connection(connection) => {
@@ -267,7 +268,7 @@ impl Peers {
         match message.body {
             Body::Heartbeat(probe, _) => self.prove(now, probe, out),
             Body::Bye => out.push(Action::Ended),
-            // What I published I have done.
+            // This proxy has applied what it published itself.
             Body::Hello
             | Body::Invalidate(_)
             | Body::Quarantine(_)
@@ -279,7 +280,7 @@ impl Peers {
 
     fn prove(&mut self, now: Instant, probe: Probe, out: &mut Vec<Action>) {
         // A probe that waited in a buffer while the connection was replaced proves nothing: what was routed
-        // between the two connections was not heard.
+        // between the two connections did not arrive.
         if self.connection != Some(probe.connection) {
             return;
         }
@@ -313,7 +314,7 @@ impl Peers {
                 out.push(Action::Flush(Doubt::Gap));
                 peer.sequence = sequence;
             } else if body.counts() {
-                // Older ones are applied too, which is harmless.
+                // Older messages are applied too: that drops too much at worst.
                 peer.sequence = peer.sequence.max(sequence);
             } else if sequence < expected {
                 // NATS keeps the order of one publisher, so a number in between was forged. Going on from the
@@ -322,7 +323,7 @@ impl Peers {
                 peer.sequence = sequence;
             }
         } else {
-            // Number 0 in a HELLO: it has not had anything to say yet, so nothing was missed.
+            // Number 0 in a HELLO: the peer has sent no event yet, so nothing was missed.
             if !(matches!(body, Body::Hello) && sequence == 0) {
                 out.push(Action::Flush(Doubt::NewPeer));
             }
@@ -370,7 +371,7 @@ impl Peers {
             if unheard.confirmed { !unheard.absence.look(now, is_shown) } else { is_shown }
         });
         if !self.proven {
-            // This proxy hears nobody now, so silence says nothing about the others.
+            // Nothing arrives here now, so silence says nothing about the peers.
             self.unheard.retain(|_, unheard| unheard.confirmed);
             return;
         }
@@ -467,7 +468,7 @@ mod tests {
         }
 
         fn hear(&mut self, incarnation: u64, sequence: u64, body: Body) -> Vec<Action> {
-            self.step(Input::Heard(&Message { incarnation, sequence, body }))
+            self.step(Input::Received(&Message { incarnation, sequence, body }))
         }
 
         fn echo(&mut self, connection: u64, sent_millis: u64) -> Vec<Action> {

@@ -16,7 +16,7 @@ use super::peers::HEARTBEAT;
 use super::stats::BusStats;
 use super::watch::Shared;
 
-/// Sends the fleet's messages; the only one who numbers them.
+/// Sends the fleet's messages, and gives them their numbers.
 pub(super) struct Publisher {
     pub(super) client: Client,
     pub(super) subject: String,
@@ -35,7 +35,7 @@ pub(super) struct Publisher {
 }
 
 impl Publisher {
-    /// Until told to stop, and then what is queued. `false`: there is nobody left to end in good order for.
+    /// Runs until it is to stop, then sends what is queued. `false`: it was cut off, and no BYE may be sent.
     pub(super) async fn run(&mut self, mut inlet: Inlet, mut stopped: oneshot::Receiver<()>) -> bool {
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -45,13 +45,13 @@ impl Publisher {
                 biased;
                 stop = &mut stopped => match stop {
                     Ok(()) => break,
-                    // The Bus was dropped and this task is being aborted: nothing more may be said, a BYE least of all.
+                    // The Bus was dropped and this task is being aborted: nothing more may be sent, least of all a BYE.
                     Err(_) => return false,
                 },
                 _ = look.tick() => self.heartbeat().await,
                 lost = inlet.drain(&mut events) => match lost {
                     Some(lost) => self.publish(&mut events, lost).await,
-                    // Cannot be while there is a Bus, which holds an Outbox.
+                    // Impossible while there is a Bus, which holds an Outbox.
                     None => return false,
                 },
             }
@@ -70,7 +70,7 @@ impl Publisher {
         if self.beat.is_some_and(|(last, on)| on == connection && now < last + HEARTBEAT) {
             return;
         }
-        // A clock that ran for 584 years would stop the leases, nothing worse.
+        // Overflows after 584 years; then the leases end.
         let sent = u64::try_from(now.duration_since(self.origin).as_nanos()).unwrap_or(u64::MAX);
         let about =
             About { upstream: self.shared.upstream(), subscribed: self.shared.subscribed.load(Ordering::Relaxed) };
@@ -82,11 +82,11 @@ impl Publisher {
     /// Publishes and empties `events`; `lost` more did not fit the queue.
     async fn publish(&mut self, events: &mut Vec<Event>, lost: u64) {
         self.stats.dropped.fetch_add(lost, Ordering::Relaxed);
-        // Where there is a flush it says all that the keys would say: the peers apply it after all of these
-        // writes. It does not keep a key from being filled again, so quarantines are sent beside it.
+        // A flush makes the invalidations of its batch needless: the peers apply it after all of these writes. It does not
+        // keep a key from being filled again, so quarantines are sent beside it.
         let flush = events.contains(&Event::Flush);
         let all = events.contains(&Event::QuarantineAll);
-        // One message stands for all scripts of a batch. Beside a flush none is needed, unless a script may still be running.
+        // One message is enough for all scripts of a batch, and beside a flush none is needed, unless a script may still be running.
         let script = |lost| events.iter().any(|event| matches!(event, Event::Script { lost: is, .. } if *is == lost));
         let (ran, lost_script) = (script(false), script(true));
         let script = (!all && (lost_script || ran && !flush)).then_some(Body::Script { lost: lost_script });
@@ -108,12 +108,12 @@ impl Publisher {
             if stalled {
                 self.skip(&body);
             } else {
-                // One wait for each batch is enough: a link that did not take this one will not take the next.
+                // One wait per batch is enough: a connection that did not take this message will not take the next.
                 stalled = !self.send(body).await;
             }
         }
         match &self.json {
-            // Not taken: the queue has put a flush in its place.
+            // If the queue is full, it puts a flush in their place.
             Some(json) => drop(json.try_send(std::mem::take(events))),
             None => events.clear(),
         }

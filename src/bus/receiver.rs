@@ -19,7 +19,7 @@ use super::peers::{Action, Input, Peers};
 use super::stats::BusStats;
 use super::watch::{Instance, Shared};
 
-/// Most instances that the log names at once.
+/// Most instances that are named in the log at once.
 const NAMED: usize = 8;
 
 /// Takes the fleet's messages and carries out what `peers` decides.
@@ -29,13 +29,13 @@ pub(super) struct Receiver {
     pub(super) sink: Arc<dyn Sink>,
     pub(super) stats: Arc<BusStats>,
     pub(super) shared: Arc<Shared>,
-    /// Kept for its memory.
+    /// Reused at each step.
     pub(super) actions: Vec<Action>,
     pub(super) ended: Option<oneshot::Sender<()>>,
     pub(super) log: LogLimit,
-    /// What Redis showed last.
+    /// The instances that Redis showed last.
     pub(super) instances: Vec<Instance>,
-    /// Those that the log has named.
+    /// Instances whose messages do not arrive, as the log has named them.
     pub(super) unheard: BTreeSet<u64>,
     pub(super) other_upstream: BTreeSet<u64>,
 }
@@ -55,11 +55,11 @@ impl Receiver {
         }
     }
 
-    /// One message. The state of the link is looked at first: an echo counts only for the connection it came over.
+    /// Handles one message. Checks the connection first: an echo counts only for the connection over which it came.
     fn take(&mut self, payload: &[u8]) {
         self.look_at_link();
         match Message::decode(payload) {
-            Ok(message) => self.step(Input::Heard(&message)),
+            Ok(message) => self.step(Input::Received(&message)),
             Err(error) => {
                 self.stats.unreadable.fetch_add(1, Ordering::Relaxed);
                 if let Some(times) = self.log.allow() {
@@ -91,7 +91,7 @@ impl Receiver {
         self.log_other_upstream();
     }
 
-    /// Names in the log instances that are not heard, and those that are heard again or gone.
+    /// Logs instances whose messages do not arrive, and those whose messages arrive again or that are gone.
     fn name_unheard(&mut self) {
         let unheard = self.peers.unheard();
         for incarnation in unheard.difference(&self.unheard).take(NAMED) {
@@ -111,7 +111,7 @@ impl Receiver {
         self.unheard = unheard;
     }
 
-    /// Names in the log peers that have another Redis.
+    /// Logs peers that have another Redis.
     fn log_other_upstream(&mut self) {
         let other_upstream = self.peers.other_upstream(Instant::now());
         for incarnation in other_upstream.difference(&self.other_upstream).take(NAMED) {
@@ -135,14 +135,14 @@ impl Receiver {
         let mut actions = std::mem::take(&mut self.actions);
         self.peers.step(Instant::now(), input, &mut actions);
         if actions.iter().any(|action| *action != Action::Apply) {
-            // Before the cache is told, so that whoever it tells finds the list up to date.
+            // Before the cache acts, so that what it triggers finds these lists up to date.
             self.show();
         }
         for action in actions.drain(..) {
             self.act(action, input);
         }
         self.actions = actions;
-        if let Input::Heard(message) = input
+        if let Input::Received(message) = input
             && self.peers.is_peer(message.incarnation)
         {
             self.stats.received.fetch_add(message.body.events(), Ordering::Relaxed);
@@ -151,8 +151,8 @@ impl Receiver {
 
     fn act(&mut self, action: Action, input: Input<'_>) {
         match (action, input) {
-            (Action::Apply, Input::Heard(message)) => self.apply(&message.body),
-            // Only a message that was heard can be applied.
+            (Action::Apply, Input::Received(message)) => self.apply(&message.body),
+            // Only a message can be applied.
             (Action::Apply, _) => {}
             (Action::Flush(doubt), _) => {
                 if doubt.is_gap() {
@@ -165,7 +165,7 @@ impl Receiver {
             (Action::Doubtful(doubtful), _) => self.sink.set_doubtful(doubtful),
             (Action::Ended, _) => {
                 if let Some(ended) = self.ended.take() {
-                    // Nobody waits unless the bus is ending.
+                    // An error means that nothing waits for the end.
                     let _ = ended.send(());
                 }
             }
@@ -192,7 +192,7 @@ impl Receiver {
         self.stats.applied.fetch_add(body.events(), Ordering::Relaxed);
     }
 
-    /// What others may see of the state.
+    /// Publishes the state: counters, and the lists for the part that asks Redis.
     fn show(&self) {
         self.stats.peers.store(self.peers.count() as u64, Ordering::Relaxed);
         self.stats.connected.store(self.peers.proven(), Ordering::Relaxed);

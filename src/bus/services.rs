@@ -1,5 +1,5 @@
-//! The two tasks of the JSON subject: one applies what services ask for, one tells services which keys were written. Services see no
-//! numbers, so that nothing here says whether a message was missed.
+//! The two tasks of the JSON subject: one applies what services ask for, the other sends services the keys that were written.
+//! These messages have no numbers, so a lost one cannot be noticed.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -19,7 +19,7 @@ use super::peers::HEARTBEAT;
 use super::stats::BusStats;
 
 /// Applies what services ask for.
-pub(super) async fn hear_json(mut subscription: Subscriber, sink: Arc<dyn Sink>, stats: Arc<BusStats>) {
+pub(super) async fn apply_requests(mut subscription: Subscriber, sink: Arc<dyn Sink>, stats: Arc<BusStats>) {
     let log = LogLimit::default();
     while let Some(message) = subscription.next().await {
         let request = json::read(&message.payload);
@@ -44,8 +44,8 @@ pub(super) async fn hear_json(mut subscription: Subscriber, sink: Arc<dyn Sink>,
     }
 }
 
-/// Tells services of written keys. They see no numbers, so whatever could not be sent is made up for by one `clear`
-/// as soon as something can be sent.
+/// Sends services the keys that were written. These messages have no numbers: for all that could not be sent, one `clear` is sent
+/// as soon as possible.
 pub(super) struct JsonWriter {
     pub(super) client: Client,
     pub(super) subject: String,
@@ -68,7 +68,7 @@ impl JsonWriter {
                     self.stats.json_dropped.fetch_add(lost, Ordering::Relaxed);
                     for event in events.drain(..) {
                         if !matches!(event, Event::Script { clear: false, .. }) {
-                            self.tell(event).await;
+                            self.send(event).await;
                         }
                     }
                 }
@@ -76,13 +76,13 @@ impl JsonWriter {
             }
             if self.owes_clear && connection(&self.client).is_some() {
                 self.owes_clear = false;
-                self.tell(Event::Flush).await;
+                self.send(Event::Flush).await;
             }
         }
     }
 
-    async fn tell(&mut self, event: Event) {
-        // One `clear` at the end of the batch says it all.
+    async fn send(&mut self, event: Event) {
+        // One `clear` at the end of the batch is enough.
         let sent = !self.owes_clear && connection(&self.client).is_some() && {
             let now = SystemTime::now();
             let message = match event {

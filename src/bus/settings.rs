@@ -1,4 +1,4 @@
-//! What the bus has to know at its start, and the names by which the instances of a fleet know each other at Redis.
+//! What the bus has to know at its start, and the names of the fleet's connections at Redis.
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
@@ -14,7 +14,7 @@ pub struct Settings {
     pub url: String,
     /// Name of the fleet: one NATS subject token. The subject is `shortstop.v1.<fleet>`.
     pub fleet: String,
-    /// Subject of the JSON contract, `None`: neither published nor heard.
+    /// Subject of the JSON contract; `None`: nothing is published there, and nothing received.
     pub json: Option<String>,
     /// NATS credentials file (JWT and NKey seed).
     pub credentials: Option<PathBuf>,
@@ -51,7 +51,7 @@ impl fmt::Debug for Settings {
 }
 
 /// A number for [`Settings::incarnation`], from the operating system's randomness by way of the standard
-/// library's hash keys: it has to be unlike any other, not secret.
+/// library's hash keys: it has to be unique, not secret.
 pub fn random_incarnation() -> u64 {
     RandomState::new().hash_one((std::process::id(), std::thread::current().id()))
 }

@@ -1,4 +1,4 @@
-//! What the bus and the part that asks Redis tell each other: which instances Redis shows, and whether that matters now.
+//! What the bus shares with the part that asks Redis: which instances Redis shows, and whether that matters now.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub struct Instance {
     /// Its number.
     pub incarnation: u64,
-    /// Where its connection comes from.
+    /// The address of its connection.
     pub address: String,
 }
 
@@ -31,9 +31,9 @@ pub(super) struct Lists {
     pub(super) lost: Vec<u64>,
     /// Peers that are subscribed, as far as is known.
     pub(super) subscribers: u64,
-    /// A peer is lost, or an instance is not heard.
+    /// A peer is lost, or the messages of an instance do not arrive.
     pub(super) wants_shown: bool,
-    /// An instance may be unheard; one more look decides.
+    /// The messages of an instance may not arrive; one more look decides.
     pub(super) hurries: bool,
     /// The last list of what Redis shows, until the receiver takes it.
     pub(super) shown: Option<Vec<Instance>>,
@@ -52,7 +52,7 @@ impl Shared {
     }
 }
 
-/// Tells the bus which instances Redis shows, and what the bus wants to know of them.
+/// A handle for the part that asks Redis: it gives the bus the instances that Redis shows, and asks what the bus needs.
 #[derive(Clone, Debug)]
 pub struct PeerWatch(pub(super) Arc<Shared>);
 
@@ -81,12 +81,12 @@ impl PeerWatch {
         self.0.lists().subscribers + u64::from(self.0.subscribed.load(Ordering::Relaxed))
     }
 
-    /// Whether it matters now which instances Redis shows: a peer is lost, or an instance is not heard.
+    /// Whether it matters now which instances Redis shows: a peer is lost, or the messages of an instance do not arrive.
     pub fn wants_shown(&self) -> bool {
         self.0.lists().wants_shown
     }
 
-    /// Whether Redis should be asked at once: an instance may be unheard.
+    /// Whether Redis should be asked at once: the messages of an instance may not arrive.
     pub fn hurries(&self) -> bool {
         self.0.lists().hurries
     }

@@ -1,9 +1,9 @@
-//! What the server's table does not tell and somebody had to decide, one row per command or per container
-//! (`config|*`: all subcommands that have no row of their own, newer ones included).
+//! What the server's table does not say and had to be decided by hand, one row per command or per container
+//! (`config|*`: all subcommands without a row of their own, also those of newer servers).
 //!
 //! A command that is not here is an ordinary one: it reads or writes the keys that its flags and key specs say, or
 //! blocks because it is flagged so, and `tests/command_table.rs` fails when a server has one that fits neither.
-//! Must not look at arguments.
+//! Knows names only, no arguments.
 
 use crate::errors::{self, OwnError};
 
@@ -14,7 +14,7 @@ use super::verb::{ClientSubcommand, ScriptBy, StringOp, Verb};
 /// What a call may change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Touch {
-    /// As flags and key specs say; not flagged read-only and no keys to be found: anything.
+    /// As flags and key specs say. Without a read-only flag and without keys: any key.
     AsFlagged,
     /// No key, unless flags or key specs say so: a missing read-only flag means nothing here.
     Nothing,
@@ -31,14 +31,14 @@ pub(super) struct Decision {
     pub class: Class,
     pub verb: Verb,
     pub touch: Touch,
-    /// Changes nothing at all, though it is not flagged read-only, and tells the same on each connection.
+    /// Changes nothing at all, though it is not flagged read-only, and gives the same reply on each connection.
     pub repeatable: bool,
 }
 
 /// Commands that no server lists, with their arity.
 pub(super) const OURS: &[(&str, i32)] = &[
     ("proxy", -1),
-    // Redis closes the connection on these (a browser or a cross-site form speaks HTTP to it); a lane must not see them.
+    // Redis closes the connection on these (a browser or a cross-site form sent it HTTP); they must not reach a lane.
     ("post", -1),
     ("host:", -1),
 ];
@@ -56,7 +56,7 @@ const fn row(name: &'static str, class: Class, verb: Verb, touch: Touch) -> Deci
     Decision { name, class, verb, touch, repeatable: false }
 }
 
-/// An ordinary command that the proxy treats in a way of its own.
+/// An ordinary command that the proxy has to treat specially.
 const fn verb(name: &'static str, verb: Verb) -> Decision {
     row(name, Stateless, verb, Touch::AsFlagged)
 }
@@ -66,12 +66,12 @@ const fn plain(name: &'static str) -> Decision {
     row(name, Stateless, Verb::Plain, Touch::Nothing)
 }
 
-/// As `plain`, and may be sent twice.
+/// Like `plain`, and may be sent twice.
 const fn question(name: &'static str, verb: Verb) -> Decision {
     Decision { name, class: Stateless, verb, touch: Touch::Nothing, repeatable: true }
 }
 
-/// Passes on a lane; what it does to the data set is not said in its arguments.
+/// Passes on a lane; its arguments do not say which keys it changes.
 const fn any_key(name: &'static str, verb: Verb) -> Decision {
     row(name, Stateless, verb, Touch::Anything)
 }
@@ -91,7 +91,7 @@ const fn refused(name: &'static str, why: &'static OwnError) -> Decision {
 }
 
 const DECISIONS: &[Decision] = &[
-    // Strings: the values that may travel in an envelope, and what looks into them.
+    // Strings: commands whose values may be compressed, and commands that look into strings.
     verb("get", Verb::Get),
     verb("mget", Verb::MGet),
     verb("set", Verb::Set),
@@ -117,18 +117,18 @@ const DECISIONS: &[Decision] = &[
     verb("bitfield_ro", Verb::StringOp(StringOp::BitFieldRo)),
     verb("bitop", Verb::StringOp(StringOp::BitOp)),
     verb("lcs", Verb::StringOp(StringOp::Lcs)),
-    // Redis 6's LCS; compare-and-delete of Redis 8.4 and of Valkey 9; Redis 8.4's digest of a string. (INCRBYFLOAT needs no look:
-    // an envelope is no number, and Redis says so.)
+    // Redis 6's LCS; compare-and-delete of Redis 8.4 and of Valkey 9; Redis 8.4's digest of a string. (INCRBYFLOAT is none of these:
+    // a compressed value is not a number, and Redis refuses it.)
     verb("stralgo", Verb::StringOp(StringOp::Lcs)),
     verb("delex", Verb::StringOp(StringOp::DelEx)),
     verb("delifeq", Verb::StringOp(StringOp::Other)),
     verb("digest", Verb::StringOp(StringOp::Other)),
-    // PFCOUNT writes the count that it computed into the string, and is flagged read-only.
+    // PFCOUNT is flagged read-only, and caches the count in the string.
     row("pfcount", Stateless, Verb::Plain, Touch::Declared),
     plain("pfselftest"),
-    // For administrators, and a write of its key as flagged.
+    // An administrator's command. Writes its key, as it is flagged.
     verb("pfdebug", Verb::Plain),
-    // Keys in other places than their arguments, or in other databases.
+    // Their keys are not all among the arguments, or are in other databases.
     verb("sort", Verb::Sort),
     verb("sort_ro", Verb::SortRo),
     verb("move", Verb::Move),
@@ -149,10 +149,10 @@ const DECISIONS: &[Decision] = &[
     plain("script|*"),
     row("script|load", Stateless, Verb::ScriptLoad, Touch::Nothing),
     question("script|exists", Verb::Plain),
-    // The next EVAL on this connection is run by the debugger, which then talks on it.
+    // The debugger runs the next EVAL on this connection, and then uses the connection itself.
     session("script|debug", Verb::ScriptDebug),
-    // On the connection that runs the script Redis reads nothing until the script ends, so what is to stop it, or to
-    // ask about it, must come on another.
+    // While a script runs, Redis reads nothing from the script's connection. A command that stops the script, or asks about it, needs
+    // another connection.
     session("script|kill", Verb::Plain),
     plain("function"),
     plain("function|*"),
@@ -163,14 +163,14 @@ const DECISIONS: &[Decision] = &[
     any_key("function|restore", Verb::Functions),
     session("function|kill", Verb::Plain),
     session("function|stats", Verb::Plain),
-    // Transactions. EXEC, DISCARD and UNWATCH are harmless without the state that they end (Redis answers with an error
-    // or OK); with it the client is in a session already.
+    // Transactions. EXEC, DISCARD and UNWATCH may pass on a lane when there is nothing to end: Redis answers with an error or OK.
+    // A client in a transaction has a session already.
     session("multi", Verb::Multi),
     row("exec", Stateless, Verb::Exec, Touch::Nothing),
     row("discard", Stateless, Verb::Discard, Touch::Nothing),
     session("watch", Verb::Watch),
     row("unwatch", Stateless, Verb::Unwatch, Touch::Nothing),
-    // Pub/sub. The un-forms give one reply per channel even when nothing is subscribed, which no lane can count.
+    // Pub/sub. Unsubscribing gives one reply per channel, even without a subscription: a lane expects one reply per request.
     session("subscribe", Verb::Subscribe),
     session("psubscribe", Verb::PSubscribe),
     session("ssubscribe", Verb::SSubscribe),
@@ -200,8 +200,8 @@ const DECISIONS: &[Decision] = &[
     session("asking", Verb::Asking),
     session("readonly", Verb::ReadOnly),
     session("readwrite", Verb::ReadWrite),
-    // CLIENT. Who is connected to the proxy, only the proxy knows; Redis is asked whether the client may know. Subcommands of newer
-    // servers are taken for something about the connection, also while the table of such a server is not here yet.
+    // CLIENT. Only the proxy knows its clients; Redis is asked whether the client may use the command. An unknown subcommand of a
+    // newer server is assumed to be about the connection.
     session("client", Verb::Client(ClientSubcommand::Other)),
     session("client|*", Verb::Client(ClientSubcommand::Other)),
     local("client|id", Verb::Client(ClientSubcommand::Id)),
@@ -213,7 +213,7 @@ const DECISIONS: &[Decision] = &[
     local("client|getname", Verb::Client(ClientSubcommand::GetName)),
     local("client|setinfo", Verb::Client(ClientSubcommand::SetInfo)),
     local("client|reply", Verb::Client(ClientSubcommand::Reply)),
-    // The client's number that is in their replies, or arguments, is the proxy's.
+    // The client number in their replies or arguments is the proxy's.
     local("client|getredir", Verb::Client(ClientSubcommand::Redirection)),
     local("client|trackinginfo", Verb::Client(ClientSubcommand::Redirection)),
     session("client|no-evict", Verb::Client(ClientSubcommand::Switch)),
@@ -223,7 +223,7 @@ const DECISIONS: &[Decision] = &[
     // PAUSE is for all connections. UNPAUSE must not queue on a lane behind a write that is paused.
     row("client|pause", Stateless, Verb::Client(ClientSubcommand::Other), Touch::Nothing),
     session("client|unpause", Verb::Client(ClientSubcommand::Other)),
-    // Without tracking, which puts a client in a session, it says so on any connection.
+    // Tracking puts a client in a session. Without tracking, the reply is the same error on any connection.
     row("client|caching", Stateless, Verb::Client(ClientSubcommand::Other), Touch::Nothing),
     // The server.
     question("info", Verb::Info),
@@ -232,7 +232,7 @@ const DECISIONS: &[Decision] = &[
     question("lastsave", Verb::Plain),
     question("command", Verb::Plain),
     question("command|*", Verb::Plain),
-    // What a user may read is decided anew: what was kept for it may be none of its business any more.
+    // The rights of users change: L1 may hold what a user may not read any more.
     plain("acl"),
     plain("acl|*"),
     any_key("acl|setuser", Verb::AclSetUser),
@@ -249,7 +249,7 @@ const DECISIONS: &[Decision] = &[
     plain("memory|*"),
     plain("module"),
     plain("module|*"),
-    // A module may do anything when it is loaded.
+    // Loading a module may change anything.
     any_key("module|load", Verb::Plain),
     any_key("module|loadex", Verb::Plain),
     // Commands of modules. The key in their specs is an index or a library, and they change or delete keys that no argument names.
@@ -282,10 +282,10 @@ const DECISIONS: &[Decision] = &[
     plain("bgrewriteaof"),
     // SHUTDOWN ABORT must overtake a SHUTDOWN that waits for replicas, and a script that runs away.
     session("shutdown", Verb::Shutdown),
-    // DEBUG SLEEP stops the whole server, so a connection of its own would win nothing. RELOAD, LOADAOF, POPULATE,
+    // DEBUG SLEEP stops the whole server, so a connection of its own would not help. RELOAD, LOADAOF, POPULATE,
     // FLUSHALL and the like change every key.
     row("debug", Stateless, Verb::Debug, Touch::Declared),
-    // The data set becomes another server's.
+    // The data set is replaced by another server's.
     any_key("replicaof", Verb::Plain),
     any_key("slaveof", Verb::Plain),
     any_key("failover", Verb::Plain),
@@ -306,7 +306,7 @@ const DECISIONS: &[Decision] = &[
     any_key("cluster|setslot", Verb::Plain),
     any_key("cluster|migration", Verb::Plain),
     any_key("cluster|migrateslots", Verb::Plain),
-    // Drops what is in slots that went elsewhere.
+    // Drops the keys of slots that moved to another server.
     any_key("trimslots", Verb::Plain),
     // These turn the connection into a replication link.
     refused("sync", &errors::REPLICATION),

@@ -23,7 +23,7 @@ pub enum InScript {
         /// The last argument of the call stands for several (`unpack(KEYS)`), and all of them are keys.
         rest: bool,
     },
-    /// It cannot be told.
+    /// Not known.
     Unknown,
 }
 

@@ -3,7 +3,7 @@
 //! A request and a client's state come in; an answer goes to the client's [`ReplyQueue`], or something waits upstream for the reply.
 //! No socket is known here, and nothing waits here: what cannot go on yet says so ([`Next`]).
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -21,10 +21,9 @@ use crate::exchange::reply_shape::ReplyShape;
 use crate::exchange::transaction::Queued;
 use crate::exchange::write_guard::WriteGuard;
 use crate::near_cache::KeyId;
-use crate::proxy::compress::Offloaded;
+use crate::proxy::compress::{Offloaded, Outcome, writes_values};
 use crate::proxy::request::{Replacements, Request, Words};
 use crate::proxy::string_guard;
-use crate::proxy::write::{Outcome, writes_values};
 use crate::resp::{Chunks, Version, build};
 use crate::upstream::Lost;
 use crate::worker_state::context::Context;
@@ -112,6 +111,22 @@ pub(super) struct Call<'a> {
     pub(super) row: &'a Row,
     pub(super) request: Request<'a>,
     pub(super) args: &'a [&'a [u8]],
+    /// See [`Call::keys`].
+    pub(super) keys: &'a OnceCell<FoundKeys>,
+}
+
+/// Which arguments of a call are keys, and whether these are all that it may touch.
+type FoundKeys = (Keys, SmallVec<[u32; 4]>);
+
+impl Call<'_> {
+    /// The places of the keys. They are looked for once, when they are first asked for.
+    pub(super) fn keys(&self) -> &FoundKeys {
+        self.keys.get_or_init(|| {
+            let mut places = SmallVec::new();
+            let all = self.row.keys(self.args, &mut places);
+            (all, places)
+        })
+    }
 }
 
 impl Client {
@@ -225,7 +240,8 @@ impl Client {
             Some(row) if row.subs().is_empty() => row,
             _ => view.table.resolve(&args),
         };
-        let call = Call { row, request, args: &args };
+        let keys = OnceCell::new();
+        let call = Call { row, request, args: &args, keys: &keys };
         // To Redis a container's subcommand that does not exist is no command.
         let is_one = row.subs().is_empty() || args.len() == 1;
         self.state.info.last.set(if is_one { row.number } else { 0 });
@@ -519,34 +535,29 @@ impl Client {
         if call.args.len() == 2 && op == StringOp::DelEx {
             return Ok(Wire::AsIs);
         }
-        let mut keys = SmallVec::new();
-        call.row.keys(call.args, &mut keys);
-        string_guard::request(op, call.args, &keys).map(Wire::Instead).ok_or_else(|| errors::TOO_MANY_ARGUMENTS.clone())
+        string_guard::request(op, call.args, &call.keys().1)
+            .map(Wire::Instead)
+            .ok_or_else(|| errors::TOO_MANY_ARGUMENTS.clone())
     }
 
     /// What is sent in the place of a SORT that stores or compares strings of other keys.
     pub(super) fn sort_guarded(&self, call: Call<'_>, looks: &[string_guard::Look<'_>]) -> Result<Wire, OwnError> {
-        let mut keys = SmallVec::new();
-        call.row.keys(call.args, &mut keys);
-        string_guard::sort_request(call.args, &keys, looks)
+        string_guard::sort_request(call.args, &call.keys().1, looks)
             .map(Wire::Instead)
             .ok_or_else(|| errors::TOO_MANY_ARGUMENTS.clone())
     }
 
     pub(super) fn ids(&self, call: Call<'_>) -> SmallVec<[KeyId; 1]> {
-        let mut keys = SmallVec::new();
-        call.row.keys(call.args, &mut keys);
-        keys.iter().map(|at| KeyId::new(self.state.profile.db(), call.args[*at as usize])).collect()
+        call.keys().1.iter().map(|at| KeyId::new(self.state.profile.db(), call.args[*at as usize])).collect()
     }
 
     pub(super) fn keys_mask(&self, view: &View, call: Call<'_>) -> u64 {
         if !view.policy.caches {
             return 0;
         }
-        let mut keys = SmallVec::new();
-        match call.row.keys(call.args, &mut keys) {
-            Keys::Unknown => u64::MAX,
-            Keys::Known => keys.iter().fold(0, |mask, at| {
+        match call.keys() {
+            (Keys::Unknown, _) => u64::MAX,
+            (Keys::Known, keys) => keys.iter().fold(0, |mask, at| {
                 mask | in_flight::bit(KeyId::new(self.state.profile.db(), call.args[*at as usize]))
             }),
         }
@@ -556,13 +567,13 @@ impl Client {
     pub(super) fn write_guard(&self, view: &View, call: Call<'_>) -> WriteGuard {
         let mut guard = WriteGuard::default();
         let db = self.state.profile.db();
-        let mut keys = SmallVec::new();
-        if call.row.keys(call.args, &mut keys) == Keys::Unknown {
+        let (all, keys) = call.keys();
+        if *all == Keys::Unknown {
             guard.add_any();
         }
         let is_told = self.context.shared.outbox.is_some();
         let mut add = |db| {
-            for at in &keys {
+            for at in keys {
                 let key = call.args[*at as usize];
                 guard.add(db, key, is_told && view.policy.rules.of(key).watch);
             }

@@ -12,6 +12,9 @@ use crate::rules::CompressRule;
 use crate::proxy::request::{Replacements, Request};
 use crate::worker_state::policy::Policy;
 
+/// What came of compressing elsewhere; none: it panicked.
+pub(super) type Outcome = Option<(Replacements, Compressed)>;
+
 /// A value that is to be compressed: its place, and how.
 type Candidate = (usize, Option<CompressOptions>);
 
@@ -110,6 +113,15 @@ pub(super) fn compress(raw: &[u8], args: &Args, candidates: &Candidates) -> (Rep
         }
     }
     (replacements, compressed)
+}
+
+/// Whether the command's values are compressed on their way, and that is all there is to see to.
+pub(super) fn writes_values(verb: Verb, args: &[&[u8]]) -> bool {
+    match verb {
+        Verb::SetEx | Verb::PSetEx | Verb::SetNx | Verb::MSet | Verb::MSetNx | Verb::MSetEx | Verb::GetSet => true,
+        Verb::Set => !compares(args),
+        _ => false,
+    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //!
 //! What is found is compared with the question to the byte, the user included: nobody is served what was read for another.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -74,7 +74,8 @@ impl Client {
         let wire = match row.verb {
             Verb::StringOp(op) => {
                 let args = request.words();
-                let call = Call { row, request, args: &args };
+                let keys = OnceCell::new();
+                let call = Call { row, request, args: &args, keys: &keys };
                 if self.reply_shape(call) == ReplyShape::Halves {
                     // Its reply comes in halves (`bitfield`), and is not kept.
                     return None;

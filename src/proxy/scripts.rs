@@ -31,7 +31,7 @@ impl Client {
                     Reach::Declared => {}
                     Reach::Anything(why) => {
                         guard.add_unproven();
-                        if !view.policy.trusts_scripts
+                        if !scripts.are_trusted()
                             && !judgement.is_passing()
                             && scripts.is_first_flush(&judgement.name)
                         {

@@ -12,8 +12,8 @@ use crate::exchange::pending::{InSession, OnReply, Pending, Session};
 use crate::exchange::reply_shape::ReplyShape;
 use crate::exchange::transaction::Queued;
 use crate::proxy::client::{Call, Client, Next, Replies, Target, write_wire};
+use crate::proxy::compress::writes_values;
 use crate::proxy::request::Replacements;
-use crate::proxy::write::writes_values;
 use crate::resp::{Chunks, Version, parse_int};
 use crate::worker_state::policy::View;
 

@@ -12,7 +12,6 @@ mod proof;
 mod reach;
 mod texts;
 
-use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::command::{ScriptBy, Table};
@@ -49,7 +48,7 @@ pub struct Scripts {
     /// The functions of the server.
     pub functions: Functions,
     named: Named,
-    /// Whether the configuration says which keys scripts write. For scripts that run at peers.
+    /// Whether the configuration says which keys scripts write.
     trusted: AtomicBool,
 }
 
@@ -101,16 +100,6 @@ impl Scripts {
     /// Whether the configuration says which keys scripts write, so that a script that ran at a peer is no reason for a flush.
     pub fn are_trusted(&self) -> bool {
         self.trusted.load(Ordering::Acquire)
-    }
-}
-
-impl fmt::Display for Reach {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Reach::Nothing => "it writes nothing",
-            Reach::Declared => "it writes the keys that it declares",
-            Reach::Anything(why) => why,
-        })
     }
 }
 

@@ -17,7 +17,7 @@ use tokio::sync::{Notify, watch};
 pub struct Server {
     /// Where it is.
     pub address: SocketAddr,
-    /// What it calls itself since its start (`run_id`); none: it does not say.
+    /// Its `run_id`, which it chooses at each start; none: not known.
     pub run_id: Option<Box<str>>,
 }
 
@@ -33,7 +33,7 @@ pub(super) fn differ(one: Option<&str>, other: Option<&str>) -> bool {
     one.zip(other).is_some_and(|(one, other)| one != other)
 }
 
-/// Why the control plane is to look at the server before its time.
+/// Why the control plane should look at the server earlier than planned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Suspicion {
     /// A connection was lost or refused, or reached another server.
@@ -46,7 +46,7 @@ pub enum Suspicion {
 enum Whereabouts {
     /// Not known so far, or the connections to the last server are being given up.
     Unknown,
-    /// No server was ever found: why.
+    /// No server has ever been found, for this reason.
     Away(Arc<str>),
     At(Arc<Server>),
 }
@@ -125,7 +125,7 @@ impl Endpoint {
             Suspicion::Connection => &self.connection,
             Suspicion::Replica => &self.replica,
         };
-        // Whoever set it before has woken the control plane.
+        // If it was set before, the control plane has been woken.
         if !flag.load(Ordering::Relaxed) && !flag.swap(true, Ordering::AcqRel) {
             self.reported.notify_one();
         }
@@ -144,7 +144,7 @@ impl Endpoint {
         }
     }
 
-    /// Takes all that was reported. Whether a connection was among it.
+    /// Takes all reports. Returns whether one was about a connection.
     pub(super) fn take_reports(&self) -> bool {
         self.replica.store(false, Ordering::Release);
         self.connection.swap(false, Ordering::AcqRel)
@@ -165,7 +165,7 @@ impl Endpoint {
         });
     }
 
-    /// The server that connections lead to has told its run id.
+    /// The run id of the server that connections lead to has become known.
     pub(super) fn learn(&self, run_id: &str) {
         self.state.send_if_modified(|state| match &state.server {
             Whereabouts::At(server) if server.run_id.is_none() => {
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_dials_between_two_servers() {
+    fn no_connection_is_dialed_between_two_servers() {
         let endpoint = Endpoint::default();
         assert_eq!(target(&endpoint), None);
         endpoint.open(server(1, None));
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_for_the_first_server_is_told_why_and_then_woken() {
+    fn a_wait_for_the_first_server_ends_with_the_reason_and_then_with_the_server() {
         let endpoint = Endpoint::default();
         endpoint.away("refused");
         assert_eq!(target(&endpoint), Some(Err("refused".to_owned())));
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_says_later_who_it_is_is_the_same() {
+    fn a_server_whose_run_id_becomes_known_later_is_the_same() {
         let endpoint = Endpoint::default();
         endpoint.open(server(1, None));
         endpoint.learn("a");

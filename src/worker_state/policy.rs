@@ -31,8 +31,6 @@ pub struct Policy {
     pub offload_above: usize,
     /// Whether `PROXY DEBUG` is allowed.
     pub debug_command: bool,
-    /// Whether the configuration says which keys scripts write (`scripts`).
-    pub trusts_scripts: bool,
 }
 
 impl Policy {
@@ -54,7 +52,6 @@ impl Policy {
             },
             offload_above: config.offload_above,
             debug_command: config.enable_debug_command,
-            trusts_scripts: config.scripts.are_trusted(),
         }
     }
 }
