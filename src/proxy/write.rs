@@ -4,7 +4,6 @@ use std::cell::{OnceCell, RefCell};
 use std::rc::Rc;
 
 use crate::coherence::ServePermit;
-use crate::command::Verb;
 use crate::errors::{self, OwnError};
 
 use crate::exchange::pending::OnReply;
