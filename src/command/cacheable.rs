@@ -1,7 +1,7 @@
-//! Which reads L1 may keep the reply of.
+//! Whether L1 may keep the reply of a server's command.
 //!
-//! The list is in `crate::reads`; here it is compared with what the server says: flagged read-only, the key in a fixed
-//! place, and nothing that ends by itself without the key's own TTL telling.
+//! The list of such reads is in `crate::reads`. Here it is compared with what the server says: the command must be flagged read-only,
+//! its key must have a fixed place, and no part of the key may expire before the key itself.
 
 use crate::reads::{Absent, Kept, KeyKind, Reads};
 
@@ -15,22 +15,22 @@ use super::verb::Class;
 pub struct Cacheable {
     /// The read, as rules name it.
     pub read: Reads,
-    /// What it says when there is no such key.
+    /// Its reply when there is no such key.
     pub absent: Absent,
     /// The place of the key.
     pub key: usize,
-    /// What follows it may be keys too.
+    /// The arguments behind it may be keys, too.
     pub(super) open_ended: bool,
 }
 
-/// Commands that give a part of a hash an end of its own: Redis 7.4 and later, Valkey 9. The part goes without any write,
-/// the key's TTL does not tell, and with the last part goes the key.
+/// Commands that let a field of a hash expire by itself: Redis 7.4 and later, Valkey 9. The field disappears without a write, the
+/// key's TTL does not show it, and with the last field the key disappears.
 const END_FIELDS: &[&str] = &["hexpire", "hexpireat", "hpexpire", "hpexpireat", "hgetex", "hsetex"];
 
 /// The same for members of other types (KeyDB, Dragonfly).
 const END_MEMBERS: &[&str] = &["expiremember", "expirememberat", "pexpirememberat", "fieldexpire", "saddex"];
 
-/// What a server lets parts of keys do by themselves.
+/// Which parts of keys can expire by themselves on a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Ends {
     fields: bool,

@@ -1,7 +1,7 @@
-//! What a command that a script calls does, when some of its arguments are not known.
+//! Which keys a command changes that a script calls, when some of its arguments are not known.
 //!
-//! Answers only for commands whose keys have fixed places. Where an option may name a key (SORT … STORE), or a count says how many
-//! keys there are, an unknown argument could be anything. Must not guess: what is not certain is [`InScript::Unknown`].
+//! Decides only for commands whose keys have fixed places. Where an option may name a key (SORT … STORE), or a count says how many
+//! keys there are, an unknown argument could be either. Never guesses: what is not certain is [`InScript::Unknown`].
 
 use smallvec::SmallVec;
 
@@ -50,7 +50,7 @@ impl Row {
         if only_reads || self.facts.contains(Facts::CHANGES_NOTHING_IN_SCRIPTS) {
             return InScript::Reads;
         }
-        // Modules may do what their specs do not say; MOVE and COPY reach into other databases.
+        // Modules may change more than their specs say; MOVE and COPY change keys of other databases.
         let known = self.flags.contains(Flags::WRITE) || self.facts.contains(Facts::WRITES_UNFLAGGED);
         let elsewhere = matches!(self.verb, Verb::Move | Verb::Copy | Verb::Migrate | Verb::Sort);
         if !known || elsewhere || self.flags.intersects(Flags::MODULE | Flags::NO_SCRIPT | Flags::ADMIN) {
@@ -80,7 +80,7 @@ impl Finder {
             }
             _ => return None,
         }
-        // The last word of an open call stands for others, so it must not stand where a single key is due.
+        // The last word of an open call stands for any number of words, so a single key must not be in its place.
         let last = u32::try_from(argc).ok()?;
         let all_there = !keys.is_empty() && keys.iter().all(|at| *at < last);
         all_there.then_some((keys, rest))

@@ -1,7 +1,7 @@
 //! A row of the command table: what the proxy must know of one command before a byte is sent.
 //!
-//! Made once, from what the server says and what `decisions.rs` decided; asked for each request, without an allocation. A row
-//! nobody decided on gets the careful reading of its flags.
+//! Made once, from what the server says and from `decisions.rs`, and used by each request without an allocation. Without a decision,
+//! the flags are read with care: what they do not rule out may happen.
 
 use smallvec::SmallVec;
 
@@ -52,8 +52,8 @@ impl Row {
 
     /// Whether it may change what a key holds or how long it lives (COHERENCE §3): the server's flags and key specs,
     /// corrected for EVAL, EVALSHA and FCALL (not flagged, and do), PFCOUNT (flagged read-only, and changes the
-    /// cached count inside the string), DEBUG, REPLICAOF and others that reach all keys. A command that nobody knows
-    /// and that is not flagged read-only is a write. Commands that write only with an option (SORT … STORE,
+    /// cached count inside the string), DEBUG, REPLICAOF and others that reach all keys. An unknown command is a
+    /// write unless it is flagged read-only. Commands that write only with an option (SORT … STORE,
     /// GETEX … EX, BITFIELD … SET) are writes always.
     #[must_use]
     pub fn is_write(&self) -> bool {
@@ -68,7 +68,7 @@ impl Row {
     }
 
     /// Whether the reply of a call with `argc` arguments, the name included, may be kept in L1, and how: a read of one key that
-    /// says the same until the key changes. GET and MGET are none of these: what is kept of them is a value.
+    /// gives the same reply until the key changes. GET and MGET are not among them: of these, values are kept.
     #[must_use]
     #[inline]
     pub fn cacheable(&self, argc: usize) -> Option<Cacheable> {
@@ -83,7 +83,7 @@ impl Row {
         matches!(self.verb, Verb::Client(_))
     }
 
-    /// Whether nobody knows the command: it is in no table.
+    /// Whether the command is in no table.
     #[must_use]
     pub fn is_unknown(&self) -> bool {
         self.name.is_empty()
@@ -104,7 +104,7 @@ impl Row {
     /// into it, ascending within each key spec. In a call that Redis would refuse for its syntax too many keys may
     /// be named, never too few of one that it would execute.
     ///
-    /// A script's keys are those that it declares. What else it may write is not said here: `scripts` judges that.
+    /// A script's keys are those that it declares. What else it may write is judged by `scripts`.
     pub fn keys(&self, args: &[&[u8]], out: &mut SmallVec<[u32; 4]>) -> Keys {
         out.clear();
         self.finder.find(args, out)
@@ -153,8 +153,8 @@ impl Row {
         Row { name: container.into(), arity, write: false, finder: Finder::None, ..Row::unknown(verb) }
     }
 
-    /// The row of a command that is in no table: most likely Redis does not know it either, but it may have come with a
-    /// module a moment ago, or be MONITOR under a name that the administrator gave it.
+    /// The row of a command that is in no table: most likely Redis does not know it either, but it may belong to a module
+    /// that was loaded a moment ago, or be MONITOR, renamed by the administrator.
     pub(super) fn unknown(verb: Verb) -> Row {
         Row {
             name: "".into(),
@@ -178,7 +178,7 @@ impl Row {
         let decision = decisions::of(&entry.name);
         let Entry { name, arity, flags, first, last, step, specs, subs } = entry;
         let movable = flags.contains(Flags::MOVABLE_KEYS);
-        // A module that describes its keys in the old way gets specs that change them, also for what it says only reads.
+        // For a module that describes its keys in the old way, Redis makes specs that change them, also for a command that only reads.
         let specs_tell = !flags.contains(Flags::MODULE | Flags::READONLY);
         let changes = specs_tell && specs.iter().flatten().any(|spec| spec.changes);
         let flagged_write = flags.contains(Flags::WRITE) || changes;

@@ -23,7 +23,7 @@ pub struct Table {
     pub(super) rows: Vec<Row>,
     pub(super) index: Index,
     unknown: Unknown,
-    /// No other table's, unless it is a copy.
+    /// Only this table and its copies have it.
     pub(super) number: u64,
 }
 
@@ -31,9 +31,9 @@ pub struct Table {
 #[derive(Debug, Clone)]
 struct Unknown {
     any: Row,
-    /// WAITAOF, of Redis from 7.2 on: the table of such a server may not be here yet.
+    /// WAITAOF of Redis 7.2 and later, until such a server's table is here.
     waitaof: Row,
-    /// CLIENT SETINFO, of the same servers: libraries send it at every connect.
+    /// CLIENT SETINFO of the same servers: libraries send it at every connect.
     client_setinfo: Row,
 }
 
@@ -58,8 +58,8 @@ impl Table {
         Table::build(entries, ends)
     }
 
-    /// What is used until a server has been asked: [`Table::builtin`], but as the server may be a newer one, which lets parts of
-    /// keys end by themselves, only of strings are replies kept.
+    /// The table until a server has been asked: [`Table::builtin`], but only replies about strings are kept. The server may be a newer
+    /// one, where parts of other keys can expire by themselves.
     #[must_use]
     pub fn until_asked() -> Table {
         Table::build(Table::builtin_entries(), Ends::UNKNOWN)
@@ -108,7 +108,7 @@ impl Table {
     }
 
     /// The row for a whole call: the subcommand's where there is one, the container's where Redis would refuse the
-    /// subcommand, and a row that expects the worst (a write of any key, on a session) where nobody knows the name.
+    /// subcommand, and the row of an unknown command (a write of any key, on a session) where the table lacks the name.
     #[must_use]
     pub fn resolve(&self, args: &[&[u8]]) -> &Row {
         let Some(row) = args.first().and_then(|name| self.get(name)) else {
