@@ -105,9 +105,9 @@ impl Context {
         self.turns.leave(waiting, self.max_sessions());
     }
 
-    fn connect(self: &Rc<Self>, place: LinkProfile, shared: bool) -> Link {
-        let db = place.db;
-        let link = Link::new(Rc::clone(&self.links), place, shared);
+    fn connect(self: &Rc<Self>, profile: LinkProfile, shared: bool) -> Link {
+        let db = profile.db;
+        let link = Link::new(Rc::clone(&self.links), profile, shared);
         let context = Rc::clone(self);
         let driven = link.clone();
         let number = self.links_made.get();
