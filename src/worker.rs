@@ -15,6 +15,7 @@ use crate::client_state::reply_queue::ReplyQueue;
 use crate::command::Table;
 use crate::config;
 use crate::exchange::client_list::ClientInfo;
+use crate::metrics::outcome::DropReason;
 use crate::upstream::{LinkSettings, Login};
 use crate::worker_state::context::{Context, Policy, Shared, View};
 use crate::worker_state::worker_tasks::WorkerTask;
@@ -141,8 +142,8 @@ fn accept(stream: TcpStream, id: u64, context: &Rc<Context>, load: &Arc<AtomicUs
         let gone = gone;
         let end = served.await;
         if let End::Dropped(why) = end {
-            gone.context.stats().clients_dropped.add(1);
-            crate::seldom!(warn, "a client was dropped", client = gone.id, why);
+            gone.context.stats().clients_dropped.count(why);
+            crate::seldom!(warn, "a client was dropped", client = gone.id, why = why.text());
         }
     });
 }
@@ -183,14 +184,14 @@ fn enforce(context: &Context) {
             reply_queue.stalled.set(Some(now));
         }
         let limit = if reply_queue.stalled.get().is_some_and(|since| longer(since, limits.stall_timeout)) {
-            Some("limits.stall_timeout")
+            Some(DropReason::StallTimeout)
         } else if reply_queue.is_empty()
             && reply_queue.outstanding() == 0
             && !reply_queue.streaming.get()
             && !reply_queue.info.in_line.get()
             && !limits.idle_timeout.is_zero()
         {
-            longer(reply_queue.active.get(), limits.idle_timeout).then_some("limits.idle_timeout")
+            longer(reply_queue.active.get(), limits.idle_timeout).then_some(DropReason::IdleTimeout)
         } else {
             None
         };
@@ -210,7 +211,7 @@ fn share_buffers(context: &Context, view: &View, now: Instant) {
     for reply_queue in clients.values().filter(|reply_queue| reply_queue.stopped.get()) {
         let is_silent = now.saturating_duration_since(reply_queue.active.get()) > view.policy.limits.stall_timeout;
         if reply_queue.goes_first.replace(false) && is_silent {
-            reply_queue.dropped.set(Some("limits.stall_timeout"));
+            reply_queue.dropped.set(Some(DropReason::StallTimeout));
         }
         reply_queue.wake();
     }
@@ -224,7 +225,7 @@ fn share_buffers(context: &Context, view: &View, now: Instant) {
         let held = |reply_queue: &&Rc<ReplyQueue>| reply_queue.len() + reply_queue.info.unread.get();
         let most = clients.values().filter(|reply_queue| reply_queue.dropped.get().is_none()).max_by_key(held);
         if let Some(most) = most.filter(|most| held(most) >= ALWAYS_SERVED) {
-            most.dropped.set(Some("limits.buffers_total"));
+            most.dropped.set(Some(DropReason::BuffersTotal));
             most.wake();
         }
     }

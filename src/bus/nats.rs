@@ -27,11 +27,13 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tracing::{debug, info, warn};
 
+use crate::metrics::slots::BusStats;
+
 use super::json::{self, Request};
 use super::message::{About, Body, MAX_BYTES, Message, Probe, split};
 use super::outbox::{Inlet, Outbox, queue};
 use super::peers::{Action, HEARTBEAT, Input, Peers};
-use super::{BusStats, Event, Instance, Settings, Sink, connection_name};
+use super::{Event, Instance, Settings, Sink, connection_name};
 
 /// How long one publish may wait for the client library.
 const PUBLISH: Duration = Duration::from_millis(50);

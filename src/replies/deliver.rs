@@ -10,9 +10,9 @@ use smallvec::SmallVec;
 
 use crate::codec;
 use crate::errors;
+use crate::metrics::outcome::{DropReason, FlushReason};
 use crate::near_cache::{EntryId, KeyId};
 use crate::resp::{Bulk, ReplyScanner, build, bulk_of};
-use crate::stats::FlushReason;
 use crate::upstream::{Expected, Login, Lost, Reply, Suspicion};
 
 use crate::client_state::reply_queue::{ReplyQueue, Slot};
@@ -173,7 +173,7 @@ impl Expected for Pending {
             if let Some((reply_queue, slot)) = self.to
                 && !reply_queue.skip(slot)
             {
-                reply_queue.dropped.set(Some("the connection to Redis was lost in the midst of its reply"));
+                reply_queue.dropped.set(Some(DropReason::ReplyCut));
                 reply_queue.wake();
             }
             return;
@@ -210,7 +210,7 @@ impl Expected for Pending {
             _ => None,
         };
         if let Some(guard) = guard {
-            guard.lose(context, ran);
+            guard.lose(context, ran.then_some(why.write_is_unknown()));
             if ran {
                 text.push_str(errors::MAY_HAVE_RUN);
             }
@@ -231,6 +231,10 @@ impl Expected for Pending {
 
     fn settled(context: &Context) {
         context.publish();
+    }
+
+    fn repeated(context: &Context, reads: u64) {
+        context.stats().upstream_repeats.add(reads);
     }
 
     fn reconnected(context: &Context, served: bool) {

@@ -24,6 +24,7 @@ use tokio_util::io::poll_read_buf;
 
 use crate::config::{Timeouts, UpstreamUrl};
 use crate::errors::{self, OwnError, Side};
+use crate::metrics::outcome::UnknownWrite;
 use crate::resp::{Chunks, ReplyScanner, Version};
 
 use super::endpoint::{Endpoint, Server, Suspicion};
@@ -95,6 +96,9 @@ pub trait Expected: Sized + 'static {
     /// All that was read in one go has been delivered.
     fn settled(context: &Self::Context);
 
+    /// So many reads are sent again, because their connection was lost.
+    fn repeated(context: &Self::Context, reads: u64);
+
     /// A connection stands again after one was lost. `served`: Redis had answered on the lost one with more than errors, so that L1
     /// or clients may have what came over it.
     fn reconnected(context: &Self::Context, served: bool);
@@ -164,19 +168,25 @@ pub struct Lost {
     /// The error, with its code.
     text: Rc<str>,
     side: Side,
+    unknown: UnknownWrite,
     login_refused: bool,
 }
 
 impl From<&OwnError> for Lost {
     fn from(error: &OwnError) -> Self {
-        Lost { text: error.text().into(), side: error.side(), login_refused: false }
+        Lost {
+            text: error.text().into(),
+            side: error.side(),
+            unknown: UnknownWrite::ConnectionLost,
+            login_refused: false,
+        }
     }
 }
 
 impl Lost {
     /// In Redis's words, with their code: it did not take the connection.
     fn said(text: &str, login_refused: bool) -> Self {
-        Lost { text: text.into(), side: Side::Upstream, login_refused }
+        Lost { text: text.into(), side: Side::Upstream, unknown: UnknownWrite::ConnectionLost, login_refused }
     }
 
     /// The error, with its code.
@@ -187,6 +197,16 @@ impl Lost {
     /// Where the cause is to be looked for.
     pub fn side(&self) -> Side {
         self.side
+    }
+
+    /// The same, for connections that are given up for this reason.
+    pub fn because(self, unknown: UnknownWrite) -> Self {
+        Lost { unknown, ..self }
+    }
+
+    /// Why it is not known whether a write was executed that waits for its reply.
+    pub fn write_is_unknown(&self) -> UnknownWrite {
+        self.unknown
     }
 
     /// Whether Redis is there, and serves nothing while a script runs.
@@ -807,11 +827,14 @@ impl<E: Expected> Inner<E> {
 
     /// There is no connection any more. What certainly did not run, and what only reads, waits for the next one.
     fn end_connection(&self, context: &E::Context, lost: &Lost) {
+        let mut repeats = 0;
         let gone = {
             let mut state = self.state.borrow_mut();
             let mut gone: Vec<(E, bool)> = if self.shared {
                 state.set_status(Status::Connecting);
-                state.queue.begin_again(E::may_repeat, E::askers)
+                let gone = state.queue.begin_again(E::may_repeat, E::askers);
+                repeats = state.queue.take_repeats();
+                gone
             } else {
                 state.set_status(Status::Closed);
                 state.queue.take().collect()
@@ -822,6 +845,7 @@ impl<E: Expected> Inner<E> {
             }
             gone
         };
+        E::repeated(context, repeats);
         self.answer(context, gone, lost);
     }
 

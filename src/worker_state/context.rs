@@ -15,14 +15,15 @@ use crate::coherence::Coherence;
 use crate::command::Table;
 use crate::config::{self, Config, Limits, Reads, UpstreamUrl};
 use crate::errors::{self, OwnError};
+use crate::metrics::outcome::{FlushReason, UnknownWrite};
+use crate::metrics::slots::{Stats, Worker};
 use crate::near_cache::{Admission, EntryId, HotSet};
 use crate::resp::{ScanLimits, Version};
 use crate::rules::Rules;
 use crate::scripts::Scripts;
-use crate::stats::{FlushReason, Stats, Worker};
 use crate::upstream::{Endpoint, Expected, Link, LinkSettings, Login, Lost, Place, ServerLimits};
 
-use crate::client_state::buffers::{Buffers, Held};
+use crate::client_state::buffers::{AllBuffers, Buffers, Held};
 use crate::client_state::identity::Identity;
 use crate::client_state::profile::Profile;
 use crate::client_state::reply_queue::{MOST_OUTSTANDING, ReplyQueue};
@@ -116,12 +117,14 @@ pub struct Shared {
     pub coherence: Arc<Coherence>,
     /// What is counted.
     pub stats: Arc<Stats>,
+    /// Bytes in the buffers of clients.
+    pub buffers: Arc<AllBuffers>,
     /// The server that connections lead to.
     pub endpoint: Arc<Endpoint>,
     /// Where writes are told to the fleet; none: a single instance.
     pub outbox: Option<Outbox>,
     /// PROXY and INFO.
-    pub windows: Box<dyn Windows>,
+    pub windows: Arc<dyn Windows>,
     /// Runs what must not hold up a worker.
     pub control: Handle,
     /// Who has a number of its own in L1.
@@ -199,7 +202,7 @@ impl Context {
         let slots = if l1.enabled { l1.hot_entries } else { 1 };
         Rc::new_cyclic(|me| Context {
             me: Weak::clone(me),
-            held: Held::new(Arc::clone(&shared.stats)),
+            held: Held::new(Arc::clone(&shared.buffers)),
             shared,
             worker,
             view: RefCell::new(Rc::new(view)),
@@ -329,14 +332,14 @@ impl Context {
 
     /// An error in Shortstop's own words, counted, as a reply.
     pub(crate) fn own_error(&self, error: &OwnError) -> Vec<u8> {
-        self.stats().count_error(error.side());
+        self.stats().errors.count(error.side());
         error.frame()
     }
 
     /// Redis could not be asked: counts the error that somebody gets for that.
     pub(crate) fn count_lost(&self, lost: &Lost) {
         self.stats().upstream_errors.add(1);
-        self.stats().count_error(lost.side());
+        self.stats().errors.count(lost.side());
     }
 
     /// Connects at once: the first client does not wait for it, and the log says early that Redis is away.
@@ -522,7 +525,7 @@ impl Context {
     /// with a private connection are closed. When this returns, nothing more is sent to that server or read from it.
     pub fn leave_server(&self, epoch: u64) {
         self.losses.set(self.losses.get() + 1);
-        let lost = Lost::from(&errors::MOVED);
+        let lost = Lost::from(&errors::MOVED).because(UnknownWrite::ServerChanged);
         let links: Vec<_> = self.all_links.borrow().values().cloned().collect();
         links.iter().for_each(|link| link.leave(self, epoch, &lost));
         let clients: Vec<_> = self.clients.borrow().values().cloned().collect();
@@ -532,7 +535,7 @@ impl Context {
     }
 
     fn lose_all(&self, link: &Link<Pending>, why: &str) {
-        let lost = Lost::from(&errors::given_up(why));
+        let lost = Lost::from(&errors::given_up(why)).because(UnknownWrite::GivenUp);
         for expected in link.close() {
             expected.lose(self, &lost, true);
         }
