@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::process::Command;
 
 use common::{
-    Client, Fault, Nats, PATIENCE, Process, Redis, Shortstop, Way, assert_reply, field, noise, run, show, wait_until,
+    Client, Fault, Nats, PATIENCE, Process, Redis, Shortstop, assert_reply, field, noise, run, show, wait_until,
 };
 
 const EAGER: &str = "defaults:\n  cache: { admit_after: 1 }\n";
@@ -73,7 +73,10 @@ fn redis_away_is_shown_and_leaves_it_alive_and_ready() {
     let proxy = Process::start(redis.addr(), EAGER);
     wait_until("it is ready", || proxy.client().cmd("PROXY HEALTH ready") == b"+OK\r\n");
     let mut client = proxy.client();
-    assert_eq!((text(&mut client, "upstream_up"), text(&mut client, "upstream_last_error")), ("1".into(), String::new()));
+    assert_eq!(
+        (text(&mut client, "upstream_up"), text(&mut client, "upstream_last_error")),
+        ("1".into(), String::new())
+    );
     assert_eq!(text(&mut client, "upstream_last_error_age_ms"), "-1");
     redis.kill();
     wait_until("it is seen", || text(&mut client, "upstream_up") == "0");
@@ -86,7 +89,9 @@ fn redis_away_is_shown_and_leaves_it_alive_and_ready() {
     wait_until("the log has it", || lines_with(&proxy, "Redis does not answer: ") == 1);
     redis.restart();
     wait_until("it is back", || text(&mut client, "upstream_up") == "1");
-    wait_until("the log has the end", || proxy.log().lines().any(|line| line.contains("answers again") && line.contains("away=")));
+    wait_until("the log has the end", || {
+        proxy.log().lines().any(|line| line.contains("answers again") && line.contains("away="))
+    });
     assert_reply(&client.cmd("PROXY HEALTH ready"), "+OK\r\n", "as before");
     assert_eq!(text(&mut client, "last_flush_reason"), "upstream");
     assert!(!text(&mut client, "last_flush_why").is_empty());
@@ -273,7 +278,4 @@ fn outcomes_are_counted_by_reason() {
     greedy.send(&noise(200_000, 2));
     proxy.wait_stat("proxy_clients_dropped_query_buffer", |count| count == 1);
     assert_eq!(proxy.stat("proxy_clients_dropped"), 1);
-    // Held up here, the name of the direction is of no interest.
-    wire.hold(Way::ToClient);
-    wire.release();
 }
