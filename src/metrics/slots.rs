@@ -127,7 +127,7 @@ impl Shared {
 pub struct BusStats {
     /// Events handed to NATS on the fleet's subject.
     pub published: AtomicU64,
-    /// Events heard from peers on the fleet's subject.
+    /// Events received from peers on the fleet's subject.
     pub received: AtomicU64,
     /// Events handed to the cache, from the fleet's subject and from the JSON subject.
     pub applied: AtomicU64,
@@ -135,7 +135,7 @@ pub struct BusStats {
     pub gaps: AtomicU64,
     /// Peers known now, lost ones included (gauge).
     pub peers: AtomicU64,
-    /// Instances of the fleet that Redis shows and that are not heard (gauge).
+    /// Instances of the fleet that Redis shows and whose messages do not arrive (gauge).
     pub unheard: AtomicU64,
     /// Peers that have another Redis than this instance (gauge).
     pub other_upstream: AtomicU64,
@@ -143,7 +143,7 @@ pub struct BusStats {
     pub connected: AtomicBool,
     /// JSON messages handed to NATS.
     pub json_published: AtomicU64,
-    /// JSON messages heard, those of Shortstops (this one too) not counted.
+    /// JSON messages received, without those of Shortstops (this one included).
     pub json_received: AtomicU64,
     /// JSON messages that could not be understood.
     pub json_bad: AtomicU64,

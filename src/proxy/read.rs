@@ -2,15 +2,14 @@
 //!
 //! What is found is compared with the question to the byte, the user included: nobody is served what was read for another.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::rc::Rc;
 
 use bytes::Bytes;
 use smallvec::SmallVec;
 
 use crate::coherence::ServePermit;
-use crate::command::{Absent, Cacheable, Row, Verb};
-use crate::config::Reads;
+use crate::command::{Cacheable, Facts, Row, Verb};
 use crate::exchange::in_flight;
 use crate::exchange::pending::{Flight, OnReply, Reader};
 use crate::exchange::reply_shape::ReplyShape;
@@ -19,6 +18,7 @@ use crate::metrics::outcome::NotKept;
 use crate::near_cache::{EntryId, Question};
 use crate::proxy::client::{Call, Client, Next, Target, Wire, write_wire};
 use crate::proxy::request::{Replacements, Request};
+use crate::reads::{Absent, Reads};
 use crate::resp::build;
 use crate::rules::CacheRule;
 use crate::worker_state::policy::View;
@@ -73,14 +73,15 @@ impl Client {
         }
         let rule = rule_for(view, question.key(), cacheable.read)?;
         let wire = match row.verb {
-            Verb::StringOp => {
+            Verb::StringOp(op) => {
                 let args = request.words();
-                let call = Call { row, request, args: &args };
+                let keys = OnceCell::new();
+                let call = Call { row, request, args: &args, keys: &keys };
                 if self.reply_shape(call) == ReplyShape::Halves {
                     // Its reply comes in halves (`bitfield`), and is not kept.
                     return None;
                 }
-                match self.guarded(call) {
+                match self.guarded(call, op) {
                     Ok(wire) => wire,
                     Err(error) => return Some(self.refuse_own(&error)),
                 }
@@ -325,8 +326,8 @@ impl Client {
     pub(super) fn is_told(&self, view: &View, row: &Row) -> bool {
         let values_alone = Reads::default().contains(view.policy.reads);
         view.policy.caches
-            && row.tells()
-            && (!values_alone || matches!(row.verb, Verb::StringOp | Verb::Script) || row.name.as_ref() == "dump")
+            && row.facts.contains(Facts::TELLS)
+            && (!values_alone || row.facts.contains(Facts::TELLS_OF_STRINGS))
     }
 }
 
