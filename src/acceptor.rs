@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 
 use crate::arrival::Arrival;
+use crate::metrics::slots::Stats;
 use crate::net::{Listener, Socket, tls};
-use crate::stats::Stats;
 use crate::worker::Order;
 
 /// A worker as the acceptor sees it.
@@ -47,13 +47,14 @@ pub async fn run(
             return;
         }
     };
+    let mut refused = Refused::default();
     loop {
         let accepted = tokio::select! {
             accepted = acceptor.accept() => accepted,
             _ = stop.changed() => return,
         };
         match accepted {
-            Ok(socket) => front.hand_over(socket, tls.as_ref().map(|tls| tls.borrow().clone())),
+            Ok(socket) => front.hand_over(socket, tls.as_ref().map(|tls| tls.borrow().clone()), &mut refused),
             Err(error) => {
                 // Most likely no file descriptors are left: clients that wait are accepted when others have gone.
                 crate::seldom!(warn, "a client cannot be accepted", %error);
@@ -63,12 +64,39 @@ pub async fn run(
     }
 }
 
+/// Between two lines about clients that are refused.
+const SAY_AGAIN: Duration = Duration::from_secs(60);
+
+/// Clients that were refused, for the log: one line at the first, and one a minute while it goes on.
+#[derive(Default)]
+struct Refused {
+    said: Option<Instant>,
+    since_said: u64,
+}
+
+impl Refused {
+    fn one(&mut self, limit: usize, now: Instant) {
+        self.since_said += 1;
+        if self.said.is_none_or(|said| now.saturating_duration_since(said) >= SAY_AGAIN) {
+            let clients = std::mem::take(&mut self.since_said);
+            self.said = Some(now);
+            tracing::warn!(
+                clients,
+                limit,
+                "clients are refused: as many are connected as limits.max_clients allows; raise it, or see to who keeps connections open"
+            );
+        }
+    }
+}
+
 impl Front {
-    fn hand_over(&self, mut socket: Socket, tls: Option<tls::Server>) {
+    fn hand_over(&self, mut socket: Socket, tls: Option<tls::Server>, refused: &mut Refused) {
         let number = self.number.fetch_add(1, Ordering::Relaxed) + 1;
         let load = |worker_handle: &WorkerHandle| worker_handle.load.load(Ordering::Relaxed);
-        if self.worker_handles.iter().map(load).sum::<usize>() >= *self.limit.borrow() {
+        let limit = *self.limit.borrow();
+        if self.worker_handles.iter().map(load).sum::<usize>() >= limit {
             self.stats.shared.clients_refused.fetch_add(1, Ordering::Relaxed);
+            refused.one(limit, Instant::now());
             if tls.is_none() {
                 socket.say(b"-ERR max number of clients reached\r\n");
             }

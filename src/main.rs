@@ -13,7 +13,7 @@ use shortstop::config::{Config, ConfigError, LogFormat, Setting, UpstreamTls};
 use shortstop::listeners::Addresses;
 use shortstop::log::Log;
 use shortstop::net::{Stream, tls};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -52,9 +52,18 @@ struct Flags {
     /// Check the configuration, say what is wrong, and leave
     #[arg(long)]
     check_config: bool,
-    /// Ask the Shortstop that listens here for PONG, and leave with 0 or 1
-    #[arg(long)]
-    health: bool,
+    /// Ask the Shortstop that listens here how it is, and leave with 0 or 1. live: it answers; ready: it can serve [default: live]
+    #[arg(long, value_name = "live|ready", num_args = 0..=1, default_missing_value = "live")]
+    health: Option<Health>,
+}
+
+/// What is asked by `--health`.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Health {
+    /// Whether the process answers.
+    Live,
+    /// Whether it can serve.
+    Ready,
 }
 
 impl Flags {
@@ -98,8 +107,8 @@ fn main() -> ExitCode {
         let _ = writeln!(io::stdout(), "the configuration is sound");
         return ExitCode::SUCCESS;
     }
-    if flags.health {
-        return health(&config);
+    if let Some(asked) = flags.health {
+        return health(&config, asked);
     }
     let log = match start_log(&config) {
         Ok(log) => log,
@@ -226,23 +235,26 @@ fn reload(flags: &Flags, app: &App) {
     }
 }
 
-/// Asks the proxy that this configuration is of whether it, and the Redis behind it, is there.
-fn health(config: &Config) -> ExitCode {
+/// Asks the proxy that this configuration is of whether it is alive, or ready.
+fn health(config: &Config, asked: Health) -> ExitCode {
     let patience = Duration::from_secs(2);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let asked = runtime.and_then(|runtime| {
-        let asked = runtime.block_on(async { tokio::time::timeout(patience, ping(config)).await });
-        asked.unwrap_or_else(|_| {
+    let answer = runtime.and_then(|runtime| {
+        let answer = runtime.block_on(async { tokio::time::timeout(patience, ask(config, asked)).await });
+        answer.unwrap_or_else(|_| {
             Err(io::Error::new(io::ErrorKind::TimedOut, format!("nothing came within {patience:?}")))
         })
     });
-    match asked {
-        // Redis's own words, too: there is one, and this client may not do that.
-        Ok(reply) if reply == "+PONG" || reply.starts_with("-NOAUTH ") || reply.starts_with("-NOPERM ") => {
+    // With all its clients connected it serves these, and a restart would not help.
+    let is_full = |line: &str| matches!(asked, Health::Live) && line.starts_with("-ERR max number of clients");
+    match answer {
+        Ok(line) if line.starts_with("+OK") || is_full(&line) => {
+            // The exit code says the same.
+            let _ = writeln!(io::stdout(), "{}", &line[1..]);
             ExitCode::SUCCESS
         }
-        Ok(reply) => {
-            complain(format_args!("Shortstop answers {reply:?}"));
+        Ok(line) => {
+            complain(format_args!("Shortstop answers {line:?}"));
             ExitCode::FAILURE
         }
         Err(error) => {
@@ -252,12 +264,18 @@ fn health(config: &Config) -> ExitCode {
     }
 }
 
-async fn ping(config: &Config) -> io::Result<String> {
+async fn ask(config: &Config, asked: Health) -> io::Result<String> {
     let mut stream = connect(config).await?;
-    stream.write_all(b"PING\r\n").await?;
-    let mut reply = [0; 256];
-    let count = stream.read(&mut reply).await?;
-    Ok(String::from_utf8_lossy(&reply[..count]).trim_end().to_owned())
+    stream
+        .write_all(match asked {
+            Health::Live => b"PROXY HEALTH live\r\n",
+            Health::Ready => b"PROXY HEALTH ready\r\n",
+        })
+        .await?;
+    stream.flush().await?;
+    let mut line = String::new();
+    BufReader::new(stream).take(4096).read_line(&mut line).await?;
+    Ok(line.trim_end().to_owned())
 }
 
 /// Connects to where this configuration listens.

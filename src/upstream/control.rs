@@ -50,6 +50,15 @@ impl Control {
         }
     }
 
+    /// [`Control::ask`]; none: the connection's user may not. That nobody is let in without a login remains an error.
+    pub(super) async fn ask_unless_refused(&mut self, words: &[&str]) -> io::Result<Option<BytesFrame>> {
+        match self.ask(words).await {
+            Ok(reply) => Ok(Some(reply)),
+            Err(error) if error.to_string().starts_with("NOPERM ") => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// See [`Connection::ended`].
     pub(super) async fn ended(&mut self) -> io::Error {
         self.connection.ended().await

@@ -13,15 +13,17 @@ use tokio::sync::mpsc;
 use tokio::time::Interval;
 
 use crate::command::Table;
+use crate::errors;
 
 use super::control::{Control, items, text};
 use super::dial::Dialer;
 use super::endpoint::{Endpoint, Server, Suspicion, differ};
-use super::finder::{Choice, Finder, run_id_in};
+use super::finder::{Choice, Finder, is_primary_in, run_id_in};
 use super::functions::without_writes;
 use super::limits::{self, ServerLimits};
 use super::login::Login;
 use super::rights::Rights;
+use super::status::{OwnRight, UpstreamStatus};
 
 /// Between two looks.
 const EVERY: Duration = Duration::from_secs(1);
@@ -41,10 +43,12 @@ pub enum News {
         /// The move waits until every copy is dropped.
         done: mpsc::Sender<()>,
     },
-    /// Connections lead to another server now, or to the same after a restart; whether it is a primary.
-    Moved(bool),
+    /// Connections lead to another server now, or to the same after a restart; whether it is a primary, if that is known.
+    Moved(Option<bool>),
     /// Whether the server is a primary.
     Primary(bool),
+    /// The server has been asked for its role, and does not tell.
+    RoleNotTold,
     /// Whether the server lets a client do anything that has not authenticated.
     LetsIn(bool),
     /// What such a client may is another thing than it was at this time.
@@ -80,6 +84,8 @@ pub struct Settings {
     pub endpoint: Arc<Endpoint>,
     /// Receives the server's limits.
     pub limits: Arc<ServerLimits>,
+    /// Receives whether the server answers.
+    pub status: Arc<UpstreamStatus>,
 }
 
 /// Finds the server and watches it, until it is dropped. `wants_functions`: under which number to ask for the functions; none: they
@@ -90,7 +96,7 @@ pub async fn watch(
     wants_rights: impl Fn() -> bool,
     tell: impl Fn(News),
 ) {
-    let Settings { dialer, limit, name, first, endpoint, limits } = settings;
+    let Settings { dialer, limit, name, first, endpoint, limits, status } = settings;
     let mut known = Known {
         endpoint,
         upstream: dialer.upstream().address(),
@@ -99,6 +105,8 @@ pub async fn watch(
         is_primary: None,
         rights: Rights::new(Arc::clone(&dialer), limit, first),
         limits,
+        status,
+        answered: false,
         ticks: tokio::time::interval(EVERY),
         confirmed: None,
     };
@@ -109,6 +117,7 @@ pub async fn watch(
         }
         let mut again = false;
         if let Some(server) = known.endpoint.server() {
+            known.answered = false;
             match Control::open(&dialer, &server.address, limit + EVERY).await {
                 Ok(mut control) => {
                     let ended =
@@ -122,12 +131,14 @@ pub async fn watch(
                         }
                         Err(error) => {
                             tracing::debug!(%error, "the control connection to Redis ended");
+                            known.control_ended(&error.to_string());
                             tell(News::Blind);
                         }
                     }
                 }
                 Err(error) => {
                     tracing::debug!(%error, "no control connection to Redis");
+                    known.control_ended(&error.to_string());
                     tell(News::Blind);
                 }
             }
@@ -151,6 +162,9 @@ struct Known {
     is_primary: Option<bool>,
     rights: Rights,
     limits: Arc<ServerLimits>,
+    status: Arc<UpstreamStatus>,
+    /// The control connection has answered all that it was asked at least once.
+    answered: bool,
     ticks: Interval,
     /// When the role was last checked early because a reply said that the server is a replica.
     confirmed: Option<Instant>,
@@ -181,6 +195,7 @@ impl Known {
             }
             (Err(error), _) => {
                 tracing::debug!(%error, upstream = self.upstream, "no server is found");
+                self.status.failed(&self.upstream, &error.to_string(), Instant::now());
                 self.endpoint.away(&error.to_string());
             }
         }
@@ -205,8 +220,15 @@ impl Known {
             "Redis is another server now: every connection moves to it, and L1 is emptied"
         );
         self.is_primary = is_primary;
-        tell(News::Moved(is_primary.unwrap_or(true)));
+        tell(News::Moved(is_primary));
         self.endpoint.open(server);
+    }
+
+    /// There is no control connection any more. One that has answered may only have been closed: the next attempt tells.
+    fn control_ended(&self, why: &str) {
+        if !self.answered {
+            self.status.failed(&self.upstream, why, Instant::now());
+        }
     }
 
     /// The server has told its role, or not.
@@ -258,11 +280,15 @@ async fn look(
     tell: &impl Fn(News),
 ) -> io::Result<Option<Choice>> {
     // A courtesy, as on the lanes.
-    control.ask_if_allowed(&["CLIENT", "SETNAME", name]).await?;
+    if let Err(error) = control.ask(&["CLIENT", "SETNAME", name]).await
+        && error.to_string() == errors::UPSTREAM_IS_ITSELF.text()
+    {
+        return Err(error);
+    }
     // How many there are in the table that was told last.
     let mut commands = None;
     // What Redis refuses is not asked again on this connection: it logs each refusal.
-    let (mut may_info, mut may_role) = (true, true);
+    let (mut may_info, mut may_role, mut may_command) = (true, true, true);
     known.rights.connected(server.address.clone());
     // The same for the list of functions.
     let mut may_ask_functions = true;
@@ -284,25 +310,41 @@ async fn look(
         }
         let role = if may_role { control.ask_if_allowed(&["ROLE"]).await? } else { None };
         may_role = role.is_some();
-        let is_primary = role.as_ref().and_then(|role| text(items(role).first()?)).map(|role| role == "master");
+        let is_primary = match role {
+            Some(role) => items(&role).first().and_then(text).map(|role| role == "master"),
+            None if may_info => {
+                let info = control.ask_if_allowed(&["INFO", "replication"]).await?;
+                info.as_ref().and_then(text).and_then(is_primary_in)
+            }
+            None => None,
+        };
         known.role(is_primary, tell);
+        if is_primary.is_none() {
+            tell(News::RoleNotTold);
+        }
         if (in_trouble || is_primary == Some(false))
             && let Some(choice) = known.find(tell).await
         {
             return Ok(Some(choice));
         }
         // Before the table: what is loaded between the two is noticed the next time.
-        let count = control.ask(&["COMMAND", "COUNT"]).await?;
-        if commands.as_ref() != Some(&count) {
-            let table = control.ask(&["COMMAND"]).await?;
+        let count = if may_command { control.ask_unless_refused(&["COMMAND", "COUNT"]).await? } else { None };
+        if count.is_some()
+            && commands != count
+            && let Some(table) = control.ask_unless_refused(&["COMMAND"]).await?
+        {
             match Table::from_command(&table) {
                 Ok(table) => tell(News::Table(Box::new(table))),
                 Err(error) => {
                     tracing::warn!(%error, "the command table of the server is not understood; the one in use stays")
                 }
             }
-            commands = Some(count);
+            commands = count;
         }
+        may_command = commands.is_some();
+        known.status.may(OwnRight::Command, may_command);
+        known.status.may(OwnRight::Info, may_info);
+        known.status.may(OwnRight::Role, may_role);
         let rights = known.rights.look(control, wants_rights()).await?;
         // In this order: who was let in before is another client than those that are not.
         rights.first_changed_since.into_iter().for_each(|since| tell(News::FirstRights(since)));
@@ -321,6 +363,8 @@ async fn look(
             }
         }
         limits.look(control).await?;
+        known.answered = true;
+        known.status.answered(&known.upstream, Instant::now());
         tokio::select! {
             () = known.pause() => {}
             // Redis has closed the connection. That is noticed at once, and not at the next question.

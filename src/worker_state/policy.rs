@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use crate::command::Table;
-use crate::config::{Config, Limits, Reads};
+use crate::config::{Config, Limits};
+use crate::reads::Reads;
 use crate::resp::ScanLimits;
 use crate::rules::Rules;
 
@@ -32,8 +33,6 @@ pub struct Policy {
     pub debug_command: bool,
     /// Whether clients of other machines are refused while anybody is let in.
     pub protected_mode: bool,
-    /// Whether the configuration says which keys scripts write (`scripts`).
-    pub trusts_scripts: bool,
 }
 
 impl Policy {
@@ -56,7 +55,6 @@ impl Policy {
             offload_above: config.offload_above,
             debug_command: config.enable_debug_command,
             protected_mode: config.protected_mode,
-            trusts_scripts: config.scripts.are_trusted(),
         }
     }
 }
