@@ -211,6 +211,7 @@ impl Admin {
         line!(out, "upstream_errors", stats.sum(|worker| &worker.upstream_errors));
         line!(out, "upstream_reconnects", stats.sum(|worker| &worker.upstream_reconnects));
         line!(out, "upstream_connections", stats.sum(|worker| &worker.upstream_connections));
+        line!(out, "upstream_overdue", self.endpoint.silence().overdue());
         line!(out, "writes_unknown", stats.sum(|worker| &worker.writes_unknown));
     }
 

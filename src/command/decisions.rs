@@ -219,8 +219,8 @@ const DECISIONS: &[Decision] = &[
     session("client|tracking", Verb::Client),
     row("client|help", Stateless, Verb::Client, Touch::Nothing),
     // PAUSE is for all connections. UNPAUSE must not queue on a lane behind a write that is paused.
-    row("client|pause", Stateless, Verb::Client, Touch::Nothing),
-    session("client|unpause", Verb::Client),
+    row("client|pause", Stateless, Verb::Pause, Touch::Nothing),
+    session("client|unpause", Verb::Unpause),
     // Without tracking, which puts a client in a session, it says so on any connection.
     row("client|caching", Stateless, Verb::Client, Touch::Nothing),
     // The server.
@@ -400,6 +400,30 @@ const CACHEABLE: &[CacheableRead] = &[
     keep("expiretime", Of::Any, Absent::Only(b":-2\r\n")),
     keep("pexpiretime", Of::Any, Absent::Only(b":-2\r\n")),
 ];
+
+/// Commands that Redis may execute for long, while it serves nobody else: they run code, or go through all of the data set. (Scripts
+/// are known by their verb.)
+const LONG: &[&str] = &[
+    "debug",
+    "flushall",
+    "flushdb",
+    "function|load",
+    "function|restore",
+    "keys",
+    "migrate",
+    "module|load",
+    "module|loadex",
+    "pfselftest",
+    "save",
+    "shutdown",
+    "sort",
+    "sort_ro",
+];
+
+/// Whether Redis may execute the command of this name for long.
+pub(super) fn is_long(name: &str) -> bool {
+    LONG.contains(&name)
+}
 
 /// Reads that say nothing of what a key holds, so that nothing kept can be older than what they say.
 const SILENT: &[&str] = &["ttl", "pttl", "touch", "object", "memory"];

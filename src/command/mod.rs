@@ -192,8 +192,12 @@ pub enum Verb {
     Hello,
     /// AUTH.
     Auth,
-    /// CLIENT and its subcommands.
+    /// CLIENT and its subcommands, but for these two.
     Client,
+    /// CLIENT PAUSE: Redis answers no client for a time.
+    Pause,
+    /// CLIENT UNPAUSE.
+    Unpause,
     /// INFO.
     Info,
     /// PROXY, our own.
@@ -233,6 +237,7 @@ pub struct Row {
     named: bool,
     cacheable: Option<Cacheable>,
     tells: bool,
+    long: bool,
     /// Where the subcommand's own name begins in `name`; 0 for a command.
     own_name_at: usize,
     subs: Box<[Row]>,
@@ -278,6 +283,12 @@ impl Row {
     #[must_use]
     pub fn tells(&self) -> bool {
         self.tells
+    }
+
+    /// Whether Redis may execute it for long, and serves nobody else meanwhile.
+    #[must_use]
+    pub fn is_long(&self) -> bool {
+        self.long
     }
 
     /// Where this call may run: [`Row::class`], but XREAD and XREADGROUP are blocking only with BLOCK, and DEBUG PROTOCOL push makes
@@ -355,6 +366,7 @@ impl Row {
             named: false,
             cacheable: None,
             tells: false,
+            long: true,
             own_name_at: 0,
             subs: Box::default(),
         }
@@ -401,6 +413,9 @@ impl Row {
         let cacheable = cacheable::of(&name, flags, write, class, &finder, ends);
         let tells = flags.contains(Flags::READONLY) && !write && decisions::tells(&name);
 
+        // What a module does nobody knows.
+        let long = verb == Verb::Script || flags.contains(Flags::MODULE) || decisions::is_long(&name);
+
         let own_name_at = name.find('|').map_or(0, |bar| bar + 1);
         Row {
             name,
@@ -415,6 +430,7 @@ impl Row {
             named: decision.is_some(),
             cacheable,
             tells,
+            long,
             own_name_at,
             subs: subs.into_iter().map(|sub| Row::new(sub, ends)).collect(),
         }

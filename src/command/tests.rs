@@ -156,7 +156,7 @@ fn verbs_are_these() {
     );
     assert_eq!(of(Verb::Script), words("eval eval_ro evalsha evalsha_ro fcall fcall_ro"));
     assert_eq!(of(Verb::Blocking), words("blmove blmpop blpop brpop brpoplpush bzmpop bzpopmax bzpopmin wait"));
-    assert_eq!(of(Verb::Client).len(), 17);
+    assert_eq!(of(Verb::Client).len(), 15);
     for (verb, name) in [
         (Verb::Get, "get"),
         (Verb::MGet, "mget"),

@@ -19,7 +19,7 @@ use crate::resp::{ScanLimits, Version};
 use crate::rules::Rules;
 use crate::scripts::Scripts;
 use crate::stats::{FlushReason, Stats, Worker};
-use crate::upstream::{Endpoint, Expected, Link, LinkSettings, Login, Lost, Place, ServerLimits};
+use crate::upstream::{Endpoint, Expected, Link, LinkSettings, Login, Lost, OVERDUE, Place, ServerLimits};
 
 use super::buffers::{Buffers, Held};
 use super::flight::Flight;
@@ -181,6 +181,8 @@ pub struct Context {
     last_asker: Cell<u64>,
     /// Until then clients leave room for each other.
     shared_until: Cell<Option<Instant>>,
+    /// Connections on which a reply is overdue.
+    overdue: Cell<usize>,
     /// No more is asked of clients.
     pub draining: Cell<bool>,
 }
@@ -223,6 +225,7 @@ impl Context {
             panicked: Cell::default(),
             last_asker: Cell::new(0),
             shared_until: Cell::new(None),
+            overdue: Cell::default(),
             draining: Cell::new(false),
         })
     }
@@ -517,6 +520,39 @@ impl Context {
         let sessions = clients.iter().filter_map(|reply_queue| reply_queue.info.session.borrow().upgrade());
         sessions.filter(|session| session.link.is_closed()).for_each(|session| session.lost());
         self.publish();
+    }
+
+    /// Looks how long replies have been due, and gives up the connections on which Redis hangs. To be called a few times a second.
+    pub fn check_replies(&self, now: Instant) {
+        let silence = self.shared.endpoint.silence();
+        let links: Vec<_> = self.all_links.borrow().values().cloned().collect();
+        if links.iter().any(Link::has_long) {
+            silence.excuse(now);
+        }
+        let excused = silence.excused();
+        let limit = self.links.timeouts.reply;
+        let mut overdue = 0;
+        for link in &links {
+            let Some(since) = link.owed_since() else { continue };
+            let owed = now.saturating_duration_since(since.max(excused));
+            overdue += usize::from(owed >= OVERDUE);
+            if owed >= limit && !limit.is_zero() {
+                let address = self.links.upstream.address();
+                let why = format!("Redis at {address} has not answered for {owed:.1?} (timeouts.reply)");
+                link.give_up(self, &Lost::new(why));
+            }
+        }
+        silence.count(self.overdue.replace(overdue), overdue);
+        self.publish();
+    }
+
+    /// Redis has agreed to CLIENT PAUSE for this long, or, none, to CLIENT UNPAUSE.
+    pub(super) fn paused(&self, pause: Option<Duration>) {
+        let (silence, now) = (self.shared.endpoint.silence(), Instant::now());
+        match pause {
+            Some(length) => now.checked_add(length).into_iter().for_each(|end| silence.excuse(end)),
+            None => silence.end_excuse(now),
+        }
     }
 
     fn lose_all(&self, link: &Link<Pending>, why: &str) {

@@ -37,7 +37,7 @@ mod writes;
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 
@@ -45,8 +45,8 @@ use crate::codec;
 use crate::coherence::ServePermit;
 use crate::command::{Class, Keys, Lookup, Row, Verb};
 use crate::near_cache::KeyId;
-use crate::resp::{Chunks, Version, build};
-use crate::upstream::{Link, Lost};
+use crate::resp::{Chunks, Version, build, parse_int};
+use crate::upstream::{Delay, Link, Lost};
 
 pub use buffers::{ALWAYS_SERVED, Buffers};
 pub use client_list::{ClientInfo, count};
@@ -476,6 +476,9 @@ impl Client {
                             write_wire(out, &call.request, wire);
                             out.push_slice(&ttls);
                         });
+                        if call.row.is_long() {
+                            target.link().may_take(Delay::Long);
+                        }
                         if call.row.verb == Verb::Script {
                             target.link().sent_script(permit.now);
                         }
@@ -538,6 +541,7 @@ impl Client {
                 call.args.get(2).into_iter().for_each(|text| self.context.shared.scripts.learn(text));
                 self.unkept(view, call)
             }
+            Verb::Pause | Verb::Unpause => OnReply::Paused(pause_of(call)),
             Verb::Info => OnReply::Info { added: self.context.shared.windows.info(&call.args[1..]) },
             _ if row.is_write() => OnReply::Write { guard: self.write_guard(view, call), shape: ReplyShape::Nothing },
             _ => self.unkept(view, call),
@@ -675,6 +679,12 @@ impl Drop for Client {
         }
         self.leave_session();
     }
+}
+
+/// For how long CLIENT PAUSE stops Redis; none: it goes on (CLIENT UNPAUSE).
+fn pause_of(call: Call<'_>) -> Option<Duration> {
+    let millis = call.args.get(2).filter(|_| call.row.verb == Verb::Pause)?;
+    parse_int(millis).and_then(|millis| u64::try_from(millis).ok()).map(Duration::from_millis)
 }
 
 /// Whether a command may change what a client may do that has not authenticated.

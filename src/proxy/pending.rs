@@ -3,7 +3,7 @@
 //! Runs on the upstream side: a client that has gone away changes nothing of what must happen to guards and tickets.
 
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use smallvec::SmallVec;
@@ -59,6 +59,8 @@ pub(super) enum OnReply {
     Greet { greeting: Option<Box<Greeting>>, back: bool },
     /// Whether the client may configure Redis, and so have this done by the PROXY command.
     Proxy { args: Vec<Vec<u8>> },
+    /// CLIENT PAUSE for so long; none: CLIENT UNPAUSE.
+    Paused(Option<Duration>),
     /// INFO, with the sections that are added.
     Info { added: String },
     /// Handed to whoever asked.
@@ -108,9 +110,13 @@ impl Expected for Pending {
             // A login that is tried twice changes nothing more.
             OnReply::Greet { .. } | OnReply::Proxy { .. } => true,
             OnReply::Elements { guard, .. } => guard.is_none(),
-            OnReply::Rest | OnReply::Write { .. } | OnReply::Select { .. } => false,
+            OnReply::Rest | OnReply::Write { .. } | OnReply::Select { .. } | OnReply::Paused(_) => false,
             OnReply::Queued(_) | OnReply::Session { .. } => false,
         }
+    }
+
+    fn asked(&self) -> Instant {
+        self.sent
     }
 
     fn askers(&self) -> SmallVec<[usize; 1]> {
@@ -258,6 +264,9 @@ impl Pending {
         if failed && tells_of_a_replica(reply.bytes()) {
             context.shared.endpoint.report(Suspicion::Replica);
         }
+        if failed && tells_why_it_is_silent(reply.bytes()) {
+            context.shared.endpoint.silence().excuse(now);
+        }
         let Pending { to, sent, on_reply } = self;
         match on_reply {
             OnReply::Pass { .. } | OnReply::Rest => answer(to, reply),
@@ -322,6 +331,12 @@ impl Pending {
                 let args: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();
                 answer(to, Reply::Owned(context.shared.windows.proxy(&args).into()));
             }
+            OnReply::Paused(pause) => {
+                if !failed {
+                    context.paused(pause);
+                }
+                answer(to, reply);
+            }
             OnReply::Info { added } => {
                 let (kind, text) = match (reply.bytes().first(), bulk_of(reply.bytes())) {
                     (Some(b'='), Bulk::Verbatim(text)) => (b'=', text),
@@ -355,6 +370,11 @@ pub(super) fn answer(to: Option<(Rc<ReplyQueue>, Slot)>, reply: Reply<'_>) {
 /// Whether the server says that it is a replica, or became one. A script can say the same.
 fn tells_of_a_replica(error: &[u8]) -> bool {
     [&b"-READONLY"[..], b"-MASTERDOWN", b"-UNBLOCKED force"].iter().any(|begin| error.starts_with(begin))
+}
+
+/// Whether the server says that it serves nobody for now.
+fn tells_why_it_is_silent(error: &[u8]) -> bool {
+    error.starts_with(b"-BUSY ") || error.starts_with(b"-LOADING ")
 }
 
 /// Answers with the error. Whoever Redis does not let in any more is gone with that.

@@ -10,7 +10,7 @@ use crate::coherence::ServePermit;
 use crate::command::{Class, Row, Verb};
 use crate::near_cache::KeyId;
 use crate::resp::build;
-use crate::upstream::{Link, Lost, Reply};
+use crate::upstream::{Delay, Link, Lost, Reply};
 
 use super::connection_state::{Kind, Reason, Sent};
 use super::context::{Context, View};
@@ -177,8 +177,14 @@ impl Client {
         if call.row.name.as_ref() == "shutdown" {
             self.shut_down(permit, call, &link);
         } else {
-            let on_reply = OnReply::Pass { repeat: false };
+            let on_reply = match call.row.verb {
+                Verb::Unpause => OnReply::Paused(None),
+                _ => OnReply::Pass { repeat: false },
+            };
             self.send(permit.now, &link, on_reply, u64::MAX, |wire| call.request.write(wire, Replacements::new()));
+        }
+        if call.row.is_long() {
+            link.may_take(Delay::Long);
         }
         link.retire();
         Next::Pause
@@ -292,6 +298,11 @@ impl Client {
             _ => (own(InSession::Sent(Sent::Setting)), Next::Pause),
         };
         self.send(permit.now, &session.link, on_reply, u64::MAX, |wire| call.request.write(wire, Replacements::new()));
+        match verb {
+            Verb::Blocking | Verb::XRead | Verb::XReadGroup => session.link.may_take(Delay::Blocks),
+            _ if call.row.is_long() => session.link.may_take(Delay::Long),
+            _ => {}
+        }
         next
     }
 
@@ -343,7 +354,8 @@ impl Client {
         }
         // Nobody would see the reply, and do what has to be done with it.
         let row = view.table.resolve(&request.words());
-        let is_ours = matches!(row.verb, Verb::Client | Verb::Hello | Verb::Auth) || waits_for_replicas(row, name);
+        let is_ours = matches!(row.verb, Verb::Client | Verb::Pause | Verb::Unpause | Verb::Hello | Verb::Auth)
+            || waits_for_replicas(row, name);
         if row.is_write() || is_ours {
             return self.refuse("ERR shortstop: not beside MONITOR; use another connection, or RESET");
         }

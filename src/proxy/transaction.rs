@@ -1,13 +1,13 @@
 //! MULTI and what follows: commands are queued at Redis, and what they do is done, and answered, at EXEC.
 
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::coherence::ServePermit;
 use crate::command::{Class, Verb};
 use crate::near_cache::KeyId;
 use crate::resp::{Chunks, Version, elements, parse_int};
-use crate::upstream::Reply;
+use crate::upstream::{Delay, Reply};
 
 use super::clients::{self, Wish};
 use super::connection_state::{Reason, Sent};
@@ -42,6 +42,10 @@ pub(super) struct Queued {
     pub(super) wishes: Vec<(usize, Wish)>,
     /// Places of WAIT and WAITAOF.
     pub(super) waits: Vec<usize>,
+    /// A command is among them that Redis may execute for long.
+    pub(super) long: bool,
+    /// Each CLIENT PAUSE, and CLIENT UNPAUSE as none: its place and its length.
+    pub(super) pauses: Vec<(usize, Option<Duration>)>,
     /// CLIENT REPLY ON is among them.
     pub(super) speaks: bool,
 }
@@ -81,7 +85,9 @@ impl Client {
             Err(text) => return self.abort_transaction(permit, session, &text),
         };
         session.queue(|queued| {
+            queued.long |= call.row.is_long();
             match on_reply {
+                OnReply::Paused(pause) => queued.pauses.push((queued.shape.len(), pause)),
                 OnReply::Write { guard, .. } => queued.guard.extend(guard),
                 OnReply::Elements { guard: Some(guard), observed, .. } => {
                     queued.guard.extend(*guard);
@@ -129,9 +135,12 @@ impl Client {
         let mask = queued.guard.mask();
         let subscribes = !queued.commands.subscribed.is_empty();
         let next = if queued.wishes.is_empty() && !subscribes { Next::Go } else { Next::Pause };
-        let speaks = queued.speaks;
+        let (speaks, long) = (queued.speaks, queued.long);
         let on_reply = OnReply::session(session, InSession::Exec(queued));
         self.send(permit.now, &session.link, on_reply, mask, |wire| call.request.write(wire, Replacements::new()));
+        if long {
+            session.link.may_take(Delay::Long);
+        }
         if subscribes {
             self.mark_the_end_of_messages(permit, session);
         }
@@ -212,7 +221,7 @@ pub(super) fn ended(
         let on_reply = OnReply::session(&session, InSession::Exec(queued));
         return Some(Pending { to, sent, on_reply });
     }
-    let Queued { mut guard, mut shape, selects, demux, read, wishes, waits, commands, .. } = queued;
+    let Queued { mut guard, mut shape, selects, demux, read, wishes, waits, commands, pauses, .. } = queued;
     session.set_behind_exec(!commands.subscribed.is_empty());
     guard.always();
     if told_apart.is_err() {
@@ -258,6 +267,11 @@ pub(super) fn ended(
         }
         if *shape == ReplyShape::Map && version == Version::Resp2 {
             *shape = ReplyShape::Nothing;
+        }
+    }
+    for (at, pause) in pauses {
+        if element(at) == Some(&b"+OK\r\n"[..]) {
+            context.paused(pause);
         }
     }
     for (at, db) in selects {

@@ -16,14 +16,14 @@ use std::rc::Rc;
 use crate::coherence::ServePermit;
 use crate::command::{Class, Flags, Row, Verb};
 use crate::resp::{Version, build, elements, parse_int};
-use crate::upstream::{Link, Login, Lost, Reply};
+use crate::upstream::{Delay, Link, Login, Lost, Reply};
 
 use super::context::Context;
 use super::identity::Identity;
 use super::pending::{Pending, split_first};
 use super::reply_queue::ReplyQueue;
 use super::turns::Place;
-use super::worker_tasks::{Request, ask};
+use super::worker_tasks::{Request, ask, ask_with};
 use super::{Call, Client, Next};
 
 /// Nobody listens to this channel, and no pattern matches it: it is a sharded one.
@@ -216,7 +216,7 @@ async fn answer(
     };
     let [mark, second_mark] = marks;
     let requests = [mark, second_mark, question.request, words(&[b"ROLE"])];
-    let replies = ask(context, own, &requests, false).await?;
+    let replies = ask_with(context, own, &requests, false, Delay::Blocks).await?;
     let (first, rest) = split_first(&replies);
     let (second, rest) = split_first(rest);
     let (waited, role) = split_first(rest);

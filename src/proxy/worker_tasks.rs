@@ -12,7 +12,7 @@ use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::resp::build;
-use crate::upstream::{Link, Lost, Reply};
+use crate::upstream::{Delay, Link, Lost, Reply};
 
 use super::context::Context;
 use super::pending::{OnReply, Pending};
@@ -93,6 +93,20 @@ pub(super) async fn ask(
     requests: &[Request],
     repeat: bool,
 ) -> Result<Vec<u8>, Lost> {
+    ask_with(context, link, requests, repeat, Delay::None).await
+}
+
+/// [`ask`] for something that may take longer.
+///
+/// # Errors
+/// As there.
+pub(super) async fn ask_with(
+    context: &Context,
+    link: &Link<Pending>,
+    requests: &[Request],
+    repeat: bool,
+    delay: Delay,
+) -> Result<Vec<u8>, Lost> {
     link.check()?;
     let (answer, answered) = oneshot::channel();
     let on_reply = Box::new(|_: &Context, reply: Result<Reply<'_>, &Lost>| {
@@ -106,5 +120,6 @@ pub(super) async fn ask(
             wire.push_with(|out| build::request(out, words.iter().map(Vec::as_slice)));
         }
     });
+    link.may_take(delay);
     answered.await.unwrap_or_else(|_| Err(Lost::new("the connection to Redis was given up")))
 }

@@ -30,6 +30,7 @@ use super::handshake::{Handshake, NotTaken, OwnRights, Purpose};
 use super::limits::ServerLimits;
 use super::login::{Login, NOAUTH, is_busy, is_too_many};
 use super::queue::Queue;
+use super::silence::Delay;
 
 /// From this size on a reply is handed over without a copy.
 const LARGE: usize = 32 << 10;
@@ -45,9 +46,8 @@ const PRIVATE_INBOX: usize = 4 << 10;
 #[cfg(target_os = "linux")]
 const UNACKNOWLEDGED: Duration = Duration::from_secs(10);
 
-/// How long a server that has taken a connection may be silent at first. It may be paused (CLIENT PAUSE) or busy with something
-/// long, and then it is waited for as on a connection that stands; but one behind something that takes connections in its name
-/// may be gone for good.
+/// How long a server that has taken a connection may be silent at first, where `timeouts.reply` says nothing: one behind something
+/// that takes connections in its name may be gone for good.
 const GREETING: Duration = Duration::from_secs(60);
 
 /// Why a connection ended: Redis closed it.
@@ -72,6 +72,9 @@ pub trait Expected: Sized + 'static {
 
     /// Whether it may be sent again after the connection broke: it only reads.
     fn may_repeat(&self) -> bool;
+
+    /// When it was asked for.
+    fn asked(&self) -> Instant;
 
     /// Who gets the reply, each by a number of its own.
     fn askers(&self) -> SmallVec<[usize; 1]>;
@@ -256,6 +259,8 @@ struct Inner<E: Expected> {
     stands_since: Cell<Option<Instant>>,
     /// When the last reply came, if the connection has been used.
     last_reply: Cell<Option<Instant>>,
+    /// When the last part of a request was sent that is not sent whole, and that no other reply is due before.
+    last_part: Cell<Option<Instant>>,
     /// Redis has answered with a protocol error, after which it closes the connection.
     is_broken: Cell<bool>,
     /// Replies that are due up to that of the last script; 0: no script runs, or is to run.
@@ -301,6 +306,15 @@ enum Finish {
     Wanted,
     /// Redis knows.
     Done,
+}
+
+/// What a shared connection does after it has ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Next {
+    /// It connects again, and requests wait for that.
+    Connecting,
+    /// It connects again, and requests fail until it stands.
+    Down,
 }
 
 impl<E> State<E> {
@@ -352,6 +366,7 @@ impl<E: Expected> Link<E> {
             served: Cell::default(),
             stands_since: Cell::default(),
             last_reply: Cell::default(),
+            last_part: Cell::default(),
             script_due: Cell::default(),
             script_sent: Cell::default(),
             is_broken: Cell::default(),
@@ -406,7 +421,7 @@ impl<E: Expected> Link<E> {
 
     /// Whether it is being made: its handshake has not ended.
     pub fn is_connecting(&self) -> bool {
-        matches!(self.0.state.borrow().status, Status::Connecting)
+        self.0.is_connecting()
     }
 
     /// Whether it stands, and has since before that time.
@@ -471,6 +486,27 @@ impl<E: Expected> Link<E> {
         if let Some(waker) = state.waker.take() {
             waker.wake();
         }
+    }
+
+    /// What was just sent may take that long.
+    pub fn may_take(&self, delay: Delay) {
+        self.0.state.borrow_mut().queue.delay_last(delay);
+    }
+
+    /// Whether Redis may be executing for long what was sent.
+    pub fn has_long(&self) -> bool {
+        let state = self.0.state.borrow();
+        matches!(state.status, Status::Up) && state.queue.has_long()
+    }
+
+    /// Since when nothing has come of the reply that is due next; none: no reply is due that Redis could give at once.
+    pub fn owed_since(&self) -> Option<Instant> {
+        let inner = &*self.0;
+        let state = inner.state.borrow();
+        let waits = matches!(state.status, Status::Connecting | Status::Up) && !state.is_raw();
+        let front = state.queue.front().filter(|_| waits && state.queue.front_delay() != Delay::Blocks)?;
+        let moved = [inner.stands_since.get(), inner.last_reply.get(), inner.last_part.get()];
+        Some(moved.into_iter().flatten().fold(front.asked(), Instant::max))
     }
 
     /// What was just sent is a script, which may run for long.
@@ -557,7 +593,31 @@ impl<E: Expected> Link<E> {
             }
             state.dropped = true;
         }
-        inner.end_connection(context, why);
+        inner.end_connection(context, why, Next::Connecting);
+        self.wake();
+    }
+
+    /// Gives the connection up because Redis does not answer on it. Each request gets the error, and so does whatever comes before
+    /// there is another connection.
+    pub fn give_up(&self, context: &E::Context, why: &Lost) {
+        let inner = &*self.0;
+        {
+            let mut state = inner.state.borrow_mut();
+            if !matches!(state.status, Status::Up) {
+                return;
+            }
+            state.dropped = true;
+            let (shared, unanswered) = (inner.shared, state.queue.len());
+            crate::seldom!(
+                warn,
+                "Redis does not answer; the connection is given up",
+                shared,
+                unanswered,
+                why = why.text()
+            );
+        }
+        inner.settings.endpoint.report(Suspicion::Connection);
+        inner.end_connection(context, why, Next::Down);
         self.wake();
     }
 
@@ -597,7 +657,7 @@ impl<E: Expected> Link<E> {
                         if self.is_closed() {
                             return;
                         }
-                        was_left = true;
+                        was_left = inner.is_connecting();
                         backoff = inner.settings.timeouts.backoff_min;
                         continue;
                     };
@@ -697,8 +757,11 @@ impl<E: Expected> Inner<E> {
         // Keep-alive does not run while bytes wait to be acknowledged.
         #[cfg(target_os = "linux")]
         socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED))?;
-        let greeted = tokio::time::timeout(GREETING, self.handshake(&mut stream, server)).await;
-        let is_server = greeted.unwrap_or_else(|_| Err(silent(GREETING).into()))?;
+        let limit = Some(self.settings.timeouts.reply).filter(|reply| !reply.is_zero()).unwrap_or(GREETING);
+        let is_server = tokio::select! {
+            greeted = self.handshake(&mut stream, server) => greeted?,
+            () = self.settings.endpoint.silence().lasts(limit) => return Err(silent(limit).into()),
+        };
         Ok(is_server.then_some(stream))
     }
 
@@ -796,20 +859,32 @@ impl<E: Expected> Inner<E> {
             crate::seldom!(warn, "a connection to Redis was lost", shared = self.shared, unanswered, address, why);
             self.settings.endpoint.report(Suspicion::Connection);
         }
-        self.end_connection(context, &lost);
+        self.end_connection(context, &lost, Next::Connecting);
         self.shared
     }
 
-    /// There is no connection any more. What certainly did not run, and what only reads, waits for the next one.
-    fn end_connection(&self, context: &E::Context, lost: &Lost) {
+    fn is_connecting(&self) -> bool {
+        matches!(self.state.borrow().status, Status::Connecting)
+    }
+
+    /// There is no connection any more. What certainly did not run, and what only reads, waits for the next one, if that is made
+    /// at once.
+    fn end_connection(&self, context: &E::Context, lost: &Lost, next: Next) {
         let gone = {
             let mut state = self.state.borrow_mut();
-            let mut gone: Vec<(E, bool)> = if self.shared {
-                state.set_status(Status::Connecting);
-                state.queue.begin_again(E::may_repeat, E::askers)
-            } else {
-                state.set_status(Status::Closed);
-                state.queue.take().collect()
+            let mut gone: Vec<(E, bool)> = match next {
+                Next::Connecting if self.shared => {
+                    state.set_status(Status::Connecting);
+                    state.queue.begin_again(E::may_repeat, E::askers)
+                }
+                Next::Down if self.shared => {
+                    state.set_status(Status::Down(lost.clone()));
+                    state.queue.take().collect()
+                }
+                Next::Connecting | Next::Down => {
+                    state.set_status(Status::Closed);
+                    state.queue.take().collect()
+                }
             };
             if self.locked.get().is_some() {
                 // Redis executes nothing there.
@@ -918,6 +993,9 @@ impl<E: Expected> Inner<E> {
                 Ok(count) => {
                     some = true;
                     state.queue.count_sent(count);
+                    if !state.queue.is_front_sent() {
+                        self.last_part.set(Some(Instant::now()));
+                    }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => match stream.poll_write_ready(task) {
                     Poll::Ready(Ok(())) => {}

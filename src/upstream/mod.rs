@@ -14,6 +14,7 @@ mod link;
 mod login;
 mod queue;
 mod rights;
+mod silence;
 pub mod topology;
 
 /// What the names of Shortstop's own channels at Redis begin with.
@@ -24,3 +25,4 @@ pub use handshake::OwnRights;
 pub use limits::ServerLimits;
 pub use link::{Expected, Link, LinkSettings, Lost, Place, Reply, Tap};
 pub use login::{Login, NOAUTH};
+pub use silence::{Delay, OVERDUE, Silence};
