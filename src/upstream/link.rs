@@ -23,6 +23,7 @@ use tokio::sync::Notify;
 use tokio_util::io::poll_read_buf;
 
 use crate::config::{Timeouts, UpstreamUrl};
+use crate::errors::{self, OwnError, Side};
 use crate::resp::{Chunks, ReplyScanner, Version};
 
 use super::endpoint::{Endpoint, Server, Suspicion};
@@ -165,23 +166,30 @@ pub trait Tap {
 pub struct Lost {
     /// The error, with its code.
     text: Rc<str>,
+    side: Side,
     login_refused: bool,
 }
 
-impl Lost {
-    /// In our own words, which have no code.
-    pub fn new(text: impl std::fmt::Display) -> Self {
-        Lost { text: format!("ERR shortstop: {text}").into(), login_refused: false }
+impl From<&OwnError> for Lost {
+    fn from(error: &OwnError) -> Self {
+        Lost { text: error.text().into(), side: error.side(), login_refused: false }
     }
+}
 
+impl Lost {
     /// In Redis's words, with their code: it did not take the connection.
     fn said(text: &str, login_refused: bool) -> Self {
-        Lost { text: text.into(), login_refused }
+        Lost { text: text.into(), side: Side::Upstream, login_refused }
     }
 
     /// The error, with its code.
     pub fn text(&self) -> &str {
         &self.text
+    }
+
+    /// Where the cause is to be looked for.
+    pub fn side(&self) -> Side {
+        self.side
     }
 
     /// Whether Redis is there, and serves nothing while a script runs.
@@ -467,12 +475,9 @@ impl<E: Expected> Link<E> {
         let state = self.0.state.borrow();
         match &state.status {
             Status::Connecting | Status::Up if state.queue.pending() <= self.0.settings.pending_limit.get() => Ok(()),
-            Status::Connecting | Status::Up => Err(Lost::new(format_args!(
-                "{} bytes wait for Redis on one connection (limits.upstream_pending); try again later",
-                state.queue.pending()
-            ))),
+            Status::Connecting | Status::Up => Err(Lost::from(&errors::too_much_pending(state.queue.pending()))),
             Status::Down(lost) => Err(lost.clone()),
-            Status::Closed => Err(Lost::new("the connection to Redis has ended")),
+            Status::Closed => Err(Lost::from(&errors::ENDED)),
         }
     }
 
@@ -688,11 +693,11 @@ impl<E: Expected> Link<E> {
                     let lost = match not_taken {
                         NotTaken::Io(error) => {
                             let address = inner.settings.upstream.address();
-                            Lost::new(format_args!("Redis at {address} cannot be reached: {error}"))
+                            Lost::from(&errors::unreachable(address, error))
                         }
                         NotTaken::Away(why) => {
                             let address = inner.settings.upstream.address();
-                            Lost::new(format_args!("Redis at {address} cannot be reached: {why}"))
+                            Lost::from(&errors::unreachable(address, why))
                         }
                         NotTaken::Said { text, login } => Lost::said(&text, login),
                     };
@@ -843,7 +848,7 @@ impl<E: Expected> Inner<E> {
     /// The connection broke. `false`: there is no next one.
     fn broken(&self, context: &E::Context, why: &str) -> bool {
         let address = self.settings.upstream.address();
-        let lost = Lost::new(format_args!("the connection to Redis at {address} was lost: {why}"));
+        let lost = Lost::from(&errors::lost(&address, why));
         let (raw, unanswered) = {
             self.stands_since.set(None);
             let state = self.state.borrow();
