@@ -54,8 +54,9 @@ const HELP: [&str; 11] = [
     "    Latency. INFO shows the same sections behind those of Redis.",
     "FLUSH",
     "    Drop everything from L1 of this Shortstop. Redis is not touched.",
-    "DEBUG PANIC",
-    "    Panic while serving this connection, to see that the others go on. Only with enable_debug_command: true.",
+    "DEBUG PANIC [WORKER]",
+    "    Panic while serving this connection, to see that the others go on; or end the workers, to see that the process ends. Only \
+     with enable_debug_command: true.",
     "HELP",
     "    Print this help.",
     "Everything else is Redis's: see COMMAND and HELP of redis-cli.",

@@ -32,6 +32,7 @@ use super::message::{About, Body, MAX_BYTES, Message, Probe, split};
 use super::outbox::{Inlet, Outbox, queue};
 use super::peers::{Action, HEARTBEAT, Input, Peers};
 use super::{BusStats, Event, Instance, Settings, Sink, connection_name};
+use crate::supervisor::{End, Supervisor};
 
 /// How long one publish may wait for the client library.
 const PUBLISH: Duration = Duration::from_millis(50);
@@ -127,7 +128,13 @@ impl Shared {
 ///
 /// # Errors
 /// Only for what can be known without a connection: a bad URL, subject or credentials file (which is read here).
-pub fn start(handle: &Handle, settings: Settings, sink: Arc<dyn Sink>, stats: Arc<BusStats>) -> Result<Bus, BusError> {
+pub fn start(
+    handle: &Handle,
+    supervisor: &Supervisor,
+    settings: Settings,
+    sink: Arc<dyn Sink>,
+    stats: Arc<BusStats>,
+) -> Result<Bus, BusError> {
     let (servers, login) = servers(&settings.url)?;
     let subject = subject(format!("shortstop.v1.{}", settings.fleet))?;
     let json_subject = settings.json.clone().map(self::subject).transpose()?;
@@ -136,13 +143,14 @@ pub fn start(handle: &Handle, settings: Settings, sink: Arc<dyn Sink>, stats: Ar
     let (outbox, inlet) = queue(settings.queue);
     let (stop, stopped) = oneshot::channel();
     sink.set_doubtful(true);
-    let wire = Wire { settings, subject, json_subject, sink, stats, shared: Arc::clone(&shared) };
-    let task = handle.spawn(async move {
+    let watched = supervisor.clone();
+    let wire = Wire { settings, subject, json_subject, sink, stats, shared: Arc::clone(&shared), supervisor: watched };
+    let task = handle.spawn(supervisor.watch("the bus", End::Allowed, async move {
         match options.connect(servers).await {
             Ok(client) => wire.run(client, inlet, stopped).await,
             Err(error) => warn!(%error, "nats: cannot start; this proxy runs alone"),
         }
-    });
+    }));
     Ok(Bus { outbox, task, stop: Some(stop), shared })
 }
 
@@ -393,6 +401,7 @@ struct Wire {
     sink: Arc<dyn Sink>,
     stats: Arc<BusStats>,
     shared: Arc<Shared>,
+    supervisor: Supervisor,
 }
 
 impl Wire {
@@ -421,7 +430,7 @@ impl Wire {
             unheard: BTreeSet::new(),
             other_upstream: BTreeSet::new(),
         };
-        tasks.spawn(receiver.run(subscription));
+        tasks.spawn(self.supervisor.watch("the bus's receiver", End::Allowed, receiver.run(subscription)));
         let (json, json_done) = self.start_json(&client, &mut tasks).await.unzip();
         let mut publisher = Publisher {
             client,
@@ -459,7 +468,8 @@ impl Wire {
                 return None;
             }
         };
-        tasks.spawn(hear_json(subscription, Arc::clone(&self.sink), Arc::clone(&self.stats)));
+        let hears = hear_json(subscription, Arc::clone(&self.sink), Arc::clone(&self.stats));
+        tasks.spawn(self.supervisor.watch("the receiver of JSON", End::Allowed, hears));
         let (outbox, inlet) = queue(self.settings.queue);
         let (done, when_done) = oneshot::channel();
         let writer = JsonWriter {
@@ -469,11 +479,11 @@ impl Wire {
             stats: Arc::clone(&self.stats),
             owes_clear: false,
         };
-        tasks.spawn(async move {
+        tasks.spawn(self.supervisor.watch("the sender of JSON", End::Allowed, async move {
             writer.run(inlet).await;
             // Nobody listens unless the bus is ending.
             let _ = done.send(());
-        });
+        }));
         Some((outbox, when_done))
     }
 }
