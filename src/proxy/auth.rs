@@ -1,9 +1,9 @@
 //! HELLO, AUTH and RESET: who the client is, and what it speaks.
 //!
-//! Redis decides. A login is tried on the worker's auth link, a connection that is used for nothing else; then the client's
+//! Redis decides. A login is tried on one of the worker's auth links, connections that are used for nothing else; then the client's
 //! requests go to the lanes of that identity. No name or password is logged.
 //!
-//! Logins are tried one at a time, when the answers to all that came before are here: from 7.2 on Redis says nothing to a login
+//! On each of them logins are tried one at a time, when the answers to all that came before are here: from 7.2 on Redis says nothing to a login
 //! that fails while an older reply waits in its buffers (Valkey since 9 does), and the next reply would be taken for its answer.
 
 use std::rc::Rc;
@@ -41,7 +41,7 @@ pub(crate) struct Greeting {
     pub(crate) is_understood: bool,
 }
 
-/// A login whose turn on the auth link has not come.
+/// A login that waits for an auth link.
 pub(crate) struct QueuedLogin {
     words: Vec<Vec<u8>>,
     pending: Pending,
@@ -305,18 +305,16 @@ impl Client {
     }
 }
 
-/// Lets the next login in, if none is being tried.
+/// Tries the logins that wait, as many at a time as there may be.
 pub(crate) fn next_login(context: &Context) {
     // Whoever takes one out tries it, so that none is waited for twice.
     while !context.queued_logins.borrow().is_empty() {
-        let Some(auth_link) = context.rc().map(|context| context.auth_link()) else { return };
-        if !auth_link.is_idle() {
-            return;
-        }
+        let Some(auth_link) = context.rc().and_then(|context| context.free_auth_link()) else { return };
         let Some(QueuedLogin { words, pending }) = context.queued_logins.borrow_mut().pop_front() else { return };
         let Err(lost) = auth_link.check() else {
             let words = words.iter().map(Vec::as_slice);
-            return auth_link.send(pending, |wire| wire.push_with(|out| build::request(out, words)));
+            auth_link.send(pending, |wire| wire.push_with(|out| build::request(out, words)));
+            continue;
         };
         context.count_lost(&lost);
         if let Some((reply_queue, slot)) = pending.to {

@@ -38,6 +38,9 @@ const SHARED_FOR: Duration = Duration::from_secs(1);
 
 /// Requests that one client may have due from Redis while others are active: theirs wait behind these.
 const MOST_WHILE_SHARED: usize = 64;
+/// Logins that a worker tries at a time.
+const MOST_AUTH_LINKS: usize = 8;
+
 /// How long to wait, after a connection was lost, until it is known whether others were lost together with it.
 const OTHERS_WERE_LOST: Duration = Duration::from_millis(250);
 
@@ -149,8 +152,8 @@ pub struct Context {
     pub(crate) own: RefCell<Option<Rc<Identity>>>,
     /// Those who have.
     identities: RefCell<Vec<Weak<Identity>>>,
-    /// Where logins are tried: AUTH answers there whoever it was that asked before.
-    auth_link: RefCell<Option<Link<Pending>>>,
+    /// Where logins are tried, one at a time on each: AUTH answers there whoever it was that asked before.
+    auth_links: RefCell<Vec<Link<Pending>>>,
     /// Logins that are to be tried there; a client has one at most.
     pub(crate) queued_logins: RefCell<VecDeque<QueuedLogin>>,
     /// Its clients, by number.
@@ -209,7 +212,7 @@ impl Context {
             anonymous: RefCell::new(Rc::new(Identity::new(anonymous.map(Rc::new), 0))),
             own: RefCell::default(),
             identities: RefCell::default(),
-            auth_link: RefCell::default(),
+            auth_links: RefCell::default(),
             queued_logins: RefCell::default(),
             all_links: RefCell::default(),
             links_made: Cell::default(),
@@ -380,15 +383,39 @@ impl Context {
         })
     }
 
-    /// Where a login is tried.
+    /// Where logins are tried, whether or not one is being tried there now.
     pub(crate) fn auth_link(self: &Rc<Self>) -> Link<Pending> {
-        let known = self.auth_link.borrow().clone().filter(|auth_link| !auth_link.is_closed());
-        known.unwrap_or_else(|| {
-            let auth_link = self.connect(Place { login: None, db: 0, version: Version::Resp2 }, true);
-            auth_link.use_for_logins();
-            *self.auth_link.borrow_mut() = Some(auth_link.clone());
-            auth_link
-        })
+        self.auth_links.borrow_mut().retain(|auth_link| !auth_link.is_closed());
+        let known = self.auth_links.borrow().first().cloned();
+        known.unwrap_or_else(|| self.another_auth_link())
+    }
+
+    /// Where a login can be tried now; none: it has to wait for another.
+    pub(crate) fn free_auth_link(self: &Rc<Self>) -> Option<Link<Pending>> {
+        self.auth_links.borrow_mut().retain(|auth_link| !auth_link.is_closed());
+        let known = self.auth_links.borrow();
+        let (free, count) = (known.iter().find(|auth_link| auth_link.is_idle()).cloned(), known.len());
+        drop(known);
+        free.or_else(|| (count < MOST_AUTH_LINKS).then(|| self.another_auth_link()))
+    }
+
+    fn another_auth_link(self: &Rc<Self>) -> Link<Pending> {
+        let auth_link = self.connect(Place { login: None, db: 0, version: Version::Resp2 }, true);
+        auth_link.use_for_logins();
+        self.auth_links.borrow_mut().push(auth_link.clone());
+        auth_link
+    }
+
+    /// Ends the connections for logins that are not needed any more. One stays. To be called a few times a second.
+    pub fn end_spare_auth_links(&self) {
+        let mut first = true;
+        self.auth_links.borrow_mut().retain(|auth_link| {
+            let stays = std::mem::take(&mut first) || !auth_link.is_idle();
+            if !stays {
+                auth_link.retire();
+            }
+            stays
+        });
     }
 
     /// A private connection for whoever has taken a place for it.
@@ -584,7 +611,7 @@ impl Context {
         let identities: Vec<_> = self.identities.borrow().iter().filter_map(Weak::upgrade).collect();
         let anonymous = self.anonymous();
         let links = identities.iter().chain([&anonymous]).flat_map(|identity| identity.take_all());
-        links.chain(self.auth_link.take()).for_each(|link| drop(link.close()));
+        links.chain(self.auth_links.take()).for_each(|link| drop(link.close()));
         self.all_links.borrow_mut().clear();
         self.flights.borrow_mut().clear();
         self.queued_logins.borrow_mut().clear();
