@@ -78,7 +78,7 @@ fixed! {
         SPEAKS_TLS = "this port speaks RESP, not TLS";
         /// A browser.
         SPEAKS_HTTP = "this port speaks RESP, not HTTP";
-        /// SYNC and its like.
+        /// CLUSTER SYNCSLOTS.
         REPLICATION = "replication does not pass through a proxy: let the replica connect to Redis itself";
         /// A login that is longer than a connection which clients share may carry.
         LONG_LOGIN = "this is too long for a login; shorten the name or the password";
@@ -86,6 +86,8 @@ fixed! {
         LARGE_LOGIN = "where Redis has a password, a login may have 10 arguments of 16 KB each; shorten it";
         /// A login in MULTI that newer servers may leave without an answer.
         LOGIN_IN_MULTI = "this server may not answer a login in a transaction; send it before MULTI";
+        /// SYNC or PSYNC in MULTI.
+        SYNC_IN_MULTI = "the replication stream cannot begin in a transaction; send SYNC or PSYNC outside of MULTI";
         /// PROXY DEBUG without `enable_debug_command`.
         NO_DEBUG = "PROXY DEBUG is not allowed; set enable_debug_command: true in config.yaml";
         /// PROXY in MULTI.

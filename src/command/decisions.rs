@@ -305,9 +305,9 @@ const DECISIONS: &[Decision] = &[
     // Drops what is in slots that went elsewhere.
     any_key("trimslots", Verb::Plain),
     // These turn the connection into a replication link.
-    refused("sync", &errors::REPLICATION),
-    refused("psync", &errors::REPLICATION),
-    refused("replconf", &errors::REPLICATION),
+    session("sync", Verb::Sync),
+    session("psync", Verb::Sync),
+    session("replconf", Verb::ReplConf),
     refused("cluster|syncslots", &errors::REPLICATION),
     refused("post", &errors::SPEAKS_HTTP),
     refused("host:", &errors::SPEAKS_HTTP),

@@ -209,6 +209,10 @@ pub enum Verb {
     ReadOnly,
     /// READWRITE: ends READONLY.
     ReadWrite,
+    /// SYNC and PSYNC: what comes behind them is the replication stream, and no reply.
+    Sync,
+    /// REPLCONF: what a replica says of itself. Some of it has no reply.
+    ReplConf,
     /// SHUTDOWN: no reply when it succeeds.
     Shutdown,
     /// DEBUG.

@@ -212,9 +212,9 @@ impl Client {
 
     fn decide(&mut self, view: &View, permit: &ServePermit, request: Request<'_>) -> Next {
         if let Some(session) = &self.session
-            && session.is_monitor()
+            && (session.is_monitor() || session.is_replication())
         {
-            return self.beside_monitor(view, permit, &Rc::clone(session), request);
+            return self.beside_stream(view, permit, &Rc::clone(session), request);
         }
         // The hot path, before anything is looked up that it does not need.
         let named = self.lookup.get(&view.table, request.raw, &request.ranges[0]);

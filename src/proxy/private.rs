@@ -11,7 +11,7 @@ use crate::command::{Class, Row, Verb};
 use crate::errors;
 use crate::near_cache::KeyId;
 use crate::resp::build;
-use crate::upstream::{Delay, Link, Lost, Reply};
+use crate::upstream::{Delay, Link, Lost, Reply, Tap as _};
 
 use crate::client_state::connection_state::{Kind, Reason, Sent};
 use crate::client_state::reply_queue::{ReplyQueue, Slot};
@@ -62,6 +62,11 @@ impl Client {
     /// Whether what the client sends is passed on as it comes, and so is what it gets.
     pub fn is_raw(&self) -> bool {
         self.session.as_ref().is_some_and(|session| session.is_in_raw())
+    }
+
+    /// Whether what the client gets is passed on as it comes.
+    pub fn gets_raw(&self) -> bool {
+        self.session.as_ref().is_some_and(|session| session.is_raw())
     }
 
     /// Passes bytes on. Tells how many were taken; the client is woken when there is room for more.
@@ -245,6 +250,14 @@ impl Client {
             return self.not_done(call.row, &lost);
         }
         let verb = call.row.verb;
+        if verb == Verb::Sync {
+            return self.replicate(permit, call, &session);
+        }
+        if verb == Verb::ReplConf && !session.in_multi() && call.args.get(1).is_some_and(|option| is_unanswered(option))
+        {
+            // Redis does nothing and says nothing, since the connection is no replica.
+            return Next::Go;
+        }
         let subscription = match verb {
             Verb::Subscribe | Verb::Unsubscribe => Some(Kind::Channel),
             Verb::PSubscribe | Verb::PUnsubscribe => Some(Kind::Pattern),
@@ -329,14 +342,41 @@ impl Client {
         Next::Go
     }
 
+    /// SYNC or PSYNC: from now on Redis talks to the client as to a replica, and what the client says has no answer.
+    fn replicate(&mut self, permit: &ServePermit, call: Call<'_>, session: &Rc<Session>) -> Next {
+        if session.in_multi() {
+            return self.abort_transaction(permit, session, &errors::SYNC_IN_MULTI);
+        }
+        if self.reply_queue.outstanding() > 0 {
+            return Next::Again;
+        }
+        session.begin_replication();
+        session.link.send_unanswered(call.request.raw);
+        self.context.stats().upstream_commands.add(1);
+        Next::Go
+    }
+
+    /// What a client with the replication stream says. A command that Shortstop does not see executed could change what L1 holds.
+    fn beside_replication(&self, view: &View, session: &Session, request: Request<'_>) -> Next {
+        let row = view.table.resolve(&request.words());
+        if !matches!(row.verb, Verb::Sync | Verb::ReplConf) || session.link.check().is_err() {
+            return Next::Close;
+        }
+        session.link.send_unanswered(request.raw);
+        Next::Go
+    }
+
     /// The connection is a stream: what the client says is passed on, and what comes is passed back.
-    pub(crate) fn beside_monitor(
+    pub(crate) fn beside_stream(
         &mut self,
         view: &View,
         permit: &ServePermit,
         session: &Rc<Session>,
         request: Request<'_>,
     ) -> Next {
+        if session.is_replication() {
+            return self.beside_replication(view, session, request);
+        }
         let name = request.arg(0);
         if name.eq_ignore_ascii_case(b"quit") {
             self.answer(b"+OK\r\n");
@@ -358,6 +398,11 @@ impl Client {
         session.link.send_unanswered(request.raw);
         Next::Go
     }
+}
+
+/// Whether Redis gives no reply to REPLCONF with this option.
+fn is_unanswered(option: &[u8]) -> bool {
+    [&b"ack"[..], b"getack"].iter().any(|word| option.eq_ignore_ascii_case(word))
 }
 
 /// Whether what the client sends behind a command means something else when the command is not executed: it would be executed
