@@ -421,7 +421,8 @@ fn start_bus(
     let mut settings = bus::Settings::new(nats.as_str(), config.fleet.clone(), incarnation);
     settings.json = config.bus.json.then(|| config.bus.json_subject.clone());
     settings.credentials.clone_from(&config.bus.credentials);
-    bus::start(control.handle(), supervisor, settings, Arc::new(sink), Arc::clone(stats)).map(Some)
+    settings.supervisor = supervisor.clone();
+    bus::start(control.handle(), settings, Arc::new(sink), Arc::clone(stats)).map(Some)
 }
 
 /// What the bus may do to the cache.

@@ -13,6 +13,8 @@ use std::time::Instant;
 
 use triomphe::ThinArc;
 
+use crate::supervisor::Supervisor;
+
 mod json;
 mod message;
 mod nats;
@@ -125,6 +127,8 @@ pub struct Settings {
     pub incarnation: u64,
     /// Bound of the [`Outbox`], in entries; also that of the JSON queue behind it.
     pub queue: usize,
+    /// Is told when a task of the bus has panicked.
+    pub supervisor: Supervisor,
 }
 
 impl Settings {
@@ -137,6 +141,7 @@ impl Settings {
             credentials: None,
             incarnation,
             queue: DEFAULT_QUEUE,
+            supervisor: Supervisor::default(),
         }
     }
 }

@@ -32,7 +32,7 @@ use super::message::{About, Body, MAX_BYTES, Message, Probe, split};
 use super::outbox::{Inlet, Outbox, queue};
 use super::peers::{Action, HEARTBEAT, Input, Peers};
 use super::{BusStats, Event, Instance, Settings, Sink, connection_name};
-use crate::supervisor::{End, Supervisor};
+use crate::supervisor::End;
 
 /// How long one publish may wait for the client library.
 const PUBLISH: Duration = Duration::from_millis(50);
@@ -128,13 +128,7 @@ impl Shared {
 ///
 /// # Errors
 /// Only for what can be known without a connection: a bad URL, subject or credentials file (which is read here).
-pub fn start(
-    handle: &Handle,
-    supervisor: &Supervisor,
-    settings: Settings,
-    sink: Arc<dyn Sink>,
-    stats: Arc<BusStats>,
-) -> Result<Bus, BusError> {
+pub fn start(handle: &Handle, settings: Settings, sink: Arc<dyn Sink>, stats: Arc<BusStats>) -> Result<Bus, BusError> {
     let (servers, login) = servers(&settings.url)?;
     let subject = subject(format!("shortstop.v1.{}", settings.fleet))?;
     let json_subject = settings.json.clone().map(self::subject).transpose()?;
@@ -143,8 +137,8 @@ pub fn start(
     let (outbox, inlet) = queue(settings.queue);
     let (stop, stopped) = oneshot::channel();
     sink.set_doubtful(true);
-    let watched = supervisor.clone();
-    let wire = Wire { settings, subject, json_subject, sink, stats, shared: Arc::clone(&shared), supervisor: watched };
+    let supervisor = settings.supervisor.clone();
+    let wire = Wire { settings, subject, json_subject, sink, stats, shared: Arc::clone(&shared) };
     let task = handle.spawn(supervisor.watch("the bus", End::Allowed, async move {
         match options.connect(servers).await {
             Ok(client) => wire.run(client, inlet, stopped).await,
@@ -401,7 +395,6 @@ struct Wire {
     sink: Arc<dyn Sink>,
     stats: Arc<BusStats>,
     shared: Arc<Shared>,
-    supervisor: Supervisor,
 }
 
 impl Wire {
@@ -430,7 +423,7 @@ impl Wire {
             unheard: BTreeSet::new(),
             other_upstream: BTreeSet::new(),
         };
-        tasks.spawn(self.supervisor.watch("the bus's receiver", End::Allowed, receiver.run(subscription)));
+        tasks.spawn(self.settings.supervisor.watch("the bus's receiver", End::Allowed, receiver.run(subscription)));
         let (json, json_done) = self.start_json(&client, &mut tasks).await.unzip();
         let mut publisher = Publisher {
             client,
@@ -469,7 +462,7 @@ impl Wire {
             }
         };
         let hears = hear_json(subscription, Arc::clone(&self.sink), Arc::clone(&self.stats));
-        tasks.spawn(self.supervisor.watch("the receiver of JSON", End::Allowed, hears));
+        tasks.spawn(self.settings.supervisor.watch("the receiver of JSON", End::Allowed, hears));
         let (outbox, inlet) = queue(self.settings.queue);
         let (done, when_done) = oneshot::channel();
         let writer = JsonWriter {
@@ -479,7 +472,7 @@ impl Wire {
             stats: Arc::clone(&self.stats),
             owes_clear: false,
         };
-        tasks.spawn(self.supervisor.watch("the sender of JSON", End::Allowed, async move {
+        tasks.spawn(self.settings.supervisor.watch("the sender of JSON", End::Allowed, async move {
             writer.run(inlet).await;
             // Nobody listens unless the bus is ending.
             let _ = done.send(());

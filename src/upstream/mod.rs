@@ -24,7 +24,7 @@ pub const RESERVED: &str = "__shortstop:";
 pub use endpoint::{Endpoint, Server, Suspicion};
 pub use handshake::OwnRights;
 pub use limits::ServerLimits;
-pub use link::{Expected, Link, LinkSettings, Lost, Place, Reply, Tap};
+pub use link::{Expected, Link, LinkProfile, LinkSettings, Lost, Reply, Tap};
 pub use login::{Login, NOAUTH};
 pub use own::is_own;
 pub use silence::{Delay, OVERDUE, Silence};

@@ -15,11 +15,15 @@ pub(super) fn mark(name: &[u8]) -> Vec<u8> {
 }
 
 /// A request of Shortstop's own.
-pub(super) fn request<'a>(out: &mut Vec<u8>, mut words: impl Iterator<Item = &'a [u8]>) {
-    let name = words.next().map(mark).unwrap_or_default();
-    let mut all: Vec<&[u8]> = vec![&name];
-    all.extend(words);
-    build::request(out, all.into_iter());
+pub(super) fn request<'a>(out: &mut Vec<u8>, words: impl ExactSizeIterator<Item = &'a [u8]>) {
+    build::header(out, b'*', words.len());
+    for (at, word) in words.enumerate() {
+        if at == 0 {
+            build::bulk(out, &mark(word));
+        } else {
+            build::bulk(out, word);
+        }
+    }
 }
 
 /// Whether a line of MONITOR (`+1700000000.123456 [0 127.0.0.1:50000] "iNFO" "server"`) shows a command of Shortstop's own, of this one

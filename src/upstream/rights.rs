@@ -23,6 +23,7 @@ use crate::config::Timeouts;
 use super::acl;
 use super::control::ask_if_allowed;
 use super::login::{Login, is_about_login};
+use super::own;
 
 /// All users are looked at no more often than so many times as long as it takes: there may be thousands.
 const PAUSE: u32 = 100;

@@ -20,7 +20,7 @@ use crate::resp::{ScanLimits, Version};
 use crate::rules::Rules;
 use crate::scripts::Scripts;
 use crate::stats::{FlushReason, Stats, Worker};
-use crate::upstream::{Endpoint, Expected, Link, LinkSettings, Login, Lost, OVERDUE, Place, ServerLimits};
+use crate::upstream::{Endpoint, Expected, Link, LinkProfile, LinkSettings, Login, Lost, OVERDUE, ServerLimits};
 
 use crate::client_state::buffers::{Buffers, Held};
 use crate::client_state::identity::Identity;
@@ -352,7 +352,7 @@ impl Context {
 
     /// The lane of an identity to a database.
     pub(crate) fn lane(self: &Rc<Self>, identity: &Identity, db: u32, version: Version) -> Link<Pending> {
-        identity.lane(db, version, || self.connect(Place { login: identity.login.clone(), db, version }, true))
+        identity.lane(db, version, || self.connect(LinkProfile { login: identity.login.clone(), db, version }, true))
     }
 
     /// Gives up a lane that cannot be trusted; the next request makes another.
@@ -400,7 +400,7 @@ impl Context {
     }
 
     fn another_auth_link(self: &Rc<Self>) -> Link<Pending> {
-        let auth_link = self.connect(Place { login: None, db: 0, version: Version::Resp2 }, true);
+        let auth_link = self.connect(LinkProfile { login: None, db: 0, version: Version::Resp2 }, true);
         auth_link.use_for_logins();
         self.auth_links.borrow_mut().push(auth_link.clone());
         auth_link
@@ -421,7 +421,7 @@ impl Context {
     /// A private connection for whoever has taken a place for it.
     pub(crate) fn session(self: &Rc<Self>, identity: &Identity, db: u32, version: Version) -> Link<Pending> {
         self.stats().sessions.add(1);
-        let connect = || self.connect(Place { login: identity.login.clone(), db, version }, false);
+        let connect = || self.connect(LinkProfile { login: identity.login.clone(), db, version }, false);
         identity.take_spare(db, version).unwrap_or_else(connect)
     }
 
@@ -437,7 +437,7 @@ impl Context {
 
     /// A private connection for one request, which ends when it is retired. It is in no particular database.
     pub(crate) fn connection_for_one(self: &Rc<Self>, identity: &Identity, version: Version) -> Link<Pending> {
-        self.connect(Place { login: identity.login.clone(), db: 0, version }, false)
+        self.connect(LinkProfile { login: identity.login.clone(), db: 0, version }, false)
     }
 
     /// Takes a private connection back: for the next session of its identity if it is `clean`, else it ends.
@@ -455,9 +455,9 @@ impl Context {
         self.give_back();
     }
 
-    fn connect(self: &Rc<Self>, place: Place, shared: bool) -> Link<Pending> {
-        let db = place.db;
-        let link = Link::new(Rc::clone(&self.links), place, shared);
+    fn connect(self: &Rc<Self>, profile: LinkProfile, shared: bool) -> Link<Pending> {
+        let db = profile.db;
+        let link = Link::new(Rc::clone(&self.links), profile, shared);
         let context = Rc::clone(self);
         let driven = link.clone();
         let number = self.links_made.get();
