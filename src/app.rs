@@ -29,8 +29,8 @@ use crate::upstream::instances::{self, Fleet};
 use crate::upstream::topology::{self, News};
 use crate::upstream::{Endpoint, LinkSettings, Login, OwnRights, ServerLimits};
 use crate::worker::{self, Order, Setup};
-use crate::worker_state::context::{Policy, Shared, View};
-use crate::worker_state::worker_tasks::{Mailbox, Mailboxes};
+use crate::worker_state::context::{Mailbox, Mailboxes, Shared};
+use crate::worker_state::policy::{Policy, View};
 
 /// Between two rounds of housekeeping in the near cache.
 const TIDY: Duration = Duration::from_millis(500);
@@ -313,7 +313,7 @@ impl App {
         }
         let policy = new_policy(config, &self.shared.stats);
         // Holds for messages of peers from now on. Each worker flushes L1 when it gets the new policy.
-        self.shared.scripts.set_trusted(policy.trusts_scripts);
+        self.shared.scripts.set_trusted(config.scripts.are_trusted());
         for worker_handle in &self.worker_handles {
             // A worker that has ended needs no rules.
             let _ = worker_handle.orders.send(Order::Policy(Arc::clone(&policy)));

@@ -16,51 +16,57 @@
 //!
 //! # The house, from the ground up
 //!
-//! A module uses only what stands below it.
+//! A module uses only what this table lists before it: the floors from the ground up, a row from left to right. Below that no file
+//! imports itself over others. `make check` proves both (`tests/structure.rs`).
 //!
 //! | floor | modules | |
 //! | --- | --- | --- |
-//! | 0 words | [`resp`], [`config`], [`stats`], [`errors`], [`glob`] | bytes in, values out; no I/O |
-//! | | [`log`], [`supervisor`] | where the log's lines go; which threads and tasks must not end |
+//! | 0 words | [`resp`], [`reads`], [`glob`], [`config`], [`errors`], [`stats`] | bytes in, values out; no I/O |
+//! | | [`log`] | where the log's lines go |
 //! | 1 tables | [`command`], [`rules`], [`codec`] | pure |
 //! | 2 memory | [`near_cache`], [`coherence`], [`scripts`] | shared state; what may be served and kept, what scripts may write |
 //! | 3 wires | [`upstream`], [`bus`] | one kind of connection each |
-//! | 4 decision | [`proxy`] | what becomes of a request |
-//! | 5 sockets | [`client`], [`worker`], [`acceptor`] | read, decide, write in order |
-//! | 6 windows | [`admin`] | shows the rest, owns nothing |
-//! | 7 wiring | [`app`], [`fleet`], [`machine`] | build, run, reload, drain; what Redis shows of the fleet; how much memory there is |
+//! | 4 state | `client_state` | what is known of one client: reply queue, profile, client info, session |
+//! | | `exchange` | what waits for a reply, as data |
+//! | | `worker_state` | what one worker owns, what all workers share |
+//! | 5 decision | `proxy` | the request side: what becomes of a request |
+//! | | `replies` | the reply side: what is done with a reply. It and `proxy` do not know each other |
+//! | 6 sockets | `client`, `worker`, `acceptor` | read, decide, write in order |
+//! | 7 windows | [`admin`] | shows the rest, owns nothing |
+//! | 8 wiring | [`machine`], [`fleet`], [`app`] | how much memory there is; what Redis shows of the fleet; build, run, reload, drain |
 //!
 //! # The life of a GET
 //!
-//! `client::Connection::take` finds the request in what was read → `proxy::Client::get` asks the worker's hot set, then the near
-//! cache → `coherence::ServePermit::allows` → the stored reply goes to the `proxy::ReplyQueue` → one write for all that was read.
-//! On a miss: a `coherence::Ticket` → `upstream::Link`, `GET` and `PTTL` in one write → `proxy::waiting` opens the value, keeps it
-//! if the ticket still stands, and fills the slot in the reply queue.
+//! `client::Connection::take` finds the request in what was read → `proxy::dispatch` → `proxy::get` asks the worker's hot set, then
+//! the near cache → `coherence::ServePermit::allows` → the stored reply goes to the `client_state::reply_queue` → one write for all
+//! that was read. On a miss: a `coherence::Ticket` → `upstream::Link`, `GET` and `PTTL` in one write, and an `exchange::pending` that
+//! waits → `replies::fills` decodes the value, keeps it if the ticket still stands, and fills the slot in the reply queue.
 
-pub mod acceptor;
+mod acceptor;
 pub mod admin;
 pub mod app;
 pub mod bus;
-pub mod client;
-pub mod client_state;
+mod client;
+mod client_state;
 pub mod codec;
 pub mod coherence;
 pub mod command;
 pub mod config;
 pub mod errors;
-pub mod exchange;
+mod exchange;
 pub mod fleet;
 pub mod glob;
 pub mod log;
 pub mod machine;
 pub mod near_cache;
-pub mod proxy;
-pub mod replies;
+mod proxy;
+pub mod reads;
+mod replies;
 pub mod resp;
 pub mod rules;
 pub mod scripts;
 pub mod stats;
 pub mod supervisor;
 pub mod upstream;
-pub mod worker;
-pub mod worker_state;
+mod worker;
+mod worker_state;

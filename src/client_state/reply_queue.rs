@@ -1,5 +1,5 @@
 //! A client's replies in order: each request opens a slot, whoever has the answer fills it, and bytes leave in the order of
-//! the slots. Knows no socket and no command.
+//! the slots. Must not know the client: neither its socket nor its user, neither its session nor a command.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -14,8 +14,6 @@ use crate::resp::Chunks;
 use crate::upstream::Reply;
 
 use crate::client_state::buffers::Buffers;
-use crate::client_state::profile::Profile;
-use crate::exchange::client_list::ClientInfo;
 
 /// What is expected of an answer before any was seen: a client that asks for many large values at once is given few of them
 /// at a time, and one that asks for small ones gets up to speed within some replies.
@@ -38,14 +36,10 @@ const PIECE: usize = 64 << 10;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slot(u64);
 
-/// What has to be known of a client while its replies are under way.
+/// The replies that are due to a client, and what has to be known of it while they are.
 pub struct ReplyQueue {
     state: RefCell<State>,
     buffers: Rc<Buffers>,
-    /// What the client's connection would be to Redis; replies change it.
-    pub profile: Profile,
-    /// What else CLIENT LIST tells of it.
-    pub info: ClientInfo,
     /// Close the connection as soon as what is due is written.
     pub closing: Cell<bool>,
     /// Its user was deleted: the client gets no errors about what was lost with the user's connections.
@@ -69,7 +63,7 @@ pub struct ReplyQueue {
 #[derive(Debug)]
 struct State {
     ready: Chunks,
-    slots: VecDeque<Place>,
+    slots: VecDeque<SlotState>,
     /// Number of the slot at the front.
     base: u64,
     /// Bytes in slots that are not at the front.
@@ -124,7 +118,7 @@ struct Late {
 }
 
 #[derive(Debug)]
-enum Place {
+enum SlotState {
     /// Waits; what came of it so far. A muted one's answer is dropped (CLIENT REPLY OFF).
     Open {
         muted: bool,
@@ -139,7 +133,7 @@ enum Place {
 
 impl ReplyQueue {
     /// Nothing due.
-    pub fn new(now: Instant, info: ClientInfo, profile: Profile, buffers: Rc<Buffers>) -> Self {
+    pub fn new(now: Instant, buffers: Rc<Buffers>) -> Self {
         ReplyQueue {
             buffers,
             state: RefCell::new(State {
@@ -154,8 +148,6 @@ impl ReplyQueue {
                 woken: false,
                 abandoned: false,
             }),
-            profile,
-            info,
             closing: Cell::new(false),
             user_ended: Cell::new(false),
             dropped: Cell::new(None),
@@ -173,7 +165,7 @@ impl ReplyQueue {
     pub fn open(&self, muted: bool) -> Slot {
         let mut state = self.state.borrow_mut();
         let slot = Slot(state.base + state.slots.len() as u64);
-        state.slots.push_back(Place::Open { muted, part: Vec::new(), come: 0 });
+        state.slots.push_back(SlotState::Open { muted, part: Vec::new(), come: 0 });
         state.open += 1;
         slot
     }
@@ -190,10 +182,10 @@ impl ReplyQueue {
             return;
         }
         state.held += bytes.len();
-        if let Some(Place::Done(held)) = state.slots.back_mut() {
+        if let Some(SlotState::Done(held)) = state.slots.back_mut() {
             held.extend_from_slice(bytes);
         } else {
-            state.slots.push_back(Place::Done(bytes.to_vec()));
+            state.slots.push_back(SlotState::Done(bytes.to_vec()));
         }
     }
 
@@ -214,9 +206,10 @@ impl ReplyQueue {
         let state = &mut *state;
         let length = reply.bytes().len();
         // Nearly always the answer that is due next, in one piece, with none behind it answered yet.
-        if let (Some(Place::Open { muted: false, come: 0, .. }), Reply::Borrowed(bytes)) = (state.slots.front(), &reply)
+        if let (Some(SlotState::Open { muted: false, come: 0, .. }), Reply::Borrowed(bytes)) =
+            (state.slots.front(), &reply)
             && (last && slot.0 == state.base && !state.abandoned && state.late.is_empty())
-            && !matches!(state.slots.get(1), Some(Place::Done(_) | Place::DoneLarge(_)))
+            && !matches!(state.slots.get(1), Some(SlotState::Done(_) | SlotState::DoneLarge(_)))
         {
             state.ready(&self.buffers).push_slice(bytes);
             state.slots.pop_front();
@@ -236,7 +229,7 @@ impl ReplyQueue {
             debug_assert!(false, "a slot is filled once");
             return;
         };
-        let Place::Open { muted, part, come } = &mut state.slots[at] else {
+        let SlotState::Open { muted, part, come } = &mut state.slots[at] else {
             debug_assert!(false, "a slot is filled once");
             return;
         };
@@ -246,7 +239,7 @@ impl ReplyQueue {
         let late = late.map(|late| state.late.remove(late).bytes).unwrap_or_default();
         if *muted || state.abandoned {
             if last {
-                state.slots[at] = Place::Done(late);
+                state.slots[at] = SlotState::Done(late);
             }
         } else if at == 0 {
             let part = std::mem::take(part);
@@ -268,13 +261,13 @@ impl ReplyQueue {
             let mut part = std::mem::take(part);
             match reply {
                 Reply::Owned(bytes) if last && part.is_empty() && late.is_empty() => {
-                    state.slots[at] = Place::DoneLarge(bytes);
+                    state.slots[at] = SlotState::DoneLarge(bytes);
                 }
                 reply => {
                     part.extend_from_slice(reply.bytes());
                     part.extend_from_slice(&late);
                     state.slots[at] =
-                        if last { Place::Done(part) } else { Place::Open { muted: false, part, come: length } };
+                        if last { SlotState::Done(part) } else { SlotState::Open { muted: false, part, come: length } };
                 }
             }
         }
@@ -282,9 +275,9 @@ impl ReplyQueue {
             state.open -= 1;
             state.expected = length.max(state.expected - state.expected / 4);
         }
-        while let Some(Place::Done(_) | Place::DoneLarge(_)) = state.slots.front() {
+        while let Some(SlotState::Done(_) | SlotState::DoneLarge(_)) = state.slots.front() {
             match state.slots.pop_front() {
-                Some(Place::Done(bytes)) => {
+                Some(SlotState::Done(bytes)) => {
                     state.held -= bytes.len();
                     if bytes.len() < PIECE {
                         state.ready(&self.buffers).push_slice(&bytes);
@@ -292,7 +285,7 @@ impl ReplyQueue {
                         state.ready(&self.buffers).push_bytes(Bytes::from(bytes));
                     }
                 }
-                Some(Place::DoneLarge(bytes)) => {
+                Some(SlotState::DoneLarge(bytes)) => {
                     state.held -= bytes.len();
                     state.ready(&self.buffers).push_bytes(bytes);
                 }
@@ -308,7 +301,7 @@ impl ReplyQueue {
     pub fn is_muted(&self, slot: Slot) -> bool {
         let state = self.state.borrow();
         let at = slot.0.checked_sub(state.base).and_then(|at| usize::try_from(at).ok());
-        matches!(at.and_then(|at| state.slots.get(at)), Some(Place::Open { muted: true, .. }))
+        matches!(at.and_then(|at| state.slots.get(at)), Some(SlotState::Open { muted: true, .. }))
     }
 
     /// Gives a slot no answer, if none is wanted; else tells that one is.
@@ -325,7 +318,7 @@ impl ReplyQueue {
     pub fn is_coming(&self, slot: Slot) {
         let mut state = self.state.borrow_mut();
         let at = slot.0.checked_sub(state.base).and_then(|at| usize::try_from(at).ok());
-        let is_open = matches!(at.and_then(|at| state.slots.get(at)), Some(Place::Open { .. }));
+        let is_open = matches!(at.and_then(|at| state.slots.get(at)), Some(SlotState::Open { .. }));
         if is_open && state.late.last().is_none_or(|last| last.slot < slot.0) {
             state.late.push(Late { slot: slot.0, bytes: Vec::new() });
         }
@@ -338,7 +331,8 @@ impl ReplyQueue {
         if state.abandoned {
             return;
         }
-        if let (Some(Place::Open { muted: false, come: 1.., .. }), true) = (state.slots.front(), state.late.is_empty())
+        if let (Some(SlotState::Open { muted: false, come: 1.., .. }), true) =
+            (state.slots.front(), state.late.is_empty())
         {
             // A part of the answer before it has left: this must not stand in its midst.
             state.late.push(Late { slot: state.base, bytes: Vec::new() });
@@ -351,12 +345,12 @@ impl ReplyQueue {
         state.held += bytes.len();
         // Answers that came behind the last one that is on its way are there already.
         let next = usize::try_from(last.slot - state.base).map_or(usize::MAX, |at| at + 1);
-        let done = state.slots.iter().skip(next).take_while(|place| !matches!(place, Place::Open { .. })).count();
+        let done = state.slots.iter().skip(next).take_while(|place| !matches!(place, SlotState::Open { .. })).count();
         match done.checked_sub(1).and_then(|done| state.slots.get_mut(next + done)) {
-            Some(Place::Done(held)) => held.extend_from_slice(bytes),
-            Some(place @ Place::DoneLarge(_)) => {
-                if let Place::DoneLarge(large) = place {
-                    *place = Place::Done([&large[..], bytes].concat());
+            Some(SlotState::Done(held)) => held.extend_from_slice(bytes),
+            Some(place @ SlotState::DoneLarge(_)) => {
+                if let SlotState::DoneLarge(large) = place {
+                    *place = SlotState::Done([&large[..], bytes].concat());
                 }
             }
             _ => last.bytes.extend_from_slice(bytes),
@@ -405,7 +399,7 @@ impl ReplyQueue {
     /// Whether the client will get anything of what was asked so far.
     pub fn owes(&self) -> bool {
         let state = self.state.borrow();
-        let heard = |place: &Place| matches!(place, Place::Open { muted: false, .. });
+        let heard = |place: &SlotState| matches!(place, SlotState::Open { muted: false, .. });
         state.ready.len() + state.held > 0 || state.slots.iter().any(heard)
     }
 
@@ -475,12 +469,10 @@ mod tests {
 
     use bytes::Bytes;
 
-    use super::super::identity::Identity;
-    use super::{ClientInfo, Profile, Rc, Reply, ReplyQueue};
+    use super::{Rc, Reply, ReplyQueue};
 
     fn reply_queue() -> ReplyQueue {
-        let nobody = Rc::new(Identity::new(None, 0));
-        ReplyQueue::new(Instant::now(), ClientInfo::default(), Profile::new(nobody, 0), Rc::default())
+        ReplyQueue::new(Instant::now(), Rc::default())
     }
 
     fn guard(reply_queue: &ReplyQueue) -> Vec<u8> {

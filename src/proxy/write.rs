@@ -1,24 +1,20 @@
 //! Commands that write values: compressed on their way, here or, if they are large, where nobody waits for it.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::rc::Rc;
 
 use crate::coherence::ServePermit;
-use crate::command::Verb;
 use crate::errors::{self, OwnError};
 
-use crate::proxy::compress::{self, Candidates, Compressed, Offloaded};
+use crate::exchange::pending::OnReply;
+use crate::proxy::client::{Call, Client, Next, Target};
+use crate::proxy::compress::{self, Candidates, Compressed, Offloaded, Outcome};
 use crate::proxy::request::{Replacements, Request};
-use crate::proxy::{Call, Client, Next, Target};
-use crate::replies::deliver::OnReply;
-use crate::worker_state::context::View;
-
-/// What came of compressing elsewhere; none: it panicked.
-pub(crate) type Outcome = Option<(Replacements, Compressed)>;
+use crate::worker_state::policy::View;
 
 impl Client {
     /// SET and its kin: compresses what is worth it, here or elsewhere, and sends.
-    pub(crate) fn write_values(&mut self, view: &View, permit: &ServePermit, call: Call<'_>) -> Next {
+    pub(super) fn write_values(&mut self, view: &View, permit: &ServePermit, call: Call<'_>) -> Next {
         let candidates = compress::candidates(call.row.verb, &call.request, &view.policy);
         if let Some(error) = &candidates.refused {
             return self.refuse_where_it_is(permit, error);
@@ -31,7 +27,7 @@ impl Client {
     }
 
     /// Refuses a command; one in a transaction aborts the transaction.
-    fn refuse_where_it_is(&mut self, permit: &ServePermit, error: &OwnError) -> Next {
+    pub(super) fn refuse_where_it_is(&mut self, permit: &ServePermit, error: &OwnError) -> Next {
         match self.session.clone().filter(|session| session.in_multi()) {
             Some(session) => self.abort_transaction(permit, &session, error),
             None => self.refuse_own(error),
@@ -67,10 +63,10 @@ impl Client {
         let on_reply = if let Target::Session(session) = &target
             && session.in_multi()
         {
-            session.queue(|queued| {
-                queued.guard.extend(guard);
-                queued.shape.push(self.reply_shape(call));
-            });
+            let shape = self.reply_shape(call);
+            let queued = self.queued();
+            queued.guard.extend(guard);
+            queued.shape.push(shape);
             OnReply::Queued(Rc::clone(session))
         } else {
             guard.begin(&self.context, view);
@@ -136,7 +132,8 @@ impl Client {
         };
         let request = offloaded.request();
         let args = request.words();
-        let call = Call { row: view.table.resolve(&args), request, args: &args };
+        let keys = OnceCell::new();
+        let call = Call { row: view.table.resolve(&args), request, args: &args, keys: &keys };
         let next = self.send_values(view, permit, call, replacements, &compressed);
         self.end_of_request();
         Some(next)
@@ -149,13 +146,4 @@ fn bytes_of(request: Request<'_>, replacements: &Replacements) -> usize {
         .iter()
         .fold((0, 0), |(added, gone), (at, bytes)| (added + bytes.len(), gone + request.arg(*at).len()));
     request.raw.len() + added - gone
-}
-
-/// Whether the command's values are compressed on their way, and that is all there is to see to.
-pub(crate) fn writes_values(verb: Verb, args: &[&[u8]]) -> bool {
-    match verb {
-        Verb::SetEx | Verb::PSetEx | Verb::SetNx | Verb::MSet | Verb::MSetNx | Verb::MSetEx | Verb::GetSet => true,
-        Verb::Set => !compress::compares(args),
-        _ => false,
-    }
 }
