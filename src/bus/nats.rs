@@ -32,6 +32,7 @@ use super::services::{JsonWriter, apply_requests};
 use super::settings::{Settings, connection_name};
 use super::stats::BusStats;
 use super::watch::{PeerWatch, Shared};
+use crate::supervisor::End;
 
 /// How long the end may take, BYE included.
 const SHUTDOWN: Duration = Duration::from_secs(1);
@@ -60,7 +61,8 @@ pub fn start(handle: &Handle, settings: Settings, sink: Arc<dyn Sink>, stats: Ar
     let (stop, stopped) = oneshot::channel();
     sink.set_doubtful(true);
     let wire = Wire { settings, subject: fleet_subject, json_subject, sink, stats, shared: Arc::clone(&shared) };
-    let task = handle.spawn(async move {
+    let supervisor = wire.settings.supervisor.clone();
+    let task = handle.spawn(supervisor.watch("the bus", End::Allowed, async move {
         match options.connect(servers).await {
             Ok(client) => wire.run(client, inlet, stopped).await,
             Err(error) => warn!(%error, "nats: cannot start; this proxy runs alone"),
@@ -179,7 +181,8 @@ impl Wire {
                 return None;
             }
         };
-        tasks.spawn(apply_requests(subscription, Arc::clone(&self.sink), Arc::clone(&self.stats)));
+        let applies = apply_requests(subscription, Arc::clone(&self.sink), Arc::clone(&self.stats));
+        tasks.spawn(self.settings.supervisor.watch("the receiver of JSON", End::Allowed, applies));
         let (outbox, inlet) = queue(self.settings.queue);
         let (done, when_done) = oneshot::channel();
         let writer = JsonWriter {

@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use crate::resp::{Bulk, Version, bulk_of, elements};
-use crate::upstream::{Expected, Link, Tap};
+use crate::upstream::{Expected, Link, Tap, is_own};
 
 use crate::client_state::connection_state::{Answer, ConnectionState, Kind, Reason, Sent};
 use crate::client_state::identity::Identity;

@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 
 use crate::client_state::connection_state::{Kind, Reason, Sent};
 use crate::coherence::ServePermit;
-use crate::command::{Class, Facts, Row, Verb};
+use crate::command::{Class, ClientSubcommand, Facts, Row, Verb};
 use crate::errors;
 use crate::exchange::exec_demux::Subscribed;
 use crate::exchange::pending::{InSession, Link, OnReply, Pending, Session};
@@ -17,7 +17,7 @@ use crate::exchange::write_guard::WriteGuard;
 use crate::proxy::client::{Call, Client, Next, Replies, Target};
 use crate::proxy::request::{Replacements, Request};
 use crate::resp::build;
-use crate::upstream::Lost;
+use crate::upstream::{Delay, Lost, Tap as _};
 use crate::worker_state::policy::View;
 use crate::worker_state::turns::Place;
 
@@ -142,7 +142,7 @@ impl Client {
             self.shut_down(permit, call, &link);
         } else {
             let on_reply = match call.row.verb {
-                Verb::Unpause => OnReply::Paused(None),
+                Verb::Client(ClientSubcommand::Unpause) => OnReply::Paused(None),
                 _ => OnReply::Pass { repeat: false },
             };
             self.send(permit.now, &link, on_reply, u64::MAX, |wire| call.request.write(wire, Replacements::new()));
@@ -323,13 +323,16 @@ impl Client {
     }
 
     /// The connection is a stream: what the client says is passed on, and what comes is passed back.
-    pub(super) fn beside_monitor(
+    pub(super) fn beside_stream(
         &mut self,
         view: &View,
         permit: &ServePermit,
         session: &Rc<Session>,
         request: Request<'_>,
     ) -> Next {
+        if session.is_replication() {
+            return self.beside_replication(view, session, request);
+        }
         let row = view.table.resolve(&request.words());
         match row.verb {
             Verb::Quit => {

@@ -19,8 +19,8 @@ use crate::errors;
 use crate::exchange::pending::{ClientState, Link, Waiter};
 use crate::proxy::client::{Call, Client, Next};
 use crate::resp::{Version, build, elements, parse_int, split_first};
-use crate::upstream::{Lost, Reply};
-use crate::worker_state::ask::{Request, ask};
+use crate::upstream::{Delay, Lost, Reply};
+use crate::worker_state::ask::{Request, ask, ask_with};
 use crate::worker_state::context::Context;
 use crate::worker_state::turns::Place;
 

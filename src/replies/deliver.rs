@@ -3,7 +3,7 @@
 //! Runs on the upstream side: a client that has gone away changes nothing of what must happen to guards and tickets.
 
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use smallvec::SmallVec;
@@ -55,7 +55,11 @@ impl Expected for Pending {
             // A login that is tried twice changes nothing more.
             OnReply::Greet { .. } | OnReply::Proxy { .. } | OnReply::ClientCommand(_) => true,
             OnReply::Elements { guard, .. } => guard.is_none(),
-            OnReply::Rest | OnReply::Write { .. } | OnReply::Select { .. } | OnReply::FirstSelect(_) => false,
+            OnReply::Rest
+            | OnReply::Paused(_)
+            | OnReply::Write { .. }
+            | OnReply::Select { .. }
+            | OnReply::FirstSelect(_) => false,
             OnReply::Queued(_) | OnReply::Session { .. } => false,
             OnReply::ShutDown { .. } | OnReply::Unsubscribed { .. } => false,
         }
@@ -333,6 +337,11 @@ fn answer_alone(context: &Context, on_reply: OnReply, reply: Result<Reply<'_>, &
         OnReply::Unsubscribed { reply_queue, slot, answer } => reply_queue.fill(slot, Reply::Borrowed(answer)),
         _ => unreachable!("all others need the reply, or lose a guard"),
     }
+}
+
+/// Whether the server says that it serves nobody for now.
+fn tells_why_it_is_silent(error: &[u8]) -> bool {
+    error.starts_with(b"-BUSY ") || error.starts_with(b"-LOADING ")
 }
 
 /// Whether the server says that it is a replica, or became one. A script can say the same.

@@ -163,6 +163,8 @@ impl Endpoint {
     /// From now on no connection is made. The epoch that begins.
     pub(super) fn close(&self) -> u64 {
         self.state.send_modify(|state| *state = State { epoch: state.epoch + 1, server: Whereabouts::Unknown });
+        // What the last server was silent for is no reason for the next one.
+        self.silence.end_excuse(Instant::now());
         self.epoch()
     }
 

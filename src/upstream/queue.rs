@@ -213,7 +213,7 @@ impl<E> Queue<E> {
         let mut gone = Vec::new();
         let (mut in_kept, mut in_wire) = (0, 0);
         for (at, waiting) in was.waiting.into_iter().enumerate() {
-            let Waiting { bytes, kept, repeated, expected } = waiting;
+            let Waiting { bytes, kept, repeated, delay, expected } = waiting;
             // Redis runs a request only when its last byte has come. A request that was sent in part may be the reason why Redis
             // closed the connection, so it is tried only once more.
             let ran = at < was.sent;

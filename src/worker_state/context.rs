@@ -87,8 +87,8 @@ pub struct Context {
     pub(crate) own: RefCell<Option<Rc<Identity>>>,
     /// Those who have.
     pub(crate) identities: RefCell<Vec<Weak<Identity>>>,
-    /// Where logins are tried: AUTH answers there whoever it was that asked before.
-    pub(crate) auth_link: RefCell<Option<Link>>,
+    /// Where logins are tried, one at a time on each: AUTH answers there whoever it was that asked before.
+    pub(crate) auth_links: RefCell<Vec<Link>>,
     /// Logins that are to be tried there; a client has one at most.
     pub(crate) queued_logins: RefCell<VecDeque<QueuedLogin>>,
     /// Its clients, by number.
@@ -120,6 +120,8 @@ pub struct Context {
     pub(crate) last_asker: Cell<u64>,
     /// Until then clients leave room for each other.
     pub(crate) shared_until: Cell<Option<Instant>>,
+    /// Connections on which a reply is overdue.
+    pub(crate) overdue: Cell<usize>,
     /// No more is asked of clients.
     pub draining: Cell<bool>,
 }
