@@ -242,6 +242,11 @@ impl Client {
         };
         let keys = OnceCell::new();
         let call = Call { row, request, args: &args, keys: &keys };
+        if self.is_own_connection(call) {
+            // To be said before anything waits for Redis: it would wait for itself.
+            self.refuse_own(&errors::UPSTREAM_IS_ITSELF);
+            return Next::Close;
+        }
         // To Redis a container's subcommand that does not exist is no command.
         let is_one = row.subs().is_empty() || args.len() == 1;
         self.state.info.last.set(if is_one { row.number } else { 0 });
@@ -286,6 +291,12 @@ impl Client {
             },
             Class::Stateless => self.stateless(view, permit, call),
         }
+    }
+
+    /// Whether the client gives itself the name that Shortstop's own connections to Redis have.
+    fn is_own_connection(&self, call: Call<'_>) -> bool {
+        matches!(call.row.verb, Verb::Hello | Verb::Client(_))
+            && call.args.contains(&self.context.connection_name().as_bytes())
     }
 
     /// What goes before all else while a session has state.
@@ -645,7 +656,7 @@ impl Client {
 
     /// Refuses in Shortstop's own words.
     pub(super) fn refuse_own(&self, error: &OwnError) -> Next {
-        self.context.stats().count_error(error.side());
+        self.context.stats().errors.count(error.side());
         self.refuse(error.text())
     }
 

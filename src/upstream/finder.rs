@@ -186,6 +186,12 @@ pub(super) fn run_id_in(info: &str) -> Option<Box<str>> {
     (!id.is_empty()).then(|| id.into())
 }
 
+/// The role in the text of `INFO replication`.
+pub(super) fn is_primary_in(info: &str) -> Option<bool> {
+    let role = info.lines().find_map(|line| line.strip_prefix("role:"))?.trim();
+    Some(role == "master")
+}
+
 #[cfg(test)]
 mod tests {
     use std::io;

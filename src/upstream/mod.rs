@@ -16,6 +16,7 @@ mod own;
 mod queue;
 mod rights;
 mod silence;
+pub mod status;
 pub mod topology;
 
 /// What the names of Shortstop's own channels at Redis begin with.

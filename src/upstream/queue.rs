@@ -27,6 +27,8 @@ pub(super) struct Queue<E> {
     pending: usize,
     /// How many of them are [`Delay::Long`].
     long: usize,
+    /// Requests that had been sent whole and are sent again.
+    repeats: u64,
 }
 
 struct Waiting<E> {
@@ -49,6 +51,7 @@ impl<E> Default for Queue<E> {
             kept: Chunks::default(),
             pending: 0,
             long: 0,
+            repeats: 0,
         }
     }
 }
@@ -198,6 +201,11 @@ impl<E> Queue<E> {
         waiting.into_iter().enumerate().map(move |(at, waiting)| (waiting.expected, at < sent))
     }
 
+    /// How many requests that had been sent whole were to be sent again since this was asked last.
+    pub(super) fn take_repeats(&mut self) -> u64 {
+        std::mem::take(&mut self.repeats)
+    }
+
     /// The connection broke: what certainly did not run, and what `may_repeat`, is to be sent over the next one. Hands back the
     /// others, each with whether it may have run.
     ///
@@ -221,6 +229,7 @@ impl<E> Queue<E> {
             let again = !ran || (kept && may_repeat(&expected) && !overtaken[at]);
             let (from, start) = if ran { (&was.kept, in_kept) } else { (&was.wire, in_wire) };
             if again && !(begun && repeated) {
+                self.repeats += u64::from(ran);
                 self.push(expected, kept, |wire| from.copy(start, bytes, wire));
                 self.delay_last(delay);
                 if let Some(waiting) = self.waiting.back_mut() {
@@ -322,6 +331,8 @@ mod tests {
         assert_eq!(queue.begin_again(reads, askers), [("bb", true), ("BB", true)]);
         // The write that had not been sent completely is still behind the read.
         assert_eq!(unsent(&queue), "aaccbbbAa");
+        // "aa", "cc" and "bbb" had been sent whole; the others were not repeated.
+        assert_eq!((queue.take_repeats(), queue.take_repeats()), (3, 0));
     }
 
     #[test]
