@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_master_that_the_name_means_comes_first() {
+    fn a_primary_that_the_name_leads_to_comes_first() {
         let current = server(1, "a");
         let cases: [(&[&str], Option<usize>); 14] = [
             (&["1 a master"], Some(0)),
