@@ -10,9 +10,10 @@ use crate::coherence::mode_history::{Ended, ModeHistory};
 use crate::coherence::{Coherence, Mode, Role};
 use crate::config::{Coherence as Feeds, Config};
 use crate::log;
+use crate::metrics::metric::{Facts, L1Bounds, Metric, Section, Server, Sources, Unit, Value};
 use crate::metrics::outcome::ModeReason;
 use crate::metrics::slots::{BusStats, Stats};
-use crate::metrics::snapshot::{self, Facts, L1Bounds, Metric, Section, Sources, Unit, Value};
+use crate::metrics::snapshot;
 use crate::resp::build;
 use crate::upstream::Endpoint;
 use crate::upstream::status::{OwnRight, UpstreamStatus};
@@ -139,7 +140,7 @@ impl Admin {
         let now = Instant::now();
         let (mode, mode_reason) = self.observe_mode(now);
         let upstream = self.status.seen(now);
-        let server = self.endpoint.server().map(|server| snapshot::Server {
+        let server = self.endpoint.server().map(|server| Server {
             address: server.address.to_string(),
             run_id: server.run_id.as_deref().unwrap_or_default().to_owned(),
         });

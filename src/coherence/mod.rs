@@ -533,7 +533,7 @@ mod tests {
     }
 
     #[test]
-    fn alone_it_serves_until_the_deadline() {
+    fn a_single_instance_serves_until_the_deadline() {
         let coherence = coherence("max_staleness: 60s");
         let now = Instant::now();
         assert_eq!(coherence.mode(now), Mode::Single);
@@ -642,7 +642,7 @@ mod tests {
     }
 
     #[test]
-    fn a_newer_value_seen_elsewhere_drops_the_entry() {
+    fn a_newer_value_in_another_reply_drops_the_entry() {
         let coherence = coherence("");
         let now = Instant::now();
         let entry = fill(&coherence, now, 60 * SECOND).expect("kept");

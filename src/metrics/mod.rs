@@ -5,6 +5,7 @@
 //! decides by it.
 
 pub mod counter;
+pub mod metric;
 pub mod outcome;
 pub mod slots;
 pub mod snapshot;

@@ -4,12 +4,12 @@ use std::fmt::Display;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
+use super::metric::Kind::{self, Counter, Gauge, Text};
+use super::metric::Unit::{self, Bytes, Microseconds, Milliseconds, None as Nothing, Ratio, Seconds};
+use super::metric::Value::{self, ByOutcome, Count, Known, Time};
+use super::metric::{Metric, Section, Sources};
 use super::outcome::{FlushReason, NotKept, Outcome, Tally};
 use super::slots::Worker;
-use super::snapshot::Kind::{self, Counter, Gauge, Text};
-use super::snapshot::Unit::{self, Bytes, Microseconds, Milliseconds, None as Nothing, Ratio, Seconds};
-use super::snapshot::Value::{self, ByOutcome, Count, Known, Time};
-use super::snapshot::{Metric, Section, Sources};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const TEN_MINUTES: Duration = Duration::from_secs(600);
