@@ -127,8 +127,8 @@ impl UpstreamStatus {
                 upstream,
                 why,
                 ?lasts,
-                "Redis does not let Shortstop in: correct the user and the password in `upstream` (REDIS_URL). Until then only clients \
-                 with a login of their own are served by Redis"
+                "Redis does not let Shortstop in: correct the user and the password in `upstream` (REDIS_URL). Until then Redis \
+                 serves only clients with a login of their own, and Shortstop cannot see whether it is a replica"
             );
         } else {
             tracing::warn!(
