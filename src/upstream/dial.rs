@@ -14,9 +14,10 @@ use tokio::time::timeout;
 
 use crate::config::{Target, UpstreamTls, UpstreamUrl};
 use crate::net::{self, Address, Stream, tls};
-use crate::resp::{ReplyScanner, build};
+use crate::resp::ReplyScanner;
 
 use super::login::Login;
+use super::own;
 
 /// A request: its words.
 pub(super) type Request<'a> = Vec<&'a [u8]>;
@@ -165,7 +166,7 @@ impl Connection {
     /// Sends some requests in one piece.
     pub(super) async fn send(&mut self, requests: &[Request<'_>]) -> io::Result<()> {
         let mut out = Vec::new();
-        requests.iter().for_each(|words| build::request(&mut out, words.iter().copied()));
+        requests.iter().for_each(|words| own::request(&mut out, words.iter().copied()));
         self.stream.write_all(&out).await?;
         self.stream.flush().await
     }

@@ -8,10 +8,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use tokio::sync::{Notify, watch};
 
 use crate::net::Address;
+
+use super::silence::Silence;
 
 /// A server: one process of Redis at one address.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,6 +68,7 @@ pub struct Endpoint {
     connection: AtomicBool,
     replica: AtomicBool,
     reported: Notify,
+    silence: Silence,
 }
 
 impl Default for Endpoint {
@@ -74,6 +78,7 @@ impl Default for Endpoint {
             connection: AtomicBool::new(false),
             replica: AtomicBool::new(false),
             reported: Notify::new(),
+            silence: Silence::default(),
         }
     }
 }
@@ -120,6 +125,11 @@ impl Endpoint {
         let _ = changes.wait_for(|state| state.epoch != epoch).await;
     }
 
+    /// How long the server has owed replies.
+    pub fn silence(&self) -> &Silence {
+        &self.silence
+    }
+
     /// Asks the control plane to look at once.
     pub fn report(&self, trouble: Suspicion) {
         let flag = match trouble {
@@ -154,6 +164,8 @@ impl Endpoint {
     /// From now on no connection is made. The epoch that begins.
     pub(super) fn close(&self) -> u64 {
         self.state.send_modify(|state| *state = State { epoch: state.epoch + 1, server: Whereabouts::Unknown });
+        // What the last server was silent for is no reason for the next one.
+        self.silence.end_excuse(Instant::now());
         self.epoch()
     }
 

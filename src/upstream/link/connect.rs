@@ -14,9 +14,8 @@ use crate::upstream::login::NOAUTH;
 use super::expected::Expected;
 use super::handle::Inner;
 
-/// How long a server that has taken a connection may be silent at first. It may be paused (CLIENT PAUSE) or busy with something
-/// long, and then it is waited for as on a connection that stands; but one behind something that takes connections in its name
-/// may be gone for good.
+/// How long a server that has taken a connection may be silent at first, where `timeouts.reply` says nothing: one behind something
+/// that takes connections in its name may be gone for good.
 const GREETING: Duration = Duration::from_secs(60);
 
 impl<E: Expected> Inner<E> {
@@ -50,7 +49,11 @@ impl<E: Expected> Inner<E> {
             let is_server = self.handshake(&mut connection, server).await?;
             Ok(is_server.then(|| connection.into_stream()))
         };
-        timeout(GREETING, greeting).await.unwrap_or_else(|_| Err(silent(GREETING).into()))
+        let limit = Some(self.settings.timeouts.reply).filter(|reply| !reply.is_zero()).unwrap_or(GREETING);
+        tokio::select! {
+            greeted = greeting => greeted,
+            () = self.settings.endpoint.silence().lasts(limit) => Err(silent(limit).into()),
+        }
     }
 
     /// Whether this server answers. True also when the server does not tell.

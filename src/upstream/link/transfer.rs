@@ -115,7 +115,7 @@ impl<E: Expected> Wire<'_, E> {
             match written {
                 Poll::Ready(Ok(count)) => {
                     some = true;
-                    state.queue.count_sent(count);
+                    state.sent(count);
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(error.to_string()),
                 Poll::Pending => break,
