@@ -13,9 +13,9 @@ use tokio_rustls::rustls::{
 use tokio_rustls::{TlsConnector, TlsStream};
 
 use crate::config::UpstreamTls;
-use crate::net::Stream;
+use crate::net::stream::Stream;
 
-use super::{Error, authorities, certificates, private_key, provider};
+use super::pem::{Error, authorities, certificates, private_key, provider};
 
 /// What is said of a server that answers without TLS.
 pub const NO_TLS: &str = "it does not speak TLS; for a server without TLS the URL begins with redis://";

@@ -9,9 +9,9 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::{TlsAcceptor, TlsStream};
 
-use crate::net::Stream;
+use crate::net::stream::Stream;
 
-use super::{Error, authorities, certificates, private_key, provider};
+use super::pem::{Error, authorities, certificates, private_key, provider};
 
 /// The certificate that clients are shown, and whether they have to show one.
 #[derive(Clone, Debug)]
