@@ -16,7 +16,7 @@ use crate::admin::Admin;
 use crate::bus::{self, Bus, BusError, BusStats, Event, Sink, connection_name, random_incarnation};
 use crate::coherence::Coherence;
 use crate::command::Table;
-use crate::config::{ClientsWithoutAuth, Config, ConfigError};
+use crate::config::{ClientsWithoutAuth, Config, ConfigError, Finding, Waiting};
 use crate::fleet::{Alone, OnBus};
 use crate::glob::Glob;
 use crate::machine;
@@ -52,6 +52,12 @@ pub enum StartError {
     /// Threads.
     #[error("the system gives no thread: {0}")]
     Thread(#[source] io::Error),
+}
+
+/// What is wrong with the files that a configuration refers to.
+pub fn check_files(config: &Config) -> Vec<Finding> {
+    let credentials = config.bus.credentials.as_deref().map(bus::check_credentials);
+    credentials.and_then(Result::err).map(|error| Finding::new("bus.credentials", error)).into_iter().collect()
 }
 
 /// A running proxy. Dropped, it ends at once.
@@ -273,18 +279,15 @@ impl App {
         self.address
     }
 
-    /// Decides by another configuration from now on: rules and limits. What was kept under the old rules is dropped. The rest
-    /// (addresses, sizes of L1, workers) is as it was at the start.
+    /// Goes by another configuration from now on, and returns the settings that wait for a restart. What was kept under the old
+    /// one is dropped.
     ///
     /// # Errors
     /// When the configuration is not sound; the old one stays.
-    pub fn reload(&self, config: &Config) -> Result<(), ConfigError> {
+    pub fn reload(&self, config: &Config) -> Result<Vec<Waiting>, ConfigError> {
         config.check()?;
-        let waiting = self.started_with.waits_for_restart(config);
-        if !waiting.is_empty() {
-            tracing::warn!("changed, but only read at the start: {}; restart Shortstop for that", waiting.join(", "));
-        }
-        let policy = new_policy(config, &self.shared.stats);
+        let (config, waiting) = self.started_with.reloaded(config);
+        let policy = new_policy(&config, &self.shared.stats);
         // Holds for messages of peers from now on. Each worker flushes L1 when it gets the new policy.
         self.shared.scripts.set_trusted(policy.trusts_scripts);
         for desk in &self.desks {
@@ -292,7 +295,7 @@ impl App {
             let _ = desk.orders.send(Order::Policy(Arc::clone(&policy)));
         }
         self.client_limit.send_replace(config.limits.max_clients);
-        Ok(())
+        Ok(waiting)
     }
 
     /// Accepts no more, answers what was asked, tells the fleet, and ends; within `timeouts.shutdown`. Returns whether all was
@@ -372,7 +375,7 @@ fn start_bus(
         tracing::info!("no NATS is configured: a single instance, no other is told of writes");
         return Ok(None);
     };
-    let mut settings = bus::Settings::new(nats.as_str(), config.fleet.clone(), incarnation);
+    let mut settings = bus::Settings::new(nats.clone(), config.fleet.clone(), incarnation);
     settings.json = config.bus.json.then(|| config.bus.json_subject.clone());
     settings.credentials.clone_from(&config.bus.credentials);
     bus::start(control.handle(), settings, Arc::new(sink), Arc::clone(stats)).map(Some)
