@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use shortstop::envelope::{SealHow, open, seal};
+use shortstop::codec::{CompressOptions, decode, compress};
 
 const SIZES: [usize; 3] = [1 << 10, 4 << 10, 66 << 10];
 
@@ -56,8 +56,8 @@ fn noise(len: usize) -> Vec<u8> {
     std::iter::repeat_with(next).take(len).collect()
 }
 
-fn how(level: u32) -> SealHow {
-    SealHow { level, min_size: 1024, min_saving: 10 }
+fn how(level: u32) -> CompressOptions {
+    CompressOptions { level, min_size: 1024, min_saving: 10 }
 }
 
 fn sealing(c: &mut Criterion) {
@@ -67,11 +67,11 @@ fn sealing(c: &mut Criterion) {
         let (json, noise) = (candles(size), noise(size));
         for level in [1, 3, 6] {
             group.bench_function(BenchmarkId::new(format!("json level {level}"), size), |b| {
-                b.iter(|| seal(black_box(&json), Some(&how(level))))
+                b.iter(|| compress(black_box(&json), Some(&how(level))))
             });
         }
         group.bench_function(BenchmarkId::new("noise level 3, given up", size), |b| {
-            b.iter(|| seal(black_box(&noise), Some(&how(3))))
+            b.iter(|| compress(black_box(&noise), Some(&how(3))))
         });
     }
 }
@@ -80,10 +80,10 @@ fn opening(c: &mut Criterion) {
     let mut group = c.benchmark_group("open");
     for size in SIZES {
         group.throughput(Throughput::Bytes(size as u64));
-        let sealed = seal(&candles(size), Some(&how(3))).expect("JSON saves more than a tenth");
-        let saved = 100 - sealed.len() * 100 / size;
+        let compressed = compress(&candles(size), Some(&how(3))).expect("JSON saves more than a tenth");
+        let saved = 100 - compressed.len() * 100 / size;
         group.bench_function(BenchmarkId::new(format!("json, {saved} % saved"), size), |b| {
-            b.iter(|| open(black_box(&sealed), size))
+            b.iter(|| decode(black_box(&compressed), size))
         });
     }
 }

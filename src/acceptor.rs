@@ -17,7 +17,7 @@ const BACKLOG: i32 = 4096;
 
 /// A worker as the acceptor sees it.
 #[derive(Clone, Debug)]
-pub struct Desk {
+pub struct WorkerHandle {
     /// Where orders go.
     pub orders: mpsc::UnboundedSender<Order>,
     /// Clients that it has.
@@ -41,7 +41,7 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 /// Accepts until `stop` changes.
 pub async fn run(
     listener: TcpListener,
-    desks: Vec<Desk>,
+    worker_handles: Vec<WorkerHandle>,
     limit: watch::Receiver<usize>,
     stats: Arc<Stats>,
     mut stop: watch::Receiver<bool>,
@@ -63,7 +63,7 @@ pub async fn run(
         match accepted.and_then(|(stream, _)| stream.into_std()) {
             Ok(stream) => {
                 number += 1;
-                hand_over(stream, number, &desks, *limit.borrow(), &stats);
+                hand_over(stream, number, &worker_handles, *limit.borrow(), &stats);
             }
             Err(error) => {
                 // Most likely no file descriptors are left: clients that wait are accepted when others have gone.
@@ -74,9 +74,9 @@ pub async fn run(
     }
 }
 
-fn hand_over(mut stream: TcpStream, number: u64, desks: &[Desk], limit: usize, stats: &Stats) {
-    let load = |desk: &Desk| desk.load.load(Ordering::Relaxed);
-    if desks.iter().map(load).sum::<usize>() >= limit {
+fn hand_over(mut stream: TcpStream, number: u64, worker_handles: &[WorkerHandle], limit: usize, stats: &Stats) {
+    let load = |worker_handle: &WorkerHandle| worker_handle.load.load(Ordering::Relaxed);
+    if worker_handles.iter().map(load).sum::<usize>() >= limit {
         stats.shared.clients_refused.fetch_add(1, Ordering::Relaxed);
         // As Redis says it; whether it arrives is the client's luck.
         let _ = stream.write_all(b"-ERR max number of clients reached\r\n");
@@ -88,8 +88,8 @@ fn hand_over(mut stream: TcpStream, number: u64, desks: &[Desk], limit: usize, s
         crate::seldom!(debug, "a client was gone before it was served", %error);
         return;
     }
-    let Some(desk) = desks.iter().min_by_key(|desk| load(desk)) else { return };
-    desk.load.fetch_add(1, Ordering::Relaxed);
+    let Some(worker_handle) = worker_handles.iter().min_by_key(|worker_handle| load(worker_handle)) else { return };
+    worker_handle.load.fetch_add(1, Ordering::Relaxed);
     // An error means that the worker has ended: the client sees its connection close.
-    let _ = desk.orders.send(Order::Client(stream, number));
+    let _ = worker_handle.orders.send(Order::Client(stream, number));
 }

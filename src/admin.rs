@@ -188,7 +188,7 @@ impl Admin {
         line!(out, "nats_connected", u8::from(bus.connected.load(Ordering::Relaxed)));
         line!(out, "peers", get(&bus.peers));
         line!(out, "peers_unheard", get(&bus.unheard));
-        line!(out, "peers_elsewhere", get(&bus.elsewhere));
+        line!(out, "peers_elsewhere", get(&bus.other_upstream));
         line!(out, "gaps", get(&bus.gaps));
         line!(out, "unreadable", get(&bus.unreadable));
         let flushes = |reason| self.stats.shared.flushes_for(reason);

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
 
-use crate::acceptor::{self, Desk};
+use crate::acceptor::{self, WorkerHandle};
 use crate::admin::Admin;
 use crate::bus::{self, Bus, BusError, BusStats, Event, Sink, connection_name, random_incarnation};
 use crate::coherence::Coherence;
@@ -21,7 +21,7 @@ use crate::fleet::{Alone, OnBus};
 use crate::glob::Glob;
 use crate::machine;
 use crate::near_cache::KeyId;
-use crate::proxy::{Errands, Policy, Post, Shared, Users, View};
+use crate::proxy::{Mailboxes, Policy, Mailbox, Shared, Users, View};
 use crate::scripts::Scripts;
 use crate::stats::{FlushReason, Stats};
 use crate::upstream::instances::{self, Fleet};
@@ -66,7 +66,7 @@ pub struct App {
     shared: Arc<Shared>,
     bus: Option<Bus>,
     bus_stats: Arc<BusStats>,
-    desks: Vec<Desk>,
+    worker_handles: Vec<WorkerHandle>,
     threads: Vec<JoinHandle<()>>,
     client_limit: watch::Sender<usize>,
     stop: watch::Sender<bool>,
@@ -122,7 +122,7 @@ impl App {
             windows: Box::new(admin),
             control: control.handle().clone(),
             users: Users::new(config.upstream.password.is_none()),
-            errands: Errands::default(),
+            mailboxes: Mailboxes::default(),
             scripts,
             server_limits: Arc::new(ServerLimits::default()),
         });
@@ -134,7 +134,7 @@ impl App {
             shared,
             bus,
             bus_stats,
-            desks: Vec::new(),
+            worker_handles: Vec::new(),
             threads: Vec::new(),
             client_limit,
             stop,
@@ -144,11 +144,11 @@ impl App {
         for number in 0..workers {
             app.start_worker(number, &config, &view, incarnation).map_err(StartError::Thread)?;
         }
-        app.shared.errands.open(app.desks.iter().map(post).collect());
+        app.shared.mailboxes.open(app.worker_handles.iter().map(post).collect());
         if let Some(control) = &app.control {
             app.start_watch(control, &config, incarnation);
             let stats = Arc::clone(&app.shared.stats);
-            control.spawn(acceptor::run(listener, app.desks.clone(), limit, stats, stopped));
+            control.spawn(acceptor::run(listener, app.worker_handles.clone(), limit, stats, stopped));
         }
         if config.monitor.is_some() {
             tracing::info!("this version has no monitor; `monitor` is ignored");
@@ -180,27 +180,27 @@ impl App {
             .name(format!("shortstop-worker-{number}"))
             .spawn(move || worker::run(setup, receiver))?;
         self.threads.push(thread);
-        self.desks.push(Desk { orders, load });
+        self.worker_handles.push(WorkerHandle { orders, load });
         Ok(())
     }
 
     /// The control plane: what is asked of the server once a second, and the near cache's housekeeping.
     fn start_watch(&self, control: &Runtime, config: &Config, incarnation: u64) {
         let coherence = Arc::clone(&self.shared.coherence);
-        let (desks, shared) = (self.desks.clone(), Arc::clone(&self.shared));
+        let (worker_handles, shared) = (self.worker_handles.clone(), Arc::clone(&self.shared));
         let stats = Arc::clone(&self.shared.stats);
         let (scripts, outbox) = (Arc::clone(&self.shared.scripts), self.shared.outbox.clone());
         let tell = move |news| match news {
             News::Table(table) => {
                 let table = Arc::new(*table);
-                desks.iter().for_each(|desk| drop(desk.orders.send(Order::Table(Arc::clone(&table)))));
+                worker_handles.iter().for_each(|worker_handle| drop(worker_handle.orders.send(Order::Table(Arc::clone(&table)))));
             }
             News::Leave { epoch, done } => {
                 // Nothing is served, and nothing that is read from now on is kept, until the move is over.
                 coherence.primary(false);
-                for desk in &desks {
+                for worker_handle in &worker_handles {
                     // A worker that has ended has no connections.
-                    let _ = desk.orders.send(Order::Leave { epoch, done: done.clone() });
+                    let _ = worker_handle.orders.send(Order::Leave { epoch, done: done.clone() });
                 }
             }
             News::Moved(is_primary) => {
@@ -223,9 +223,9 @@ impl App {
             News::LetsIn(lets_in) => shared.users.let_in(lets_in),
             News::FirstRights(since) => {
                 let was = shared.users.first_rights_changed();
-                desks.iter().for_each(|desk| drop(desk.orders.send(Order::FirstRights { since, was })));
+                worker_handles.iter().for_each(|worker_handle| drop(worker_handle.orders.send(Order::FirstRights { since, was })));
             }
-            News::Users(users) => shared.users.tell_rights(users),
+            News::Users(users) => shared.users.set_rights(users),
             News::Blind => shared.users.cannot_look(),
             News::Rights => coherence.flush("users have other rights"),
         };
@@ -290,9 +290,9 @@ impl App {
         let policy = new_policy(&config, &self.shared.stats);
         // Holds for messages of peers from now on. Each worker flushes L1 when it gets the new policy.
         self.shared.scripts.set_trusted(policy.trusts_scripts);
-        for desk in &self.desks {
+        for worker_handle in &self.worker_handles {
             // A worker that has ended needs no rules.
-            let _ = desk.orders.send(Order::Policy(Arc::clone(&policy)));
+            let _ = worker_handle.orders.send(Order::Policy(Arc::clone(&policy)));
         }
         self.client_limit.send_replace(config.limits.max_clients);
         Ok(waiting)
@@ -303,13 +303,13 @@ impl App {
     pub fn shutdown(mut self) -> bool {
         let limit = Instant::now() + self.started_with.timeouts.shutdown;
         self.stop.send_replace(true);
-        for desk in &self.desks {
-            let _ = desk.orders.send(Order::Drain);
+        for worker_handle in &self.worker_handles {
+            let _ = worker_handle.orders.send(Order::Drain);
         }
         while !self.threads.iter().all(JoinHandle::is_finished) && Instant::now() < limit {
             std::thread::sleep(Duration::from_millis(5));
         }
-        let left: usize = self.desks.iter().map(|desk| desk.load.load(Ordering::Relaxed)).sum();
+        let left: usize = self.worker_handles.iter().map(|worker_handle| worker_handle.load.load(Ordering::Relaxed)).sum();
         if left > 0 {
             tracing::warn!(clients = left, limit = ?self.started_with.timeouts.shutdown, "leaving with clients that were not answered");
         }
@@ -325,11 +325,11 @@ impl App {
 impl Drop for App {
     fn drop(&mut self) {
         self.stop.send_replace(true);
-        // Without a desk a worker ends at its next order.
-        self.desks.clear();
+        // Without a worker handle a worker ends at its next order.
+        self.worker_handles.clear();
         self.bus = None;
         if let Some(control) = self.control.take() {
-            // The acceptor and the watch hold desks too.
+            // The acceptor and the watch hold worker handles too.
             control.shutdown_timeout(Duration::from_secs(1));
         }
         for thread in self.threads.drain(..) {
@@ -345,13 +345,13 @@ fn new_policy(config: &Config, stats: &Stats) -> Arc<Policy> {
     Arc::new(policy)
 }
 
-/// The way to a worker for errands. It must not keep the worker from ending with its last desk.
-fn post(desk: &Desk) -> Post {
-    let orders = desk.orders.downgrade();
-    Box::new(move |errand| {
+/// The way to a worker for tasks. It must not keep the worker from ending with its last worker handle.
+fn post(worker_handle: &WorkerHandle) -> Mailbox {
+    let orders = worker_handle.orders.downgrade();
+    Box::new(move |task| {
         if let Some(orders) = orders.upgrade() {
             // A worker that has ended has no clients.
-            let _ = orders.send(Order::Errand(errand));
+            let _ = orders.send(Order::WorkerTask(task));
         }
     })
 }
@@ -437,7 +437,7 @@ impl Sink for BusSink {
         self.coherence.lease(until, Instant::now());
     }
 
-    fn trouble(&self, doubtful: bool) {
+    fn set_doubtful(&self, doubtful: bool) {
         self.coherence.doubt(doubtful);
     }
 }

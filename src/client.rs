@@ -13,8 +13,8 @@ use bytes::{Buf, Bytes, BytesMut};
 use tokio::net::TcpStream;
 use tokio_util::io::poll_read_buf;
 
-use crate::coherence::Permit;
-use crate::proxy::{ALWAYS_SERVED, Client, Context, MOST_OUTSTANDING, Next, Outlet, Request, View, count};
+use crate::coherence::ServePermit;
+use crate::proxy::{ALWAYS_SERVED, Client, Context, MOST_OUTSTANDING, Next, ReplyQueue, Request, View, count};
 use crate::resp::{ProtocolError, Scan, Scanner, build};
 
 /// Bytes read in one go.
@@ -49,12 +49,12 @@ pub enum End {
 }
 
 /// Serves a client until its connection ends.
-pub async fn serve(stream: TcpStream, context: Rc<Context>, outlet: Rc<Outlet>, id: u64) -> End {
+pub async fn serve(stream: TcpStream, context: Rc<Context>, reply_queue: Rc<ReplyQueue>, id: u64) -> End {
     let mut connection = Connection {
-        client: Client::new(Rc::clone(&context), Rc::clone(&outlet), id),
+        client: Client::new(Rc::clone(&context), Rc::clone(&reply_queue), id),
         stream,
         context,
-        outlet,
+        reply_queue,
         inbox: BytesMut::new(),
         scanner: Scanner::default(),
         need: 1,
@@ -74,7 +74,7 @@ struct Connection {
     stream: TcpStream,
     client: Client,
     context: Rc<Context>,
-    outlet: Rc<Outlet>,
+    reply_queue: Rc<ReplyQueue>,
     /// What has been read and not been taken; without memory when empty.
     inbox: BytesMut,
     /// Scan of the request at the start of the inbox.
@@ -108,11 +108,11 @@ impl Drop for Connection {
 
 impl Connection {
     fn poll(&mut self, task: &mut Task<'_>) -> Poll<End> {
-        self.outlet.set_waker(task.waker());
+        self.reply_queue.set_waker(task.waker());
         self.turn = TURN;
         let view = self.context.view();
         let outcome = self.advance(task, &view);
-        let held = self.outlet.len() + self.inbox.len();
+        let held = self.reply_queue.len() + self.inbox.len();
         if held != self.counted {
             self.context.held.change(self.counted, held);
             self.counted = held;
@@ -139,7 +139,7 @@ impl Connection {
                 continue;
             }
             if !self.wants_more(view) {
-                // Whoever fills the outlet, or takes from it, wakes this task.
+                // Whoever fills the reply queue, or takes from it, wakes this task.
                 return Poll::Pending;
             }
             match self.read(task, view) {
@@ -153,24 +153,24 @@ impl Connection {
     }
 
     fn end(&self, view: &View) -> Option<End> {
-        let waiting = self.outlet.len();
+        let waiting = self.reply_queue.len();
         if waiting > view.policy.limits.output_buffer.max(self.tolerated) {
             return Some(End::Dropped("limits.output_buffer"));
         }
-        if let Some(why) = self.outlet.dropped.get() {
+        if let Some(why) = self.reply_queue.dropped.get() {
             return Some(End::Dropped(why));
         }
-        if self.outlet.entry.is_killed() {
+        if self.reply_queue.info.is_killed() {
             return Some(End::Killed);
         }
         if self.ended && self.client.is_blocked() {
             // As Redis does: the answer may never come, and nothing behind it counts.
             return Some(End::Client);
         }
-        if self.client.is_parked() || waiting > 0 {
+        if self.client.is_offloaded() || waiting > 0 {
             return None;
         }
-        if self.outlet.closing.get() {
+        if self.reply_queue.closing.get() {
             return Some(End::Client);
         }
         let leaving = self.context.draining.get();
@@ -184,7 +184,7 @@ impl Connection {
         if leaving && self.client.is_blocked() {
             return Some(End::Drained);
         }
-        if self.outlet.outstanding() > 0 {
+        if self.reply_queue.outstanding() > 0 {
             return None;
         }
         if self.deaf && !self.ended {
@@ -203,12 +203,12 @@ impl Connection {
 
     /// Whether nothing is taken any more: the client ends, or is ended.
     fn is_over(&self) -> bool {
-        self.over || self.outlet.closing.get()
+        self.over || self.reply_queue.closing.get()
     }
 
     /// Whether the next request in the inbox may be taken now.
     fn can_go_on(&self, view: &View) -> bool {
-        let blocked = self.is_over() || self.pause || self.client.is_parked() || self.is_full(view);
+        let blocked = self.is_over() || self.pause || self.client.is_offloaded() || self.is_full(view);
         // All that can be passed on has been.
         let blocked = blocked || (self.client.is_raw() && !self.pause);
         !blocked && self.inbox.len() >= self.need.max(1)
@@ -217,7 +217,7 @@ impl Connection {
     /// Whether as much is due to the client as the limits allow.
     #[inline]
     fn is_full(&self, view: &View) -> bool {
-        match self.outlet.room(view.policy.limits.output_buffer, self.most) {
+        match self.reply_queue.room(view.policy.limits.output_buffer, self.most) {
             Some(waiting) => self.is_stopped(view, waiting),
             None => true,
         }
@@ -230,17 +230,17 @@ impl Connection {
     }
 
     fn wants_more(&self, view: &View) -> bool {
-        self.outlet.stopped.set(false);
+        self.reply_queue.stopped.set(false);
         // After QUIT behind a command that may never be answered, reading goes on: only that shows when the client goes away.
         let is_read = !self.is_over() || self.deaf || self.client.is_blocked();
         !self.ended && is_read && !self.context.draining.get() && {
-            let waits = self.pause || self.client.is_parked() || self.is_full(view) || self.client.is_raw();
+            let waits = self.pause || self.client.is_offloaded() || self.is_full(view) || self.client.is_raw();
             let waits = waits || (self.is_over() && !self.deaf);
-            let stopped = self.is_stopped(view, self.outlet.len() + self.inbox.len());
-            self.outlet.stopped.set(stopped);
+            let stopped = self.is_stopped(view, self.reply_queue.len() + self.inbox.len());
+            self.reply_queue.stopped.set(stopped);
             // Also while waiting: whether the client is still there can only be read.
             let ahead = self.inbox.len() < READ_AHEAD;
-            if waits { ahead } else { ahead || !stopped || self.outlet.goes_first.get() }
+            if waits { ahead } else { ahead || !stopped || self.reply_queue.goes_first.get() }
         }
     }
 
@@ -253,9 +253,9 @@ impl Connection {
             let read = ready!(poll_read_buf(Pin::new(&mut self.stream), task, &mut self.inbox))?;
             self.has_read(read);
             // A long upload is no silence.
-            self.outlet.active.set(Instant::now());
+            self.reply_queue.active.set(Instant::now());
             if self.inbox.len() > view.policy.limits.query_buffer {
-                self.outlet.dropped.set(Some("limits.query_buffer"));
+                self.reply_queue.dropped.set(Some("limits.query_buffer"));
             }
             return Poll::Ready(Ok(()));
         }
@@ -278,16 +278,16 @@ impl Connection {
 
     fn has_read(&mut self, read: usize) {
         self.ended = read == 0;
-        count(&self.outlet.entry.received, read as u64);
-        if read > 0 && self.outlet.stalled.get().is_some() {
+        count(&self.reply_queue.info.received, read as u64);
+        if read > 0 && self.reply_queue.stalled.get().is_some() {
             // It may be a client that sends all its requests before it reads a reply.
-            self.outlet.stalled.set(Some(Instant::now()));
+            self.reply_queue.stalled.set(Some(Instant::now()));
         }
     }
 
     /// Puts what was not taken back; an empty buffer is let go.
     fn keep(&mut self, inbox: BytesMut) {
-        self.outlet.entry.unread.set(inbox.len());
+        self.reply_queue.info.unread.set(inbox.len());
         if !inbox.is_empty() {
             self.inbox = inbox;
         }
@@ -298,16 +298,16 @@ impl Connection {
         if self.deaf {
             return inbox.clear();
         }
-        let outstanding = self.outlet.outstanding();
+        let outstanding = self.reply_queue.outstanding();
         if self.pause && outstanding == 0 {
             self.pause = false;
         }
         if outstanding == 0 {
             self.client.refresh();
         }
-        if self.client.is_parked() {
+        if self.client.is_offloaded() {
             let permit = self.context.shared.coherence.permit(Instant::now());
-            let Some(next) = self.client.unpark(view, &permit) else { return };
+            let Some(next) = self.client.resume_offloaded(view, &permit) else { return };
             self.follow(next);
         }
         if self.client.is_raw() && !self.pause && !self.is_over() {
@@ -318,11 +318,11 @@ impl Connection {
             return;
         }
         let mut permit = self.context.shared.coherence.permit(Instant::now());
-        self.outlet.active.set(permit.now);
-        self.most = self.context.most_outstanding(self.outlet.entry.id, permit.now);
+        self.reply_queue.active.set(permit.now);
+        self.most = self.context.most_outstanding(self.reply_queue.info.id, permit.now);
         let mut at = 0;
         let mut taken = 0;
-        while at < inbox.len() && self.turn > 0 && !self.pause && !self.over && !self.client.is_parked() {
+        while at < inbox.len() && self.turn > 0 && !self.pause && !self.over && !self.client.is_offloaded() {
             if self.is_full(view) {
                 self.need = 1;
                 break;
@@ -389,16 +389,16 @@ impl Connection {
         }
         inbox.advance(at);
         if taken > 0 {
-            let waiting = self.outlet.len();
+            let waiting = self.reply_queue.len();
             self.tolerated = if waiting > view.policy.limits.output_buffer { waiting } else { 0 };
         }
         self.context.stats().commands.add(taken);
-        count(&self.outlet.entry.commands, taken);
+        count(&self.reply_queue.info.commands, taken);
     }
 
     /// Takes another permit if the request that was just taken has flushed L1, since the next request of the same read must not see
     /// what was there before. Not called for hits, which change nothing.
-    fn renew(&self, permit: &mut Permit) {
+    fn renew(&self, permit: &mut ServePermit) {
         let coherence = &self.context.shared.coherence;
         if !coherence.is_current(permit) {
             *permit = coherence.permit(Instant::now());
@@ -410,13 +410,13 @@ impl Connection {
         if inbox.is_empty() {
             return;
         }
-        self.outlet.active.set(Instant::now());
+        self.reply_queue.active.set(Instant::now());
         inbox.advance(self.client.pass_raw(inbox));
         self.need = 1;
     }
 
     /// A request whose bytes had to be put into order first.
-    fn request_anew(&mut self, view: &View, permit: &Permit, raw: &[u8]) -> bool {
+    fn request_anew(&mut self, view: &View, permit: &ServePermit, raw: &[u8]) -> bool {
         self.scanner.forget();
         match self.scanner.scan(raw, &view.policy.scan) {
             Ok(Scan::Request { .. }) => self.request(view, permit, raw, None),
@@ -429,7 +429,7 @@ impl Connection {
     }
 
     /// Has one request decided; `false`: it must be taken again.
-    fn request(&mut self, view: &View, permit: &Permit, raw: &[u8], owned: Option<&Bytes>) -> bool {
+    fn request(&mut self, view: &View, permit: &ServePermit, raw: &[u8], owned: Option<&Bytes>) -> bool {
         let request = Request { raw, ranges: &self.scanner.args, owned };
         let next = self.client.handle(view, permit, request);
         self.follow(next);
@@ -467,9 +467,9 @@ impl Connection {
         let mut out = Vec::new();
         build::error(&mut out, text);
         let muted = self.client.is_muted();
-        self.outlet.local(&out, muted);
+        self.reply_queue.local(&out, muted);
         self.over = true;
-        self.deaf = muted && !self.outlet.owes();
+        self.deaf = muted && !self.reply_queue.owes();
     }
 
     /// Writes what is ready, [`TURN_BYTES`] at most. Returns whether the client would take more.
@@ -479,7 +479,7 @@ impl Connection {
             // Before the client can know of them and ask for the count.
             self.context.stats().l1_hits.add(hits);
         }
-        if self.deaf && !self.outlet.is_empty() {
+        if self.deaf && !self.reply_queue.is_empty() {
             // As Redis does, at the next thing that it would have said.
             return Err(io::ErrorKind::ConnectionAborted.into());
         }
@@ -490,11 +490,11 @@ impl Connection {
         let mut left = TURN_BYTES;
         loop {
             let mut blocked = false;
-            let all = self.outlet.drain(|slices| match write_some(stream, slices, left) {
+            let all = self.reply_queue.drain(|slices| match write_some(stream, slices, left) {
                 Ok(written) => {
                     some |= written > 0;
                     left -= written;
-                    count(&self.outlet.entry.sent, written as u64);
+                    count(&self.reply_queue.info.sent, written as u64);
                     Ok(written)
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -508,7 +508,7 @@ impl Connection {
             }
             if !blocked {
                 // A client above `limits.output_buffer` is about to be dropped: first give it all that it takes.
-                if self.outlet.len() <= view.policy.limits.output_buffer {
+                if self.reply_queue.len() <= view.policy.limits.output_buffer {
                     more = true;
                     break;
                 }
@@ -524,9 +524,9 @@ impl Connection {
             }
         }
         if !stalled {
-            self.outlet.stalled.set(None);
-        } else if some || self.outlet.stalled.get().is_none() {
-            self.outlet.stalled.set(Some(Instant::now()));
+            self.reply_queue.stalled.set(None);
+        } else if some || self.reply_queue.stalled.get().is_none() {
+            self.reply_queue.stalled.set(Some(Instant::now()));
         }
         if some && self.client.is_raw() {
             self.client.raw_was_taken();
@@ -534,10 +534,10 @@ impl Connection {
         if some || hits > 0 {
             let now = Instant::now();
             if hits > 0 {
-                let took = now.saturating_duration_since(self.outlet.active.get());
+                let took = now.saturating_duration_since(self.reply_queue.active.get());
                 self.context.stats().hit.record(took, hits);
             }
-            self.outlet.active.set(now);
+            self.reply_queue.active.set(now);
         }
         Ok(more)
     }

@@ -22,7 +22,7 @@
 //! | --- | --- | --- |
 //! | 0 words | [`resp`], [`config`], [`stats`], [`glob`] | bytes in, values out; no I/O |
 //! | | [`log`] | where the log's lines go |
-//! | 1 tables | [`command`], [`rules`], [`envelope`] | pure |
+//! | 1 tables | [`command`], [`rules`], [`codec`] | pure |
 //! | 2 memory | [`near_cache`], [`coherence`], [`scripts`] | shared state; what may be served and kept, what scripts may write |
 //! | 3 wires | [`upstream`], [`bus`] | one kind of connection each |
 //! | 4 decision | [`proxy`] | what becomes of a request |
@@ -33,9 +33,9 @@
 //! # The life of a GET
 //!
 //! `client::Connection::take` finds the request in what was read → `proxy::Client::get` asks the worker's hot set, then the near
-//! cache → `coherence::Permit::allows` → the stored reply goes to the `proxy::Outlet` → one write for all that was read.
+//! cache → `coherence::ServePermit::allows` → the stored reply goes to the `proxy::ReplyQueue` → one write for all that was read.
 //! On a miss: a `coherence::Ticket` → `upstream::Link`, `GET` and `PTTL` in one write → `proxy::waiting` opens the value, keeps it
-//! if the ticket still stands, and fills the slot in the outlet.
+//! if the ticket still stands, and fills the slot in the reply queue.
 
 pub mod acceptor;
 pub mod admin;
@@ -45,7 +45,7 @@ pub mod client;
 pub mod coherence;
 pub mod command;
 pub mod config;
-pub mod envelope;
+pub mod codec;
 pub mod fleet;
 pub mod glob;
 pub mod log;

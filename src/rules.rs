@@ -38,7 +38,7 @@ pub struct Rule {
     pub cache: Option<CacheRule>,
     /// Tell the fleet about writes to it.
     pub watch: bool,
-    /// How to seal its value; none: do not.
+    /// How to compress its value; none: do not.
     pub compress: Option<CompressRule>,
 }
 
@@ -57,7 +57,7 @@ pub struct CacheRule {
     pub reads: Reads,
 }
 
-/// How to seal a value.
+/// How to compress a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CompressRule {
     /// gzip level, 1 to 9.
@@ -104,8 +104,8 @@ impl Rules {
         if self.of_scripts.iter().any(|glob| glob.matches(key)) { &both.never_kept } else { &both.rule }
     }
 
-    /// Bytes of the smallest value of any key that may be sealed; none: nothing is.
-    pub fn seals_from(&self) -> Option<usize> {
+    /// Bytes of the smallest value of any key that may be compressed; none: nothing is.
+    pub fn compresses_from(&self) -> Option<usize> {
         self.all().filter_map(|rule| rule.compress.as_ref()).map(|rule| rule.min_size).min()
     }
 
@@ -236,7 +236,7 @@ rules:
 
     #[test]
     fn main_switches_overrule_every_rule() {
-        // yaml, caches, watches, seals
+        // yaml, caches, watches, compresses
         let table = [
             ("{}", true, true, true),
             ("l1: { enabled: false }", false, true, true),
@@ -262,7 +262,7 @@ rules:
             let rules = rules(yaml);
             assert_eq!(rules.reads(), if caches { Reads::default() } else { Reads::NONE }, "{yaml}");
             assert!(rules.mget_everywhere());
-            let found = (rules.caches_anything(), rules.watches_anything(), rules.seals_from().is_some());
+            let found = (rules.caches_anything(), rules.watches_anything(), rules.compresses_from().is_some());
             assert_eq!(found, (caches, watches, seals), "{yaml}");
         }
     }

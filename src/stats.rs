@@ -114,9 +114,9 @@ counters! {
     l1_hits,
     /// GETs sent to Redis, and keys of MGETs sent to Redis, while caching was allowed.
     l1_misses,
-    /// Values sealed.
+    /// Values compressed.
     compressed_values,
-    /// Bytes of the values that were sealed.
+    /// Bytes of the values that were compressed.
     compressed_bytes_in,
     /// Bytes of the envelopes that they became.
     compressed_bytes_out,

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use crate::client::{End, READ_AHEAD, serve};
 use crate::command::Table;
 use crate::config;
-use crate::proxy::{ALWAYS_SERVED, Context, Entry, Errand, Outlet, Policy, Shared, View};
+use crate::proxy::{ALWAYS_SERVED, Context, ClientInfo, WorkerTask, ReplyQueue, Policy, Shared, View};
 use crate::upstream::{LinkSettings, Login};
 
 /// Between two looks at who is idle or stalled: the precision of those limits.
@@ -42,7 +42,7 @@ pub enum Order {
         done: mpsc::Sender<()>,
     },
     /// Do this, for this worker or another.
-    Errand(Errand),
+    WorkerTask(WorkerTask),
     /// Answer what was asked, and end.
     Drain,
 }
@@ -94,10 +94,10 @@ async fn work(setup: Setup, mut orders: mpsc::UnboundedReceiver<Order>) {
                     context.leave_server(epoch);
                     drop(done);
                 }
-                Some(Order::Errand(errand)) => errand.run(&context),
+                Some(Order::WorkerTask(task)) => task.run(&context),
                 Some(Order::Drain) => {
                     context.draining.set(true);
-                    context.clients.borrow().values().for_each(|outlet| outlet.wake());
+                    context.clients.borrow().values().for_each(|reply_queue| reply_queue.wake());
                 }
                 None => break,
             },
@@ -125,14 +125,14 @@ fn accept(stream: TcpStream, id: u64, context: &Rc<Context>, load: &Arc<AtomicUs
         }
     };
     let now = Instant::now();
-    let entry = Entry::new(id, &stream, now);
-    let outlet = Rc::new(Outlet::new(now, entry, context.first_profile(), Rc::clone(&context.buffers)));
-    context.clients.borrow_mut().insert(id, Rc::clone(&outlet));
+    let info = ClientInfo::new(id, &stream, now);
+    let reply_queue = Rc::new(ReplyQueue::new(now, info, context.first_profile(), Rc::clone(&context.buffers)));
+    context.clients.borrow_mut().insert(id, Rc::clone(&reply_queue));
     context.stats().clients.add(1);
     context.stats().clients_accepted.add(1);
     // Whatever ends the task, a panic included, the guard takes it off the books.
     let gone = Gone { id, context: Rc::clone(context), load: Arc::clone(load) };
-    let served = serve(stream, Rc::clone(context), outlet, id);
+    let served = serve(stream, Rc::clone(context), reply_queue, id);
     tokio::task::spawn_local(async move {
         let gone = gone;
         let end = served.await;
@@ -169,27 +169,27 @@ fn enforce(context: &Context) {
     let view = context.view();
     let limits = &view.policy.limits;
     share_buffers(context, &view, now);
-    for outlet in context.clients.borrow().values() {
+    for reply_queue in context.clients.borrow().values() {
         let longer = |since: Instant, limit| now.saturating_duration_since(since) > limit;
-        if outlet.outstanding() > 0 && outlet.entry.unread.get() >= READ_AHEAD && outlet.stalled.get().is_some() {
+        if reply_queue.outstanding() > 0 && reply_queue.info.unread.get() >= READ_AHEAD && reply_queue.stalled.get().is_some() {
             // Redis holds the client up, and nothing more is read from it. It may be a client that sends all before it reads.
-            outlet.stalled.set(Some(now));
+            reply_queue.stalled.set(Some(now));
         }
-        let limit = if outlet.stalled.get().is_some_and(|since| longer(since, limits.stall_timeout)) {
+        let limit = if reply_queue.stalled.get().is_some_and(|since| longer(since, limits.stall_timeout)) {
             Some("limits.stall_timeout")
-        } else if outlet.is_empty()
-            && outlet.outstanding() == 0
-            && !outlet.streaming.get()
-            && !outlet.entry.in_line.get()
+        } else if reply_queue.is_empty()
+            && reply_queue.outstanding() == 0
+            && !reply_queue.streaming.get()
+            && !reply_queue.info.in_line.get()
             && !limits.idle_timeout.is_zero()
         {
-            longer(outlet.active.get(), limits.idle_timeout).then_some("limits.idle_timeout")
+            longer(reply_queue.active.get(), limits.idle_timeout).then_some("limits.idle_timeout")
         } else {
             None
         };
         if limit.is_some() {
-            outlet.dropped.set(limit);
-            outlet.wake();
+            reply_queue.dropped.set(limit);
+            reply_queue.wake();
         }
     }
 }
@@ -199,21 +199,21 @@ fn enforce(context: &Context) {
 fn share_buffers(context: &Context, view: &View, now: Instant) {
     context.held.publish();
     let clients = context.clients.borrow();
-    let unread = |outlet: &&Rc<Outlet>| outlet.entry.unread.get();
-    for outlet in clients.values().filter(|outlet| outlet.stopped.get()) {
-        let is_silent = now.saturating_duration_since(outlet.active.get()) > view.policy.limits.stall_timeout;
-        if outlet.goes_first.replace(false) && is_silent {
-            outlet.dropped.set(Some("limits.stall_timeout"));
+    let unread = |reply_queue: &&Rc<ReplyQueue>| reply_queue.info.unread.get();
+    for reply_queue in clients.values().filter(|reply_queue| reply_queue.stopped.get()) {
+        let is_silent = now.saturating_duration_since(reply_queue.active.get()) > view.policy.limits.stall_timeout;
+        if reply_queue.goes_first.replace(false) && is_silent {
+            reply_queue.dropped.set(Some("limits.stall_timeout"));
         }
-        outlet.wake();
+        reply_queue.wake();
     }
-    let sends = |outlet: &&Rc<Outlet>| outlet.stopped.get() && outlet.is_empty() && outlet.dropped.get().is_none();
+    let sends = |reply_queue: &&Rc<ReplyQueue>| reply_queue.stopped.get() && reply_queue.is_empty() && reply_queue.dropped.get().is_none();
     if let Some(first) = clients.values().filter(sends).max_by_key(unread) {
         first.goes_first.set(true);
     }
     if context.held.all() > view.policy.buffers_total.saturating_mul(2) {
-        let held = |outlet: &&Rc<Outlet>| outlet.len() + outlet.entry.unread.get();
-        let most = clients.values().filter(|outlet| outlet.dropped.get().is_none()).max_by_key(held);
+        let held = |reply_queue: &&Rc<ReplyQueue>| reply_queue.len() + reply_queue.info.unread.get();
+        let most = clients.values().filter(|reply_queue| reply_queue.dropped.get().is_none()).max_by_key(held);
         if let Some(most) = most.filter(|most| held(most) >= ALWAYS_SERVED) {
             most.dropped.set(Some("limits.buffers_total"));
             most.wake();

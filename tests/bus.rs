@@ -34,7 +34,7 @@ enum Call {
     Script(bool),
     Pattern(Vec<u8>),
     Lease(Instant),
-    Trouble(bool),
+    Doubtful(bool),
 }
 
 struct Recorder(mpsc::UnboundedSender<Call>);
@@ -74,8 +74,8 @@ impl Sink for Recorder {
     fn lease(&self, until: Instant) {
         self.note(Call::Lease(until));
     }
-    fn trouble(&self, doubtful: bool) {
-        self.note(Call::Trouble(doubtful));
+    fn set_doubtful(&self, doubtful: bool) {
+        self.note(Call::Doubtful(doubtful));
     }
 }
 
@@ -101,7 +101,7 @@ impl Proxy {
     /// Connected, and the path proven.
     async fn live(settings: Settings) -> Proxy {
         let mut proxy = Proxy::start(settings);
-        proxy.until(|call| *call == Call::Trouble(false)).await;
+        proxy.until(|call| *call == Call::Doubtful(false)).await;
         proxy
     }
 
@@ -143,7 +143,7 @@ impl Proxy {
                 tokio::time::sleep(Duration::from_millis(500)).await;
             }
         });
-        let calls = self.until(|call| *call == Call::Trouble(false)).await;
+        let calls = self.until(|call| *call == Call::Doubtful(false)).await;
         looking.abort();
         calls
     }
@@ -386,7 +386,7 @@ async fn nats_is_killed_and_restarted() {
     nats.kill();
     let killed = Instant::now();
     for proxy in [&mut a, &mut b] {
-        let calls = proxy.until(|call| *call == Call::Trouble(true)).await;
+        let calls = proxy.until(|call| *call == Call::Doubtful(true)).await;
         for call in calls {
             assert!(
                 !matches!(call, Call::Lease(until) if until > killed + Duration::from_secs(1)),
@@ -438,7 +438,7 @@ async fn nats_freezes_and_thaws() {
             before.elapsed()
         })
     };
-    let calls = b.until(|call| *call == Call::Trouble(true)).await;
+    let calls = b.until(|call| *call == Call::Doubtful(true)).await;
     assert!(calls.iter().any(|call| matches!(call, Call::Flush(why) if why.contains("silent"))), "{calls:?}");
     assert!(stopped.elapsed() > Duration::from_secs(1));
     for call in calls {
@@ -451,7 +451,7 @@ async fn nats_freezes_and_thaws() {
     assert!(waited < Duration::from_secs(5), "a worker waited {waited:?}");
 
     nats.signal("-CONT");
-    b.until(|call| *call == Call::Trouble(false)).await;
+    b.until(|call| *call == Call::Doubtful(false)).await;
     a.settle().await;
     b.settle().await;
     a.send(vec![key(0, 2)]);
@@ -462,13 +462,13 @@ async fn nats_freezes_and_thaws() {
 async fn nats_comes_later() {
     let mut nats = Nats::absent();
     let mut a = Proxy::start(nats.settings());
-    assert_eq!(a.calls.recv().await, Some(Call::Trouble(true)), "told before anything else");
+    assert_eq!(a.calls.recv().await, Some(Call::Doubtful(true)), "told before anything else");
     for hash in 0..10_000 {
         assert!(a.send(vec![key(0, hash)]));
     }
     nats.run();
-    let calls = a.until(|call| *call == Call::Trouble(false)).await;
-    assert!(matches!(calls[..], [Call::Flush(_), Call::Lease(_), Call::Trouble(false)]), "{calls:?}");
+    let calls = a.until(|call| *call == Call::Doubtful(false)).await;
+    assert!(matches!(calls[..], [Call::Flush(_), Call::Lease(_), Call::Doubtful(false)]), "{calls:?}");
     assert_eq!(a.count(|s| &s.dropped), 10_000);
 
     let mut b = Proxy::live(nats.settings()).await;
@@ -545,7 +545,7 @@ async fn a_stranger_costs_speed_and_nothing_else() {
     publish(&stranger, FLEET, forged(HEARTBEAT, 7, 3, &[0; 16])).await;
     b.until_flush("running before").await;
     b.until_flush("silent").await;
-    b.until(|call| *call == Call::Trouble(true)).await;
+    b.until(|call| *call == Call::Doubtful(true)).await;
     assert_eq!(b.bus.lost_peers(), [7]);
     b.until_forgotten().await;
     a.settle().await;
@@ -693,7 +693,7 @@ async fn a_peer_that_leaves_is_not_missed() {
     let calls = a.until(|call| matches!(call, Call::Lease(until) if *until > after)).await;
     let keys = calls.iter().filter(|call| matches!(call, Call::Invalidate(..))).count();
     assert_eq!(keys, 10_000);
-    assert!(!calls.iter().any(|call| matches!(call, Call::Flush(_) | Call::Trouble(_))));
+    assert!(!calls.iter().any(|call| matches!(call, Call::Flush(_) | Call::Doubtful(_))));
     assert_eq!((a.count(|s| &s.peers), a.count(|s| &s.gaps)), (0, 0));
     assert!(!b.outbox.try_send(vec![key(0, 1)]), "the end is told");
 }
@@ -720,7 +720,7 @@ async fn a_peer_that_vanishes_is_trouble_until_it_is_known_to_be_gone() {
     // As a killed process: the connection closes, no BYE.
     drop(bus);
     let dropped = Instant::now();
-    let calls = a.until(|call| *call == Call::Trouble(true)).await;
+    let calls = a.until(|call| *call == Call::Doubtful(true)).await;
     let silence = dropped.elapsed();
     assert!(silence > Duration::from_millis(1200), "{silence:?} is less than the last heartbeat allows");
     assert!(matches!(calls[calls.len() - 2], Call::Flush(why) if why.contains("silent")), "{calls:?}");
@@ -755,12 +755,12 @@ async fn an_instance_that_redis_shows_and_nobody_hears_is_trouble_until_it_is_he
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
     });
-    let calls = a.until(|call| *call == Call::Trouble(true)).await;
+    let calls = a.until(|call| *call == Call::Doubtful(true)).await;
     assert!(matches!(calls[calls.len() - 2], Call::Flush(why) if why.contains("not heard")), "{calls:?}");
     assert_eq!(a.count(|s| &s.unheard), 1);
     assert!(a.bus.peers().wants_shown() && !a.bus.peers().hurries());
     let _late = Proxy::live(settings).await;
-    a.until(|call| *call == Call::Trouble(false)).await;
+    a.until(|call| *call == Call::Doubtful(false)).await;
     a.settle().await;
     assert_eq!((a.count(|s| &s.unheard), a.count(|s| &s.peers)), (0, 1));
     looking.abort();
@@ -778,7 +778,7 @@ async fn subscribers_are_counted_and_who_has_another_redis_is_noticed() {
     here.bus.peers().connected(Some(7), true);
     there.bus.peers().connected(Some(8), true);
     let until = Instant::now() + PATIENCE;
-    while a.count(|s| &s.elsewhere) == 0 {
+    while a.count(|s| &s.other_upstream) == 0 {
         assert!(Instant::now() < until, "it is not noticed");
         a.settle().await;
     }
@@ -802,18 +802,18 @@ async fn a_peer_that_comes_back_ends_the_trouble() {
     a.until(|call| *call == Call::Invalidate(0, 1)).await;
     let Proxy { bus, incarnation, .. } = b;
     drop(bus);
-    a.until(|call| *call == Call::Trouble(true)).await;
+    a.until(|call| *call == Call::Doubtful(true)).await;
 
     // It was only frozen; meanwhile it published nothing, its number says.
     let stranger = nats.stranger().await;
     publish(&stranger, FLEET, forged(HEARTBEAT, incarnation, 1, &[0; 16])).await;
-    let calls = a.until(|call| *call == Call::Trouble(false)).await;
+    let calls = a.until(|call| *call == Call::Doubtful(false)).await;
     assert!(!calls.iter().any(is_flush), "{calls:?}");
-    a.until(|call| *call == Call::Trouble(true)).await;
+    a.until(|call| *call == Call::Doubtful(true)).await;
     // This time it did, and it cannot be known what.
     publish(&stranger, FLEET, forged(HEARTBEAT, incarnation, 4, &[0; 16])).await;
     a.until_flush("is missing").await;
-    a.until(|call| *call == Call::Trouble(false)).await;
+    a.until(|call| *call == Call::Doubtful(false)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -823,10 +823,10 @@ async fn a_password_in_the_url_is_used() {
         Proxy::start(Settings { url: format!("nats://proxy:hunter%2F2@127.0.0.1:{}", nats.port), ..nats.settings() });
     let mut wrong =
         Proxy::start(Settings { url: format!("nats://proxy:hunter3@127.0.0.1:{}", nats.port), ..nats.settings() });
-    right.until(|call| *call == Call::Trouble(false)).await;
+    right.until(|call| *call == Call::Doubtful(false)).await;
     right.settle().await;
     wrong.bus.shutdown().await;
-    assert_eq!(wrong.calls.recv().await, Some(Call::Trouble(true)));
+    assert_eq!(wrong.calls.recv().await, Some(Call::Doubtful(true)));
     assert_eq!(wrong.calls.recv().await, None, "nothing else was ever said");
 }
 

@@ -127,7 +127,7 @@ fn redis_py_notices_nothing() {
     let redis = Redis::start();
     // Everything compressed that can be: all but the key of which APPEND and GETRANGE are asked, since
     // those are refused on what is sealed.
-    let all_sealed = r#"
+    let all_compressed = r#"
 workers: 1
 defaults:
   cache: { admit_after: 1 }
@@ -137,7 +137,7 @@ rules:
     compress: false
   - match: "*"
 "#;
-    for yaml in ["", all_sealed] {
+    for yaml in ["", all_compressed] {
         let proxy = Shortstop::start(&redis, yaml);
         let script = root.join("tests/clients/redis_py.py");
         let url = format!("redis://{}", proxy.addr());

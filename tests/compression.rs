@@ -7,7 +7,7 @@ mod common;
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use shortstop::envelope::MARK;
+use shortstop::codec::MARK;
 
 use common::{Client, Redis, Shortstop, assert_our_error, assert_reply, bulk, filled, noise, pipeline_of, prose, show};
 
@@ -43,7 +43,7 @@ fn gunzip(bytes: &[u8]) -> Option<Vec<u8>> {
 }
 
 #[track_caller]
-fn assert_sealed(redis: &Redis, key: &str, value: &[u8]) {
+fn assert_compressed(redis: &Redis, key: &str, value: &[u8]) {
     let stored = stored(redis, key);
     assert!(stored.starts_with(GZIP_WITH_EXTRA), "{key} is stored as {}", show(&stored));
     assert_eq!(&stored[12..14], b"Ss", "the subfield that is Shortstop's mark");
@@ -51,7 +51,7 @@ fn assert_sealed(redis: &Redis, key: &str, value: &[u8]) {
 }
 
 #[test]
-fn every_storing_command_seals() {
+fn every_storing_command_compresses() {
     let redis = Redis::start();
     let proxy = Shortstop::start(&redis, UNCACHED);
     let mut client = proxy.client();
@@ -76,10 +76,10 @@ fn every_storing_command_seals() {
         }
         client.cmd("DEL k k2");
         assert_reply(&client.fill(line, &[v, w]), expected, line);
-        assert_sealed(&redis, "k", v);
+        assert_compressed(&redis, "k", v);
         assert_reply(&client.cmd("GET k"), bulk(v), line);
         if line.contains("k2") {
-            assert_sealed(&redis, "k2", w);
+            assert_compressed(&redis, "k2", w);
             assert_reply(&client.cmd("GET k2"), bulk(w), "the second one");
         }
     }
@@ -108,13 +108,13 @@ fn every_reading_command_opens() {
     ];
     for (line, expected) in cases {
         client.fill("MSET k $1 raw small", &[v]);
-        assert_sealed(&redis, "k", v);
+        assert_compressed(&redis, "k", v);
         assert_reply(&client.fill(line, &[v, w]), expected, line);
     }
 }
 
 #[test]
-fn transactions_seal_and_open() {
+fn transactions_compress_and_open() {
     let redis = Redis::start();
     let proxy = Shortstop::start(&redis, "");
     let mut client = proxy.client();
@@ -148,7 +148,7 @@ fn transactions_seal_and_open() {
     .concat();
     assert_reply(&got[9], expected, "EXEC");
     assert_reply(&got[10], bulk(v), "afterwards");
-    assert_sealed(&redis, "k", v);
+    assert_compressed(&redis, "k", v);
 }
 
 #[test]
@@ -178,7 +178,7 @@ rules:
         for _ in 0..2 {
             client.call(&[b"SET", key.as_bytes(), &value]);
             if sealed {
-                assert_sealed(&redis, key, &value);
+                assert_compressed(&redis, key, &value);
             } else {
                 assert_reply(&redis.client().cmd(&format!("GET {key}")), bulk(&value), &format!("{key} is raw"));
             }
@@ -194,7 +194,7 @@ fn switched_off_it_still_opens() {
     let redis = Redis::start();
     let value = prose(5_000, 8);
     Shortstop::start(&redis, "").client().call(&[b"SET", b"k", &value]);
-    assert_sealed(&redis, "k", &value);
+    assert_compressed(&redis, "k", &value);
     for yaml in ["compression: false\n", "defaults:\n  compress: false\n"] {
         let proxy = Shortstop::start(&redis, yaml);
         let mut client = proxy.client();
@@ -346,7 +346,7 @@ fn looking_into_an_envelope_is_refused() {
         client.cmd("GET k");
         assert_our_error(&client.cmd(line), line);
         assert_reply(&client.cmd("GET k"), bulk(&value), &format!("{line} has changed nothing"));
-        assert_sealed(&redis, "k", &value);
+        assert_compressed(&redis, "k", &value);
         assert_reply(&client.cmd("EXISTS dest"), ":0\r\n", "nor made anything");
         // The same inside a transaction: refused when queued, or in its place among the replies.
         let got = client.pipeline(&pipeline_of(&["MULTI", line, "EXEC"]), 3).concat();
@@ -479,7 +479,7 @@ fn a_set_that_compares_sees_what_the_client_stored() {
 /// What Redis holds when a client stores this.
 fn stored_by(redis: &Redis, client: &mut Client, value: &[u8]) -> Vec<u8> {
     client.call(&[b"SET", b"somewhere", value]);
-    assert_sealed(redis, "somewhere", value);
+    assert_compressed(redis, "somewhere", value);
     stored(redis, "somewhere")
 }
 
@@ -600,7 +600,7 @@ fn a_large_value_holds_nobody_up_for_its_order() {
 }
 
 #[test]
-fn a_100_mb_value_is_sealed_and_opened() {
+fn a_100_mb_value_is_compressed_and_opened() {
     let redis = Redis::start();
     let proxy = Shortstop::start(&redis, "");
     let mut client = proxy.client();

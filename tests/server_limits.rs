@@ -5,7 +5,7 @@ mod common;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use shortstop::envelope::MARK;
+use shortstop::codec::MARK;
 
 use common::{
     Client, Done, PATIENCE, Redis, Shortstop, assert_our_error, assert_reply, bulk, command, filled, noise,

@@ -5,7 +5,7 @@
 
 mod common;
 
-use shortstop::envelope::MARK;
+use shortstop::codec::MARK;
 
 use common::{
     Client, Redis, Shortstop, assert_our_error, assert_reply, bulk, filled, noise, pipeline_of, prose, show, wait_until,

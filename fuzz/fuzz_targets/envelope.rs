@@ -3,16 +3,16 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use shortstop::envelope::{SealHow, open, seal};
+use shortstop::codec::{CompressOptions, decode, compress};
 
 const LIMIT: usize = 1 << 20;
 
 fuzz_target!(|data: &[u8]| {
-    if let Ok(value) = open(data, LIMIT) {
+    if let Ok(value) = decode(data, LIMIT) {
         assert!(value.len() <= LIMIT);
     }
-    let how = SealHow { level: 1 + data.len() as u32 % 9, min_size: 0, min_saving: 0 };
-    if let Some(sealed) = seal(data, Some(&how)) {
-        assert_eq!(open(&sealed, LIMIT).as_deref(), Ok(data));
+    let how = CompressOptions { level: 1 + data.len() as u32 % 9, min_size: 0, min_saving: 0 };
+    if let Some(compressed) = compress(data, Some(&how)) {
+        assert_eq!(decode(&compressed, LIMIT).as_deref(), Ok(data));
     }
 });

@@ -50,7 +50,7 @@ pub trait Sink: Send + Sync + 'static {
     /// `true`: degraded whatever the lease says, because the bus is not connected, or a peer was lost and may
     /// still be writing. `false`: over; the flush that has to come first was already asked for.
     /// Called on changes only; `true` is the first call.
-    fn trouble(&self, doubtful: bool);
+    fn set_doubtful(&self, doubtful: bool);
 }
 
 /// What happened to the store, in the words of the bus.
@@ -185,7 +185,7 @@ pub struct BusStats {
     /// Instances of the fleet that Redis shows and that are not heard (gauge).
     pub unheard: AtomicU64,
     /// Peers that have another Redis than this instance (gauge).
-    pub elsewhere: AtomicU64,
+    pub other_upstream: AtomicU64,
     /// Connected to NATS and the inbound path proven by an echo (gauge).
     pub connected: AtomicBool,
     /// JSON messages handed to NATS.

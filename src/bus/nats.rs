@@ -124,7 +124,7 @@ impl Shared {
     }
 }
 
-/// Starts the bus on `handle` and returns at once, connected or not. `sink.trouble(true)` has been called by then;
+/// Starts the bus on `handle` and returns at once, connected or not. `sink.set_doubtful(true)` has been called by then;
 /// it ends when a heartbeat has come back. NATS may come and go at any time.
 ///
 /// # Errors
@@ -137,7 +137,7 @@ pub fn start(handle: &Handle, settings: Settings, sink: Arc<dyn Sink>, stats: Ar
     let options = options(&settings, &shared)?;
     let (outbox, inlet) = queue(settings.queue);
     let (stop, stopped) = oneshot::channel();
-    sink.trouble(true);
+    sink.set_doubtful(true);
     let wire = Wire { settings, subject, json_subject, sink, stats, shared: Arc::clone(&shared) };
     let task = handle.spawn(async move {
         match options.connect(servers).await {
@@ -377,7 +377,7 @@ impl Wire {
             log: LogLimit::default(),
             instances: Vec::new(),
             unheard: BTreeSet::new(),
-            elsewhere: BTreeSet::new(),
+            other_upstream: BTreeSet::new(),
         };
         tasks.spawn(receiver.run(subscription));
         let (json, json_done) = self.start_json(&client, &mut tasks).await.unzip();
@@ -592,7 +592,7 @@ struct Receiver {
     instances: Vec<Instance>,
     /// Those that the log has named.
     unheard: BTreeSet<u64>,
-    elsewhere: BTreeSet<u64>,
+    other_upstream: BTreeSet<u64>,
 }
 
 impl Receiver {
@@ -643,7 +643,7 @@ impl Receiver {
         self.step(Input::Tick);
         self.show();
         self.name_unheard();
-        self.name_elsewhere();
+        self.log_other_upstream();
     }
 
     /// Names in the log instances that are not heard, and those that are heard again or gone.
@@ -667,16 +667,16 @@ impl Receiver {
     }
 
     /// Names in the log peers that have another Redis.
-    fn name_elsewhere(&mut self) {
-        let elsewhere = self.peers.elsewhere(Instant::now());
-        for incarnation in elsewhere.difference(&self.elsewhere).take(NAMED) {
+    fn log_other_upstream(&mut self) {
+        let other_upstream = self.peers.other_upstream(Instant::now());
+        for incarnation in other_upstream.difference(&self.other_upstream).take(NAMED) {
             warn!(
                 instance = format_args!("{incarnation:016x}"),
                 "a Shortstop with this fleet's name on this NATS has another Redis. Its writes drop values from L1 here for nothing; \
                  give it another fleet name, or the same upstream"
             );
         }
-        self.elsewhere = elsewhere;
+        self.other_upstream = other_upstream;
     }
 
     fn look_at_link(&mut self) {
@@ -717,7 +717,7 @@ impl Receiver {
                 self.sink.flush(doubt.as_str());
             }
             (Action::Lease(until), _) => self.sink.lease(until),
-            (Action::Trouble(doubtful), _) => self.sink.trouble(doubtful),
+            (Action::Doubtful(doubtful), _) => self.sink.set_doubtful(doubtful),
             (Action::Ended, _) => {
                 if let Some(ended) = self.ended.take() {
                     // Nobody waits unless the bus is ending.
@@ -753,7 +753,7 @@ impl Receiver {
         self.stats.connected.store(self.peers.proven(), Ordering::Relaxed);
         let unheard = self.peers.unheard().len();
         self.stats.unheard.store(unheard as u64, Ordering::Relaxed);
-        self.stats.elsewhere.store(self.peers.elsewhere(Instant::now()).len() as u64, Ordering::Relaxed);
+        self.stats.other_upstream.store(self.peers.other_upstream(Instant::now()).len() as u64, Ordering::Relaxed);
         let mut lists = self.shared.lists();
         lists.lost = self.peers.lost().iter().copied().collect();
         lists.subscribers = self.peers.subscribers();

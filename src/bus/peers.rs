@@ -23,7 +23,7 @@ const GONE_LOOKS: u32 = 3;
 /// … over so long: longer than it takes to connect to Redis again (the longest pause and the time limit, both 2 s by default).
 const GONE_AFTER: Duration = Duration::from_secs(5);
 /// How long a peer may name another Redis than ours: after a restart of Redis one of the two notices first.
-const ELSEWHERE: Duration = Duration::from_secs(5);
+const OTHER_UPSTREAM: Duration = Duration::from_secs(5);
 /// Peers remembered. More can only be forged; while there are as many, the bus is in trouble.
 const MAX_PEERS: usize = 1024;
 
@@ -58,7 +58,7 @@ pub(super) enum Action {
     /// The inbound path is good until then. Never earlier than the one before.
     Lease(Instant),
     /// Trouble began, or is over.
-    Trouble(bool),
+    Doubtful(bool),
     /// My own BYE came back: whatever I sent has been routed.
     Ended,
 }
@@ -134,7 +134,7 @@ struct Peer {
     heard: Instant,
     about: About,
     /// Since when the peer has named another Redis than ours.
-    elsewhere_since: Option<Instant>,
+    other_upstream_since: Option<Instant>,
     /// While the peer is lost.
     absence: Absence,
 }
@@ -206,15 +206,15 @@ impl Peers {
     }
 
     /// Peers that have been naming another Redis than ours for some time.
-    pub fn elsewhere(&self, now: Instant) -> BTreeSet<u64> {
-        let long = |peer: &Peer| peer.elsewhere_since.is_some_and(|since| now >= since + ELSEWHERE);
+    pub fn other_upstream(&self, now: Instant) -> BTreeSet<u64> {
+        let long = |peer: &Peer| peer.other_upstream_since.is_some_and(|since| now >= since + OTHER_UPSTREAM);
         self.peers.iter().filter(|(_, peer)| long(peer)).map(|(incarnation, _)| *incarnation).collect()
     }
 
     /// Peers that are heard and say that they are subscribed to the fleet's channel at our Redis.
     pub fn subscribers(&self) -> u64 {
         let here = |incarnation, peer: &Peer| {
-            peer.about.subscribed && peer.elsewhere_since.is_none() && !self.lost.contains(incarnation)
+            peer.about.subscribed && peer.other_upstream_since.is_none() && !self.lost.contains(incarnation)
         };
         self.peers.iter().filter(|(incarnation, peer)| here(incarnation, peer)).count() as u64
     }
@@ -259,7 +259,7 @@ impl Peers {
         let doubtful = !self.proven || !self.lost.is_empty() || unheard || self.peers.len() >= MAX_PEERS;
         if self.doubtful != doubtful {
             self.doubtful = doubtful;
-            out.push(Action::Trouble(doubtful));
+            out.push(Action::Doubtful(doubtful));
         }
     }
 
@@ -332,7 +332,7 @@ impl Peers {
                     sequence,
                     heard: now,
                     about: About::default(),
-                    elsewhere_since: None,
+                    other_upstream_since: None,
                     absence: Absence::default(),
                 };
                 self.peers.insert(incarnation, peer);
@@ -353,7 +353,7 @@ impl Peers {
         let Some(peer) = self.peers.get_mut(&incarnation) else { return };
         let differs = self.upstream.zip(about.upstream).is_some_and(|(ours, theirs)| ours != theirs);
         peer.about = about;
-        peer.elsewhere_since = differs.then(|| peer.elsewhere_since.unwrap_or(now));
+        peer.other_upstream_since = differs.then(|| peer.other_upstream_since.unwrap_or(now));
     }
 
     fn shown(&mut self, now: Instant, shown: &BTreeSet<u64>, out: &mut Vec<Action>) {
@@ -598,12 +598,12 @@ mod tests {
         let mut bench = Bench::live();
         bench.hear(PEER, 0, Body::Hello);
         assert_eq!(bench.pass(1499), []);
-        assert_eq!(bench.pass(1), [Action::Flush(Doubt::Silent), Action::Trouble(true)]);
+        assert_eq!(bench.pass(1), [Action::Flush(Doubt::Silent), Action::Doubtful(true)]);
         assert_eq!(bench.pass(10_000), []);
         assert!(bench.peers.lost().contains(&PEER));
-        assert_eq!(bench.hear(PEER, 0, beat()), [Action::Trouble(false)]);
+        assert_eq!(bench.hear(PEER, 0, beat()), [Action::Doubtful(false)]);
         assert_eq!(bench.pass(1499), []);
-        assert_eq!(bench.pass(1), [Action::Flush(Doubt::Silent), Action::Trouble(true)]);
+        assert_eq!(bench.pass(1), [Action::Flush(Doubt::Silent), Action::Doubtful(true)]);
     }
 
     #[test]
@@ -611,7 +611,7 @@ mod tests {
         let mut bench = Bench::live();
         bench.hear(PEER, 0, Body::Hello);
         bench.pass(1500);
-        assert_eq!(bench.hear(PEER, 4, beat()), [GAP, Action::Trouble(false)]);
+        assert_eq!(bench.hear(PEER, 4, beat()), [GAP, Action::Doubtful(false)]);
     }
 
     #[test]
@@ -628,7 +628,7 @@ mod tests {
         let mut bench = Bench::live();
         bench.hear(PEER, 0, Body::Hello);
         bench.pass(1500);
-        assert_eq!(bench.hear(PEER, 0, Body::Bye), [Action::Trouble(false)]);
+        assert_eq!(bench.hear(PEER, 0, Body::Bye), [Action::Doubtful(false)]);
     }
 
     /// Looks at Redis, a second apart, until an instance that is not shown is gone.
@@ -639,11 +639,11 @@ mod tests {
         let mut bench = Bench::live();
         bench.hear(2, 0, Body::Hello);
         bench.hear(3, 0, Body::Hello);
-        assert_eq!(bench.pass(1500), [Action::Flush(Doubt::Silent), Action::Trouble(true)]);
+        assert_eq!(bench.pass(1500), [Action::Flush(Doubt::Silent), Action::Doubtful(true)]);
         assert_eq!(bench.shown_for(UNTIL_GONE, &[3]), [], "the other one is still lost");
         assert_eq!(bench.peers.count(), 1);
         assert_eq!(bench.shown_for(UNTIL_GONE - 1, &[]), []);
-        assert_eq!(bench.shown_for(1, &[]), [Action::Trouble(false)]);
+        assert_eq!(bench.shown_for(1, &[]), [Action::Doubtful(false)]);
         assert_eq!(bench.hear(2, 0, beat()), [NEW], "should it come back, it is unknown");
     }
 
@@ -686,10 +686,10 @@ mod tests {
         assert_eq!(bench.shown(&[PEER]), [], "it may have just started");
         assert!(bench.peers.wants_shown());
         bench.now += GRACE;
-        assert_eq!(bench.shown(&[PEER]), [Action::Flush(Doubt::Unheard), Action::Trouble(true)]);
+        assert_eq!(bench.shown(&[PEER]), [Action::Flush(Doubt::Unheard), Action::Doubtful(true)]);
         assert_eq!(bench.peers.unheard(), BTreeSet::from([PEER]));
         assert_eq!(bench.shown_for(10, &[PEER]), []);
-        assert_eq!(bench.hear(PEER, 3, beat()), [NEW, Action::Trouble(false)]);
+        assert_eq!(bench.hear(PEER, 3, beat()), [NEW, Action::Doubtful(false)]);
         assert_eq!(bench.shown(&[PEER]), []);
         assert!(bench.peers.unheard().is_empty() && !bench.peers.wants_shown());
     }
@@ -698,12 +698,12 @@ mod tests {
     fn an_instance_that_is_not_heard_is_trouble_until_it_is_gone() {
         let mut bench = Bench::live();
         bench.shown(&[2, 3]);
-        assert_eq!(bench.shown_for(1, &[2, 3]), [Action::Flush(Doubt::Unheard), Action::Trouble(true)]);
+        assert_eq!(bench.shown_for(1, &[2, 3]), [Action::Flush(Doubt::Unheard), Action::Doubtful(true)]);
         assert_eq!(bench.shown_for(UNTIL_GONE - 1, &[3]), [], "it may be connecting again");
         assert_eq!(bench.shown_for(1, &[2, 3]), []);
         assert_eq!(bench.shown_for(UNTIL_GONE, &[3]), []);
         assert_eq!(bench.peers.unheard(), BTreeSet::from([3]));
-        assert_eq!(bench.shown_for(UNTIL_GONE, &[]), [Action::Trouble(false)]);
+        assert_eq!(bench.shown_for(UNTIL_GONE, &[]), [Action::Doubtful(false)]);
     }
 
     #[test]
@@ -740,9 +740,9 @@ mod tests {
         let mut bench = Bench::live();
         bench.hear(PEER, 0, Body::Hello);
         bench.pass(1500);
-        assert_eq!(bench.shown_for(UNTIL_GONE, &[]), [Action::Trouble(false)]);
+        assert_eq!(bench.shown_for(UNTIL_GONE, &[]), [Action::Doubtful(false)]);
         assert_eq!(bench.shown_for(1, &[PEER]), []);
-        assert_eq!(bench.shown_for(1, &[PEER]), [Action::Flush(Doubt::Unheard), Action::Trouble(true)]);
+        assert_eq!(bench.shown_for(1, &[PEER]), [Action::Flush(Doubt::Unheard), Action::Doubtful(true)]);
     }
 
     #[test]
@@ -768,7 +768,7 @@ mod tests {
         let says = |bench: &mut Bench, upstream| {
             bench.now += Duration::from_secs(1);
             bench.hear(PEER, 0, beat_of(About { upstream, subscribed: true }));
-            bench.peers.elsewhere(bench.now)
+            bench.peers.other_upstream(bench.now)
         };
         bench.hear(PEER, 0, Body::Hello);
         assert!(says(&mut bench, Some(8)).is_empty(), "ours is not known");
@@ -787,7 +787,7 @@ mod tests {
         bench.hear(2, 0, Body::Hello);
         bench.pass(1000);
         bench.hear(3, 0, Body::Hello);
-        assert_eq!(bench.pass(500), [Action::Flush(Doubt::Silent), Action::Trouble(true)]);
+        assert_eq!(bench.pass(500), [Action::Flush(Doubt::Silent), Action::Doubtful(true)]);
         assert_eq!(bench.peers.lost().iter().copied().collect::<Vec<_>>(), [2]);
         assert_eq!(bench.pass(1000), [Action::Flush(Doubt::Silent)], "the second one, while in trouble");
     }
@@ -798,7 +798,7 @@ mod tests {
         assert_eq!(bench.step(Input::Connection(Some(1))), [], "a connection alone proves nothing");
         bench.now += Duration::from_millis(300);
         let first = bench.echo(1, 100);
-        assert_eq!(first, [Action::Flush(Doubt::Connected), bench.lease(100), Action::Trouble(false)]);
+        assert_eq!(first, [Action::Flush(Doubt::Connected), bench.lease(100), Action::Doubtful(false)]);
         bench.now += Duration::from_millis(300);
         assert_eq!(bench.echo(1, 500), [bench.lease(500)]);
         assert_eq!(bench.echo(1, 300), [], "never back");
@@ -808,17 +808,17 @@ mod tests {
     fn a_probe_of_another_connection_proves_nothing() {
         let mut bench = Bench::live();
         bench.now += Duration::from_millis(500);
-        assert_eq!(bench.step(Input::Connection(None)), [Action::Trouble(true)]);
+        assert_eq!(bench.step(Input::Connection(None)), [Action::Doubtful(true)]);
         assert_eq!(bench.echo(1, 400), []);
         assert_eq!(bench.step(Input::Connection(Some(2))), []);
         assert_eq!(bench.echo(1, 400), [], "it waited in a buffer while messages were lost");
-        assert_eq!(bench.echo(2, 450), [Action::Flush(Doubt::Connected), bench.lease(450), Action::Trouble(false)]);
+        assert_eq!(bench.echo(2, 450), [Action::Flush(Doubt::Connected), bench.lease(450), Action::Doubtful(false)]);
     }
 
     #[test]
     fn a_connection_replaced_unseen_is_trouble() {
         let mut bench = Bench::live();
-        assert_eq!(bench.step(Input::Connection(Some(2))), [Action::Trouble(true)]);
+        assert_eq!(bench.step(Input::Connection(Some(2))), [Action::Doubtful(true)]);
     }
 
     #[test]
@@ -836,7 +836,7 @@ mod tests {
         assert_eq!(bench.pass(1500), [Action::Flush(Doubt::Silent)]);
         bench.step(Input::Connection(Some(2)));
         assert_eq!(bench.echo(2, 1500), [Action::Flush(Doubt::Connected), bench.lease(1500)], "still in trouble");
-        assert_eq!(bench.hear(PEER, 2, beat()), [GAP, Action::Trouble(false)]);
+        assert_eq!(bench.hear(PEER, 2, beat()), [GAP, Action::Doubtful(false)]);
     }
 
     #[test]
@@ -854,14 +854,14 @@ mod tests {
         let mut bench = Bench::live();
         let mut troubled = 0;
         for incarnation in 10..10 + 2 * MAX_PEERS as u64 {
-            troubled += bench.hear(incarnation, 0, Body::Hello).iter().filter(|a| **a == Action::Trouble(true)).count();
+            troubled += bench.hear(incarnation, 0, Body::Hello).iter().filter(|a| **a == Action::Doubtful(true)).count();
         }
         assert_eq!((bench.peers.count(), troubled), (MAX_PEERS, 1));
         bench.pass(SILENCE.as_millis() as u64);
         let last = 9 + MAX_PEERS as u64;
         assert_eq!(bench.shown_for(UNTIL_GONE, &[last]), []);
         assert_eq!(bench.peers.count(), 1);
-        assert_eq!(bench.shown_for(UNTIL_GONE, &[]), [Action::Trouble(false)]);
+        assert_eq!(bench.shown_for(UNTIL_GONE, &[]), [Action::Doubtful(false)]);
         // Nor do forged names of connections.
         let forged: Vec<u64> = (10..10 + 2 * MAX_PEERS as u64).collect();
         bench.shown_for(2, &forged);
@@ -919,7 +919,7 @@ mod tests {
                 };
                 for action in actions {
                     match action {
-                        Action::Trouble(now) => {
+                        Action::Doubtful(now) => {
                             prop_assert!(now != trouble);
                             trouble = now;
                         }

@@ -94,7 +94,7 @@ impl Ticket {
 
     /// Whether an answer whose request was sent at `sent`, and that is good until `deadline`, may be given to a reader that did not
     /// send the request: by the rules for an entry of L1.
-    pub fn may_serve(&self, permit: &Permit, sent: Instant, deadline: Instant) -> bool {
+    pub fn may_serve(&self, permit: &ServePermit, sent: Instant, deadline: Instant) -> bool {
         let shared = &self.coherence;
         let times = Times { generation: self.generation, sent: shared.nanos(sent), deadline: shared.nanos(deadline) };
         permit.allows_times(times) && shared.stripes.is_live(self.id, self.number)
@@ -129,7 +129,7 @@ impl Drop for Ticket {
 /// The right to serve from L1, looked up once for what was read from a client in one go, and again behind a request that flushes
 /// L1 ([`Coherence::is_current`]).
 #[derive(Clone, Copy, Debug)]
-pub struct Permit {
+pub struct ServePermit {
     /// The time that deadlines are compared with.
     pub now: Instant,
     generation: u64,
@@ -139,7 +139,7 @@ pub struct Permit {
     sent_after: Option<u64>,
 }
 
-impl Permit {
+impl ServePermit {
     /// Whether any entry may be.
     pub fn serves(&self) -> bool {
         self.sent_after.is_some()
@@ -220,7 +220,7 @@ impl Coherence {
     }
 
     /// The right to serve what was asked for before `now`.
-    pub fn permit(&self, now: Instant) -> Permit {
+    pub fn permit(&self, now: Instant) -> ServePermit {
         let longest = match self.mode(now) {
             Mode::Off => None,
             Mode::Single | Mode::Live => Some(self.max_staleness),
@@ -228,12 +228,12 @@ impl Coherence {
         };
         let nanos = self.nanos(now);
         let sent_after = longest.map(|longest| (nanos + 1).saturating_sub(longest.as_nanos() as u64));
-        Permit { now, generation: self.generation(), nanos, sent_after }
+        ServePermit { now, generation: self.generation(), nanos, sent_after }
     }
 
     /// Whether nothing has flushed L1 since the permit was given. A change of the mode flushes L1, too. Does not look at the clock.
     #[inline]
-    pub fn is_current(&self, permit: &Permit) -> bool {
+    pub fn is_current(&self, permit: &ServePermit) -> bool {
         permit.generation == self.generation()
     }
 

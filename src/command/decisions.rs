@@ -30,7 +30,7 @@ pub(super) struct Decision {
     pub verb: Verb,
     pub touch: Touch,
     /// Changes nothing at all, though it is not flagged read-only, and tells the same on each connection.
-    pub harmless: bool,
+    pub repeatable: bool,
 }
 
 /// Commands that no server lists, with their arity.
@@ -51,7 +51,7 @@ pub(super) fn of(name: &str) -> Option<&'static Decision> {
 }
 
 const fn row(name: &'static str, class: Class, verb: Verb, touch: Touch) -> Decision {
-    Decision { name, class, verb, touch, harmless: false }
+    Decision { name, class, verb, touch, repeatable: false }
 }
 
 /// An ordinary command that the proxy treats in a way of its own.
@@ -66,11 +66,11 @@ const fn plain(name: &'static str) -> Decision {
 
 /// As `plain`, and may be sent twice.
 const fn question(name: &'static str, verb: Verb) -> Decision {
-    Decision { name, class: Stateless, verb, touch: Touch::Nothing, harmless: true }
+    Decision { name, class: Stateless, verb, touch: Touch::Nothing, repeatable: true }
 }
 
 /// Passes on a lane; what it does to the data set is not said in its arguments.
-const fn upheaval(name: &'static str, verb: Verb) -> Decision {
+const fn any_key(name: &'static str, verb: Verb) -> Decision {
     row(name, Stateless, verb, Touch::Anything)
 }
 
@@ -105,25 +105,25 @@ const DECISIONS: &[Decision] = &[
     verb("getset", Verb::GetSet),
     verb("getdel", Verb::GetDel),
     verb("getex", Verb::GetEx),
-    verb("append", Verb::Peek),
-    verb("strlen", Verb::Peek),
-    verb("getrange", Verb::Peek),
-    verb("substr", Verb::Peek),
-    verb("setrange", Verb::Peek),
-    verb("getbit", Verb::Peek),
-    verb("setbit", Verb::Peek),
-    verb("bitcount", Verb::Peek),
-    verb("bitpos", Verb::Peek),
-    verb("bitfield", Verb::Peek),
-    verb("bitfield_ro", Verb::Peek),
-    verb("bitop", Verb::Peek),
-    verb("lcs", Verb::Peek),
+    verb("append", Verb::StringOp),
+    verb("strlen", Verb::StringOp),
+    verb("getrange", Verb::StringOp),
+    verb("substr", Verb::StringOp),
+    verb("setrange", Verb::StringOp),
+    verb("getbit", Verb::StringOp),
+    verb("setbit", Verb::StringOp),
+    verb("bitcount", Verb::StringOp),
+    verb("bitpos", Verb::StringOp),
+    verb("bitfield", Verb::StringOp),
+    verb("bitfield_ro", Verb::StringOp),
+    verb("bitop", Verb::StringOp),
+    verb("lcs", Verb::StringOp),
     // Redis 6's LCS; compare-and-delete of Redis 8.4 and of Valkey 9; Redis 8.4's digest of a string. (INCRBYFLOAT needs no look:
     // an envelope is no number, and Redis says so.)
-    verb("stralgo", Verb::Peek),
-    verb("delex", Verb::Peek),
-    verb("delifeq", Verb::Peek),
-    verb("digest", Verb::Peek),
+    verb("stralgo", Verb::StringOp),
+    verb("delex", Verb::StringOp),
+    verb("delifeq", Verb::StringOp),
+    verb("digest", Verb::StringOp),
     // PFCOUNT writes the count that it computed into the string, and is flagged read-only.
     row("pfcount", Stateless, Verb::Plain, Touch::Declared),
     plain("pfselftest"),
@@ -135,9 +135,9 @@ const DECISIONS: &[Decision] = &[
     verb("move", Verb::Move),
     verb("copy", Verb::Copy),
     verb("migrate", Verb::Migrate),
-    upheaval("flushall", Verb::FlushAll),
-    upheaval("flushdb", Verb::FlushDb),
-    upheaval("swapdb", Verb::SwapDb),
+    any_key("flushall", Verb::FlushAll),
+    any_key("flushdb", Verb::FlushDb),
+    any_key("swapdb", Verb::SwapDb),
     // Scripts. The _RO forms are flagged read-only, and Redis enforces that. For the others the rows here find the declared keys.
     // What else a script may write is not in the arguments: `scripts` judges that.
     row("eval", Stateless, Verb::Script, Touch::Declared),
@@ -158,10 +158,10 @@ const DECISIONS: &[Decision] = &[
     plain("function"),
     plain("function|*"),
     // These may replace a function while it is called, here or through another Shortstop that does not know yet.
-    upheaval("function|load", Verb::Functions),
-    upheaval("function|delete", Verb::Functions),
-    upheaval("function|flush", Verb::Functions),
-    upheaval("function|restore", Verb::Functions),
+    any_key("function|load", Verb::Functions),
+    any_key("function|delete", Verb::Functions),
+    any_key("function|flush", Verb::Functions),
+    any_key("function|restore", Verb::Functions),
     session("function|kill", Verb::Plain),
     session("function|stats", Verb::Plain),
     // Transactions. EXEC, DISCARD and UNWATCH are harmless without the state that they end (Redis answers with an error
@@ -233,14 +233,14 @@ const DECISIONS: &[Decision] = &[
     // What a user may read is decided anew: what was kept for it may be none of its business any more.
     plain("acl"),
     plain("acl|*"),
-    upheaval("acl|setuser", Verb::Plain),
-    upheaval("acl|deluser", Verb::Plain),
-    upheaval("acl|load", Verb::Plain),
+    any_key("acl|setuser", Verb::Plain),
+    any_key("acl|deluser", Verb::Plain),
+    any_key("acl|load", Verb::Plain),
     plain("config"),
     plain("config|*"),
     question("config|get", Verb::Plain),
     // requirepass and its like.
-    upheaval("config|set", Verb::Plain),
+    any_key("config|set", Verb::Plain),
     plain("latency"),
     plain("latency|*"),
     plain("memory"),
@@ -248,21 +248,21 @@ const DECISIONS: &[Decision] = &[
     plain("module"),
     plain("module|*"),
     // A module may do anything when it is loaded.
-    upheaval("module|load", Verb::Plain),
-    upheaval("module|loadex", Verb::Plain),
+    any_key("module|load", Verb::Plain),
+    any_key("module|loadex", Verb::Plain),
     // Commands of modules. The key in their specs is an index or a library, and they change or delete keys that no argument names.
-    upheaval("ft.add", Verb::Plain),
-    upheaval("ft.safeadd", Verb::Plain),
-    upheaval("ft.addhash", Verb::Plain),
-    upheaval("ft.del", Verb::Plain),
-    upheaval("ft.drop", Verb::Plain),
-    upheaval("_ft.dropifx", Verb::Plain),
-    upheaval("ft.dropindex", Verb::Plain),
-    upheaval("_ft.dropindexifx", Verb::Plain),
-    upheaval("tfcall", Verb::Plain),
-    upheaval("tfcallasync", Verb::Plain),
-    upheaval("rg.pyexecute", Verb::Plain),
-    upheaval("rg.trigger", Verb::Plain),
+    any_key("ft.add", Verb::Plain),
+    any_key("ft.safeadd", Verb::Plain),
+    any_key("ft.addhash", Verb::Plain),
+    any_key("ft.del", Verb::Plain),
+    any_key("ft.drop", Verb::Plain),
+    any_key("_ft.dropifx", Verb::Plain),
+    any_key("ft.dropindex", Verb::Plain),
+    any_key("_ft.dropindexifx", Verb::Plain),
+    any_key("tfcall", Verb::Plain),
+    any_key("tfcallasync", Verb::Plain),
+    any_key("rg.pyexecute", Verb::Plain),
+    any_key("rg.trigger", Verb::Plain),
     plain("slowlog"),
     plain("slowlog|*"),
     plain("commandlog"),
@@ -284,9 +284,9 @@ const DECISIONS: &[Decision] = &[
     // FLUSHALL and the like change every key.
     row("debug", Stateless, Verb::Debug, Touch::Declared),
     // The data set becomes another server's.
-    upheaval("replicaof", Verb::Plain),
-    upheaval("slaveof", Verb::Plain),
-    upheaval("failover", Verb::Plain),
+    any_key("replicaof", Verb::Plain),
+    any_key("slaveof", Verb::Plain),
+    any_key("failover", Verb::Plain),
     plain("cluster"),
     plain("cluster|*"),
     question("cluster|info", Verb::Plain),
@@ -294,18 +294,18 @@ const DECISIONS: &[Decision] = &[
     question("cluster|shards", Verb::Plain),
     question("cluster|slots", Verb::Plain),
     question("cluster|keyslot", Verb::Plain),
-    upheaval("cluster|failover", Verb::Plain),
-    upheaval("cluster|replicate", Verb::Plain),
-    upheaval("cluster|reset", Verb::Plain),
-    upheaval("cluster|flushslots", Verb::Plain),
-    upheaval("cluster|flushslot", Verb::Plain),
-    upheaval("cluster|delslots", Verb::Plain),
-    upheaval("cluster|delslotsrange", Verb::Plain),
-    upheaval("cluster|setslot", Verb::Plain),
-    upheaval("cluster|migration", Verb::Plain),
-    upheaval("cluster|migrateslots", Verb::Plain),
+    any_key("cluster|failover", Verb::Plain),
+    any_key("cluster|replicate", Verb::Plain),
+    any_key("cluster|reset", Verb::Plain),
+    any_key("cluster|flushslots", Verb::Plain),
+    any_key("cluster|flushslot", Verb::Plain),
+    any_key("cluster|delslots", Verb::Plain),
+    any_key("cluster|delslotsrange", Verb::Plain),
+    any_key("cluster|setslot", Verb::Plain),
+    any_key("cluster|migration", Verb::Plain),
+    any_key("cluster|migrateslots", Verb::Plain),
     // Drops what is in slots that went elsewhere.
-    upheaval("trimslots", Verb::Plain),
+    any_key("trimslots", Verb::Plain),
     // These turn the connection into a replication link.
     refused("sync", REPLICATION),
     refused("psync", REPLICATION),
@@ -329,7 +329,7 @@ pub(super) enum Of {
 
 /// A read whose reply L1 may keep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Keepable {
+pub(super) struct CacheableRead {
     name: &'static str,
     pub of: Of,
     pub absent: Absent,
@@ -337,19 +337,19 @@ pub(super) struct Keepable {
 
 /// The decision on a lower-case name; none: its reply is never kept. GET and MGET are not here: what is kept of them is a
 /// value, not a reply.
-pub(super) fn kept(name: &str) -> Option<&'static Keepable> {
-    KEPT.iter().find(|known| known.name == name)
+pub(super) fn cacheable(name: &str) -> Option<&'static CacheableRead> {
+    CACHEABLE.iter().find(|known| known.name == name)
 }
 
-const fn keep(name: &'static str, of: Of, absent: Absent) -> Keepable {
-    Keepable { name, of, absent }
+const fn keep(name: &'static str, of: Of, absent: Absent) -> CacheableRead {
+    CacheableRead { name, of, absent }
 }
 
 /// Reads of one key that say the same until the key changes. Left out on purpose: what depends on the time (TTL, PTTL, XPENDING),
 /// on chance (SRANDMEMBER, HRANDFIELD, ZRANDMEMBER), on a cursor that may come back otherwise (the SCAN family), on how a value is
 /// stored or used (OBJECT, MEMORY, DUMP, TOUCH, XINFO), on other keys (SORT_RO, LCS, SINTER and its like), on code (EVAL_RO,
 /// FCALL_RO), and PFCOUNT, which writes.
-const KEPT: &[Keepable] = &[
+const CACHEABLE: &[CacheableRead] = &[
     keep("strlen", Of::String, Absent::Zero),
     keep("getrange", Of::String, Absent::Is(b"$0\r\n\r\n")),
     keep("substr", Of::String, Absent::Is(b"$0\r\n\r\n")),

@@ -25,7 +25,7 @@ pub enum InScript {
 }
 
 /// Commands that are not flagged as reads and change no key all the same.
-const HARMLESS: [&str; 5] = ["echo", "ping", "publish", "spublish", "time"];
+const WITHOUT_EFFECT: [&str; 5] = ["echo", "ping", "publish", "spublish", "time"];
 
 impl Table {
     /// What a call with these words does, the name first; `None` is a word that is not known. `open`: the last word may stand for
@@ -46,7 +46,7 @@ impl Table {
 
 impl Row {
     fn in_script(&self, argc: usize, open: bool) -> InScript {
-        if HARMLESS.contains(&&*self.name) || self.flags.contains(Flags::READONLY) && !self.is_write() {
+        if WITHOUT_EFFECT.contains(&&*self.name) || self.flags.contains(Flags::READONLY) && !self.is_write() {
             return InScript::Reads;
         }
         // Modules may do what their specs do not say; MOVE and COPY reach into other databases.

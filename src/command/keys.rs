@@ -256,7 +256,7 @@ impl Finder {
                 Keys::Known
             }
             Finder::Debug => match args.get(1) {
-                Some(name) if HARMLESS_DEBUG.iter().any(|word| name.eq_ignore_ascii_case(word)) => Keys::Known,
+                Some(name) if READ_ONLY_DEBUG.iter().any(|word| name.eq_ignore_ascii_case(word)) => Keys::Known,
                 _ => Keys::Unknown,
             },
         }
@@ -326,7 +326,7 @@ fn streams(args: &[&[u8]]) -> Option<std::ops::Range<usize>> {
 }
 
 /// DEBUG subcommands that change no key; the others load, flush, fill or drop the data set, or may in a newer server.
-const HARMLESS_DEBUG: &[&[u8]] = &[
+const READ_ONLY_DEBUG: &[&[u8]] = &[
     b"HELP",
     b"SLEEP",
     b"OBJECT",

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::resp::Lead;
+use crate::resp::Prefix;
 
 use super::{Row, Table};
 
@@ -10,7 +10,7 @@ use super::{Row, Table};
 #[derive(Debug, Default)]
 pub struct Lookup {
     /// The request up to the end of its name. (The scanner remembers how a request began too, before anybody knows what it is.)
-    lead: Lead,
+    prefix: Prefix,
     table: u64,
     position: usize,
 }
@@ -19,9 +19,9 @@ impl Lookup {
     /// As [`Table::get`], for the name of a request.
     #[inline]
     pub fn get<'a>(&mut self, table: &'a Table, request: &[u8], name: &Range<usize>) -> Option<&'a Row> {
-        if !(self.lead.begins(request) && self.table == table.number) {
+        if !(self.prefix.begins(request) && self.table == table.number) {
             let position = table.index.find(&request[name.clone()])?;
-            *self = Lookup { lead: Lead::of(&request[..name.end]), table: table.number, position };
+            *self = Lookup { prefix: Prefix::of(&request[..name.end]), table: table.number, position };
         }
         table.rows.get(self.position)
     }
@@ -29,7 +29,7 @@ impl Lookup {
 
 #[cfg(test)]
 mod tests {
-    use super::super::kept::Ends;
+    use super::super::cacheable::Ends;
     use super::{Lookup, Table};
 
     #[test]

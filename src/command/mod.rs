@@ -14,7 +14,7 @@ mod decisions;
 mod entry;
 mod in_script;
 mod index;
-mod kept;
+mod cacheable;
 mod keys;
 mod lookup;
 
@@ -27,14 +27,14 @@ use smallvec::SmallVec;
 pub use absent::Absent;
 pub use entry::TableError;
 pub use in_script::InScript;
-pub use kept::Kept;
+pub use cacheable::Cacheable;
 pub use keys::Keys;
 pub use lookup::Lookup;
 
 use decisions::Touch;
 use entry::Entry;
 use index::Index;
-use kept::Ends;
+use cacheable::Ends;
 use keys::Finder;
 
 use crate::config::Reads;
@@ -129,7 +129,7 @@ pub enum Verb {
     /// GETEX.
     GetEx,
     /// Looks into a string or changes a part of it: needs the client's bytes in Redis, not an envelope.
-    Peek,
+    StringOp,
     /// SORT: reads keys that its arguments only describe; may store.
     Sort,
     /// SORT_RO: reads keys that its arguments only describe.
@@ -231,7 +231,7 @@ pub struct Row {
     write: bool,
     retry_safe: bool,
     named: bool,
-    kept: Option<Kept>,
+    cacheable: Option<Cacheable>,
     tells: bool,
     /// Where the subcommand's own name begins in `name`; 0 for a command.
     own_name_at: usize,
@@ -268,10 +268,10 @@ impl Row {
     /// says the same until the key changes. GET and MGET are none of these: what is kept of them is a value.
     #[must_use]
     #[inline]
-    pub fn kept(&self, argc: usize) -> Option<Kept> {
-        let kept = self.kept?;
-        let one_key = if kept.open_ended { argc == kept.key + 1 } else { argc > kept.key };
-        (one_key && self.arity_ok(argc)).then_some(kept)
+    pub fn cacheable(&self, argc: usize) -> Option<Cacheable> {
+        let cacheable = self.cacheable?;
+        let one_key = if cacheable.open_ended { argc == cacheable.key + 1 } else { argc > cacheable.key };
+        (one_key && self.arity_ok(argc)).then_some(cacheable)
     }
 
     /// Whether it is a read that says something of what its keys hold, and not only of their time or place.
@@ -353,7 +353,7 @@ impl Row {
             write: true,
             retry_safe: false,
             named: false,
-            kept: None,
+            cacheable: None,
             tells: false,
             own_name_at: 0,
             subs: Box::default(),
@@ -394,11 +394,11 @@ impl Row {
             (Touch::AsFlagged, Finder::None) => (true, Finder::Unknown),
             (Touch::AsFlagged, finder) => (true, finder),
         };
-        let repeatable = flags.contains(Flags::READONLY) || decision.is_some_and(|decision| decision.harmless);
+        let repeatable = flags.contains(Flags::READONLY) || decision.is_some_and(|decision| decision.repeatable);
         // XREAD without BLOCK: with it, it runs on a session, where nothing is repeated.
         let on_a_lane = class == Class::Stateless || verb == Verb::XRead;
 
-        let kept = kept::of(&name, flags, write, class, &finder, ends);
+        let cacheable = cacheable::of(&name, flags, write, class, &finder, ends);
         let tells = flags.contains(Flags::READONLY) && !write && decisions::tells(&name);
 
         let own_name_at = name.find('|').map_or(0, |bar| bar + 1);
@@ -413,7 +413,7 @@ impl Row {
             write,
             retry_safe: repeatable && on_a_lane && !write,
             named: decision.is_some(),
-            kept,
+            cacheable,
             tells,
             own_name_at,
             subs: subs.into_iter().map(|sub| Row::new(sub, ends)).collect(),
@@ -530,8 +530,8 @@ impl Table {
 
     /// The reads whose replies may be kept, beside GET and MGET.
     #[must_use]
-    pub fn kept(&self) -> Reads {
-        self.rows.iter().filter_map(|row| row.kept).fold(Reads::NONE, |all, kept| all | kept.read)
+    pub fn cacheable(&self) -> Reads {
+        self.rows.iter().filter_map(|row| row.cacheable).fold(Reads::NONE, |all, cacheable| all | cacheable.read)
     }
 
     fn all(&self) -> impl Iterator<Item = &Row> {

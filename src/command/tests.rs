@@ -6,7 +6,7 @@ use proptest::prelude::{Just, Strategy, any, prop_assert_eq, prop_oneof, proptes
 use redis_protocol::resp2::types::BytesFrame;
 use smallvec::SmallVec;
 
-use super::kept::Ends;
+use super::cacheable::Ends;
 use super::{Class, Flags, Keys, Row, Table, TableError, Verb, decisions, entry};
 use crate::config::Reads;
 
@@ -151,7 +151,7 @@ fn verbs_are_these() {
     let table = Table::builtin();
     let of = |verb: Verb| names(&table, |row| row.verb == verb);
     assert_eq!(
-        of(Verb::Peek),
+        of(Verb::StringOp),
         words("append bitcount bitfield bitfield_ro bitop bitpos getbit getrange lcs setbit setrange strlen substr")
     );
     assert_eq!(of(Verb::Script), words("eval eval_ro evalsha evalsha_ro fcall fcall_ro"));
@@ -301,14 +301,14 @@ fn keys_of_calls() {
 
 /// Rights: what was kept for a user may be none of its business any more.
 #[test]
-fn changes_of_rights_are_upheavals_and_questions_about_them_are_not() {
+fn changes_of_rights_may_change_any_key_and_questions_about_them_are_not() {
     let table = Table::builtin();
-    let upheavals = names(&table, |row| {
+    let any_key = names(&table, |row| {
         let about = row.name.starts_with("acl") || row.name.starts_with("config");
         let mut keys = SmallVec::new();
         about && row.is_write() && row.keys(&[b"x"], &mut keys) == Keys::Unknown
     });
-    assert_eq!(upheavals, words("acl|deluser acl|load acl|setuser config|set"));
+    assert_eq!(any_key, words("acl|deluser acl|load acl|setuser config|set"));
     let harmless = names(&table, |row| row.name.starts_with("acl") && !row.is_write());
     assert_eq!(
         harmless,
@@ -320,18 +320,18 @@ fn changes_of_rights_are_upheavals_and_questions_about_them_are_not() {
 #[test]
 fn what_is_kept_is_what_rules_may_name() {
     let table = Table::builtin();
-    assert_eq!(table.kept() | Reads::GET | Reads::MGET, Reads::ALL);
-    let kept = names(&table, |row| row.kept.is_some());
-    assert_eq!(kept.len(), Reads::ALL.names().count() - 2);
-    for row in table.rows().filter(|row| row.kept.is_some()) {
+    assert_eq!(table.cacheable() | Reads::GET | Reads::MGET, Reads::ALL);
+    let cacheable = names(&table, |row| row.cacheable.is_some());
+    assert_eq!(cacheable.len(), Reads::ALL.names().count() - 2);
+    for row in table.rows().filter(|row| row.cacheable.is_some()) {
         assert!(
             row.flags.contains(Flags::READONLY) && row.retry_safe() && row.class == Class::Stateless,
             "{}",
             row.name
         );
-        assert!(row.tells() && row.kept.is_some_and(|kept| kept.key == 1), "{}", row.name);
+        assert!(row.tells() && row.cacheable.is_some_and(|cacheable| cacheable.key == 1), "{}", row.name);
     }
-    let never = names(&table, |row| row.flags.contains(Flags::READONLY) && row.kept.is_none());
+    let never = names(&table, |row| row.flags.contains(Flags::READONLY) && row.cacheable.is_none());
     assert_eq!(
         never,
         words(
@@ -350,7 +350,7 @@ fn what_is_kept_is_what_rules_may_name() {
 #[test]
 fn calls_about_one_key_are_kept() {
     let table = Table::builtin();
-    let is_kept = |line: &str| table.resolve(&call(line)).kept(call(line).len()).is_some();
+    let is_kept = |line: &str| table.resolve(&call(line)).cacheable(call(line).len()).is_some();
     for line in
         ["HGET k f", "HGETALL k", "EXISTS k", "LRANGE k 0 -1", "BITCOUNT k", "GEOSEARCH k FROMMEMBER m BYBOX 1 1 m ASC"]
     {
@@ -374,19 +374,19 @@ fn what_may_end_in_part_is_not_kept() {
         ("hexpiretime\t-5\treadonly,fast\t1,1,1\ti1:r0,1,0", Reads::NONE),
     ] {
         let table = table_of(&format!("{}{command}\n", super::BUILTIN));
-        assert_eq!(Table::builtin().kept().without(lost), table.kept(), "{command}");
+        assert_eq!(Table::builtin().cacheable().without(lost), table.cacheable(), "{command}");
     }
     let strings = of("strlen getrange substr getbit bitcount bitpos bitfield_ro");
     let member = "expiremember\t-4\twrite,fast\t1,1,1\twi1:r0,1,0";
-    assert_eq!(table_of(&format!("{}{member}\n", super::BUILTIN)).kept(), strings);
-    assert_eq!(Table::until_asked().kept(), strings);
+    assert_eq!(table_of(&format!("{}{member}\n", super::BUILTIN)).cacheable(), strings);
+    assert_eq!(Table::until_asked().cacheable(), strings);
 }
 
 /// A name alone decides nothing: the server must say that it is a read, and of which key.
 #[test]
 fn a_stranger_under_a_known_name_is_not_kept() {
-    let kept = |line: &str| table_of(line).kept();
-    assert_eq!(kept("hget\t3\treadonly,fast\t1,1,1\ti1:r0,1,0"), Reads::named("hget").expect("a read"));
+    let cacheable = |line: &str| table_of(line).cacheable();
+    assert_eq!(cacheable("hget\t3\treadonly,fast\t1,1,1\ti1:r0,1,0"), Reads::named("hget").expect("a read"));
     for line in [
         "hget\t3\twrite,fast\t1,1,1\twi1:r0,1,0",
         "hget\t3\tfast\t1,1,1\ti1:r0,1,0",
@@ -395,9 +395,9 @@ fn a_stranger_under_a_known_name_is_not_kept() {
         "hget\t-3\treadonly\t1,-1,1\ti1:r-2,1,0",
         "hget\t3\treadonly\t0,0,0\t-",
     ] {
-        assert_eq!(kept(line), Reads::NONE, "{line}");
+        assert_eq!(cacheable(line), Reads::NONE, "{line}");
     }
-    assert!(decisions::kept("ttl").is_none());
+    assert!(decisions::cacheable("ttl").is_none());
 }
 
 #[test]
@@ -570,7 +570,7 @@ fn strings_of_newer_servers() {
                  digest\t2\treadonly,fast\t1,1,1\ti1:r0,1,0\nmsetex\t-4\twrite,movablekeys,denyoom\t0,0,0\twi1:n0,1,2\n\
                  trimslots\t-5\twrite\t0,0,0\t-";
     let table = table_of(lines);
-    assert_eq!(names(&table, |row| row.verb == Verb::Peek), ["delex", "delifeq", "digest"]);
+    assert_eq!(names(&table, |row| row.verb == Verb::StringOp), ["delex", "delifeq", "digest"]);
     assert_eq!(names(&table, |row| row.verb == Verb::MSetEx), ["msetex"]);
     assert_eq!(keys(&table, "MSETEX 2 a 1 b 2 EX 10"), known(&["a", "b"]));
     assert_eq!(keys(&table, "TRIMSLOTS RANGES 1 0 5"), (Keys::Unknown, vec![]));

@@ -16,7 +16,7 @@ pub struct RuleBody {
     pub cache: CacheBody,
     /// Tell the fleet about writes.
     pub watch: bool,
-    /// Seal values on their way to Redis.
+    /// Compress values on their way to Redis.
     pub compress: CompressBody,
 }
 
@@ -56,7 +56,7 @@ impl Default for CacheBody {
     }
 }
 
-/// How values are sealed. The numbers stay when it is off, as with [`CacheBody`].
+/// How values are compressed. The numbers stay when it is off, as with [`CacheBody`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CompressBody {
     /// False: store values as they come. Typed as `compress: false`.
@@ -67,7 +67,7 @@ pub struct CompressBody {
     pub level: u32,
     /// Bytes of the smallest value to try.
     pub min_size: usize,
-    /// Percent of a value's length that sealing has to save; else the value is stored as it came.
+    /// Percent of a value's length that compressing has to save; else the value is stored as it came.
     pub min_saving: u8,
 }
 
@@ -77,7 +77,7 @@ impl Default for CompressBody {
     }
 }
 
-/// The format of a sealed value.
+/// The format of a compressed value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Codec {
     /// RFC 1952.
@@ -133,7 +133,7 @@ pub struct CachePatch {
     pub reads: Option<Reads>,
 }
 
-/// What a rule says about sealing; `None`: as in the defaults.
+/// What a rule says about compressing; `None`: as in the defaults.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the fields of CompressBody")]
 pub struct CompressPatch {

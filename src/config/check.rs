@@ -11,7 +11,7 @@ use super::{CachePatch, Coherence, CompressPatch, Config, Reads, Scripts};
 
 /// gzip's trailer holds a value's length in 32 bits (RFC 1952 §2.3.1).
 const MAX_BULK: usize = (4 << 30) - (1 << 20);
-/// A value that looks like an envelope must be sealed whatever its length: no longer one is accepted than can be.
+/// A value that looks like an envelope must be compressed whatever its length: no longer one is accepted than can be.
 const MAX_VALUE: usize = 2 << 30;
 const KB: usize = 1 << 10;
 const MB: usize = 1 << 20;

@@ -73,9 +73,9 @@ pub struct Config {
     pub limits: Limits,
     /// How long to wait for others.
     pub timeouts: Timeouts,
-    /// Bytes above which a value is sealed and opened off the worker's thread.
+    /// Bytes above which a value is compressed and opened off the worker's thread.
     pub offload_above: usize,
-    /// False: nothing is sealed anywhere; what is sealed is still opened.
+    /// False: nothing is compressed anywhere; what is compressed is still opened.
     pub compression: bool,
     /// Which keys a script may write when its text does not prove it.
     pub scripts: Scripts,

@@ -56,38 +56,38 @@ const SHARE: usize = 8;
 pub struct Held {
     mine: Cell<usize>,
     /// The part of it that the other workers know of.
-    told: Cell<usize>,
+    observed: Cell<usize>,
     stats: Arc<Stats>,
 }
 
 impl Held {
     pub(super) fn new(stats: Arc<Stats>) -> Self {
-        Held { mine: Cell::new(0), told: Cell::new(0), stats }
+        Held { mine: Cell::new(0), observed: Cell::new(0), stats }
     }
 
     /// A client held `before` bytes, and holds `now`.
     #[inline]
     pub fn change(&self, before: usize, now: usize) {
         self.mine.set(self.mine.get() + now - before);
-        if self.mine.get().abs_diff(self.told.get()) >= STEP {
+        if self.mine.get().abs_diff(self.observed.get()) >= STEP {
             self.publish();
         }
     }
 
     /// Tells the other workers, however little has changed.
     pub fn publish(&self) {
-        let (mine, told) = (self.mine.get(), self.told.replace(self.mine.get()));
-        if mine != told {
+        let (mine, observed) = (self.mine.get(), self.observed.replace(self.mine.get()));
+        if mine != observed {
             // Wraps around when it gets less; so does the sum.
-            self.stats.shared.buffers.fetch_add((mine as u64).wrapping_sub(told as u64), Ordering::Relaxed);
+            self.stats.shared.buffers.fetch_add((mine as u64).wrapping_sub(observed as u64), Ordering::Relaxed);
         }
     }
 
     /// Bytes in the buffers of all clients of the proxy, exact for this worker.
     pub fn all(&self) -> usize {
-        let told = self.stats.shared.buffers.load(Ordering::Relaxed) as usize;
+        let observed = self.stats.shared.buffers.load(Ordering::Relaxed) as usize;
         // Other workers may be about to tell that they hold less.
-        (told + self.mine.get()).saturating_sub(self.told.get())
+        (observed + self.mine.get()).saturating_sub(self.observed.get())
     }
 
     /// Whether a client must wait that holds `own` bytes, `counted` of them in the count of all, which has the bound `most`.

@@ -3,7 +3,7 @@
 //! Two know a part of the answer. Redis knows what the client may do and what it said wrong: it is sent the command in a form
 //! that does nothing there (about connections that it does not have, with the names that the connection has anyway), and its
 //! error is the answer. When it agrees, the proxy does what was asked. In a transaction the same happens, the second half when
-//! EXEC is answered. Must not know how a client is shown; see `roster.rs`.
+//! EXEC is answered. Must not know how a client is shown; see `client_list.rs`.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -12,21 +12,21 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use crate::coherence::Permit;
+use crate::coherence::ServePermit;
 use crate::command::Flags;
 use crate::resp::{Bulk, Chunks, Version, build, bulk_of, elements, parse_int};
 use crate::upstream::{Lost, Reply};
 
 use super::connection_state::Reason;
 use super::context::Context;
-use super::errands::{Request, ask};
+use super::worker_tasks::{Request, ask};
 use super::local::is_name;
 use super::login::Greeting;
-use super::opening::Holds;
-use super::outlet::{Outlet, Slot};
-use super::roster::{Filter, Line, Record, write_line};
+use super::decode::ReplyShape;
+use super::reply_queue::{ReplyQueue, Slot};
+use super::client_list::{Filter, Line, Record, write_line};
 use super::session::Session;
-use super::waiting::{Then, Waiting};
+use super::pending::{OnReply, Pending};
 use super::{Call, Client, Next, Replies};
 
 /// A number that no connection to Redis has.
@@ -160,7 +160,7 @@ fn replaced(options: &[&[u8]], number: &[u8]) -> Request {
 
 impl Client {
     /// A command of the CLIENT family with as many arguments as it takes. None: it goes the way of all others.
-    pub(super) fn family(&mut self, permit: &Permit, call: Call<'_>) -> Option<Next> {
+    pub(super) fn family(&mut self, permit: &ServePermit, call: Call<'_>) -> Option<Next> {
         let name = match call.args {
             // Sent by libraries at every connect, also before the table of a server that has it is here.
             [_, word, _, _] if word.eq_ignore_ascii_case(b"setinfo") => "client|setinfo",
@@ -169,7 +169,7 @@ impl Client {
         let session = self.session.clone();
         let in_multi = session.as_ref().is_some_and(|session| session.in_multi());
         // Redis takes nothing of the kind, and says so.
-        let is_deaf = self.outlet.profile.version() == Version::Resp2
+        let is_deaf = self.reply_queue.profile.version() == Version::Resp2
             && session.as_ref().is_some_and(|session| session.is_subscribed());
         let is = |word: &[u8]| call.args.len() == 3 && call.args[2].eq_ignore_ascii_case(word);
         match (name, &session) {
@@ -178,7 +178,7 @@ impl Client {
             ("client|reply", _) if in_multi && call.row.flags.contains(Flags::NO_MULTI) => return None,
             ("client|reply", Some(session)) if in_multi && (is(b"off") || is(b"skip")) => {
                 let text = "ERR shortstop: CLIENT REPLY OFF and SKIP would cut the reply of EXEC short; send them before MULTI";
-                return Some(self.spoil(permit, session, text));
+                return Some(self.abort_transaction(permit, session, text));
             }
             ("client|reply", Some(session)) if in_multi => {
                 session.queue(|queued| queued.speaks |= is(b"on"));
@@ -205,17 +205,17 @@ impl Client {
                 return Some(self.unavailable(&lost));
             }
             session.queue(|queued| {
-                queued.wishes.push((queued.holds.len(), wish));
-                queued.holds.push(Holds::Nothing);
+                queued.wishes.push((queued.shape.len(), wish));
+                queued.shape.push(ReplyShape::Nothing);
             });
-            let then = Then::Queued(Rc::clone(&session));
-            self.send(permit.now, &session.link, then, 0, |wire| write(wire, &request));
+            let on_reply = OnReply::Queued(Rc::clone(&session));
+            self.send(permit.now, &session.link, on_reply, 0, |wire| write(wire, &request));
             return Some(Next::Go);
         }
         Some(self.wish(permit, &request, wish))
     }
 
-    fn wish(&mut self, permit: &Permit, request: &Request, wish: Wish) -> Next {
+    fn wish(&mut self, permit: &ServePermit, request: &Request, wish: Wish) -> Next {
         // What is shown must be as it was when it was asked for, and what is done be done before the next.
         let next = match wish {
             Wish::Id | Wish::GetName | Wish::SetName(_) | Wish::SetInfo(..) | Wish::Redirection => Next::Go,
@@ -237,28 +237,28 @@ impl Client {
                 if !does_without_redis || lost.is_login_refused() {
                     return self.unavailable(&lost);
                 }
-                if let Ok(answer) = at_once(&self.context, &self.outlet, wish, b"+OK\r\n") {
+                if let Ok(answer) = at_once(&self.context, &self.reply_queue, wish, b"+OK\r\n") {
                     self.answer(&answer.bytes);
                 }
                 return Next::Go;
             }
             (Err(lost), None) => return self.unavailable(&lost),
         };
-        let (outlet, slot) = (Rc::clone(&self.outlet), self.outlet.open(self.is_muted()));
-        let then = Box::new(move |context: &Context, reply: Result<Reply<'_>, &Lost>| match reply {
-            Ok(reply) => settle_one(context, outlet, slot, wish, reply.bytes()),
+        let (reply_queue, slot) = (Rc::clone(&self.reply_queue), self.reply_queue.open(self.is_muted()));
+        let on_reply = Box::new(move |context: &Context, reply: Result<Reply<'_>, &Lost>| match reply {
+            Ok(reply) => settle_one(context, reply_queue, slot, wish, reply.bytes()),
             Err(lost) if does_without_redis && !lost.is_login_refused() => {
-                settle_one(context, outlet, slot, wish, b"+OK\r\n");
+                settle_one(context, reply_queue, slot, wish, b"+OK\r\n");
             }
-            Err(lost) => outlet.fill(slot, Reply::Owned(error(lost))),
+            Err(lost) => reply_queue.fill(slot, Reply::Owned(error(lost))),
         });
         self.context.stats().upstream_commands.add(1);
-        let then = Then::Call { replies: 1, repeat: true, then };
-        link.send(Waiting { to: None, sent: permit.now, then }, |wire| write(wire, request));
+        let on_reply = OnReply::Call { replies: 1, repeat: true, on_reply };
+        link.send(Pending { to: None, sent: permit.now, on_reply }, |wire| write(wire, request));
         next
     }
 
-    fn client_reply(&mut self, permit: &Permit, call: Call<'_>) -> Next {
+    fn client_reply(&mut self, permit: &ServePermit, call: Call<'_>) -> Next {
         match &call.args[2].to_ascii_lowercase()[..] {
             b"on" => {
                 self.replies = Replies::On;
@@ -273,7 +273,7 @@ impl Client {
     }
 
     /// CLIENT TRACKING on the client's own connection; REDIRECT names a client of the proxy, Redis has to be told its own number.
-    fn tracking(&mut self, permit: &Permit, call: Call<'_>) -> Option<Next> {
+    fn tracking(&mut self, permit: &ServePermit, call: Call<'_>) -> Option<Next> {
         let (at, target) = redirection(call.args)?;
         let session = match self.enter_session(permit) {
             Ok(Some(session)) => session,
@@ -286,10 +286,10 @@ impl Client {
         if let Err(lost) = session.link.check() {
             return Some(self.not_done(call.row, &lost));
         }
-        let slot = self.outlet.open(self.is_muted());
-        self.ahead = u64::MAX;
+        let slot = self.reply_queue.open(self.is_muted());
+        self.in_flight = u64::MAX;
         let mut request: Request = call.args.iter().map(|arg| arg.to_vec()).collect();
-        let (context, outlet) = (Rc::clone(&self.context), Rc::clone(&self.outlet));
+        let (context, reply_queue) = (Rc::clone(&self.context), Rc::clone(&self.reply_queue));
         // If the client leaves meanwhile, the connection must be nobody else's.
         session.begin_attempt();
         let in_multi = session.in_multi();
@@ -297,8 +297,8 @@ impl Client {
             // It is done at EXEC, if it is.
             session.bind(Reason::Tracking);
             session.queue(|queued| {
-                queued.wishes.push((queued.holds.len(), Wish::Redirect(target)));
-                queued.holds.push(Holds::Nothing);
+                queued.wishes.push((queued.shape.len(), Wish::Redirect(target)));
+                queued.shape.push(ReplyShape::Nothing);
             });
         }
         tokio::task::spawn_local(async move {
@@ -320,7 +320,7 @@ impl Client {
                 }
             };
             session.end_attempt();
-            outlet.fill(slot, Reply::Owned(reply));
+            reply_queue.fill(slot, Reply::Owned(reply));
         });
         Some(Next::Pause)
     }
@@ -350,21 +350,21 @@ fn redirection(args: &[&[u8]]) -> Option<(usize, u64)> {
 }
 
 /// Redis has spoken: the rest is done, and the client told.
-fn settle_one(context: &Context, outlet: Rc<Outlet>, slot: Slot, wish: Wish, verdict: &[u8]) {
-    let fill = move |outlet: &Outlet, answer: Answer| {
-        outlet.fill(slot, Reply::Owned(answer.bytes.into()));
+fn settle_one(context: &Context, reply_queue: Rc<ReplyQueue>, slot: Slot, wish: Wish, verdict: &[u8]) {
+    let fill = move |reply_queue: &ReplyQueue, answer: Answer| {
+        reply_queue.fill(slot, Reply::Owned(answer.bytes.into()));
         if answer.last {
-            outlet.close();
+            reply_queue.close();
         }
     };
-    match at_once(context, &outlet, wish, verdict) {
-        Ok(answer) => fill(&outlet, answer),
+    match at_once(context, &reply_queue, wish, verdict) {
+        Ok(answer) => fill(&reply_queue, answer),
         Err(wish) => {
-            let Some(context) = context.itself() else { return };
-            outlet.is_coming(slot);
+            let Some(context) = context.rc() else { return };
+            reply_queue.is_coming(slot);
             tokio::task::spawn_local(async move {
-                let answer = later(&context, &outlet, wish, &[]).await;
-                fill(&outlet, answer);
+                let answer = later(&context, &reply_queue, wish, &[]).await;
+                fill(&reply_queue, answer);
             });
         }
     }
@@ -373,18 +373,18 @@ fn settle_one(context: &Context, outlet: Rc<Outlet>, slot: Slot, wish: Wish, ver
 /// The reply of EXEC, with Redis's answers to the commands at these places replaced by those of the proxy; handed to `then`.
 pub(super) fn settle_all(
     context: &Context,
-    outlet: Rc<Outlet>,
+    reply_queue: Rc<ReplyQueue>,
     wishes: Vec<(usize, Wish)>,
     reply: &[u8],
-    then: impl FnOnce(&Context, Reply<'_>) + 'static,
+    on_reply: impl FnOnce(&Context, Reply<'_>) + 'static,
 ) {
-    let (Some(parts), Some(context)) = (elements(reply), context.itself()) else {
-        return then(context, Reply::Borrowed(reply));
+    let (Some(parts), Some(context)) = (elements(reply), context.rc()) else {
+        return on_reply(context, Reply::Borrowed(reply));
     };
     let mut parts: Vec<Vec<u8>> = parts.map(<[u8]>::to_vec).collect();
     if parts.is_empty() {
         // It was not executed.
-        return then(&context, Reply::Borrowed(reply));
+        return on_reply(&context, Reply::Borrowed(reply));
     }
     tokio::task::spawn_local(async move {
         let mut out = Vec::new();
@@ -392,9 +392,9 @@ pub(super) fn settle_all(
         let mut last = false;
         for (at, wish) in wishes {
             let Some(part) = parts.get_mut(at).filter(|_| !last) else { break };
-            let answer = match at_once(&context, &outlet, wish, part) {
+            let answer = match at_once(&context, &reply_queue, wish, part) {
                 Ok(answer) => answer,
-                Err(wish) => later(&context, &outlet, wish, part).await,
+                Err(wish) => later(&context, &reply_queue, wish, part).await,
             };
             *part = answer.bytes;
             if answer.last {
@@ -404,15 +404,15 @@ pub(super) fn settle_all(
             }
         }
         out.extend(parts.into_iter().flatten());
-        then(&context, Reply::Owned(out.into()));
+        on_reply(&context, Reply::Owned(out.into()));
         if last {
-            outlet.close();
+            reply_queue.close();
         }
     });
 }
 
 /// What can be done with what this worker knows, or the wish that needs others.
-fn at_once(context: &Context, outlet: &Outlet, wish: Wish, verdict: &[u8]) -> Result<Answer, Wish> {
+fn at_once(context: &Context, reply_queue: &ReplyQueue, wish: Wish, verdict: &[u8]) -> Result<Answer, Wish> {
     let agreed = match &wish {
         Wish::Kill { only: true, .. } if verdict.starts_with(b"-ERR No such client") => true,
         _ => !verdict.starts_with(b"-"),
@@ -420,16 +420,16 @@ fn at_once(context: &Context, outlet: &Outlet, wish: Wish, verdict: &[u8]) -> Re
     if !agreed {
         return Ok(verdict.to_vec().into());
     }
-    let (entry, profile) = (&outlet.entry, &outlet.profile);
+    let (info, profile) = (&reply_queue.info, &reply_queue.profile);
     let mut out = Vec::new();
     match wish {
-        Wish::Id => build::integer(&mut out, i64::try_from(entry.id).unwrap_or(i64::MAX)),
+        Wish::Id => build::integer(&mut out, i64::try_from(info.id).unwrap_or(i64::MAX)),
         Wish::Greet(greeting) => {
             out.extend_from_slice(&greeting.own_number(verdict));
-            greeting.apply(context, outlet);
+            greeting.apply(context, reply_queue);
         }
         Wish::Redirect(target) => {
-            if let Some(session) = entry.session() {
+            if let Some(session) = info.session() {
                 session.redirect.set(target);
             }
             out.extend_from_slice(verdict);
@@ -441,32 +441,32 @@ fn at_once(context: &Context, outlet: &Outlet, wish: Wish, verdict: &[u8]) -> Re
             out.extend_from_slice(b"+OK\r\n");
         }
         Wish::SetInfo(which, value) => {
-            entry.library.borrow_mut()[which] = value;
+            info.library.borrow_mut()[which] = value;
             out.extend_from_slice(b"+OK\r\n");
         }
         Wish::Info => {
             // It was asked on the connection that the client has, if it has one.
             let line = lines(verdict).and_then(|mut lines| lines.next());
-            let own = line.filter(|line| entry.session().is_some_and(|session| session.link.id() == line.id()));
+            let own = line.filter(|line| info.session().is_some_and(|session| session.link.id() == line.id()));
             let mut text = Vec::new();
-            write_line(&mut text, line.unwrap_or(Line::USUAL), &Record::of(context, outlet), own);
+            write_line(&mut text, line.unwrap_or(Line::USUAL), &Record::of(context, reply_queue), own);
             out = as_text(profile.version(), &text);
         }
-        Wish::Redirection => out = redirected(verdict, entry.session()),
+        Wish::Redirection => out = redirected(verdict, info.session()),
         wish => return Err(wish),
     }
     Ok(out.into())
 }
 
 /// What other workers, and Redis, have to be asked for.
-async fn later(context: &Rc<Context>, outlet: &Outlet, wish: Wish, verdict: &[u8]) -> Answer {
+async fn later(context: &Rc<Context>, reply_queue: &ReplyQueue, wish: Wish, verdict: &[u8]) -> Answer {
     match wish {
         Wish::List(Some(filter)) => {
-            list(context, outlet, &filter, verdict).await.unwrap_or_else(|lost| error(&lost).to_vec()).into()
+            list(context, reply_queue, &filter, verdict).await.unwrap_or_else(|lost| error(&lost).to_vec()).into()
         }
-        Wish::Kill { filter: Some(filter), only } => kill(context, outlet, filter, only).await,
+        Wish::Kill { filter: Some(filter), only } => kill(context, reply_queue, filter, only).await,
         Wish::Unblock { id, how } => {
-            unblock(context, outlet, id, how).await.unwrap_or_else(|lost| error(&lost).to_vec()).into()
+            unblock(context, reply_queue, id, how).await.unwrap_or_else(|lost| error(&lost).to_vec()).into()
         }
         _ => {
             let mut out = Vec::new();
@@ -480,16 +480,16 @@ async fn later(context: &Rc<Context>, outlet: &Outlet, wish: Wish, verdict: &[u8
 }
 
 /// All clients that are meant, in Redis's form. In `verdict` Redis may have said something of the client that asks.
-async fn list(context: &Rc<Context>, outlet: &Outlet, filter: &Filter, verdict: &[u8]) -> Result<Vec<u8>, Lost> {
-    let all = context.ask_all(|context, answers| drop(answers.send(Record::all(context)))).await;
+async fn list(context: &Rc<Context>, reply_queue: &ReplyQueue, filter: &Filter, verdict: &[u8]) -> Result<Vec<u8>, Lost> {
+    let all = context.ask_all_workers(|context, answers| drop(answers.send(Record::all(context)))).await;
     let mut clients: Vec<Record> = all.into_iter().flatten().collect();
-    clients.retain(|client| filter.admits(client, outlet.entry.id));
+    clients.retain(|client| filter.admits(client, reply_queue.info.id));
     clients.sort_unstable_by_key(|client| client.id);
 
     // What Redis knows of their private connections, and how it writes a line.
     let words = |words: &[&str]| words.iter().map(|word| word.as_bytes().to_vec()).collect::<Request>();
     // The lane's own line shows the form: the user may have no right to CLIENT INFO.
-    let lane = outlet.profile.lane(context)?;
+    let lane = reply_queue.profile.lane(context)?;
     lane.settled().await;
     let mut sessions = words(&["CLIENT", "LIST", "ID"]);
     sessions.push(lane.id().map_or_else(|| NOBODY.to_vec(), |id| id.to_string().into_bytes()));
@@ -513,28 +513,28 @@ async fn list(context: &Rc<Context>, outlet: &Outlet, filter: &Filter, verdict: 
         }
         None => clients.iter().for_each(write),
     }
-    Ok(as_text(outlet.profile.version(), &text))
+    Ok(as_text(reply_queue.profile.version(), &text))
 }
 
 /// Ends the clients that are meant.
-async fn kill(context: &Rc<Context>, outlet: &Outlet, filter: Filter, only: bool) -> Answer {
-    let (filter, asker) = (Arc::new(filter), outlet.entry.id);
+async fn kill(context: &Rc<Context>, reply_queue: &ReplyQueue, filter: Filter, only: bool) -> Answer {
+    let (filter, asker) = (Arc::new(filter), reply_queue.info.id);
     let work = move |context: &Rc<Context>, answers: mpsc::UnboundedSender<(u64, bool)>| {
         let (mut count, mut myself) = (0, false);
-        for outlet in context.clients.borrow().values().filter(|outlet| !outlet.entry.is_killed()) {
-            if filter.admits(&Record::of(context, outlet), asker) {
+        for reply_queue in context.clients.borrow().values().filter(|reply_queue| !reply_queue.info.is_killed()) {
+            if filter.admits(&Record::of(context, reply_queue), asker) {
                 count += 1;
-                if outlet.entry.id == asker {
+                if reply_queue.info.id == asker {
                     myself = true;
                 } else {
-                    outlet.kill();
+                    reply_queue.kill();
                 }
             }
         }
         // It is there as long as somebody waits for the answer.
         let _ = answers.send((count, myself));
     };
-    let counts = context.ask_all(work).await;
+    let counts = context.ask_all_workers(work).await;
     let count: u64 = counts.iter().map(|(count, _)| count).sum();
     let mut bytes = Vec::new();
     match (only, count) {
@@ -546,13 +546,13 @@ async fn kill(context: &Rc<Context>, outlet: &Outlet, filter: Filter, only: bool
 }
 
 /// Has Redis unblock the client's private connection, if it has one.
-async fn unblock(context: &Rc<Context>, outlet: &Outlet, id: u64, how: Request) -> Result<Vec<u8>, Lost> {
+async fn unblock(context: &Rc<Context>, reply_queue: &ReplyQueue, id: u64, how: Request) -> Result<Vec<u8>, Lost> {
     let Some(number) = find(context, id, Purpose::Unblock).await else {
         return Ok(b":0\r\n".to_vec());
     };
     let mut request: Request = vec![b"CLIENT".to_vec(), b"UNBLOCK".to_vec(), number.to_string().into_bytes()];
     request.extend(how);
-    let lane = outlet.profile.lane(context)?;
+    let lane = reply_queue.profile.lane(context)?;
     ask(context, &lane, &[request], false).await
 }
 
@@ -567,19 +567,19 @@ enum Purpose {
 /// The number in Redis of a client's private connection.
 async fn find(context: &Rc<Context>, id: u64, purpose: Purpose) -> Option<u64> {
     let work = move |context: &Rc<Context>, answers: mpsc::UnboundedSender<u64>| {
-        let outlet = context.clients.borrow().get(&id).filter(|outlet| !outlet.entry.is_killed()).cloned();
-        let Some(outlet) = outlet else { return };
-        if let (Purpose::Unblock, Some(waiter)) = (purpose, &*outlet.entry.waiter.borrow()) {
-            waiter.tell_number().map(|number| answers.send(number));
+        let reply_queue = context.clients.borrow().get(&id).filter(|reply_queue| !reply_queue.info.is_killed()).cloned();
+        let Some(reply_queue) = reply_queue else { return };
+        if let (Purpose::Unblock, Some(waiter)) = (purpose, &*reply_queue.info.waiter.borrow()) {
+            waiter.expose_number().map(|number| answers.send(number));
             return;
         }
-        let session = match (outlet.entry.session(), purpose) {
-            (None, Purpose::Redirect) => offer(context, &outlet),
+        let session = match (reply_queue.info.session(), purpose) {
+            (None, Purpose::Redirect) => offer(context, &reply_queue),
             (session, _) => session,
         };
         let Some(session) = session else { return };
         match purpose {
-            Purpose::Unblock => session.tell_number(),
+            Purpose::Unblock => session.expose_number(),
             Purpose::Redirect => session.bind(Reason::RedirectTarget),
         }
         if let Some(number) = session.link.id() {
@@ -592,20 +592,20 @@ async fn find(context: &Rc<Context>, id: u64, purpose: Purpose) -> Option<u64> {
             });
         }
     };
-    context.ask_all(work).await.pop()
+    context.ask_all_workers(work).await.pop()
 }
 
 /// A private connection for a client that has none: it takes it when it needs one.
-fn offer(context: &Rc<Context>, outlet: &Rc<Outlet>) -> Option<Rc<Session>> {
+fn offer(context: &Rc<Context>, reply_queue: &Rc<ReplyQueue>) -> Option<Rc<Session>> {
     if !context.try_take_place() {
         return None;
     }
-    let profile = &outlet.profile;
+    let profile = &reply_queue.profile;
     let identity = profile.identity();
     let link = context.session(&identity, profile.db(), profile.version());
-    let session = Rc::new(Session::new(link, identity, Rc::clone(outlet)));
-    *outlet.entry.session.borrow_mut() = Rc::downgrade(&session);
-    *outlet.entry.offered.borrow_mut() = Some(Rc::clone(&session));
+    let session = Rc::new(Session::new(link, identity, Rc::clone(reply_queue)));
+    *reply_queue.info.session.borrow_mut() = Rc::downgrade(&session);
+    *reply_queue.info.offered.borrow_mut() = Some(Rc::clone(&session));
     Some(session)
 }
 

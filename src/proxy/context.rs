@@ -22,15 +22,15 @@ use crate::stats::{FlushReason, Stats, Worker};
 use crate::upstream::{Endpoint, Expected, Link, LinkSettings, Login, Lost, Place, ServerLimits};
 
 use super::buffers::{Buffers, Held};
-use super::errands::Errands;
+use super::worker_tasks::Mailboxes;
 use super::flight::Flight;
 use super::identity::Identity;
-use super::login::Knock;
-use super::outlet::{MOST_OUTSTANDING, Outlet};
+use super::login::QueuedLogin;
+use super::reply_queue::{MOST_OUTSTANDING, ReplyQueue};
 use super::profile::Profile;
 use super::turns::Turns;
 use super::users::Users;
-use super::waiting::Waiting;
+use super::pending::Pending;
 
 /// After two clients have taken turns, each leaves room on the shared connections for this long.
 const SHARED_FOR: Duration = Duration::from_secs(1);
@@ -51,15 +51,15 @@ pub struct Policy {
     pub reads: Reads,
     /// Whether MGET is one of them for every key that is kept at all.
     pub mget_everywhere: bool,
-    /// Bytes of the smallest value that may be sealed; none: nothing is.
-    pub seals_from: Option<usize>,
+    /// Bytes of the smallest value that may be compressed; none: nothing is.
+    pub compresses_from: Option<usize>,
     /// Bounds of buffers and queues.
     pub limits: Limits,
     /// `limits.buffers_total` in bytes.
     pub buffers_total: usize,
     /// Bounds of a request.
     pub scan: ScanLimits,
-    /// Bytes above which a value is sealed and opened elsewhere.
+    /// Bytes above which a value is compressed and opened elsewhere.
     pub offload_above: usize,
     /// Whether `PROXY DEBUG` is allowed.
     pub debug_command: bool,
@@ -75,7 +75,7 @@ impl Policy {
             caches: rules.caches_anything(),
             reads: rules.reads(),
             mget_everywhere: rules.mget_everywhere(),
-            seals_from: rules.seals_from(),
+            compresses_from: rules.compresses_from(),
             rules,
             limits: config.limits.clone(),
             buffers_total: config.limits.buffers_total.of(memory),
@@ -126,7 +126,7 @@ pub struct Shared {
     /// Who has a number of its own in L1.
     pub users: Users,
     /// What one worker asks all of them.
-    pub errands: Errands,
+    pub mailboxes: Mailboxes,
     /// What scripts may write.
     pub scripts: Arc<Scripts>,
     /// What the server takes.
@@ -149,13 +149,13 @@ pub struct Context {
     /// Those who have.
     identities: RefCell<Vec<Weak<Identity>>>,
     /// Where logins are tried: AUTH answers there whoever it was that asked before.
-    door: RefCell<Option<Link<Waiting>>>,
+    auth_link: RefCell<Option<Link<Pending>>>,
     /// Logins that are to be tried there; a client has one at most.
-    pub(super) knocks: RefCell<VecDeque<Knock>>,
+    pub(super) queued_logins: RefCell<VecDeque<QueuedLogin>>,
     /// Its clients, by number.
-    pub clients: RefCell<HashMap<u64, Rc<Outlet>>>,
+    pub clients: RefCell<HashMap<u64, Rc<ReplyQueue>>>,
     /// All connections of the worker to Redis.
-    all_links: RefCell<HashMap<u64, Link<Waiting>>>,
+    all_links: RefCell<HashMap<u64, Link<Pending>>>,
     /// Connections made so far.
     links_made: Cell<u64>,
     /// How often acknowledged writes may have been lost: a connection was lost on which Redis had answered, or another server took
@@ -206,8 +206,8 @@ impl Context {
             anonymous: RefCell::new(Rc::new(Identity::new(anonymous.map(Rc::new), 0))),
             own: RefCell::default(),
             identities: RefCell::default(),
-            door: RefCell::default(),
-            knocks: RefCell::default(),
+            auth_link: RefCell::default(),
+            queued_logins: RefCell::default(),
             all_links: RefCell::default(),
             links_made: Cell::default(),
             clients: RefCell::default(),
@@ -247,7 +247,7 @@ impl Context {
         let mut view = View::clone(&self.view.borrow());
         change(&mut view);
         let before = self.view.replace(Rc::new(view));
-        if !self.view().table.kept().contains(before.table.kept()) {
+        if !self.view().table.cacheable().contains(before.table.cacheable()) {
             // Another server, on which what was kept may end without a word.
             self.shared.coherence.flush_for(FlushReason::Upstream, "the server has another table of commands");
         }
@@ -256,8 +256,8 @@ impl Context {
     /// Goes by another table. The last commands of the clients keep their names.
     pub fn set_table(&self, table: Arc<Table>) {
         let before = self.view();
-        for outlet in self.clients.borrow().values() {
-            let last = &outlet.entry.last;
+        for reply_queue in self.clients.borrow().values() {
+            let last = &reply_queue.info.last;
             last.set(table.renumbered(last.get(), &before.table));
         }
         self.set_view(|view| view.table = table);
@@ -276,7 +276,7 @@ impl Context {
     }
 
     /// Itself, for what outlives a call; none at the very end.
-    pub(super) fn itself(&self) -> Option<Rc<Context>> {
+    pub(super) fn rc(&self) -> Option<Rc<Context>> {
         self.me.upgrade()
     }
 
@@ -298,9 +298,9 @@ impl Context {
     /// What a client may do without authentication has changed after `since`, when such clients had the number `was`. Nobody knows
     /// when: who came after that time is as who comes now, lest it stays in where Redis would not have let it in.
     pub fn first_rights_changed(&self, since: Instant, was: u32) {
-        for outlet in self.clients.borrow().values() {
-            if outlet.profile.user() == was && outlet.entry.came_after(since) {
-                outlet.profile.set_identity(self.anonymous());
+        for reply_queue in self.clients.borrow().values() {
+            if reply_queue.profile.user() == was && reply_queue.info.came_after(since) {
+                reply_queue.profile.set_identity(self.anonymous());
             }
         }
     }
@@ -332,7 +332,7 @@ impl Context {
     }
 
     /// The lane of an identity to a database.
-    pub(super) fn lane(self: &Rc<Self>, identity: &Identity, db: u32, version: Version) -> Link<Waiting> {
+    pub(super) fn lane(self: &Rc<Self>, identity: &Identity, db: u32, version: Version) -> Link<Pending> {
         identity.lane(db, version, || self.connect(Place { login: identity.login.clone(), db, version }, true))
     }
 
@@ -365,18 +365,18 @@ impl Context {
     }
 
     /// Where a login is tried.
-    pub(super) fn door(self: &Rc<Self>) -> Link<Waiting> {
-        let known = self.door.borrow().clone().filter(|door| !door.is_closed());
+    pub(super) fn auth_link(self: &Rc<Self>) -> Link<Pending> {
+        let known = self.auth_link.borrow().clone().filter(|auth_link| !auth_link.is_closed());
         known.unwrap_or_else(|| {
-            let door = self.connect(Place { login: None, db: 0, version: Version::Resp2 }, true);
-            door.use_for_logins();
-            *self.door.borrow_mut() = Some(door.clone());
-            door
+            let auth_link = self.connect(Place { login: None, db: 0, version: Version::Resp2 }, true);
+            auth_link.use_for_logins();
+            *self.auth_link.borrow_mut() = Some(auth_link.clone());
+            auth_link
         })
     }
 
     /// A private connection for whoever has taken a place for it.
-    pub(super) fn session(self: &Rc<Self>, identity: &Identity, db: u32, version: Version) -> Link<Waiting> {
+    pub(super) fn session(self: &Rc<Self>, identity: &Identity, db: u32, version: Version) -> Link<Pending> {
         self.stats().sessions.add(1);
         let connect = || self.connect(Place { login: identity.login.clone(), db, version }, false);
         identity.take_spare(db, version).unwrap_or_else(connect)
@@ -393,12 +393,12 @@ impl Context {
     }
 
     /// A private connection for one request, which ends when it is retired. It is in no particular database.
-    pub(super) fn connection_for_one(self: &Rc<Self>, identity: &Identity, version: Version) -> Link<Waiting> {
+    pub(super) fn connection_for_one(self: &Rc<Self>, identity: &Identity, version: Version) -> Link<Pending> {
         self.connect(Place { login: identity.login.clone(), db: 0, version }, false)
     }
 
     /// Takes a private connection back: for the next session of its identity if it is `clean`, else it ends.
-    pub(super) fn end_session(&self, identity: &Identity, link: Link<Waiting>, clean: bool) {
+    pub(super) fn end_session(&self, identity: &Identity, link: Link<Pending>, clean: bool) {
         self.stats().sessions.sub(1);
         if clean && !link.is_closed() {
             link.set_tap(None);
@@ -412,7 +412,7 @@ impl Context {
         self.give_back();
     }
 
-    fn connect(self: &Rc<Self>, place: Place, shared: bool) -> Link<Waiting> {
+    fn connect(self: &Rc<Self>, place: Place, shared: bool) -> Link<Pending> {
         let db = place.db;
         let link = Link::new(Rc::clone(&self.links), place, shared);
         let context = Rc::clone(self);
@@ -442,9 +442,9 @@ impl Context {
     }
 
     /// A private connection has ended. If its client had state there, the client has to know at once, as at Redis.
-    fn lose_session(&self, link: &Link<Waiting>) {
+    fn lose_session(&self, link: &Link<Pending>) {
         let clients: Vec<_> = self.clients.borrow().values().cloned().collect();
-        let mut sessions = clients.iter().filter_map(|outlet| outlet.entry.session.borrow().upgrade());
+        let mut sessions = clients.iter().filter_map(|reply_queue| reply_queue.info.session.borrow().upgrade());
         if let Some(session) = sessions.find(|session| session.link.is(link) && !session.is_clean()) {
             session.lost();
         }
@@ -453,9 +453,9 @@ impl Context {
     /// Redis does not let a login in any more. Closes the clients of this login to whom no answer is due; nothing is written to them.
     /// A client that waits for an answer is closed with the answer, unless it has become another user by then (AUTH).
     pub(super) fn refuse(&self, login: &Rc<Login>) {
-        for outlet in self.clients.borrow().values().filter(|outlet| outlet.outstanding() == 0) {
-            if outlet.profile.identity().login.as_ref().is_some_and(|known| Rc::ptr_eq(known, login)) {
-                outlet.close();
+        for reply_queue in self.clients.borrow().values().filter(|reply_queue| reply_queue.outstanding() == 0) {
+            if reply_queue.profile.identity().login.as_ref().is_some_and(|known| Rc::ptr_eq(known, login)) {
+                reply_queue.close();
             }
         }
     }
@@ -466,7 +466,7 @@ impl Context {
     pub(super) fn let_in_again(&self, login: &Rc<Login>, closed: Instant) {
         let is_it = |known: &Rc<Identity>| known.login.as_ref().is_some_and(|known| Rc::ptr_eq(known, login));
         let user = self.identities.borrow().iter().filter_map(Weak::upgrade).find(is_it).map(|known| known.user());
-        let (Some(user), Some(context)) = (user, self.itself()) else { return };
+        let (Some(user), Some(context)) = (user, self.rc()) else { return };
         tokio::task::spawn_local(async move {
             tokio::time::sleep(OTHERS_WERE_LOST).await;
             let identities: Vec<_> = context.identities.borrow().iter().filter_map(Weak::upgrade).collect();
@@ -493,14 +493,14 @@ impl Context {
 
     fn end_clients_of(&self, gone: Vec<u32>) {
         let end = move |context: &Context| {
-            for outlet in context.clients.borrow().values().filter(|outlet| gone.contains(&outlet.profile.user())) {
-                outlet.user_ended.set(true);
-                outlet.close();
+            for reply_queue in context.clients.borrow().values().filter(|reply_queue| gone.contains(&reply_queue.profile.user())) {
+                reply_queue.user_ended.set(true);
+                reply_queue.close();
             }
         };
         // Here at once: the end of the user's connections may have come in the same read.
         end(self);
-        self.tell_all(move |context| end(context));
+        self.run_on_all_workers(move |context| end(context));
     }
 
     /// Gives up every connection to a server of an older epoch. Writes that are under way there have an unknown outcome, and clients
@@ -512,12 +512,12 @@ impl Context {
         let links: Vec<_> = self.all_links.borrow().values().cloned().collect();
         links.iter().for_each(|link| link.leave(self, epoch, &lost));
         let clients: Vec<_> = self.clients.borrow().values().cloned().collect();
-        let sessions = clients.iter().filter_map(|outlet| outlet.entry.session.borrow().upgrade());
+        let sessions = clients.iter().filter_map(|reply_queue| reply_queue.info.session.borrow().upgrade());
         sessions.filter(|session| session.link.is_closed()).for_each(|session| session.lost());
         self.publish();
     }
 
-    fn lose_all(&self, link: &Link<Waiting>, why: &str) {
+    fn lose_all(&self, link: &Link<Pending>, why: &str) {
         let lost = Lost::new(format_args!("the connection to Redis was given up: {why}"));
         for expected in link.close() {
             expected.lose(self, &lost, true);
@@ -535,21 +535,21 @@ impl Context {
         let identities: Vec<_> = self.identities.borrow().iter().filter_map(Weak::upgrade).collect();
         let anonymous = self.anonymous();
         let links = identities.iter().chain([&anonymous]).flat_map(|identity| identity.take_all());
-        links.chain(self.door.take()).for_each(|link| drop(link.close()));
+        links.chain(self.auth_link.take()).for_each(|link| drop(link.close()));
         self.all_links.borrow_mut().clear();
         self.flights.borrow_mut().clear();
-        self.knocks.borrow_mut().clear();
+        self.queued_logins.borrow_mut().clear();
     }
 
     /// Tells the fleet, together with what else came in the same read.
-    pub(super) fn tell(&self, event: Event) {
+    pub(super) fn queue_event(&self, event: Event) {
         if self.shared.outbox.is_some() {
             self.events.borrow_mut().push(event);
         }
     }
 
     /// Tells the fleet that a script may have written anything; many in the same read are one. `lost`: it may still be running.
-    pub(super) fn tell_of_script(&self, lost: bool) {
+    pub(super) fn publish_script(&self, lost: bool) {
         if self.shared.outbox.is_none() {
             return;
         }
@@ -570,16 +570,16 @@ impl Context {
     }
 
     /// Does `work` on a thread that serves nobody, and `then` here; `then` gets none if the work panicked.
-    pub(super) fn elsewhere<T: Send + 'static>(
+    pub(super) fn offload_to_control<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
-        then: impl FnOnce(&Context, Option<T>) + 'static,
+        on_reply: impl FnOnce(&Context, Option<T>) + 'static,
     ) {
         let job = self.shared.control.spawn_blocking(work);
         let Some(context) = self.me.upgrade() else { return };
         tokio::task::spawn_local(async move {
             let done = job.await.ok();
-            then(&context, done);
+            on_reply(&context, done);
             context.publish();
         });
     }

@@ -12,9 +12,9 @@ use crate::upstream::Reply;
 
 use super::context::Context;
 use super::flight::Flight;
-use super::opening::{Holds, open_all, open_one};
-use super::outlet::{Outlet, Slot};
-use super::waiting::answer;
+use super::decode::{ReplyShape, decode_all, decode_one};
+use super::reply_queue::{ReplyQueue, Slot};
+use super::pending::answer;
 
 /// What GET says when there is no such key, as L1 keeps it.
 pub(super) const NO_VALUE: Absent = Absent::Only(b"$-1\r\n");
@@ -40,7 +40,7 @@ pub(super) fn forget(context: &Context, flight: &Rc<Flight>) {
 pub(super) fn fill(
     context: &Context,
     flight: Rc<Flight>,
-    to: Option<(Rc<Outlet>, Slot)>,
+    to: Option<(Rc<ReplyQueue>, Slot)>,
     sent: Instant,
     reply: Reply<'_>,
 ) {
@@ -53,7 +53,7 @@ pub(super) fn fill(
         Reply::Owned(bytes) => Reply::Owned(bytes.slice(..end)),
     };
     if flight.asked.question().is_get() {
-        open_one(context, first, move |context, reply| land(context, &flight, to, sent, pttl, reply));
+        decode_one(context, first, move |context, reply| land(context, &flight, to, sent, pttl, reply));
     } else {
         land(context, &flight, to, sent, pttl, first);
     }
@@ -62,7 +62,7 @@ pub(super) fn fill(
 fn land(
     context: &Context,
     flight: &Rc<Flight>,
-    to: Option<(Rc<Outlet>, Slot)>,
+    to: Option<(Rc<ReplyQueue>, Slot)>,
     sent: Instant,
     pttl: Option<i64>,
     reply: Reply<'_>,
@@ -81,7 +81,7 @@ fn land(
         if serves || reader.asked <= sent {
             let reply =
                 if question.is_get() { in_version(kept_as(reply.bytes()), reader.version) } else { reply.bytes() };
-            reader.outlet.fill(reader.slot, Reply::Borrowed(reply));
+            reader.reply_queue.fill(reader.slot, Reply::Borrowed(reply));
         } else {
             late.push(reader);
         }
@@ -171,7 +171,7 @@ pub(super) fn kept_as(reply: &[u8]) -> &[u8] {
 pub(super) fn fill_many(
     context: &Context,
     values: Values,
-    to: Option<(Rc<Outlet>, Slot)>,
+    to: Option<(Rc<ReplyQueue>, Slot)>,
     sent: Instant,
     reply: Reply<'_>,
 ) {
@@ -192,7 +192,7 @@ pub(super) fn fill_many(
         Reply::Borrowed(bytes) => Reply::Borrowed(&bytes[..end]),
         Reply::Owned(bytes) => Reply::Owned(bytes.slice(..end)),
     };
-    open_all(context, array, Holds::Values, move |context, reply| {
+    decode_all(context, array, ReplyShape::Values, move |context, reply| {
         let mut ttls = ttls.into_iter();
         if let Some(elements) = elements(reply.bytes()) {
             for (key, element) in values.keys.into_iter().zip(elements) {

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use crate::coherence::{Permit, Ticket};
+use crate::coherence::{ServePermit, Ticket};
 use crate::command::Absent;
 use crate::near_cache::{Asked, EntryId};
 use crate::resp::{Chunks, Version, build};
@@ -18,8 +18,8 @@ use crate::rules::CacheRule;
 use crate::upstream::{Link, Lost};
 
 use super::context::Context;
-use super::outlet::{Outlet, Slot};
-use super::waiting::{Then, Waiting};
+use super::reply_queue::{ReplyQueue, Slot};
+use super::pending::{OnReply, Pending};
 
 /// Shared by the request that was sent and by the look-up of later readers of the same worker.
 pub struct Flight {
@@ -31,7 +31,7 @@ pub struct Flight {
     /// When the request was sent, by a clock that was read before.
     pub(super) sent: Instant,
     /// Where the request was sent.
-    pub(super) link: Link<Waiting>,
+    pub(super) link: Link<Pending>,
     /// What was sent in the place of the request.
     pub(super) instead: Option<Bytes>,
     pub(super) readers: RefCell<Vec<Reader>>,
@@ -39,7 +39,7 @@ pub struct Flight {
 
 /// A client that waits for the answer to a request that another client sent.
 pub(super) struct Reader {
-    pub(super) outlet: Rc<Outlet>,
+    pub(super) reply_queue: Rc<ReplyQueue>,
     pub(super) slot: Slot,
     /// The protocol in which the reader asked.
     pub(super) version: Version,
@@ -49,7 +49,7 @@ pub(super) struct Reader {
 
 impl Flight {
     /// Whether a reader with this permit may wait for the answer, as far as can be told before the answer is here.
-    pub(super) fn may_be_joined(&self, context: &Context, permit: &Permit) -> bool {
+    pub(super) fn may_be_joined(&self, context: &Context, permit: &ServePermit) -> bool {
         let deadline = self.sent + self.rule.ttl.min(context.max_staleness());
         self.ticket.borrow().as_ref().is_some_and(|ticket| ticket.may_serve(permit, self.sent, deadline))
     }
@@ -74,7 +74,7 @@ impl Flight {
         });
         context.flights.borrow_mut().insert(self.id, Rc::clone(&flight));
         context.stats().upstream_commands.add(1);
-        self.link.send(Waiting { to: None, sent: now, then: Then::Fill(flight) }, |out| {
+        self.link.send(Pending { to: None, sent: now, on_reply: OnReply::Fill(flight) }, |out| {
             match (&self.instead, question.request()) {
                 (Some(bytes), _) => out.push_bytes(bytes.clone()),
                 (None, Some(request)) => out.push_slice(request),

@@ -11,7 +11,7 @@ use crate::resp::Version;
 use crate::upstream::{Link, Login};
 
 use super::users::Users;
-use super::waiting::Waiting;
+use super::pending::Pending;
 
 /// Private connections kept for the next session.
 const SPARE_SESSIONS: usize = 4;
@@ -20,8 +20,8 @@ const SPARE_SESSIONS: usize = 4;
 pub struct Identity {
     pub(super) login: Option<Rc<Login>>,
     user: u32,
-    lanes: RefCell<HashMap<(u32, Version), Link<Waiting>>>,
-    spare: RefCell<Vec<Link<Waiting>>>,
+    lanes: RefCell<HashMap<(u32, Version), Link<Pending>>>,
+    spare: RefCell<Vec<Link<Pending>>>,
     /// Redis was seen to let the user SELECT.
     pub(super) may_select: Cell<bool>,
     /// Whether the user may PTTL, and the [`Users::state`] for which that holds.
@@ -58,7 +58,7 @@ impl Identity {
     }
 
     /// The lane to a database, made by `connect` when there is none.
-    pub(super) fn lane(&self, db: u32, version: Version, connect: impl FnOnce() -> Link<Waiting>) -> Link<Waiting> {
+    pub(super) fn lane(&self, db: u32, version: Version, connect: impl FnOnce() -> Link<Pending>) -> Link<Pending> {
         let mut lanes = self.lanes.borrow_mut();
         if let Some(lane) = lanes.get(&(db, version)).filter(|lane| !lane.is_closed()) {
             return lane.clone();
@@ -74,17 +74,17 @@ impl Identity {
     }
 
     /// Gives a lane up; the next request makes another.
-    pub(super) fn drop_lane(&self, db: u32, version: Version) -> Option<Link<Waiting>> {
+    pub(super) fn drop_lane(&self, db: u32, version: Version) -> Option<Link<Pending>> {
         self.lanes.borrow_mut().remove(&(db, version))
     }
 
     /// Whether a lane has stood since before that time.
-    pub(super) fn stood_through(&self, then: Instant) -> bool {
-        self.lanes.borrow().values().any(|lane| lane.stands_since(then))
+    pub(super) fn stood_through(&self, moment: Instant) -> bool {
+        self.lanes.borrow().values().any(|lane| lane.stands_since(moment))
     }
 
     /// A private connection that stands and is nobody's.
-    pub(super) fn take_spare(&self, db: u32, version: Version) -> Option<Link<Waiting>> {
+    pub(super) fn take_spare(&self, db: u32, version: Version) -> Option<Link<Pending>> {
         let mut spare = self.spare.borrow_mut();
         spare.retain(|link| !link.is_closed());
         let at = spare.iter().position(|link| link.db() == db && link.version() == version)?;
@@ -92,14 +92,14 @@ impl Identity {
     }
 
     /// Keeps a private connection on which nothing is left; hands back one too many.
-    pub(super) fn keep_spare(&self, link: Link<Waiting>) -> Option<Link<Waiting>> {
+    pub(super) fn keep_spare(&self, link: Link<Pending>) -> Option<Link<Pending>> {
         let mut spare = self.spare.borrow_mut();
         spare.push(link);
         (spare.len() > SPARE_SESSIONS).then(|| spare.remove(0))
     }
 
     /// Takes all connections out.
-    pub(super) fn take_all(&self) -> Vec<Link<Waiting>> {
+    pub(super) fn take_all(&self) -> Vec<Link<Pending>> {
         let lanes = self.lanes.take().into_values();
         lanes.chain(self.spare.take()).collect()
     }

@@ -3,7 +3,7 @@
 
 use std::rc::Rc;
 
-use crate::coherence::Permit;
+use crate::coherence::ServePermit;
 use crate::command::Verb;
 use crate::resp::{build, parse_int};
 use crate::upstream::{Lost, NOAUTH, Reply};
@@ -11,11 +11,11 @@ use crate::upstream::{Lost, NOAUTH, Reply};
 use super::context::{Context, View};
 use super::private::InSession;
 use super::request::Replacements;
-use super::waiting::{Then, Waiting, tell_lost};
+use super::pending::{OnReply, Pending, tell_lost};
 use super::{Call, Client, Next, Target};
 
 impl Client {
-    pub(super) fn local(&mut self, view: &View, permit: &Permit, call: Call<'_>) -> Next {
+    pub(super) fn local(&mut self, view: &View, permit: &ServePermit, call: Call<'_>) -> Next {
         let bytes = call.request.raw.len();
         match call.row.verb {
             // Logins of other clients are tried on the same connection.
@@ -34,8 +34,8 @@ impl Client {
         }
     }
 
-    fn quit(&mut self, permit: &Permit) -> Next {
-        if self.is_muted() && !self.outlet.owes() {
+    fn quit(&mut self, permit: &ServePermit) -> Next {
+        if self.is_muted() && !self.reply_queue.owes() {
             return Next::Deafen;
         }
         if let Some(session) = self.session.as_ref().filter(|session| !session.link.is_idle()) {
@@ -48,7 +48,7 @@ impl Client {
     }
 
     /// Redis decides whether the database exists: asked on the lane, which goes back to its own at once.
-    fn select(&mut self, permit: &Permit, call: Call<'_>) -> Next {
+    fn select(&mut self, permit: &ServePermit, call: Call<'_>) -> Next {
         let db = parse_int(call.args[1]).and_then(|db| u32::try_from(db).ok());
         if let Err(next) = self.leave_lane_if_large(permit, call.request.raw.len(), call.args.len()) {
             return next;
@@ -63,13 +63,13 @@ impl Client {
         match target {
             Target::Session(session) => {
                 let link = session.link.clone();
-                let then = Then::session(&session, InSession::Select(db));
-                self.send(permit.now, &link, then, u64::MAX, |wire| call.request.write(wire, Replacements::new()));
+                let on_reply = OnReply::session(&session, InSession::Select(db));
+                self.send(permit.now, &link, on_reply, u64::MAX, |wire| call.request.write(wire, Replacements::new()));
             }
-            Target::Lane(_) if !self.outlet.profile.identity().may_select.get() => self.first_select(permit, call, db),
+            Target::Lane(_) if !self.reply_queue.profile.identity().may_select.get() => self.first_select(permit, call, db),
             Target::Lane(link) => {
                 let back = link.db().to_string();
-                self.send(permit.now, &link, Then::Select { db }, u64::MAX, |wire| {
+                self.send(permit.now, &link, OnReply::Select { db }, u64::MAX, |wire| {
                     call.request.write(wire, Replacements::new());
                     wire.push_with(|out| build::request(out, [&b"SELECT"[..], back.as_bytes()].into_iter()));
                 });
@@ -80,37 +80,37 @@ impl Client {
 
     /// The first SELECT of a user goes over a connection that is used for nothing else. On a lane a second SELECT would have to
     /// follow, back to the lane's database; for a user who may not SELECT, Redis would refuse and log that one, too.
-    fn first_select(&mut self, permit: &Permit, call: Call<'_>, db: u32) {
-        let profile = &self.outlet.profile;
+    fn first_select(&mut self, permit: &ServePermit, call: Call<'_>, db: u32) {
+        let profile = &self.reply_queue.profile;
         let identity = profile.identity();
         let link = self.context.connection_for_one(&identity, profile.version());
-        let (outlet, slot) = (Rc::clone(&self.outlet), self.outlet.open(self.is_muted()));
-        let then = Box::new(move |_: &Context, reply: Result<Reply<'_>, &Lost>| match reply {
+        let (reply_queue, slot) = (Rc::clone(&self.reply_queue), self.reply_queue.open(self.is_muted()));
+        let on_reply = Box::new(move |_: &Context, reply: Result<Reply<'_>, &Lost>| match reply {
             Ok(reply) => {
                 identity.may_select.set(reply.bytes() == b"+OK\r\n");
                 if reply.bytes() == b"+OK\r\n" {
-                    outlet.profile.set_db(db);
+                    reply_queue.profile.set_db(db);
                 }
-                outlet.fill(slot, reply);
+                reply_queue.fill(slot, reply);
             }
             Err(lost) => {
-                tell_lost(&outlet, slot, lost);
+                tell_lost(&reply_queue, slot, lost);
                 // What follows in the pipeline is meant for the other database.
-                outlet.close();
+                reply_queue.close();
             }
         });
-        self.ahead = u64::MAX;
+        self.in_flight = u64::MAX;
         self.context.stats().upstream_commands.add(1);
-        let then = Then::Call { replies: 1, repeat: false, then };
-        let waiting = Waiting { to: None, sent: permit.now, then };
+        let on_reply = OnReply::Call { replies: 1, repeat: false, on_reply };
+        let waiting = Pending { to: None, sent: permit.now, on_reply };
         link.send(waiting, |wire| call.request.write(wire, Replacements::new()));
         link.retire();
     }
 
-    fn proxy(&mut self, view: &View, permit: &Permit, call: Call<'_>) -> Next {
+    fn proxy(&mut self, view: &View, permit: &ServePermit, call: Call<'_>) -> Next {
         let word = |at: usize, word: &[u8]| call.args.get(at).is_some_and(|arg| arg.eq_ignore_ascii_case(word));
         // Redis is not asked: the state is needed most while Redis is away.
-        if (word(1, b"info") || word(1, b"debug")) && !self.context.shared.users.lets_in(self.outlet.profile.user()) {
+        if (word(1, b"info") || word(1, b"debug")) && !self.context.shared.users.lets_in(self.reply_queue.profile.user()) {
             return self.refuse(NOAUTH);
         }
         if word(1, b"debug") && word(2, b"panic") && call.args.len() == 3 {
@@ -126,8 +126,8 @@ impl Client {
                 Ok(target) => target,
                 Err(lost) => return self.unavailable(&lost),
             };
-            let then = Then::Proxy { args: call.args.iter().map(|arg| arg.to_vec()).collect() };
-            self.send(permit.now, target.link(), then, 0, |wire| wire.push_slice(MAY_CONFIGURE));
+            let on_reply = OnReply::Proxy { args: call.args.iter().map(|arg| arg.to_vec()).collect() };
+            self.send(permit.now, target.link(), on_reply, 0, |wire| wire.push_slice(MAY_CONFIGURE));
             // L1 is flushed when Redis has answered. What the client asks next must not be answered from L1 before that.
             return Next::Pause;
         }

@@ -1,6 +1,6 @@
 //! HELLO, AUTH and RESET: who the client is, and what it speaks.
 //!
-//! Redis decides. A login is tried at the worker's door, a connection that is used for nothing else; then the client's
+//! Redis decides. A login is tried on the worker's auth link, a connection that is used for nothing else; then the client's
 //! requests go to the lanes of that identity. No name or password is logged.
 //!
 //! Logins are tried one at a time, when the answers to all that came before are here: from 7.2 on Redis says nothing to a login
@@ -10,7 +10,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 
-use crate::coherence::Permit;
+use crate::coherence::ServePermit;
 use crate::resp::{Version, build, parse_int};
 use crate::upstream::{Login, Lost, Reply};
 
@@ -18,13 +18,13 @@ use super::clients::Wish;
 use super::connection_state::Reason;
 use super::context::{Context, View};
 use super::local::is_name;
-use super::opening::Holds;
-use super::outlet::{Outlet, Slot};
+use super::decode::ReplyShape;
+use super::reply_queue::{ReplyQueue, Slot};
 use super::private::InSession;
 use super::request::Replacements;
 use super::session::Session;
 use super::unauthenticated::is_small;
-use super::waiting::{Then, Waiting};
+use super::pending::{OnReply, Pending};
 use super::{Call, Client, Next, Replies};
 
 /// What HELLO or AUTH makes of a client when Redis agrees.
@@ -40,10 +40,10 @@ pub(super) struct Greeting {
     pub(super) is_understood: bool,
 }
 
-/// A login whose turn at the door has not come.
-pub(super) struct Knock {
+/// A login whose turn on the auth link has not come.
+pub(super) struct QueuedLogin {
     words: Vec<Vec<u8>>,
-    waiting: Waiting,
+    pending: Pending,
 }
 
 impl Greeting {
@@ -85,8 +85,8 @@ impl Greeting {
     }
 
     /// Redis has agreed.
-    pub(super) fn apply(self, context: &Context, outlet: &Outlet) {
-        let profile = &outlet.profile;
+    pub(super) fn apply(self, context: &Context, reply_queue: &ReplyQueue) {
+        let profile = &reply_queue.profile;
         if let Some(login) = self.login {
             profile.set_identity(context.identity(login));
         }
@@ -111,7 +111,7 @@ impl Greeting {
 
 impl Client {
     /// HELLO in any form. On the way to Redis the name is the fleet's: the connections keep it.
-    pub(super) fn hello(&mut self, view: &View, permit: &Permit, call: Call<'_>) -> Next {
+    pub(super) fn hello(&mut self, view: &View, permit: &ServePermit, call: Call<'_>) -> Next {
         let greeting = Greeting { client: self.id, ..Greeting::of_hello(call.args) };
         let fleet_name = self.context.connection_name().as_bytes().to_vec();
         let mut replacements = Replacements::new();
@@ -126,16 +126,16 @@ impl Client {
             return self.greet_in_session(view, permit, call, greeting, replacements, may_do_a_part);
         }
         if greeting.login.is_some() {
-            return self.at_the_door(permit, call, Some(greeting), replacements);
+            return self.on_auth_link(permit, call, Some(greeting), replacements);
         }
         // The lane is asked, and goes back at once to what it speaks.
-        let link = match self.outlet.profile.lane(&self.context) {
+        let link = match self.reply_queue.profile.lane(&self.context) {
             Ok(link) => link,
             Err(lost) => return self.not_done(call.row, &lost),
         };
         let back = greeting.version.map(|_| link.version().number().to_string());
-        let then = Then::Greet { greeting: Some(Box::new(greeting)), back: back.is_some() };
-        self.send(permit.now, &link, then, u64::MAX, |wire| {
+        let on_reply = OnReply::Greet { greeting: Some(Box::new(greeting)), back: back.is_some() };
+        self.send(permit.now, &link, on_reply, u64::MAX, |wire| {
             call.request.write(wire, replacements);
             if let Some(back) = &back {
                 wire.push_with(|out| build::request(out, [&b"HELLO"[..], back.as_bytes()].into_iter()));
@@ -145,13 +145,13 @@ impl Client {
     }
 
     /// AUTH in any form.
-    pub(super) fn auth(&mut self, view: &View, permit: &Permit, call: Call<'_>) -> Next {
+    pub(super) fn auth(&mut self, view: &View, permit: &ServePermit, call: Call<'_>) -> Next {
         let greeting = Greeting::of_auth(call.args);
         if self.session.is_some() || !greeting.is_understood {
             // Redis refuses an AUTH with a wrong number of words before it does anything.
             return self.greet_in_session(view, permit, call, greeting, Replacements::new(), false);
         }
-        self.at_the_door(permit, call, Some(greeting), Replacements::new())
+        self.on_auth_link(permit, call, Some(greeting), Replacements::new())
     }
 
     /// HELLO or AUTH on the client's own connection. What is not understood always goes there, so that the client has the user and
@@ -159,7 +159,7 @@ impl Client {
     fn greet_in_session(
         &mut self,
         view: &View,
-        permit: &Permit,
+        permit: &ServePermit,
         call: Call<'_>,
         greeting: Greeting,
         replacements: Replacements,
@@ -172,7 +172,7 @@ impl Client {
             Ok(None) => return Next::Again,
             Err(lost) => return self.not_done(call.row, &lost),
         };
-        if is_new && self.outlet.profile.is_nobody() {
+        if is_new && self.reply_queue.profile.has_no_login() {
             // Redis answers HELLO and AUTH also on a connection that may do nothing else. No other client can use such a connection.
             session.link.use_for_logins();
             session.never_reuse();
@@ -180,7 +180,7 @@ impl Client {
         if session.in_multi() {
             return self.queue_greeting(view, permit, call, &session, greeting, replacements);
         }
-        if has_login && self.outlet.outstanding() > 0 {
+        if has_login && self.reply_queue.outstanding() > 0 {
             return Next::Again;
         }
         if let Err(lost) = session.link.check() {
@@ -189,8 +189,8 @@ impl Client {
         if may_do_a_part {
             session.bind(Reason::Login);
         }
-        let then = Then::session(&session, InSession::Greet(greeting));
-        self.send(permit.now, &session.link, then, u64::MAX, |wire| call.request.write(wire, replacements));
+        let on_reply = OnReply::session(&session, InSession::Greet(greeting));
+        self.send(permit.now, &session.link, on_reply, u64::MAX, |wire| call.request.write(wire, replacements));
         Next::Pause
     }
 
@@ -198,7 +198,7 @@ impl Client {
     fn queue_greeting(
         &mut self,
         view: &View,
-        permit: &Permit,
+        permit: &ServePermit,
         call: Call<'_>,
         session: &Rc<Session>,
         greeting: Greeting,
@@ -212,41 +212,41 @@ impl Client {
         // that of EXEC all others would shift.
         if has_login && view.table.get(b"waitaof").is_some() {
             let text = "ERR shortstop: this server may not answer a login in a transaction; send it before MULTI";
-            return self.spoil(permit, session, text);
+            return self.abort_transaction(permit, session, text);
         }
         if !greeting.is_understood {
             // Redis may do a part of it before it refuses the rest.
             session.bind(Reason::Login);
         }
         session.queue(|queued| {
-            queued.wishes.push((queued.holds.len(), Wish::Greet(Box::new(greeting))));
-            queued.holds.push(Holds::Nothing);
+            queued.wishes.push((queued.shape.len(), Wish::Greet(Box::new(greeting))));
+            queued.shape.push(ReplyShape::Nothing);
         });
-        let then = Then::Queued(Rc::clone(session));
-        self.send(permit.now, &session.link, then, u64::MAX, |wire| call.request.write(wire, replacements));
+        let on_reply = OnReply::Queued(Rc::clone(session));
+        self.send(permit.now, &session.link, on_reply, u64::MAX, |wire| call.request.write(wire, replacements));
         Next::Go
     }
 
-    fn at_the_door(
+    fn on_auth_link(
         &mut self,
-        permit: &Permit,
+        permit: &ServePermit,
         call: Call<'_>,
         greeting: Option<Greeting>,
         replacements: Replacements,
     ) -> Next {
-        if self.outlet.outstanding() > 0 {
+        if self.reply_queue.outstanding() > 0 {
             // What was asked before may have made the login.
             return Next::Again;
         }
-        let door = self.context.door();
-        if let Err(lost) = door.check() {
+        let auth_link = self.context.auth_link();
+        if let Err(lost) = auth_link.check() {
             return self.not_done(call.row, &lost);
         }
         if !is_small(call.args) {
-            if door.is_connecting() {
-                return self.wait_for(&door);
+            if auth_link.is_connecting() {
+                return self.wait_for(&auth_link);
             }
-            if door.locked_for().is_some() {
+            if auth_link.locked_for().is_some() {
                 // Redis would close the connection, and with it the login of somebody else.
                 let text = "ERR shortstop: where Redis has a password, a login may have 10 arguments of 16 KB each; shorten it";
                 return self.refuse(text);
@@ -254,18 +254,18 @@ impl Client {
         }
         let mut words: Vec<Vec<u8>> = call.args.iter().map(|arg| arg.to_vec()).collect();
         replacements.into_iter().for_each(|(at, word)| words[at] = word);
-        let then = Then::Greet { greeting: greeting.map(Box::new), back: false };
-        let slot = self.outlet.open(self.is_muted());
+        let on_reply = OnReply::Greet { greeting: greeting.map(Box::new), back: false };
+        let slot = self.reply_queue.open(self.is_muted());
         self.context.stats().upstream_commands.add(1);
-        let waiting = Waiting { to: Some((Rc::clone(&self.outlet), slot)), sent: permit.now, then };
-        self.context.knocks.borrow_mut().push_back(Knock { words, waiting });
-        next_at_the_door(&self.context);
+        let pending = Pending { to: Some((Rc::clone(&self.reply_queue), slot)), sent: permit.now, on_reply };
+        self.context.queued_logins.borrow_mut().push_back(QueuedLogin { words, pending });
+        next_login(&self.context);
         Next::Pause
     }
 
     /// As a new connection, but for its number.
-    pub(super) fn reset(&mut self, permit: &Permit) -> Next {
-        if self.outlet.outstanding() > 0 {
+    pub(super) fn reset(&mut self, permit: &ServePermit) -> Next {
+        if self.reply_queue.outstanding() > 0 {
             return Next::Again;
         }
         if self.replies == Replies::Off {
@@ -278,48 +278,48 @@ impl Client {
             Next::Go
         };
         self.leave_session();
-        self.context.reset(&self.outlet.profile);
+        self.context.reset(&self.reply_queue.profile);
         next
     }
 
     /// Gives `answer` when Redis says that the client is subscribed to nothing any more, so that whoever hears of it counts it no
     /// longer. `false`: it was subscribed to nothing.
-    pub(super) fn unsubscribe_first(&mut self, permit: &Permit, answer: &'static [u8]) -> bool {
+    pub(super) fn unsubscribe_first(&mut self, permit: &ServePermit, answer: &'static [u8]) -> bool {
         let session = self.session.as_ref().filter(|session| session.is_subscribed() && !session.is_monitor());
         let Some(session) = session.filter(|session| session.link.check().is_ok()) else { return false };
-        let (outlet, slot) = (Rc::clone(&self.outlet), self.outlet.open(self.is_muted()));
+        let (reply_queue, slot) = (Rc::clone(&self.reply_queue), self.reply_queue.open(self.is_muted()));
         // Whatever Redis says, the connection is closed. RESET makes it the default user's, so no client of this user may get it.
         session.never_reuse();
-        let then = Box::new(move |_: &Context, _: Result<Reply<'_>, &Lost>| outlet.fill(slot, Reply::Borrowed(answer)));
+        let on_reply = Box::new(move |_: &Context, _: Result<Reply<'_>, &Lost>| reply_queue.fill(slot, Reply::Borrowed(answer)));
         self.context.stats().upstream_commands.add(1);
-        let then = Then::Call { replies: 1, repeat: false, then };
+        let on_reply = OnReply::Call { replies: 1, repeat: false, on_reply };
         session
             .link
-            .send(Waiting { to: None, sent: permit.now, then }, |wire| wire.push_slice(b"*1\r\n$5\r\nRESET\r\n"));
+            .send(Pending { to: None, sent: permit.now, on_reply }, |wire| wire.push_slice(b"*1\r\n$5\r\nRESET\r\n"));
         true
     }
 }
 
 /// Lets the next login in, if none is being tried.
-pub(super) fn next_at_the_door(context: &Context) {
+pub(super) fn next_login(context: &Context) {
     // Whoever takes one out tries it, so that none is waited for twice.
-    while !context.knocks.borrow().is_empty() {
-        let Some(door) = context.itself().map(|context| context.door()) else { return };
-        if !door.is_idle() {
+    while !context.queued_logins.borrow().is_empty() {
+        let Some(auth_link) = context.rc().map(|context| context.auth_link()) else { return };
+        if !auth_link.is_idle() {
             return;
         }
-        let Some(Knock { words, waiting }) = context.knocks.borrow_mut().pop_front() else { return };
-        let Err(lost) = door.check() else {
+        let Some(QueuedLogin { words, pending }) = context.queued_logins.borrow_mut().pop_front() else { return };
+        let Err(lost) = auth_link.check() else {
             let words = words.iter().map(Vec::as_slice);
-            return door.send(waiting, |wire| wire.push_with(|out| build::request(out, words)));
+            return auth_link.send(pending, |wire| wire.push_with(|out| build::request(out, words)));
         };
         context.stats().upstream_errors.add(1);
-        if let Some((outlet, slot)) = waiting.to {
+        if let Some((reply_queue, slot)) = pending.to {
             let mut out = Vec::new();
             build::error(&mut out, lost.text());
-            outlet.fill(slot, Reply::Borrowed(&out));
+            reply_queue.fill(slot, Reply::Borrowed(&out));
             // What follows in the pipeline is meant for another user, or another protocol.
-            outlet.close();
+            reply_queue.close();
         }
     }
 }
@@ -327,22 +327,22 @@ pub(super) fn next_at_the_door(context: &Context) {
 /// The answer to a HELLO or AUTH that was asked on a connection that others use; `back` is what brought the connection back.
 pub(super) fn greeted(
     context: &Context,
-    outlet: &Outlet,
+    reply_queue: &ReplyQueue,
     slot: Slot,
     greeting: Option<Greeting>,
     reply: &[u8],
     back: Option<&[u8]>,
 ) {
-    let profile = &outlet.profile;
+    let profile = &reply_queue.profile;
     let (identity, db, version) = (profile.identity(), profile.db(), profile.version());
     let agreed = !reply.starts_with(b"-");
     match greeting {
         Some(greeting) if agreed => {
             let reply = greeting.own_number(reply);
-            greeting.apply(context, outlet);
-            outlet.fill(slot, Reply::Owned(reply));
+            greeting.apply(context, reply_queue);
+            reply_queue.fill(slot, Reply::Owned(reply));
         }
-        _ => outlet.fill(slot, Reply::Borrowed(reply)),
+        _ => reply_queue.fill(slot, Reply::Borrowed(reply)),
     }
     if agreed && back.is_some_and(|back| back.starts_with(b"-")) {
         // The lane speaks another protocol than it should.

@@ -1,6 +1,6 @@
 //! The one place that decides what becomes of a request: answered from L1, passed on a lane, or given a session.
 //!
-//! A request and a client's state come in; an answer goes to the client's [`Outlet`], or something waits upstream for the reply.
+//! A request and a client's state come in; an answer goes to the client's [`ReplyQueue`], or something waits upstream for the reply.
 //! No socket is known here, and nothing waits here: what cannot go on yet says so ([`Next`]).
 
 mod bitfield;
@@ -8,32 +8,32 @@ mod buffers;
 mod clients;
 mod connection_state;
 mod context;
-mod errands;
+mod worker_tasks;
 mod fills;
 mod flight;
 mod identity;
 mod local;
 mod login;
-mod opening;
-mod outlet;
-mod peek;
+mod decode;
+mod reply_queue;
+mod string_guard;
 mod private;
 mod profile;
 mod reads;
 mod request;
-mod roster;
+mod client_list;
 mod scripts;
-mod seal;
+mod compress;
 mod session;
 mod transaction;
 mod turns;
 mod unauthenticated;
 mod users;
 mod wait;
-mod waiting;
-mod weave;
+mod pending;
+mod exec_demux;
 mod writes;
-mod written;
+mod write_guard;
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -41,33 +41,33 @@ use std::time::Instant;
 
 use smallvec::SmallVec;
 
-use crate::coherence::Permit;
+use crate::coherence::ServePermit;
 use crate::command::{Class, Keys, Lookup, Row, Verb};
-use crate::envelope;
+use crate::codec;
 use crate::near_cache::KeyId;
 use crate::resp::{Chunks, Version, build};
 use crate::upstream::{Link, Lost};
 
 pub use buffers::{ALWAYS_SERVED, Buffers};
 pub use context::{Context, Policy, Shared, View, Windows};
-pub use errands::{Errand, Errands, Post};
-pub use outlet::{MOST_OUTSTANDING, Outlet};
+pub use worker_tasks::{WorkerTask, Mailboxes, Mailbox};
+pub use reply_queue::{MOST_OUTSTANDING, ReplyQueue};
 pub use profile::Profile;
 pub use request::Request;
-pub use roster::{Entry, count};
+pub use client_list::{ClientInfo, count};
 pub use users::Users;
 
 use connection_state::Sent;
-use opening::Holds;
+use decode::ReplyShape;
 use private::{InSession, leaves_nothing};
 use request::{Replacements, Words};
-use seal::Parked;
+use compress::Offloaded;
 use session::Session;
 use turns::Turn;
 use wait::waits_for_replicas;
-use waiting::{Then, Waiting};
+use pending::{OnReply, Pending};
 use writes::{Outcome, writes_values};
-use written::Written;
+use write_guard::WriteGuard;
 
 /// Arguments of a request up to which every server takes it: before 7.0 Redis closes the connection at more.
 const MOST_ARGUMENTS: usize = 1 << 20;
@@ -104,7 +104,7 @@ enum Replies {
 /// The state of one client.
 pub struct Client {
     context: Rc<Context>,
-    outlet: Rc<Outlet>,
+    reply_queue: Rc<ReplyQueue>,
     id: u64,
     replies: Replies,
     lookup: Lookup,
@@ -113,26 +113,26 @@ pub struct Client {
     turn: Option<Rc<Turn>>,
     /// Bits of the keys of what has not been answered: a key whose bit is set is not served from L1, so that a reader never
     /// overtakes what it asked before.
-    ahead: u64,
+    in_flight: u64,
     /// The client waits for the answer to another client's request; see `awaits_flight`.
     joined: bool,
-    parked: Option<(Parked, Rc<RefCell<Option<Outcome>>>)>,
+    offloaded: Option<(Offloaded, Rc<RefCell<Option<Outcome>>>)>,
     hits: u64,
 }
 
 /// The bit of a key among those of what has not been answered.
-fn mask_of(id: KeyId) -> u64 {
+fn in_flight_bit(id: KeyId) -> u64 {
     1 << (id.bits() >> 58)
 }
 
 /// Where a request goes.
 enum Target {
-    Lane(Link<Waiting>),
+    Lane(Link<Pending>),
     Session(Rc<Session>),
 }
 
 impl Target {
-    fn link(&self) -> &Link<Waiting> {
+    fn link(&self) -> &Link<Pending> {
         match self {
             Target::Lane(link) => link,
             Target::Session(session) => &session.link,
@@ -156,18 +156,18 @@ struct Call<'a> {
 
 impl Client {
     /// A client that has just connected.
-    pub fn new(context: Rc<Context>, outlet: Rc<Outlet>, id: u64) -> Self {
+    pub fn new(context: Rc<Context>, reply_queue: Rc<ReplyQueue>, id: u64) -> Self {
         Client {
             context,
-            outlet,
+            reply_queue,
             id,
             replies: Replies::On,
             lookup: Lookup::default(),
             session: None,
             turn: None,
-            ahead: 0,
+            in_flight: 0,
             joined: false,
-            parked: None,
+            offloaded: None,
             hits: 0,
         }
     }
@@ -183,20 +183,20 @@ impl Client {
         std::mem::take(&mut self.hits)
     }
 
-    /// Whether a request waits for its values to be sealed; until it is sent, no other is taken.
-    pub fn is_parked(&self) -> bool {
-        self.parked.is_some()
+    /// Whether a request waits for its values to be compressed; until it is sent, no other is taken.
+    pub fn is_offloaded(&self) -> bool {
+        self.offloaded.is_some()
     }
 
     /// Whether the client waits for something that may never come (BLPOP), so that there is no point in waiting for it.
     pub fn is_blocked(&self) -> bool {
-        self.session.as_ref().is_some_and(|session| session.is_blocked()) || self.outlet.entry.waiter.borrow().is_some()
+        self.session.as_ref().is_some_and(|session| session.is_blocked()) || self.reply_queue.info.waiter.borrow().is_some()
     }
 
     /// To be called before requests are handed in, and when replies have come.
     pub fn refresh(&mut self) {
-        if self.outlet.outstanding() == 0 {
-            self.ahead = 0;
+        if self.reply_queue.outstanding() == 0 {
+            self.in_flight = 0;
             if self.session.as_ref().is_some_and(|session| session.is_clean()) {
                 self.leave_session();
             }
@@ -204,17 +204,17 @@ impl Client {
     }
 
     fn leave_session(&mut self) {
-        let offered = self.outlet.entry.offered.take();
+        let offered = self.reply_queue.info.offered.take();
         for session in [self.session.take(), offered].into_iter().flatten() {
             session.end(&self.context);
         }
-        self.outlet.entry.session.take();
+        self.reply_queue.info.session.take();
     }
 
     /// Decides.
-    pub fn handle(&mut self, view: &View, permit: &Permit, request: Request<'_>) -> Next {
+    pub fn handle(&mut self, view: &View, permit: &ServePermit, request: Request<'_>) -> Next {
         let next = self.decide(view, permit, request);
-        if next != Next::Again && !self.is_parked() {
+        if next != Next::Again && !self.is_offloaded() {
             self.end_of_request();
         }
         next
@@ -229,7 +229,7 @@ impl Client {
         };
     }
 
-    fn decide(&mut self, view: &View, permit: &Permit, request: Request<'_>) -> Next {
+    fn decide(&mut self, view: &View, permit: &ServePermit, request: Request<'_>) -> Next {
         if let Some(session) = &self.session
             && session.is_monitor()
         {
@@ -242,14 +242,14 @@ impl Client {
             && request.argc() == 2
             && self.session.is_none()
         {
-            self.outlet.entry.last.set(row.number);
+            self.reply_queue.info.last.set(row.number);
             return self.get(view, permit, request);
         }
         if let Some(row) = named
-            && let Some(kept) = row.kept(request.argc())
-            && view.policy.reads.contains(kept.read)
+            && let Some(cacheable) = row.cacheable(request.argc())
+            && view.policy.reads.contains(cacheable.read)
             && self.session.is_none()
-            && let Some(next) = self.read(view, permit, row, kept, request)
+            && let Some(next) = self.read(view, permit, row, cacheable, request)
         {
             return next;
         }
@@ -265,16 +265,16 @@ impl Client {
         let call = Call { row, request, args: &args };
         // To Redis a container's subcommand that does not exist is no command.
         let is_one = row.subs().is_empty() || args.len() == 1;
-        self.outlet.entry.last.set(if is_one { row.number } else { 0 });
+        self.reply_queue.info.last.set(if is_one { row.number } else { 0 });
 
         self.note_write(row, args[0]);
 
-        if self.outlet.outstanding() == 0 && self.session.as_ref().is_some_and(|session| session.is_clean()) {
+        if self.reply_queue.outstanding() == 0 && self.session.as_ref().is_some_and(|session| session.is_clean()) {
             self.leave_session();
         }
         if self.session.is_none()
-            && self.outlet.profile.is_nobody()
-            && !self.outlet.profile.is_let_in()
+            && self.reply_queue.profile.has_no_login()
+            && !self.reply_queue.profile.is_let_in()
             && let Some(next) = self.before_auth(permit, call)
         {
             return next;
@@ -296,7 +296,7 @@ impl Client {
             Class::Refused(why) => {
                 let text = format!("ERR shortstop: {why}");
                 match self.session.clone().filter(|session| session.in_multi()) {
-                    Some(session) => self.spoil(permit, &session, &text),
+                    Some(session) => self.abort_transaction(permit, &session, &text),
                     None => self.refuse(&text),
                 }
             }
@@ -316,7 +316,7 @@ impl Client {
     }
 
     /// What goes before all else while a session has state.
-    fn in_state(&mut self, view: &View, permit: &Permit, call: Call<'_>) -> Option<Next> {
+    fn in_state(&mut self, view: &View, permit: &ServePermit, call: Call<'_>) -> Option<Next> {
         let session = self.session.clone()?;
         match call.row.verb {
             // Ends a transaction even when Redis refuses it for its arguments.
@@ -324,7 +324,7 @@ impl Client {
             Verb::Quit | Verb::Reset => None,
             Verb::Proxy if session.in_multi() => {
                 let text = "ERR shortstop: PROXY is not part of a transaction; send it before MULTI";
-                Some(self.spoil(permit, &session, text))
+                Some(self.abort_transaction(permit, &session, text))
             }
             Verb::Hello | Verb::Auth if session.in_multi() => None,
             _ if session.in_multi() && call.row.class == Class::Local => Some(self.queue(view, permit, call, &session)),
@@ -337,7 +337,7 @@ impl Client {
             | Verb::SUnsubscribe => None,
             // Whether it is subscribed afterwards decides what may be sent, and how.
             _ if session.is_acknowledging() => Some(Next::Again),
-            _ if session.is_subscribed() && self.outlet.profile.version() == Version::Resp2 => {
+            _ if session.is_subscribed() && self.reply_queue.profile.version() == Version::Resp2 => {
                 Some(self.pass(permit, call, Target::Session(session)))
             }
             // A name that nobody knows may be EVAL's.
@@ -349,8 +349,8 @@ impl Client {
         }
     }
 
-    /// A request that Redis will refuse. It goes to the client's own connection if there is one, where it spoils an open transaction.
-    fn pass_where_it_is(&mut self, permit: &Permit, call: Call<'_>) -> Next {
+    /// A request that Redis will refuse. It goes to the client's own connection if there is one, where it aborts an open transaction.
+    fn pass_where_it_is(&mut self, permit: &ServePermit, call: Call<'_>) -> Next {
         if let Err(next) = self.leave_lane_if_large(permit, call.request.raw.len(), call.args.len()) {
             return next;
         }
@@ -360,36 +360,36 @@ impl Client {
         }
     }
 
-    fn pass(&mut self, permit: &Permit, call: Call<'_>, target: Target) -> Next {
+    fn pass(&mut self, permit: &ServePermit, call: Call<'_>, target: Target) -> Next {
         if let Err(lost) = target.link().check() {
             return self.unavailable(&lost);
         }
-        let then = match &target {
-            Target::Session(session) if session.in_multi() => Then::Queued(Rc::clone(session)),
+        let on_reply = match &target {
+            Target::Session(session) if session.in_multi() => OnReply::Queued(Rc::clone(session)),
             // Redis should refuse it. If Redis does not, the command may have left anything on the connection.
             Target::Session(session) if call.row.class != Class::Stateless => {
-                Then::session(session, InSession::Sent(Sent::Setting))
+                OnReply::session(session, InSession::Sent(Sent::Setting))
             }
-            _ => Then::Pass { repeat: false },
+            _ => OnReply::Pass { repeat: false },
         };
-        self.send(permit.now, target.link(), then, u64::MAX, |wire| call.request.write(wire, Replacements::new()));
+        self.send(permit.now, target.link(), on_reply, u64::MAX, |wire| call.request.write(wire, Replacements::new()));
         Next::Go
     }
 
     /// Sends a request on the client's private connection as it is.
-    fn send_in(&mut self, permit: &Permit, call: Call<'_>, session: &Rc<Session>, then: InSession) -> Next {
+    fn send_in(&mut self, permit: &ServePermit, call: Call<'_>, session: &Rc<Session>, on_reply: InSession) -> Next {
         if let Err(lost) = session.link.check() {
             return self.unavailable(&lost);
         }
-        let then = Then::session(session, then);
-        self.send(permit.now, &session.link, then, u64::MAX, |wire| call.request.write(wire, Replacements::new()));
+        let on_reply = OnReply::session(session, on_reply);
+        self.send(permit.now, &session.link, on_reply, u64::MAX, |wire| call.request.write(wire, Replacements::new()));
         Next::Go
     }
 
     /// To be called before a request of this size is sent. A request that could make Redis close the connection gets a private one,
     /// so that it cannot end the requests of other clients.
     #[inline]
-    fn leave_lane_if_large(&mut self, permit: &Permit, bytes: usize, arguments: usize) -> Result<(), Next> {
+    fn leave_lane_if_large(&mut self, permit: &ServePermit, bytes: usize, arguments: usize) -> Result<(), Next> {
         let is_small = bytes <= self.context.shared.server_limits.shared() && arguments <= MOST_ARGUMENTS;
         if is_small || self.session.is_some() {
             return Ok(());
@@ -404,8 +404,8 @@ impl Client {
     /// A script that runs holds up all that is sent behind it on its connection, SCRIPT KILL included. A client that waits for
     /// nothing goes on over another lane, where Redis answers that it is busy.
     fn leave_lane_if_held_up(&self, now: Instant) {
-        let profile = &self.outlet.profile;
-        if !profile.is_held_up(now) || self.session.is_some() || self.outlet.outstanding() > 0 {
+        let profile = &self.reply_queue.profile;
+        if !profile.is_held_up(now) || self.session.is_some() || self.reply_queue.outstanding() > 0 {
             return;
         }
         profile.forget_lane();
@@ -426,12 +426,12 @@ impl Client {
                 session.link.check()?;
                 Ok(Target::Session(Rc::clone(session)))
             }
-            None => Ok(Target::Lane(self.outlet.profile.lane(&self.context)?)),
+            None => Ok(Target::Lane(self.reply_queue.profile.lane(&self.context)?)),
         }
     }
 
     /// A command that may share a lane.
-    fn stateless(&mut self, view: &View, permit: &Permit, call: Call<'_>) -> Next {
+    fn stateless(&mut self, view: &View, permit: &ServePermit, call: Call<'_>) -> Next {
         if let Some(session) = self.session.clone() {
             if session.in_multi() {
                 return self.queue(view, permit, call, &session);
@@ -446,7 +446,7 @@ impl Client {
     }
 
     /// Passes a stateless command on, in the form and with the care that it needs. Not in a transaction.
-    fn forward(&mut self, view: &View, permit: &Permit, call: Call<'_>) -> Next {
+    fn forward(&mut self, view: &View, permit: &ServePermit, call: Call<'_>) -> Next {
         match call.row.verb {
             verb if writes_values(verb, call.args) => self.write_values(view, permit, call),
             _ => {
@@ -458,20 +458,20 @@ impl Client {
                     Err(lost) => return self.unavailable(&lost),
                 };
                 match self.prepare(view, permit, call, &target) {
-                    Ok((mut then, wire)) => {
-                        let mask = match &mut then {
-                            Then::Write { written, .. } => {
-                                written.begin(&self.context, view);
-                                written.mask()
+                    Ok((mut on_reply, wire)) => {
+                        let mask = match &mut on_reply {
+                            OnReply::Write { guard, .. } => {
+                                guard.begin(&self.context, view);
+                                guard.mask()
                             }
-                            Then::Elements { written: Some(written), told, .. } => {
-                                written.begin(&self.context, view);
-                                told.iter().fold(written.mask(), |mask, id| mask | mask_of(*id))
+                            OnReply::Elements { guard: Some(guard), observed, .. } => {
+                                guard.begin(&self.context, view);
+                                observed.iter().fold(guard.mask(), |mask, id| mask | in_flight_bit(*id))
                             }
                             _ => self.keys_mask(view, call),
                         };
-                        let ttls = ttl_requests(&then);
-                        self.send(permit.now, target.link(), then, mask, |out| {
+                        let ttls = ttl_requests(&on_reply);
+                        self.send(permit.now, target.link(), on_reply, mask, |out| {
                             write_wire(out, &call.request, wire);
                             out.push_slice(&ttls);
                         });
@@ -487,78 +487,78 @@ impl Client {
     }
 
     /// What waits for the reply of a command, and what is sent in its place.
-    fn prepare(&self, view: &View, permit: &Permit, call: Call<'_>, target: &Target) -> Result<(Then, Wire), String> {
+    fn prepare(&self, view: &View, permit: &ServePermit, call: Call<'_>, target: &Target) -> Result<(OnReply, Wire), String> {
         let row = call.row;
-        let then = match row.verb {
+        let on_reply = match row.verb {
             Verb::Get => self.value(view, call.args[1]),
             Verb::MGet => {
                 let may_keep = matches!(target, Target::Lane(_)) && call.args.len() <= MGET_KEEPS + 1;
-                Then::Values(Box::new(self.values(view, permit, &call.args[1..], may_keep)))
+                OnReply::Values(Box::new(self.values(view, permit, &call.args[1..], may_keep)))
             }
-            Verb::GetDel => Then::Write { written: self.written(view, call), holds: Holds::Values },
+            Verb::GetDel => OnReply::Write { guard: self.write_guard(view, call), shape: ReplyShape::Values },
             Verb::GetEx if call.args.len() == 2 => self.value(view, call.args[1]),
-            Verb::GetEx => Then::Write { written: self.written(view, call), holds: Holds::Values },
+            Verb::GetEx => OnReply::Write { guard: self.write_guard(view, call), shape: ReplyShape::Values },
             // SET comes here when it looks at the stored string; what it stores must then be comparable, too.
-            Verb::Set if envelope::is_sealed(call.args[2]) => {
+            Verb::Set if codec::is_compressed(call.args[2]) => {
                 return Err(
                     "ERR shortstop: the value looks like one that is stored compressed; SET it without a comparison"
                         .to_owned(),
                 );
             }
-            // Also when nothing is sealed now: values that were sealed before are still there.
-            Verb::Peek | Verb::Set => {
-                let wire = self.peeked(call)?;
-                let then = if row.is_write() {
-                    let holds = if row.verb == Verb::Peek { self.holds(call) } else { Holds::Nothing };
-                    Then::Write { written: self.written(view, call), holds }
+            // Also when nothing is compressed now: values that were compressed before are still there.
+            Verb::StringOp | Verb::Set => {
+                let wire = self.guarded(call)?;
+                let on_reply = if row.is_write() {
+                    let shape = if row.verb == Verb::StringOp { self.reply_shape(call) } else { ReplyShape::Nothing };
+                    OnReply::Write { guard: self.write_guard(view, call), shape }
                 } else {
                     self.unkept(view, call)
                 };
-                return Ok((then, wire));
+                return Ok((on_reply, wire));
             }
             Verb::Sort | Verb::SortRo => {
-                let looks = peek::sort_looks(call.args);
-                // Also when nothing is sealed now, as above.
-                let wire = if looks.is_empty() { Wire::AsIs } else { self.sort_peeked(call, &looks)? };
-                let holds = self.holds(call);
-                let told = if row.is_write() || !self.is_told(view, row) { SmallVec::new() } else { self.ids(call) };
-                let written = row.is_write().then(|| Box::new(self.written(view, call)));
-                return Ok((Then::Elements { written, told, holds }, wire));
+                let looks = string_guard::sort_looks(call.args);
+                // Also when nothing is compressed now, as above.
+                let wire = if looks.is_empty() { Wire::AsIs } else { self.sort_guarded(call, &looks)? };
+                let shape = self.reply_shape(call);
+                let observed = if row.is_write() || !self.is_told(view, row) { SmallVec::new() } else { self.ids(call) };
+                let guard = row.is_write().then(|| Box::new(self.write_guard(view, call)));
+                return Ok((OnReply::Elements { guard, observed, shape }, wire));
             }
             Verb::Script => self.script(view, call),
             Verb::ScriptLoad => {
                 call.args.get(2).into_iter().for_each(|text| self.context.shared.scripts.learn(text));
                 self.unkept(view, call)
             }
-            Verb::Info => Then::Info { added: self.context.shared.windows.info(&call.args[1..]) },
-            _ if row.is_write() => Then::Write { written: self.written(view, call), holds: Holds::Nothing },
+            Verb::Info => OnReply::Info { added: self.context.shared.windows.info(&call.args[1..]) },
+            _ if row.is_write() => OnReply::Write { guard: self.write_guard(view, call), shape: ReplyShape::Nothing },
             _ => self.unkept(view, call),
         };
-        Ok((then, Wire::AsIs))
+        Ok((on_reply, Wire::AsIs))
     }
 
     /// What is sent in the place of a command that looks into a string.
-    fn peeked(&self, call: Call<'_>) -> Result<Wire, String> {
+    fn guarded(&self, call: Call<'_>) -> Result<Wire, String> {
         // Without a condition DELEX looks at nothing.
         if call.args.len() == 2 && call.row.name.as_ref() == "delex" {
             return Ok(Wire::AsIs);
         }
         let mut keys = SmallVec::new();
         call.row.keys(call.args, &mut keys);
-        peek::request(&call.row.name, call.args, &keys).map(Wire::Instead).ok_or_else(too_many_arguments)
+        string_guard::request(&call.row.name, call.args, &keys).map(Wire::Instead).ok_or_else(too_many_arguments)
     }
 
     /// What is sent in the place of a SORT that stores or compares strings of other keys.
-    fn sort_peeked(&self, call: Call<'_>, looks: &[peek::Look<'_>]) -> Result<Wire, String> {
+    fn sort_guarded(&self, call: Call<'_>, looks: &[string_guard::Look<'_>]) -> Result<Wire, String> {
         let mut keys = SmallVec::new();
         call.row.keys(call.args, &mut keys);
-        peek::sort_request(call.args, &keys, looks).map(Wire::Instead).ok_or_else(too_many_arguments)
+        string_guard::sort_request(call.args, &keys, looks).map(Wire::Instead).ok_or_else(too_many_arguments)
     }
 
     fn ids(&self, call: Call<'_>) -> SmallVec<[KeyId; 1]> {
         let mut keys = SmallVec::new();
         call.row.keys(call.args, &mut keys);
-        keys.iter().map(|at| KeyId::new(self.outlet.profile.db(), call.args[*at as usize])).collect()
+        keys.iter().map(|at| KeyId::new(self.reply_queue.profile.db(), call.args[*at as usize])).collect()
     }
 
     fn keys_mask(&self, view: &View, call: Call<'_>) -> u64 {
@@ -570,54 +570,54 @@ impl Client {
             Keys::Unknown => u64::MAX,
             Keys::Known => keys
                 .iter()
-                .fold(0, |mask, at| mask | mask_of(KeyId::new(self.outlet.profile.db(), call.args[*at as usize]))),
+                .fold(0, |mask, at| mask | in_flight_bit(KeyId::new(self.reply_queue.profile.db(), call.args[*at as usize]))),
         }
     }
 
     /// What a command may change.
-    fn written(&self, view: &View, call: Call<'_>) -> Written {
-        let mut written = Written::default();
-        let db = self.outlet.profile.db();
+    fn write_guard(&self, view: &View, call: Call<'_>) -> WriteGuard {
+        let mut guard = WriteGuard::default();
+        let db = self.reply_queue.profile.db();
         let mut keys = SmallVec::new();
         if call.row.keys(call.args, &mut keys) == Keys::Unknown {
-            written.add_any();
+            guard.add_any();
         }
-        let mut add = |db| keys.iter().for_each(|at| written.add(&self.context, view, db, call.args[*at as usize]));
+        let mut add = |db| keys.iter().for_each(|at| guard.add(&self.context, view, db, call.args[*at as usize]));
         add(db);
         call.row.other_databases(call.args).into_iter().for_each(add);
         if call.row.verb == Verb::Functions {
-            written.changes_functions();
+            guard.changes_functions();
         }
         if keys.is_empty() {
-            self.changes_settings(call, &mut written);
+            self.changes_settings(call, &mut guard);
         }
-        written
+        guard
     }
 
     /// What a command without keys may change of the server's settings and users.
-    fn changes_settings(&self, call: Call<'_>, written: &mut Written) {
+    fn changes_settings(&self, call: Call<'_>, guard: &mut WriteGuard) {
         match call.row.name.as_ref() {
-            "acl|deluser" => written.deletes_users(call.args[2..].iter().copied()),
+            "acl|deluser" => guard.deletes_users(call.args[2..].iter().copied()),
             "acl|setuser" => self.context.shared.users.forget_ttl(call.args.get(2).copied()),
             "acl|load" => self.context.shared.users.forget_ttl(None),
             "config|set" => self.context.shared.server_limits.forget(),
             _ => {}
         }
         if changes_first_rights(call) {
-            written.first_rights();
+            guard.first_rights();
         }
     }
 
     /// What the reply to a command holds.
-    fn holds(&self, call: Call<'_>) -> Holds {
-        Holds::of(call.row.verb, &call.row.name, call.args, self.outlet.profile.version())
+    fn reply_shape(&self, call: Call<'_>) -> ReplyShape {
+        ReplyShape::of(call.row.verb, &call.row.name, call.args, self.reply_queue.profile.version())
     }
 
-    fn send(&mut self, now: Instant, link: &Link<Waiting>, then: Then, mask: u64, write: impl FnOnce(&mut Chunks)) {
-        let slot = self.outlet.open(self.is_muted());
-        self.ahead |= mask;
+    fn send(&mut self, now: Instant, link: &Link<Pending>, on_reply: OnReply, mask: u64, write: impl FnOnce(&mut Chunks)) {
+        let slot = self.reply_queue.open(self.is_muted());
+        self.in_flight |= mask;
         self.context.stats().upstream_commands.add(1);
-        link.send(Waiting { to: Some((Rc::clone(&self.outlet), slot)), sent: now, then }, write);
+        link.send(Pending { to: Some((Rc::clone(&self.reply_queue), slot)), sent: now, on_reply }, write);
     }
 
     /// Whether the client does not hear what it is told now (CLIENT REPLY).
@@ -627,7 +627,7 @@ impl Client {
     }
 
     fn answer(&self, frame: &[u8]) {
-        self.outlet.local(frame, self.is_muted());
+        self.reply_queue.local(frame, self.is_muted());
     }
 
     fn refuse(&self, text: &str) -> Next {
@@ -653,9 +653,9 @@ impl Client {
 
 impl Drop for Client {
     fn drop(&mut self) {
-        self.outlet.abandon();
+        self.reply_queue.abandon();
         self.leave_line();
-        if let Some(waiter) = self.outlet.entry.waiter.take() {
+        if let Some(waiter) = self.reply_queue.info.waiter.take() {
             waiter.end(&self.context, false);
         }
         self.leave_session();
@@ -687,9 +687,9 @@ fn write_wire(out: &mut Chunks, request: &Request<'_>, wire: Wire) {
 }
 
 /// The PTTLs that an MGET asks for beside its values.
-fn ttl_requests(then: &Then) -> Vec<u8> {
+fn ttl_requests(on_reply: &OnReply) -> Vec<u8> {
     let mut out = Vec::new();
-    if let Then::Values(values) = then {
+    if let OnReply::Values(values) = on_reply {
         for (_, _, asked) in values.keys.iter().filter_map(|key| key.keep.as_ref()) {
             build::request(&mut out, [&b"PTTL"[..], asked.question().key()].into_iter());
         }

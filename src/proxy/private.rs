@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use smallvec::SmallVec;
 
-use crate::coherence::Permit;
+use crate::coherence::ServePermit;
 use crate::command::{Class, Row, Verb};
 use crate::near_cache::KeyId;
 use crate::resp::build;
@@ -15,16 +15,16 @@ use crate::upstream::{Link, Lost, Reply};
 use super::connection_state::{Kind, Reason, Sent};
 use super::context::{Context, View};
 use super::login::Greeting;
-use super::opening::Holds;
-use super::outlet::{Outlet, Slot};
+use super::decode::ReplyShape;
+use super::reply_queue::{ReplyQueue, Slot};
 use super::request::{Replacements, Request};
 use super::session::Session;
 use super::transaction::{self, Queued};
 use super::turns::Place;
 use super::wait::waits_for_replicas;
-use super::waiting::{Called, Then, Waiting, answer};
-use super::weave::Subscribed;
-use super::written::Written;
+use super::pending::{Callback, OnReply, Pending, answer};
+use super::exec_demux::Subscribed;
+use super::write_guard::WriteGuard;
 use super::{Call, Client, Next, Replies, Target};
 
 /// What a reply changes of a session.
@@ -34,7 +34,7 @@ pub(super) enum InSession {
     /// EXEC: what was queued is done, or nothing of it.
     Exec(Queued),
     /// A command that nobody knows: what it may change, and leave on the connection.
-    Unknown(Written),
+    Unknown(WriteGuard),
     /// Shortstop's own command behind an EXEC: the messages of the transaction have come.
     BehindExec,
     /// The client's SELECT of this database.
@@ -46,15 +46,15 @@ pub(super) enum InSession {
     /// SCRIPT DEBUG: whether the next script is to be run by the debugger.
     ScriptDebug(bool),
     /// A script that is run by the debugger, unless Redis refuses it: it may change anything, until the connection ends.
-    Debugged(Written),
+    Debugged(WriteGuard),
     /// The debugger talks; there are no replies any more, and Redis ends the connection.
-    Raw(Written),
+    Raw(WriteGuard),
     /// MONITOR.
     Monitor,
     /// A command of the SUBSCRIBE family: so many acknowledgements are due. `muted`: an error would not be told.
     Acknowledge { kind: Kind, left: usize, muted: bool },
-    /// May wait for long. What it changes, and what it tells of, as [`Then::Content`] does.
-    Blocked { written: Written, told: SmallVec<[KeyId; 1]> },
+    /// May wait for long. What it changes, and what it tells of, as [`OnReply::Content`] does.
+    Blocked { guard: WriteGuard, observed: SmallVec<[KeyId; 1]> },
 }
 
 impl Client {
@@ -84,11 +84,11 @@ impl Client {
 
     /// A script that Redis's debugger runs. It talks with the client until it ends the connection, and no reply tells what is
     /// written meanwhile.
-    pub(super) fn debug(&mut self, permit: &Permit, call: Call<'_>, session: Rc<Session>) -> Next {
+    pub(super) fn debug(&mut self, permit: &ServePermit, call: Call<'_>, session: Rc<Session>) -> Next {
         if session.in_multi() {
             let text = "ERR shortstop: what the debugger says in a transaction cannot be told from replies; send EVAL outside \
                         of MULTI, or SCRIPT DEBUG NO before it";
-            return self.spoil(permit, &session, text);
+            return self.abort_transaction(permit, &session, text);
         }
         if call.row.name.is_empty() {
             return self.refuse(
@@ -96,19 +96,19 @@ impl Client {
                  SCRIPT DEBUG NO before it",
             );
         }
-        if self.outlet.outstanding() > 0 {
+        if self.reply_queue.outstanding() > 0 {
             return Next::Again;
         }
         if let Err(lost) = session.link.check() {
             return self.unavailable(&lost);
         }
-        let mut written = Written::default();
-        written.begin_debugged(&self.context);
+        let mut guard = WriteGuard::default();
+        guard.begin_debugged(&self.context);
         // The debugger is not muted (CLIENT REPLY OFF).
         let replies = std::mem::replace(&mut self.replies, Replies::On);
         let link = session.link.clone();
-        let then = Then::session(&session, InSession::Debugged(written));
-        self.send(permit.now, &link, then, u64::MAX, |wire| call.request.write(wire, Replacements::new()));
+        let on_reply = OnReply::session(&session, InSession::Debugged(guard));
+        self.send(permit.now, &link, on_reply, u64::MAX, |wire| call.request.write(wire, Replacements::new()));
         self.replies = replies;
         Next::Pause
     }
@@ -118,15 +118,15 @@ impl Client {
     ///
     /// # Errors
     /// Redis is away, or there was no private connection in time.
-    pub(super) fn enter_session(&mut self, permit: &Permit) -> Result<Option<Rc<Session>>, Lost> {
+    pub(super) fn enter_session(&mut self, permit: &ServePermit) -> Result<Option<Rc<Session>>, Lost> {
         if let Some(session) = &self.session {
             return Ok(Some(Rc::clone(session)));
         }
-        if self.outlet.outstanding() > 0 {
+        if self.reply_queue.outstanding() > 0 {
             return Ok(None);
         }
         // When Redis is known to be away, say so at once instead of finding out with another connection.
-        let profile = &self.outlet.profile;
+        let profile = &self.reply_queue.profile;
         if let Err(lost) = profile.lane(&self.context)
             && !lost.may_pass()
         {
@@ -134,7 +134,7 @@ impl Client {
             return Err(lost);
         }
         let identity = profile.identity();
-        if let Some(session) = self.outlet.entry.offered.take() {
+        if let Some(session) = self.reply_queue.info.offered.take() {
             if !session.fits(&identity, profile.version()) {
                 session.end(&self.context);
             } else if session.link.db() == profile.db() {
@@ -147,26 +147,26 @@ impl Client {
                 session.end(&self.context);
             }
         }
-        match self.context.take_place(&self.outlet, &mut self.turn, permit.now) {
+        match self.context.take_place(&self.reply_queue, &mut self.turn, permit.now) {
             Place::Taken => {}
             Place::Later => return Ok(None),
             Place::None(lost) => return Err(lost),
         }
-        let profile = &self.outlet.profile;
+        let profile = &self.reply_queue.profile;
         let link = self.context.session(&identity, profile.db(), profile.version());
-        let session = Rc::new(Session::new(link, identity, Rc::clone(&self.outlet)));
-        *self.outlet.entry.session.borrow_mut() = Rc::downgrade(&session);
+        let session = Rc::new(Session::new(link, identity, Rc::clone(&self.reply_queue)));
+        *self.reply_queue.info.session.borrow_mut() = Rc::downgrade(&session);
         self.session = Some(Rc::clone(&session));
         Ok(Some(session))
     }
 
     /// A command that leaves nothing on its connection and must not wait behind others (SCRIPT KILL): it gets a connection of its
     /// own, which is closed after it. The connection selects no database: Redis refuses SELECT while a script runs.
-    pub(super) fn alone(&mut self, permit: &Permit, call: Call<'_>) -> Next {
-        if self.outlet.outstanding() > 0 {
+    pub(super) fn alone(&mut self, permit: &ServePermit, call: Call<'_>) -> Next {
+        if self.reply_queue.outstanding() > 0 {
             return Next::Again;
         }
-        let profile = &self.outlet.profile;
+        let profile = &self.reply_queue.profile;
         // When Redis is known to be away, say so at once. Busy with a script it is there all the same.
         if let Err(lost) = profile.lane(&self.context)
             && !lost.is_busy()
@@ -177,27 +177,27 @@ impl Client {
         if call.row.name.as_ref() == "shutdown" {
             self.shut_down(permit, call, &link);
         } else {
-            let then = Then::Pass { repeat: false };
-            self.send(permit.now, &link, then, u64::MAX, |wire| call.request.write(wire, Replacements::new()));
+            let on_reply = OnReply::Pass { repeat: false };
+            self.send(permit.now, &link, on_reply, u64::MAX, |wire| call.request.write(wire, Replacements::new()));
         }
         link.retire();
         Next::Pause
     }
 
     /// Asks Redis to end. If Redis does, the client's connection ends without an answer, as it would at Redis.
-    fn shut_down(&mut self, permit: &Permit, call: Call<'_>, link: &Link<Waiting>) {
-        let (outlet, slot) = (Rc::clone(&self.outlet), self.outlet.open(self.is_muted()));
-        let then: Called = Box::new(move |_, reply| match reply {
-            Ok(reply) => outlet.fill(slot, reply),
+    fn shut_down(&mut self, permit: &ServePermit, call: Call<'_>, link: &Link<Pending>) {
+        let (reply_queue, slot) = (Rc::clone(&self.reply_queue), self.reply_queue.open(self.is_muted()));
+        let on_reply: Callback = Box::new(move |_, reply| match reply {
+            Ok(reply) => reply_queue.fill(slot, reply),
             Err(_) => {
-                outlet.fill(slot, Reply::Borrowed(b""));
-                outlet.close();
+                reply_queue.fill(slot, Reply::Borrowed(b""));
+                reply_queue.close();
             }
         });
-        self.ahead = u64::MAX;
+        self.in_flight = u64::MAX;
         self.context.stats().upstream_commands.add(1);
-        let then = Then::Call { replies: 1, repeat: false, then };
-        link.send(Waiting { to: None, sent: permit.now, then }, |wire| call.request.write(wire, Replacements::new()));
+        let on_reply = OnReply::Call { replies: 1, repeat: false, on_reply };
+        link.send(Pending { to: None, sent: permit.now, on_reply }, |wire| call.request.write(wire, Replacements::new()));
     }
 
     /// The client does not wait for a private connection any more.
@@ -217,20 +217,20 @@ impl Client {
     /// Puts a connection that was made in advance into the database that the client is in by now. Nothing is sent on it before Redis
     /// has agreed. If Redis does not, the client gets another one.
     fn move_offered(&mut self, session: Rc<Session>) {
-        let db = self.outlet.profile.db();
+        let db = self.reply_queue.profile.db();
         // The client hears nothing of it; what it has asked waits.
-        let slot = self.outlet.open(true);
-        let then = Then::session(&session, InSession::Move(db));
+        let slot = self.reply_queue.open(true);
+        let on_reply = OnReply::session(&session, InSession::Move(db));
         self.context.stats().upstream_commands.add(1);
-        let waiting = Waiting { to: Some((Rc::clone(&self.outlet), slot)), sent: Instant::now(), then };
+        let waiting = Pending { to: Some((Rc::clone(&self.reply_queue), slot)), sent: Instant::now(), on_reply };
         session.link.send(waiting, |wire| {
             wire.push_with(|out| build::request(out, [&b"SELECT"[..], db.to_string().as_bytes()].into_iter()));
         });
-        *self.outlet.entry.offered.borrow_mut() = Some(session);
+        *self.reply_queue.info.offered.borrow_mut() = Some(session);
     }
 
     /// A command that needs a connection of its own.
-    pub(super) fn with_session(&mut self, view: &View, permit: &Permit, call: Call<'_>, session: Rc<Session>) -> Next {
+    pub(super) fn with_session(&mut self, view: &View, permit: &ServePermit, call: Call<'_>, session: Rc<Session>) -> Next {
         if let Err(lost) = session.link.check() {
             return self.not_done(call.row, &lost);
         }
@@ -251,8 +251,8 @@ impl Client {
                 _ => self.queue(view, permit, call, &session),
             };
         }
-        let own = |then| Then::session(&session, then);
-        let (then, next) = match verb {
+        let own = |on_reply| OnReply::session(&session, on_reply);
+        let (on_reply, next) = match verb {
             Verb::Multi => (own(InSession::Sent(Sent::Multi)), Next::Pause),
             Verb::Watch => {
                 session.begin_watch();
@@ -260,11 +260,11 @@ impl Client {
             }
             Verb::Monitor => (own(InSession::Monitor), Next::Pause),
             Verb::Blocking | Verb::XRead | Verb::XReadGroup => {
-                let mut written = if call.row.is_write() { self.written(view, call) } else { Written::default() };
-                written.begin_blocking(&self.context);
-                let told = if self.is_told(view, call.row) { self.ids(call) } else { SmallVec::new() };
+                let mut guard = if call.row.is_write() { self.write_guard(view, call) } else { WriteGuard::default() };
+                guard.begin_blocking(&self.context);
+                let observed = if self.is_told(view, call.row) { self.ids(call) } else { SmallVec::new() };
                 session.block();
-                (own(InSession::Blocked { written, told }), Next::Go)
+                (own(InSession::Blocked { guard, observed }), Next::Go)
             }
             _ if leaves_nothing(call.row) => (own(InSession::Sent(Sent::Plain)), Next::Go),
             _ if call.row.name.as_ref() == "script|debug" => {
@@ -272,9 +272,9 @@ impl Client {
             }
             _ if call.row.name.is_empty() => {
                 // Nobody knows it: if Redis does, it may have changed anything.
-                let mut written = Written::default();
-                written.add_any();
-                (own(InSession::Unknown(written)), Next::Pause)
+                let mut guard = WriteGuard::default();
+                guard.add_any();
+                (own(InSession::Unknown(guard)), Next::Pause)
             }
             Verb::Debug => {
                 // Redis pushes before it replies, or behind the reply (Redis from 7.2, Valkey). What is answered here waits for both.
@@ -283,23 +283,23 @@ impl Client {
             }
             _ => (own(InSession::Sent(Sent::Setting)), Next::Pause),
         };
-        self.send(permit.now, &session.link, then, u64::MAX, |wire| call.request.write(wire, Replacements::new()));
+        self.send(permit.now, &session.link, on_reply, u64::MAX, |wire| call.request.write(wire, Replacements::new()));
         next
     }
 
-    fn subscribe(&mut self, permit: &Permit, call: Call<'_>, session: &Rc<Session>, kind: Kind) -> Next {
+    fn subscribe(&mut self, permit: &ServePermit, call: Call<'_>, session: &Rc<Session>, kind: Kind) -> Next {
         let named = call.args.len() - 1;
         if session.in_multi() {
             // Redis from 7.2 and Valkey send messages of the transaction behind EXEC's reply, also those of channels that it leaves.
             session.bind(Reason::Setting);
             session.queue(|queued| {
-                let (at, word) = (queued.holds.len(), call.row.name.clone());
+                let (at, word) = (queued.shape.len(), call.row.name.clone());
                 queued.commands.subscribed.push(Subscribed { at, kind, word, named });
-                queued.holds.push(Holds::Nothing);
+                queued.shape.push(ReplyShape::Nothing);
             });
             return self.pass(permit, call, Target::Session(Rc::clone(session)));
         }
-        if (!session.is_subscribed() || named == 0) && self.outlet.outstanding() > 0 {
+        if (!session.is_subscribed() || named == 0) && self.reply_queue.outstanding() > 0 {
             return Next::Again;
         }
         // Without names: everything, and one acknowledgement even for nothing.
@@ -308,8 +308,8 @@ impl Client {
         // Acknowledgements are not muted, as messages are not (CLIENT REPLY OFF).
         let muted = self.is_muted();
         let replies = std::mem::replace(&mut self.replies, Replies::On);
-        let then = Then::session(session, InSession::Acknowledge { kind, left, muted });
-        self.send(permit.now, &session.link, then, u64::MAX, |wire| call.request.write(wire, Replacements::new()));
+        let on_reply = OnReply::session(session, InSession::Acknowledge { kind, left, muted });
+        self.send(permit.now, &session.link, on_reply, u64::MAX, |wire| call.request.write(wire, Replacements::new()));
         self.replies = replies;
         Next::Go
     }
@@ -318,7 +318,7 @@ impl Client {
     pub(super) fn beside_monitor(
         &mut self,
         view: &View,
-        permit: &Permit,
+        permit: &ServePermit,
         session: &Rc<Session>,
         request: Request<'_>,
     ) -> Next {
@@ -362,13 +362,13 @@ pub(super) fn leaves_nothing(row: &Row) -> bool {
 pub(super) fn in_session(
     context: &Context,
     session: Rc<Session>,
-    then: InSession,
-    to: Option<(Rc<Outlet>, Slot)>,
+    on_reply: InSession,
+    to: Option<(Rc<ReplyQueue>, Slot)>,
     sent: Instant,
     reply: Reply<'_>,
-) -> Option<Waiting> {
+) -> Option<Pending> {
     let failed = reply.bytes().first() == Some(&b'-');
-    match then {
+    match on_reply {
         InSession::Sent(sent) => {
             session.answered(sent, reply.bytes());
             // If the answer bound the connection, Redis may push messages on it from now on.
@@ -376,10 +376,10 @@ pub(super) fn in_session(
         }
         InSession::Exec(queued) => return transaction::ended(context, session, queued, to, sent, reply),
         InSession::BehindExec => session.set_behind_exec(false),
-        InSession::Unknown(written) => {
+        InSession::Unknown(guard) => {
             if !reply.bytes().starts_with(b"-ERR unknown command") {
                 session.bind(Reason::Setting);
-                written.end(context, failed);
+                guard.end(context, failed);
             }
         }
         InSession::Select(db) => {
@@ -398,9 +398,9 @@ pub(super) fn in_session(
                 }
                 session.greeted(&greeting);
                 let reply = greeting.own_number(reply.bytes());
-                if let Some((outlet, slot)) = to {
-                    greeting.apply(context, &outlet);
-                    outlet.fill(slot, Reply::Owned(reply));
+                if let Some((reply_queue, slot)) = to {
+                    greeting.apply(context, &reply_queue);
+                    reply_queue.fill(slot, Reply::Owned(reply));
                 }
                 return None;
             }
@@ -411,14 +411,14 @@ pub(super) fn in_session(
                 session.set_debugs(debugs);
             }
         }
-        InSession::Debugged(written) => {
+        InSession::Debugged(guard) => {
             if !failed {
                 session.begin_raw();
                 answer(to, reply);
-                let then = Then::session(&session, InSession::Raw(written));
-                return Some(Waiting { to: None, sent, then });
+                let on_reply = OnReply::session(&session, InSession::Raw(guard));
+                return Some(Pending { to: None, sent, on_reply });
             }
-            written.end(context, failed);
+            guard.end(context, failed);
         }
         InSession::Raw(_) => unreachable!("a raw connection has no replies"),
         InSession::Monitor => {
@@ -430,21 +430,21 @@ pub(super) fn in_session(
             // An error answers the whole command.
             let left = if failed { 0 } else { left - 1 };
             session.acknowledged(kind, reply.bytes(), left == 0);
-            if let (Some((outlet, slot)), true) = (&to, left > 0) {
-                outlet.fill_part(*slot, Reply::Borrowed(reply.bytes()));
-                let then = Then::session(&session, InSession::Acknowledge { kind, left, muted });
-                return Some(Waiting { to, sent, then });
+            if let (Some((reply_queue, slot)), true) = (&to, left > 0) {
+                reply_queue.fill_part(*slot, Reply::Borrowed(reply.bytes()));
+                let on_reply = OnReply::session(&session, InSession::Acknowledge { kind, left, muted });
+                return Some(Pending { to, sent, on_reply });
             }
             if failed && muted {
                 answer(to, Reply::Borrowed(b""));
                 return None;
             }
         }
-        InSession::Blocked { written, told } => {
+        InSession::Blocked { guard, observed } => {
             session.unblocked();
             session.answered(Sent::Plain, reply.bytes());
-            written.end(context, failed);
-            told.iter().for_each(|id| context.shared.coherence.poison(*id));
+            guard.end(context, failed);
+            observed.iter().for_each(|id| context.shared.coherence.poison(*id));
         }
     }
     answer(to, reply);

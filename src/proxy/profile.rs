@@ -10,7 +10,7 @@ use crate::upstream::{Link, Lost};
 use super::context::Context;
 use super::identity::Identity;
 use super::users::Users;
-use super::waiting::Waiting;
+use super::pending::Pending;
 
 /// Changed by the replies to SELECT, HELLO and AUTH; read by every request.
 pub struct Profile {
@@ -22,7 +22,7 @@ pub struct Profile {
     /// CLIENT SETNAME; empty: none.
     pub name: RefCell<Vec<u8>>,
     /// The lane of all this, once it was needed.
-    lane: RefCell<Option<Link<Waiting>>>,
+    lane: RefCell<Option<Link<Pending>>>,
 }
 
 impl Profile {
@@ -63,7 +63,7 @@ impl Profile {
 
     /// Whether the client's connections to Redis have no login.
     #[inline]
-    pub(super) fn is_nobody(&self) -> bool {
+    pub(super) fn has_no_login(&self) -> bool {
         self.identity.borrow().login.is_none()
     }
 
@@ -124,7 +124,7 @@ impl Profile {
     /// # Errors
     /// It cannot be used now.
     #[inline]
-    pub(super) fn lane(&self, context: &Rc<Context>) -> Result<Link<Waiting>, Lost> {
+    pub(super) fn lane(&self, context: &Rc<Context>) -> Result<Link<Pending>, Lost> {
         if let Some(lane) = &*self.lane.borrow() {
             match lane.check() {
                 Ok(()) => return Ok(lane.clone()),

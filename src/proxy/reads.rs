@@ -8,8 +8,8 @@ use std::rc::Rc;
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-use crate::coherence::Permit;
-use crate::command::{Absent, Kept, Row, Verb};
+use crate::coherence::ServePermit;
+use crate::command::{Absent, Cacheable, Row, Verb};
 use crate::config::Reads;
 use crate::near_cache::{EntryId, Question};
 use crate::resp::build;
@@ -18,10 +18,10 @@ use crate::rules::CacheRule;
 use super::context::View;
 use super::fills::{NO_VALUE, ValueKey, Values, in_version};
 use super::flight::{Flight, Reader, ask_ttl};
-use super::opening::Holds;
+use super::decode::ReplyShape;
 use super::request::{Replacements, Request};
-use super::waiting::Then;
-use super::{Call, Client, Next, Target, Wire, mask_of, write_wire};
+use super::pending::OnReply;
+use super::{Call, Client, Next, Target, Wire, in_flight_bit, write_wire};
 
 /// Keys of an MGET up to which L1 is asked.
 const MGET_FROM_L1: usize = 1024;
@@ -35,14 +35,14 @@ struct Keeping {
 impl Client {
     /// GET of a client without a session.
     #[inline]
-    pub(super) fn get(&mut self, view: &View, permit: &Permit, request: Request<'_>) -> Next {
+    pub(super) fn get(&mut self, view: &View, permit: &ServePermit, request: Request<'_>) -> Next {
         let question = self.question(request.arg(1));
         let id = question.id();
-        if view.policy.caches && self.ahead & mask_of(id.key()) == 0 {
+        if view.policy.caches && self.in_flight & in_flight_bit(id.key()) == 0 {
             let muted = self.is_muted();
-            let version = self.outlet.profile.version();
+            let version = self.reply_queue.profile.version();
             let found = self.look_up(permit, id, &question, |reply| {
-                self.outlet.local(in_version(reply, version), muted);
+                self.reply_queue.local(in_version(reply, version), muted);
             });
             if found {
                 self.hits += 1;
@@ -58,34 +58,34 @@ impl Client {
     pub(super) fn read(
         &mut self,
         view: &View,
-        permit: &Permit,
+        permit: &ServePermit,
         row: &Row,
-        kept: Kept,
+        cacheable: Cacheable,
         request: Request<'_>,
     ) -> Option<Next> {
-        let question = self.question_of(kept, request)?;
+        let question = self.question_of(cacheable, request)?;
         let id = question.id();
-        if self.ahead & mask_of(id.key()) == 0 && self.look_up(permit, id, &question, |reply| self.answer(reply)) {
+        if self.in_flight & in_flight_bit(id.key()) == 0 && self.look_up(permit, id, &question, |reply| self.answer(reply)) {
             self.hits += 1;
             return Some(Next::Go);
         }
-        let rule = rule_for(view, question.key(), kept.read)?;
+        let rule = rule_for(view, question.key(), cacheable.read)?;
         let wire = match row.verb {
-            Verb::Peek => {
+            Verb::StringOp => {
                 let args = request.words();
                 let call = Call { row, request, args: &args };
-                if self.holds(call) == Holds::Halves {
+                if self.reply_shape(call) == ReplyShape::Halves {
                     // Its reply comes in halves (`bitfield`), and is not kept.
                     return None;
                 }
-                match self.peeked(call) {
+                match self.guarded(call) {
                     Ok(wire) => wire,
                     Err(text) => return Some(self.refuse(&text)),
                 }
             }
             _ => Wire::AsIs,
         };
-        let keeping = Keeping { rule, absent: kept.absent };
+        let keeping = Keeping { rule, absent: cacheable.absent };
         Some(self.fetch(view, permit, question, id, Some(keeping), request, wire))
     }
 
@@ -94,7 +94,7 @@ impl Client {
     fn fetch(
         &mut self,
         view: &View,
-        permit: &Permit,
+        permit: &ServePermit,
         question: Question<'_>,
         id: EntryId,
         keeping: Option<Keeping>,
@@ -105,8 +105,8 @@ impl Client {
             return Next::Again;
         }
         self.leave_lane_if_held_up(permit.now);
-        if self.outlet.profile.is_nobody()
-            && !self.outlet.profile.is_let_in()
+        if self.reply_queue.profile.has_no_login()
+            && !self.reply_queue.profile.is_let_in()
             && let Some(next) = self.read_before_auth()
         {
             return next;
@@ -121,15 +121,15 @@ impl Client {
         // Only what is asked on a lane is kept.
         let keeping = keeping.filter(|_| matches!(target, Target::Lane(_)));
         let link = target.link();
-        let mask = mask_of(id.key());
+        let mask = in_flight_bit(id.key());
         if keeping.is_some() {
             self.context.stats().l1_misses.add(1);
         }
         // Redis would refuse a PTTL of a user without that right, and log it (ACL LOG).
-        let keeping = keeping.filter(|_| self.outlet.profile.may_ttl(&self.context.shared.users));
+        let keeping = keeping.filter(|_| self.reply_queue.profile.may_ttl(&self.context.shared.users));
         let keeping = keeping.filter(|keeping| self.context.admission.borrow_mut().asked(id, keeping.rule.admit_after));
         if let Some(Keeping { rule, absent }) = keeping {
-            if self.outlet.outstanding() == 0 && permit.serves() && self.join(permit, id, &question, mask) {
+            if self.reply_queue.outstanding() == 0 && permit.serves() && self.join(permit, id, &question, mask) {
                 return Next::Go;
             }
             if let Some(ticket) = self.context.shared.coherence.ticket(id, question.db(), permit.now) {
@@ -149,7 +149,7 @@ impl Client {
                     readers: RefCell::default(),
                 });
                 self.context.flights.borrow_mut().insert(id, Rc::clone(&flight));
-                self.send(permit.now, link, Then::Fill(flight), mask, |out| {
+                self.send(permit.now, link, OnReply::Fill(flight), mask, |out| {
                     match instead {
                         Some(bytes) => out.push_bytes(bytes),
                         None => request.write(out, Replacements::new()),
@@ -159,29 +159,29 @@ impl Client {
                 return Next::Go;
             }
         }
-        let then = match question.is_get() {
-            true => Then::Value { id: view.policy.caches.then_some(id) },
-            false => Then::Read { id },
+        let on_reply = match question.is_get() {
+            true => OnReply::Value { id: view.policy.caches.then_some(id) },
+            false => OnReply::Read { id },
         };
-        self.send(permit.now, link, then, mask, |out| write_wire(out, &request, wire));
+        self.send(permit.now, link, on_reply, mask, |out| write_wire(out, &request, wire));
         Next::Go
     }
 
     /// The client's question for a value.
     #[inline]
     fn question<'a>(&self, key: &'a [u8]) -> Question<'a> {
-        Question::get(self.outlet.profile.db(), self.outlet.profile.user(), key)
+        Question::get(self.reply_queue.profile.db(), self.reply_queue.profile.user(), key)
     }
 
     /// The client's question in any other words; none: in too many.
-    fn question_of<'a>(&self, kept: Kept, request: Request<'a>) -> Option<Question<'a>> {
-        let profile = &self.outlet.profile;
-        Question::other(profile.db(), profile.user(), request.arg(kept.key), profile.version(), request.raw)
+    fn question_of<'a>(&self, cacheable: Cacheable, request: Request<'a>) -> Option<Question<'a>> {
+        let profile = &self.reply_queue.profile;
+        Question::other(profile.db(), profile.user(), request.arg(cacheable.key), profile.version(), request.raw)
     }
 
     /// Hands the stored reply to `found`, if it may be served.
     #[inline]
-    fn look_up(&self, permit: &Permit, id: EntryId, question: &Question<'_>, found: impl FnOnce(&[u8])) -> bool {
+    fn look_up(&self, permit: &ServePermit, id: EntryId, question: &Question<'_>, found: impl FnOnce(&[u8])) -> bool {
         let cache = self.context.shared.coherence.cache();
         let mut hot_set = self.context.hot.borrow_mut();
         if let Some(hot) = hot_set.get(id) {
@@ -206,19 +206,19 @@ impl Client {
 
     /// Waits for an answer that is under way, if it may be served to this client. Only a reader that waits for nothing else may:
     /// the fetch was sent before what it asked last.
-    fn join(&mut self, permit: &Permit, id: EntryId, question: &Question<'_>, mask: u64) -> bool {
+    fn join(&mut self, permit: &ServePermit, id: EntryId, question: &Question<'_>, mask: u64) -> bool {
         let flights = self.context.flights.borrow();
         let good =
             |flight: &&Rc<Flight>| flight.asked.question() == *question && flight.may_be_joined(&self.context, permit);
         let Some(flight) = flights.get(&id).filter(good) else { return false };
         let reader = Reader {
-            outlet: Rc::clone(&self.outlet),
-            slot: self.outlet.open(self.is_muted()),
-            version: self.outlet.profile.version(),
+            reply_queue: Rc::clone(&self.reply_queue),
+            slot: self.reply_queue.open(self.is_muted()),
+            version: self.reply_queue.profile.version(),
             asked: permit.now,
         };
         flight.readers.borrow_mut().push(reader);
-        self.ahead |= mask;
+        self.in_flight |= mask;
         self.joined = true;
         true
     }
@@ -226,12 +226,12 @@ impl Client {
     /// Whether the client waits for the answer to another client's request. Its next request is not sent before that answer: if the
     /// answer comes too late to be served, the question is sent again, and must not see what the client asked after it.
     pub(super) fn awaits_flight(&mut self) -> bool {
-        self.joined = self.joined && self.outlet.outstanding() > 0;
+        self.joined = self.joined && self.reply_queue.outstanding() > 0;
         self.joined
     }
 
     /// All values of an MGET, if all of them are in L1 at one time: a mix would be no snapshot.
-    pub(super) fn mget_from_l1(&mut self, view: &View, permit: &Permit, args: &[&[u8]]) -> bool {
+    pub(super) fn mget_from_l1(&mut self, view: &View, permit: &ServePermit, args: &[&[u8]]) -> bool {
         let keys = &args[1..];
         let policy = &view.policy;
         if !policy.reads.contains(Reads::MGET) || keys.len() > MGET_FROM_L1 {
@@ -240,12 +240,12 @@ impl Client {
         if !policy.mget_everywhere && !keys.iter().all(|key| rule_for(view, key, Reads::MGET).is_some()) {
             return false;
         }
-        let version = self.outlet.profile.version();
+        let version = self.reply_queue.profile.version();
         let mut out = self.context.buffers.take();
         build::header(&mut out, b'*', keys.len());
         let ids: SmallVec<[EntryId; 16]> = keys.iter().map(|key| self.question(key).id()).collect();
         let all = ids.iter().zip(keys).all(|(id, key)| {
-            self.ahead & mask_of(id.key()) == 0
+            self.in_flight & in_flight_bit(id.key()) == 0
                 && self.look_up(permit, *id, &self.question(key), |reply| {
                     out.extend_from_slice(in_version(reply, version));
                 })
@@ -259,7 +259,7 @@ impl Client {
             })
         };
         if still {
-            self.outlet.local(&out, self.is_muted());
+            self.reply_queue.local(&out, self.is_muted());
             self.hits += keys.len() as u64;
         }
         self.context.buffers.give(out);
@@ -267,8 +267,8 @@ impl Client {
     }
 
     /// The keys of an MGET that goes to Redis.
-    pub(super) fn values(&self, view: &View, permit: &Permit, keys: &[&[u8]], may_keep: bool) -> Values {
-        let may_keep = may_keep && view.policy.caches && self.outlet.profile.may_ttl(&self.context.shared.users);
+    pub(super) fn values(&self, view: &View, permit: &ServePermit, keys: &[&[u8]], may_keep: bool) -> Values {
+        let may_keep = may_keep && view.policy.caches && self.reply_queue.profile.may_ttl(&self.context.shared.users);
         let ids = keys.iter().filter(|_| view.policy.caches).map(|key| {
             let question = self.question(key);
             let id = question.id();
@@ -285,25 +285,25 @@ impl Client {
     }
 
     /// A value that is asked of Redis and not kept.
-    pub(super) fn value(&self, view: &View, key: &[u8]) -> Then {
-        Then::Value { id: view.policy.caches.then(|| self.question(key).id()) }
+    pub(super) fn value(&self, view: &View, key: &[u8]) -> OnReply {
+        OnReply::Value { id: view.policy.caches.then(|| self.question(key).id()) }
     }
 
     /// Any other read that is asked of Redis and not kept: what L1 has must not be older than what it tells.
-    pub(super) fn unkept(&self, view: &View, call: Call<'_>) -> Then {
+    pub(super) fn unkept(&self, view: &View, call: Call<'_>) -> OnReply {
         let row = call.row;
-        let holds = self.holds(call);
-        if holds != Holds::Halves
-            && let Some(kept) = row.kept(call.args.len())
-            && let Some(question) = self.question_of(kept, call.request)
-            && rule_for(view, question.key(), kept.read).is_some()
+        let shape = self.reply_shape(call);
+        if shape != ReplyShape::Halves
+            && let Some(cacheable) = row.cacheable(call.args.len())
+            && let Some(question) = self.question_of(cacheable, call.request)
+            && rule_for(view, question.key(), cacheable.read).is_some()
         {
-            return Then::Read { id: question.id() };
+            return OnReply::Read { id: question.id() };
         }
-        if holds == Holds::Nothing && !self.is_told(view, row) {
-            return Then::Pass { repeat: row.retry_safe() };
+        if shape == ReplyShape::Nothing && !self.is_told(view, row) {
+            return OnReply::Pass { repeat: row.retry_safe() };
         }
-        Then::Content { keys: self.ids(call), holds }
+        OnReply::Content { keys: self.ids(call), shape }
     }
 
     /// Whether a read tells something of what L1 may have of its keys: while only values are kept, that are few.
@@ -311,7 +311,7 @@ impl Client {
         let values_alone = Reads::default().contains(view.policy.reads);
         view.policy.caches
             && row.tells()
-            && (!values_alone || matches!(row.verb, Verb::Peek | Verb::Script) || row.name.as_ref() == "dump")
+            && (!values_alone || matches!(row.verb, Verb::StringOp | Verb::Script) || row.name.as_ref() == "dump")
     }
 }
 

@@ -6,32 +6,32 @@ use crate::command::Row;
 use crate::scripts::{Kind, Name, Reach};
 
 use super::context::View;
-use super::opening::Holds;
-use super::waiting::Then;
-use super::written::Written;
+use super::decode::ReplyShape;
+use super::pending::OnReply;
+use super::write_guard::WriteGuard;
 use super::{Call, Client};
 
 impl Client {
     /// What waits for the reply to EVAL, EVALSHA, FCALL or one of their read-only forms.
-    pub(super) fn script(&self, view: &View, call: Call<'_>) -> Then {
+    pub(super) fn script(&self, view: &View, call: Call<'_>) -> OnReply {
         let (kind, read_only) = kind_of(call.row);
         let scripts = &self.context.shared.scripts;
         let subject = call.args.get(1).copied().unwrap_or_default();
-        let compresses = view.policy.seals_from.is_some() && scripts.is_first_beside_compression(kind);
+        let compresses = view.policy.compresses_from.is_some() && scripts.is_first_beside_compression(kind);
         if compresses || !read_only {
             let judgement = scripts.judge(&view.table, kind, subject, read_only);
             if compresses {
                 warn_of_compression(&judgement.name);
             }
             if call.row.is_write() {
-                let mut written = self.written(view, call);
-                written.always();
-                judgement.functions.into_iter().for_each(|number| written.relies_on(number));
+                let mut guard = self.write_guard(view, call);
+                guard.always();
+                judgement.functions.into_iter().for_each(|number| guard.relies_on(number));
                 match judgement.reach {
                     Reach::Nothing => return self.reads(view, call, judgement.functions),
                     Reach::Declared => {}
                     Reach::Anything(why) => {
-                        written.add_unproven();
+                        guard.add_unproven();
                         if !view.policy.trusts_scripts
                             && !judgement.is_passing()
                             && scripts.is_first_flush(&judgement.name)
@@ -40,18 +40,18 @@ impl Client {
                         }
                     }
                 }
-                return Then::Write { written, holds: Holds::Nothing };
+                return OnReply::Write { guard, shape: ReplyShape::Nothing };
             }
         }
         self.unkept(view, call)
     }
 
     /// A script that writes nothing. It is not repeated as a read is: it may have published something.
-    fn reads(&self, view: &View, call: Call<'_>, functions: Option<u64>) -> Then {
-        let mut written = Written::default();
-        functions.into_iter().for_each(|number| written.relies_on(number));
-        let told = if view.policy.caches { self.ids(call) } else { SmallVec::new() };
-        Then::Elements { written: Some(Box::new(written)), told, holds: Holds::Nothing }
+    fn reads(&self, view: &View, call: Call<'_>, functions: Option<u64>) -> OnReply {
+        let mut guard = WriteGuard::default();
+        functions.into_iter().for_each(|number| guard.relies_on(number));
+        let observed = if view.policy.caches { self.ids(call) } else { SmallVec::new() };
+        OnReply::Elements { guard: Some(Box::new(guard)), observed, shape: ReplyShape::Nothing }
     }
 }
 

@@ -11,19 +11,19 @@ use super::connection_state::{Answer, ConnectionState, Kind, Reason, Sent};
 use super::context::Context;
 use super::identity::Identity;
 use super::login::Greeting;
-use super::outlet::Outlet;
+use super::reply_queue::ReplyQueue;
 use super::transaction::Queued;
-use super::waiting::Waiting;
+use super::pending::Pending;
 
 /// Bytes of a raw connection that may wait for the client, or for Redis, before no more is taken from the other side.
 const RAW_HIGH_WATER: usize = 256 << 10;
 
 /// The connection, and what is known of its state.
 pub(super) struct Session {
-    pub(super) link: Link<Waiting>,
+    pub(super) link: Link<Pending>,
     /// Whose the connection is when it is clean.
     identity: Rc<Identity>,
-    outlet: Rc<Outlet>,
+    reply_queue: Rc<ReplyQueue>,
     /// What Redis's answers say of the connection.
     state: ConnectionState,
     /// A transaction is open; what is in it. EXEC takes it out when it is sent.
@@ -47,11 +47,11 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) fn new(link: Link<Waiting>, identity: Rc<Identity>, outlet: Rc<Outlet>) -> Self {
+    pub(super) fn new(link: Link<Pending>, identity: Rc<Identity>, reply_queue: Rc<ReplyQueue>) -> Self {
         Session {
             link,
             identity,
-            outlet,
+            reply_queue,
             state: ConnectionState::default(),
             multi: RefCell::default(),
             blocked: Cell::default(),
@@ -174,7 +174,7 @@ impl Session {
     }
 
     /// Others are told the connection's number in Redis: it must not become another client's.
-    pub(super) fn tell_number(&self) {
+    pub(super) fn expose_number(&self) {
         self.state.bind(Reason::NumberKnown);
     }
 
@@ -185,14 +185,14 @@ impl Session {
     }
 
     fn listen(self: &Rc<Self>) {
-        self.outlet.pushed.set(true);
+        self.reply_queue.pushed.set(true);
         self.link.set_tap(Some(Rc::clone(self) as Rc<dyn Tap>));
     }
 
     /// The answer to the client's SELECT.
     pub(super) fn selected(&self, db: u32, reply: &[u8]) {
         if self.moved(db, reply) {
-            self.outlet.profile.set_db(db);
+            self.reply_queue.profile.set_db(db);
         }
     }
 
@@ -213,7 +213,7 @@ impl Session {
 
     pub(super) fn begin_monitor(self: &Rc<Self>) {
         self.state.bind(Reason::Monitor);
-        self.outlet.streaming.set(true);
+        self.reply_queue.streaming.set(true);
         self.listen();
     }
 
@@ -296,7 +296,7 @@ impl Session {
     /// A command of the SUBSCRIBE family is about to be sent.
     pub(super) fn begin_acknowledging(self: &Rc<Self>) {
         self.state.begin_acknowledging();
-        self.outlet.streaming.set(true);
+        self.reply_queue.streaming.set(true);
         self.listen();
     }
 
@@ -317,7 +317,7 @@ impl Session {
             self.give_up();
         }
         if last && !self.is_subscribed() && !self.is_monitor() {
-            self.outlet.streaming.set(false);
+            self.reply_queue.streaming.set(false);
             self.listen_no_more();
         }
     }
@@ -329,8 +329,8 @@ impl Session {
             return;
         }
         self.lost.set(true);
-        self.outlet.closing.set(true);
-        self.outlet.wake();
+        self.reply_queue.closing.set(true);
+        self.reply_queue.wake();
     }
 
     /// Nobody knows any more what comes on the connection.
@@ -342,10 +342,10 @@ impl Session {
 
     /// The client leaves the session, or is gone altogether.
     pub(super) fn end(&self, context: &Context) {
-        self.outlet.pushed.set(false);
+        self.reply_queue.pushed.set(false);
         let clean = self.is_clean() && self.state.is_reusable();
         self.left.set(true);
-        self.outlet.streaming.set(false);
+        self.reply_queue.streaming.set(false);
         if !clean && !self.is_blocked() && !self.is_monitor() {
             // What is under way is waited for: its guards come down with the replies.
             self.link.retire();
@@ -377,8 +377,8 @@ impl Tap for Session {
         };
         if is_message && !self.left.get() {
             match broken_redirection(frame, self.redirect.get()) {
-                Some(frame) => self.outlet.push(&frame),
-                None => self.outlet.push(frame),
+                Some(frame) => self.reply_queue.push(&frame),
+                None => self.reply_queue.push(frame),
             }
         }
         is_message
@@ -394,16 +394,16 @@ impl Tap for Session {
 
     fn pass(&self, bytes: &[u8]) {
         if !self.left.get() {
-            self.outlet.push(bytes);
+            self.reply_queue.push(bytes);
         }
     }
 
     fn is_full(&self) -> bool {
-        !self.left.get() && self.outlet.len() >= RAW_HIGH_WATER
+        !self.left.get() && self.reply_queue.len() >= RAW_HIGH_WATER
     }
 
     fn sent(&self) {
-        self.outlet.wake();
+        self.reply_queue.wake();
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::Instant;
 use crate::upstream::Lost;
 
 use super::context::Context;
-use super::outlet::Outlet;
+use super::reply_queue::ReplyQueue;
 
 /// The private connections of a worker, counted, and the clients that wait for one.
 #[derive(Default)]
@@ -23,7 +23,7 @@ pub(super) struct Turns {
 
 /// One client's wait.
 pub(super) struct Turn {
-    outlet: Rc<Outlet>,
+    reply_queue: Rc<ReplyQueue>,
     until: Instant,
     /// A place is kept for the client.
     given: Cell<bool>,
@@ -42,28 +42,28 @@ pub(super) enum Place {
 
 impl Context {
     /// A place for a private connection. `turn` is the client's own wait, if it waits already.
-    pub(super) fn take_place(&self, outlet: &Rc<Outlet>, turn: &mut Option<Rc<Turn>>, now: Instant) -> Place {
+    pub(super) fn take_place(&self, reply_queue: &Rc<ReplyQueue>, turn: &mut Option<Rc<Turn>>, now: Instant) -> Place {
         let turns = &self.turns;
         let Some(waiting) = turn.take() else {
             if turns.line.borrow().is_empty() && self.try_take_place() {
                 return Place::Taken;
             }
             let until = now + self.connect_timeout();
-            let waiting = Rc::new(Turn { outlet: Rc::clone(outlet), until, given: Cell::new(false) });
+            let waiting = Rc::new(Turn { reply_queue: Rc::clone(reply_queue), until, given: Cell::new(false) });
             turns.line.borrow_mut().push_back(Rc::clone(&waiting));
-            outlet.entry.in_line.set(true);
+            reply_queue.info.in_line.set(true);
             let asleep = Rc::downgrade(&waiting);
             tokio::task::spawn_local(async move {
                 tokio::time::sleep_until(until.into()).await;
                 if let Some(waiting) = asleep.upgrade() {
-                    waiting.outlet.wake();
+                    waiting.reply_queue.wake();
                 }
             });
             *turn = Some(waiting);
             return Place::Later;
         };
         if waiting.given.get() {
-            waiting.outlet.entry.in_line.set(false);
+            waiting.reply_queue.info.in_line.set(false);
             return Place::Taken;
         }
         if now < waiting.until {
@@ -94,7 +94,7 @@ impl Context {
 
     /// The client does not wait any more: it has gone, or needs no place.
     pub(super) fn leave_line(&self, waiting: Rc<Turn>) {
-        waiting.outlet.entry.in_line.set(false);
+        waiting.reply_queue.info.in_line.set(false);
         if waiting.given.get() {
             return self.give_back();
         }
@@ -109,7 +109,7 @@ impl Context {
             let Some(first) = turns.line.borrow_mut().pop_front() else { return };
             turns.taken.set(turns.taken.get() + 1);
             first.given.set(true);
-            first.outlet.wake();
+            first.reply_queue.wake();
         }
     }
 }

@@ -8,11 +8,11 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::coherence::Permit;
+use crate::coherence::ServePermit;
 use crate::command::{Flags, Verb};
 use crate::upstream::{Link, NOAUTH, Reply};
 
-use super::waiting::Waiting;
+use super::pending::Pending;
 use super::{Call, Client, Next};
 
 /// Arguments that Redis takes from a connection that has not authenticated (networking.c, processMultibulkBuffer).
@@ -28,29 +28,29 @@ const REMEMBERED: Duration = Duration::from_secs(3);
 const HANDSHAKE_COUNTS: Duration = Duration::from_secs(1);
 
 /// Whether Redis lets a client in that has no login.
-enum Door {
+enum Admission {
     /// Yes, or Redis is away.
     Open,
     /// Not known before this connection's handshake has ended.
-    Unknown(Link<Waiting>),
+    Unknown(Link<Pending>),
     /// No.
     Locked,
 }
 
 impl Client {
     /// Decides a request of a client that has no login; none: the request is handled as that of any other client.
-    pub(super) fn before_auth(&mut self, permit: &Permit, call: Call<'_>) -> Option<Next> {
+    pub(super) fn before_auth(&mut self, permit: &ServePermit, call: Call<'_>) -> Option<Next> {
         let row = call.row;
         if matches!(row.verb, Verb::Quit | Verb::Reset) || matches!(row.name.as_ref(), "post" | "host:") {
             return None;
         }
         let proxy = |word: &[u8]| call.args.get(1).is_some_and(|arg| arg.eq_ignore_ascii_case(word));
-        match self.door() {
-            Door::Open => return None,
+        match self.admission() {
+            Admission::Open => return None,
             // PROXY INFO is needed most while Redis does not answer.
-            Door::Unknown(_) if row.verb == Verb::Proxy && !proxy(b"debug") => return None,
-            Door::Unknown(lane) => return Some(self.wait_for(&lane)),
-            Door::Locked => {}
+            Admission::Unknown(_) if row.verb == Verb::Proxy && !proxy(b"debug") => return None,
+            Admission::Unknown(lane) => return Some(self.wait_for(&lane)),
+            Admission::Locked => {}
         }
         if row.verb == Verb::Proxy {
             let open = !(proxy(b"info") || proxy(b"debug") || proxy(b"flush"));
@@ -81,16 +81,16 @@ impl Client {
 
     /// [`Client::before_auth`] for a command that exists, with as many arguments as it takes, and needs a login.
     pub(super) fn read_before_auth(&mut self) -> Option<Next> {
-        match self.door() {
-            Door::Open => None,
-            Door::Unknown(lane) => Some(self.wait_for(&lane)),
-            Door::Locked => Some(self.refuse(NOAUTH)),
+        match self.admission() {
+            Admission::Open => None,
+            Admission::Unknown(lane) => Some(self.wait_for(&lane)),
+            Admission::Locked => Some(self.refuse(NOAUTH)),
         }
     }
 
-    fn door(&self) -> Door {
-        let profile = &self.outlet.profile;
-        let Ok(mut lane) = profile.lane(&self.context) else { return Door::Open };
+    fn admission(&self) -> Admission {
+        let profile = &self.reply_queue.profile;
+        let Ok(mut lane) = profile.lane(&self.context) else { return Admission::Open };
         let word_counts =
             |locked_for| locked_for <= HANDSHAKE_COUNTS || self.context.shared.users.locked_within(REMEMBERED);
         if lane.is_retired() || lane.locked_for().is_some_and(|locked_for| !word_counts(locked_for)) {
@@ -100,23 +100,23 @@ impl Client {
             profile.forget_lane();
             match profile.lane(&self.context) {
                 Ok(another) => lane = another,
-                Err(_) => return Door::Open,
+                Err(_) => return Admission::Open,
             }
         }
         match lane.locked_for() {
-            _ if lane.is_connecting() => Door::Unknown(lane),
-            Some(_) => Door::Locked,
-            None => Door::Open,
+            _ if lane.is_connecting() => Admission::Unknown(lane),
+            Some(_) => Admission::Locked,
+            None => Admission::Open,
         }
     }
 
     /// Takes the request again when the attempt to connect has ended.
-    pub(super) fn wait_for(&self, link: &Link<Waiting>) -> Next {
+    pub(super) fn wait_for(&self, link: &Link<Pending>) -> Next {
         // Nothing is said to the client: the slot only holds up what comes behind.
-        let (link, outlet, slot) = (link.clone(), Rc::clone(&self.outlet), self.outlet.open(true));
+        let (link, reply_queue, slot) = (link.clone(), Rc::clone(&self.reply_queue), self.reply_queue.open(true));
         tokio::task::spawn_local(async move {
             link.settled().await;
-            outlet.fill(slot, Reply::Borrowed(b""));
+            reply_queue.fill(slot, Reply::Borrowed(b""));
         });
         Next::Again
     }

@@ -40,7 +40,7 @@ pub struct Users {
     /// When `locked` was last seen.
     locked_at: Mutex<Option<Instant>>,
     /// Clients without a login are the same user to Redis as Shortstop itself.
-    nobody_is_own: bool,
+    anonymous_is_own_user: bool,
     ttl: Mutex<Ttl>,
     /// Counts the changes of `ttl`.
     state: AtomicU32,
@@ -48,8 +48,8 @@ pub struct Users {
 
 impl Users {
     /// No user is known. `nobody_is_own`: the upstream URL has no login.
-    pub fn new(nobody_is_own: bool) -> Self {
-        Users { nobody_is_own, ..Users::default() }
+    pub fn new(anonymous_is_own_user: bool) -> Self {
+        Users { anonymous_is_own_user, ..Users::default() }
     }
 
     /// The number of a user that Redis has let in.
@@ -108,7 +108,7 @@ impl Users {
         let mut ttl = self.ttl.lock().unwrap_or_else(PoisonError::into_inner);
         let may = match &ttl.known {
             // Shortstop's own user: if it may do little, it may not ask for rights either, so there is nothing to wait for.
-            Knowledge::NotYet if name.is_none() && self.nobody_is_own => true,
+            Knowledge::NotYet if name.is_none() && self.anonymous_is_own_user => true,
             Knowledge::NotYet => return false,
             Knowledge::None => !ttl.refused.contains(&number),
             Knowledge::Of(users) => match users.get(name.unwrap_or(b"default")) {
@@ -152,7 +152,7 @@ impl Users {
     }
 
     /// Which users may PTTL beside what they read; none: that cannot be known.
-    pub fn tell_rights(&self, users: Option<HashMap<Box<[u8]>, bool>>) {
+    pub fn set_rights(&self, users: Option<HashMap<Box<[u8]>, bool>>) {
         let mut ttl = self.ttl.lock().unwrap_or_else(PoisonError::into_inner);
         ttl.incomplete = false;
         match users {

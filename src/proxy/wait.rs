@@ -13,17 +13,17 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use crate::coherence::Permit;
+use crate::coherence::ServePermit;
 use crate::command::{Class, Flags, Row, Verb};
 use crate::resp::{Version, build, elements, parse_int};
 use crate::upstream::{Link, Login, Lost, Reply};
 
 use super::context::Context;
-use super::errands::{Request, ask};
+use super::worker_tasks::{Request, ask};
 use super::identity::Identity;
-use super::outlet::Outlet;
+use super::reply_queue::ReplyQueue;
 use super::turns::Place;
-use super::waiting::{Waiting, split_first};
+use super::pending::{Pending, split_first};
 use super::{Call, Client, Next};
 
 /// Nobody listens to this channel, and no pattern matches it: it is a sharded one.
@@ -39,7 +39,7 @@ pub(super) enum Covered {
     #[default]
     Nothing,
     /// It has written since it last asked. `losses`: [`Context::losses`] before that.
-    Written { losses: u64 },
+    WriteGuard { losses: u64 },
     /// Up to this offset of the log.
     Offset { offset: i64, losses: u64 },
 }
@@ -47,21 +47,21 @@ pub(super) enum Covered {
 /// A connection of Shortstop's own on which a client waits for replicas.
 pub(super) struct Waiter {
     identity: Rc<Identity>,
-    link: Link<Waiting>,
+    link: Link<Pending>,
     /// Others know the connection's number, and mean this client by it.
-    told: Cell<bool>,
+    observed: Cell<bool>,
 }
 
 impl Waiter {
     /// Its number in Redis, for CLIENT UNBLOCK.
-    pub(super) fn tell_number(&self) -> Option<u64> {
-        self.told.set(true);
+    pub(super) fn expose_number(&self) -> Option<u64> {
+        self.observed.set(true);
         self.link.id()
     }
 
     /// `done`: nothing waits on it any more.
     pub(super) fn end(&self, context: &Context, done: bool) {
-        let clean = done && !self.told.get() && self.link.is_idle();
+        let clean = done && !self.observed.get() && self.link.is_idle();
         context.end_session(&self.identity, self.link.clone(), clean);
     }
 }
@@ -91,15 +91,15 @@ fn may_be_logged(row: &Row, name: &[u8]) -> bool {
 impl Client {
     /// A request is about to be handled. If it may write, WAIT must not confirm before replicas have that write.
     pub(super) fn note_write(&self, row: &Row, name: &[u8]) {
-        let covered = &self.outlet.entry.covered;
-        if !matches!(covered.get(), Covered::Written { .. }) && may_be_logged(row, name) {
-            covered.set(Covered::Written { losses: self.context.losses.get() });
+        let covered = &self.reply_queue.info.covered;
+        if !matches!(covered.get(), Covered::WriteGuard { .. }) && may_be_logged(row, name) {
+            covered.set(Covered::WriteGuard { losses: self.context.losses.get() });
         }
     }
 
     /// WAIT or WAITAOF outside of a transaction.
-    pub(super) fn wait(&mut self, permit: &Permit, call: Call<'_>) -> Next {
-        if self.outlet.outstanding() > 0 {
+    pub(super) fn wait(&mut self, permit: &ServePermit, call: Call<'_>) -> Next {
+        if self.reply_queue.outstanding() > 0 {
             return Next::Again;
         }
         let numbers: Option<Vec<i64>> = call.args[1..].iter().map(|arg| parse_int(arg)).collect();
@@ -114,29 +114,29 @@ impl Client {
                 return self.unavailable(&lost);
             }
         };
-        match self.context.take_place(&self.outlet, &mut self.turn, permit.now) {
+        match self.context.take_place(&self.reply_queue, &mut self.turn, permit.now) {
             Place::Taken => {}
             Place::Later => return Next::Again,
             Place::None(lost) => return self.unavailable(&lost),
         }
         let identity = self.context.own_identity();
         let link = self.context.session(&identity, 0, Version::Resp2);
-        let waiter = Rc::new(Waiter { identity, link, told: Cell::new(false) });
-        *self.outlet.entry.waiter.borrow_mut() = Some(Rc::clone(&waiter));
-        let slot = self.outlet.open(self.is_muted());
+        let waiter = Rc::new(Waiter { identity, link, observed: Cell::new(false) });
+        *self.reply_queue.info.waiter.borrow_mut() = Some(Rc::clone(&waiter));
+        let slot = self.reply_queue.open(self.is_muted());
         let question = Question {
             request: call.args.iter().map(|arg| arg.to_vec()).collect(),
             // The last one is the timeout.
             wanted: (numbers.len() == 2).then(|| numbers[0]),
         };
-        let (context, outlet, target) = (Rc::clone(&self.context), Rc::clone(&self.outlet), target.link().clone());
+        let (context, reply_queue, target) = (Rc::clone(&self.context), Rc::clone(&self.reply_queue), target.link().clone());
         tokio::task::spawn_local(async move {
-            let reply = answer(&context, &outlet, &target, &waiter.link, question).await;
+            let reply = answer(&context, &reply_queue, &target, &waiter.link, question).await;
             // None: the client has left, and the connection has ended with it.
-            if outlet.entry.waiter.take().is_some() {
+            if reply_queue.info.waiter.take().is_some() {
                 waiter.end(&context, true);
             }
-            outlet.fill(slot, Reply::Owned(reply.unwrap_or_else(|lost| error(lost.text())).into()));
+            reply_queue.fill(slot, Reply::Owned(reply.unwrap_or_else(|lost| error(lost.text())).into()));
         });
         Next::Pause
     }
@@ -167,9 +167,9 @@ impl Question {
 
 async fn answer(
     context: &Context,
-    outlet: &Outlet,
-    target: &Link<Waiting>,
-    own: &Link<Waiting>,
+    reply_queue: &ReplyQueue,
+    target: &Link<Pending>,
+    own: &Link<Pending>,
     question: Question,
 ) -> Result<Vec<u8>, Lost> {
     let (harmless, role) = ([question.harmless()], [vec![b"ROLE".to_vec()]]);
@@ -183,13 +183,13 @@ async fn answer(
         return Ok(allowed);
     }
     let Some(role) = Role::of(&role) else { return Ok(no_proof(&role)) };
-    let covered = &outlet.entry.covered;
+    let covered = &reply_queue.info.covered;
     let now = context.losses.get();
     let offset = match covered.get() {
         Covered::Nothing => 0,
-        Covered::Written { losses } if losses == now => role.offset,
+        Covered::WriteGuard { losses } if losses == now => role.offset,
         Covered::Offset { offset, losses } if losses == now => offset,
-        Covered::Written { .. } | Covered::Offset { .. } => {
+        Covered::WriteGuard { .. } | Covered::Offset { .. } => {
             // The error comes once: what the client writes from now on can be proven again.
             covered.set(Covered::Nothing);
             return Ok(error(
@@ -324,12 +324,12 @@ mod tests {
 
     #[test]
     fn a_transaction_is_told_of_no_replica() {
-        for (said, told) in [
+        for (said, observed) in [
             (&b":2\r\n"[..], &b":0\r\n"[..]),
             (b"*2\r\n:1\r\n:2\r\n", b"*2\r\n:0\r\n:0\r\n"),
             (b"-ERR x\r\n", b"-ERR x\r\n"),
         ] {
-            assert_eq!(unproven(said), told);
+            assert_eq!(unproven(said), observed);
         }
     }
 }

@@ -1,38 +1,38 @@
-//! Commands that write values: sealed on their way, here or, if they are large, where nobody waits for it.
+//! Commands that write values: compressed on their way, here or, if they are large, where nobody waits for it.
 
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use crate::coherence::Permit;
+use crate::coherence::ServePermit;
 use crate::command::Verb;
 
 use super::context::View;
 use super::request::{Replacements, Request};
-use super::seal::{self, Candidates, Parked, Sealed};
-use super::waiting::Then;
+use super::compress::{self, Candidates, Offloaded, Compressed};
+use super::pending::OnReply;
 use super::{Call, Client, Next, Target};
 
-/// What came of sealing elsewhere; none: it panicked.
-pub(super) type Outcome = Option<(Replacements, Sealed)>;
+/// What came of compressing elsewhere; none: it panicked.
+pub(super) type Outcome = Option<(Replacements, Compressed)>;
 
 impl Client {
-    /// SET and its kin: seals what is worth it, here or elsewhere, and sends.
-    pub(super) fn write_values(&mut self, view: &View, permit: &Permit, call: Call<'_>) -> Next {
-        let candidates = seal::candidates(call.row.verb, &call.request, &view.policy);
+    /// SET and its kin: compresses what is worth it, here or elsewhere, and sends.
+    pub(super) fn write_values(&mut self, view: &View, permit: &ServePermit, call: Call<'_>) -> Next {
+        let candidates = compress::candidates(call.row.verb, &call.request, &view.policy);
         if let Some(text) = &candidates.refused {
             return self.refuse_where_it_is(permit, text);
         }
         if candidates.bytes > view.policy.offload_above {
-            return self.park(call.request, candidates);
+            return self.offload(call.request, candidates);
         }
-        let (replacements, sealed) = seal::seal(call.request.raw, call.request.ranges, &candidates);
-        self.send_values(view, permit, call, replacements, &sealed)
+        let (replacements, compressed) = compress::compress(call.request.raw, call.request.ranges, &candidates);
+        self.send_values(view, permit, call, replacements, &compressed)
     }
 
-    /// Refuses a command; one in a transaction spoils the transaction.
-    fn refuse_where_it_is(&mut self, permit: &Permit, text: &str) -> Next {
+    /// Refuses a command; one in a transaction aborts the transaction.
+    fn refuse_where_it_is(&mut self, permit: &ServePermit, text: &str) -> Next {
         match self.session.clone().filter(|session| session.in_multi()) {
-            Some(session) => self.spoil(permit, &session, text),
+            Some(session) => self.abort_transaction(permit, &session, text),
             None => self.refuse(text),
         }
     }
@@ -40,10 +40,10 @@ impl Client {
     fn send_values(
         &mut self,
         view: &View,
-        permit: &Permit,
+        permit: &ServePermit,
         call: Call<'_>,
         replacements: Replacements,
-        sealed: &Sealed,
+        compressed: &Compressed,
     ) -> Next {
         if let Some(text) = self.outgrown(call.request, &replacements) {
             return self.refuse_where_it_is(permit, &text);
@@ -55,27 +55,27 @@ impl Client {
             Ok(target) => target,
             Err(lost) => return self.unavailable(&lost),
         };
-        if sealed.values > 0 {
+        if compressed.values > 0 {
             let stats = self.context.stats();
-            stats.compressed_values.add(sealed.values);
-            stats.compressed_bytes_in.add(sealed.bytes_in);
-            stats.compressed_bytes_out.add(sealed.bytes_out);
+            stats.compressed_values.add(compressed.values);
+            stats.compressed_bytes_in.add(compressed.bytes_in);
+            stats.compressed_bytes_out.add(compressed.bytes_out);
         }
-        let mut written = self.written(view, call);
-        let mask = written.mask();
-        let then = if let Target::Session(session) = &target
+        let mut guard = self.write_guard(view, call);
+        let mask = guard.mask();
+        let on_reply = if let Target::Session(session) = &target
             && session.in_multi()
         {
             session.queue(|queued| {
-                queued.written.extend(written);
-                queued.holds.push(self.holds(call));
+                queued.guard.extend(guard);
+                queued.shape.push(self.reply_shape(call));
             });
-            Then::Queued(Rc::clone(session))
+            OnReply::Queued(Rc::clone(session))
         } else {
-            written.begin(&self.context, view);
-            Then::Write { written, holds: self.holds(call) }
+            guard.begin(&self.context, view);
+            OnReply::Write { guard, shape: self.reply_shape(call) }
         };
-        self.send(permit.now, target.link(), then, mask, |wire| call.request.write(wire, replacements));
+        self.send(permit.now, target.link(), on_reply, mask, |wire| call.request.write(wire, replacements));
         Next::Go
     }
 
@@ -94,57 +94,57 @@ impl Client {
         ))
     }
 
-    /// Has large values sealed where nobody waits for it. The client takes no other request until then.
-    fn park(&mut self, request: Request<'_>, candidates: Candidates) -> Next {
+    /// Has large values compressed where nobody waits for it. The client takes no other request until then.
+    fn offload(&mut self, request: Request<'_>, candidates: Candidates) -> Next {
         let raw = request.owned.cloned().unwrap_or_else(|| bytes::Bytes::copy_from_slice(request.raw));
-        let parked = Parked { raw: raw.clone(), ranges: request.ranges.clone() };
+        let offloaded = Offloaded { raw: raw.clone(), ranges: request.ranges.clone() };
         let outcome: Rc<RefCell<Option<Outcome>>> = Rc::default();
         let ranges = request.ranges.clone();
-        let (there, outlet) = (Rc::clone(&outcome), Rc::clone(&self.outlet));
-        self.context.elsewhere(
-            move || seal::seal(&raw, &ranges, &candidates),
-            move |_, sealed| {
-                *there.borrow_mut() = Some(sealed);
-                outlet.wake();
+        let (there, reply_queue) = (Rc::clone(&outcome), Rc::clone(&self.reply_queue));
+        self.context.offload_to_control(
+            move || compress::compress(&raw, &ranges, &candidates),
+            move |_, compressed| {
+                *there.borrow_mut() = Some(compressed);
+                reply_queue.wake();
             },
         );
-        self.parked = Some((parked, outcome));
+        self.offloaded = Some((offloaded, outcome));
         Next::Go
     }
 
-    /// Sends the request whose values have been sealed; none: it cannot be sent now.
-    pub fn unpark(&mut self, view: &View, permit: &Permit) -> Option<Next> {
-        let (parked, outcome) = self.parked.as_ref()?;
+    /// Sends the request whose values have been compressed; none: it cannot be sent now.
+    pub fn resume_offloaded(&mut self, view: &View, permit: &ServePermit) -> Option<Next> {
+        let (offloaded, outcome) = self.offloaded.as_ref()?;
         let bytes = match outcome.borrow().as_ref()? {
-            Some((replacements, _)) => bytes_of(parked.request(), replacements),
+            Some((replacements, _)) => bytes_of(offloaded.request(), replacements),
             None => 0,
         };
-        let arguments = parked.ranges.len();
-        // Decided here, because a parked request cannot be taken again: it stays parked until the replies that are due have come.
+        let arguments = offloaded.ranges.len();
+        // Decided here, because an offloaded request cannot be taken again: it stays offloaded until the replies that are due have come.
         match self.leave_lane_if_large(permit, bytes, arguments) {
             Ok(()) => {}
             Err(Next::Again) => return None,
             Err(next) => {
-                self.parked = None;
+                self.offloaded = None;
                 self.end_of_request();
                 return Some(next);
             }
         }
-        let (parked, outcome) = self.parked.take()?;
+        let (offloaded, outcome) = self.offloaded.take()?;
         let outcome = outcome.take()?;
-        let Some((replacements, sealed)) = outcome else {
+        let Some((replacements, compressed)) = outcome else {
             let text = "ERR shortstop: the value could not be compressed; it was not stored";
             let next = match self.session.clone().filter(|session| session.in_multi()) {
-                Some(session) => self.spoil(permit, &session, text),
+                Some(session) => self.abort_transaction(permit, &session, text),
                 None => self.refuse(text),
             };
             self.end_of_request();
             return Some(next);
         };
-        let request = parked.request();
+        let request = offloaded.request();
         let args = request.words();
         let call = Call { row: view.table.resolve(&args), request, args: &args };
-        let next = self.send_values(view, permit, call, replacements, &sealed);
+        let next = self.send_values(view, permit, call, replacements, &compressed);
         self.end_of_request();
         Some(next)
     }
@@ -158,11 +158,11 @@ fn bytes_of(request: Request<'_>, replacements: &Replacements) -> usize {
     request.raw.len() + added - gone
 }
 
-/// Whether the command's values are sealed on their way, and that is all there is to see to.
+/// Whether the command's values are compressed on their way, and that is all there is to see to.
 pub(super) fn writes_values(verb: Verb, args: &[&[u8]]) -> bool {
     match verb {
         Verb::SetEx | Verb::PSetEx | Verb::SetNx | Verb::MSet | Verb::MSetNx | Verb::MSetEx | Verb::GetSet => true,
-        Verb::Set => !seal::compares(args),
+        Verb::Set => !compress::compares(args),
         _ => false,
     }
 }

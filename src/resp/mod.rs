@@ -7,14 +7,14 @@ pub mod build;
 mod chunks;
 mod inline;
 mod int;
-mod lead;
+mod prefix;
 mod reply;
 mod request;
 mod version;
 
 pub use chunks::Chunks;
 pub use int::parse_int;
-pub use lead::Lead;
+pub use prefix::Prefix;
 pub use reply::{BrokenReply, Bulk, ReplyScanner, bulk_of, elements};
 pub use request::{Args, ProtocolError, Scan, ScanLimits, Scanner};
 pub use version::Version;

@@ -10,7 +10,7 @@ use memchr::memchr;
 use smallvec::SmallVec;
 
 use super::int::plain_header;
-use super::lead::Lead;
+use super::prefix::Prefix;
 use super::{inline, parse_int};
 
 /// Where the arguments of a request are in the buffer.
@@ -104,7 +104,7 @@ struct Resume {
 /// How the last request began: the next one often begins the same.
 #[derive(Debug, Default)]
 struct Opening {
-    lead: Lead,
+    prefix: Prefix,
     argc: usize,
     name: Range<usize>,
 }
@@ -130,7 +130,7 @@ impl Scanner {
         let mut known = false;
         if at > 0 {
             // It has begun.
-        } else if last.lead.begins(buffer) && last.argc <= limits.arguments && last.name.len() <= limits.bulk_length {
+        } else if last.prefix.begins(buffer) && last.argc <= limits.arguments && last.name.len() <= limits.bulk_length {
             args.push(last.name.clone());
             (missing, at, known) = (last.argc - 1, last.name.end + 2, true);
         } else if let Some((count @ 1.., after)) = plain_header(buffer, 0, b'*')
@@ -196,7 +196,7 @@ impl Scanner {
         }
         if regular && !known {
             let name = args[0].clone();
-            *last = Opening { lead: Lead::of(&buffer[..name.end + 2]), argc: args.len(), name };
+            *last = Opening { prefix: Prefix::of(&buffer[..name.end + 2]), argc: args.len(), name };
         }
         Ok(Scan::Request { len: at, regular })
     }

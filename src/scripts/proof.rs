@@ -49,7 +49,7 @@ const KNOWN: [&str; 22] = [
 ];
 
 /// Fields of `redis` that call no command.
-const HARMLESS: [&str; 10] = [
+const PURE: [&str; 10] = [
     "error_reply",
     "status_reply",
     "sha1hex",
@@ -630,7 +630,7 @@ impl<'a> Parser<'a> {
                 self.command()?;
                 Ok(Shape::Call)
             }
-            name if HARMLESS.iter().any(|harmless| harmless.as_bytes() == name) => Ok(Shape::Part),
+            name if PURE.iter().any(|pure| pure.as_bytes() == name) => Ok(Shape::Part),
             _ => Err(REDIS),
         }
     }

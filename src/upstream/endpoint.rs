@@ -35,7 +35,7 @@ pub(super) fn differ(one: Option<&str>, other: Option<&str>) -> bool {
 
 /// Why the control plane is to look at the server before its time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Trouble {
+pub enum Suspicion {
     /// A connection was lost or refused, or reached another server.
     Connection,
     /// A reply says that the server is a replica. A script may say so, too.
@@ -119,10 +119,10 @@ impl Endpoint {
     }
 
     /// Asks the control plane to look at once.
-    pub fn report(&self, trouble: Trouble) {
+    pub fn report(&self, trouble: Suspicion) {
         let flag = match trouble {
-            Trouble::Connection => &self.connection,
-            Trouble::Replica => &self.replica,
+            Suspicion::Connection => &self.connection,
+            Suspicion::Replica => &self.replica,
         };
         // Whoever set it before has woken the control plane.
         if !flag.load(Ordering::Relaxed) && !flag.swap(true, Ordering::AcqRel) {
@@ -136,10 +136,10 @@ impl Endpoint {
     }
 
     /// Whether this was reported and not taken.
-    pub(super) fn has(&self, trouble: Trouble) -> bool {
+    pub(super) fn has(&self, trouble: Suspicion) -> bool {
         match trouble {
-            Trouble::Connection => self.connection.load(Ordering::Acquire),
-            Trouble::Replica => self.replica.load(Ordering::Acquire),
+            Suspicion::Connection => self.connection.load(Ordering::Acquire),
+            Suspicion::Replica => self.replica.load(Ordering::Acquire),
         }
     }
 
@@ -195,7 +195,7 @@ impl Endpoint {
 mod tests {
     use futures_util::FutureExt;
 
-    use super::{Endpoint, Server, Trouble};
+    use super::{Endpoint, Server, Suspicion};
 
     fn server(port: u16, run_id: Option<&str>) -> Server {
         Server { address: ([127, 0, 0, 1], port).into(), run_id: run_id.map(Into::into) }
@@ -255,12 +255,12 @@ mod tests {
     #[test]
     fn many_reports_wake_once() {
         let endpoint = Endpoint::default();
-        (0..1000).for_each(|_| endpoint.report(Trouble::Replica));
+        (0..1000).for_each(|_| endpoint.report(Suspicion::Replica));
         assert!(endpoint.reported().now_or_never().is_some());
-        endpoint.report(Trouble::Replica);
+        endpoint.report(Suspicion::Replica);
         assert!(endpoint.reported().now_or_never().is_none());
-        assert!(endpoint.has(Trouble::Replica) && !endpoint.take_reports() && !endpoint.has(Trouble::Replica));
-        endpoint.report(Trouble::Connection);
+        assert!(endpoint.has(Suspicion::Replica) && !endpoint.take_reports() && !endpoint.has(Suspicion::Replica));
+        endpoint.report(Suspicion::Connection);
         assert!(endpoint.reported().now_or_never().is_some() && endpoint.take_reports());
     }
 }

@@ -25,7 +25,7 @@ use tokio_util::io::poll_read_buf;
 use crate::config::{Timeouts, UpstreamUrl};
 use crate::resp::{Chunks, ReplyScanner, Version};
 
-use super::endpoint::{Endpoint, Server, Trouble};
+use super::endpoint::{Endpoint, Server, Suspicion};
 use super::handshake::{Handshake, NotTaken, OwnRights, Purpose};
 use super::limits::ServerLimits;
 use super::login::{Login, NOAUTH, is_busy, is_too_many};
@@ -623,7 +623,7 @@ impl<E: Expected> Link<E> {
                 }
                 Err(not_taken) => {
                     // Asked for before the clients hear of it, so that the next attempt finds another server.
-                    endpoint.report(Trouble::Connection);
+                    endpoint.report(Suspicion::Connection);
                     let epoch = endpoint.epoch();
                     let lost = match not_taken {
                         NotTaken::Io(error) => {
@@ -668,7 +668,7 @@ impl<E: Expected> Inner<E> {
                 return Ok((stream, epoch));
             }
             // The address leads to another server now. The control plane moves all connections there, or finds a better one.
-            endpoint.report(Trouble::Connection);
+            endpoint.report(Suspicion::Connection);
             let limit = self.settings.timeouts.connect;
             if tokio::time::timeout(limit, endpoint.passed(epoch)).await.is_err() {
                 let text = "another server than before answers there";
@@ -794,7 +794,7 @@ impl<E: Expected> Inner<E> {
             crate::seldom!(debug, "a connection to Redis has come to its end", why);
         } else {
             crate::seldom!(warn, "a connection to Redis was lost", shared = self.shared, unanswered, address, why);
-            self.settings.endpoint.report(Trouble::Connection);
+            self.settings.endpoint.report(Suspicion::Connection);
         }
         self.end_connection(context, &lost);
         self.shared

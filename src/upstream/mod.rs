@@ -19,7 +19,7 @@ pub mod topology;
 /// What the names of Shortstop's own channels at Redis begin with.
 pub const RESERVED: &str = "__shortstop:";
 
-pub use endpoint::{Endpoint, Server, Trouble};
+pub use endpoint::{Endpoint, Server, Suspicion};
 pub use handshake::OwnRights;
 pub use limits::ServerLimits;
 pub use link::{Expected, Link, LinkSettings, Lost, Place, Reply, Tap};

@@ -112,8 +112,8 @@ impl Rights {
             None => {
                 self.may_ask = false;
                 let limit = self.timeouts.connect;
-                let knocked = tokio::time::timeout(limit, knock(self.address, self.first.as_ref())).await;
-                let lets_in = knocked.ok().and_then(Result::ok).flatten();
+                let answer = tokio::time::timeout(limit, first_reply(self.address, self.first.as_ref())).await;
+                let lets_in = answer.ok().and_then(Result::ok).flatten();
                 seen.lets_in = lets_in.map(|lets_in| lets_in || self.first.is_some());
                 lets_in.map(u64::from)
             }
@@ -176,7 +176,7 @@ fn needs_no_password(user: &Value) -> bool {
 }
 
 /// Comes as a client that has not authenticated would, and tells whether the server lets it in; none: it did not say.
-async fn knock(address: Option<SocketAddr>, first: Option<&Login>) -> std::io::Result<Option<bool>> {
+async fn first_reply(address: Option<SocketAddr>, first: Option<&Login>) -> std::io::Result<Option<bool>> {
     let Some(address) = address else { return Ok(None) };
     let mut stream = TcpStream::connect(address).await?;
     let mut request = Vec::new();

@@ -21,7 +21,7 @@ use crate::command::Table;
 use crate::config::{Timeouts, UpstreamUrl};
 
 use super::control::{ask, ask_if_allowed};
-use super::endpoint::{Endpoint, Server, Trouble, differ};
+use super::endpoint::{Endpoint, Server, Suspicion, differ};
 use super::finder::{Choice, Finder, run_id_in};
 use super::functions::without_writes;
 use super::limits::{self, ServerLimits};
@@ -263,13 +263,13 @@ impl Known {
                 _ = self.ticks.tick() => return,
                 () = self.endpoint.reported() => {}
             }
-            if self.endpoint.has(Trouble::Connection) {
+            if self.endpoint.has(Suspicion::Connection) {
                 tokio::time::sleep(LOOKUP_PAUSE.saturating_sub(self.found.elapsed())).await;
                 return;
             }
             // A script can make such a reply as often as it likes, so this is checked early once a second only.
             let may_confirm = self.confirmed.is_none_or(|last| last.elapsed() >= EVERY);
-            if self.endpoint.has(Trouble::Replica) && may_confirm {
+            if self.endpoint.has(Suspicion::Replica) && may_confirm {
                 self.confirmed = Some(Instant::now());
                 return;
             }

@@ -1,6 +1,6 @@
 //! Hand-written scenes, read from `data/scenes.txt`, which says what its lines mean.
 
-use shortstop::envelope::{self, MARK, SealHow};
+use shortstop::codec::{self, MARK, CompressOptions};
 
 use super::common::prose;
 use super::side::{Call, Due, Step};
@@ -112,8 +112,8 @@ fn word(word: &str) -> Vec<u8> {
         "MARK" => MARK.to_vec(),
         "MARKED" => [&MARK[..], b"and more"].concat(),
         "SEALED" => {
-            let how = SealHow { level: 3, min_size: 0, min_saving: 0 };
-            envelope::seal(&prose(500, 3), Some(&how)).expect("text gets smaller")
+            let how = CompressOptions { level: 3, min_size: 0, min_saving: 0 };
+            codec::compress(&prose(500, 3), Some(&how)).expect("text gets smaller")
         }
         other => other.as_bytes().to_vec(),
     }

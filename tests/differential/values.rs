@@ -1,6 +1,6 @@
 //! Makes up what a call consists of: keys, values, numbers, words of a syntax; mostly right, sometimes odd.
 
-use shortstop::envelope::{self, MARK, SealHow};
+use shortstop::codec::{self, MARK, CompressOptions};
 
 use super::chance::Chance;
 use super::common::{noise, prose};
@@ -257,8 +257,8 @@ impl Values {
             1 => [&MARK[..12], b"X", &MARK[13..], b"and more"].concat(),
             2 => [&MARK[..], &noise(40, seed)].concat(),
             3 => {
-                let how = SealHow { level: 3, min_size: 0, min_saving: 0 };
-                envelope::seal(&prose(400, seed), Some(&how)).expect("text gets smaller")
+                let how = CompressOptions { level: 3, min_size: 0, min_saving: 0 };
+                codec::compress(&prose(400, seed), Some(&how)).expect("text gets smaller")
             }
             _ => [&MARK[..], &prose(900, seed)].concat(),
         }

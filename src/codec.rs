@@ -2,7 +2,7 @@
 //!
 //! An envelope is one standard gzip member (RFC 1952) whose header carries [`MARK`], so `gzip -d` opens it and nothing
 //! that a client stores can be mistaken for it: a value that begins with the mark, or with something that up to
-//! [`MARK_DAMAGE`] flipped bits make of the mark, is itself sealed. After the mark come a version byte and a CRC-32 of the
+//! [`MARK_DAMAGE`] flipped bits make of the mark, is itself compressed. After the mark come a version byte and a CRC-32 of the
 //! deflate stream; the trailer gives the CRC-32 and the length of the value. Together they cover every bit, so a damaged
 //! envelope is an error, never other bytes.
 //!
@@ -30,7 +30,7 @@ pub const MARK: [u8; 16] = [0x1f, 0x8b, 8, 4, 0, 0, 0, 0, 0, 0xff, 9, 0, b'S', b
 /// BGZF, the nearest that is in use, by 11 bits.
 pub const MARK_DAMAGE: u32 = 3;
 
-/// The longest value, in bytes, that [`seal`] takes: both the value and its stored form stay below gzip's 4 GiB.
+/// The longest value, in bytes, that [`compress`] takes: both the value and its stored form stay below gzip's 4 GiB.
 pub const MAX_LEN: usize = 1 << 31;
 
 const VERSION: u8 = 1;
@@ -58,9 +58,9 @@ thread_local! {
     static INFLATER: Cell<Option<Decompress>> = const { Cell::new(None) };
 }
 
-/// When sealing pays, and how hard to try.
+/// When compressing pays, and how hard to try.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SealHow {
+pub struct CompressOptions {
     /// Level of gzip, 1 (fast) to 9 (small); above 9 counts as 9. At 0 nothing is ever saved.
     pub level: u32,
     /// Values shorter than this many bytes stay raw.
@@ -69,7 +69,7 @@ pub struct SealHow {
     pub min_saving: u8,
 }
 
-impl SealHow {
+impl CompressOptions {
     /// The longest envelope, in bytes, that still saves enough; `None` when no envelope could.
     fn longest(&self, value: &[u8]) -> Option<usize> {
         if value.len() < self.min_size || value.len() > MAX_LEN {
@@ -83,17 +83,17 @@ impl SealHow {
 
 /// Why an envelope could not be opened. The texts hold numbers only, never a byte of the value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum OpenError {
+pub enum DecodeError {
     /// The value begins neither with [`MARK`] nor with a damaged one.
     #[error("the value is not an envelope")]
-    NotSealed,
+    NotCompressed,
     /// Shorter than the shortest envelope.
     #[error("the envelope is truncated: only {len} bytes are left")]
     Truncated {
         /// Bytes there are.
         len: usize,
     },
-    /// Sealed by a Shortstop whose envelopes this one does not know.
+    /// Compressed by a Shortstop whose envelopes this one does not know.
     #[error("the envelope has version {0}, this Shortstop opens version 1")]
     UnknownVersion(u8),
     /// Its value is longer than allowed.
@@ -110,7 +110,7 @@ pub enum OpenError {
         /// Bytes that the envelope declares.
         declared: usize,
     },
-    /// Some byte of it is not what was sealed.
+    /// Some byte of it is not what was compressed.
     #[error("the envelope is damaged: {0}")]
     Damaged(&'static str),
 }
@@ -118,7 +118,7 @@ pub enum OpenError {
 /// Whether a stored value is an envelope (of any version, whole or damaged): it begins with [`MARK`], or differs from the
 /// mark in no more than [`MARK_DAMAGE`] bits.
 #[inline]
-pub fn is_sealed(value: &[u8]) -> bool {
+pub fn is_compressed(value: &[u8]) -> bool {
     const HALVES: (u64, u64) = halves(&MARK);
     let Some(beginning) = value.first_chunk() else { return false };
     let (first, second) = halves(beginning);
@@ -178,75 +178,75 @@ fn ends(rest: &[u8]) -> bool {
 /// The length, in bytes, that an envelope declares for its value; `None` if it is no envelope or has lost its end.
 ///
 /// Nothing is verified: good for choosing where to open it, not for an answer to a client.
-pub fn declared_len(sealed: &[u8]) -> Option<usize> {
-    Some(Parts::of(sealed).ok()?.declared)
+pub fn declared_len(compressed: &[u8]) -> Option<usize> {
+    Some(Parts::of(compressed).ok()?.declared)
 }
 
 /// The envelope of `value`, or `None` when the value is to be stored as it is.
 ///
-/// `how` is `None` where nothing is compressed. Even then, and whatever it saves, a value that [`is_sealed`] recognises gets
+/// `how` is `None` where nothing is compressed. Even then, and whatever it saves, a value that [`is_compressed`] recognises gets
 /// an envelope: else it would be opened when it comes back. A HyperLogLog never gets one, nor does a number ([`is_number`]),
 /// because commands read them inside Redis. Nor does a value above [`MAX_LEN`]; if such a value begins with the mark it must
 /// not be stored at all.
-pub fn seal(value: &[u8], how: Option<&SealHow>) -> Option<Vec<u8>> {
+pub fn compress(value: &[u8], how: Option<&CompressOptions>) -> Option<Vec<u8>> {
     if value.starts_with(HYPERLOGLOG) || is_number(value) {
         return None;
     }
-    let compressed = how.and_then(|how| compress(value, how));
-    if compressed.is_none() && is_sealed(value) && value.len() <= MAX_LEN {
+    let compressed = how.and_then(|how| gzip(value, how));
+    if compressed.is_none() && is_compressed(value) && value.len() <= MAX_LEN {
         return Some(store(value));
     }
     compressed
 }
 
-/// Bytes that [`seal`] adds at most to a value of this length, where it does not make it shorter.
+/// Bytes that [`compress`] adds at most to a value of this length, where it does not make it shorter.
 pub fn most_added(len: usize) -> usize {
     HEADER_LEN + 5 * len.div_ceil(STORED_BLOCK) + TRAILER_LEN
 }
 
-/// The value in an envelope: exactly the bytes that were sealed, `max_len` of them at most.
+/// The value in an envelope: exactly the bytes that were compressed, `max_len` of them at most.
 ///
 /// Total: any bytes may be given. No more is ever allocated than the declared length, and that only after it has been
 /// held against `max_len` and against what deflate can yield from so many bytes.
 ///
 /// # Errors
 ///
-/// Each [`OpenError`]; anything before, after or between what one envelope consists of is [`OpenError::Damaged`].
-pub fn open(sealed: &[u8], max_len: usize) -> Result<Vec<u8>, OpenError> {
-    let parts = Parts::of(sealed)?;
+/// Each [`DecodeError`]; anything before, after or between what one envelope consists of is [`DecodeError::Damaged`].
+pub fn decode(compressed: &[u8], max_len: usize) -> Result<Vec<u8>, DecodeError> {
+    let parts = Parts::of(compressed)?;
     // First, so that a flipped bit is called damage and not "too large", and no work is done on it.
     if crc32(parts.body) != parts.body_crc {
-        return Err(OpenError::Damaged("its compressed bytes have changed"));
+        return Err(DecodeError::Damaged("its compressed bytes have changed"));
     }
     let declared = parts.declared;
     if declared > max_len {
-        return Err(OpenError::TooLarge { declared, max: max_len });
+        return Err(DecodeError::TooLarge { declared, max: max_len });
     }
     if declared as u64 > (parts.body.len() as u64).saturating_mul(MOST_INFLATION) {
-        return Err(OpenError::Damaged("it declares more than it can inflate to"));
+        return Err(DecodeError::Damaged("it declares more than it can inflate to"));
     }
 
     let mut value = Vec::new();
-    value.try_reserve_exact(declared).map_err(|_| OpenError::NoMemory { declared })?;
+    value.try_reserve_exact(declared).map_err(|_| DecodeError::NoMemory { declared })?;
     let mut inflater = fresh_inflater();
     match inflater.decompress_vec(parts.body, &mut value, FlushDecompress::Finish) {
         Ok(Status::StreamEnd) => {}
         Ok(_) => {
-            return Err(OpenError::Damaged("its stream does not end where it should"));
+            return Err(DecodeError::Damaged("its stream does not end where it should"));
         }
-        Err(_) => return Err(OpenError::Damaged("its stream is not valid deflate")),
+        Err(_) => return Err(DecodeError::Damaged("its stream is not valid deflate")),
     }
     let read = inflater.total_in();
     INFLATER.set(Some(inflater));
 
     if read != parts.body.len() as u64 {
-        return Err(OpenError::Damaged("bytes follow the end of its stream"));
+        return Err(DecodeError::Damaged("bytes follow the end of its stream"));
     }
     if value.len() != declared {
-        return Err(OpenError::Damaged("its value is shorter than declared"));
+        return Err(DecodeError::Damaged("its value is shorter than declared"));
     }
     if crc32(&value) != parts.value_crc {
-        return Err(OpenError::Damaged("the checksum of its value is wrong"));
+        return Err(DecodeError::Damaged("the checksum of its value is wrong"));
     }
     Ok(value)
 }
@@ -260,16 +260,16 @@ struct Parts<'a> {
 }
 
 impl<'a> Parts<'a> {
-    fn of(sealed: &'a [u8]) -> Result<Self, OpenError> {
-        let rest = match sealed.strip_prefix(&MARK) {
+    fn of(compressed: &'a [u8]) -> Result<Self, DecodeError> {
+        let rest = match compressed.strip_prefix(&MARK) {
             Some(rest) => rest,
-            None if is_sealed(sealed) => return Err(OpenError::Damaged("its mark has changed")),
-            None => return Err(OpenError::NotSealed),
+            None if is_compressed(compressed) => return Err(DecodeError::Damaged("its mark has changed")),
+            None => return Err(DecodeError::NotCompressed),
         };
-        let truncated = OpenError::Truncated { len: sealed.len() };
+        let truncated = DecodeError::Truncated { len: compressed.len() };
         let (&version, rest) = rest.split_first().ok_or(truncated)?;
         if version != VERSION {
-            return Err(OpenError::UnknownVersion(version));
+            return Err(DecodeError::UnknownVersion(version));
         }
         let (&body_crc, rest) = rest.split_first_chunk().ok_or(truncated)?;
         let (rest, &declared) = rest.split_last_chunk().ok_or(truncated)?;
@@ -318,57 +318,57 @@ fn crc32(bytes: &[u8]) -> u32 {
     crc.sum()
 }
 
-fn compress(value: &[u8], how: &SealHow) -> Option<Vec<u8>> {
+fn gzip(value: &[u8], how: &CompressOptions) -> Option<Vec<u8>> {
     let longest = how.longest(value)?;
     // The room is what may be used, so that the compressor stops as soon as the saving is out of reach.
-    let mut sealed = begin(longest);
+    let mut compressed = begin(longest);
     let mut deflater = fresh_deflater(how.level.min(9));
-    match deflater.state.compress_vec(value, &mut sealed, FlushCompress::Finish) {
+    match deflater.state.compress_vec(value, &mut compressed, FlushCompress::Finish) {
         Ok(Status::StreamEnd) => DEFLATER.set(Some(deflater)),
         Ok(_) | Err(_) => return None,
     }
-    if sealed.len() + TRAILER_LEN > longest {
+    if compressed.len() + TRAILER_LEN > longest {
         return None;
     }
-    Some(finish(sealed, value))
+    Some(finish(compressed, value))
 }
 
 /// An envelope of stored blocks: a little longer than the value, needs no compressor, cannot fail.
 fn store(value: &[u8]) -> Vec<u8> {
     let blocks = value.len().div_ceil(STORED_BLOCK);
-    let mut sealed = begin(value.len() + most_added(value.len()));
+    let mut compressed = begin(value.len() + most_added(value.len()));
     for (i, block) in value.chunks(STORED_BLOCK).enumerate() {
         let len = block.len() as u16; // chunks() gives no more than STORED_BLOCK
-        sealed.push(u8::from(i + 1 == blocks)); // BFINAL, BTYPE 00, padding
-        sealed.extend_from_slice(&len.to_le_bytes());
-        sealed.extend_from_slice(&(!len).to_le_bytes());
-        sealed.extend_from_slice(block);
+        compressed.push(u8::from(i + 1 == blocks)); // BFINAL, BTYPE 00, padding
+        compressed.extend_from_slice(&len.to_le_bytes());
+        compressed.extend_from_slice(&(!len).to_le_bytes());
+        compressed.extend_from_slice(block);
     }
-    finish(sealed, value)
+    finish(compressed, value)
 }
 
 fn begin(capacity: usize) -> Vec<u8> {
-    let mut sealed = Vec::with_capacity(capacity);
-    sealed.extend_from_slice(&MARK);
-    sealed.push(VERSION);
-    sealed.extend_from_slice(&[0; 4]); // finish() knows the checksum
-    sealed
+    let mut compressed = Vec::with_capacity(capacity);
+    compressed.extend_from_slice(&MARK);
+    compressed.push(VERSION);
+    compressed.extend_from_slice(&[0; 4]); // finish() knows the checksum
+    compressed
 }
 
 /// Completes what [`begin`] began and a deflate stream of `value` (at most [`MAX_LEN`] bytes) followed.
-fn finish(mut sealed: Vec<u8>, value: &[u8]) -> Vec<u8> {
-    let body_crc = crc32(&sealed[HEADER_LEN..]);
-    sealed[BODY_CRC_AT..HEADER_LEN].copy_from_slice(&body_crc.to_le_bytes());
-    sealed.extend_from_slice(&crc32(value).to_le_bytes());
-    sealed.extend_from_slice(&(value.len() as u32).to_le_bytes());
-    sealed
+fn finish(mut compressed: Vec<u8>, value: &[u8]) -> Vec<u8> {
+    let body_crc = crc32(&compressed[HEADER_LEN..]);
+    compressed[BODY_CRC_AT..HEADER_LEN].copy_from_slice(&body_crc.to_le_bytes());
+    compressed.extend_from_slice(&crc32(value).to_le_bytes());
+    compressed.extend_from_slice(&(value.len() as u32).to_le_bytes());
+    compressed
 }
 
 #[cfg(test)]
 mod tests {
     use super::{
-        HEADER_LEN, MARK, OpenError, SealHow, TRAILER_LEN, VERSION, crc32, declared_len, is_number, is_sealed,
-        most_added, open, seal,
+        HEADER_LEN, MARK, DecodeError, CompressOptions, TRAILER_LEN, VERSION, crc32, declared_len, is_number, is_compressed,
+        most_added, decode, compress,
     };
     use flate2::{Compress, Compression, FlushCompress, read::MultiGzDecoder, write::GzEncoder};
     use proptest::prelude::{Just, Strategy, any, prop_assert, prop_assert_eq, prop_oneof};
@@ -377,10 +377,10 @@ mod tests {
     use std::process::{Command, Stdio};
 
     const ANY_LEN: usize = usize::MAX;
-    const DEFAULT: SealHow = SealHow { level: 3, min_size: 1024, min_saving: 10 };
+    const DEFAULT: CompressOptions = CompressOptions { level: 3, min_size: 1024, min_saving: 10 };
 
-    fn level(level: u32) -> SealHow {
-        SealHow { level, min_size: 0, min_saving: 0 }
+    fn level(level: u32) -> CompressOptions {
+        CompressOptions { level, min_size: 0, min_saving: 0 }
     }
 
     /// Text of `len` bytes that compresses about as JSON does.
@@ -430,7 +430,7 @@ mod tests {
         out
     }
 
-    fn gunzip(sealed: &[u8]) -> Vec<u8> {
+    fn gunzip(compressed: &[u8]) -> Vec<u8> {
         let mut gzip = Command::new("gzip")
             .arg("-dc")
             .stdin(Stdio::piped())
@@ -438,9 +438,9 @@ mod tests {
             .spawn()
             .expect("the gzip program is installed");
         let mut stdin = gzip.stdin.take().expect("stdin was piped");
-        let sealed = sealed.to_vec();
+        let compressed = compressed.to_vec();
         // On a thread of its own: both pipes may be full at once.
-        let feeder = std::thread::spawn(move || stdin.write_all(&sealed));
+        let feeder = std::thread::spawn(move || stdin.write_all(&compressed));
         let done = gzip.wait_with_output().expect("gzip runs to its end");
         feeder.join().expect("the feeder does not panic").expect("gzip reads everything");
         assert!(done.status.success());
@@ -449,31 +449,31 @@ mod tests {
 
     #[test]
     fn the_threshold_and_the_saving_decide() {
-        assert_eq!(seal(&text(1023), Some(&DEFAULT)), None);
+        assert_eq!(compress(&text(1023), Some(&DEFAULT)), None);
         let value = text(1024);
-        let sealed = seal(&value, Some(&DEFAULT)).expect("text saves more than a tenth");
-        assert!(sealed.len() * 10 <= value.len() * 9);
-        assert_eq!(open(&sealed, 1024), Ok(value.clone()));
-        assert_eq!(declared_len(&sealed), Some(1024));
+        let compressed = compress(&value, Some(&DEFAULT)).expect("text saves more than a tenth");
+        assert!(compressed.len() * 10 <= value.len() * 9);
+        assert_eq!(decode(&compressed, 1024), Ok(value.clone()));
+        assert_eq!(declared_len(&compressed), Some(1024));
 
-        let saved = |min_saving| seal(&value, Some(&SealHow { min_saving, ..DEFAULT }));
-        let percent = ((value.len() - sealed.len()) * 100 / value.len()) as u8;
-        assert_eq!(saved(percent), Some(sealed));
+        let saved = |min_saving| compress(&value, Some(&CompressOptions { min_saving, ..DEFAULT }));
+        let percent = ((value.len() - compressed.len()) * 100 / value.len()) as u8;
+        assert_eq!(saved(percent), Some(compressed));
         assert_eq!(saved(percent + 1), None);
         assert_eq!(saved(100), None);
         assert_eq!(saved(255), None);
-        assert_eq!(seal(&value, None), None);
-        assert_eq!(seal(&noise(70_000, 1), Some(&level(3))), None);
-        assert_eq!(seal(b"", Some(&level(9))), None);
+        assert_eq!(compress(&value, None), None);
+        assert_eq!(compress(&noise(70_000, 1), Some(&level(3))), None);
+        assert_eq!(compress(b"", Some(&level(9))), None);
     }
 
     #[test]
-    fn a_value_that_begins_with_the_mark_is_sealed_whatever_it_costs() {
+    fn a_value_that_begins_with_the_mark_is_compressed_whatever_it_costs() {
         for tail in [0, 1, 100, 65_535 - MARK.len(), 65_536 - MARK.len(), 140_000] {
             for value in [marked(&noise(tail, 7)), marked(&text(tail))] {
                 for how in [None, Some(&DEFAULT), Some(&level(9))] {
-                    let sealed = seal(&value, how).expect("a marked value is always sealed");
-                    assert_eq!(open(&sealed, value.len()).as_ref(), Ok(&value));
+                    let compressed = compress(&value, how).expect("a marked value is always compressed");
+                    assert_eq!(decode(&compressed, value.len()).as_ref(), Ok(&value));
                 }
             }
         }
@@ -500,15 +500,15 @@ mod tests {
 
     #[test]
     fn a_mark_with_up_to_three_flipped_bits_is_damage() {
-        let good = seal(&text(200), Some(&level(6))).expect("text saves");
+        let good = compress(&text(200), Some(&level(6))).expect("text saves");
         for (flips, all) in [(1, 128), (2, 128 * 127 / 2), (3, 128 * 127 * 126 / 6)] {
             let marks = damaged_marks(flips);
             assert_eq!(marks.len(), all);
             for mark in marks {
-                assert!(is_sealed(&mark));
+                assert!(is_compressed(&mark));
                 let mut bad = good.clone();
                 bad[..16].copy_from_slice(&mark);
-                assert_eq!(open(&bad, ANY_LEN), Err(OpenError::Damaged("its mark has changed")));
+                assert_eq!(decode(&bad, ANY_LEN), Err(DecodeError::Damaged("its mark has changed")));
             }
         }
         // With one more it is a client's own value.
@@ -517,32 +517,32 @@ mod tests {
             for bit in unflipped {
                 let mut value = [&mark[..], b"and more"].concat();
                 value[bit / 8] ^= 1 << (bit % 8);
-                assert!(!is_sealed(&value));
-                assert_eq!(open(&value, ANY_LEN), Err(OpenError::NotSealed));
-                assert_eq!(seal(&value, None), None);
+                assert!(!is_compressed(&value));
+                assert_eq!(decode(&value, ANY_LEN), Err(DecodeError::NotCompressed));
+                assert_eq!(compress(&value, None), None);
             }
         }
     }
 
     #[test]
-    fn a_value_that_looks_like_a_damaged_mark_is_sealed() {
+    fn a_value_that_looks_like_a_damaged_mark_is_compressed() {
         for mark in [1, 2].into_iter().flat_map(damaged_marks).chain(damaged_marks(3).into_iter().step_by(97)) {
             for tail in [&b""[..], b"and more"] {
                 let value = [&mark[..], tail].concat();
-                let sealed = seal(&value, None).expect("it is sealed whatever it costs");
-                assert!(sealed.starts_with(&MARK));
-                assert_eq!(open(&sealed, value.len()), Ok(value));
+                let compressed = compress(&value, None).expect("it is compressed whatever it costs");
+                assert!(compressed.starts_with(&MARK));
+                assert_eq!(decode(&compressed, value.len()), Ok(value));
             }
         }
-        assert!(!is_sealed(&MARK[..15]), "too short to be a mark");
+        assert!(!is_compressed(&MARK[..15]), "too short to be a mark");
     }
 
     /// Block gzip of genomics (BGZF): the same format with a subfield of its own.
     #[test]
     fn a_header_of_bgzf_is_the_clients() {
         let bgzf = [0x1f, 0x8b, 8, 4, 0, 0, 0, 0, 0, 0xff, 6, 0, b'B', b'C', 2, 0, 0x1b, 0, 3, 0];
-        assert!(!is_sealed(&bgzf));
-        assert_eq!(seal(&bgzf, None), None);
+        assert!(!is_compressed(&bgzf));
+        assert_eq!(compress(&bgzf, None), None);
     }
 
     #[test]
@@ -565,7 +565,7 @@ mod tests {
             format!("7.5\0{}", zeros(1100)),
         ] {
             assert!(is_number(number.as_bytes()), "{number}");
-            assert_eq!(seal(number.as_bytes(), Some(&level(9))), None, "{number}");
+            assert_eq!(compress(number.as_bytes(), Some(&level(9))), None, "{number}");
         }
         for other in [
             String::new(),
@@ -584,7 +584,7 @@ mod tests {
             format!("{}nan", " ".repeat(1100)),
         ] {
             assert!(!is_number(other.as_bytes()), "{other}");
-            assert_eq!(seal(other.as_bytes(), Some(&level(9))).is_some(), !other.is_empty(), "{other}");
+            assert_eq!(compress(other.as_bytes(), Some(&level(9))).is_some(), !other.is_empty(), "{other}");
         }
     }
 
@@ -592,23 +592,23 @@ mod tests {
     fn no_envelope_is_longer_than_told() {
         for len in [16, 17, 65_535, 65_536, 140_000] {
             let value = marked(&noise(len - MARK.len(), 11));
-            let sealed = seal(&value, None).expect("a marked value is always sealed");
-            assert_eq!(sealed.len(), len + most_added(len));
+            let compressed = compress(&value, None).expect("a marked value is always compressed");
+            assert_eq!(compressed.len(), len + most_added(len));
         }
     }
 
     #[test]
     fn envelopes_nest() {
         let value = text(4096);
-        let one = seal(&value, Some(&DEFAULT)).expect("text saves");
-        let two = seal(&one, Some(&DEFAULT)).expect("an envelope begins with the mark");
-        assert_eq!(open(&two, ANY_LEN), Ok(one));
+        let one = compress(&value, Some(&DEFAULT)).expect("text saves");
+        let two = compress(&one, Some(&DEFAULT)).expect("an envelope begins with the mark");
+        assert_eq!(decode(&two, ANY_LEN), Ok(one));
     }
 
     #[test]
     fn a_hyperloglog_stays_where_redis_finds_it() {
         let value = [b"HYLL".to_vec(), vec![0; 12_000]].concat();
-        assert_eq!(seal(&value, Some(&level(3))), None);
+        assert_eq!(compress(&value, Some(&level(3))), None);
     }
 
     #[test]
@@ -616,10 +616,10 @@ mod tests {
         let mut gz = GzEncoder::new(Vec::new(), Compression::best());
         gz.write_all(&text(9000)).expect("writing to a Vec does not fail");
         let value = gz.finish().expect("writing to a Vec does not fail");
-        assert!(!is_sealed(&value));
-        assert_eq!(open(&value, ANY_LEN), Err(OpenError::NotSealed));
-        if let Some(sealed) = seal(&value, Some(&level(9))) {
-            assert_eq!(open(&sealed, ANY_LEN), Ok(value));
+        assert!(!is_compressed(&value));
+        assert_eq!(decode(&value, ANY_LEN), Err(DecodeError::NotCompressed));
+        if let Some(compressed) = compress(&value, Some(&level(9))) {
+            assert_eq!(decode(&compressed, ANY_LEN), Ok(value));
         }
     }
 
@@ -627,8 +627,8 @@ mod tests {
     fn the_gzip_program_opens_it() {
         let stored = marked(&noise(200_000, 3));
         for value in [text(1024), text(300_000), vec![0; 1 << 20], stored] {
-            let sealed = seal(&value, Some(&DEFAULT)).expect("each of them is sealed");
-            assert_eq!(gunzip(&sealed), value);
+            let compressed = compress(&value, Some(&DEFAULT)).expect("each of them is compressed");
+            assert_eq!(gunzip(&compressed), value);
         }
     }
 
@@ -639,9 +639,9 @@ mod tests {
         let (noise, value) = (noise(200_000, 5), text(20_000));
         for how in (0..=12).map(level) {
             for cut in [60, 1000, 20_000, 70_000, 200_000] {
-                assert_eq!(seal(&noise[..cut], Some(&how)), None);
-                if let Some(sealed) = seal(&value, Some(&how)) {
-                    assert_eq!(open(&sealed, ANY_LEN).as_ref(), Ok(&value), "{how:?}");
+                assert_eq!(compress(&noise[..cut], Some(&how)), None);
+                if let Some(compressed) = compress(&value, Some(&how)) {
+                    assert_eq!(decode(&compressed, ANY_LEN).as_ref(), Ok(&value), "{how:?}");
                 }
             }
         }
@@ -651,58 +651,58 @@ mod tests {
     fn every_bit_matters() {
         // Three lengths, so that the padding after the last block differs.
         for value in [text(200), text(201), text(202), marked(&noise(30, 9))] {
-            let sealed = seal(&value, Some(&level(6))).expect("each of them is sealed");
-            for bit in 0..sealed.len() * 8 {
-                let mut bad = sealed.clone();
+            let compressed = compress(&value, Some(&level(6))).expect("each of them is compressed");
+            for bit in 0..compressed.len() * 8 {
+                let mut bad = compressed.clone();
                 bad[bit / 8] ^= 1 << (bit % 8);
-                assert!(open(&bad, ANY_LEN).is_err(), "bit {bit}");
+                assert!(decode(&bad, ANY_LEN).is_err(), "bit {bit}");
             }
         }
     }
 
     #[test]
     fn every_truncation_and_every_tail_is_an_error() {
-        let sealed = seal(&text(3000), Some(&DEFAULT)).expect("text saves");
-        for len in 0..sealed.len() {
-            assert!(open(&sealed[..len], ANY_LEN).is_err(), "{len} bytes");
+        let compressed = compress(&text(3000), Some(&DEFAULT)).expect("text saves");
+        for len in 0..compressed.len() {
+            assert!(decode(&compressed[..len], ANY_LEN).is_err(), "{len} bytes");
         }
-        for tail in [&[0][..], &[0; 8], &sealed] {
-            assert!(open(&[&sealed, tail].concat(), ANY_LEN).is_err());
+        for tail in [&[0][..], &[0; 8], &compressed] {
+            assert!(decode(&[&compressed, tail].concat(), ANY_LEN).is_err());
         }
     }
 
     #[test]
     fn errors_have_names() {
         let value = text(2000);
-        let good = seal(&value, Some(&DEFAULT)).expect("text saves");
-        let too_large = OpenError::TooLarge { declared: 2000, max: 1999 };
-        assert_eq!(open(&good, 1999), Err(too_large));
-        assert_eq!(open(b"", 9), Err(OpenError::NotSealed));
-        assert_eq!(open(&MARK[..15], 9), Err(OpenError::NotSealed));
-        assert_eq!(open(&MARK, 9), Err(OpenError::Truncated { len: 16 }));
-        assert_eq!(open(&good[..30], 9), Err(OpenError::Truncated { len: 30 }));
-        assert_eq!(open(&marked(&[2]), 9), Err(OpenError::UnknownVersion(2)));
-        let damaged = |envelope: &[u8]| matches!(open(envelope, 1 << 20), Err(OpenError::Damaged(_)));
+        let good = compress(&value, Some(&DEFAULT)).expect("text saves");
+        let too_large = DecodeError::TooLarge { declared: 2000, max: 1999 };
+        assert_eq!(decode(&good, 1999), Err(too_large));
+        assert_eq!(decode(b"", 9), Err(DecodeError::NotCompressed));
+        assert_eq!(decode(&MARK[..15], 9), Err(DecodeError::NotCompressed));
+        assert_eq!(decode(&MARK, 9), Err(DecodeError::Truncated { len: 16 }));
+        assert_eq!(decode(&good[..30], 9), Err(DecodeError::Truncated { len: 30 }));
+        assert_eq!(decode(&marked(&[2]), 9), Err(DecodeError::UnknownVersion(2)));
+        let damaged = |envelope: &[u8]| matches!(decode(envelope, 1 << 20), Err(DecodeError::Damaged(_)));
         assert!(damaged(&good[..good.len() - 1]));
         let (body, crc) = (deflate(&value), crc32(&value));
-        assert_eq!(open(&forge(&body, crc, 2000), 2000), Ok(value));
+        assert_eq!(decode(&forge(&body, crc, 2000), 2000), Ok(value));
         assert!(damaged(&forge(&body, crc, 1999)));
         assert!(damaged(&forge(&body, crc, 2001)));
         assert!(damaged(&forge(&body, !crc, 2000)));
         assert!(damaged(&forge(&body[..body.len() - 1], crc, 2000)));
         assert!(damaged(&forge(&[&body[..], &[0]].concat(), crc, 2000)));
         assert!(damaged(&forge(&[7, 7], 0, 0))); // reserved block type
-        assert_eq!(open(&forge(&[3, 0], 0, 0), 0), Ok(Vec::new()));
+        assert_eq!(decode(&forge(&[3, 0], 0, 0), 0), Ok(Vec::new()));
     }
 
     /// Whole gzip members after the first are for `zcat`, not for us.
     #[test]
     fn a_second_member_is_an_error() {
         let value = text(2000);
-        let good = seal(&value, Some(&DEFAULT)).expect("text saves");
+        let good = compress(&value, Some(&DEFAULT)).expect("text saves");
         let inner = [&good[HEADER_LEN..], &good[..good.len() - TRAILER_LEN]].concat();
         let two = forge(&inner, crc32(&value), 2000);
-        assert!(matches!(open(&two, ANY_LEN), Err(OpenError::Damaged(_))));
+        assert!(matches!(decode(&two, ANY_LEN), Err(DecodeError::Damaged(_))));
     }
 
     #[test]
@@ -710,13 +710,13 @@ mod tests {
         let zeros = vec![0; 64 << 20];
         let (body, crc) = (deflate(&zeros), crc32(&zeros));
         let honest = forge(&body, crc, 64 << 20);
-        let too_large = OpenError::TooLarge { declared: 64 << 20, max: 1 << 20 };
-        assert_eq!(open(&honest, 1 << 20), Err(too_large));
-        assert_eq!(open(&honest, 64 << 20), Ok(zeros));
+        let too_large = DecodeError::TooLarge { declared: 64 << 20, max: 1 << 20 };
+        assert_eq!(decode(&honest, 1 << 20), Err(too_large));
+        assert_eq!(decode(&honest, 64 << 20), Ok(zeros));
         // One that understates its length inflates no further than that, one that overstates it not at all.
-        assert!(matches!(open(&forge(&body, crc, 1000), 1 << 20), Err(OpenError::Damaged(_))));
-        let impossible = Err(OpenError::Damaged("it declares more than it can inflate to"));
-        assert_eq!(open(&forge(&deflate(b"small"), 0, u32::MAX), ANY_LEN), impossible);
+        assert!(matches!(decode(&forge(&body, crc, 1000), 1 << 20), Err(DecodeError::Damaged(_))));
+        let impossible = Err(DecodeError::Damaged("it declares more than it can inflate to"));
+        assert_eq!(decode(&forge(&deflate(b"small"), 0, u32::MAX), ANY_LEN), impossible);
     }
 
     fn values() -> impl Strategy<Value = Vec<u8>> {
@@ -740,32 +740,32 @@ mod tests {
         ]
     }
 
-    fn hows() -> impl Strategy<Value = Option<SealHow>> {
+    fn hows() -> impl Strategy<Value = Option<CompressOptions>> {
         let how = (0u32..12, 0usize..3000, 0u8..120)
-            .prop_map(|(level, min_size, min_saving)| Some(SealHow { level, min_size, min_saving }));
+            .prop_map(|(level, min_size, min_saving)| Some(CompressOptions { level, min_size, min_saving }));
         prop_oneof![1 => Just(None), 2 => Just(Some(level(1))), 6 => how]
     }
 
     proptest! {
         #[test]
         fn what_is_stored_comes_back(value in values(), how in hows()) {
-            match seal(&value, how.as_ref()) {
-                None => prop_assert!(!is_sealed(&value)),
-                Some(sealed) => {
-                    prop_assert!(is_sealed(&sealed));
-                    if let Some(how) = how && !is_sealed(&value) {
-                        let saved = (value.len() - sealed.len()) * 100;
+            match compress(&value, how.as_ref()) {
+                None => prop_assert!(!is_compressed(&value)),
+                Some(compressed) => {
+                    prop_assert!(is_compressed(&compressed));
+                    if let Some(how) = how && !is_compressed(&value) {
+                        let saved = (value.len() - compressed.len()) * 100;
                         prop_assert!(saved > 0 && saved >= value.len() * usize::from(how.min_saving));
                     }
-                    prop_assert_eq!(declared_len(&sealed), Some(value.len()));
+                    prop_assert_eq!(declared_len(&compressed), Some(value.len()));
                     let mut by_another_reader = Vec::new();
-                    MultiGzDecoder::new(&sealed[..]).read_to_end(&mut by_another_reader).expect("it is gzip");
+                    MultiGzDecoder::new(&compressed[..]).read_to_end(&mut by_another_reader).expect("it is gzip");
                     prop_assert_eq!(&by_another_reader, &value);
                     if let Some(less) = value.len().checked_sub(1) {
-                        let too_large = OpenError::TooLarge { declared: value.len(), max: less };
-                        prop_assert_eq!(open(&sealed, less), Err(too_large));
+                        let too_large = DecodeError::TooLarge { declared: value.len(), max: less };
+                        prop_assert_eq!(decode(&compressed, less), Err(too_large));
                     }
-                    prop_assert_eq!(open(&sealed, value.len()), Ok(value));
+                    prop_assert_eq!(decode(&compressed, value.len()), Ok(value));
                 }
             }
         }
@@ -776,14 +776,14 @@ mod tests {
             flips in vec((any::<Index>(), 1u8..), 1..9),
             cut in any::<Index>(),
         ) {
-            if let Some(sealed) = seal(&value, Some(&level(3))) {
-                prop_assert!(open(&sealed[..cut.index(sealed.len())], ANY_LEN).is_err());
-                let mut bad = sealed.clone();
+            if let Some(compressed) = compress(&value, Some(&level(3))) {
+                prop_assert!(decode(&compressed[..cut.index(compressed.len())], ANY_LEN).is_err());
+                let mut bad = compressed.clone();
                 for (at, xor) in flips {
-                    bad[at.index(sealed.len())] ^= xor;
+                    bad[at.index(compressed.len())] ^= xor;
                 }
-                if bad != sealed {
-                    prop_assert!(open(&bad, 1 << 24).is_err());
+                if bad != compressed {
+                    prop_assert!(decode(&bad, 1 << 24).is_err());
                 }
             }
         }
@@ -801,16 +801,16 @@ mod tests {
             let i = at.index(body.len());
             body[i] ^= xor;
             let forged = forge(&body, crc32(&value), value.len() as u32);
-            prop_assert!(open(&forged, ANY_LEN).map_or(true, |opened| opened == value));
-            if let Ok(opened) = open(&forge(&garbage, declared, declared), 100_000) {
+            prop_assert!(decode(&forged, ANY_LEN).map_or(true, |opened| opened == value));
+            if let Ok(opened) = decode(&forge(&garbage, declared, declared), 100_000) {
                 prop_assert_eq!(crc32(&opened), declared);
             }
         }
 
         #[test]
         fn open_is_total(bytes in vec(any::<u8>(), 0..300)) {
-            prop_assert!(open(&bytes, 1 << 20).is_err());
-            prop_assert!(open(&marked(&bytes), 1 << 20).is_err());
+            prop_assert!(decode(&bytes, 1 << 20).is_err());
+            prop_assert!(decode(&marked(&bytes), 1 << 20).is_err());
         }
     }
 }

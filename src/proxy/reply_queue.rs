@@ -15,7 +15,7 @@ use crate::upstream::Reply;
 
 use super::buffers::Buffers;
 use super::profile::Profile;
-use super::roster::Entry;
+use super::client_list::ClientInfo;
 
 /// What is expected of an answer before any was seen: a client that asks for many large values at once is given few of them
 /// at a time, and one that asks for small ones gets up to speed within some replies.
@@ -39,13 +39,13 @@ const PIECE: usize = 64 << 10;
 pub struct Slot(u64);
 
 /// What has to be known of a client while its replies are under way.
-pub struct Outlet {
+pub struct ReplyQueue {
     state: RefCell<State>,
     buffers: Rc<Buffers>,
     /// What the client's connection would be to Redis; replies change it.
     pub profile: Profile,
     /// What else CLIENT LIST tells of it.
-    pub entry: Entry,
+    pub info: ClientInfo,
     /// Close the connection as soon as what is due is written.
     pub closing: Cell<bool>,
     /// Its user was deleted: the client gets no errors about what was lost with the user's connections.
@@ -137,10 +137,10 @@ enum Place {
     DoneLarge(Bytes),
 }
 
-impl Outlet {
+impl ReplyQueue {
     /// Nothing due.
-    pub fn new(now: Instant, entry: Entry, profile: Profile, buffers: Rc<Buffers>) -> Self {
-        Outlet {
+    pub fn new(now: Instant, info: ClientInfo, profile: Profile, buffers: Rc<Buffers>) -> Self {
+        ReplyQueue {
             buffers,
             state: RefCell::new(State {
                 ready: Chunks::default(),
@@ -155,7 +155,7 @@ impl Outlet {
                 abandoned: false,
             }),
             profile,
-            entry,
+            info,
             closing: Cell::new(false),
             user_ended: Cell::new(false),
             dropped: Cell::new(None),
@@ -476,16 +476,16 @@ mod tests {
     use bytes::Bytes;
 
     use super::super::identity::Identity;
-    use super::{Entry, Outlet, Profile, Rc, Reply};
+    use super::{ClientInfo, ReplyQueue, Profile, Rc, Reply};
 
-    fn outlet() -> Outlet {
+    fn reply_queue() -> ReplyQueue {
         let nobody = Rc::new(Identity::new(None, 0));
-        Outlet::new(Instant::now(), Entry::default(), Profile::new(nobody, 0), Rc::default())
+        ReplyQueue::new(Instant::now(), ClientInfo::default(), Profile::new(nobody, 0), Rc::default())
     }
 
-    fn written(outlet: &Outlet) -> Vec<u8> {
+    fn guard(reply_queue: &ReplyQueue) -> Vec<u8> {
         let mut out = Vec::new();
-        let Ok(_) = outlet.drain::<Infallible>(|slices| {
+        let Ok(_) = reply_queue.drain::<Infallible>(|slices| {
             let before = out.len();
             slices.iter().for_each(|slice| out.extend_from_slice(slice));
             Ok(out.len() - before)
@@ -495,92 +495,92 @@ mod tests {
 
     #[test]
     fn answers_leave_in_the_order_of_the_requests() {
-        let outlet = outlet();
-        outlet.local(b"a", false);
-        let b = outlet.open(false);
-        let c = outlet.open(false);
-        outlet.local(b"d", false);
-        outlet.local(b"e", false);
-        let f = outlet.open(false);
-        assert_eq!((written(&outlet), outlet.outstanding()), (b"a".to_vec(), 3));
-        outlet.fill(c, Reply::Owned(Bytes::from_static(b"c")));
-        outlet.fill(f, Reply::Borrowed(b"f"));
-        assert_eq!((written(&outlet), outlet.outstanding(), outlet.len()), (b"".to_vec(), 1, 4));
-        outlet.fill(b, Reply::Borrowed(b"b"));
-        assert_eq!((written(&outlet), outlet.outstanding(), outlet.len()), (b"bcdef".to_vec(), 0, 0));
-        outlet.local(b"g", false);
-        assert_eq!(written(&outlet), b"g");
+        let reply_queue = reply_queue();
+        reply_queue.local(b"a", false);
+        let b = reply_queue.open(false);
+        let c = reply_queue.open(false);
+        reply_queue.local(b"d", false);
+        reply_queue.local(b"e", false);
+        let f = reply_queue.open(false);
+        assert_eq!((guard(&reply_queue), reply_queue.outstanding()), (b"a".to_vec(), 3));
+        reply_queue.fill(c, Reply::Owned(Bytes::from_static(b"c")));
+        reply_queue.fill(f, Reply::Borrowed(b"f"));
+        assert_eq!((guard(&reply_queue), reply_queue.outstanding(), reply_queue.len()), (b"".to_vec(), 1, 4));
+        reply_queue.fill(b, Reply::Borrowed(b"b"));
+        assert_eq!((guard(&reply_queue), reply_queue.outstanding(), reply_queue.len()), (b"bcdef".to_vec(), 0, 0));
+        reply_queue.local(b"g", false);
+        assert_eq!(guard(&reply_queue), b"g");
     }
 
     #[test]
     fn parts_are_put_together_and_the_front_streams() {
-        let outlet = outlet();
-        let (a, b) = (outlet.open(false), outlet.open(false));
-        outlet.fill_part(b, Reply::Borrowed(b"b1"));
-        outlet.fill_part(a, Reply::Borrowed(b"a1"));
-        assert_eq!(written(&outlet), b"a1");
-        outlet.fill(a, Reply::Borrowed(b"a2"));
-        outlet.fill(b, Reply::Borrowed(b"b2"));
-        assert_eq!((written(&outlet), outlet.len()), (b"a2b1b2".to_vec(), 0));
+        let reply_queue = reply_queue();
+        let (a, b) = (reply_queue.open(false), reply_queue.open(false));
+        reply_queue.fill_part(b, Reply::Borrowed(b"b1"));
+        reply_queue.fill_part(a, Reply::Borrowed(b"a1"));
+        assert_eq!(guard(&reply_queue), b"a1");
+        reply_queue.fill(a, Reply::Borrowed(b"a2"));
+        reply_queue.fill(b, Reply::Borrowed(b"b2"));
+        assert_eq!((guard(&reply_queue), reply_queue.len()), (b"a2b1b2".to_vec(), 0));
     }
 
     #[test]
     fn what_is_pushed_does_not_stand_in_the_midst_of_an_answer() {
-        let outlet = outlet();
-        let (a, b) = (outlet.open(false), outlet.open(false));
-        outlet.push(b"0");
-        outlet.fill_part(a, Reply::Borrowed(b"a1"));
-        outlet.push(b"P");
-        outlet.fill(b, Reply::Borrowed(b"b"));
-        assert_eq!(written(&outlet), b"0a1");
-        outlet.fill(a, Reply::Borrowed(b"a2"));
-        assert_eq!((written(&outlet), outlet.len()), (b"a2Pb".to_vec(), 0));
-        outlet.push(b"Q");
-        assert_eq!(written(&outlet), b"Q");
+        let reply_queue = reply_queue();
+        let (a, b) = (reply_queue.open(false), reply_queue.open(false));
+        reply_queue.push(b"0");
+        reply_queue.fill_part(a, Reply::Borrowed(b"a1"));
+        reply_queue.push(b"P");
+        reply_queue.fill(b, Reply::Borrowed(b"b"));
+        assert_eq!(guard(&reply_queue), b"0a1");
+        reply_queue.fill(a, Reply::Borrowed(b"a2"));
+        assert_eq!((guard(&reply_queue), reply_queue.len()), (b"a2Pb".to_vec(), 0));
+        reply_queue.push(b"Q");
+        assert_eq!(guard(&reply_queue), b"Q");
     }
 
     #[test]
     fn what_is_pushed_stands_behind_an_answer_that_is_on_its_way() {
-        let outlet = outlet();
-        let [a, b, c, d, e] = [(); 5].map(|()| outlet.open(false));
-        outlet.is_coming(a);
-        outlet.push(b"P");
-        outlet.fill(b, Reply::Borrowed(b"b"));
-        outlet.push(b"Q");
-        outlet.fill(c, Reply::Owned(Bytes::from_static(b"c")));
-        outlet.push(b"R");
-        outlet.is_coming(d);
-        outlet.push(b"S");
-        outlet.push(b"T");
-        assert_eq!((written(&outlet), outlet.len()), (b"".to_vec(), 7));
-        outlet.fill(d, Reply::Owned(Bytes::from_static(b"d")));
-        outlet.push(b"U");
-        outlet.fill(a, Reply::Borrowed(b"a"));
-        assert_eq!((written(&outlet), outlet.len()), (b"aPbQcRdSTU".to_vec(), 0));
-        outlet.push(b"V");
-        outlet.fill(e, Reply::Borrowed(b"e"));
-        outlet.is_coming(e);
-        outlet.push(b"W");
-        assert_eq!((written(&outlet), outlet.len()), (b"VeW".to_vec(), 0));
+        let reply_queue = reply_queue();
+        let [a, b, c, d, e] = [(); 5].map(|()| reply_queue.open(false));
+        reply_queue.is_coming(a);
+        reply_queue.push(b"P");
+        reply_queue.fill(b, Reply::Borrowed(b"b"));
+        reply_queue.push(b"Q");
+        reply_queue.fill(c, Reply::Owned(Bytes::from_static(b"c")));
+        reply_queue.push(b"R");
+        reply_queue.is_coming(d);
+        reply_queue.push(b"S");
+        reply_queue.push(b"T");
+        assert_eq!((guard(&reply_queue), reply_queue.len()), (b"".to_vec(), 7));
+        reply_queue.fill(d, Reply::Owned(Bytes::from_static(b"d")));
+        reply_queue.push(b"U");
+        reply_queue.fill(a, Reply::Borrowed(b"a"));
+        assert_eq!((guard(&reply_queue), reply_queue.len()), (b"aPbQcRdSTU".to_vec(), 0));
+        reply_queue.push(b"V");
+        reply_queue.fill(e, Reply::Borrowed(b"e"));
+        reply_queue.is_coming(e);
+        reply_queue.push(b"W");
+        assert_eq!((guard(&reply_queue), reply_queue.len()), (b"VeW".to_vec(), 0));
     }
 
     #[test]
     fn what_is_pushed_behind_a_muted_answer_is_heard() {
-        let outlet = outlet();
-        let a = outlet.open(true);
-        outlet.is_coming(a);
-        outlet.push(b"P");
-        outlet.fill(a, Reply::Borrowed(b"a"));
-        assert_eq!((written(&outlet), outlet.len()), (b"P".to_vec(), 0));
+        let reply_queue = reply_queue();
+        let a = reply_queue.open(true);
+        reply_queue.is_coming(a);
+        reply_queue.push(b"P");
+        reply_queue.fill(a, Reply::Borrowed(b"a"));
+        assert_eq!((guard(&reply_queue), reply_queue.len()), (b"P".to_vec(), 0));
     }
 
     #[test]
     fn muted_answers_are_dropped() {
-        let outlet = outlet();
-        let (a, b) = (outlet.open(true), outlet.open(false));
-        outlet.local(b"x", true);
-        outlet.fill(b, Reply::Borrowed(b"b"));
-        outlet.fill(a, Reply::Borrowed(b"a"));
-        assert_eq!(written(&outlet), b"b");
+        let reply_queue = reply_queue();
+        let (a, b) = (reply_queue.open(true), reply_queue.open(false));
+        reply_queue.local(b"x", true);
+        reply_queue.fill(b, Reply::Borrowed(b"b"));
+        reply_queue.fill(a, Reply::Borrowed(b"a"));
+        assert_eq!(guard(&reply_queue), b"b");
     }
 }

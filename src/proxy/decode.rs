@@ -1,19 +1,19 @@
-//! Replies on their way to the client: which parts of them are values, and how those that are sealed are opened, here or, if they
+//! Replies on their way to the client: which parts of them are values, and how those that are compressed are opened, here or, if they
 //! are large, elsewhere.
 
 use bytes::Bytes;
 
 use crate::command::Verb;
-use crate::envelope;
+use crate::codec;
 use crate::resp::{Bulk, Version, build, bulk_of, elements};
 use crate::upstream::{RESERVED, Reply};
 
 use super::bitfield;
 use super::context::Context;
 
-/// What of a reply is a value, which may be sealed. Nothing else is opened, whatever it looks like.
+/// What of a reply is a value, which may be compressed. Nothing else is opened, whatever it looks like.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Holds {
+pub(super) enum ReplyShape {
     Nothing,
     /// It is a value, or each of its elements is.
     Values,
@@ -27,49 +27,49 @@ pub(super) enum Holds {
     Channels,
 }
 
-impl Holds {
+impl ReplyShape {
     /// What the reply to a call holds.
-    pub(super) fn of(verb: Verb, name: &str, args: &[&[u8]], version: Version) -> Holds {
+    pub(super) fn of(verb: Verb, name: &str, args: &[&[u8]], version: Version) -> ReplyShape {
         let has = |word: &[u8]| args.iter().skip(3).any(|arg| arg.eq_ignore_ascii_case(word));
         match verb {
-            Verb::Get | Verb::MGet | Verb::GetSet | Verb::GetDel | Verb::GetEx => Holds::Values,
-            Verb::Set if has(b"get") => Holds::Values,
-            Verb::Sort | Verb::SortRo => Holds::sorted(args),
-            Verb::Peek if matches!(name, "lcs" | "stralgo") && version == Version::Resp3 && has(b"idx") => Holds::Map,
-            Verb::Peek if bitfield::is_wide(name, args) => Holds::Halves,
-            _ if name == "pubsub|channels" => Holds::Channels,
-            _ => Holds::Nothing,
+            Verb::Get | Verb::MGet | Verb::GetSet | Verb::GetDel | Verb::GetEx => ReplyShape::Values,
+            Verb::Set if has(b"get") => ReplyShape::Values,
+            Verb::Sort | Verb::SortRo => ReplyShape::sorted(args),
+            Verb::StringOp if matches!(name, "lcs" | "stralgo") && version == Version::Resp3 && has(b"idx") => ReplyShape::Map,
+            Verb::StringOp if bitfield::is_wide(name, args) => ReplyShape::Halves,
+            _ if name == "pubsub|channels" => ReplyShape::Channels,
+            _ => ReplyShape::Nothing,
         }
     }
 
     /// `SORT key [BY pattern] [LIMIT offset count] [GET pattern …] …`: an element for each GET, in rows; without any, the
     /// elements of the list itself, which are not compressed.
-    fn sorted(args: &[&[u8]]) -> Holds {
+    fn sorted(args: &[&[u8]]) -> ReplyShape {
         let columns: Vec<bool> =
             sort_options(args).filter(SortOption::gets).map(|option| option.gets_a_string()).collect();
-        if columns.contains(&true) { Holds::Columns(columns.into()) } else { Holds::Nothing }
+        if columns.contains(&true) { ReplyShape::Columns(columns.into()) } else { ReplyShape::Nothing }
     }
 
-    fn open(&self, reply: &[u8], limit: usize) -> Opened {
+    fn decode(&self, reply: &[u8], limit: usize) -> Decoded {
         match (self, reply.first()) {
-            (Holds::Values, Some(b'$')) => open_value(reply, limit),
-            (Holds::Values, Some(b'*')) => open_elements(reply, |_| true, limit),
-            (Holds::Columns(columns), Some(b'*')) => open_elements(reply, |at| columns[at % columns.len()], limit),
-            (Holds::Map, _) if reply.starts_with(b"*4\r\n") => Opened::as_it_is([b"%2", &reply[2..]].concat()),
-            (Holds::Halves, _) => Opened::as_it_is(bitfield::put_together(reply)),
-            (Holds::Channels, _) => Opened::as_it_is(without_own_channels(reply)),
-            _ => Opened::as_it_is(reply.to_vec()),
+            (ReplyShape::Values, Some(b'$')) => decode_value(reply, limit),
+            (ReplyShape::Values, Some(b'*')) => decode_elements(reply, |_| true, limit),
+            (ReplyShape::Columns(columns), Some(b'*')) => decode_elements(reply, |at| columns[at % columns.len()], limit),
+            (ReplyShape::Map, _) if reply.starts_with(b"*4\r\n") => Decoded::as_it_is([b"%2", &reply[2..]].concat()),
+            (ReplyShape::Halves, _) => Decoded::as_it_is(bitfield::put_together(reply)),
+            (ReplyShape::Channels, _) => Decoded::as_it_is(without_own_channels(reply)),
+            _ => Decoded::as_it_is(reply.to_vec()),
         }
     }
 
     fn is_to_be_looked_at(&self, reply: &[u8]) -> bool {
         match self {
-            Holds::Nothing => false,
-            Holds::Map | Holds::Halves => true,
-            Holds::Channels => elements(reply).is_some_and(|mut all| all.any(is_own_channel)),
-            Holds::Values | Holds::Columns(_) => {
-                let is_sealed = |reply| matches!(bulk_of(reply), Bulk::Value(value) if envelope::is_sealed(value));
-                is_sealed(reply) || elements(reply).is_some_and(|mut all| all.any(is_sealed))
+            ReplyShape::Nothing => false,
+            ReplyShape::Map | ReplyShape::Halves => true,
+            ReplyShape::Channels => elements(reply).is_some_and(|mut all| all.any(is_own_channel)),
+            ReplyShape::Values | ReplyShape::Columns(_) => {
+                let is_compressed = |reply| matches!(bulk_of(reply), Bulk::Value(value) if codec::is_compressed(value));
+                is_compressed(reply) || elements(reply).is_some_and(|mut all| all.any(is_compressed))
             }
         }
     }
@@ -141,126 +141,126 @@ fn names_a_string(pattern: &[u8]) -> bool {
     field.is_none_or(|field| field == pattern.len())
 }
 
-/// Opens a reply that is one value, if it is sealed, and hands it to `then`: at once, or later if it is large.
-pub(super) fn open_one(context: &Context, reply: Reply<'_>, then: impl FnOnce(&Context, Reply<'_>) + 'static) {
-    let sealed = matches!(bulk_of(reply.bytes()), Bulk::Value(value) if envelope::is_sealed(value));
-    if !sealed {
-        return then(context, reply);
+/// Opens a reply that is one value, if it is compressed, and hands it to `then`: at once, or later if it is large.
+pub(super) fn decode_one(context: &Context, reply: Reply<'_>, on_reply: impl FnOnce(&Context, Reply<'_>) + 'static) {
+    let compressed = matches!(bulk_of(reply.bytes()), Bulk::Value(value) if codec::is_compressed(value));
+    if !compressed {
+        return on_reply(context, reply);
     }
-    open_with(context, reply, open_value, then);
+    decode_with(context, reply, decode_value, on_reply);
 }
 
 /// Opens what a reply holds, and hands the whole to `then`.
-pub(super) fn open_all(
+pub(super) fn decode_all(
     context: &Context,
     reply: Reply<'_>,
-    holds: Holds,
-    then: impl FnOnce(&Context, Reply<'_>) + 'static,
+    shape: ReplyShape,
+    on_reply: impl FnOnce(&Context, Reply<'_>) + 'static,
 ) {
-    if !holds.is_to_be_looked_at(reply.bytes()) {
-        return then(context, reply);
+    if !shape.is_to_be_looked_at(reply.bytes()) {
+        return on_reply(context, reply);
     }
-    open_with(context, reply, move |reply, limit| holds.open(reply, limit), then);
+    decode_with(context, reply, move |reply, limit| shape.decode(reply, limit), on_reply);
 }
 
 /// Opens what the elements of EXEC's reply hold, and hands the whole to `then`.
-pub(super) fn open_each(
+pub(super) fn decode_each(
     context: &Context,
     reply: Reply<'_>,
-    holds: Vec<Holds>,
-    then: impl FnOnce(&Context, Reply<'_>) + 'static,
+    shape: Vec<ReplyShape>,
+    on_reply: impl FnOnce(&Context, Reply<'_>) + 'static,
 ) {
-    if !any_is_to_be_looked_at(&holds, reply.bytes()) {
-        return then(context, reply);
+    if !any_is_to_be_looked_at(&shape, reply.bytes()) {
+        return on_reply(context, reply);
     }
-    let open = move |reply: &[u8], limit: usize| {
-        let Some(elements) = elements(reply) else { return Opened::as_it_is(reply.to_vec()) };
-        let mut all = Opened::as_it_is(Vec::with_capacity(reply.len() * 2));
+    let decode = move |reply: &[u8], limit: usize| {
+        let Some(elements) = elements(reply) else { return Decoded::as_it_is(reply.to_vec()) };
+        let mut all = Decoded::as_it_is(Vec::with_capacity(reply.len() * 2));
         let elements: Vec<&[u8]> = elements.collect();
         build::header(&mut all.reply, b'*', elements.len());
-        for (element, holds) in elements.into_iter().zip(holds.iter().chain(std::iter::repeat(&Holds::Nothing))) {
+        for (element, shape) in elements.into_iter().zip(shape.iter().chain(std::iter::repeat(&ReplyShape::Nothing))) {
             // The limit is for all together: a reply cannot be made of more than its client may be owed.
-            all.add(holds.open(element, limit.saturating_sub(all.reply.len())));
+            all.add(shape.decode(element, limit.saturating_sub(all.reply.len())));
         }
         all
     };
-    open_with(context, reply, open, then);
+    decode_with(context, reply, decode, on_reply);
 }
 
 /// Whether any element of EXEC's reply is to be looked at.
-fn any_is_to_be_looked_at(holds: &[Holds], reply: &[u8]) -> bool {
-    holds.iter().any(|holds| *holds != Holds::Nothing)
-        && elements(reply).is_some_and(|all| holds.iter().zip(all).any(|(holds, one)| holds.is_to_be_looked_at(one)))
+fn any_is_to_be_looked_at(shape: &[ReplyShape], reply: &[u8]) -> bool {
+    shape.iter().any(|shape| *shape != ReplyShape::Nothing)
+        && elements(reply).is_some_and(|all| shape.iter().zip(all).any(|(shape, one)| shape.is_to_be_looked_at(one)))
 }
 
 /// A reply with its values opened, and what was counted meanwhile.
-struct Opened {
+struct Decoded {
     reply: Vec<u8>,
-    opened: u64,
+    decoded: u64,
     damaged: u64,
 }
 
-impl Opened {
+impl Decoded {
     fn as_it_is(reply: Vec<u8>) -> Self {
-        Opened { reply, opened: 0, damaged: 0 }
+        Decoded { reply, decoded: 0, damaged: 0 }
     }
 
-    fn add(&mut self, part: Opened) {
+    fn add(&mut self, part: Decoded) {
         self.reply.extend_from_slice(&part.reply);
-        self.opened += part.opened;
+        self.decoded += part.decoded;
         self.damaged += part.damaged;
     }
 }
 
-fn open_with(
+fn decode_with(
     context: &Context,
     reply: Reply<'_>,
-    open: impl FnOnce(&[u8], usize) -> Opened + Send + 'static,
-    then: impl FnOnce(&Context, Reply<'_>) + 'static,
+    decode: impl FnOnce(&[u8], usize) -> Decoded + Send + 'static,
+    on_reply: impl FnOnce(&Context, Reply<'_>) + 'static,
 ) {
     let view = context.view();
     let limit = view.policy.limits.max_inflated;
     let declared_by = |reply: &[u8]| match bulk_of(reply) {
-        Bulk::Value(value) if envelope::is_sealed(value) => envelope::declared_len(value).unwrap_or(0).min(limit),
+        Bulk::Value(value) if codec::is_compressed(value) => codec::declared_len(value).unwrap_or(0).min(limit),
         _ => 0,
     };
     let declared = elements(reply.bytes())
         .map_or_else(|| declared_by(reply.bytes()), |all| all.map(declared_by).fold(0, usize::saturating_add));
-    let count = |context: &Context, opened: &Opened| {
-        context.stats().opened_values.add(opened.opened);
-        context.stats().damaged_values.add(opened.damaged);
+    let count = |context: &Context, decoded: &Decoded| {
+        context.stats().opened_values.add(decoded.decoded);
+        context.stats().damaged_values.add(decoded.damaged);
     };
     if reply.bytes().len().max(declared) <= view.policy.offload_above {
-        let opened = open(reply.bytes(), limit);
-        count(context, &opened);
-        return then(context, Reply::Borrowed(&opened.reply));
+        let decoded = decode(reply.bytes(), limit);
+        count(context, &decoded);
+        return on_reply(context, Reply::Borrowed(&decoded.reply));
     }
     let reply = reply.to_bytes();
-    context.elsewhere(
-        move || open(&reply, limit),
-        move |context, opened| {
-            let opened = opened.unwrap_or_else(|| Opened { reply: DAMAGED.to_vec(), opened: 0, damaged: 1 });
-            count(context, &opened);
-            then(context, Reply::Owned(Bytes::from(opened.reply)));
+    context.offload_to_control(
+        move || decode(&reply, limit),
+        move |context, decoded| {
+            let decoded = decoded.unwrap_or_else(|| Decoded { reply: DAMAGED.to_vec(), decoded: 0, damaged: 1 });
+            count(context, &decoded);
+            on_reply(context, Reply::Owned(Bytes::from(decoded.reply)));
         },
     );
 }
 
 const DAMAGED: &[u8] = b"-ERR shortstop: the value could not be opened\r\n";
 
-fn open_value(reply: &[u8], limit: usize) -> Opened {
-    let Bulk::Value(sealed) = bulk_of(reply) else {
-        return Opened::as_it_is(reply.to_vec());
+fn decode_value(reply: &[u8], limit: usize) -> Decoded {
+    let Bulk::Value(compressed) = bulk_of(reply) else {
+        return Decoded::as_it_is(reply.to_vec());
     };
-    if !envelope::is_sealed(sealed) {
-        return Opened::as_it_is(reply.to_vec());
+    if !codec::is_compressed(compressed) {
+        return Decoded::as_it_is(reply.to_vec());
     }
     let mut out = Vec::new();
-    match envelope::open(sealed, limit) {
+    match codec::decode(compressed, limit) {
         Ok(value) => {
             out.reserve_exact(value.len() + 32);
             build::bulk(&mut out, &value);
-            Opened { reply: out, opened: 1, damaged: 0 }
+            Decoded { reply: out, decoded: 1, damaged: 0 }
         }
         Err(error) => {
             build::error(
@@ -269,20 +269,20 @@ fn open_value(reply: &[u8], limit: usize) -> Opened {
                     "ERR shortstop: the compressed value stored at this key cannot be opened: {error}; SET or DEL the key"
                 ),
             );
-            Opened { reply: out, opened: 0, damaged: 1 }
+            Decoded { reply: out, decoded: 0, damaged: 1 }
         }
     }
 }
 
 /// An array whose elements are values where `is_value` says so.
-fn open_elements(reply: &[u8], is_value: impl Fn(usize) -> bool, limit: usize) -> Opened {
-    let Some(elements) = elements(reply) else { return Opened::as_it_is(reply.to_vec()) };
+fn decode_elements(reply: &[u8], is_value: impl Fn(usize) -> bool, limit: usize) -> Decoded {
+    let Some(elements) = elements(reply) else { return Decoded::as_it_is(reply.to_vec()) };
     let elements: Vec<&[u8]> = elements.collect();
-    let mut all = Opened::as_it_is(Vec::with_capacity(reply.len() * 2));
+    let mut all = Decoded::as_it_is(Vec::with_capacity(reply.len() * 2));
     build::header(&mut all.reply, b'*', elements.len());
     for (at, element) in elements.into_iter().enumerate() {
         if is_value(at) {
-            all.add(open_value(element, limit.saturating_sub(all.reply.len())));
+            all.add(decode_value(element, limit.saturating_sub(all.reply.len())));
         } else {
             all.reply.extend_from_slice(element);
         }
@@ -301,23 +301,23 @@ fn open_elements(reply: &[u8], is_value: impl Fn(usize) -> bool, limit: usize) -
 
 #[cfg(test)]
 mod tests {
-    use super::{Holds, Verb, Version, build, envelope};
+    use super::{ReplyShape, Verb, Version, build, codec};
 
-    fn sort(line: &str) -> Holds {
+    fn sort(line: &str) -> ReplyShape {
         let args: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
-        Holds::of(Verb::Sort, "sort", &args, Version::Resp2)
+        ReplyShape::of(Verb::Sort, "sort", &args, Version::Resp2)
     }
 
     #[test]
     fn of_what_sort_answers_only_strings_that_get_names_are_values() {
-        let columns = |columns: &[bool]| Holds::Columns(columns.into());
-        assert_eq!(sort("SORT l"), Holds::Nothing);
-        assert_eq!(sort("SORT l GET # GET h*->f"), Holds::Nothing);
+        let columns = |columns: &[bool]| ReplyShape::Columns(columns.into());
+        assert_eq!(sort("SORT l"), ReplyShape::Nothing);
+        assert_eq!(sort("SORT l GET # GET h*->f"), ReplyShape::Nothing);
         assert_eq!(
             sort("SORT l BY get LIMIT get 1 get w* ASC Get # GET h*->f GET w*->"),
             columns(&[true, false, false, true])
         );
-        assert_eq!(sort("SORT l GET"), Holds::Nothing);
+        assert_eq!(sort("SORT l GET"), ReplyShape::Nothing);
     }
 
     #[test]
@@ -327,11 +327,11 @@ mod tests {
             build::bulk(&mut out, value);
             out
         };
-        let value = [&envelope::MARK[..], b"and more"].concat();
-        let sealed = bulk(&envelope::seal(&value, None).expect("it begins with the mark"));
-        let reply = [b"*4\r\n", &sealed[..], &sealed, &sealed, b"$-1\r\n"].concat();
-        let opened = Holds::Columns(Box::new([true, false])).open(&reply, 1 << 20);
-        assert_eq!((opened.opened, opened.damaged), (2, 0));
-        assert_eq!(opened.reply, [b"*4\r\n", &bulk(&value)[..], &sealed, &bulk(&value), b"$-1\r\n"].concat());
+        let value = [&codec::MARK[..], b"and more"].concat();
+        let compressed = bulk(&codec::compress(&value, None).expect("it begins with the mark"));
+        let reply = [b"*4\r\n", &compressed[..], &compressed, &compressed, b"$-1\r\n"].concat();
+        let decoded = ReplyShape::Columns(Box::new([true, false])).decode(&reply, 1 << 20);
+        assert_eq!((decoded.decoded, decoded.damaged), (2, 0));
+        assert_eq!(decoded.reply, [b"*4\r\n", &bulk(&value)[..], &compressed, &bulk(&value), b"$-1\r\n"].concat());
     }
 }

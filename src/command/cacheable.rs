@@ -13,7 +13,7 @@ use super::{Class, Flags};
 
 /// A read whose reply may be kept, when the call is about one key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Kept {
+pub struct Cacheable {
     /// Itself, as rules name it.
     pub read: Reads,
     /// What it says when there is no such key.
@@ -58,10 +58,10 @@ impl Ends {
 }
 
 /// Whether and how the reply of a command may be kept.
-pub(super) fn of(name: &str, flags: Flags, write: bool, class: Class, finder: &Finder, ends: Ends) -> Option<Kept> {
-    let decision = decisions::kept(name)?;
+pub(super) fn of(name: &str, flags: Flags, write: bool, class: Class, finder: &Finder, ends: Ends) -> Option<Cacheable> {
+    let decision = decisions::cacheable(name)?;
     let (key, open_ended) = finder.fixed_place()?;
     let reads = flags.contains(Flags::READONLY) && !write && class == Class::Stateless;
     let read = Reads::named(name).filter(|_| reads && !ends.spoil(decision.of))?;
-    Some(Kept { read, absent: decision.absent, key, open_ended })
+    Some(Cacheable { read, absent: decision.absent, key, open_ended })
 }

@@ -17,7 +17,7 @@ use super::context::{Context, View};
 struct Key {
     id: KeyId,
     /// The key itself, when the fleet is to be told.
-    told: Option<bus::Key>,
+    observed: Option<bus::Key>,
 }
 
 /// What few commands change. In a box of its own, because every waiting write has room for it.
@@ -35,7 +35,7 @@ struct Rare {
 
 /// What a command may change.
 #[derive(Debug, Default)]
-pub(super) struct Written {
+pub(super) struct WriteGuard {
     keys: SmallVec<[Key; 1]>,
     /// Any key may be changed.
     any: bool,
@@ -57,12 +57,12 @@ pub(super) struct Written {
 const ANY_COMMAND: &str = "a command that may change any key";
 const ANY_SCRIPT: &str = "a script that may write any key";
 
-impl Written {
+impl WriteGuard {
     /// One more key.
     pub(super) fn add(&mut self, context: &Context, view: &View, db: u32, key: &[u8]) {
-        let told = context.shared.outbox.is_some() && view.policy.rules.of(key).watch;
+        let observed = context.shared.outbox.is_some() && view.policy.rules.of(key).watch;
         self.always |= !self.keys.is_empty();
-        self.keys.push(Key { id: KeyId::new(db, key), told: told.then(|| bus::Key::new(db, key)) });
+        self.keys.push(Key { id: KeyId::new(db, key), observed: observed.then(|| bus::Key::new(db, key)) });
     }
 
     /// Any key.
@@ -107,7 +107,7 @@ impl Written {
     }
 
     /// What another command changes too.
-    pub(super) fn extend(&mut self, other: Written) {
+    pub(super) fn extend(&mut self, other: WriteGuard) {
         self.any |= other.any;
         self.first_rights |= other.first_rights;
         self.always = true;
@@ -127,7 +127,7 @@ impl Written {
         if self.any || self.is_unproven() {
             u64::MAX
         } else {
-            self.keys.iter().fold(0, |mask, key| mask | super::mask_of(key.id))
+            self.keys.iter().fold(0, |mask, key| mask | super::in_flight_bit(key.id))
         }
     }
 
@@ -216,12 +216,12 @@ impl Written {
             coherence.flush_for(reason, why);
         }
         if self.any {
-            context.tell(Event::Flush);
+            context.queue_event(Event::Flush);
         } else if self.is_unproven() {
-            context.tell_of_script(false);
+            context.publish_script(false);
         }
         if !failed || self.always || self.any {
-            self.tell(context, |hash, key| Event::Invalidate { hash, key });
+            self.queue_event(context, |hash, key| Event::Invalidate { hash, key });
         }
     }
 
@@ -259,11 +259,11 @@ impl Written {
             coherence.end_unbounded_write();
         }
         if self.any {
-            context.tell(Event::QuarantineAll);
+            context.queue_event(Event::QuarantineAll);
         } else if self.is_unproven() {
-            context.tell_of_script(true);
+            context.publish_script(true);
         }
-        self.tell(context, |hash, key| Event::Quarantine { hash, key });
+        self.queue_event(context, |hash, key| Event::Quarantine { hash, key });
     }
 
     fn count_down(&self, context: &Context) {
@@ -275,13 +275,13 @@ impl Written {
         }
     }
 
-    fn tell(self, context: &Context, event: impl Fn(u128, bus::Key) -> Event) {
+    fn queue_event(self, context: &Context, event: impl Fn(u128, bus::Key) -> Event) {
         if context.shared.outbox.is_none() {
             return;
         }
-        for Key { id, told } in self.keys {
-            if let Some(key) = told {
-                context.tell(event(id.hash(key.db()), key));
+        for Key { id, observed } in self.keys {
+            if let Some(key) = observed {
+                context.queue_event(event(id.hash(key.db()), key));
             }
         }
     }

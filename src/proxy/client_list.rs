@@ -18,14 +18,14 @@ use tokio::net::TcpStream;
 use crate::resp::parse_int;
 
 use super::context::Context;
-use super::outlet::Outlet;
+use super::reply_queue::ReplyQueue;
 use super::session::Session;
 use super::wait::{Covered, Waiter};
 
 /// What CLIENT LIST tells of a connection, beside its profile. Written where it happens, by a plain store: requests that are
 /// answered from L1 pass here too.
 #[derive(Default)]
-pub struct Entry {
+pub struct ClientInfo {
     /// The client's number (CLIENT ID), the only one of its kind in this proxy.
     pub id: u64,
     addr: Option<SocketAddr>,
@@ -57,22 +57,22 @@ pub struct Entry {
     pub commands: Cell<u64>,
 }
 
-impl Entry {
+impl ClientInfo {
     /// Of a client that has just connected.
     pub fn new(id: u64, stream: &TcpStream, now: Instant) -> Self {
-        Entry {
+        ClientInfo {
             id,
             addr: stream.peer_addr().ok(),
             local_addr: stream.local_addr().ok(),
             fd: stream.as_raw_fd(),
             since: Some(now),
-            ..Entry::default()
+            ..ClientInfo::default()
         }
     }
 
     /// Whether it connected after this.
-    pub(super) fn came_after(&self, then: Instant) -> bool {
-        self.since.is_some_and(|since| since > then)
+    pub(super) fn came_after(&self, moment: Instant) -> bool {
+        self.since.is_some_and(|since| since > moment)
     }
 
     /// Whether CLIENT KILL has ended the connection.
@@ -87,16 +87,16 @@ impl Entry {
     }
 }
 
-/// One more on a counter of an [`Entry`].
+/// One more on a counter of a [`ClientInfo`].
 #[inline]
 pub fn count(counter: &Cell<u64>, by: u64) {
     counter.set(counter.get().wrapping_add(by));
 }
 
-impl Outlet {
+impl ReplyQueue {
     /// CLIENT KILL: ends the connection now, whatever is due on it.
     pub(super) fn kill(&self) {
-        self.entry.killed.set(true);
+        self.info.killed.set(true);
         self.wake();
     }
 }
@@ -130,31 +130,31 @@ pub(super) struct Record {
 }
 
 impl Record {
-    pub(super) fn of(context: &Context, outlet: &Outlet) -> Record {
+    pub(super) fn of(context: &Context, reply_queue: &ReplyQueue) -> Record {
         let now = Instant::now();
-        let (entry, profile) = (&outlet.entry, &outlet.profile);
+        let (info, profile) = (&reply_queue.info, &reply_queue.profile);
         let seconds = |since: Instant| now.saturating_duration_since(since).as_secs();
-        let session = entry.session();
+        let session = info.session();
         Record {
-            id: entry.id,
-            addr: entry.addr,
-            local_addr: entry.local_addr,
-            fd: entry.fd,
+            id: info.id,
+            addr: info.addr,
+            local_addr: info.local_addr,
+            fd: info.fd,
             name: profile.name.borrow().clone(),
-            age: entry.since.map_or(0, seconds),
-            idle: seconds(outlet.active.get()),
+            age: info.since.map_or(0, seconds),
+            idle: seconds(reply_queue.active.get()),
             db: profile.db(),
             resp: profile.version().number(),
             user: profile.identity().login.as_ref().map_or_else(|| b"default".to_vec(), |login| login.user().to_vec()),
-            library: entry.library.borrow().clone(),
-            last: context.view().table.name_of(entry.last.get()).map(Into::into),
+            library: info.library.borrow().clone(),
+            last: context.view().table.name_of(info.last.get()).map(Into::into),
             worker: context.worker,
-            unread: entry.unread.get(),
-            waiting: outlet.len(),
-            stalled: outlet.stalled.get().is_some(),
-            received: entry.received.get(),
-            sent: entry.sent.get(),
-            commands: entry.commands.get(),
+            unread: info.unread.get(),
+            waiting: reply_queue.len(),
+            stalled: reply_queue.stalled.get().is_some(),
+            received: info.received.get(),
+            sent: info.sent.get(),
+            commands: info.commands.get(),
             subscribed: session.as_ref().is_some_and(|session| session.is_subscribed()),
             session: session.as_ref().and_then(|session| session.link.id()),
             redirect: session.map_or(0, |session| session.redirect.get()),
@@ -164,7 +164,7 @@ impl Record {
     /// All clients of a worker.
     pub(super) fn all(context: &Context) -> Vec<Record> {
         let clients = context.clients.borrow();
-        clients.values().filter(|outlet| !outlet.entry.is_killed()).map(|outlet| Record::of(context, outlet)).collect()
+        clients.values().filter(|reply_queue| !reply_queue.info.is_killed()).map(|reply_queue| Record::of(context, reply_queue)).collect()
     }
 }
 
@@ -370,7 +370,7 @@ impl Filter {
     }
 
     pub(super) fn admits(&self, client: &Record, asker: u64) -> bool {
-        let holds = |test: &Test| match test {
+        let shape = |test: &Test| match test {
             Test::Ids(ids) => ids.iter().any(|id| u64::try_from(*id) == Ok(client.id)),
             Test::Addr(wanted) => address(client.addr).as_bytes() == wanted,
             Test::LocalAddr(wanted) => address(client.local_addr).as_bytes() == wanted,
@@ -383,7 +383,7 @@ impl Filter {
             Test::Db(db) => client.db == *db,
             Test::Ip(ip) => ip.is_some() && client.addr.map(|address| address.ip()) == *ip,
         };
-        !(self.skip_me && client.id == asker) && self.tests.iter().all(|(test, wanted)| holds(test) == *wanted)
+        !(self.skip_me && client.id == asker) && self.tests.iter().all(|(test, wanted)| shape(test) == *wanted)
     }
 }
 

@@ -8,33 +8,33 @@ use std::time::Instant;
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-use crate::envelope;
+use crate::codec;
 use crate::near_cache::{EntryId, KeyId};
 use crate::resp::{Bulk, ReplyScanner, build, bulk_of};
 use crate::stats::FlushReason;
-use crate::upstream::{Expected, Login, Lost, Reply, Trouble};
+use crate::upstream::{Expected, Login, Lost, Reply, Suspicion};
 
 use super::context::Context;
 use super::fills::{Values, fill, fill_many, forget, kept_as};
 use super::flight::{Flight, Reader};
 use super::login::{self, Greeting};
-use super::opening::{Holds, open_all, open_one};
-use super::outlet::{Outlet, Slot};
+use super::decode::{ReplyShape, decode_all, decode_one};
+use super::reply_queue::{ReplyQueue, Slot};
 use super::private::{InSession, in_session};
 use super::session::Session;
-use super::written::Written;
+use super::write_guard::WriteGuard;
 
 /// A request that was sent, and whose reply is due.
-pub struct Waiting {
+pub struct Pending {
     /// Whose; the reply of a request of our own goes nowhere.
-    pub(super) to: Option<(Rc<Outlet>, Slot)>,
+    pub(super) to: Option<(Rc<ReplyQueue>, Slot)>,
     /// When it was sent.
     pub(super) sent: Instant,
-    pub(super) then: Then,
+    pub(super) on_reply: OnReply,
 }
 
 /// What happens to the reply.
-pub(super) enum Then {
+pub(super) enum OnReply {
     /// Passed on as it is.
     Pass { repeat: bool },
     /// As `Pass`, and a part of it has been passed on.
@@ -48,11 +48,11 @@ pub(super) enum Then {
     /// MGET, and PTTL for each key that may be kept.
     Values(Box<Values>),
     /// A read that tells something of what these keys hold, in a way that cannot be compared with what L1 has of them.
-    Content { keys: SmallVec<[KeyId; 1]>, holds: Holds },
+    Content { keys: SmallVec<[KeyId; 1]>, shape: ReplyShape },
     /// A write.
-    Write { written: Written, holds: Holds },
-    /// SORT … GET: values of other keys among the elements. What it writes, or else what it tells of, as [`Then::Content`] does.
-    Elements { written: Option<Box<Written>>, told: SmallVec<[KeyId; 1]>, holds: Holds },
+    Write { guard: WriteGuard, shape: ReplyShape },
+    /// SORT … GET: values of other keys among the elements. What it writes, or else what it tells of, as [`OnReply::Content`] does.
+    Elements { guard: Option<Box<WriteGuard>>, observed: SmallVec<[KeyId; 1]>, shape: ReplyShape },
     /// SELECT, and SELECT back.
     Select { db: u32 },
     /// HELLO or AUTH, and with `back` HELLO back. None: Redis will refuse it.
@@ -62,82 +62,82 @@ pub(super) enum Then {
     /// INFO, with the sections that are added.
     Info { added: String },
     /// Handed to whoever asked.
-    Call { replies: usize, repeat: bool, then: Called },
+    Call { replies: usize, repeat: bool, on_reply: Callback },
     /// A command in a transaction: Redis says that it is queued, or why not.
     Queued(Rc<Session>),
     /// The first command that needs a connection of its own, or one that leaves something on it.
-    Session { session: Rc<Session>, then: Box<InSession> },
+    Session { session: Rc<Session>, on_reply: Box<InSession> },
 }
 
 /// Gets so many replies in one piece, or why there are none.
-pub(super) type Called = Box<dyn FnOnce(&Context, Result<Reply<'_>, &Lost>)>;
+pub(super) type Callback = Box<dyn FnOnce(&Context, Result<Reply<'_>, &Lost>)>;
 
-impl Then {
+impl OnReply {
     /// Rare and large, so that it is not what makes all others large.
-    pub(super) fn session(session: &Rc<Session>, then: InSession) -> Then {
-        Then::Session { session: Rc::clone(session), then: Box::new(then) }
+    pub(super) fn session(session: &Rc<Session>, on_reply: InSession) -> OnReply {
+        OnReply::Session { session: Rc::clone(session), on_reply: Box::new(on_reply) }
     }
 }
 
-impl Expected for Waiting {
+impl Expected for Pending {
     type Context = Context;
 
     #[inline]
     fn replies(&self) -> usize {
-        match &self.then {
-            Then::Fill(_) | Then::Select { .. } | Then::Greet { back: true, .. } => 2,
-            Then::Call { replies, .. } => *replies,
-            Then::Session { then, .. } => match &**then {
-                InSession::Exec(queued) => queued.woven.as_ref().map_or(1, |woven| woven.missing()),
+        match &self.on_reply {
+            OnReply::Fill(_) | OnReply::Select { .. } | OnReply::Greet { back: true, .. } => 2,
+            OnReply::Call { replies, .. } => *replies,
+            OnReply::Session { on_reply, .. } => match &**on_reply {
+                InSession::Exec(queued) => queued.demux.as_ref().map_or(1, |demux| demux.missing()),
                 _ => 1,
             },
-            Then::Values(values) => 1 + values.keys.iter().filter(|key| key.keep.is_some()).count(),
+            OnReply::Values(values) => 1 + values.keys.iter().filter(|key| key.keep.is_some()).count(),
             _ => 1,
         }
     }
 
     fn may_repeat(&self) -> bool {
-        match &self.then {
-            Then::Pass { repeat } | Then::Call { repeat, .. } => *repeat,
-            Then::Value { .. }
-            | Then::Read { .. }
-            | Then::Fill(_)
-            | Then::Values(_)
-            | Then::Content { .. }
-            | Then::Info { .. } => true,
+        match &self.on_reply {
+            OnReply::Pass { repeat } | OnReply::Call { repeat, .. } => *repeat,
+            OnReply::Value { .. }
+            | OnReply::Read { .. }
+            | OnReply::Fill(_)
+            | OnReply::Values(_)
+            | OnReply::Content { .. }
+            | OnReply::Info { .. } => true,
             // A login that is tried twice changes nothing more.
-            Then::Greet { .. } | Then::Proxy { .. } => true,
-            Then::Elements { written, .. } => written.is_none(),
-            Then::Rest | Then::Write { .. } | Then::Select { .. } => false,
-            Then::Queued(_) | Then::Session { .. } => false,
+            OnReply::Greet { .. } | OnReply::Proxy { .. } => true,
+            OnReply::Elements { guard, .. } => guard.is_none(),
+            OnReply::Rest | OnReply::Write { .. } | OnReply::Select { .. } => false,
+            OnReply::Queued(_) | OnReply::Session { .. } => false,
         }
     }
 
     fn askers(&self) -> SmallVec<[usize; 1]> {
-        let number = |outlet: &Rc<Outlet>| Rc::as_ptr(outlet).addr();
-        let mut askers: SmallVec<[usize; 1]> = self.to.iter().map(|(outlet, _)| number(outlet)).collect();
-        if let Then::Fill(flight) = &self.then {
-            askers.extend(flight.readers.borrow().iter().map(|reader| number(&reader.outlet)));
+        let number = |reply_queue: &Rc<ReplyQueue>| Rc::as_ptr(reply_queue).addr();
+        let mut askers: SmallVec<[usize; 1]> = self.to.iter().map(|(reply_queue, _)| number(reply_queue)).collect();
+        if let OnReply::Fill(flight) = &self.on_reply {
+            askers.extend(flight.readers.borrow().iter().map(|reader| number(&reader.reply_queue)));
         }
         askers
     }
 
-    fn deliver(self, context: &Context, reply: Reply<'_>, now: Instant) -> Option<Waiting> {
-        let to = self.to.as_ref().filter(|(outlet, _)| outlet.pushed.get()).cloned();
+    fn deliver(self, context: &Context, reply: Reply<'_>, now: Instant) -> Option<Pending> {
+        let to = self.to.as_ref().filter(|(reply_queue, _)| reply_queue.pushed.get()).cloned();
         let more = self.act(context, reply, now);
-        if let (Some((outlet, slot)), None) = (to, &more) {
-            outlet.is_coming(slot);
+        if let (Some((reply_queue, slot)), None) = (to, &more) {
+            reply_queue.is_coming(slot);
         }
         more
     }
 
     fn takes_parts(&self, beginning: &[u8]) -> bool {
-        match &self.then {
-            Then::Pass { .. } | Then::Read { .. } | Then::Rest => true,
-            Then::Content { holds, .. } => *holds == Holds::Nothing,
-            // What is sealed is opened in one piece.
-            Then::Value { .. } => match value_begun(beginning) {
-                Some(value) => value.len() >= envelope::MARK.len() && !envelope::is_sealed(value),
+        match &self.on_reply {
+            OnReply::Pass { .. } | OnReply::Read { .. } | OnReply::Rest => true,
+            OnReply::Content { shape, .. } => *shape == ReplyShape::Nothing,
+            // What is compressed is opened in one piece.
+            OnReply::Value { .. } => match value_begun(beginning) {
+                Some(value) => value.len() >= codec::MARK.len() && !codec::is_compressed(value),
                 None => false,
             },
             _ => false,
@@ -145,69 +145,69 @@ impl Expected for Waiting {
     }
 
     fn takes_push(&self) -> bool {
-        match &self.then {
-            Then::Session { then, .. } => matches!(**then, InSession::Acknowledge { .. } | InSession::Exec(_)),
+        match &self.on_reply {
+            OnReply::Session { on_reply, .. } => matches!(**on_reply, InSession::Acknowledge { .. } | InSession::Exec(_)),
             _ => false,
         }
     }
 
-    fn deliver_part(self, context: &Context, part: Bytes) -> Waiting {
-        match &self.then {
+    fn deliver_part(self, context: &Context, part: Bytes) -> Pending {
+        match &self.on_reply {
             // It is not compared with what L1 has.
-            Then::Value { id: Some(id) } | Then::Read { id } => context.shared.coherence.poison(id.key()),
-            Then::Content { keys, .. } => keys.iter().for_each(|id| context.shared.coherence.poison(*id)),
+            OnReply::Value { id: Some(id) } | OnReply::Read { id } => context.shared.coherence.poison(id.key()),
+            OnReply::Content { keys, .. } => keys.iter().for_each(|id| context.shared.coherence.poison(*id)),
             _ => {}
         }
-        if let Some((outlet, slot)) = &self.to {
-            outlet.fill_part(*slot, Reply::Owned(part));
+        if let Some((reply_queue, slot)) = &self.to {
+            reply_queue.fill_part(*slot, Reply::Owned(part));
         }
-        Waiting { then: Then::Rest, ..self }
+        Pending { on_reply: OnReply::Rest, ..self }
     }
 
     fn lose(self, context: &Context, why: &Lost, ran: bool) {
-        if let Then::Rest = self.then {
+        if let OnReply::Rest = self.on_reply {
             // Nothing that the client would not take for the rest of the reply can be said.
-            if let Some((outlet, slot)) = self.to
-                && !outlet.skip(slot)
+            if let Some((reply_queue, slot)) = self.to
+                && !reply_queue.skip(slot)
             {
-                outlet.dropped.set(Some("the connection to Redis was lost in the midst of its reply"));
-                outlet.wake();
+                reply_queue.dropped.set(Some("the connection to Redis was lost in the midst of its reply"));
+                reply_queue.wake();
             }
             return;
         }
         let mut text = why.text().to_owned();
-        let is_greeting = matches!(self.then, Then::Greet { .. });
+        let is_greeting = matches!(self.on_reply, OnReply::Greet { .. });
         // What follows in the pipeline is meant for another database, another user, or another protocol.
-        let ends = is_greeting || matches!(self.then, Then::Select { .. });
-        let written = match self.then {
-            Then::Call { then, .. } => {
+        let ends = is_greeting || matches!(self.on_reply, OnReply::Select { .. });
+        let guard = match self.on_reply {
+            OnReply::Call { on_reply, .. } => {
                 context.stats().upstream_errors.add(1);
-                return then(context, Err(why));
+                return on_reply(context, Err(why));
             }
-            Then::Write { written, .. } => Some(written),
-            Then::Elements { written, .. } => written.map(|written| *written),
-            Then::Session { session, then } => {
+            OnReply::Write { guard, .. } => Some(guard),
+            OnReply::Elements { guard, .. } => guard.map(|guard| *guard),
+            OnReply::Session { session, on_reply } => {
                 session.lost();
-                match *then {
+                match *on_reply {
                     // If the script goes on, Redis serves nobody else until it has ended: what is kept before then is of before
                     // this.
-                    InSession::Raw(written) => return written.end(context, false),
-                    InSession::Exec(queued) => Some(queued.written),
-                    InSession::Blocked { written, .. } | InSession::Unknown(written) | InSession::Debugged(written) => {
-                        Some(written)
+                    InSession::Raw(guard) => return guard.end(context, false),
+                    InSession::Exec(queued) => Some(queued.guard),
+                    InSession::Blocked { guard, .. } | InSession::Unknown(guard) | InSession::Debugged(guard) => {
+                        Some(guard)
                     }
                     _ => None,
                 }
             }
-            Then::Fill(flight) => {
+            OnReply::Fill(flight) => {
                 forget(context, &flight);
                 flight.readers.take().into_iter().for_each(|reader| reader.lose(why));
                 None
             }
             _ => None,
         };
-        if let Some(written) = written {
-            written.lose(context, ran);
+        if let Some(guard) = guard {
+            guard.lose(context, ran);
             if ran {
                 text.push_str("; the command may have been executed");
             }
@@ -215,14 +215,14 @@ impl Expected for Waiting {
         context.stats().upstream_errors.add(1);
         let mut out = Vec::new();
         build::error(&mut out, &text);
-        if let Some((outlet, slot)) = self.to {
-            end_lost(&outlet, slot, &out, why);
+        if let Some((reply_queue, slot)) = self.to {
+            end_lost(&reply_queue, slot, &out, why);
             if ends {
-                outlet.close();
+                reply_queue.close();
             }
         }
         if is_greeting {
-            login::next_at_the_door(context);
+            login::next_login(context);
         }
     }
 
@@ -249,17 +249,17 @@ impl Expected for Waiting {
     }
 }
 
-impl Waiting {
+impl Pending {
     /// Does what is to be done with the reply, and hands back what waits for more.
-    fn act(self, context: &Context, reply: Reply<'_>, now: Instant) -> Option<Waiting> {
+    fn act(self, context: &Context, reply: Reply<'_>, now: Instant) -> Option<Pending> {
         let failed = reply.bytes().first() == Some(&b'-');
         if failed && tells_of_a_replica(reply.bytes()) {
-            context.shared.endpoint.report(Trouble::Replica);
+            context.shared.endpoint.report(Suspicion::Replica);
         }
-        let Waiting { to, sent, then } = self;
-        match then {
-            Then::Pass { .. } | Then::Rest => answer(to, reply),
-            Then::Queued(session) => {
+        let Pending { to, sent, on_reply } = self;
+        match on_reply {
+            OnReply::Pass { .. } | OnReply::Rest => answer(to, reply),
+            OnReply::Queued(session) => {
                 if !session.queued(reply.bytes()) {
                     // It may have been executed, and its keys were not noted as written.
                     context
@@ -269,58 +269,58 @@ impl Waiting {
                 }
                 answer(to, reply);
             }
-            Then::Value { id } => {
+            OnReply::Value { id } => {
                 context.stats().miss.record(now.saturating_duration_since(sent), 1);
-                open_one(context, reply, move |context, reply| {
+                decode_one(context, reply, move |context, reply| {
                     if let Some(id) = id {
                         context.shared.coherence.observe(id, kept_as(reply.bytes()));
                     }
                     answer(to, reply);
                 });
             }
-            Then::Read { id } => {
+            OnReply::Read { id } => {
                 context.stats().miss.record(now.saturating_duration_since(sent), 1);
                 context.shared.coherence.observe(id, reply.bytes());
                 answer(to, reply);
             }
-            Then::Fill(flight) => {
+            OnReply::Fill(flight) => {
                 context.stats().miss.record(now.saturating_duration_since(sent), 1);
                 fill(context, flight, to, sent, reply);
             }
-            Then::Values(values) => {
+            OnReply::Values(values) => {
                 context.stats().miss.record(now.saturating_duration_since(sent), 1);
                 fill_many(context, *values, to, sent, reply);
             }
-            Then::Content { keys, holds } => {
+            OnReply::Content { keys, shape } => {
                 keys.iter().for_each(|id| context.shared.coherence.poison(*id));
-                open_all(context, reply, holds, move |_, reply| answer(to, reply));
+                decode_all(context, reply, shape, move |_, reply| answer(to, reply));
             }
-            Then::Write { written, holds } => {
-                written.end(context, failed);
-                open_all(context, reply, holds, move |_, reply| answer(to, reply));
+            OnReply::Write { guard, shape } => {
+                guard.end(context, failed);
+                decode_all(context, reply, shape, move |_, reply| answer(to, reply));
             }
-            Then::Elements { written, told, holds } => {
-                if let Some(written) = written {
-                    written.end(context, failed);
+            OnReply::Elements { guard, observed, shape } => {
+                if let Some(guard) = guard {
+                    guard.end(context, failed);
                 }
-                told.iter().for_each(|id| context.shared.coherence.poison(*id));
-                open_all(context, reply, holds, move |_, reply| answer(to, reply));
+                observed.iter().for_each(|id| context.shared.coherence.poison(*id));
+                decode_all(context, reply, shape, move |_, reply| answer(to, reply));
             }
-            Then::Select { db } => select(context, to, db, reply.bytes()),
-            Then::Greet { greeting, back } => {
+            OnReply::Select { db } => select(context, to, db, reply.bytes()),
+            OnReply::Greet { greeting, back } => {
                 let (first, rest) = if back { split_first(reply.bytes()) } else { (reply.bytes(), &[][..]) };
                 let back = back.then_some(rest);
-                if let Some((outlet, slot)) = to {
-                    login::greeted(context, &outlet, slot, greeting.map(|greeting| *greeting), first, back);
+                if let Some((reply_queue, slot)) = to {
+                    login::greeted(context, &reply_queue, slot, greeting.map(|greeting| *greeting), first, back);
                 }
-                login::next_at_the_door(context);
+                login::next_login(context);
             }
-            Then::Proxy { .. } if failed => answer(to, Reply::Borrowed(NOT_ALLOWED)),
-            Then::Proxy { args } => {
+            OnReply::Proxy { .. } if failed => answer(to, Reply::Borrowed(NOT_ALLOWED)),
+            OnReply::Proxy { args } => {
                 let args: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();
                 answer(to, Reply::Owned(context.shared.windows.proxy(&args).into()));
             }
-            Then::Info { added } => {
+            OnReply::Info { added } => {
                 let (kind, text) = match (reply.bytes().first(), bulk_of(reply.bytes())) {
                     (Some(b'='), Bulk::Verbatim(text)) => (b'=', text),
                     (_, Bulk::Value(text)) => (b'$', text),
@@ -336,17 +336,17 @@ impl Waiting {
                 out.extend_from_slice(b"\r\n");
                 answer(to, Reply::Owned(out.into()));
             }
-            Then::Call { then, .. } => then(context, Ok(reply)),
-            Then::Session { session, then } => return in_session(context, session, *then, to, sent, reply),
+            OnReply::Call { on_reply, .. } => on_reply(context, Ok(reply)),
+            OnReply::Session { session, on_reply } => return in_session(context, session, *on_reply, to, sent, reply),
         }
         None
     }
 }
 
 #[inline]
-pub(super) fn answer(to: Option<(Rc<Outlet>, Slot)>, reply: Reply<'_>) {
-    if let Some((outlet, slot)) = to {
-        outlet.fill(slot, reply);
+pub(super) fn answer(to: Option<(Rc<ReplyQueue>, Slot)>, reply: Reply<'_>) {
+    if let Some((reply_queue, slot)) = to {
+        reply_queue.fill(slot, reply);
     }
 }
 
@@ -356,19 +356,19 @@ fn tells_of_a_replica(error: &[u8]) -> bool {
 }
 
 /// Answers with the error. Whoever Redis does not let in any more is gone with that.
-pub(super) fn tell_lost(outlet: &Outlet, slot: Slot, why: &Lost) {
+pub(super) fn tell_lost(reply_queue: &ReplyQueue, slot: Slot, why: &Lost) {
     let mut out = Vec::new();
     build::error(&mut out, why.text());
-    end_lost(outlet, slot, &out, why);
+    end_lost(reply_queue, slot, &out, why);
 }
 
-fn end_lost(outlet: &Outlet, slot: Slot, error: &[u8], why: &Lost) {
-    if outlet.user_ended.get() {
-        return outlet.fill(slot, Reply::Borrowed(b""));
+fn end_lost(reply_queue: &ReplyQueue, slot: Slot, error: &[u8], why: &Lost) {
+    if reply_queue.user_ended.get() {
+        return reply_queue.fill(slot, Reply::Borrowed(b""));
     }
-    outlet.fill(slot, Reply::Borrowed(error));
+    reply_queue.fill(slot, Reply::Borrowed(error));
     if why.is_login_refused() {
-        outlet.close();
+        reply_queue.close();
     }
 }
 
@@ -377,7 +377,7 @@ impl Reader {
     pub(super) fn lose(self, why: &Lost) {
         let mut error = Vec::new();
         build::error(&mut error, why.text());
-        end_lost(&self.outlet, self.slot, &error, why);
+        end_lost(&self.reply_queue, self.slot, &error, why);
     }
 }
 
@@ -397,14 +397,14 @@ pub(super) fn split_first(replies: &[u8]) -> (&[u8], &[u8]) {
     replies.split_at(end)
 }
 
-fn select(context: &Context, to: Option<(Rc<Outlet>, Slot)>, db: u32, replies: &[u8]) {
+fn select(context: &Context, to: Option<(Rc<ReplyQueue>, Slot)>, db: u32, replies: &[u8]) {
     let (first, back) = split_first(replies);
-    let Some((outlet, slot)) = to else { return };
-    let (identity, before, version) = (outlet.profile.identity(), outlet.profile.db(), outlet.profile.version());
+    let Some((reply_queue, slot)) = to else { return };
+    let (identity, before, version) = (reply_queue.profile.identity(), reply_queue.profile.db(), reply_queue.profile.version());
     if first == b"+OK\r\n" {
-        outlet.profile.set_db(db);
+        reply_queue.profile.set_db(db);
     }
-    outlet.fill(slot, Reply::Borrowed(first));
+    reply_queue.fill(slot, Reply::Borrowed(first));
     if first.starts_with(b"-NO") {
         // The right was taken away: the next SELECT goes over a connection of its own again.
         identity.may_select.set(false);

@@ -39,7 +39,7 @@ pub(super) struct Commands {
 
 /// The frames so far.
 #[derive(Default)]
-pub(super) struct Woven {
+pub(super) struct ExecDemux {
     /// Elements of EXEC's reply.
     count: usize,
     /// One for each command; of a SUBSCRIBE its last acknowledgement.
@@ -56,10 +56,10 @@ pub(super) struct Woven {
 #[derive(Debug)]
 pub(super) struct Doubt;
 
-impl Woven {
+impl ExecDemux {
     /// For a reply of so many elements.
     pub(super) fn of(count: usize) -> Self {
-        Woven { count, before: vec![Vec::new()], ..Woven::default() }
+        ExecDemux { count, before: vec![Vec::new()], ..ExecDemux::default() }
     }
 
     /// Frames that are still to come; a bound from below.

@@ -1,18 +1,18 @@
-//! Values on their way to Redis: which arguments they are, and how they are sealed.
+//! Values on their way to Redis: which arguments they are, and how they are compressed.
 
 use bytes::Bytes;
 use smallvec::SmallVec;
 
 use crate::command::Verb;
-use crate::envelope::{self, SealHow};
+use crate::codec::{self, CompressOptions};
 use crate::resp::{Args, parse_int};
 use crate::rules::CompressRule;
 
 use super::context::Policy;
 use super::request::{Replacements, Request};
 
-/// A value that is to be sealed: its place, and how.
-type Place = (usize, Option<SealHow>);
+/// A value that is to be compressed: its place, and how.
+type Place = (usize, Option<CompressOptions>);
 
 /// The values of a request that are worth a try.
 pub(super) struct Candidates {
@@ -23,21 +23,21 @@ pub(super) struct Candidates {
     pub(super) refused: Option<String>,
 }
 
-/// A request that waits for its values to be sealed elsewhere.
-pub(super) struct Parked {
+/// A request that waits for its values to be compressed elsewhere.
+pub(super) struct Offloaded {
     pub(super) raw: Bytes,
     pub(super) ranges: Args,
 }
 
-impl Parked {
+impl Offloaded {
     pub(super) fn request(&self) -> Request<'_> {
         Request { raw: &self.raw, ranges: &self.ranges, owned: Some(&self.raw) }
     }
 }
 
-/// What sealing did, for the counters.
+/// What compressing did, for the counters.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Sealed {
+pub(super) struct Compressed {
     pub(super) values: u64,
     pub(super) bytes_in: u64,
     pub(super) bytes_out: u64,
@@ -73,18 +73,18 @@ pub(super) fn candidates(verb: Verb, request: &Request<'_>, policy: &Policy) -> 
     let count = if verb == Verb::MSetEx { count() } else { 0 };
     for (key, value) in pairs(verb, request.argc(), count) {
         let bytes = request.arg(value);
-        let may_be = policy.seals_from.is_some_and(|least| bytes.len() >= least);
+        let may_be = policy.compresses_from.is_some_and(|least| bytes.len() >= least);
         let rule = if may_be { policy.rules.of(request.arg(key)).compress } else { None };
-        // What could not be opened again is not sealed.
+        // What could not be opened again is not compressed.
         let sizes = |rule: &CompressRule| rule.min_size..=policy.limits.max_inflated;
-        let how = rule.filter(|rule| sizes(rule).contains(&bytes.len())).map(|rule| SealHow {
+        let how = rule.filter(|rule| sizes(rule).contains(&bytes.len())).map(|rule| CompressOptions {
             level: rule.level,
             min_size: rule.min_size,
             min_saving: rule.min_saving,
         });
-        // A client's value that looks like an envelope is sealed whatever the rule says.
-        let looks_sealed = envelope::is_sealed(bytes);
-        if looks_sealed && bytes.len() > policy.limits.max_inflated {
+        // A client's value that looks like an envelope is compressed whatever the rule says.
+        let looks_compressed = codec::is_compressed(bytes);
+        if looks_compressed && bytes.len() > policy.limits.max_inflated {
             found.refused = Some(format!(
                 "ERR shortstop: the value looks like one that is stored compressed, and with {} bytes is longer than \
                  limits.max_inflated ({}), so that it could not be read again; it was not stored. Raise that limit, or store less",
@@ -92,7 +92,7 @@ pub(super) fn candidates(verb: Verb, request: &Request<'_>, policy: &Policy) -> 
                 policy.limits.max_inflated
             ));
         }
-        if how.is_some() || looks_sealed {
+        if how.is_some() || looks_compressed {
             found.places.push((value, how));
             found.bytes += bytes.len();
         }
@@ -100,20 +100,20 @@ pub(super) fn candidates(verb: Verb, request: &Request<'_>, policy: &Policy) -> 
     found
 }
 
-/// Seals; `args` are those of the request that the candidates were found in.
-pub(super) fn seal(raw: &[u8], args: &Args, candidates: &Candidates) -> (Replacements, Sealed) {
+/// Compresses; `args` are those of the request that the candidates were found in.
+pub(super) fn compress(raw: &[u8], args: &Args, candidates: &Candidates) -> (Replacements, Compressed) {
     let mut replacements = Replacements::new();
-    let mut sealed = Sealed::default();
+    let mut compressed = Compressed::default();
     for (at, how) in &candidates.places {
         let value = &raw[args[*at].clone()];
-        if let Some(envelope) = envelope::seal(value, how.as_ref()) {
-            sealed.values += 1;
-            sealed.bytes_in += value.len() as u64;
-            sealed.bytes_out += envelope.len() as u64;
+        if let Some(envelope) = codec::compress(value, how.as_ref()) {
+            compressed.values += 1;
+            compressed.bytes_in += value.len() as u64;
+            compressed.bytes_out += envelope.len() as u64;
             replacements.push((*at, envelope));
         }
     }
-    (replacements, sealed)
+    (replacements, compressed)
 }
 
 #[cfg(test)]

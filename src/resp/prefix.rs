@@ -5,18 +5,18 @@ const MOST: usize = 16;
 
 /// Up to 16 bytes, compared in one go.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Lead {
+pub struct Prefix {
     bytes: u128,
     mask: u128,
 }
 
-impl Lead {
+impl Prefix {
     /// None when it is too long, or nothing: nothing begins with that.
-    pub fn of(bytes: &[u8]) -> Lead {
-        let mut lead = [0; MOST];
-        let Some(begin) = lead.get_mut(..bytes.len()).filter(|begin| !begin.is_empty()) else { return Lead::default() };
+    pub fn of(bytes: &[u8]) -> Prefix {
+        let mut prefix = [0; MOST];
+        let Some(begin) = prefix.get_mut(..bytes.len()).filter(|begin| !begin.is_empty()) else { return Prefix::default() };
         begin.copy_from_slice(bytes);
-        Lead { bytes: u128::from_le_bytes(lead), mask: u128::MAX >> (8 * (MOST - bytes.len())) }
+        Prefix { bytes: u128::from_le_bytes(prefix), mask: u128::MAX >> (8 * (MOST - bytes.len())) }
     }
 
     /// Whether `buffer` begins so. A buffer of less than 16 bytes may be told that it does not.
@@ -29,23 +29,23 @@ impl Lead {
 
 #[cfg(test)]
 mod tests {
-    use super::Lead;
+    use super::Prefix;
 
     #[test]
     fn what_begins_so() {
-        let lead = Lead::of(b"*2\r\n$3\r\nGET\r\n");
-        assert!(lead.begins(b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n"));
-        assert!(!lead.begins(b"*2\r\n$3\r\nget\r\n$1\r\nk\r\n"));
-        assert!(!lead.begins(b"*3\r\n$3\r\nGET\r\n$1\r\nk\r\n"));
-        assert!(!lead.begins(b"*2\r\n$3\r\nGET\r\n"));
-        let whole = Lead::of(b"0123456789abcdef");
+        let prefix = Prefix::of(b"*2\r\n$3\r\nGET\r\n");
+        assert!(prefix.begins(b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n"));
+        assert!(!prefix.begins(b"*2\r\n$3\r\nget\r\n$1\r\nk\r\n"));
+        assert!(!prefix.begins(b"*3\r\n$3\r\nGET\r\n$1\r\nk\r\n"));
+        assert!(!prefix.begins(b"*2\r\n$3\r\nGET\r\n"));
+        let whole = Prefix::of(b"0123456789abcdef");
         assert!(whole.begins(b"0123456789abcdefg") && !whole.begins(b"0123456789abcdeg"));
     }
 
     #[test]
     fn nothing_begins_with_nothing_or_too_much() {
         for bytes in [&b""[..], b"0123456789abcdefg"] {
-            assert!(!Lead::of(bytes).begins(b"0123456789abcdefghi"));
+            assert!(!Prefix::of(bytes).begins(b"0123456789abcdefghi"));
         }
     }
 }

@@ -1,15 +1,15 @@
-//! Commands that look into strings (APPEND, GETRANGE, SETBIT, …) or copy and compare them (SORT … GET … STORE, SORT … BY … ALPHA) while values may be sealed:
+//! Commands that look into strings (APPEND, GETRANGE, SETBIT, …) or copy and compare them (SORT … GET … STORE, SORT … BY … ALPHA) while values may be compressed:
 //! they are run by a script that first sees, atomically, that none of their strings is an envelope, and refuses if one is.
 
 use smallvec::SmallVec;
 
-use crate::envelope::MARK;
+use crate::codec::MARK;
 use crate::resp::{build, parse_int};
 
 use super::bitfield;
-use super::opening::{SortOption, sort_options};
+use super::decode::{SortOption, sort_options};
 
-/// What each script begins with: whether a string is an envelope, as `envelope::is_sealed` has it. ARGV begins with the mark.
+/// What each script begins with: whether a string is an envelope, as `codec::is_compressed` has it. ARGV begins with the mark.
 macro_rules! knowing_envelopes {
     ($script:literal) => {
         concat!(
@@ -28,7 +28,7 @@ macro_rules! knowing_envelopes {
     };
 }
 
-const _: () = assert!(crate::envelope::MARK_DAMAGE == 3, "the scripts say so, too");
+const _: () = assert!(crate::codec::MARK_DAMAGE == 3, "the scripts say so, too");
 
 /// KEYS: those to look at first, then the others. ARGV: the mark, how many to look at, the command.
 const SCRIPT: &str = knowing_envelopes!(
