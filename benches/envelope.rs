@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use shortstop::codec::{CompressOptions, decode, compress};
+use shortstop::codec::{CompressOptions, compress, decode};
 
 const SIZES: [usize; 3] = [1 << 10, 4 << 10, 66 << 10];
 

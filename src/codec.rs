@@ -367,8 +367,8 @@ fn finish(mut compressed: Vec<u8>, value: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::{
-        HEADER_LEN, MARK, DecodeError, CompressOptions, TRAILER_LEN, VERSION, crc32, declared_len, is_number, is_compressed,
-        most_added, decode, compress,
+        CompressOptions, DecodeError, HEADER_LEN, MARK, TRAILER_LEN, VERSION, compress, crc32, declared_len, decode,
+        is_compressed, is_number, most_added,
     };
     use flate2::{Compress, Compression, FlushCompress, read::MultiGzDecoder, write::GzEncoder};
     use proptest::prelude::{Just, Strategy, any, prop_assert, prop_assert_eq, prop_oneof};

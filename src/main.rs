@@ -13,8 +13,7 @@ use std::time::Duration;
 use clap::Parser;
 use shortstop::app::{self, App};
 use shortstop::config::{
-    CONFIG_VARIABLE, Config, ConfigError, DEFAULTS_VARIABLE, Loaded, LogFormat, Setting, Sources,
-    Waiting,
+    CONFIG_VARIABLE, Config, ConfigError, DEFAULTS_VARIABLE, Loaded, LogFormat, Setting, Sources, Waiting,
 };
 use shortstop::log::Log;
 use tokio::signal::unix::{Signal, SignalKind, signal};

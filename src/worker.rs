@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use crate::client::{End, READ_AHEAD, serve};
 use crate::command::Table;
 use crate::config;
-use crate::proxy::{ALWAYS_SERVED, Context, ClientInfo, WorkerTask, ReplyQueue, Policy, Shared, View};
+use crate::proxy::{ALWAYS_SERVED, ClientInfo, Context, Policy, ReplyQueue, Shared, View, WorkerTask};
 use crate::upstream::{LinkSettings, Login};
 
 /// Between two looks at who is idle or stalled: the precision of those limits.
@@ -171,7 +171,10 @@ fn enforce(context: &Context) {
     share_buffers(context, &view, now);
     for reply_queue in context.clients.borrow().values() {
         let longer = |since: Instant, limit| now.saturating_duration_since(since) > limit;
-        if reply_queue.outstanding() > 0 && reply_queue.info.unread.get() >= READ_AHEAD && reply_queue.stalled.get().is_some() {
+        if reply_queue.outstanding() > 0
+            && reply_queue.info.unread.get() >= READ_AHEAD
+            && reply_queue.stalled.get().is_some()
+        {
             // Redis holds the client up, and nothing more is read from it. It may be a client that sends all before it reads.
             reply_queue.stalled.set(Some(now));
         }
@@ -207,7 +210,9 @@ fn share_buffers(context: &Context, view: &View, now: Instant) {
         }
         reply_queue.wake();
     }
-    let sends = |reply_queue: &&Rc<ReplyQueue>| reply_queue.stopped.get() && reply_queue.is_empty() && reply_queue.dropped.get().is_none();
+    let sends = |reply_queue: &&Rc<ReplyQueue>| {
+        reply_queue.stopped.get() && reply_queue.is_empty() && reply_queue.dropped.get().is_none()
+    };
     if let Some(first) = clients.values().filter(sends).max_by_key(unread) {
         first.goes_first.set(true);
     }

@@ -284,6 +284,25 @@ fn the_clients_of_a_user_that_is_deleted_end_also_when_it_comes_back() {
     assert_reply(&default.cmd("ACL WHOAMI"), "$7\r\ndefault\r\n", "and stays");
 }
 
+/// The user is deleted and made again at Redis, around the proxy. A client that has only logged in ends as well.
+#[test]
+fn a_client_that_has_only_logged_in_ends_with_its_user() {
+    let redis = Redis::start();
+    let proxy = Shortstop::start(&redis, "");
+    let mut admin = redis.client();
+    let make = "ACL SETUSER u on >pw ~* &* +@all";
+    for login in ["AUTH u pw", "HELLO 3 AUTH u pw"] {
+        assert_reply(&admin.cmd(make), "+OK\r\n", "made");
+        let mut client = proxy.client();
+        assert!(!client.cmd(login).starts_with(b"-"), "let in");
+        // The connection that logs in, and the lane.
+        wait_until("the client has a lane of its user", || connections_of(&mut admin, "u") >= 2);
+        let replies = admin.pipeline(&pipeline_of(&["ACL DELUSER u", make]), 2).concat();
+        assert_reply(&replies, ":1\r\n+OK\r\n", "gone, and made again");
+        assert_reply(&client.until_closed(), "", "closed without a word");
+    }
+}
+
 /// The URL's user is refused while a client is about to become another one.
 #[test]
 fn who_waits_for_the_answer_to_a_login_gets_it_when_another_login_is_refused() {

@@ -854,7 +854,8 @@ mod tests {
         let mut bench = Bench::live();
         let mut troubled = 0;
         for incarnation in 10..10 + 2 * MAX_PEERS as u64 {
-            troubled += bench.hear(incarnation, 0, Body::Hello).iter().filter(|a| **a == Action::Doubtful(true)).count();
+            troubled +=
+                bench.hear(incarnation, 0, Body::Hello).iter().filter(|a| **a == Action::Doubtful(true)).count();
         }
         assert_eq!((bench.peers.count(), troubled), (MAX_PEERS, 1));
         bench.pass(SILENCE.as_millis() as u64);

@@ -58,7 +58,14 @@ impl Ends {
 }
 
 /// Whether and how the reply of a command may be kept.
-pub(super) fn of(name: &str, flags: Flags, write: bool, class: Class, finder: &Finder, ends: Ends) -> Option<Cacheable> {
+pub(super) fn of(
+    name: &str,
+    flags: Flags,
+    write: bool,
+    class: Class,
+    finder: &Finder,
+    ends: Ends,
+) -> Option<Cacheable> {
     let decision = decisions::cacheable(name)?;
     let (key, open_ended) = finder.fixed_place()?;
     let reads = flags.contains(Flags::READONLY) && !write && class == Class::Stateless;

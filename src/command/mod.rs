@@ -10,11 +10,11 @@
 //! must not allocate.
 
 mod absent;
+mod cacheable;
 mod decisions;
 mod entry;
 mod in_script;
 mod index;
-mod cacheable;
 mod keys;
 mod lookup;
 
@@ -25,16 +25,16 @@ use redis_protocol::resp2::types::BytesFrame;
 use smallvec::SmallVec;
 
 pub use absent::Absent;
+pub use cacheable::Cacheable;
 pub use entry::TableError;
 pub use in_script::InScript;
-pub use cacheable::Cacheable;
 pub use keys::Keys;
 pub use lookup::Lookup;
 
+use cacheable::Ends;
 use decisions::Touch;
 use entry::Entry;
 use index::Index;
-use cacheable::Ends;
 use keys::Finder;
 
 use crate::config::Reads;

@@ -164,7 +164,11 @@ impl Record {
     /// All clients of a worker.
     pub(super) fn all(context: &Context) -> Vec<Record> {
         let clients = context.clients.borrow();
-        clients.values().filter(|reply_queue| !reply_queue.info.is_killed()).map(|reply_queue| Record::of(context, reply_queue)).collect()
+        clients
+            .values()
+            .filter(|reply_queue| !reply_queue.info.is_killed())
+            .map(|reply_queue| Record::of(context, reply_queue))
+            .collect()
     }
 }
 

@@ -17,16 +17,16 @@ use crate::command::Flags;
 use crate::resp::{Bulk, Chunks, Version, build, bulk_of, elements, parse_int};
 use crate::upstream::{Lost, Reply};
 
+use super::client_list::{Filter, Line, Record, write_line};
 use super::connection_state::Reason;
 use super::context::Context;
-use super::worker_tasks::{Request, ask};
+use super::decode::ReplyShape;
 use super::local::is_name;
 use super::login::Greeting;
-use super::decode::ReplyShape;
-use super::reply_queue::{ReplyQueue, Slot};
-use super::client_list::{Filter, Line, Record, write_line};
-use super::session::Session;
 use super::pending::{OnReply, Pending};
+use super::reply_queue::{ReplyQueue, Slot};
+use super::session::Session;
+use super::worker_tasks::{Request, ask};
 use super::{Call, Client, Next, Replies};
 
 /// A number that no connection to Redis has.
@@ -480,7 +480,12 @@ async fn later(context: &Rc<Context>, reply_queue: &ReplyQueue, wish: Wish, verd
 }
 
 /// All clients that are meant, in Redis's form. In `verdict` Redis may have said something of the client that asks.
-async fn list(context: &Rc<Context>, reply_queue: &ReplyQueue, filter: &Filter, verdict: &[u8]) -> Result<Vec<u8>, Lost> {
+async fn list(
+    context: &Rc<Context>,
+    reply_queue: &ReplyQueue,
+    filter: &Filter,
+    verdict: &[u8],
+) -> Result<Vec<u8>, Lost> {
     let all = context.ask_all_workers(|context, answers| drop(answers.send(Record::all(context)))).await;
     let mut clients: Vec<Record> = all.into_iter().flatten().collect();
     clients.retain(|client| filter.admits(client, reply_queue.info.id));
@@ -567,7 +572,8 @@ enum Purpose {
 /// The number in Redis of a client's private connection.
 async fn find(context: &Rc<Context>, id: u64, purpose: Purpose) -> Option<u64> {
     let work = move |context: &Rc<Context>, answers: mpsc::UnboundedSender<u64>| {
-        let reply_queue = context.clients.borrow().get(&id).filter(|reply_queue| !reply_queue.info.is_killed()).cloned();
+        let reply_queue =
+            context.clients.borrow().get(&id).filter(|reply_queue| !reply_queue.info.is_killed()).cloned();
         let Some(reply_queue) = reply_queue else { return };
         if let (Purpose::Unblock, Some(waiter)) = (purpose, &*reply_queue.info.waiter.borrow()) {
             waiter.expose_number().map(|number| answers.send(number));

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-use crate::command::Verb;
 use crate::codec::{self, CompressOptions};
+use crate::command::Verb;
 use crate::resp::{Args, parse_int};
 use crate::rules::CompressRule;
 

@@ -22,15 +22,15 @@ use crate::stats::{FlushReason, Stats, Worker};
 use crate::upstream::{Endpoint, Expected, Link, LinkSettings, Login, Lost, Place, ServerLimits};
 
 use super::buffers::{Buffers, Held};
-use super::worker_tasks::Mailboxes;
 use super::flight::Flight;
 use super::identity::Identity;
 use super::login::QueuedLogin;
-use super::reply_queue::{MOST_OUTSTANDING, ReplyQueue};
+use super::pending::Pending;
 use super::profile::Profile;
+use super::reply_queue::{MOST_OUTSTANDING, ReplyQueue};
 use super::turns::Turns;
 use super::users::Users;
-use super::pending::Pending;
+use super::worker_tasks::Mailboxes;
 
 /// After two clients have taken turns, each leaves room on the shared connections for this long.
 const SHARED_FOR: Duration = Duration::from_secs(1);
@@ -493,7 +493,9 @@ impl Context {
 
     fn end_clients_of(&self, gone: Vec<u32>) {
         let end = move |context: &Context| {
-            for reply_queue in context.clients.borrow().values().filter(|reply_queue| gone.contains(&reply_queue.profile.user())) {
+            for reply_queue in
+                context.clients.borrow().values().filter(|reply_queue| gone.contains(&reply_queue.profile.user()))
+            {
                 reply_queue.user_ended.set(true);
                 reply_queue.close();
             }

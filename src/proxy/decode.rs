@@ -3,8 +3,8 @@
 
 use bytes::Bytes;
 
-use crate::command::Verb;
 use crate::codec;
+use crate::command::Verb;
 use crate::resp::{Bulk, Version, build, bulk_of, elements};
 use crate::upstream::{RESERVED, Reply};
 
@@ -35,7 +35,9 @@ impl ReplyShape {
             Verb::Get | Verb::MGet | Verb::GetSet | Verb::GetDel | Verb::GetEx => ReplyShape::Values,
             Verb::Set if has(b"get") => ReplyShape::Values,
             Verb::Sort | Verb::SortRo => ReplyShape::sorted(args),
-            Verb::StringOp if matches!(name, "lcs" | "stralgo") && version == Version::Resp3 && has(b"idx") => ReplyShape::Map,
+            Verb::StringOp if matches!(name, "lcs" | "stralgo") && version == Version::Resp3 && has(b"idx") => {
+                ReplyShape::Map
+            }
             Verb::StringOp if bitfield::is_wide(name, args) => ReplyShape::Halves,
             _ if name == "pubsub|channels" => ReplyShape::Channels,
             _ => ReplyShape::Nothing,
@@ -54,7 +56,9 @@ impl ReplyShape {
         match (self, reply.first()) {
             (ReplyShape::Values, Some(b'$')) => decode_value(reply, limit),
             (ReplyShape::Values, Some(b'*')) => decode_elements(reply, |_| true, limit),
-            (ReplyShape::Columns(columns), Some(b'*')) => decode_elements(reply, |at| columns[at % columns.len()], limit),
+            (ReplyShape::Columns(columns), Some(b'*')) => {
+                decode_elements(reply, |at| columns[at % columns.len()], limit)
+            }
             (ReplyShape::Map, _) if reply.starts_with(b"*4\r\n") => Decoded::as_it_is([b"%2", &reply[2..]].concat()),
             (ReplyShape::Halves, _) => Decoded::as_it_is(bitfield::put_together(reply)),
             (ReplyShape::Channels, _) => Decoded::as_it_is(without_own_channels(reply)),

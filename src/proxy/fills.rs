@@ -11,10 +11,10 @@ use crate::rules::CacheRule;
 use crate::upstream::Reply;
 
 use super::context::Context;
-use super::flight::Flight;
 use super::decode::{ReplyShape, decode_all, decode_one};
-use super::reply_queue::{ReplyQueue, Slot};
+use super::flight::Flight;
 use super::pending::answer;
+use super::reply_queue::{ReplyQueue, Slot};
 
 /// What GET says when there is no such key, as L1 keeps it.
 pub(super) const NO_VALUE: Absent = Absent::Only(b"$-1\r\n");

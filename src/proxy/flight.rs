@@ -18,8 +18,8 @@ use crate::rules::CacheRule;
 use crate::upstream::{Link, Lost};
 
 use super::context::Context;
-use super::reply_queue::{ReplyQueue, Slot};
 use super::pending::{OnReply, Pending};
+use super::reply_queue::{ReplyQueue, Slot};
 
 /// Shared by the request that was sent and by the look-up of later readers of the same worker.
 pub struct Flight {

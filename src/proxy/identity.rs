@@ -10,8 +10,8 @@ use std::time::Instant;
 use crate::resp::Version;
 use crate::upstream::{Link, Login};
 
-use super::users::Users;
 use super::pending::Pending;
+use super::users::Users;
 
 /// Private connections kept for the next session.
 const SPARE_SESSIONS: usize = 4;

@@ -9,9 +9,9 @@ use crate::resp::{build, parse_int};
 use crate::upstream::{Lost, NOAUTH, Reply};
 
 use super::context::{Context, View};
+use super::pending::{OnReply, Pending, tell_lost};
 use super::private::InSession;
 use super::request::Replacements;
-use super::pending::{OnReply, Pending, tell_lost};
 use super::{Call, Client, Next, Target};
 
 impl Client {
@@ -66,7 +66,9 @@ impl Client {
                 let on_reply = OnReply::session(&session, InSession::Select(db));
                 self.send(permit.now, &link, on_reply, u64::MAX, |wire| call.request.write(wire, Replacements::new()));
             }
-            Target::Lane(_) if !self.reply_queue.profile.identity().may_select.get() => self.first_select(permit, call, db),
+            Target::Lane(_) if !self.reply_queue.profile.identity().may_select.get() => {
+                self.first_select(permit, call, db)
+            }
             Target::Lane(link) => {
                 let back = link.db().to_string();
                 self.send(permit.now, &link, OnReply::Select { db }, u64::MAX, |wire| {
@@ -110,7 +112,9 @@ impl Client {
     fn proxy(&mut self, view: &View, permit: &ServePermit, call: Call<'_>) -> Next {
         let word = |at: usize, word: &[u8]| call.args.get(at).is_some_and(|arg| arg.eq_ignore_ascii_case(word));
         // Redis is not asked: the state is needed most while Redis is away.
-        if (word(1, b"info") || word(1, b"debug")) && !self.context.shared.users.lets_in(self.reply_queue.profile.user()) {
+        if (word(1, b"info") || word(1, b"debug"))
+            && !self.context.shared.users.lets_in(self.reply_queue.profile.user())
+        {
             return self.refuse(NOAUTH);
         }
         if word(1, b"debug") && word(2, b"panic") && call.args.len() == 3 {

@@ -17,14 +17,14 @@ use crate::upstream::{Login, Lost, Reply};
 use super::clients::Wish;
 use super::connection_state::Reason;
 use super::context::{Context, View};
-use super::local::is_name;
 use super::decode::ReplyShape;
-use super::reply_queue::{ReplyQueue, Slot};
+use super::local::is_name;
+use super::pending::{OnReply, Pending};
 use super::private::InSession;
+use super::reply_queue::{ReplyQueue, Slot};
 use super::request::Replacements;
 use super::session::Session;
 use super::unauthenticated::is_small;
-use super::pending::{OnReply, Pending};
 use super::{Call, Client, Next, Replies};
 
 /// What HELLO or AUTH makes of a client when Redis agrees.
@@ -87,6 +87,7 @@ impl Greeting {
     /// Redis has agreed.
     pub(super) fn apply(self, context: &Context, reply_queue: &ReplyQueue) {
         let profile = &reply_queue.profile;
+        let has_login = self.login.is_some();
         if let Some(login) = self.login {
             profile.set_identity(context.identity(login));
         }
@@ -95,6 +96,10 @@ impl Greeting {
         }
         if let Some(name) = self.name {
             *profile.name.borrow_mut() = name;
+        }
+        if has_login && let Some(context) = context.rc() {
+            // Redis ends the connections of a user that it deletes. A client that has asked nothing yet has to be seen to end, too.
+            drop(profile.lane(&context));
         }
     }
 
@@ -290,7 +295,8 @@ impl Client {
         let (reply_queue, slot) = (Rc::clone(&self.reply_queue), self.reply_queue.open(self.is_muted()));
         // Whatever Redis says, the connection is closed. RESET makes it the default user's, so no client of this user may get it.
         session.never_reuse();
-        let on_reply = Box::new(move |_: &Context, _: Result<Reply<'_>, &Lost>| reply_queue.fill(slot, Reply::Borrowed(answer)));
+        let on_reply =
+            Box::new(move |_: &Context, _: Result<Reply<'_>, &Lost>| reply_queue.fill(slot, Reply::Borrowed(answer)));
         self.context.stats().upstream_commands.add(1);
         let on_reply = OnReply::Call { replies: 1, repeat: false, on_reply };
         session

@@ -5,35 +5,35 @@
 
 mod bitfield;
 mod buffers;
+mod client_list;
 mod clients;
+mod compress;
 mod connection_state;
 mod context;
-mod worker_tasks;
+mod decode;
+mod exec_demux;
 mod fills;
 mod flight;
 mod identity;
 mod local;
 mod login;
-mod decode;
-mod reply_queue;
-mod string_guard;
+mod pending;
 mod private;
 mod profile;
 mod reads;
+mod reply_queue;
 mod request;
-mod client_list;
 mod scripts;
-mod compress;
 mod session;
+mod string_guard;
 mod transaction;
 mod turns;
 mod unauthenticated;
 mod users;
 mod wait;
-mod pending;
-mod exec_demux;
-mod writes;
+mod worker_tasks;
 mod write_guard;
+mod writes;
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -41,33 +41,33 @@ use std::time::Instant;
 
 use smallvec::SmallVec;
 
+use crate::codec;
 use crate::coherence::ServePermit;
 use crate::command::{Class, Keys, Lookup, Row, Verb};
-use crate::codec;
 use crate::near_cache::KeyId;
 use crate::resp::{Chunks, Version, build};
 use crate::upstream::{Link, Lost};
 
 pub use buffers::{ALWAYS_SERVED, Buffers};
-pub use context::{Context, Policy, Shared, View, Windows};
-pub use worker_tasks::{WorkerTask, Mailboxes, Mailbox};
-pub use reply_queue::{MOST_OUTSTANDING, ReplyQueue};
-pub use profile::Profile;
-pub use request::Request;
 pub use client_list::{ClientInfo, count};
+pub use context::{Context, Policy, Shared, View, Windows};
+pub use profile::Profile;
+pub use reply_queue::{MOST_OUTSTANDING, ReplyQueue};
+pub use request::Request;
 pub use users::Users;
+pub use worker_tasks::{Mailbox, Mailboxes, WorkerTask};
 
+use compress::Offloaded;
 use connection_state::Sent;
 use decode::ReplyShape;
+use pending::{OnReply, Pending};
 use private::{InSession, leaves_nothing};
 use request::{Replacements, Words};
-use compress::Offloaded;
 use session::Session;
 use turns::Turn;
 use wait::waits_for_replicas;
-use pending::{OnReply, Pending};
-use writes::{Outcome, writes_values};
 use write_guard::WriteGuard;
+use writes::{Outcome, writes_values};
 
 /// Arguments of a request up to which every server takes it: before 7.0 Redis closes the connection at more.
 const MOST_ARGUMENTS: usize = 1 << 20;
@@ -190,7 +190,8 @@ impl Client {
 
     /// Whether the client waits for something that may never come (BLPOP), so that there is no point in waiting for it.
     pub fn is_blocked(&self) -> bool {
-        self.session.as_ref().is_some_and(|session| session.is_blocked()) || self.reply_queue.info.waiter.borrow().is_some()
+        self.session.as_ref().is_some_and(|session| session.is_blocked())
+            || self.reply_queue.info.waiter.borrow().is_some()
     }
 
     /// To be called before requests are handed in, and when replies have come.
@@ -487,7 +488,13 @@ impl Client {
     }
 
     /// What waits for the reply of a command, and what is sent in its place.
-    fn prepare(&self, view: &View, permit: &ServePermit, call: Call<'_>, target: &Target) -> Result<(OnReply, Wire), String> {
+    fn prepare(
+        &self,
+        view: &View,
+        permit: &ServePermit,
+        call: Call<'_>,
+        target: &Target,
+    ) -> Result<(OnReply, Wire), String> {
         let row = call.row;
         let on_reply = match row.verb {
             Verb::Get => self.value(view, call.args[1]),
@@ -521,7 +528,8 @@ impl Client {
                 // Also when nothing is compressed now, as above.
                 let wire = if looks.is_empty() { Wire::AsIs } else { self.sort_guarded(call, &looks)? };
                 let shape = self.reply_shape(call);
-                let observed = if row.is_write() || !self.is_told(view, row) { SmallVec::new() } else { self.ids(call) };
+                let observed =
+                    if row.is_write() || !self.is_told(view, row) { SmallVec::new() } else { self.ids(call) };
                 let guard = row.is_write().then(|| Box::new(self.write_guard(view, call)));
                 return Ok((OnReply::Elements { guard, observed, shape }, wire));
             }
@@ -568,9 +576,9 @@ impl Client {
         let mut keys = SmallVec::new();
         match call.row.keys(call.args, &mut keys) {
             Keys::Unknown => u64::MAX,
-            Keys::Known => keys
-                .iter()
-                .fold(0, |mask, at| mask | in_flight_bit(KeyId::new(self.reply_queue.profile.db(), call.args[*at as usize]))),
+            Keys::Known => keys.iter().fold(0, |mask, at| {
+                mask | in_flight_bit(KeyId::new(self.reply_queue.profile.db(), call.args[*at as usize]))
+            }),
         }
     }
 
@@ -613,7 +621,14 @@ impl Client {
         ReplyShape::of(call.row.verb, &call.row.name, call.args, self.reply_queue.profile.version())
     }
 
-    fn send(&mut self, now: Instant, link: &Link<Pending>, on_reply: OnReply, mask: u64, write: impl FnOnce(&mut Chunks)) {
+    fn send(
+        &mut self,
+        now: Instant,
+        link: &Link<Pending>,
+        on_reply: OnReply,
+        mask: u64,
+        write: impl FnOnce(&mut Chunks),
+    ) {
         let slot = self.reply_queue.open(self.is_muted());
         self.in_flight |= mask;
         self.context.stats().upstream_commands.add(1);

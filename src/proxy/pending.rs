@@ -15,12 +15,12 @@ use crate::stats::FlushReason;
 use crate::upstream::{Expected, Login, Lost, Reply, Suspicion};
 
 use super::context::Context;
+use super::decode::{ReplyShape, decode_all, decode_one};
 use super::fills::{Values, fill, fill_many, forget, kept_as};
 use super::flight::{Flight, Reader};
 use super::login::{self, Greeting};
-use super::decode::{ReplyShape, decode_all, decode_one};
-use super::reply_queue::{ReplyQueue, Slot};
 use super::private::{InSession, in_session};
+use super::reply_queue::{ReplyQueue, Slot};
 use super::session::Session;
 use super::write_guard::WriteGuard;
 
@@ -146,7 +146,9 @@ impl Expected for Pending {
 
     fn takes_push(&self) -> bool {
         match &self.on_reply {
-            OnReply::Session { on_reply, .. } => matches!(**on_reply, InSession::Acknowledge { .. } | InSession::Exec(_)),
+            OnReply::Session { on_reply, .. } => {
+                matches!(**on_reply, InSession::Acknowledge { .. } | InSession::Exec(_))
+            }
             _ => false,
         }
     }
@@ -400,7 +402,8 @@ pub(super) fn split_first(replies: &[u8]) -> (&[u8], &[u8]) {
 fn select(context: &Context, to: Option<(Rc<ReplyQueue>, Slot)>, db: u32, replies: &[u8]) {
     let (first, back) = split_first(replies);
     let Some((reply_queue, slot)) = to else { return };
-    let (identity, before, version) = (reply_queue.profile.identity(), reply_queue.profile.db(), reply_queue.profile.version());
+    let (identity, before, version) =
+        (reply_queue.profile.identity(), reply_queue.profile.db(), reply_queue.profile.version());
     if first == b"+OK\r\n" {
         reply_queue.profile.set_db(db);
     }

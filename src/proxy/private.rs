@@ -14,16 +14,16 @@ use crate::upstream::{Link, Lost, Reply};
 
 use super::connection_state::{Kind, Reason, Sent};
 use super::context::{Context, View};
-use super::login::Greeting;
 use super::decode::ReplyShape;
+use super::exec_demux::Subscribed;
+use super::login::Greeting;
+use super::pending::{Callback, OnReply, Pending, answer};
 use super::reply_queue::{ReplyQueue, Slot};
 use super::request::{Replacements, Request};
 use super::session::Session;
 use super::transaction::{self, Queued};
 use super::turns::Place;
 use super::wait::waits_for_replicas;
-use super::pending::{Callback, OnReply, Pending, answer};
-use super::exec_demux::Subscribed;
 use super::write_guard::WriteGuard;
 use super::{Call, Client, Next, Replies, Target};
 
@@ -197,7 +197,9 @@ impl Client {
         self.in_flight = u64::MAX;
         self.context.stats().upstream_commands.add(1);
         let on_reply = OnReply::Call { replies: 1, repeat: false, on_reply };
-        link.send(Pending { to: None, sent: permit.now, on_reply }, |wire| call.request.write(wire, Replacements::new()));
+        link.send(Pending { to: None, sent: permit.now, on_reply }, |wire| {
+            call.request.write(wire, Replacements::new())
+        });
     }
 
     /// The client does not wait for a private connection any more.
@@ -230,7 +232,13 @@ impl Client {
     }
 
     /// A command that needs a connection of its own.
-    pub(super) fn with_session(&mut self, view: &View, permit: &ServePermit, call: Call<'_>, session: Rc<Session>) -> Next {
+    pub(super) fn with_session(
+        &mut self,
+        view: &View,
+        permit: &ServePermit,
+        call: Call<'_>,
+        session: Rc<Session>,
+    ) -> Next {
         if let Err(lost) = session.link.check() {
             return self.not_done(call.row, &lost);
         }

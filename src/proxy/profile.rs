@@ -9,8 +9,8 @@ use crate::upstream::{Link, Lost};
 
 use super::context::Context;
 use super::identity::Identity;
-use super::users::Users;
 use super::pending::Pending;
+use super::users::Users;
 
 /// Changed by the replies to SELECT, HELLO and AUTH; read by every request.
 pub struct Profile {

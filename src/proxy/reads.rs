@@ -16,11 +16,11 @@ use crate::resp::build;
 use crate::rules::CacheRule;
 
 use super::context::View;
+use super::decode::ReplyShape;
 use super::fills::{NO_VALUE, ValueKey, Values, in_version};
 use super::flight::{Flight, Reader, ask_ttl};
-use super::decode::ReplyShape;
-use super::request::{Replacements, Request};
 use super::pending::OnReply;
+use super::request::{Replacements, Request};
 use super::{Call, Client, Next, Target, Wire, in_flight_bit, write_wire};
 
 /// Keys of an MGET up to which L1 is asked.
@@ -65,7 +65,9 @@ impl Client {
     ) -> Option<Next> {
         let question = self.question_of(cacheable, request)?;
         let id = question.id();
-        if self.in_flight & in_flight_bit(id.key()) == 0 && self.look_up(permit, id, &question, |reply| self.answer(reply)) {
+        if self.in_flight & in_flight_bit(id.key()) == 0
+            && self.look_up(permit, id, &question, |reply| self.answer(reply))
+        {
             self.hits += 1;
             return Some(Next::Go);
         }

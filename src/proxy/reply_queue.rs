@@ -14,8 +14,8 @@ use crate::resp::Chunks;
 use crate::upstream::Reply;
 
 use super::buffers::Buffers;
-use super::profile::Profile;
 use super::client_list::ClientInfo;
+use super::profile::Profile;
 
 /// What is expected of an answer before any was seen: a client that asks for many large values at once is given few of them
 /// at a time, and one that asks for small ones gets up to speed within some replies.
@@ -476,7 +476,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::super::identity::Identity;
-    use super::{ClientInfo, ReplyQueue, Profile, Rc, Reply};
+    use super::{ClientInfo, Profile, Rc, Reply, ReplyQueue};
 
     fn reply_queue() -> ReplyQueue {
         let nobody = Rc::new(Identity::new(None, 0));

@@ -11,9 +11,9 @@ use super::connection_state::{Answer, ConnectionState, Kind, Reason, Sent};
 use super::context::Context;
 use super::identity::Identity;
 use super::login::Greeting;
+use super::pending::Pending;
 use super::reply_queue::ReplyQueue;
 use super::transaction::Queued;
-use super::pending::Pending;
 
 /// Bytes of a raw connection that may wait for the client, or for Redis, before no more is taken from the other side.
 const RAW_HIGH_WATER: usize = 256 << 10;

@@ -1,5 +1,6 @@
-//! Commands that look into strings (APPEND, GETRANGE, SETBIT, …) or copy and compare them (SORT … GET … STORE, SORT … BY … ALPHA) while values may be compressed:
-//! they are run by a script that first sees, atomically, that none of their strings is an envelope, and refuses if one is.
+//! Commands that look into strings (APPEND, GETRANGE, SETBIT, …) or copy and compare them (SORT … GET … STORE, SORT … BY … ALPHA)
+//! while values may be compressed: a script runs them. The script first sees, atomically, that none of their strings is an envelope,
+//! and refuses if one is.
 
 use smallvec::SmallVec;
 

@@ -13,15 +13,15 @@ use super::clients::{self, Wish};
 use super::connection_state::{Reason, Sent};
 use super::context::{Context, View};
 use super::decode::{ReplyShape, decode_each};
-use super::reply_queue::{ReplyQueue, Slot};
+use super::exec_demux::{Commands, Doubt, ExecDemux};
+use super::pending::{OnReply, Pending, answer, split_first};
 use super::private::InSession;
+use super::reply_queue::{ReplyQueue, Slot};
 use super::request::Replacements;
 use super::session::Session;
 use super::wait::{unproven, waits_for_replicas};
-use super::pending::{OnReply, Pending, answer, split_first};
-use super::exec_demux::{Commands, Doubt, ExecDemux};
-use super::writes::writes_values;
 use super::write_guard::WriteGuard;
+use super::writes::writes_values;
 use super::{Call, Client, Next, Replies, Target, write_wire};
 
 /// What is in a transaction.
@@ -147,7 +147,9 @@ impl Client {
     fn mark_the_end_of_messages(&self, permit: &ServePermit, session: &Rc<Session>) {
         let slot = self.reply_queue.open(true);
         let on_reply = OnReply::session(session, InSession::BehindExec);
-        session.link.send(Pending { to: Some((Rc::clone(&self.reply_queue), slot)), sent: permit.now, on_reply }, no_command);
+        session
+            .link
+            .send(Pending { to: Some((Rc::clone(&self.reply_queue), slot)), sent: permit.now, on_reply }, no_command);
     }
 }
 

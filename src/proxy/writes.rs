@@ -6,10 +6,10 @@ use std::rc::Rc;
 use crate::coherence::ServePermit;
 use crate::command::Verb;
 
+use super::compress::{self, Candidates, Compressed, Offloaded};
 use super::context::View;
-use super::request::{Replacements, Request};
-use super::compress::{self, Candidates, Offloaded, Compressed};
 use super::pending::OnReply;
+use super::request::{Replacements, Request};
 use super::{Call, Client, Next, Target};
 
 /// What came of compressing elsewhere; none: it panicked.

@@ -14,7 +14,9 @@ impl Prefix {
     /// None when it is too long, or nothing: nothing begins with that.
     pub fn of(bytes: &[u8]) -> Prefix {
         let mut prefix = [0; MOST];
-        let Some(begin) = prefix.get_mut(..bytes.len()).filter(|begin| !begin.is_empty()) else { return Prefix::default() };
+        let Some(begin) = prefix.get_mut(..bytes.len()).filter(|begin| !begin.is_empty()) else {
+            return Prefix::default();
+        };
         begin.copy_from_slice(bytes);
         Prefix { bytes: u128::from_le_bytes(prefix), mask: u128::MAX >> (8 * (MOST - bytes.len())) }
     }

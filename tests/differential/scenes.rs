@@ -1,6 +1,6 @@
 //! Hand-written scenes, read from `data/scenes.txt`, which says what its lines mean.
 
-use shortstop::codec::{self, MARK, CompressOptions};
+use shortstop::codec::{self, CompressOptions, MARK};
 
 use super::common::prose;
 use super::side::{Call, Due, Step};

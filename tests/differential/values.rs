@@ -1,6 +1,6 @@
 //! Makes up what a call consists of: keys, values, numbers, words of a syntax; mostly right, sometimes odd.
 
-use shortstop::codec::{self, MARK, CompressOptions};
+use shortstop::codec::{self, CompressOptions, MARK};
 
 use super::chance::Chance;
 use super::common::{noise, prose};
