@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::bus::BusStats;
 use crate::coherence::Coherence;
-use crate::config::{Coherence as Feeds, Config};
+use crate::config::{Coherence as Feeds, Config, Live};
 use crate::log;
 use crate::proxy::Windows;
 use crate::resp::build;
@@ -27,8 +27,8 @@ pub struct Admin {
     pub bus: Arc<BusStats>,
     /// Where clients connect.
     pub address: SocketAddr,
-    /// What was configured at the start.
-    pub config: Config,
+    /// What is configured now.
+    pub config: Live<Arc<Config>>,
     /// This start's number, as the connections to Redis are named.
     pub incarnation: u64,
 }
@@ -126,9 +126,9 @@ impl Admin {
     fn proxy_section(&self, out: &mut String) {
         line!(out, "shortstop_version", env!("CARGO_PKG_VERSION"));
         line!(out, "incarnation", format_args!("{:016x}", self.incarnation));
-        line!(out, "fleet", self.config.fleet);
+        line!(out, "fleet", self.config.get().fleet);
         line!(out, "listen", self.address);
-        line!(out, "upstream", self.config.upstream);
+        line!(out, "upstream", self.config.get().upstream);
         line!(out, "proxy_process_id", std::process::id());
         line!(out, "proxy_uptime_in_seconds", self.stats.started.elapsed().as_secs());
         line!(out, "workers", self.stats.workers.len());
@@ -155,8 +155,8 @@ impl Admin {
         line!(out, "l1_misses", misses);
         line!(out, "l1_entries", self.stats.shared.entries.load(Ordering::Relaxed));
         line!(out, "l1_bytes", self.stats.shared.entry_bytes.load(Ordering::Relaxed));
-        line!(out, "l1_max_bytes", self.config.l1.max_memory);
-        line!(out, "l1_max_entries", self.config.l1.max_entries);
+        line!(out, "l1_max_bytes", self.config.get().l1.max_memory);
+        line!(out, "l1_max_entries", self.config.get().l1.max_entries);
         line!(out, "l1_evictions", self.stats.shared.evictions.load(Ordering::Relaxed));
         line!(out, "hit_rate", ratio(hits, hits + misses));
     }
@@ -184,7 +184,7 @@ impl Admin {
         line!(out, "json_received", get(&bus.json_received));
         line!(out, "json_bad", get(&bus.json_bad));
         line!(out, "json_dropped", get(&bus.json_dropped));
-        line!(out, "nats_configured", u8::from(self.config.nats.is_some()));
+        line!(out, "nats_configured", u8::from(self.config.get().nats.is_some()));
         line!(out, "nats_connected", u8::from(bus.connected.load(Ordering::Relaxed)));
         line!(out, "peers", get(&bus.peers));
         line!(out, "peers_unheard", get(&bus.unheard));
@@ -220,16 +220,16 @@ impl Admin {
         line!(
             out,
             "coherence",
-            match self.config.coherence {
-                Feeds::Auto if self.config.nats.is_some() => "nats",
+            match self.config.get().coherence {
+                Feeds::Auto if self.config.get().nats.is_some() => "nats",
                 Feeds::Auto => "none",
                 other => other.as_str(),
             }
         );
         let age = self.coherence.lease_age(now);
         line!(out, "lease_age_ms", age.map_or(-1, |age| i64::try_from(age.as_millis()).unwrap_or(i64::MAX)));
-        line!(out, "max_staleness_ms", self.config.max_staleness.as_millis());
-        line!(out, "degraded_staleness_ms", self.config.degraded_staleness.as_millis());
+        line!(out, "max_staleness_ms", self.config.get().max_staleness.as_millis());
+        line!(out, "degraded_staleness_ms", self.config.get().degraded_staleness.as_millis());
         line!(out, "generation", self.coherence.generation());
         line!(out, "fills", self.stats.shared.fills.load(Ordering::Relaxed));
         line!(out, "fills_poisoned", self.stats.shared.fills_poisoned.load(Ordering::Relaxed));

@@ -16,12 +16,12 @@ use crate::admin::Admin;
 use crate::bus::{self, Bus, BusError, BusStats, Event, Sink, connection_name, random_incarnation};
 use crate::coherence::Coherence;
 use crate::command::Table;
-use crate::config::{ClientsWithoutAuth, Config, ConfigError, Finding, Waiting};
+use crate::config::{ClientsWithoutAuth, Config, ConfigError, Finding, Live, Timeouts, Waiting};
 use crate::fleet::{Alone, OnBus};
 use crate::glob::Glob;
 use crate::machine;
 use crate::near_cache::KeyId;
-use crate::proxy::{Mailboxes, Policy, Mailbox, Shared, Users, View};
+use crate::proxy::{Mailbox, Mailboxes, Policy, Shared, Users, View};
 use crate::scripts::Scripts;
 use crate::stats::{FlushReason, Stats};
 use crate::upstream::instances::{self, Fleet};
@@ -71,7 +71,9 @@ pub struct App {
     client_limit: watch::Sender<usize>,
     stop: watch::Sender<bool>,
     control: Option<Runtime>,
-    started_with: Config,
+    /// What holds now.
+    config: Live<Arc<Config>>,
+    timeouts: Live<Timeouts>,
 }
 
 impl App {
@@ -105,13 +107,14 @@ impl App {
         let sink = BusSink { coherence: Arc::clone(&coherence), scripts: Arc::clone(&scripts) };
         let bus = start_bus(&config, incarnation, &control, sink, &bus_stats)?;
         let endpoint = Arc::new(Endpoint::default());
+        let in_force = Live::new(Arc::new(config.clone()));
         let admin = Admin {
             stats: Arc::clone(&stats),
             endpoint: Arc::clone(&endpoint),
             coherence: Arc::clone(&coherence),
             bus: Arc::clone(&bus_stats),
             address,
-            config: config.clone(),
+            config: in_force.clone(),
             incarnation,
         };
         let shared = Arc::new(Shared {
@@ -139,7 +142,8 @@ impl App {
             client_limit,
             stop,
             control: Some(control),
-            started_with: config.clone(),
+            config: in_force,
+            timeouts: Live::new(config.timeouts),
         };
         for number in 0..workers {
             app.start_worker(number, &config, &view, incarnation).map_err(StartError::Thread)?;
@@ -166,14 +170,13 @@ impl App {
             links: LinkSettings {
                 upstream: config.upstream.clone(),
                 endpoint: Arc::clone(&self.shared.endpoint),
-                timeouts: config.timeouts.clone(),
+                timeouts: self.timeouts.clone(),
                 name: connection_name(&config.fleet, incarnation),
                 pending_limit: Cell::new(config.limits.upstream_pending),
                 server_limits: Arc::clone(&self.shared.server_limits),
                 own_rights: OwnRights::default(),
             },
             anonymous: anonymous(config),
-            l1: config.l1.clone(),
             load: Arc::clone(&load),
         };
         let thread = std::thread::Builder::new()
@@ -193,7 +196,9 @@ impl App {
         let tell = move |news| match news {
             News::Table(table) => {
                 let table = Arc::new(*table);
-                worker_handles.iter().for_each(|worker_handle| drop(worker_handle.orders.send(Order::Table(Arc::clone(&table)))));
+                worker_handles
+                    .iter()
+                    .for_each(|worker_handle| drop(worker_handle.orders.send(Order::Table(Arc::clone(&table)))));
             }
             News::Leave { epoch, done } => {
                 // Nothing is served, and nothing that is read from now on is kept, until the move is over.
@@ -223,7 +228,9 @@ impl App {
             News::LetsIn(lets_in) => shared.users.let_in(lets_in),
             News::FirstRights(since) => {
                 let was = shared.users.first_rights_changed();
-                worker_handles.iter().for_each(|worker_handle| drop(worker_handle.orders.send(Order::FirstRights { since, was })));
+                worker_handles
+                    .iter()
+                    .for_each(|worker_handle| drop(worker_handle.orders.send(Order::FirstRights { since, was })));
             }
             News::Users(users) => shared.users.set_rights(users),
             News::Blind => shared.users.cannot_look(),
@@ -233,7 +240,7 @@ impl App {
         let wants_functions = move || scripts.functions.wanted();
         let settings = topology::Settings {
             upstream: config.upstream.clone(),
-            timeouts: config.timeouts.clone(),
+            timeouts: self.timeouts.clone(),
             name: connection_name(&config.fleet, incarnation),
             first: anonymous(config),
             endpoint: Arc::clone(&self.shared.endpoint),
@@ -245,17 +252,17 @@ impl App {
         let watched = instances::Settings {
             upstream: config.upstream.clone(),
             endpoint: Arc::clone(&self.shared.endpoint),
-            timeouts: config.timeouts.clone(),
+            timeouts: self.timeouts.clone(),
             name: connection_name(&config.fleet, incarnation),
             channel: instances::channel(&config.fleet),
         };
         control.spawn(instances::watch(watched, self.fleet(&config.fleet, incarnation)));
-        let cache = self.shared.coherence.cache().clone();
+        let coherence = Arc::clone(&self.shared.coherence);
         control.spawn(async move {
             let mut ticks = tokio::time::interval(TIDY);
             loop {
                 ticks.tick().await;
-                cache.tidy();
+                coherence.tidy();
             }
         });
     }
@@ -286,7 +293,10 @@ impl App {
     /// When the configuration is not sound; the old one stays.
     pub fn reload(&self, config: &Config) -> Result<Vec<Waiting>, ConfigError> {
         config.check()?;
-        let (config, waiting) = self.started_with.reloaded(config);
+        let old = self.config.get();
+        let (config, waiting) = old.reloaded(config);
+        self.timeouts.set(config.timeouts);
+        self.shared.coherence.configure(&old, &config);
         let policy = new_policy(&config, &self.shared.stats);
         // Holds for messages of peers from now on. Each worker flushes L1 when it gets the new policy.
         self.shared.scripts.set_trusted(policy.trusts_scripts);
@@ -295,13 +305,14 @@ impl App {
             let _ = worker_handle.orders.send(Order::Policy(Arc::clone(&policy)));
         }
         self.client_limit.send_replace(config.limits.max_clients);
+        self.config.set(Arc::new(config));
         Ok(waiting)
     }
 
     /// Accepts no more, answers what was asked, tells the fleet, and ends; within `timeouts.shutdown`. Returns whether all was
     /// answered.
     pub fn shutdown(mut self) -> bool {
-        let limit = Instant::now() + self.started_with.timeouts.shutdown;
+        let limit = Instant::now() + self.timeouts.get().shutdown;
         self.stop.send_replace(true);
         for worker_handle in &self.worker_handles {
             let _ = worker_handle.orders.send(Order::Drain);
@@ -309,9 +320,10 @@ impl App {
         while !self.threads.iter().all(JoinHandle::is_finished) && Instant::now() < limit {
             std::thread::sleep(Duration::from_millis(5));
         }
-        let left: usize = self.worker_handles.iter().map(|worker_handle| worker_handle.load.load(Ordering::Relaxed)).sum();
+        let left: usize =
+            self.worker_handles.iter().map(|worker_handle| worker_handle.load.load(Ordering::Relaxed)).sum();
         if left > 0 {
-            tracing::warn!(clients = left, limit = ?self.started_with.timeouts.shutdown, "leaving with clients that were not answered");
+            tracing::warn!(clients = left, limit = ?self.timeouts.get().shutdown, "leaving with clients that were not answered");
         }
         // With a worker that has not ended a write may still be under way: no BYE then, so that the peers watch out for it.
         let settled = self.threads.iter().all(JoinHandle::is_finished);

@@ -11,7 +11,6 @@ use tokio::sync::mpsc;
 
 use crate::client::{End, READ_AHEAD, serve};
 use crate::command::Table;
-use crate::config;
 use crate::proxy::{ALWAYS_SERVED, ClientInfo, Context, Policy, ReplyQueue, Shared, View, WorkerTask};
 use crate::upstream::{LinkSettings, Login};
 
@@ -59,8 +58,6 @@ pub struct Setup {
     pub links: LinkSettings,
     /// Who a client is that has not authenticated.
     pub anonymous: Option<Login>,
-    /// The size of its hot set.
-    pub l1: config::L1,
     /// Clients that it has been given and that have not ended.
     pub load: Arc<AtomicUsize>,
 }
@@ -79,7 +76,7 @@ pub fn run(setup: Setup, orders: mpsc::UnboundedReceiver<Order>) {
 }
 
 async fn work(setup: Setup, mut orders: mpsc::UnboundedReceiver<Order>) {
-    let context = Context::new(setup.shared, setup.number, setup.view, setup.links, setup.anonymous, &setup.l1);
+    let context = Context::new(setup.shared, setup.number, setup.view, setup.links, setup.anonymous);
     context.warm_up();
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

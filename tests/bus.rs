@@ -222,7 +222,11 @@ impl Nats {
     }
 
     fn settings(&self) -> Settings {
-        Settings::new(self.url().parse().expect("a NATS URL"), "test", random_incarnation())
+        self.settings_at(&self.url())
+    }
+
+    fn settings_at(&self, url: &str) -> Settings {
+        Settings::new(url.parse().expect("a NATS URL"), "test", random_incarnation())
     }
 
     fn with_json(&self) -> Settings {
@@ -819,10 +823,8 @@ async fn a_peer_that_comes_back_ends_the_trouble() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_password_in_the_url_is_used() {
     let nats = Nats::with(&["--user", "proxy", "--pass", "hunter/2"]);
-    let mut right =
-        Proxy::start(Settings { url: format!("nats://proxy:hunter%2F2@127.0.0.1:{}", nats.port), ..nats.settings() });
-    let mut wrong =
-        Proxy::start(Settings { url: format!("nats://proxy:hunter3@127.0.0.1:{}", nats.port), ..nats.settings() });
+    let mut right = Proxy::start(nats.settings_at(&format!("nats://proxy:hunter%2F2@127.0.0.1:{}", nats.port)));
+    let mut wrong = Proxy::start(nats.settings_at(&format!("nats://proxy:hunter3@127.0.0.1:{}", nats.port)));
     right.until(|call| *call == Call::Doubtful(false)).await;
     right.settle().await;
     wrong.bus.shutdown().await;

@@ -131,14 +131,7 @@ pub struct Settings {
 impl Settings {
     /// Settings with no JSON, no credentials and the default queue.
     pub fn new(nats: NatsUrl, fleet: impl Into<String>, incarnation: u64) -> Self {
-        Settings {
-            nats,
-            fleet: fleet.into(),
-            json: None,
-            credentials: None,
-            incarnation,
-            queue: DEFAULT_QUEUE,
-        }
+        Settings { nats, fleet: fleet.into(), json: None, credentials: None, incarnation, queue: DEFAULT_QUEUE }
     }
 }
 

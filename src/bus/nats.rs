@@ -850,8 +850,7 @@ mod tests {
     #[test]
     fn the_library_gets_no_login() {
         let nats = "nats://b,tls://us%40er:hunter2@a.b_c:4223,[::1]:1".parse().expect("good");
-        let found: Vec<_> =
-            servers(&nats).expect("good").iter().map(|server| server.as_url_str().to_owned()).collect();
+        let found: Vec<_> = servers(&nats).expect("good").iter().map(|server| server.as_url_str().to_owned()).collect();
         assert_eq!(found, ["nats://b", "tls://a.b_c:4223", "nats://[::1]:1"]);
     }
 

@@ -10,6 +10,7 @@ mod body;
 mod check;
 mod error;
 mod fields;
+mod live;
 mod print;
 mod read;
 mod reads;
@@ -28,6 +29,7 @@ use std::time::Duration;
 
 pub use body::{CacheBody, CachePatch, Codec, CompressBody, CompressPatch, RuleBody, RuleSpec, Switch};
 pub use error::{ConfigError, Finding};
+pub use live::Live;
 pub use reads::Reads;
 pub use restart::Waiting;
 pub use scripts::Scripts;

@@ -98,7 +98,8 @@ impl Fields for Printer<'_> {
 
 /// A scalar in quotes, unless it is plain beyond doubt.
 fn scalar(text: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b'/' | b':' | b'%' | b'=');
+    let plain =
+        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b'/' | b':' | b'%' | b'=');
     let is_plain = text.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric())
         && text.bytes().all(plain)
         && !text.ends_with(':')
@@ -114,10 +115,29 @@ mod tests {
 
     #[test]
     fn a_scalar_is_read_as_it_was() {
-        for text in
-            ["", "a", "1kb", "null", "~", "user:*", "a b", "a: b", "a #b", "[a]", "\"", "\\", "\n", "é", "redis://h:1/0", "a:", "-", "***", "\u{7f}\u{1}"]
-        {
-            let node = parse(&format!("k: {}  # comment", scalar(text))).unwrap_or_else(|error| panic!("{text:?}: {error}"));
+        for text in [
+            "",
+            "a",
+            "1kb",
+            "null",
+            "~",
+            "user:*",
+            "a b",
+            "a: b",
+            "a #b",
+            "[a]",
+            "\"",
+            "\\",
+            "\n",
+            "é",
+            "redis://h:1/0",
+            "a:",
+            "-",
+            "***",
+            "\u{7f}\u{1}",
+        ] {
+            let node =
+                parse(&format!("k: {}  # comment", scalar(text))).unwrap_or_else(|error| panic!("{text:?}: {error}"));
             let Value::Map(map) = node.value else { panic!("{text:?}") };
             assert!(matches!(&map[0].1.value, Value::Scalar(read) if read == text), "{text:?}");
         }

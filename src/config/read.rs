@@ -118,7 +118,9 @@ impl<'a> Reader<'a> {
         let elsewhere = self.everywhere.iter().find(|path| path.rsplit('.').next() == Some(key));
         let close = units::closest(key, self.known.iter().copied()).map(str::to_owned);
         match elsewhere.cloned().or(close) {
-            Some(path) => format!("there is no key '{shown}' here (did you mean {path}?); type {}", one_of(&self.known)),
+            Some(path) => {
+                format!("there is no key '{shown}' here (did you mean {path}?); type {}", one_of(&self.known))
+            }
             None => format!("there is no key '{shown}' here; type {}", one_of(&self.known)),
         }
     }
@@ -206,7 +208,11 @@ impl Fields for Reader<'_> {
             Value::Scalar(text) => match units::switch(text) {
                 Ok(on) => *switch = Some(if on { Switch::On(patch) } else { Switch::Off }),
                 // What is no switch may be a value that says enough by itself.
-                Err(_) => *switch = Some(self.noted(&path, node.line, patch.take_word(text)).map_or(Switch::Off, |()| Switch::On(patch))),
+                Err(_) => {
+                    *switch = Some(
+                        self.noted(&path, node.line, patch.take_word(text)).map_or(Switch::Off, |()| Switch::On(patch)),
+                    )
+                }
             },
             Value::Nothing(_) | Value::Map(_) => {
                 self.below(&path, node, &mut patch, "");

@@ -233,7 +233,20 @@ impl Default for Limits {
 
 impl Section for Limits {
     fn fields(&mut self, fields: &mut impl Fields) {
-        let Self { max_bulk_length, max_arguments, max_inline_length, max_clients, idle_timeout, output_buffer, buffers_total, stall_timeout, query_buffer, max_inflated, max_sessions, upstream_pending } = self;
+        let Self {
+            max_bulk_length,
+            max_arguments,
+            max_inline_length,
+            max_clients,
+            idle_timeout,
+            output_buffer,
+            buffers_total,
+            stall_timeout,
+            query_buffer,
+            max_inflated,
+            max_sessions,
+            upstream_pending,
+        } = self;
         fields.value("max_bulk_length", max_bulk_length, SIZE);
         fields.value("max_arguments", max_arguments, count());
         fields.value("max_inline_length", max_inline_length, SIZE);

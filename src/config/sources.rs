@@ -6,6 +6,7 @@ use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::Config;
 use super::check;
 use super::error::{ConfigError, Finding};
 use super::print::print;
@@ -13,7 +14,6 @@ use super::read;
 use super::setting::{Setting, VARIABLES};
 use super::tree::{self, Node};
 use super::warn;
-use super::Config;
 
 /// Where the value of a key comes from, if it is not the default.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -137,7 +137,8 @@ impl Sources {
         // A key whose value could not be read still has another one, which says nothing.
         let is_read = |at: &str| !self.unread.iter().any(|unread| at.starts_with(unread.as_str()));
         let checked = check(&self.config).into_iter();
-        let checked = checked.filter(|finding| is_read(finding.at()) && check::other_side(finding.at()).is_none_or(is_read));
+        let checked =
+            checked.filter(|finding| is_read(finding.at()) && check::other_side(finding.at()).is_none_or(is_read));
         let checked: Vec<_> = checked.map(|finding| placed(&self.origins, finding)).collect();
         self.wrong.extend(checked);
         ConfigError::unless_empty(self.wrong)?;

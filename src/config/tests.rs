@@ -154,7 +154,10 @@ fn mistakes_name_line_key_and_remedy() {
             "rules:\n- match: a\n- match: b\n  cache: { ttl: 2 }",
             "line 4: rules[1].cache.ttl: '2' is not a time; type a unit as well: 2s, or another of ms, s, m, h",
         ),
-        ("rules:\n- match: b\n  cache: maybe", "line 3: rules[0].cache: 'maybe' is not a switch or a time; type true, false, a time (5m),"),
+        (
+            "rules:\n- match: b\n  cache: maybe",
+            "line 3: rules[0].cache: 'maybe' is not a switch or a time; type true, false, a time (5m),",
+        ),
         ("rules:\n- match: b\n  watch: 2", "line 3: rules[0].watch: '2' is not a switch; type true or false"),
         ("workers: -1", "line 1: workers: '-1' is not a whole number; type digits only, for example 1000"),
         ("l1:\n  policy: lfu", "line 2: l1.policy: 'lfu' is not an eviction policy; type tinylfu or lru"),
@@ -189,7 +192,10 @@ fn mistakes_name_line_key_and_remedy() {
             "line 3: defaults.cache.reads: mget keeps what get reads; type get as well: [get, mget]",
         ),
         // Shape.
-        ("\n\nmax_memory: 1mb", "line 3: there is no key 'max_memory' here (did you mean l1.max_memory?); type one of listen, upstream,"),
+        (
+            "\n\nmax_memory: 1mb",
+            "line 3: there is no key 'max_memory' here (did you mean l1.max_memory?); type one of listen, upstream,",
+        ),
         ("log:\n  level: info\n  colour: red", "line 3: log: there is no key 'colour' here; type one of level, format"),
         (
             "rules:\n- match: a\n  cach: false",
@@ -478,7 +484,11 @@ rules:
     for text in ["", SHIPPED, &full, "defaults: { cache: false, compress: false }"] {
         let config = Config::from_yaml(text).unwrap_or_else(|error| panic!("{error}"));
         let printed = config.to_yaml();
-        assert_eq!(Config::from_yaml(&printed).unwrap_or_else(|error| panic!("{error}\n{printed}")), config, "{printed}");
+        assert_eq!(
+            Config::from_yaml(&printed).unwrap_or_else(|error| panic!("{error}\n{printed}")),
+            config,
+            "{printed}"
+        );
     }
 }
 

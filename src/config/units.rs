@@ -95,10 +95,7 @@ pub const fn parsed<T: FromStr<Err = Wrong> + Display>() -> Kind<T> {
 
 /// What parses itself, or nothing.
 pub const fn optional_parsed<T: FromStr<Err = Wrong> + Display>() -> Kind<Option<T>> {
-    Kind {
-        parse: |text| optional(text, T::from_str),
-        show: |value| value.as_ref().map_or(String::new(), T::to_string),
-    }
+    Kind { parse: |text| optional(text, T::from_str), show: |value| value.as_ref().map_or(String::new(), T::to_string) }
 }
 
 /// Bytes: a number, alone or with `kb`, `mb`, `gb`, `tb` (1024-based, as in `redis.conf`; case does not matter). `256 MB`, `1.5gb`
@@ -294,8 +291,7 @@ fn all_digits(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::{
-        Duration, Memory, address, closest, memory, number, optional, percent, show_size, show_time, size, switch,
-        time,
+        Duration, Memory, address, closest, memory, number, optional, percent, show_size, show_time, size, switch, time,
     };
 
     #[test]

@@ -374,7 +374,8 @@ mod tests {
             let servers: Vec<_> = text.parse::<NatsUrl>().expect(text).servers().collect();
             assert_eq!(servers.join(","), url);
         }
-        let password = |user: &str, text: &str| NatsLogin::Password { user: user.to_owned(), password: Secret::new(text) };
+        let password =
+            |user: &str, text: &str| NatsLogin::Password { user: user.to_owned(), password: Secret::new(text) };
         for (text, login) in [
             ("nats://h", None),
             ("nats://@h", None),
@@ -384,9 +385,18 @@ mod tests {
         ] {
             assert_eq!(text.parse::<NatsUrl>().expect(text).login(), login.as_ref(), "{text}");
         }
-        for text in
-            ["", ",", "nats://", "http://hunter2@h", "nats://hunter2@", "h:0", "h:x", "a,", "nats://hunter2@h:99999", "nats://hunter2%zz@h"]
-        {
+        for text in [
+            "",
+            ",",
+            "nats://",
+            "http://hunter2@h",
+            "nats://hunter2@",
+            "h:0",
+            "h:x",
+            "a,",
+            "nats://hunter2@h:99999",
+            "nats://hunter2%zz@h",
+        ] {
             let message = text.parse::<NatsUrl>().expect_err(text).to_string();
             assert!(message.contains("; type ") && !message.contains("hunter2"), "{text}: {message}");
         }

@@ -95,9 +95,15 @@ mod tests {
     #[test]
     fn doubts_name_their_line() {
         for (text, expected) in [
-            ("rules:\n- match: a*\n- match: '*'\n- match: b", &["line 4: rules[2].match: no key reaches this rule"][..]),
+            (
+                "rules:\n- match: a*\n- match: '*'\n- match: b",
+                &["line 4: rules[2].match: no key reaches this rule"][..],
+            ),
             ("rules:\n- match: a*\n- match: ab\n- match: b", &["line 3: rules[1].match: no key reaches this rule"]),
-            ("rules:\n- match: a\n  cache: 5m", &["line 3: rules[0].cache.ttl: 5m is never reached: max_staleness ends"]),
+            (
+                "rules:\n- match: a\n  cache: 5m",
+                &["line 3: rules[0].cache.ttl: 5m is never reached: max_staleness ends"],
+            ),
             ("rules:\n- match: a\n  cache: { ttl: 1m }", &[]),
             (
                 "max_staleness: 5s\ndefaults:\n  cache: { ttl: 6s,\n    negative_ttl: 7s }",

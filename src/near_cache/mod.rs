@@ -94,6 +94,11 @@ impl NearCache {
         self.entries.invalidate_all();
     }
 
+    /// Whether nothing is in it, as of the last [`NearCache::tidy`].
+    pub fn is_empty(&self) -> bool {
+        self.entries.entry_count() == 0
+    }
+
     /// Does what moka puts off (evictions, expiry), so that it does not wait for the next write.
     pub fn tidy(&self) {
         self.entries.run_pending_tasks();

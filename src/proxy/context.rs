@@ -53,6 +53,8 @@ pub struct Policy {
     pub mget_everywhere: bool,
     /// Bytes of the smallest value that may be compressed; none: nothing is.
     pub compresses_from: Option<usize>,
+    /// Bounds of L1; of the hot set, here.
+    pub l1: config::L1,
     /// Bounds of buffers and queues.
     pub limits: Limits,
     /// `limits.buffers_total` in bytes.
@@ -77,6 +79,7 @@ impl Policy {
             mget_everywhere: rules.mget_everywhere(),
             compresses_from: rules.compresses_from(),
             rules,
+            l1: config.l1.clone(),
             limits: config.limits.clone(),
             buffers_total: config.limits.buffers_total.of(memory),
             scan: ScanLimits {
@@ -89,6 +92,11 @@ impl Policy {
             trusts_scripts: config.scripts.are_trusted(),
         }
     }
+}
+
+fn hot_set(l1: &config::L1) -> HotSet {
+    let slots = if l1.enabled { l1.hot_entries } else { 1 };
+    HotSet::new(slots, l1.hot_max_value + 32)
 }
 
 /// What a request is decided by: a worker's own handle, so that looking costs nothing shared.
@@ -193,9 +201,8 @@ impl Context {
         view: View,
         links: LinkSettings,
         anonymous: Option<Login>,
-        l1: &config::L1,
     ) -> Rc<Self> {
-        let slots = if l1.enabled { l1.hot_entries } else { 1 };
+        let hot = RefCell::new(hot_set(&view.policy.l1));
         Rc::new_cyclic(|me| Context {
             me: Weak::clone(me),
             held: Held::new(Arc::clone(&shared.stats)),
@@ -213,7 +220,7 @@ impl Context {
             clients: RefCell::default(),
             losses: Cell::default(),
             turns: Turns::default(),
-            hot: RefCell::new(HotSet::new(slots, l1.hot_max_value + 32)),
+            hot,
             admission: RefCell::default(),
             flights: RefCell::default(),
             events: RefCell::default(),
@@ -236,6 +243,9 @@ impl Context {
     /// Decides by another configuration from now on. What was kept under the old rules is dropped.
     pub fn set_policy(&self, policy: Arc<Policy>) {
         self.links.pending_limit.set(policy.limits.upstream_pending);
+        if self.view().policy.l1 != policy.l1 {
+            self.hot.replace(hot_set(&policy.l1));
+        }
         self.set_view(|view| view.policy = policy);
         // There may be more places than before.
         self.next_turns();
@@ -389,7 +399,7 @@ impl Context {
 
     /// How long a connection to Redis is waited for.
     pub(super) fn connect_timeout(&self) -> Duration {
-        self.links.timeouts.connect
+        self.links.timeouts.get().connect
     }
 
     /// A private connection for one request, which ends when it is retired. It is in no particular database.

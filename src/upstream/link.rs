@@ -22,7 +22,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio_util::io::poll_read_buf;
 
-use crate::config::{Timeouts, UpstreamUrl};
+use crate::config::{Live, Timeouts, UpstreamUrl};
 use crate::resp::{Chunks, ReplyScanner, Version};
 
 use super::endpoint::{Endpoint, Server, Suspicion};
@@ -205,7 +205,7 @@ pub struct LinkSettings {
     /// Where it is.
     pub endpoint: Arc<Endpoint>,
     /// How long to wait, and between attempts.
-    pub timeouts: Timeouts,
+    pub timeouts: Live<Timeouts>,
     /// The name of the connections (CLIENT SETNAME).
     pub name: String,
     /// Bytes that may wait for their replies on one connection; may change at a reload.
@@ -565,9 +565,9 @@ impl<E: Expected> Link<E> {
     pub async fn drive(self, context: Rc<E::Context>) {
         let inner = &*self.0;
         let endpoint = &inner.settings.endpoint;
-        let mut backoff = inner.settings.timeouts.backoff_min;
+        let mut backoff = inner.settings.timeouts.get().backoff_min;
         let (mut was_up, mut was_left) = (false, false);
-        let until = Instant::now() + inner.settings.timeouts.connect;
+        let until = Instant::now() + inner.settings.timeouts.get().connect;
         let mut closed = None;
         loop {
             let connected = tokio::select! {
@@ -598,19 +598,19 @@ impl<E: Expected> Link<E> {
                             return;
                         }
                         was_left = true;
-                        backoff = inner.settings.timeouts.backoff_min;
+                        backoff = inner.settings.timeouts.get().backoff_min;
                         continue;
                     };
                     closed = inner.was_closed(&why).then(Instant::now);
                     if !inner.broken(&context, &why) {
                         return;
                     }
-                    if since.elapsed() > inner.settings.timeouts.backoff_max {
-                        backoff = inner.settings.timeouts.backoff_min;
+                    if since.elapsed() > inner.settings.timeouts.get().backoff_max {
+                        backoff = inner.settings.timeouts.get().backoff_min;
                     } else {
                         // A connection that does not last is not made again as fast as can be.
                         inner.pause(backoff, epoch).await;
-                        backoff = (backoff * 2).min(inner.settings.timeouts.backoff_max);
+                        backoff = (backoff * 2).min(inner.settings.timeouts.get().backoff_max);
                     }
                 }
                 Err(not_taken) if !inner.shared && not_taken.may_pass() && Instant::now() < until => {
@@ -619,7 +619,7 @@ impl<E: Expected> Link<E> {
                         () = tokio::time::sleep(backoff.min(until.saturating_duration_since(Instant::now()))) => {}
                         () = inner.given_up() => return,
                     }
-                    backoff = (backoff * 2).min(inner.settings.timeouts.backoff_max);
+                    backoff = (backoff * 2).min(inner.settings.timeouts.get().backoff_max);
                 }
                 Err(not_taken) => {
                     // Asked for before the clients hear of it, so that the next attempt finds another server.
@@ -643,7 +643,7 @@ impl<E: Expected> Link<E> {
                         return;
                     }
                     inner.pause(backoff, epoch).await;
-                    backoff = (backoff * 2).min(inner.settings.timeouts.backoff_max);
+                    backoff = (backoff * 2).min(inner.settings.timeouts.get().backoff_max);
                 }
             }
         }
@@ -669,7 +669,7 @@ impl<E: Expected> Inner<E> {
             }
             // The address leads to another server now. The control plane moves all connections there, or finds a better one.
             endpoint.report(Suspicion::Connection);
-            let limit = self.settings.timeouts.connect;
+            let limit = self.settings.timeouts.get().connect;
             if tokio::time::timeout(limit, endpoint.passed(epoch)).await.is_err() {
                 let text = "another server than before answers there";
                 return Err(io::Error::new(io::ErrorKind::ConnectionRefused, text).into());
@@ -686,7 +686,7 @@ impl<E: Expected> Inner<E> {
 
     /// A connection to this server; none: it is another that answers.
     async fn dial(&self, server: &Server) -> Result<Option<TcpStream>, NotTaken> {
-        let limit = self.settings.timeouts.connect;
+        let limit = self.settings.timeouts.get().connect;
         let connecting = TcpStream::connect(server.address);
         let mut stream = tokio::time::timeout(limit, connecting).await.unwrap_or_else(|_| Err(silent(limit)))?;
         stream.set_nodelay(true)?;
