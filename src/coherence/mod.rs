@@ -454,6 +454,7 @@ fn new_cache(bounds: &config::L1, origin: Instant, stripes: &Arc<Stripes<Entry>>
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::sync::atomic::Ordering;
     use std::time::{Duration, Instant};
 
     use super::{Coherence, Mode};
@@ -487,6 +488,35 @@ mod tests {
     /// GET k, by a user.
     fn question(user: u32) -> Question<'static> {
         Question::get(0, user, b"k")
+    }
+
+    #[test]
+    fn another_configuration_holds_at_once() {
+        let config = |yaml: &str| Config::from_yaml(yaml).unwrap_or_else(|error| panic!("{error}"));
+        let (long, short) = (config("max_staleness: 60s"), config("max_staleness: 5s\nl1: { max_entries: 7 }"));
+        let stats = Arc::new(Stats::new(1));
+        let coherence = Arc::new(Coherence::new(&long, Arc::clone(&stats)));
+        let now = Instant::now();
+        let old = fill(&coherence, now, 60 * SECOND).expect("kept");
+        coherence.cache().tidy();
+        coherence.configure(&long, &short);
+        assert!(!coherence.permit(now).allows(&old), "L1 was flushed");
+        assert!(coherence.cache().get(question(0).id()).is_none(), "and is another one");
+        let held = coherence.replaced()[0].clone();
+        let new = fill(&coherence, now, 60 * SECOND).expect("kept");
+        coherence.tidy();
+        assert_eq!(coherence.replaced().len(), 1, "somebody may still put something in");
+        drop(held);
+        // moka takes out what is older than the flush, and its clock has steps.
+        while !coherence.replaced().is_empty() {
+            std::thread::yield_now();
+            coherence.tidy();
+        }
+        assert_eq!(stats.shared.entries.load(Ordering::Relaxed), 1, "the old one is not counted any more");
+        assert!(coherence.permit(now + 5 * SECOND - Duration::from_nanos(1)).allows(&new));
+        assert!(!coherence.permit(now + 5 * SECOND).allows(&new), "the new bound");
+        coherence.configure(&short, &config("l1: { enabled: false }"));
+        assert_eq!((coherence.mode(now), coherence.max_staleness()), (Mode::Off, 60 * SECOND));
     }
 
     #[test]
