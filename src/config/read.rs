@@ -47,7 +47,7 @@ struct Reader<'a> {
     entries: &'a [(Key, Node)],
     /// The keys that the section has asked for.
     known: Vec<&'static str>,
-    /// The paths of all keys of the file.
+    /// The paths of all keys that a file can have.
     everywhere: &'a [String],
     found: &'a mut Found,
 }
@@ -117,15 +117,11 @@ impl<'a> Reader<'a> {
         let shown: String = key.chars().take(60).flat_map(char::escape_debug).collect();
         let elsewhere = self.everywhere.iter().find(|path| path.rsplit('.').next() == Some(key));
         let close = units::closest(key, self.known.iter().copied()).map(str::to_owned);
-        match elsewhere.cloned().or(close) {
-            Some(path) => {
-                format!("there is no key '{shown}' here (did you mean {path}?); type {}", one_of(&self.known))
-            }
-            None => format!("there is no key '{shown}' here; type {}", one_of(&self.known)),
-        }
+        let meant = elsewhere.cloned().or(close).map(|path| format!(" (did you mean {path}?)")).unwrap_or_default();
+        format!("there is no key '{shown}' here{meant}; type {}", one_of(&self.known))
     }
 
-    /// The text of a scalar, exactly as typed; `what` completes "type …" for what is none.
+    /// The text of a scalar, exactly as typed; `remedy` completes "type …" for what is none.
     fn text(&mut self, path: &str, node: &'a Node, remedy: &str) -> Option<&'a str> {
         match &node.value {
             Value::Scalar(text) | Value::Nothing(text) => Some(text),

@@ -135,7 +135,7 @@ impl Sources {
     /// [`Sources::done`] with this to check.
     pub(super) fn finish(mut self, check: impl FnOnce(&Config) -> Vec<Finding>) -> Result<Loaded, ConfigError> {
         // A key whose value could not be read still has another one, which says nothing.
-        let is_read = |at: &str| !self.unread.iter().any(|unread| at.starts_with(unread.as_str()));
+        let is_read = |at: &str| !self.unread.iter().any(|unread| is_within(at, unread) || is_within(unread, at));
         let checked = check(&self.config).into_iter();
         let checked =
             checked.filter(|finding| is_read(finding.at()) && check::other_side(finding.at()).is_none_or(is_read));
@@ -154,6 +154,11 @@ impl Loaded {
     pub fn to_yaml(&self) -> String {
         print(&mut self.config.clone(), |key| self.origins.get(key).map(Origin::to_string))
     }
+}
+
+/// Whether a path is another one, or leads to something below it. Nothing is below the whole file.
+fn is_within(path: &str, above: &str) -> bool {
+    path.strip_prefix(above).is_some_and(|rest| rest.is_empty() || !above.is_empty() && rest.starts_with(['.', '[']))
 }
 
 /// The finding with the place where its key was set, or the key above it, or the one that it does not fit together with.
