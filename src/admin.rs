@@ -10,10 +10,10 @@ use crate::bus::BusStats;
 use crate::coherence::Coherence;
 use crate::config::{Coherence as Feeds, Config, Live};
 use crate::log;
-use crate::proxy::Windows;
 use crate::resp::build;
 use crate::stats::{FlushReason, Stats};
 use crate::upstream::Endpoint;
+use crate::worker_state::context::Windows;
 
 /// What can be shown.
 pub struct Admin {
@@ -145,6 +145,9 @@ impl Admin {
         line!(out, "buffers_bytes", stats.shared.buffers.load(Ordering::Relaxed));
         line!(out, "buffers_max_bytes", stats.shared.buffers_max.load(Ordering::Relaxed));
         line!(out, "proxy_commands", stats.sum(|worker| &worker.commands));
+        line!(out, "proxy_errors_client", stats.sum(|worker| &worker.errors_client));
+        line!(out, "proxy_errors_upstream", stats.sum(|worker| &worker.errors_upstream));
+        line!(out, "proxy_errors_us", stats.sum(|worker| &worker.errors_us));
         line!(out, "proxy_sessions", stats.sum(|worker| &worker.sessions));
     }
 

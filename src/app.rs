@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, watch};
 use crate::acceptor::{self, WorkerHandle};
 use crate::admin::Admin;
 use crate::bus::{self, Bus, BusError, BusStats, Event, Sink, connection_name, random_incarnation};
+use crate::client_state::users::Users;
 use crate::coherence::Coherence;
 use crate::command::Table;
 use crate::config::{ClientsWithoutAuth, Config, ConfigError, Finding, Live, Timeouts, Waiting};
@@ -21,13 +22,14 @@ use crate::fleet::{Alone, OnBus};
 use crate::glob::Glob;
 use crate::machine;
 use crate::near_cache::KeyId;
-use crate::proxy::{Mailbox, Mailboxes, Policy, Shared, Users, View};
 use crate::scripts::Scripts;
 use crate::stats::{FlushReason, Stats};
 use crate::upstream::instances::{self, Fleet};
 use crate::upstream::topology::{self, News};
 use crate::upstream::{Endpoint, LinkSettings, Login, OwnRights, ServerLimits};
 use crate::worker::{self, Order, Setup};
+use crate::worker_state::context::{Policy, Shared, View};
+use crate::worker_state::worker_tasks::{Mailbox, Mailboxes};
 
 /// Between two rounds of housekeeping in the near cache.
 const TIDY: Duration = Duration::from_millis(500);

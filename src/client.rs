@@ -13,9 +13,14 @@ use bytes::{Buf, Bytes, BytesMut};
 use tokio::net::TcpStream;
 use tokio_util::io::poll_read_buf;
 
+use crate::client_state::buffers::ALWAYS_SERVED;
+use crate::client_state::reply_queue::{MOST_OUTSTANDING, ReplyQueue};
 use crate::coherence::ServePermit;
-use crate::proxy::{ALWAYS_SERVED, Client, Context, MOST_OUTSTANDING, Next, ReplyQueue, Request, View, count};
+use crate::errors;
+use crate::exchange::client_list::count;
+use crate::proxy::{Client, Next, Request};
 use crate::resp::{ProtocolError, Scan, Scanner, build};
+use crate::worker_state::context::{Context, View};
 
 /// Bytes read in one go.
 const READ: usize = 64 << 10;
@@ -328,7 +333,7 @@ impl Connection {
                 break;
             }
             if inbox[at] == TLS_HELLO && taken == 0 && self.is_tls(&inbox[at..]) {
-                self.refuse("ERR shortstop: this port speaks RESP, not TLS");
+                self.refuse(errors::SPEAKS_TLS.text());
                 break;
             }
             let hits = self.client.hits();

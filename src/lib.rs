@@ -20,7 +20,7 @@
 //!
 //! | floor | modules | |
 //! | --- | --- | --- |
-//! | 0 words | [`resp`], [`config`], [`stats`], [`glob`] | bytes in, values out; no I/O |
+//! | 0 words | [`resp`], [`config`], [`stats`], [`errors`], [`glob`] | bytes in, values out; no I/O |
 //! | | [`log`] | where the log's lines go |
 //! | 1 tables | [`command`], [`rules`], [`codec`] | pure |
 //! | 2 memory | [`near_cache`], [`coherence`], [`scripts`] | shared state; what may be served and kept, what scripts may write |
@@ -42,19 +42,24 @@ pub mod admin;
 pub mod app;
 pub mod bus;
 pub mod client;
+pub mod client_state;
 pub mod codec;
 pub mod coherence;
 pub mod command;
 pub mod config;
+pub mod errors;
+pub mod exchange;
 pub mod fleet;
 pub mod glob;
 pub mod log;
 pub mod machine;
 pub mod near_cache;
 pub mod proxy;
+pub mod replies;
 pub mod resp;
 pub mod rules;
 pub mod scripts;
 pub mod stats;
 pub mod upstream;
 pub mod worker;
+pub mod worker_state;

@@ -6,6 +6,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::errors::Side;
+
 /// A number that one thread counts up.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
@@ -126,6 +128,12 @@ counters! {
     damaged_values,
     /// Commands sent to Redis.
     upstream_commands,
+    /// Errors in Shortstop's own words for which the client is to blame.
+    errors_client,
+    /// Errors in Shortstop's own words because of Redis, or of what Redis holds.
+    errors_upstream,
+    /// Errors in Shortstop's own words because of Shortstop itself, its limits among it.
+    errors_us,
     /// Requests answered with an error because Redis could not be asked.
     upstream_errors,
     /// Upstream connections made again after one was lost.
@@ -138,6 +146,18 @@ counters! {
     sessions,
     /// Writes whose outcome is not known, because the connection was lost before the reply.
     writes_unknown,
+}
+
+impl Worker {
+    /// Counts an error in Shortstop's own words.
+    pub fn count_error(&self, side: Side) {
+        let counter = match side {
+            Side::Client => &self.errors_client,
+            Side::Upstream => &self.errors_upstream,
+            Side::Us => &self.errors_us,
+        };
+        counter.add(1);
+    }
 }
 
 /// Why everything in L1 was dropped.

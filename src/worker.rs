@@ -10,9 +10,13 @@ use tokio::runtime::LocalOptions;
 use tokio::sync::mpsc;
 
 use crate::client::{End, READ_AHEAD, serve};
+use crate::client_state::buffers::ALWAYS_SERVED;
+use crate::client_state::reply_queue::ReplyQueue;
 use crate::command::Table;
-use crate::proxy::{ALWAYS_SERVED, ClientInfo, Context, Policy, ReplyQueue, Shared, View, WorkerTask};
+use crate::exchange::client_list::ClientInfo;
 use crate::upstream::{LinkSettings, Login};
+use crate::worker_state::context::{Context, Policy, Shared, View};
+use crate::worker_state::worker_tasks::WorkerTask;
 
 /// Between two looks at who is idle or stalled: the precision of those limits.
 const TICK: Duration = Duration::from_millis(250);
@@ -30,7 +34,7 @@ pub enum Order {
     FirstRights {
         /// When it was last seen to be as before.
         since: Instant,
-        /// See [`crate::proxy::Users::first_rights_changed`].
+        /// See [`crate::client_state::users::Users::first_rights_changed`].
         was: u32,
     },
     /// Give up all connections to Redis that are older than this epoch ([`crate::upstream::Endpoint`]).

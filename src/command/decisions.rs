@@ -8,6 +8,7 @@
 use super::Class::{self, Blocking, Local, Refused, Session, Stateless};
 use super::Verb;
 use super::absent::Absent;
+use crate::errors::{self, OwnError};
 
 /// What a call may change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,12 +85,9 @@ const fn local(name: &'static str, verb: Verb) -> Decision {
     row(name, Local, verb, Touch::Nothing)
 }
 
-const fn refused(name: &'static str, why: &'static str) -> Decision {
+const fn refused(name: &'static str, why: &'static OwnError) -> Decision {
     row(name, Refused(why), Verb::Plain, Touch::Nothing)
 }
-
-const REPLICATION: &str = "replication does not pass through a proxy: let the replica connect to Redis itself";
-const HTTP: &str = "this port speaks RESP, not HTTP";
 
 const DECISIONS: &[Decision] = &[
     // Strings: the values that may travel in an envelope, and what looks into them.
@@ -307,12 +305,12 @@ const DECISIONS: &[Decision] = &[
     // Drops what is in slots that went elsewhere.
     any_key("trimslots", Verb::Plain),
     // These turn the connection into a replication link.
-    refused("sync", REPLICATION),
-    refused("psync", REPLICATION),
-    refused("replconf", REPLICATION),
-    refused("cluster|syncslots", REPLICATION),
-    refused("post", HTTP),
-    refused("host:", HTTP),
+    refused("sync", &errors::REPLICATION),
+    refused("psync", &errors::REPLICATION),
+    refused("replconf", &errors::REPLICATION),
+    refused("cluster|syncslots", &errors::REPLICATION),
+    refused("post", &errors::SPEAKS_HTTP),
+    refused("host:", &errors::SPEAKS_HTTP),
     local("proxy", Verb::Proxy),
 ];
 

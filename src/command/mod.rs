@@ -38,6 +38,7 @@ use index::Index;
 use keys::Finder;
 
 use crate::config::Reads;
+use crate::errors::OwnError;
 use crate::resp::parse_int;
 
 /// The `COMMAND` reply of Redis 7.0.15 in the text form of `entry.rs`. Regenerate it with
@@ -97,8 +98,8 @@ pub enum Class {
     Blocking,
     /// The proxy acts and answers; it may ask Redis for that.
     Local,
-    /// Never sent; the text says why and what to do instead. It has no `ERR` prefix.
-    Refused(&'static str),
+    /// Never sent; the error says why and what to do instead.
+    Refused(&'static OwnError),
 }
 
 /// How the proxy treats a command; most are [`Verb::Plain`].

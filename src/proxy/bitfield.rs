@@ -15,7 +15,7 @@ const LOW_BITS: u64 = 32;
 /// ARGV from the third word on: the command's name; how many words the first call has, which only reads, so that Redis refuses a
 /// wrong place before anything is written; these words; then for each operation a letter and its words. `g`: the two halves. `s`: the
 /// two halves, then how many words the operation has, and these. `i`: the operation first, then the halves. `n`: the operation alone.
-pub(super) const SCRIPT: &str = "local at = 5 \
+pub(crate) const SCRIPT: &str = "local at = 5 \
 local function call(words) \
 at = at + words \
 return redis.pcall(ARGV[3], KEYS[1], unpack(ARGV, at - words, at - 1)) \
@@ -39,17 +39,16 @@ else out[#out + 1] = done[1] end \
 end \
 return out";
 
-/// ARGV from the third word on: the command.
-pub(super) const UNSURE_SCRIPT: &str = "local reply = redis.pcall(unpack(ARGV, 3)) \
+/// ARGV: what is said of a reply that was rounded, and from the fourth word on the command.
+pub(crate) const UNSURE_SCRIPT: &str = "local reply = redis.pcall(unpack(ARGV, 4)) \
 for i = 1, reply.err and 0 or #reply do \
 if type(reply[i]) == 'number' and math.abs(reply[i]) >= 9007199254740992 then \
-return redis.error_reply('ERR shortstop: the command was executed, but its reply has integers of more than 53 bits and its form \
-is not known here; send each field in a BITFIELD of its own') \
+return redis.error_reply(ARGV[3]) \
 end end \
 return reply";
 
 /// Whether a call has integers that a script would round.
-pub(super) fn is_wide(name: &str, args: &[&[u8]]) -> bool {
+pub(crate) fn is_wide(name: &str, args: &[&[u8]]) -> bool {
     let is_wide = |arg: &&[u8]| match arg {
         [b'i' | b'u' | b'I' | b'U', bits @ ..] => parse_int(bits).is_some_and(|bits| bits > EXACT_BITS),
         _ => false,
@@ -58,7 +57,7 @@ pub(super) fn is_wide(name: &str, args: &[&[u8]]) -> bool {
 }
 
 /// The words that have [`SCRIPT`] do what a call asks for; none: it is not understood.
-pub(super) fn words(name: &str, args: &[&[u8]]) -> Option<Vec<Vec<u8>>> {
+pub(crate) fn words(name: &str, args: &[&[u8]]) -> Option<Vec<Vec<u8>>> {
     let operations = operations(args)?;
     if name == "bitfield_ro" && operations.iter().any(|operation| operation.kind != Kind::Get) {
         return None;
@@ -89,7 +88,7 @@ pub(super) fn words(name: &str, args: &[&[u8]]) -> Option<Vec<Vec<u8>>> {
 }
 
 /// The script's reply as BITFIELD would have said it.
-pub(super) fn put_together(reply: &[u8]) -> Vec<u8> {
+pub(crate) fn put_together(reply: &[u8]) -> Vec<u8> {
     let Some(elements) = elements(reply).filter(|_| reply.starts_with(b"*")) else { return reply.to_vec() };
     let elements: Vec<&[u8]> = elements.collect();
     let mut out = Vec::with_capacity(reply.len());

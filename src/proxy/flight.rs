@@ -17,45 +17,45 @@ use crate::resp::{Chunks, Version, build};
 use crate::rules::CacheRule;
 use crate::upstream::{Link, Lost};
 
-use super::context::Context;
-use super::pending::{OnReply, Pending};
-use super::reply_queue::{ReplyQueue, Slot};
+use crate::client_state::reply_queue::{ReplyQueue, Slot};
+use crate::replies::deliver::{OnReply, Pending};
+use crate::worker_state::context::Context;
 
 /// Shared by the request that was sent and by the look-up of later readers of the same worker.
 pub struct Flight {
-    pub(super) id: EntryId,
-    pub(super) asked: Asked,
-    pub(super) rule: CacheRule,
-    pub(super) absent: Absent,
-    pub(super) ticket: RefCell<Option<Ticket>>,
+    pub(crate) id: EntryId,
+    pub(crate) asked: Asked,
+    pub(crate) rule: CacheRule,
+    pub(crate) absent: Absent,
+    pub(crate) ticket: RefCell<Option<Ticket>>,
     /// When the request was sent, by a clock that was read before.
-    pub(super) sent: Instant,
+    pub(crate) sent: Instant,
     /// Where the request was sent.
-    pub(super) link: Link<Pending>,
+    pub(crate) link: Link<Pending>,
     /// What was sent in the place of the request.
-    pub(super) instead: Option<Bytes>,
-    pub(super) readers: RefCell<Vec<Reader>>,
+    pub(crate) instead: Option<Bytes>,
+    pub(crate) readers: RefCell<Vec<Reader>>,
 }
 
 /// A client that waits for the answer to a request that another client sent.
-pub(super) struct Reader {
-    pub(super) reply_queue: Rc<ReplyQueue>,
-    pub(super) slot: Slot,
+pub(crate) struct Reader {
+    pub(crate) reply_queue: Rc<ReplyQueue>,
+    pub(crate) slot: Slot,
     /// The protocol in which the reader asked.
-    pub(super) version: Version,
+    pub(crate) version: Version,
     /// When the reader asked.
-    pub(super) asked: Instant,
+    pub(crate) asked: Instant,
 }
 
 impl Flight {
     /// Whether a reader with this permit may wait for the answer, as far as can be told before the answer is here.
-    pub(super) fn may_be_joined(&self, context: &Context, permit: &ServePermit) -> bool {
+    pub(crate) fn may_be_joined(&self, context: &Context, permit: &ServePermit) -> bool {
         let deadline = self.sent + self.rule.ttl.min(context.max_staleness());
         self.ticket.borrow().as_ref().is_some_and(|ticket| ticket.may_serve(permit, self.sent, deadline))
     }
 
     /// Sends the request again, for readers that the answer is too old for. All of them asked before it is sent now.
-    pub(super) fn ask_again(&self, context: &Context, readers: Vec<Reader>) -> Result<(), (Lost, Vec<Reader>)> {
+    pub(crate) fn ask_again(&self, context: &Context, readers: Vec<Reader>) -> Result<(), (Lost, Vec<Reader>)> {
         if let Err(lost) = self.link.check() {
             return Err((lost, readers));
         }
@@ -87,6 +87,6 @@ impl Flight {
 }
 
 /// What goes behind a read whose answer is to be kept.
-pub(super) fn ask_ttl(out: &mut Chunks, key: &[u8]) {
+pub(crate) fn ask_ttl(out: &mut Chunks, key: &[u8]) {
     out.push_with(|out| build::request(out, [&b"PTTL"[..], key].into_iter()));
 }

@@ -5,24 +5,25 @@ use std::rc::Rc;
 
 use crate::coherence::ServePermit;
 use crate::command::Verb;
+use crate::errors;
 use crate::resp::{build, parse_int};
 use crate::upstream::{Lost, NOAUTH, Reply};
 
-use super::context::{Context, View};
-use super::pending::{OnReply, Pending, tell_lost};
-use super::private::InSession;
-use super::request::Replacements;
-use super::{Call, Client, Next, Target};
+use crate::proxy::private::InSession;
+use crate::proxy::request::Replacements;
+use crate::proxy::{Call, Client, Next, Target};
+use crate::replies::deliver::{OnReply, Pending, tell_lost};
+use crate::worker_state::context::{Context, View};
 
 impl Client {
-    pub(super) fn local(&mut self, view: &View, permit: &ServePermit, call: Call<'_>) -> Next {
+    pub(crate) fn local(&mut self, view: &View, permit: &ServePermit, call: Call<'_>) -> Next {
         let bytes = call.request.raw.len();
         match call.row.verb {
             // Logins of other clients are tried on the same connection.
             Verb::Hello | Verb::Auth
                 if self.session.is_none() && bytes > self.context.shared.server_limits.shared() =>
             {
-                self.refuse("ERR shortstop: this is too long for a login; shorten the name or the password")
+                self.refuse_own(&errors::LONG_LOGIN)
             }
             Verb::Select => self.select(permit, call),
             Verb::Quit => self.quit(permit),
@@ -121,8 +122,7 @@ impl Client {
             if view.policy.debug_command {
                 panic!("PROXY DEBUG PANIC was asked for");
             }
-            return self
-                .refuse("ERR shortstop: PROXY DEBUG is not allowed; set enable_debug_command: true in config.yaml");
+            return self.refuse_own(&errors::NO_DEBUG);
         }
         if word(1, b"flush") {
             // For those whom Redis lets configure it.
@@ -145,6 +145,6 @@ impl Client {
 const MAY_CONFIGURE: &[u8] = b"*3\r\n$6\r\nCONFIG\r\n$3\r\nGET\r\n$4\r\nport\r\n";
 
 /// Whether Redis takes it for the name of a client.
-pub(super) fn is_name(name: &[u8]) -> bool {
+pub(crate) fn is_name(name: &[u8]) -> bool {
     name.iter().all(|byte| (b'!'..=b'~').contains(byte))
 }

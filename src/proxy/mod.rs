@@ -3,37 +3,21 @@
 //! A request and a client's state come in; an answer goes to the client's [`ReplyQueue`], or something waits upstream for the reply.
 //! No socket is known here, and nothing waits here: what cannot go on yet says so ([`Next`]).
 
-mod bitfield;
-mod buffers;
-mod client_list;
-mod clients;
+pub mod auth;
+pub mod bitfield;
+pub mod client_command;
 mod compress;
-mod connection_state;
-mod context;
-mod decode;
-mod exec_demux;
-mod fills;
-mod flight;
-mod identity;
-mod local;
-mod login;
-mod pending;
-mod private;
-mod profile;
-mod reads;
-mod reply_queue;
+pub mod flight;
+pub mod local;
+pub mod private;
+mod read;
 mod request;
 mod scripts;
-mod session;
 mod string_guard;
-mod transaction;
-mod turns;
+pub mod transaction;
 mod unauthenticated;
-mod users;
-mod wait;
-mod worker_tasks;
-mod write_guard;
-mod writes;
+pub mod wait;
+mod write;
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -44,30 +28,26 @@ use smallvec::SmallVec;
 use crate::codec;
 use crate::coherence::ServePermit;
 use crate::command::{Class, Keys, Lookup, Row, Verb};
+use crate::errors::{self, OwnError};
 use crate::near_cache::KeyId;
 use crate::resp::{Chunks, Version, build};
 use crate::upstream::{Link, Lost};
 
-pub use buffers::{ALWAYS_SERVED, Buffers};
-pub use client_list::{ClientInfo, count};
-pub use context::{Context, Policy, Shared, View, Windows};
-pub use profile::Profile;
-pub use reply_queue::{MOST_OUTSTANDING, ReplyQueue};
 pub use request::Request;
-pub use users::Users;
-pub use worker_tasks::{Mailbox, Mailboxes, WorkerTask};
 
+use crate::client_state::connection_state::Sent;
+use crate::client_state::reply_queue::ReplyQueue;
+use crate::client_state::session::Session;
+use crate::exchange::write_guard::WriteGuard;
+use crate::replies::decode::ReplyShape;
+use crate::replies::deliver::{OnReply, Pending};
+use crate::worker_state::context::{Context, View};
+use crate::worker_state::turns::Turn;
 use compress::Offloaded;
-use connection_state::Sent;
-use decode::ReplyShape;
-use pending::{OnReply, Pending};
 use private::{InSession, leaves_nothing};
 use request::{Replacements, Words};
-use session::Session;
-use turns::Turn;
 use wait::waits_for_replicas;
-use write_guard::WriteGuard;
-use writes::{Outcome, writes_values};
+use write::{Outcome, writes_values};
 
 /// Arguments of a request up to which every server takes it: before 7.0 Redis closes the connection at more.
 const MOST_ARGUMENTS: usize = 1 << 20;
@@ -121,7 +101,7 @@ pub struct Client {
 }
 
 /// The bit of a key among those of what has not been answered.
-fn in_flight_bit(id: KeyId) -> u64 {
+pub(crate) fn in_flight_bit(id: KeyId) -> u64 {
     1 << (id.bits() >> 58)
 }
 
@@ -148,7 +128,7 @@ enum Wire {
 
 /// One call: the row, the request, its arguments.
 #[derive(Clone, Copy)]
-struct Call<'a> {
+pub(crate) struct Call<'a> {
     row: &'a Row,
     request: Request<'a>,
     args: &'a [&'a [u8]],
@@ -291,16 +271,13 @@ impl Client {
         }
         match row.class_for(&args) {
             Class::Refused(why) if row.name.as_ref() == "post" || row.name.as_ref() == "host:" => {
-                crate::seldom!(warn, "a client is closed, as Redis does", client = self.id, why);
+                crate::seldom!(warn, "a client is closed, as Redis does", client = self.id, why = why.reason());
                 Next::Close
             }
-            Class::Refused(why) => {
-                let text = format!("ERR shortstop: {why}");
-                match self.session.clone().filter(|session| session.in_multi()) {
-                    Some(session) => self.abort_transaction(permit, &session, &text),
-                    None => self.refuse(&text),
-                }
-            }
+            Class::Refused(why) => match self.session.clone().filter(|session| session.in_multi()) {
+                Some(session) => self.abort_transaction(permit, &session, why),
+                None => self.refuse_own(why),
+            },
             _ if !row.arity_ok(args.len()) && row.verb != Verb::Proxy => self.pass_where_it_is(permit, call),
             Class::Local => self.local(view, permit, call),
             Class::Session if self.session.is_none() && leaves_nothing(call.row) => self.alone(permit, call),
@@ -324,8 +301,7 @@ impl Client {
             Verb::Exec if session.in_multi() => Some(self.exec(view, permit, call, &session)),
             Verb::Quit | Verb::Reset => None,
             Verb::Proxy if session.in_multi() => {
-                let text = "ERR shortstop: PROXY is not part of a transaction; send it before MULTI";
-                Some(self.abort_transaction(permit, &session, text))
+                Some(self.abort_transaction(permit, &session, &errors::PROXY_IN_MULTI))
             }
             Verb::Hello | Verb::Auth if session.in_multi() => None,
             _ if session.in_multi() && call.row.class == Class::Local => Some(self.queue(view, permit, call, &session)),
@@ -481,7 +457,7 @@ impl Client {
                         }
                         Next::Go
                     }
-                    Err(text) => self.refuse(&text),
+                    Err(error) => self.refuse_own(&error),
                 }
             }
         }
@@ -494,7 +470,7 @@ impl Client {
         permit: &ServePermit,
         call: Call<'_>,
         target: &Target,
-    ) -> Result<(OnReply, Wire), String> {
+    ) -> Result<(OnReply, Wire), OwnError> {
         let row = call.row;
         let on_reply = match row.verb {
             Verb::Get => self.value(view, call.args[1]),
@@ -507,10 +483,7 @@ impl Client {
             Verb::GetEx => OnReply::Write { guard: self.write_guard(view, call), shape: ReplyShape::Values },
             // SET comes here when it looks at the stored string; what it stores must then be comparable, too.
             Verb::Set if codec::is_compressed(call.args[2]) => {
-                return Err(
-                    "ERR shortstop: the value looks like one that is stored compressed; SET it without a comparison"
-                        .to_owned(),
-                );
+                return Err(errors::COMPARED_WITH_MARK.clone());
             }
             // Also when nothing is compressed now: values that were compressed before are still there.
             Verb::StringOp | Verb::Set => {
@@ -546,21 +519,25 @@ impl Client {
     }
 
     /// What is sent in the place of a command that looks into a string.
-    fn guarded(&self, call: Call<'_>) -> Result<Wire, String> {
+    fn guarded(&self, call: Call<'_>) -> Result<Wire, OwnError> {
         // Without a condition DELEX looks at nothing.
         if call.args.len() == 2 && call.row.name.as_ref() == "delex" {
             return Ok(Wire::AsIs);
         }
         let mut keys = SmallVec::new();
         call.row.keys(call.args, &mut keys);
-        string_guard::request(&call.row.name, call.args, &keys).map(Wire::Instead).ok_or_else(too_many_arguments)
+        string_guard::request(&call.row.name, call.args, &keys)
+            .map(Wire::Instead)
+            .ok_or_else(|| errors::TOO_MANY_ARGUMENTS.clone())
     }
 
     /// What is sent in the place of a SORT that stores or compares strings of other keys.
-    fn sort_guarded(&self, call: Call<'_>, looks: &[string_guard::Look<'_>]) -> Result<Wire, String> {
+    fn sort_guarded(&self, call: Call<'_>, looks: &[string_guard::Look<'_>]) -> Result<Wire, OwnError> {
         let mut keys = SmallVec::new();
         call.row.keys(call.args, &mut keys);
-        string_guard::sort_request(call.args, &keys, looks).map(Wire::Instead).ok_or_else(too_many_arguments)
+        string_guard::sort_request(call.args, &keys, looks)
+            .map(Wire::Instead)
+            .ok_or_else(|| errors::TOO_MANY_ARGUMENTS.clone())
     }
 
     fn ids(&self, call: Call<'_>) -> SmallVec<[KeyId; 1]> {
@@ -652,8 +629,14 @@ impl Client {
         Next::Go
     }
 
+    /// Refuses in Shortstop's own words.
+    fn refuse_own(&self, error: &OwnError) -> Next {
+        self.context.stats().count_error(error.side());
+        self.refuse(error.text())
+    }
+
     fn unavailable(&self, lost: &Lost) -> Next {
-        self.context.stats().upstream_errors.add(1);
+        self.context.count_lost(lost);
         self.refuse(lost.text());
         match &self.session {
             _ if lost.is_login_refused() => Next::Close,
@@ -686,12 +669,6 @@ fn changes_first_rights(call: Call<'_>) -> bool {
         "acl|load" => true,
         _ => false,
     }
-}
-
-fn too_many_arguments() -> String {
-    "ERR shortstop: too many arguments for a command that looks into a string while values may be compressed; \
-     send fewer at a time"
-        .to_owned()
 }
 
 fn write_wire(out: &mut Chunks, request: &Request<'_>, wire: Wire) {

@@ -8,27 +8,28 @@ use smallvec::SmallVec;
 
 use crate::coherence::ServePermit;
 use crate::command::{Class, Row, Verb};
+use crate::errors;
 use crate::near_cache::KeyId;
 use crate::resp::build;
 use crate::upstream::{Link, Lost, Reply};
 
-use super::connection_state::{Kind, Reason, Sent};
-use super::context::{Context, View};
-use super::decode::ReplyShape;
-use super::exec_demux::Subscribed;
-use super::login::Greeting;
-use super::pending::{Callback, OnReply, Pending, answer};
-use super::reply_queue::{ReplyQueue, Slot};
-use super::request::{Replacements, Request};
-use super::session::Session;
-use super::transaction::{self, Queued};
-use super::turns::Place;
-use super::wait::waits_for_replicas;
-use super::write_guard::WriteGuard;
-use super::{Call, Client, Next, Replies, Target};
+use crate::client_state::connection_state::{Kind, Reason, Sent};
+use crate::client_state::reply_queue::{ReplyQueue, Slot};
+use crate::client_state::session::Session;
+use crate::exchange::exec_demux::Subscribed;
+use crate::exchange::write_guard::WriteGuard;
+use crate::proxy::auth::Greeting;
+use crate::proxy::request::{Replacements, Request};
+use crate::proxy::transaction::{self, Queued};
+use crate::proxy::wait::waits_for_replicas;
+use crate::proxy::{Call, Client, Next, Replies, Target};
+use crate::replies::decode::ReplyShape;
+use crate::replies::deliver::{Callback, OnReply, Pending, answer};
+use crate::worker_state::context::{Context, View};
+use crate::worker_state::turns::Place;
 
 /// What a reply changes of a session.
-pub(super) enum InSession {
+pub(crate) enum InSession {
     /// A command that begins or ends state, or leaves nothing.
     Sent(Sent),
     /// EXEC: what was queued is done, or nothing of it.
@@ -84,17 +85,12 @@ impl Client {
 
     /// A script that Redis's debugger runs. It talks with the client until it ends the connection, and no reply tells what is
     /// written meanwhile.
-    pub(super) fn debug(&mut self, permit: &ServePermit, call: Call<'_>, session: Rc<Session>) -> Next {
+    pub(crate) fn debug(&mut self, permit: &ServePermit, call: Call<'_>, session: Rc<Session>) -> Next {
         if session.in_multi() {
-            let text = "ERR shortstop: what the debugger says in a transaction cannot be told from replies; send EVAL outside \
-                        of MULTI, or SCRIPT DEBUG NO before it";
-            return self.abort_transaction(permit, &session, text);
+            return self.abort_transaction(permit, &session, &errors::DEBUGGER_IN_MULTI);
         }
         if call.row.name.is_empty() {
-            return self.refuse(
-                "ERR shortstop: this command is not in the server's COMMAND table, and could start the debugger; send \
-                 SCRIPT DEBUG NO before it",
-            );
+            return self.refuse_own(&errors::UNKNOWN_TO_DEBUGGER);
         }
         if self.reply_queue.outstanding() > 0 {
             return Next::Again;
@@ -118,7 +114,7 @@ impl Client {
     ///
     /// # Errors
     /// Redis is away, or there was no private connection in time.
-    pub(super) fn enter_session(&mut self, permit: &ServePermit) -> Result<Option<Rc<Session>>, Lost> {
+    pub(crate) fn enter_session(&mut self, permit: &ServePermit) -> Result<Option<Rc<Session>>, Lost> {
         if let Some(session) = &self.session {
             return Ok(Some(Rc::clone(session)));
         }
@@ -162,7 +158,7 @@ impl Client {
 
     /// A command that leaves nothing on its connection and must not wait behind others (SCRIPT KILL): it gets a connection of its
     /// own, which is closed after it. The connection selects no database: Redis refuses SELECT while a script runs.
-    pub(super) fn alone(&mut self, permit: &ServePermit, call: Call<'_>) -> Next {
+    pub(crate) fn alone(&mut self, permit: &ServePermit, call: Call<'_>) -> Next {
         if self.reply_queue.outstanding() > 0 {
             return Next::Again;
         }
@@ -203,7 +199,7 @@ impl Client {
     }
 
     /// The client does not wait for a private connection any more.
-    pub(super) fn leave_line(&mut self) {
+    pub(crate) fn leave_line(&mut self) {
         if let Some(turn) = self.turn.take() {
             self.context.leave_line(turn);
         }
@@ -211,7 +207,7 @@ impl Client {
 
     /// Answers that Shortstop could not have a command executed. When that changes what the commands behind it mean, the client is
     /// closed, so that none of these is executed.
-    pub(super) fn not_done(&self, row: &Row, lost: &Lost) -> Next {
+    pub(crate) fn not_done(&self, row: &Row, lost: &Lost) -> Next {
         let next = self.unavailable(lost);
         if changes_what_follows(row) { Next::Close } else { next }
     }
@@ -232,7 +228,7 @@ impl Client {
     }
 
     /// A command that needs a connection of its own.
-    pub(super) fn with_session(
+    pub(crate) fn with_session(
         &mut self,
         view: &View,
         permit: &ServePermit,
@@ -323,7 +319,7 @@ impl Client {
     }
 
     /// The connection is a stream: what the client says is passed on, and what comes is passed back.
-    pub(super) fn beside_monitor(
+    pub(crate) fn beside_monitor(
         &mut self,
         view: &View,
         permit: &ServePermit,
@@ -345,7 +341,7 @@ impl Client {
         let row = view.table.resolve(&request.words());
         let is_ours = matches!(row.verb, Verb::Client | Verb::Hello | Verb::Auth) || waits_for_replicas(row, name);
         if row.is_write() || is_ours {
-            return self.refuse("ERR shortstop: not beside MONITOR; use another connection, or RESET");
+            return self.refuse_own(&errors::BESIDE_MONITOR);
         }
         session.link.send_unanswered(request.raw);
         Next::Go
@@ -363,11 +359,11 @@ fn changes_what_follows(row: &Row) -> bool {
 }
 
 /// Commands that leave nothing on a connection. They need one of their own only because they must not wait behind others.
-pub(super) fn leaves_nothing(row: &Row) -> bool {
+pub(crate) fn leaves_nothing(row: &Row) -> bool {
     matches!(row.name.as_ref(), "script|kill" | "function|kill" | "function|stats" | "shutdown" | "client|unpause")
 }
 
-pub(super) fn in_session(
+pub(crate) fn in_session(
     context: &Context,
     session: Rc<Session>,
     on_reply: InSession,

@@ -5,10 +5,13 @@
 use smallvec::SmallVec;
 
 use crate::codec::MARK;
+use crate::errors::{
+    COMPARES_COMPRESSED, LOOKS_INTO_COMPRESSED, OwnError, ROUNDED_BITFIELD, STORES_COMPRESSED, WRITES_MARK,
+};
 use crate::resp::{build, parse_int};
 
-use super::bitfield;
-use super::decode::{SortOption, sort_options};
+use crate::proxy::bitfield;
+use crate::replies::decode::{SortOption, sort_options};
 
 /// What each script begins with: whether a string is an envelope, as `codec::is_compressed` has it. ARGV begins with the mark.
 macro_rules! knowing_envelopes {
@@ -73,23 +76,11 @@ const SORT_SCRIPT: &str = knowing_envelopes!(
     return redis.pcall(unpack(ARGV, at))"
 );
 
-const LOOKS_INTO: &[u8] =
-    b"ERR shortstop: the value at this key is stored compressed, and this command looks into the stored bytes; GET and SET it, \
-or give its keys a rule with compress: false and SET it again";
-const MAKES_ONE: &[u8] =
-    b"ERR shortstop: the value would begin as one that is stored compressed, and could not be read again; SET the whole value";
-const STORES: &[u8] =
-    b"ERR shortstop: a value that SORT GET finds is stored compressed, and STORE would keep it so; use SORT GET and \
-store its reply";
-const COMPARES: &[u8] =
-    b"ERR shortstop: a value that SORT BY compares is stored compressed; keep the weights in hashes \
-(BY key*->field)";
-
 /// Lua puts no more than this on its stack.
 const MOST_ARGUMENTS: usize = 7000;
 
 /// The request to send in the place of a command called `name`; `keys` are the places of its keys. `None`: too many arguments.
-pub(super) fn request(name: &str, args: &[&[u8]], keys: &[u32]) -> Option<Vec<u8>> {
+pub(crate) fn request(name: &str, args: &[&[u8]], keys: &[u32]) -> Option<Vec<u8>> {
     if bitfield::is_wide(name, args) {
         return wide_bitfield(name, args);
     }
@@ -103,8 +94,8 @@ pub(super) fn request(name: &str, args: &[&[u8]], keys: &[u32]) -> Option<Vec<u8
             b"1",
             args[1],
             &MARK,
-            LOOKS_INTO,
-            MAKES_ONE,
+            LOOKS_INTO_COMPRESSED.text().as_bytes(),
+            WRITES_MARK.text().as_bytes(),
             place.as_bytes(),
             bytes,
         ];
@@ -116,7 +107,7 @@ pub(super) fn request(name: &str, args: &[&[u8]], keys: &[u32]) -> Option<Vec<u8
     let (count, looked_at) = (keys.len().to_string(), read.len().to_string());
     let head = [&b"EVAL"[..], SCRIPT.as_bytes(), count.as_bytes()];
     let keys = read.iter().chain(written).map(|at| args[*at as usize]);
-    let look = [&MARK[..], looked_at.as_bytes(), LOOKS_INTO];
+    let look = [&MARK[..], looked_at.as_bytes(), LOOKS_INTO_COMPRESSED.text().as_bytes()];
     let words: Vec<&[u8]> = head.into_iter().chain(keys).chain(look).chain(args.iter().copied()).collect();
     Some(built(&words))
 }
@@ -138,44 +129,47 @@ fn written<'a>(name: &str, args: &[&'a [u8]]) -> Option<(String, &'a [u8])> {
 /// The request to send in the place of a BITFIELD with integers that a script would round.
 fn wide_bitfield(name: &str, args: &[&[u8]]) -> Option<Vec<u8>> {
     let sure = bitfield::words(name, args);
-    let script = if sure.is_some() { bitfield::SCRIPT } else { bitfield::UNSURE_SCRIPT };
+    let (script, rounded) = match sure {
+        Some(_) => (bitfield::SCRIPT, None),
+        None => (bitfield::UNSURE_SCRIPT, Some(ROUNDED_BITFIELD.text().as_bytes())),
+    };
     let words = sure.unwrap_or_else(|| args.iter().map(|arg| arg.to_vec()).collect());
     if words.len() > MOST_ARGUMENTS {
         return None;
     }
     let script = [BITFIELD_LOOK, script].concat();
-    let head = [&b"EVAL"[..], script.as_bytes(), b"1", args[1], &MARK, LOOKS_INTO];
-    let words: Vec<&[u8]> = head.into_iter().chain(words.iter().map(Vec::as_slice)).collect();
+    let head = [&b"EVAL"[..], script.as_bytes(), b"1", args[1], &MARK, LOOKS_INTO_COMPRESSED.text().as_bytes()];
+    let words: Vec<&[u8]> = head.into_iter().chain(rounded).chain(words.iter().map(Vec::as_slice)).collect();
     Some(built(&words))
 }
 
 /// A SORT that finds strings of other keys, and what is said when one of them is an envelope.
-pub(super) struct Look<'a> {
+pub(crate) struct Look<'a> {
     words: Vec<&'a [u8]>,
-    refusal: &'static [u8],
+    refusal: &'static OwnError,
 }
 
 /// What to look at before a SORT or SORT_RO: the strings that it would store, and those that it would compare as text.
 /// Nothing, mostly.
-pub(super) fn sort_looks<'a>(args: &[&'a [u8]]) -> SmallVec<[Look<'a>; 2]> {
+pub(crate) fn sort_looks<'a>(args: &[&'a [u8]]) -> SmallVec<[Look<'a>; 2]> {
     let mut looks = SmallVec::new();
     let options = || sort_options(args);
     let look = |options: Vec<&'a [u8]>, refusal| Look { words: [&args[..2], &options].concat(), refusal };
     // An element of the list itself, or of a hash, may look as it likes.
     if options().any(|option| option.stores()) && options().any(|option| option.gets_a_string()) {
         let kept = options().filter(|option| !option.stores() && (!option.gets() || option.gets_a_string()));
-        looks.push(look(kept.flat_map(|option| option.words).copied().collect(), STORES));
+        looks.push(look(kept.flat_map(|option| option.words).copied().collect(), &STORES_COMPRESSED));
     }
     // What Redis takes for a number is never compressed.
     if options().any(|option| option.is_alpha()) && options().any(|option| option.is_by_a_string()) {
         let weights = options().filter(SortOption::is_by_a_string).flat_map(|option| [&b"GET"[..], option.words[1]]);
-        looks.push(look([&b"BY"[..], b"nosort"].into_iter().chain(weights).collect(), COMPARES));
+        looks.push(look([&b"BY"[..], b"nosort"].into_iter().chain(weights).collect(), &COMPARES_COMPRESSED));
     }
     looks
 }
 
 /// The request to send in the place of a SORT that is to be looked at. `None`: too many arguments.
-pub(super) fn sort_request(args: &[&[u8]], keys: &[u32], looks: &[Look<'_>]) -> Option<Vec<u8>> {
+pub(crate) fn sort_request(args: &[&[u8]], keys: &[u32], looks: &[Look<'_>]) -> Option<Vec<u8>> {
     if args.len() > MOST_ARGUMENTS {
         return None;
     }
@@ -185,7 +179,7 @@ pub(super) fn sort_request(args: &[&[u8]], keys: &[u32], looks: &[Look<'_>]) -> 
     words.extend(keys.iter().map(|at| args[*at as usize]));
     words.extend([&MARK[..], look_count.as_bytes()]);
     for (look, number) in looks.iter().zip(&numbers) {
-        words.extend([look.refusal, number.as_bytes()]);
+        words.extend([look.refusal.text().as_bytes(), number.as_bytes()]);
         words.extend(&look.words);
     }
     words.extend(args);
@@ -200,10 +194,13 @@ fn built(words: &[&[u8]]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use super::{COMPARES, STORES, sort_looks};
+    use super::{COMPARES_COMPRESSED, OwnError, STORES_COMPRESSED, sort_looks};
 
     /// A line, and for each look at it what is asked and how it is refused.
-    type Case = (&'static str, &'static [(&'static str, &'static [u8])]);
+    type Case = (&'static str, &'static [(&'static str, &'static OwnError)]);
+
+    const STORES: &OwnError = &STORES_COMPRESSED;
+    const COMPARES: &OwnError = &COMPARES_COMPRESSED;
 
     #[test]
     fn sort_is_looked_at_where_it_copies_or_compares_strings() {
@@ -226,7 +223,7 @@ mod tests {
             let looks = sort_looks(&args);
             let lines: Vec<String> =
                 looks.iter().map(|look| String::from_utf8_lossy(&look.words.join(&b' ')).into_owned()).collect();
-            let got: Vec<(&str, &[u8])> =
+            let got: Vec<(&str, &OwnError)> =
                 lines.iter().map(String::as_str).zip(looks.iter().map(|look| look.refusal)).collect();
             assert_eq!(got, expected, "{line}");
         }

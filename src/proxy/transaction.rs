@@ -5,50 +5,51 @@ use std::time::Instant;
 
 use crate::coherence::ServePermit;
 use crate::command::{Class, Verb};
+use crate::errors::{self, OwnError};
 use crate::near_cache::KeyId;
 use crate::resp::{Chunks, Version, elements, parse_int};
 use crate::upstream::Reply;
 
-use super::clients::{self, Wish};
-use super::connection_state::{Reason, Sent};
-use super::context::{Context, View};
-use super::decode::{ReplyShape, decode_each};
-use super::exec_demux::{Commands, Doubt, ExecDemux};
-use super::pending::{OnReply, Pending, answer, split_first};
-use super::private::InSession;
-use super::reply_queue::{ReplyQueue, Slot};
-use super::request::Replacements;
-use super::session::Session;
-use super::wait::{unproven, waits_for_replicas};
-use super::write_guard::WriteGuard;
-use super::writes::writes_values;
-use super::{Call, Client, Next, Replies, Target, write_wire};
+use crate::client_state::connection_state::{Reason, Sent};
+use crate::client_state::reply_queue::{ReplyQueue, Slot};
+use crate::client_state::session::Session;
+use crate::exchange::exec_demux::{Commands, Doubt, ExecDemux};
+use crate::exchange::write_guard::WriteGuard;
+use crate::proxy::client_command::{self, Wish};
+use crate::proxy::private::InSession;
+use crate::proxy::request::Replacements;
+use crate::proxy::wait::{unproven, waits_for_replicas};
+use crate::proxy::write::writes_values;
+use crate::proxy::{Call, Client, Next, Replies, Target, write_wire};
+use crate::replies::decode::{ReplyShape, decode_each};
+use crate::replies::deliver::{OnReply, Pending, answer, split_first};
+use crate::worker_state::context::{Context, View};
 
 /// What is in a transaction.
 #[derive(Default)]
-pub(super) struct Queued {
-    pub(super) guard: WriteGuard,
+pub(crate) struct Queued {
+    pub(crate) guard: WriteGuard,
     /// Per command.
-    pub(super) shape: Vec<ReplyShape>,
+    pub(crate) shape: Vec<ReplyShape>,
     /// Each SELECT: its place and its database.
-    pub(super) selects: Vec<(usize, u32)>,
+    pub(crate) selects: Vec<(usize, u32)>,
     /// What tells replies from what stands among them.
-    pub(super) commands: Commands,
+    pub(crate) commands: Commands,
     /// What has come of EXEC's reply, if there may be more in it than elements.
-    pub(super) demux: Option<Box<ExecDemux>>,
+    pub(crate) demux: Option<Box<ExecDemux>>,
     /// Keys that are read: what L1 holds of them may be older than what EXEC tells.
-    pub(super) read: Vec<KeyId>,
+    pub(crate) read: Vec<KeyId>,
     /// Each command of the CLIENT family that is not Redis's alone: its place and what it stands for.
-    pub(super) wishes: Vec<(usize, Wish)>,
+    pub(crate) wishes: Vec<(usize, Wish)>,
     /// Places of WAIT and WAITAOF.
-    pub(super) waits: Vec<usize>,
+    pub(crate) waits: Vec<usize>,
     /// CLIENT REPLY ON is among them.
-    pub(super) speaks: bool,
+    pub(crate) speaks: bool,
 }
 
 impl Client {
     /// A command in a transaction: Redis answers QUEUED, or why not; what it does is done at EXEC.
-    pub(super) fn queue(&mut self, view: &View, permit: &ServePermit, call: Call<'_>, session: &Rc<Session>) -> Next {
+    pub(crate) fn queue(&mut self, view: &View, permit: &ServePermit, call: Call<'_>, session: &Rc<Session>) -> Next {
         match call.row.verb {
             Verb::Discard => {
                 if let Err(lost) = session.link.check() {
@@ -111,16 +112,16 @@ impl Client {
 
     /// Refuses a command in a transaction. Redis has to know that the transaction is spoilt: it is sent a command that does not
     /// exist.
-    pub(super) fn abort_transaction(&mut self, permit: &ServePermit, session: &Session, text: &str) -> Next {
+    pub(crate) fn abort_transaction(&mut self, permit: &ServePermit, session: &Session, error: &OwnError) -> Next {
         if let Err(lost) = session.link.check() {
             return self.unavailable(&lost);
         }
         let abort_transaction = OnReply::Pass { repeat: false };
         session.link.send(Pending { to: None, sent: permit.now, on_reply: abort_transaction }, no_command);
-        self.refuse(text)
+        self.refuse_own(error)
     }
 
-    pub(super) fn exec(&mut self, view: &View, permit: &ServePermit, call: Call<'_>, session: &Rc<Session>) -> Next {
+    pub(crate) fn exec(&mut self, view: &View, permit: &ServePermit, call: Call<'_>, session: &Rc<Session>) -> Next {
         if let Err(lost) = session.link.check() {
             return self.unavailable(&lost);
         }
@@ -193,12 +194,8 @@ fn without_replicas(reply: &[u8], waits: &[usize]) -> Vec<u8> {
     out
 }
 
-const IN_DOUBT: &[u8] =
-    b"-ERR shortstop: a message came among the replies of EXEC and could not be told from them; the \
-                           transaction was executed\r\n";
-
 /// EXEC's reply is here, or some of it.
-pub(super) fn ended(
+pub(crate) fn ended(
     context: &Context,
     session: Rc<Session>,
     mut queued: Queued,
@@ -217,7 +214,7 @@ pub(super) fn ended(
     guard.always();
     if told_apart.is_err() {
         guard.end(context, failed);
-        answer(to, Reply::Borrowed(IN_DOUBT));
+        answer(to, Reply::Borrowed(&context.own_error(&errors::EXEC_IN_DOUBT)));
         session.give_up();
         return None;
     }
@@ -272,7 +269,7 @@ pub(super) fn ended(
                 // Also when it is only since this reply that something may be pushed.
                 reply_queue.is_coming(*slot);
             }
-            clients::settle_all(context, reply_queue, wishes, reply.bytes(), move |context, reply| {
+            client_command::settle_all(context, reply_queue, wishes, reply.bytes(), move |context, reply| {
                 decode_each(context, reply, shape, move |_, reply| answer(to, reply));
             });
         }

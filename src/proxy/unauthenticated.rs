@@ -12,8 +12,8 @@ use crate::coherence::ServePermit;
 use crate::command::{Flags, Verb};
 use crate::upstream::{Link, NOAUTH, Reply};
 
-use super::pending::Pending;
-use super::{Call, Client, Next};
+use crate::proxy::{Call, Client, Next};
+use crate::replies::deliver::Pending;
 
 /// Arguments that Redis takes from a connection that has not authenticated (networking.c, processMultibulkBuffer).
 const MOST_ARGUMENTS: usize = 10;
@@ -39,7 +39,7 @@ enum Admission {
 
 impl Client {
     /// Decides a request of a client that has no login; none: the request is handled as that of any other client.
-    pub(super) fn before_auth(&mut self, permit: &ServePermit, call: Call<'_>) -> Option<Next> {
+    pub(crate) fn before_auth(&mut self, permit: &ServePermit, call: Call<'_>) -> Option<Next> {
         let row = call.row;
         if matches!(row.verb, Verb::Quit | Verb::Reset) || matches!(row.name.as_ref(), "post" | "host:") {
             return None;
@@ -80,7 +80,7 @@ impl Client {
     }
 
     /// [`Client::before_auth`] for a command that exists, with as many arguments as it takes, and needs a login.
-    pub(super) fn read_before_auth(&mut self) -> Option<Next> {
+    pub(crate) fn read_before_auth(&mut self) -> Option<Next> {
         match self.admission() {
             Admission::Open => None,
             Admission::Unknown(lane) => Some(self.wait_for(&lane)),
@@ -111,7 +111,7 @@ impl Client {
     }
 
     /// Takes the request again when the attempt to connect has ended.
-    pub(super) fn wait_for(&self, link: &Link<Pending>) -> Next {
+    pub(crate) fn wait_for(&self, link: &Link<Pending>) -> Next {
         // Nothing is said to the client: the slot only holds up what comes behind.
         let (link, reply_queue, slot) = (link.clone(), Rc::clone(&self.reply_queue), self.reply_queue.open(true));
         tokio::task::spawn_local(async move {
@@ -123,7 +123,7 @@ impl Client {
 }
 
 /// Whether Redis takes so many arguments of such a length from a connection that has not authenticated.
-pub(super) fn is_small(args: &[&[u8]]) -> bool {
+pub(crate) fn is_small(args: &[&[u8]]) -> bool {
     args.len() <= MOST_ARGUMENTS && args.iter().all(|arg| arg.len() <= LONGEST_ARGUMENT)
 }
 

@@ -15,16 +15,17 @@ use std::rc::Rc;
 
 use crate::coherence::ServePermit;
 use crate::command::{Class, Flags, Row, Verb};
+use crate::errors;
 use crate::resp::{Version, build, elements, parse_int};
 use crate::upstream::{Link, Login, Lost, Reply};
 
-use super::context::Context;
-use super::identity::Identity;
-use super::pending::{Pending, split_first};
-use super::reply_queue::ReplyQueue;
-use super::turns::Place;
-use super::worker_tasks::{Request, ask};
-use super::{Call, Client, Next};
+use crate::client_state::identity::Identity;
+use crate::client_state::reply_queue::ReplyQueue;
+use crate::proxy::{Call, Client, Next};
+use crate::replies::deliver::{Pending, split_first};
+use crate::worker_state::context::Context;
+use crate::worker_state::turns::Place;
+use crate::worker_state::worker_tasks::{Request, ask};
 
 /// Nobody listens to this channel, and no pattern matches it: it is a sharded one.
 const CHANNEL: &[u8] = b"__shortstop:wait";
@@ -34,7 +35,7 @@ const KEY: &[u8] = b"__shortstop:wait";
 
 /// How much of Redis's log a replica must have, to have all that a client wrote.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) enum Covered {
+pub(crate) enum Covered {
     /// The client has written nothing.
     #[default]
     Nothing,
@@ -45,7 +46,7 @@ pub(super) enum Covered {
 }
 
 /// A connection of Shortstop's own on which a client waits for replicas.
-pub(super) struct Waiter {
+pub(crate) struct Waiter {
     identity: Rc<Identity>,
     link: Link<Pending>,
     /// Others know the connection's number, and mean this client by it.
@@ -54,26 +55,26 @@ pub(super) struct Waiter {
 
 impl Waiter {
     /// Its number in Redis, for CLIENT UNBLOCK.
-    pub(super) fn expose_number(&self) -> Option<u64> {
+    pub(crate) fn expose_number(&self) -> Option<u64> {
         self.observed.set(true);
         self.link.id()
     }
 
     /// `done`: nothing waits on it any more.
-    pub(super) fn end(&self, context: &Context, done: bool) {
+    pub(crate) fn end(&self, context: &Context, done: bool) {
         let clean = done && !self.observed.get() && self.link.is_idle();
         context.end_session(&self.identity, self.link.clone(), clean);
     }
 }
 
 /// Whether it is WAIT or WAITAOF. The server's table may not be here yet.
-pub(super) fn waits_for_replicas(row: &Row, name: &[u8]) -> bool {
+pub(crate) fn waits_for_replicas(row: &Row, name: &[u8]) -> bool {
     let is_unknown = || row.name.is_empty() && name.eq_ignore_ascii_case(b"waitaof");
     matches!(row.name.as_ref(), "wait" | "waitaof") || is_unknown()
 }
 
 /// The reply to WAIT or WAITAOF in a transaction, in place of Redis's own.
-pub(super) fn unproven(reply: &[u8]) -> &[u8] {
+pub(crate) fn unproven(reply: &[u8]) -> &[u8] {
     match reply.first() {
         Some(b':') => b":0\r\n",
         Some(b'*') => b"*2\r\n:0\r\n:0\r\n",
@@ -90,7 +91,7 @@ fn may_be_logged(row: &Row, name: &[u8]) -> bool {
 
 impl Client {
     /// A request is about to be handled. If it may write, WAIT must not confirm before replicas have that write.
-    pub(super) fn note_write(&self, row: &Row, name: &[u8]) {
+    pub(crate) fn note_write(&self, row: &Row, name: &[u8]) {
         let covered = &self.reply_queue.info.covered;
         if !matches!(covered.get(), Covered::WriteGuard { .. }) && may_be_logged(row, name) {
             covered.set(Covered::WriteGuard { losses: self.context.losses.get() });
@@ -98,7 +99,7 @@ impl Client {
     }
 
     /// WAIT or WAITAOF outside of a transaction.
-    pub(super) fn wait(&mut self, permit: &ServePermit, call: Call<'_>) -> Next {
+    pub(crate) fn wait(&mut self, permit: &ServePermit, call: Call<'_>) -> Next {
         if self.reply_queue.outstanding() > 0 {
             return Next::Again;
         }
@@ -183,7 +184,7 @@ async fn answer(
     if allowed.starts_with(b"-") {
         return Ok(allowed);
     }
-    let Some(role) = Role::of(&role) else { return Ok(no_proof(&role)) };
+    let Some(role) = Role::of(&role) else { return Ok(no_proof(context, &role)) };
     let covered = &reply_queue.info.covered;
     let now = context.losses.get();
     let offset = match covered.get() {
@@ -193,10 +194,7 @@ async fn answer(
         Covered::WriteGuard { .. } | Covered::Offset { .. } => {
             // The error comes once: what the client writes from now on can be proven again.
             covered.set(Covered::Nothing);
-            return Ok(error(
-                "ERR shortstop: a connection to Redis was lost since the first of these writes, so that it is not known how many \
-                 replicas have them; write again, or ask Redis itself",
-            ));
+            return Ok(context.own_error(&errors::WRITES_NOT_PROVEN));
         }
     };
     if offset > 0 {
@@ -222,7 +220,7 @@ async fn answer(
     let (waited, role) = split_first(rest);
     let marked = if first.starts_with(b"-ERR unknown command") { second } else { first };
     if marked.starts_with(b"-") {
-        return Ok(no_proof(marked));
+        return Ok(no_proof(context, marked));
     }
     let count = waited.strip_prefix(b":").and_then(|number| number.strip_suffix(b"\r\n")).and_then(parse_int);
     match (count, question.wanted, Role::of(role)) {
@@ -263,12 +261,9 @@ impl Role {
 }
 
 /// `why`: Redis's error.
-fn no_proof(why: &[u8]) -> Vec<u8> {
+fn no_proof(context: &Context, why: &[u8]) -> Vec<u8> {
     let why = String::from_utf8_lossy(why.strip_prefix(b"-").unwrap_or(why)).trim_end().to_owned();
-    error(&format!(
-        "ERR shortstop: it is not known what replicas have; give the user in the upstream URL the right to ROLE, WAIT, WAITAOF and \
-         SPUBLISH: {why}"
-    ))
+    context.own_error(&errors::replicas_not_known(why))
 }
 
 fn error(text: &str) -> Vec<u8> {

@@ -22,5 +22,5 @@ pub const RESERVED: &str = "__shortstop:";
 pub use endpoint::{Endpoint, Server, Suspicion};
 pub use handshake::OwnRights;
 pub use limits::ServerLimits;
-pub use link::{Expected, Link, LinkSettings, Lost, Place, Reply, Tap};
+pub use link::{Expected, Link, LinkProfile, LinkSettings, Lost, Reply, Tap};
 pub use login::{Login, NOAUTH};

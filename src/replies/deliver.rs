@@ -9,32 +9,33 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use crate::codec;
+use crate::errors;
 use crate::near_cache::{EntryId, KeyId};
 use crate::resp::{Bulk, ReplyScanner, build, bulk_of};
 use crate::stats::FlushReason;
 use crate::upstream::{Expected, Login, Lost, Reply, Suspicion};
 
-use super::context::Context;
-use super::decode::{ReplyShape, decode_all, decode_one};
-use super::fills::{Values, fill, fill_many, forget, kept_as};
-use super::flight::{Flight, Reader};
-use super::login::{self, Greeting};
-use super::private::{InSession, in_session};
-use super::reply_queue::{ReplyQueue, Slot};
-use super::session::Session;
-use super::write_guard::WriteGuard;
+use crate::client_state::reply_queue::{ReplyQueue, Slot};
+use crate::client_state::session::Session;
+use crate::exchange::write_guard::WriteGuard;
+use crate::proxy::auth::{self, Greeting};
+use crate::proxy::flight::{Flight, Reader};
+use crate::proxy::private::{InSession, in_session};
+use crate::replies::decode::{ReplyShape, decode_all, decode_one};
+use crate::replies::fills::{Values, fill, fill_many, forget, kept_as};
+use crate::worker_state::context::Context;
 
 /// A request that was sent, and whose reply is due.
 pub struct Pending {
     /// Whose; the reply of a request of our own goes nowhere.
-    pub(super) to: Option<(Rc<ReplyQueue>, Slot)>,
+    pub(crate) to: Option<(Rc<ReplyQueue>, Slot)>,
     /// When it was sent.
-    pub(super) sent: Instant,
-    pub(super) on_reply: OnReply,
+    pub(crate) sent: Instant,
+    pub(crate) on_reply: OnReply,
 }
 
 /// What happens to the reply.
-pub(super) enum OnReply {
+pub(crate) enum OnReply {
     /// Passed on as it is.
     Pass { repeat: bool },
     /// As `Pass`, and a part of it has been passed on.
@@ -70,11 +71,11 @@ pub(super) enum OnReply {
 }
 
 /// Gets so many replies in one piece, or why there are none.
-pub(super) type Callback = Box<dyn FnOnce(&Context, Result<Reply<'_>, &Lost>)>;
+pub(crate) type Callback = Box<dyn FnOnce(&Context, Result<Reply<'_>, &Lost>)>;
 
 impl OnReply {
     /// Rare and large, so that it is not what makes all others large.
-    pub(super) fn session(session: &Rc<Session>, on_reply: InSession) -> OnReply {
+    pub(crate) fn session(session: &Rc<Session>, on_reply: InSession) -> OnReply {
         OnReply::Session { session: Rc::clone(session), on_reply: Box::new(on_reply) }
     }
 }
@@ -183,7 +184,7 @@ impl Expected for Pending {
         let ends = is_greeting || matches!(self.on_reply, OnReply::Select { .. });
         let guard = match self.on_reply {
             OnReply::Call { on_reply, .. } => {
-                context.stats().upstream_errors.add(1);
+                context.count_lost(why);
                 return on_reply(context, Err(why));
             }
             OnReply::Write { guard, .. } => Some(guard),
@@ -211,10 +212,10 @@ impl Expected for Pending {
         if let Some(guard) = guard {
             guard.lose(context, ran);
             if ran {
-                text.push_str("; the command may have been executed");
+                text.push_str(errors::MAY_HAVE_RUN);
             }
         }
-        context.stats().upstream_errors.add(1);
+        context.count_lost(why);
         let mut out = Vec::new();
         build::error(&mut out, &text);
         if let Some((reply_queue, slot)) = self.to {
@@ -224,7 +225,7 @@ impl Expected for Pending {
             }
         }
         if is_greeting {
-            login::next_login(context);
+            auth::next_login(context);
         }
     }
 
@@ -313,11 +314,11 @@ impl Pending {
                 let (first, rest) = if back { split_first(reply.bytes()) } else { (reply.bytes(), &[][..]) };
                 let back = back.then_some(rest);
                 if let Some((reply_queue, slot)) = to {
-                    login::greeted(context, &reply_queue, slot, greeting.map(|greeting| *greeting), first, back);
+                    auth::greeted(context, &reply_queue, slot, greeting.map(|greeting| *greeting), first, back);
                 }
-                login::next_login(context);
+                auth::next_login(context);
             }
-            OnReply::Proxy { .. } if failed => answer(to, Reply::Borrowed(NOT_ALLOWED)),
+            OnReply::Proxy { .. } if failed => answer(to, Reply::Borrowed(&context.own_error(&errors::NOT_ALLOWED))),
             OnReply::Proxy { args } => {
                 let args: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();
                 answer(to, Reply::Owned(context.shared.windows.proxy(&args).into()));
@@ -346,7 +347,7 @@ impl Pending {
 }
 
 #[inline]
-pub(super) fn answer(to: Option<(Rc<ReplyQueue>, Slot)>, reply: Reply<'_>) {
+pub(crate) fn answer(to: Option<(Rc<ReplyQueue>, Slot)>, reply: Reply<'_>) {
     if let Some((reply_queue, slot)) = to {
         reply_queue.fill(slot, reply);
     }
@@ -358,7 +359,7 @@ fn tells_of_a_replica(error: &[u8]) -> bool {
 }
 
 /// Answers with the error. Whoever Redis does not let in any more is gone with that.
-pub(super) fn tell_lost(reply_queue: &ReplyQueue, slot: Slot, why: &Lost) {
+pub(crate) fn tell_lost(reply_queue: &ReplyQueue, slot: Slot, why: &Lost) {
     let mut out = Vec::new();
     build::error(&mut out, why.text());
     end_lost(reply_queue, slot, &out, why);
@@ -376,7 +377,7 @@ fn end_lost(reply_queue: &ReplyQueue, slot: Slot, error: &[u8], why: &Lost) {
 
 impl Reader {
     /// Tells the reader that there will be no answer.
-    pub(super) fn lose(self, why: &Lost) {
+    pub(crate) fn lose(self, why: &Lost) {
         let mut error = Vec::new();
         build::error(&mut error, why.text());
         end_lost(&self.reply_queue, self.slot, &error, why);
@@ -389,10 +390,8 @@ fn value_begun(beginning: &[u8]) -> Option<&[u8]> {
     beginning.starts_with(b"$").then(|| &beginning[end + 1..])
 }
 
-const NOT_ALLOWED: &[u8] = b"-NOPERM shortstop: this is for users whom Redis allows CONFIG\r\n";
-
 /// The first of several replies, and the others.
-pub(super) fn split_first(replies: &[u8]) -> (&[u8], &[u8]) {
+pub(crate) fn split_first(replies: &[u8]) -> (&[u8], &[u8]) {
     let Ok(Some(end)) = ReplyScanner::default().scan(replies) else {
         unreachable!("the connection hands over complete replies");
     };

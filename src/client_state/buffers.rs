@@ -61,7 +61,7 @@ pub struct Held {
 }
 
 impl Held {
-    pub(super) fn new(stats: Arc<Stats>) -> Self {
+    pub(crate) fn new(stats: Arc<Stats>) -> Self {
         Held { mine: Cell::new(0), observed: Cell::new(0), stats }
     }
 

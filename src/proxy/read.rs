@@ -15,13 +15,13 @@ use crate::near_cache::{EntryId, Question};
 use crate::resp::build;
 use crate::rules::CacheRule;
 
-use super::context::View;
-use super::decode::ReplyShape;
-use super::fills::{NO_VALUE, ValueKey, Values, in_version};
-use super::flight::{Flight, Reader, ask_ttl};
-use super::pending::OnReply;
-use super::request::{Replacements, Request};
-use super::{Call, Client, Next, Target, Wire, in_flight_bit, write_wire};
+use crate::proxy::flight::{Flight, Reader, ask_ttl};
+use crate::proxy::request::{Replacements, Request};
+use crate::proxy::{Call, Client, Next, Target, Wire, in_flight_bit, write_wire};
+use crate::replies::decode::ReplyShape;
+use crate::replies::deliver::OnReply;
+use crate::replies::fills::{NO_VALUE, ValueKey, Values, in_version};
+use crate::worker_state::context::View;
 
 /// Keys of an MGET up to which L1 is asked.
 const MGET_FROM_L1: usize = 1024;
@@ -35,7 +35,7 @@ struct Keeping {
 impl Client {
     /// GET of a client without a session.
     #[inline]
-    pub(super) fn get(&mut self, view: &View, permit: &ServePermit, request: Request<'_>) -> Next {
+    pub(crate) fn get(&mut self, view: &View, permit: &ServePermit, request: Request<'_>) -> Next {
         let question = self.question(request.arg(1));
         let id = question.id();
         if view.policy.caches && self.in_flight & in_flight_bit(id.key()) == 0 {
@@ -55,7 +55,7 @@ impl Client {
     }
 
     /// A read of one key, other than GET, of a client without a session; none: the rule of its key does not keep it.
-    pub(super) fn read(
+    pub(crate) fn read(
         &mut self,
         view: &View,
         permit: &ServePermit,
@@ -82,7 +82,7 @@ impl Client {
                 }
                 match self.guarded(call) {
                     Ok(wire) => wire,
-                    Err(text) => return Some(self.refuse(&text)),
+                    Err(error) => return Some(self.refuse_own(&error)),
                 }
             }
             _ => Wire::AsIs,
@@ -227,13 +227,13 @@ impl Client {
 
     /// Whether the client waits for the answer to another client's request. Its next request is not sent before that answer: if the
     /// answer comes too late to be served, the question is sent again, and must not see what the client asked after it.
-    pub(super) fn awaits_flight(&mut self) -> bool {
+    pub(crate) fn awaits_flight(&mut self) -> bool {
         self.joined = self.joined && self.reply_queue.outstanding() > 0;
         self.joined
     }
 
     /// All values of an MGET, if all of them are in L1 at one time: a mix would be no snapshot.
-    pub(super) fn mget_from_l1(&mut self, view: &View, permit: &ServePermit, args: &[&[u8]]) -> bool {
+    pub(crate) fn mget_from_l1(&mut self, view: &View, permit: &ServePermit, args: &[&[u8]]) -> bool {
         let keys = &args[1..];
         let policy = &view.policy;
         if !policy.reads.contains(Reads::MGET) || keys.len() > MGET_FROM_L1 {
@@ -269,7 +269,7 @@ impl Client {
     }
 
     /// The keys of an MGET that goes to Redis.
-    pub(super) fn values(&self, view: &View, permit: &ServePermit, keys: &[&[u8]], may_keep: bool) -> Values {
+    pub(crate) fn values(&self, view: &View, permit: &ServePermit, keys: &[&[u8]], may_keep: bool) -> Values {
         let may_keep = may_keep && view.policy.caches && self.reply_queue.profile.may_ttl(&self.context.shared.users);
         let ids = keys.iter().filter(|_| view.policy.caches).map(|key| {
             let question = self.question(key);
@@ -287,12 +287,12 @@ impl Client {
     }
 
     /// A value that is asked of Redis and not kept.
-    pub(super) fn value(&self, view: &View, key: &[u8]) -> OnReply {
+    pub(crate) fn value(&self, view: &View, key: &[u8]) -> OnReply {
         OnReply::Value { id: view.policy.caches.then(|| self.question(key).id()) }
     }
 
     /// Any other read that is asked of Redis and not kept: what L1 has must not be older than what it tells.
-    pub(super) fn unkept(&self, view: &View, call: Call<'_>) -> OnReply {
+    pub(crate) fn unkept(&self, view: &View, call: Call<'_>) -> OnReply {
         let row = call.row;
         let shape = self.reply_shape(call);
         if shape != ReplyShape::Halves
@@ -309,7 +309,7 @@ impl Client {
     }
 
     /// Whether a read tells something of what L1 may have of its keys: while only values are kept, that are few.
-    pub(super) fn is_told(&self, view: &View, row: &Row) -> bool {
+    pub(crate) fn is_told(&self, view: &View, row: &Row) -> bool {
         let values_alone = Reads::default().contains(view.policy.reads);
         view.policy.caches
             && row.tells()

@@ -10,26 +10,26 @@ use std::time::Instant;
 use crate::resp::Version;
 use crate::upstream::{Link, Login};
 
-use super::pending::Pending;
-use super::users::Users;
+use crate::client_state::users::Users;
+use crate::replies::deliver::Pending;
 
 /// Private connections kept for the next session.
 const SPARE_SESSIONS: usize = 4;
 
 /// A client that has not authenticated, or a login. It ends with the last client that has it, and its connections with it.
 pub struct Identity {
-    pub(super) login: Option<Rc<Login>>,
+    pub(crate) login: Option<Rc<Login>>,
     user: u32,
     lanes: RefCell<HashMap<(u32, Version), Link<Pending>>>,
     spare: RefCell<Vec<Link<Pending>>>,
     /// Redis was seen to let the user SELECT.
-    pub(super) may_select: Cell<bool>,
+    pub(crate) may_select: Cell<bool>,
     /// Whether the user may PTTL, and the [`Users::state`] for which that holds.
     may_ttl: Cell<(u32, bool)>,
 }
 
 impl Identity {
-    pub(super) fn new(login: Option<Rc<Login>>, user: u32) -> Self {
+    pub(crate) fn new(login: Option<Rc<Login>>, user: u32) -> Self {
         Identity {
             login,
             user,
@@ -46,7 +46,7 @@ impl Identity {
     }
 
     /// Whether the user may PTTL: without that nothing that it reads may be kept.
-    pub(super) fn may_ttl(&self, users: &Users) -> bool {
+    pub(crate) fn may_ttl(&self, users: &Users) -> bool {
         let (state, may) = self.may_ttl.get();
         let now = users.state();
         if state == now {
@@ -58,7 +58,7 @@ impl Identity {
     }
 
     /// The lane to a database, made by `connect` when there is none.
-    pub(super) fn lane(&self, db: u32, version: Version, connect: impl FnOnce() -> Link<Pending>) -> Link<Pending> {
+    pub(crate) fn lane(&self, db: u32, version: Version, connect: impl FnOnce() -> Link<Pending>) -> Link<Pending> {
         let mut lanes = self.lanes.borrow_mut();
         if let Some(lane) = lanes.get(&(db, version)).filter(|lane| !lane.is_closed()) {
             return lane.clone();
@@ -69,22 +69,22 @@ impl Identity {
     }
 
     /// Whether there is a lane to a database, and a script holds it up.
-    pub(super) fn is_held_up(&self, db: u32, version: Version, now: Instant) -> bool {
+    pub(crate) fn is_held_up(&self, db: u32, version: Version, now: Instant) -> bool {
         self.lanes.borrow().get(&(db, version)).is_some_and(|lane| lane.is_held_up(now))
     }
 
     /// Gives a lane up; the next request makes another.
-    pub(super) fn drop_lane(&self, db: u32, version: Version) -> Option<Link<Pending>> {
+    pub(crate) fn drop_lane(&self, db: u32, version: Version) -> Option<Link<Pending>> {
         self.lanes.borrow_mut().remove(&(db, version))
     }
 
     /// Whether a lane has stood since before that time.
-    pub(super) fn stood_through(&self, moment: Instant) -> bool {
+    pub(crate) fn stood_through(&self, moment: Instant) -> bool {
         self.lanes.borrow().values().any(|lane| lane.stands_since(moment))
     }
 
     /// A private connection that stands and is nobody's.
-    pub(super) fn take_spare(&self, db: u32, version: Version) -> Option<Link<Pending>> {
+    pub(crate) fn take_spare(&self, db: u32, version: Version) -> Option<Link<Pending>> {
         let mut spare = self.spare.borrow_mut();
         spare.retain(|link| !link.is_closed());
         let at = spare.iter().position(|link| link.db() == db && link.version() == version)?;
@@ -92,14 +92,14 @@ impl Identity {
     }
 
     /// Keeps a private connection on which nothing is left; hands back one too many.
-    pub(super) fn keep_spare(&self, link: Link<Pending>) -> Option<Link<Pending>> {
+    pub(crate) fn keep_spare(&self, link: Link<Pending>) -> Option<Link<Pending>> {
         let mut spare = self.spare.borrow_mut();
         spare.push(link);
         (spare.len() > SPARE_SESSIONS).then(|| spare.remove(0))
     }
 
     /// Takes all connections out.
-    pub(super) fn take_all(&self) -> Vec<Link<Pending>> {
+    pub(crate) fn take_all(&self) -> Vec<Link<Pending>> {
         let lanes = self.lanes.take().into_values();
         lanes.chain(self.spare.take()).collect()
     }

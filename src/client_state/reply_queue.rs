@@ -13,9 +13,9 @@ use bytes::Bytes;
 use crate::resp::Chunks;
 use crate::upstream::Reply;
 
-use super::buffers::Buffers;
-use super::client_list::ClientInfo;
-use super::profile::Profile;
+use crate::client_state::buffers::Buffers;
+use crate::client_state::profile::Profile;
+use crate::exchange::client_list::ClientInfo;
 
 /// What is expected of an answer before any was seen: a client that asks for many large values at once is given few of them
 /// at a time, and one that asks for small ones gets up to speed within some replies.

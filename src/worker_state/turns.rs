@@ -8,21 +8,22 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Instant;
 
+use crate::errors;
 use crate::upstream::Lost;
 
-use super::context::Context;
-use super::reply_queue::ReplyQueue;
+use crate::client_state::reply_queue::ReplyQueue;
+use crate::worker_state::context::Context;
 
 /// The private connections of a worker, counted, and the clients that wait for one.
 #[derive(Default)]
-pub(super) struct Turns {
+pub(crate) struct Turns {
     /// Places that are taken: by connections that clients have, and by places that were given to clients and not used so far.
     taken: Cell<usize>,
     line: RefCell<VecDeque<Rc<Turn>>>,
 }
 
 /// One client's wait.
-pub(super) struct Turn {
+pub(crate) struct Turn {
     reply_queue: Rc<ReplyQueue>,
     until: Instant,
     /// A place is kept for the client.
@@ -31,7 +32,7 @@ pub(super) struct Turn {
 
 /// What a client that wants a place is told.
 #[derive(Debug)]
-pub(super) enum Place {
+pub(crate) enum Place {
     /// The client has one, and gives it back with [`Context::give_back`].
     Taken,
     /// It has to ask again when it is woken.
@@ -42,7 +43,7 @@ pub(super) enum Place {
 
 impl Context {
     /// A place for a private connection. `turn` is the client's own wait, if it waits already.
-    pub(super) fn take_place(&self, reply_queue: &Rc<ReplyQueue>, turn: &mut Option<Rc<Turn>>, now: Instant) -> Place {
+    pub(crate) fn take_place(&self, reply_queue: &Rc<ReplyQueue>, turn: &mut Option<Rc<Turn>>, now: Instant) -> Place {
         let turns = &self.turns;
         let Some(waiting) = turn.take() else {
             if turns.line.borrow().is_empty() && self.try_take_place() {
@@ -71,13 +72,11 @@ impl Context {
             return Place::Later;
         }
         self.leave_line(waiting);
-        Place::None(Lost::new(
-            "too many clients have a connection to Redis of their own; try again later, or raise limits.max_sessions",
-        ))
+        Place::None(Lost::from(&errors::NO_SESSION))
     }
 
     /// A place, if one is free and nobody waits for it.
-    pub(super) fn try_take_place(&self) -> bool {
+    pub(crate) fn try_take_place(&self) -> bool {
         let taken = self.turns.taken.get();
         let is_free = taken < self.view().policy.limits.max_sessions && self.turns.line.borrow().is_empty();
         if is_free {
@@ -87,13 +86,13 @@ impl Context {
     }
 
     /// A place is free again.
-    pub(super) fn give_back(&self) {
+    pub(crate) fn give_back(&self) {
         self.turns.taken.set(self.turns.taken.get() - 1);
         self.next_turns();
     }
 
     /// The client does not wait any more: it has gone, or needs no place.
-    pub(super) fn leave_line(&self, waiting: Rc<Turn>) {
+    pub(crate) fn leave_line(&self, waiting: Rc<Turn>) {
         waiting.reply_queue.info.in_line.set(false);
         if waiting.given.get() {
             return self.give_back();
@@ -102,7 +101,7 @@ impl Context {
     }
 
     /// Gives free places to those who have waited longest.
-    pub(super) fn next_turns(&self) {
+    pub(crate) fn next_turns(&self) {
         let limit = self.view().policy.limits.max_sessions;
         let turns = &self.turns;
         while turns.taken.get() < limit {

@@ -17,10 +17,10 @@ use tokio::net::TcpStream;
 
 use crate::resp::parse_int;
 
-use super::context::Context;
-use super::reply_queue::ReplyQueue;
-use super::session::Session;
-use super::wait::{Covered, Waiter};
+use crate::client_state::reply_queue::ReplyQueue;
+use crate::client_state::session::Session;
+use crate::proxy::wait::{Covered, Waiter};
+use crate::worker_state::context::Context;
 
 /// What CLIENT LIST tells of a connection, beside its profile. Written where it happens, by a plain store: requests that are
 /// answered from L1 pass here too.
@@ -33,17 +33,17 @@ pub struct ClientInfo {
     fd: i32,
     since: Option<Instant>,
     /// CLIENT SETINFO: lib-name and lib-ver.
-    pub(super) library: RefCell<[Vec<u8>; 2]>,
+    pub(crate) library: RefCell<[Vec<u8>; 2]>,
     /// The number of the last command's row in the worker's table.
-    pub(super) last: Cell<u32>,
+    pub(crate) last: Cell<u32>,
     /// The client's private connection to Redis.
-    pub(super) session: RefCell<Weak<Session>>,
+    pub(crate) session: RefCell<Weak<Session>>,
     /// A private connection that was made before the client needed one: another client's invalidations are to come there.
-    pub(super) offered: RefCell<Option<Rc<Session>>>,
+    pub(crate) offered: RefCell<Option<Rc<Session>>>,
     /// Which of its writes WAIT has to find on replicas.
-    pub(super) covered: Cell<Covered>,
+    pub(crate) covered: Cell<Covered>,
     /// The connection on which its WAIT or WAITAOF waits, while it does.
-    pub(super) waiter: RefCell<Option<Rc<Waiter>>>,
+    pub(crate) waiter: RefCell<Option<Rc<Waiter>>>,
     killed: Cell<bool>,
     /// It waits for a private connection, and so does not count as idle.
     pub in_line: Cell<bool>,
@@ -71,7 +71,7 @@ impl ClientInfo {
     }
 
     /// Whether it connected after this.
-    pub(super) fn came_after(&self, moment: Instant) -> bool {
+    pub(crate) fn came_after(&self, moment: Instant) -> bool {
         self.since.is_some_and(|since| since > moment)
     }
 
@@ -82,7 +82,7 @@ impl ClientInfo {
     }
 
     /// The session that the client is in, or one that waits for it.
-    pub(super) fn session(&self) -> Option<Rc<Session>> {
+    pub(crate) fn session(&self) -> Option<Rc<Session>> {
         self.session.borrow().upgrade()
     }
 }
@@ -95,15 +95,15 @@ pub fn count(counter: &Cell<u64>, by: u64) {
 
 impl ReplyQueue {
     /// CLIENT KILL: ends the connection now, whatever is due on it.
-    pub(super) fn kill(&self) {
+    pub(crate) fn kill(&self) {
         self.info.killed.set(true);
         self.wake();
     }
 }
 
 /// What is known of a client, to be taken to another worker.
-pub(super) struct Record {
-    pub(super) id: u64,
+pub(crate) struct Record {
+    pub(crate) id: u64,
     addr: Option<SocketAddr>,
     local_addr: Option<SocketAddr>,
     fd: i32,
@@ -124,13 +124,13 @@ pub(super) struct Record {
     commands: u64,
     subscribed: bool,
     /// The number in Redis of its private connection.
-    pub(super) session: Option<u64>,
+    pub(crate) session: Option<u64>,
     /// Whom its invalidations are redirected to, in the proxy's numbers.
     redirect: u64,
 }
 
 impl Record {
-    pub(super) fn of(context: &Context, reply_queue: &ReplyQueue) -> Record {
+    pub(crate) fn of(context: &Context, reply_queue: &ReplyQueue) -> Record {
         let now = Instant::now();
         let (info, profile) = (&reply_queue.info, &reply_queue.profile);
         let seconds = |since: Instant| now.saturating_duration_since(since).as_secs();
@@ -162,7 +162,7 @@ impl Record {
     }
 
     /// All clients of a worker.
-    pub(super) fn all(context: &Context) -> Vec<Record> {
+    pub(crate) fn all(context: &Context) -> Vec<Record> {
         let clients = context.clients.borrow();
         clients
             .values()
@@ -174,16 +174,16 @@ impl Record {
 
 /// A line of CLIENT LIST, without its line feed.
 #[derive(Clone, Copy)]
-pub(super) struct Line<'a>(pub(super) &'a [u8]);
+pub(crate) struct Line<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Line<'a> {
     /// The lines of a list.
-    pub(super) fn all(list: &'a [u8]) -> impl Iterator<Item = Line<'a>> {
+    pub(crate) fn all(list: &'a [u8]) -> impl Iterator<Item = Line<'a>> {
         list.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(Line)
     }
 
     /// What a line looks like when Redis wrote none that could tell: that of 7.0.
-    pub(super) const USUAL: Line<'static> = Line(
+    pub(crate) const USUAL: Line<'static> = Line(
         b"id=0 addr= laddr= fd=0 name= age=0 idle=0 flags=N db=0 sub=0 psub=0 ssub=0 multi=-1 qbuf=0 qbuf-free=0 argv-mem=0 \
           multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=0 tot-mem=0 events=r cmd=client|list user= redir=-1 resp=2",
     );
@@ -200,7 +200,7 @@ impl<'a> Line<'a> {
     }
 
     /// The number of the connection that it is about.
-    pub(super) fn id(self) -> Option<u64> {
+    pub(crate) fn id(self) -> Option<u64> {
         self.get(b"id").and_then(parse_int).and_then(|id| u64::try_from(id).ok())
     }
 }
@@ -210,7 +210,7 @@ const OF_THE_SESSION: &[&[u8]] =
     &[b"flags", b"db", b"sub", b"psub", b"ssub", b"multi", b"watch", b"multi-mem", b"capa"];
 
 /// Writes a client's line with the fields of `form`. `own`: Redis's line about its private connection.
-pub(super) fn write_line(out: &mut Vec<u8>, form: Line<'_>, client: &Record, own: Option<Line<'_>>) {
+pub(crate) fn write_line(out: &mut Vec<u8>, form: Line<'_>, client: &Record, own: Option<Line<'_>>) {
     // Redis before 7 has no names of subcommands.
     let whole_names = form.get(b"cmd").is_none_or(|cmd| cmd == b"NULL" || cmd.contains(&b'|'));
     for (at, (name, shown)) in form.fields().enumerate() {
@@ -293,21 +293,21 @@ enum Test {
 
 /// Which clients are meant by CLIENT LIST or CLIENT KILL.
 #[derive(Debug, Default)]
-pub(super) struct Filter {
+pub(crate) struct Filter {
     /// Whether those are meant for which it holds, or the others.
     tests: Vec<(Test, bool)>,
     /// Not the client that asks.
-    pub(super) skip_me: bool,
+    pub(crate) skip_me: bool,
 }
 
 impl Filter {
     /// Only who comes from an address: the old form of CLIENT KILL.
-    pub(super) fn address(address: &[u8]) -> Filter {
+    pub(crate) fn address(address: &[u8]) -> Filter {
         Filter { tests: vec![(Test::Addr(address.to_vec()), true)], skip_me: false }
     }
 
     /// Of options that Redis has taken. None: there is one among them that is not known here.
-    pub(super) fn of(options: &[&[u8]], skip_me: bool) -> Option<Filter> {
+    pub(crate) fn of(options: &[&[u8]], skip_me: bool) -> Option<Filter> {
         let mut filter = Filter { tests: Vec::new(), skip_me };
         let mut rest = options;
         while let [option, value, after @ ..] = rest {
@@ -366,14 +366,14 @@ impl Filter {
     }
 
     /// `CLIENT LIST ID …`: the ids, in the order of the request, which is that of the reply.
-    pub(super) fn only_ids(&self) -> Option<&[i64]> {
+    pub(crate) fn only_ids(&self) -> Option<&[i64]> {
         match &self.tests[..] {
             [(Test::Ids(ids), true)] => Some(ids),
             _ => None,
         }
     }
 
-    pub(super) fn admits(&self, client: &Record, asker: u64) -> bool {
+    pub(crate) fn admits(&self, client: &Record, asker: u64) -> bool {
         let shape = |test: &Test| match test {
             Test::Ids(ids) => ids.iter().any(|id| u64::try_from(*id) == Ok(client.id)),
             Test::Addr(wanted) => address(client.addr).as_bytes() == wanted,

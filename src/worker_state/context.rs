@@ -14,23 +14,24 @@ use crate::bus::{Event, Outbox};
 use crate::coherence::Coherence;
 use crate::command::Table;
 use crate::config::{self, Config, Limits, Reads, UpstreamUrl};
+use crate::errors::{self, OwnError};
 use crate::near_cache::{Admission, EntryId, HotSet};
 use crate::resp::{ScanLimits, Version};
 use crate::rules::Rules;
 use crate::scripts::Scripts;
 use crate::stats::{FlushReason, Stats, Worker};
-use crate::upstream::{Endpoint, Expected, Link, LinkSettings, Login, Lost, Place, ServerLimits};
+use crate::upstream::{Endpoint, Expected, Link, LinkProfile, LinkSettings, Login, Lost, ServerLimits};
 
-use super::buffers::{Buffers, Held};
-use super::flight::Flight;
-use super::identity::Identity;
-use super::login::QueuedLogin;
-use super::pending::Pending;
-use super::profile::Profile;
-use super::reply_queue::{MOST_OUTSTANDING, ReplyQueue};
-use super::turns::Turns;
-use super::users::Users;
-use super::worker_tasks::Mailboxes;
+use crate::client_state::buffers::{Buffers, Held};
+use crate::client_state::identity::Identity;
+use crate::client_state::profile::Profile;
+use crate::client_state::reply_queue::{MOST_OUTSTANDING, ReplyQueue};
+use crate::client_state::users::Users;
+use crate::proxy::auth::QueuedLogin;
+use crate::proxy::flight::Flight;
+use crate::replies::deliver::Pending;
+use crate::worker_state::turns::Turns;
+use crate::worker_state::worker_tasks::Mailboxes;
 
 /// After two clients have taken turns, each leaves room on the shared connections for this long.
 const SHARED_FOR: Duration = Duration::from_secs(1);
@@ -153,13 +154,13 @@ pub struct Context {
     /// Who a client is before it authenticates.
     anonymous: RefCell<Rc<Identity>>,
     /// Shortstop's own identity, once it was needed.
-    pub(super) own: RefCell<Option<Rc<Identity>>>,
+    pub(crate) own: RefCell<Option<Rc<Identity>>>,
     /// Those who have.
     identities: RefCell<Vec<Weak<Identity>>>,
     /// Where logins are tried: AUTH answers there whoever it was that asked before.
     auth_link: RefCell<Option<Link<Pending>>>,
     /// Logins that are to be tried there; a client has one at most.
-    pub(super) queued_logins: RefCell<VecDeque<QueuedLogin>>,
+    pub(crate) queued_logins: RefCell<VecDeque<QueuedLogin>>,
     /// Its clients, by number.
     pub clients: RefCell<HashMap<u64, Rc<ReplyQueue>>>,
     /// All connections of the worker to Redis.
@@ -168,15 +169,15 @@ pub struct Context {
     links_made: Cell<u64>,
     /// How often acknowledged writes may have been lost: a connection was lost on which Redis had answered, or another server took
     /// the place of this one.
-    pub(super) losses: Cell<u64>,
+    pub(crate) losses: Cell<u64>,
     /// Private connections in the hands of clients, and who waits for one.
-    pub(super) turns: Turns,
-    pub(super) hot: RefCell<HotSet>,
-    pub(super) admission: RefCell<Admission>,
-    pub(super) flights: RefCell<HashMap<EntryId, Rc<Flight>>>,
+    pub(crate) turns: Turns,
+    pub(crate) hot: RefCell<HotSet>,
+    pub(crate) admission: RefCell<Admission>,
+    pub(crate) flights: RefCell<HashMap<EntryId, Rc<Flight>>>,
     events: RefCell<Vec<Event>>,
     /// Writes that have been sent and not been answered.
-    pub(super) writes: Cell<usize>,
+    pub(crate) writes: Cell<usize>,
     /// Where replies are gathered.
     pub buffers: Rc<Buffers>,
     /// Bytes in the buffers of clients.
@@ -286,7 +287,7 @@ impl Context {
     }
 
     /// Itself, for what outlives a call; none at the very end.
-    pub(super) fn rc(&self) -> Option<Rc<Context>> {
+    pub(crate) fn rc(&self) -> Option<Rc<Context>> {
         self.me.upgrade()
     }
 
@@ -296,7 +297,7 @@ impl Context {
     }
 
     /// Who a client is that connects now.
-    pub(super) fn anonymous(&self) -> Rc<Identity> {
+    pub(crate) fn anonymous(&self) -> Rc<Identity> {
         let number = self.shared.users.anonymous();
         let mut anonymous = self.anonymous.borrow_mut();
         if anonymous.user() != number {
@@ -321,12 +322,12 @@ impl Context {
     }
 
     /// As a new connection.
-    pub(super) fn reset(&self, profile: &Profile) {
+    pub(crate) fn reset(&self, profile: &Profile) {
         profile.reset(self.anonymous(), self.first_db());
     }
 
     /// The name that its connections to Redis have.
-    pub(super) fn connection_name(&self) -> &str {
+    pub(crate) fn connection_name(&self) -> &str {
         &self.links.name
     }
 
@@ -336,32 +337,44 @@ impl Context {
         &self.shared.stats.workers[self.worker]
     }
 
+    /// An error in Shortstop's own words, counted, as a reply.
+    pub(crate) fn own_error(&self, error: &OwnError) -> Vec<u8> {
+        self.stats().count_error(error.side());
+        error.frame()
+    }
+
+    /// Redis could not be asked: counts the error that somebody gets for that.
+    pub(crate) fn count_lost(&self, lost: &Lost) {
+        self.stats().upstream_errors.add(1);
+        self.stats().count_error(lost.side());
+    }
+
     /// Connects at once: the first client does not wait for it, and the log says early that Redis is away.
     pub fn warm_up(self: &Rc<Self>) {
         self.lane(&self.anonymous(), self.first_db(), Version::Resp2);
     }
 
     /// The lane of an identity to a database.
-    pub(super) fn lane(self: &Rc<Self>, identity: &Identity, db: u32, version: Version) -> Link<Pending> {
-        identity.lane(db, version, || self.connect(Place { login: identity.login.clone(), db, version }, true))
+    pub(crate) fn lane(self: &Rc<Self>, identity: &Identity, db: u32, version: Version) -> Link<Pending> {
+        identity.lane(db, version, || self.connect(LinkProfile { login: identity.login.clone(), db, version }, true))
     }
 
     /// Gives up a lane that cannot be trusted; the next request makes another.
-    pub(super) fn drop_lane(&self, identity: &Identity, db: u32, version: Version) {
+    pub(crate) fn drop_lane(&self, identity: &Identity, db: u32, version: Version) {
         if let Some(lane) = identity.drop_lane(db, version) {
             self.lose_all(&lane, "its state is in doubt");
         }
     }
 
     /// Gives a lane up, so that the next request gets a new one. The old lane still answers what waits on it.
-    pub(super) fn renew_lane(&self, identity: &Identity, db: u32, version: Version) {
+    pub(crate) fn renew_lane(&self, identity: &Identity, db: u32, version: Version) {
         if let Some(lane) = identity.drop_lane(db, version) {
             lane.retire();
         }
     }
 
     /// The identity of a login that Redis has let in.
-    pub(super) fn identity(&self, login: Login) -> Rc<Identity> {
+    pub(crate) fn identity(&self, login: Login) -> Rc<Identity> {
         let mut identities = self.identities.borrow_mut();
         identities.retain(|known| known.strong_count() > 0);
         let known = identities.iter().filter_map(Weak::upgrade);
@@ -375,10 +388,10 @@ impl Context {
     }
 
     /// Where a login is tried.
-    pub(super) fn auth_link(self: &Rc<Self>) -> Link<Pending> {
+    pub(crate) fn auth_link(self: &Rc<Self>) -> Link<Pending> {
         let known = self.auth_link.borrow().clone().filter(|auth_link| !auth_link.is_closed());
         known.unwrap_or_else(|| {
-            let auth_link = self.connect(Place { login: None, db: 0, version: Version::Resp2 }, true);
+            let auth_link = self.connect(LinkProfile { login: None, db: 0, version: Version::Resp2 }, true);
             auth_link.use_for_logins();
             *self.auth_link.borrow_mut() = Some(auth_link.clone());
             auth_link
@@ -386,29 +399,29 @@ impl Context {
     }
 
     /// A private connection for whoever has taken a place for it.
-    pub(super) fn session(self: &Rc<Self>, identity: &Identity, db: u32, version: Version) -> Link<Pending> {
+    pub(crate) fn session(self: &Rc<Self>, identity: &Identity, db: u32, version: Version) -> Link<Pending> {
         self.stats().sessions.add(1);
-        let connect = || self.connect(Place { login: identity.login.clone(), db, version }, false);
+        let connect = || self.connect(LinkProfile { login: identity.login.clone(), db, version }, false);
         identity.take_spare(db, version).unwrap_or_else(connect)
     }
 
     /// Where Redis is, and who Shortstop is there.
-    pub(super) fn upstream(&self) -> &UpstreamUrl {
+    pub(crate) fn upstream(&self) -> &UpstreamUrl {
         &self.links.upstream
     }
 
     /// How long a connection to Redis is waited for.
-    pub(super) fn connect_timeout(&self) -> Duration {
+    pub(crate) fn connect_timeout(&self) -> Duration {
         self.links.timeouts.get().connect
     }
 
     /// A private connection for one request, which ends when it is retired. It is in no particular database.
-    pub(super) fn connection_for_one(self: &Rc<Self>, identity: &Identity, version: Version) -> Link<Pending> {
-        self.connect(Place { login: identity.login.clone(), db: 0, version }, false)
+    pub(crate) fn connection_for_one(self: &Rc<Self>, identity: &Identity, version: Version) -> Link<Pending> {
+        self.connect(LinkProfile { login: identity.login.clone(), db: 0, version }, false)
     }
 
     /// Takes a private connection back: for the next session of its identity if it is `clean`, else it ends.
-    pub(super) fn end_session(&self, identity: &Identity, link: Link<Pending>, clean: bool) {
+    pub(crate) fn end_session(&self, identity: &Identity, link: Link<Pending>, clean: bool) {
         self.stats().sessions.sub(1);
         if clean && !link.is_closed() {
             link.set_tap(None);
@@ -422,9 +435,9 @@ impl Context {
         self.give_back();
     }
 
-    fn connect(self: &Rc<Self>, place: Place, shared: bool) -> Link<Pending> {
-        let db = place.db;
-        let link = Link::new(Rc::clone(&self.links), place, shared);
+    fn connect(self: &Rc<Self>, profile: LinkProfile, shared: bool) -> Link<Pending> {
+        let db = profile.db;
+        let link = Link::new(Rc::clone(&self.links), profile, shared);
         let context = Rc::clone(self);
         let driven = link.clone();
         let number = self.links_made.get();
@@ -462,7 +475,7 @@ impl Context {
 
     /// Redis does not let a login in any more. Closes the clients of this login to whom no answer is due; nothing is written to them.
     /// A client that waits for an answer is closed with the answer, unless it has become another user by then (AUTH).
-    pub(super) fn refuse(&self, login: &Rc<Login>) {
+    pub(crate) fn refuse(&self, login: &Rc<Login>) {
         for reply_queue in self.clients.borrow().values().filter(|reply_queue| reply_queue.outstanding() == 0) {
             if reply_queue.profile.identity().login.as_ref().is_some_and(|known| Rc::ptr_eq(known, login)) {
                 reply_queue.close();
@@ -473,7 +486,7 @@ impl Context {
     /// Redis closed a lane of a login, and lets the login in again. If it closed connections of this user alone, the user was deleted
     /// and made again (ACL DELUSER, ACL LOAD), or its clients were killed (CLIENT KILL): its clients are closed, on all workers.
     /// When connections of others ended, too, Redis or something on the way was restarted, and no client is closed.
-    pub(super) fn let_in_again(&self, login: &Rc<Login>, closed: Instant) {
+    pub(crate) fn let_in_again(&self, login: &Rc<Login>, closed: Instant) {
         let is_it = |known: &Rc<Identity>| known.login.as_ref().is_some_and(|known| Rc::ptr_eq(known, login));
         let user = self.identities.borrow().iter().filter_map(Weak::upgrade).find(is_it).map(|known| known.user());
         let (Some(user), Some(context)) = (user, self.rc()) else { return };
@@ -494,7 +507,7 @@ impl Context {
 
     /// Redis has deleted these users and closed their connections (ACL DELUSER): their clients are closed on all workers, also if
     /// there is a user of the same name again.
-    pub(super) fn end_users(&self, names: &[Vec<u8>]) {
+    pub(crate) fn end_users(&self, names: &[Vec<u8>]) {
         let gone = self.shared.users.end(names);
         if !gone.is_empty() {
             self.end_clients_of(gone);
@@ -519,8 +532,7 @@ impl Context {
     /// with a private connection are closed. When this returns, nothing more is sent to that server or read from it.
     pub fn leave_server(&self, epoch: u64) {
         self.losses.set(self.losses.get() + 1);
-        let lost =
-            Lost::new("the connection to Redis was given up: another server has taken the place of the last one");
+        let lost = Lost::from(&errors::MOVED);
         let links: Vec<_> = self.all_links.borrow().values().cloned().collect();
         links.iter().for_each(|link| link.leave(self, epoch, &lost));
         let clients: Vec<_> = self.clients.borrow().values().cloned().collect();
@@ -530,7 +542,7 @@ impl Context {
     }
 
     fn lose_all(&self, link: &Link<Pending>, why: &str) {
-        let lost = Lost::new(format_args!("the connection to Redis was given up: {why}"));
+        let lost = Lost::from(&errors::given_up(why));
         for expected in link.close() {
             expected.lose(self, &lost, true);
         }
@@ -554,14 +566,14 @@ impl Context {
     }
 
     /// Tells the fleet, together with what else came in the same read.
-    pub(super) fn queue_event(&self, event: Event) {
+    pub(crate) fn queue_event(&self, event: Event) {
         if self.shared.outbox.is_some() {
             self.events.borrow_mut().push(event);
         }
     }
 
     /// Tells the fleet that a script may have written anything; many in the same read are one. `lost`: it may still be running.
-    pub(super) fn publish_script(&self, lost: bool) {
+    pub(crate) fn publish_script(&self, lost: bool) {
         if self.shared.outbox.is_none() {
             return;
         }
@@ -573,7 +585,7 @@ impl Context {
     }
 
     /// Hands what is to be told to the bus.
-    pub(super) fn publish(&self) {
+    pub(crate) fn publish(&self) {
         let mut events = self.events.borrow_mut();
         if let (Some(outbox), false) = (&self.shared.outbox, events.is_empty()) {
             // A full queue answers for itself: a flush takes the place of what was dropped.
@@ -582,7 +594,7 @@ impl Context {
     }
 
     /// Does `work` on a thread that serves nobody, and `then` here; `then` gets none if the work panicked.
-    pub(super) fn offload_to_control<T: Send + 'static>(
+    pub(crate) fn offload_to_control<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
         on_reply: impl FnOnce(&Context, Option<T>) + 'static,

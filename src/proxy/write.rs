@@ -5,22 +5,23 @@ use std::rc::Rc;
 
 use crate::coherence::ServePermit;
 use crate::command::Verb;
+use crate::errors::{self, OwnError};
 
-use super::compress::{self, Candidates, Compressed, Offloaded};
-use super::context::View;
-use super::pending::OnReply;
-use super::request::{Replacements, Request};
-use super::{Call, Client, Next, Target};
+use crate::proxy::compress::{self, Candidates, Compressed, Offloaded};
+use crate::proxy::request::{Replacements, Request};
+use crate::proxy::{Call, Client, Next, Target};
+use crate::replies::deliver::OnReply;
+use crate::worker_state::context::View;
 
 /// What came of compressing elsewhere; none: it panicked.
-pub(super) type Outcome = Option<(Replacements, Compressed)>;
+pub(crate) type Outcome = Option<(Replacements, Compressed)>;
 
 impl Client {
     /// SET and its kin: compresses what is worth it, here or elsewhere, and sends.
-    pub(super) fn write_values(&mut self, view: &View, permit: &ServePermit, call: Call<'_>) -> Next {
+    pub(crate) fn write_values(&mut self, view: &View, permit: &ServePermit, call: Call<'_>) -> Next {
         let candidates = compress::candidates(call.row.verb, &call.request, &view.policy);
-        if let Some(text) = &candidates.refused {
-            return self.refuse_where_it_is(permit, text);
+        if let Some(error) = &candidates.refused {
+            return self.refuse_where_it_is(permit, error);
         }
         if candidates.bytes > view.policy.offload_above {
             return self.offload(call.request, candidates);
@@ -30,10 +31,10 @@ impl Client {
     }
 
     /// Refuses a command; one in a transaction aborts the transaction.
-    fn refuse_where_it_is(&mut self, permit: &ServePermit, text: &str) -> Next {
+    fn refuse_where_it_is(&mut self, permit: &ServePermit, error: &OwnError) -> Next {
         match self.session.clone().filter(|session| session.in_multi()) {
-            Some(session) => self.abort_transaction(permit, &session, text),
-            None => self.refuse(text),
+            Some(session) => self.abort_transaction(permit, &session, error),
+            None => self.refuse_own(error),
         }
     }
 
@@ -45,8 +46,8 @@ impl Client {
         replacements: Replacements,
         compressed: &Compressed,
     ) -> Next {
-        if let Some(text) = self.outgrown(call.request, &replacements) {
-            return self.refuse_where_it_is(permit, &text);
+        if let Some(error) = self.outgrown(call.request, &replacements) {
+            return self.refuse_where_it_is(permit, &error);
         }
         if let Err(next) = self.leave_lane_if_large(permit, bytes_of(call.request, &replacements), call.args.len()) {
             return next;
@@ -80,18 +81,14 @@ impl Client {
     }
 
     /// Why a request cannot be sent: Redis would take a value as the client sent it, but not the longer form to be stored.
-    fn outgrown(&self, request: Request<'_>, replacements: &Replacements) -> Option<String> {
+    fn outgrown(&self, request: Request<'_>, replacements: &Replacements) -> Option<OwnError> {
         if replacements.is_empty() {
             return None;
         }
         let most = self.context.shared.server_limits.bulk_length()?;
         let mut all = replacements.iter();
         let (_, envelope) = all.find(|(at, envelope)| envelope.len() > most && request.arg(*at).len() <= most)?;
-        Some(format!(
-            "ERR shortstop: the value looks like one that is stored compressed, and has to be stored in {} bytes, which is above \
-             Redis's proto-max-bulk-len of {most}; raise it, or store less",
-            envelope.len()
-        ))
+        Some(errors::too_long_for_redis(envelope.len(), most))
     }
 
     /// Has large values compressed where nobody waits for it. The client takes no other request until then.
@@ -133,11 +130,7 @@ impl Client {
         let (offloaded, outcome) = self.offloaded.take()?;
         let outcome = outcome.take()?;
         let Some((replacements, compressed)) = outcome else {
-            let text = "ERR shortstop: the value could not be compressed; it was not stored";
-            let next = match self.session.clone().filter(|session| session.in_multi()) {
-                Some(session) => self.abort_transaction(permit, &session, text),
-                None => self.refuse(text),
-            };
+            let next = self.refuse_where_it_is(permit, &errors::NOT_COMPRESSED);
             self.end_of_request();
             return Some(next);
         };
@@ -159,7 +152,7 @@ fn bytes_of(request: Request<'_>, replacements: &Replacements) -> usize {
 }
 
 /// Whether the command's values are compressed on their way, and that is all there is to see to.
-pub(super) fn writes_values(verb: Verb, args: &[&[u8]]) -> bool {
+pub(crate) fn writes_values(verb: Verb, args: &[&[u8]]) -> bool {
     match verb {
         Verb::SetEx | Verb::PSetEx | Verb::SetNx | Verb::MSet | Verb::MSetNx | Verb::MSetEx | Verb::GetSet => true,
         Verb::Set => !compress::compares(args),

@@ -53,24 +53,24 @@ impl Users {
     }
 
     /// The number of a user that Redis has let in.
-    pub(super) fn number(&self, name: &[u8]) -> u32 {
+    pub(crate) fn number(&self, name: &[u8]) -> u32 {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         *known.entry(name.into()).or_insert_with(|| self.fresh())
     }
 
     /// These users were deleted: a user of the same name from now on is another one. Returns their numbers.
-    pub(super) fn end(&self, names: &[Vec<u8>]) -> Vec<u32> {
+    pub(crate) fn end(&self, names: &[Vec<u8>]) -> Vec<u32> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         names.iter().filter_map(|name| known.remove(&name[..])).collect()
     }
 
     /// The user with this number was deleted.
-    pub(super) fn end_number(&self, number: u32) {
+    pub(crate) fn end_number(&self, number: u32) {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, known| *known != number);
     }
 
     /// The number of clients that have not authenticated.
-    pub(super) fn anonymous(&self) -> u32 {
+    pub(crate) fn anonymous(&self) -> u32 {
         self.anonymous.load(Ordering::Acquire)
     }
 
@@ -87,24 +87,24 @@ impl Users {
     }
 
     /// Whether Redis was seen to let nobody in without a login, no longer ago than `limit`.
-    pub(super) fn locked_within(&self, limit: Duration) -> bool {
+    pub(crate) fn locked_within(&self, limit: Duration) -> bool {
         let seen = *self.locked_at.lock().unwrap_or_else(PoisonError::into_inner);
         seen.is_some_and(|seen| seen.elapsed() <= limit)
     }
 
     /// Whether Redis lets this user do anything, as far as it is known without asking. Until it has been seen: yes.
-    pub(super) fn lets_in(&self, user: u32) -> bool {
+    pub(crate) fn lets_in(&self, user: u32) -> bool {
         user != self.anonymous() || !self.locked.load(Ordering::Acquire)
     }
 
     /// Changes whenever an answer of [`Users::may_ttl`] may have changed.
     #[inline]
-    pub(super) fn state(&self) -> u32 {
+    pub(crate) fn state(&self) -> u32 {
         self.state.load(Ordering::Acquire).wrapping_add(1)
     }
 
     /// Whether a user may PTTL beside what it reads. No, while Redis has not been asked. `name`: none without a login.
-    pub(super) fn may_ttl(&self, number: u32, name: Option<&[u8]>) -> bool {
+    pub(crate) fn may_ttl(&self, number: u32, name: Option<&[u8]>) -> bool {
         let mut ttl = self.ttl.lock().unwrap_or_else(PoisonError::into_inner);
         let may = match &ttl.known {
             // Shortstop's own user: if it may do little, it may not ask for rights either, so there is nothing to wait for.
@@ -127,13 +127,13 @@ impl Users {
     }
 
     /// Redis has refused this user a PTTL.
-    pub(super) fn refuse_ttl(&self, number: u32) {
+    pub(crate) fn refuse_ttl(&self, number: u32) {
         self.ttl.lock().unwrap_or_else(PoisonError::into_inner).refused.insert(number);
         self.state.fetch_add(1, Ordering::AcqRel);
     }
 
     /// The rights of users may have changed and have to be asked for again. `name`: only those of this user.
-    pub(super) fn forget_ttl(&self, name: Option<&[u8]>) {
+    pub(crate) fn forget_ttl(&self, name: Option<&[u8]>) {
         let mut ttl = self.ttl.lock().unwrap_or_else(PoisonError::into_inner);
         match (&mut ttl.known, name) {
             (Knowledge::Of(users), Some(name)) => drop(users.remove(name)),

@@ -11,7 +11,7 @@ use crate::resp::{Bulk, bulk_of, elements, parse_int};
 
 /// What is subscribed to: each has its own count of subscriptions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Channel,
     Pattern,
     Shard,
@@ -19,7 +19,7 @@ pub(super) enum Kind {
 
 /// Why a connection stays with its client until it ends. Reasons add up: none replaces or removes another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Reason {
+pub(crate) enum Reason {
     /// HELLO or AUTH changed its user, or may have.
     Login = 1,
     /// CLIENT TRACKING was agreed to.
@@ -45,7 +45,7 @@ impl Reason {
 
 /// A command that begins or ends state, by what its answer means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Sent {
+pub(crate) enum Sent {
     Multi,
     Exec,
     Discard,
@@ -59,7 +59,7 @@ pub(super) enum Sent {
 
 /// What an answer means for its command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Answer {
+pub(crate) enum Answer {
     Agreed,
     /// An error that changed nothing.
     Refused,
@@ -68,7 +68,7 @@ pub(super) enum Answer {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct ConnectionState {
+pub(crate) struct ConnectionState {
     in_transaction: Cell<bool>,
     watching: Cell<bool>,
     /// WATCHes whose answer is due.
@@ -83,7 +83,7 @@ pub(super) struct ConnectionState {
 
 impl ConnectionState {
     /// The answer to a command is here.
-    pub(super) fn answered(&self, sent: Sent, reply: &[u8]) -> Answer {
+    pub(crate) fn answered(&self, sent: Sent, reply: &[u8]) -> Answer {
         let is_ok = reply == b"+OK\r\n";
         if sent == Sent::Watch {
             self.watches_due.set(self.watches_due.get().saturating_sub(1));
@@ -119,7 +119,7 @@ impl ConnectionState {
 
     /// The answer to a command that was sent in a transaction, and not to end it. `false`: Redis did not queue it, and did not
     /// refuse it either.
-    pub(super) fn queued(&self, reply: &[u8]) -> bool {
+    pub(crate) fn queued(&self, reply: &[u8]) -> bool {
         let as_expected = reply == QUEUED || reply.first() == Some(&b'-');
         if !as_expected {
             self.bind(Reason::Unproven);
@@ -128,75 +128,75 @@ impl ConnectionState {
     }
 
     /// The connection stays with its client.
-    pub(super) fn bind(&self, reason: Reason) {
+    pub(crate) fn bind(&self, reason: Reason) {
         self.reasons.set(self.reasons.get() | reason as u16);
     }
 
-    pub(super) fn is_bound_by(&self, reason: Reason) -> bool {
+    pub(crate) fn is_bound_by(&self, reason: Reason) -> bool {
         self.reasons.get() & reason as u16 != 0
     }
 
     /// Whether there is something on the connection, or may be, that only its end undoes.
-    pub(super) fn is_bound(&self) -> bool {
+    pub(crate) fn is_bound(&self) -> bool {
         self.attempts.get() > 0 || self.reasons.get() & !Reason::WITHOUT_THE_CLIENT != 0
     }
 
     /// Something that may leave state behind is about to be sent. Binds the connection until [`ConnectionState::end_attempt`].
-    pub(super) fn begin_attempt(&self) {
+    pub(crate) fn begin_attempt(&self) {
         self.attempts.set(self.attempts.get() + 1);
     }
 
     /// The outcome is known; if it left state behind, [`ConnectionState::bind`] was called.
-    pub(super) fn end_attempt(&self) {
+    pub(crate) fn end_attempt(&self) {
         self.attempts.set(self.attempts.get() - 1);
     }
 
     /// WATCH is about to be sent.
-    pub(super) fn begin_watch(&self) {
+    pub(crate) fn begin_watch(&self) {
         self.watches_due.set(self.watches_due.get() + 1);
     }
 
     /// Whether keys are watched, or will be if Redis agrees.
-    pub(super) fn is_watching(&self) -> bool {
+    pub(crate) fn is_watching(&self) -> bool {
         self.watching.get() || self.watches_due.get() > 0
     }
 
     /// Whether, by the answers so far, the client has nothing on the connection.
-    pub(super) fn is_free(&self) -> bool {
+    pub(crate) fn is_free(&self) -> bool {
         !self.in_transaction.get() && !self.is_watching() && !self.is_subscribed() && !self.is_bound()
     }
 
     /// Whether, by the answers so far, the connection may serve another client.
-    pub(super) fn is_reusable(&self) -> bool {
+    pub(crate) fn is_reusable(&self) -> bool {
         self.is_free() && self.reasons.get() == 0
     }
 
     /// A command of the SUBSCRIBE family is about to be sent.
-    pub(super) fn begin_acknowledging(&self) {
+    pub(crate) fn begin_acknowledging(&self) {
         self.acknowledging.set(self.acknowledging.get() + 1);
     }
 
     /// Whether acknowledgements are due: until they are here, nobody knows what may be sent.
-    pub(super) fn is_acknowledging(&self) -> bool {
+    pub(crate) fn is_acknowledging(&self) -> bool {
         self.acknowledging.get() > 0
     }
 
     /// Whether messages may come.
-    pub(super) fn is_subscribed(&self) -> bool {
+    pub(crate) fn is_subscribed(&self) -> bool {
         self.is_acknowledging() || self.subscriptions.borrow().iter().any(|set| !set.is_empty())
     }
 
     /// How many subscriptions there are. An UNSUBSCRIBE of everything gets this many acknowledgements.
-    pub(super) fn subscriptions(&self, kind: Kind) -> usize {
+    pub(crate) fn subscriptions(&self, kind: Kind) -> usize {
         self.subscriptions.borrow()[kind as usize].len()
     }
 
-    pub(super) fn is_subscribed_to(&self, kind: Kind, name: &[u8]) -> bool {
+    pub(crate) fn is_subscribed_to(&self, kind: Kind, name: &[u8]) -> bool {
         self.subscriptions.borrow()[kind as usize].contains(name)
     }
 
     /// One acknowledgement, `last`: of its command. An error refuses the whole command.
-    pub(super) fn acknowledged(&self, kind: Kind, frame: &[u8], last: bool) -> Answer {
+    pub(crate) fn acknowledged(&self, kind: Kind, frame: &[u8], last: bool) -> Answer {
         let answer = match self.count_of_acknowledgement(kind, frame) {
             _ if frame.first() == Some(&b'-') => Answer::Refused,
             Some(agrees) => {

@@ -10,7 +10,7 @@ use crate::bus::{self, Event};
 use crate::near_cache::KeyId;
 use crate::stats::FlushReason;
 
-use super::context::{Context, View};
+use crate::worker_state::context::{Context, View};
 
 /// A key that is written.
 #[derive(Debug)]
@@ -35,7 +35,7 @@ struct Rare {
 
 /// What a command may change.
 #[derive(Debug, Default)]
-pub(super) struct WriteGuard {
+pub(crate) struct WriteGuard {
     keys: SmallVec<[Key; 1]>,
     /// Any key may be changed.
     any: bool,
@@ -59,29 +59,29 @@ const ANY_SCRIPT: &str = "a script that may write any key";
 
 impl WriteGuard {
     /// One more key.
-    pub(super) fn add(&mut self, context: &Context, view: &View, db: u32, key: &[u8]) {
+    pub(crate) fn add(&mut self, context: &Context, view: &View, db: u32, key: &[u8]) {
         let observed = context.shared.outbox.is_some() && view.policy.rules.of(key).watch;
         self.always |= !self.keys.is_empty();
         self.keys.push(Key { id: KeyId::new(db, key), observed: observed.then(|| bus::Key::new(db, key)) });
     }
 
     /// Any key.
-    pub(super) fn add_any(&mut self) {
+    pub(crate) fn add_any(&mut self) {
         self.any = true;
     }
 
     /// Any key, by a script or a function, unless the configuration says which keys these write.
-    pub(super) fn add_unproven(&mut self) {
+    pub(crate) fn add_unproven(&mut self) {
         self.rare().unproven = true;
     }
 
     /// It writes only its keys as long as the functions of the server are those of this number.
-    pub(super) fn relies_on(&mut self, number: u64) {
+    pub(crate) fn relies_on(&mut self, number: u64) {
         self.rare().relies_on = Some(number);
     }
 
     /// It changes the functions of the server.
-    pub(super) fn changes_functions(&mut self) {
+    pub(crate) fn changes_functions(&mut self) {
         self.rare().changes_functions = true;
     }
 
@@ -90,24 +90,24 @@ impl WriteGuard {
     }
 
     /// Told whatever the reply says.
-    pub(super) fn always(&mut self) {
+    pub(crate) fn always(&mut self) {
         self.always = true;
     }
 
     /// What a client may do that has not authenticated.
-    pub(super) fn first_rights(&mut self) {
+    pub(crate) fn first_rights(&mut self) {
         self.first_rights = true;
     }
 
     /// Users that are deleted.
-    pub(super) fn deletes_users<'a>(&mut self, names: impl Iterator<Item = &'a [u8]>) {
+    pub(crate) fn deletes_users<'a>(&mut self, names: impl Iterator<Item = &'a [u8]>) {
         // Redis refuses to delete this one.
         let names = names.filter(|name| *name != b"default").map(<[u8]>::to_vec);
         self.rare().deleted.extend(names);
     }
 
     /// What another command changes too.
-    pub(super) fn extend(&mut self, other: WriteGuard) {
+    pub(crate) fn extend(&mut self, other: WriteGuard) {
         self.any |= other.any;
         self.first_rights |= other.first_rights;
         self.always = true;
@@ -123,16 +123,16 @@ impl WriteGuard {
     }
 
     /// Bits of the keys, for a reader to see whether it must queue behind.
-    pub(super) fn mask(&self) -> u64 {
+    pub(crate) fn mask(&self) -> u64 {
         if self.any || self.is_unproven() {
             u64::MAX
         } else {
-            self.keys.iter().fold(0, |mask, key| mask | super::in_flight_bit(key.id))
+            self.keys.iter().fold(0, |mask, key| mask | crate::proxy::in_flight_bit(key.id))
         }
     }
 
     /// Before the command is sent.
-    pub(super) fn begin(&mut self, context: &Context, view: &View) {
+    pub(crate) fn begin(&mut self, context: &Context, view: &View) {
         let coherence = &context.shared.coherence;
         self.begun = true;
         context.writes.set(context.writes.get() + 1);
@@ -152,7 +152,7 @@ impl WriteGuard {
     }
 
     /// Before a script is sent that the debugger runs: until the person at the debugger ends it, it may change any key.
-    pub(super) fn begin_debugged(&mut self, context: &Context) {
+    pub(crate) fn begin_debugged(&mut self, context: &Context) {
         self.any = true;
         self.begun = true;
         context.writes.set(context.writes.get() + 1);
@@ -185,13 +185,13 @@ impl WriteGuard {
 
     /// Before a command that may wait for long is sent. It is executed when somebody else writes, and that one's answer may be
     /// here first: nothing of its keys is kept until it has ended. No guard, or nothing of their stripes would be.
-    pub(super) fn begin_blocking(&mut self, context: &Context) {
+    pub(crate) fn begin_blocking(&mut self, context: &Context) {
         self.held = true;
         self.keys.iter().for_each(|key| context.shared.coherence.hold(key.id));
     }
 
     /// The reply is here, and it is an error or not.
-    pub(super) fn end(mut self, context: &Context, failed: bool) {
+    pub(crate) fn end(mut self, context: &Context, failed: bool) {
         self.count_down(context);
         self.look_at_functions(context);
         let coherence = &context.shared.coherence;
@@ -226,7 +226,7 @@ impl WriteGuard {
     }
 
     /// The reply will never come. `ran`: the command may have run, or may yet.
-    pub(super) fn lose(mut self, context: &Context, ran: bool) {
+    pub(crate) fn lose(mut self, context: &Context, ran: bool) {
         self.count_down(context);
         self.look_at_functions(context);
         let coherence = &context.shared.coherence;

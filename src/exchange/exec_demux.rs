@@ -8,18 +8,18 @@ use std::rc::Rc;
 
 use crate::resp::{Bulk, build, bulk_of, elements};
 
-use super::connection_state::Kind;
-use super::session::Session;
+use crate::client_state::connection_state::Kind;
+use crate::client_state::session::Session;
 
 /// A command of the SUBSCRIBE family in a transaction.
-pub(super) struct Subscribed {
+pub(crate) struct Subscribed {
     /// Its place among the commands.
-    pub(super) at: usize,
-    pub(super) kind: Kind,
+    pub(crate) at: usize,
+    pub(crate) kind: Kind,
     /// As its acknowledgements begin.
-    pub(super) word: Box<str>,
+    pub(crate) word: Box<str>,
     /// Channels or patterns that it names; 0: all that there are.
-    pub(super) named: usize,
+    pub(crate) named: usize,
 }
 
 impl Subscribed {
@@ -31,15 +31,15 @@ impl Subscribed {
 
 /// What is known of a transaction's commands.
 #[derive(Default)]
-pub(super) struct Commands {
-    pub(super) subscribed: Vec<Subscribed>,
+pub(crate) struct Commands {
+    pub(crate) subscribed: Vec<Subscribed>,
     /// Places of PUBLISH and its like, whose replies are numbers.
-    pub(super) publish: Vec<usize>,
+    pub(crate) publish: Vec<usize>,
 }
 
 /// The frames so far.
 #[derive(Default)]
-pub(super) struct ExecDemux {
+pub(crate) struct ExecDemux {
     /// Elements of EXEC's reply.
     count: usize,
     /// One for each command; of a SUBSCRIBE its last acknowledgement.
@@ -54,16 +54,16 @@ pub(super) struct ExecDemux {
 
 /// A frame may be a message or a reply, and nobody can tell.
 #[derive(Debug)]
-pub(super) struct Doubt;
+pub(crate) struct Doubt;
 
 impl ExecDemux {
     /// For a reply of so many elements.
-    pub(super) fn of(count: usize) -> Self {
+    pub(crate) fn of(count: usize) -> Self {
         ExecDemux { count, before: vec![Vec::new()], ..ExecDemux::default() }
     }
 
     /// Frames that are still to come; a bound from below.
-    pub(super) fn missing(&self) -> usize {
+    pub(crate) fn missing(&self) -> usize {
         (self.count - self.elements.len()) + self.due.saturating_sub(1)
     }
 
@@ -71,7 +71,7 @@ impl ExecDemux {
     ///
     /// # Errors
     /// In RESP2 a message is an array as others are.
-    pub(super) fn add(&mut self, session: &Rc<Session>, commands: &Commands, frame: &[u8]) -> Result<(), Doubt> {
+    pub(crate) fn add(&mut self, session: &Rc<Session>, commands: &Commands, frame: &[u8]) -> Result<(), Doubt> {
         let at = self.elements.len();
         let subscribed = commands.subscribed.iter().find(|subscribed| subscribed.at == at);
         if let Some(subscribed) = subscribed.filter(|subscribed| subscribed.is_acknowledged_by(frame)) {
@@ -119,12 +119,12 @@ impl ExecDemux {
     }
 
     /// All that is no reply, acknowledgements included.
-    pub(super) fn pushed(&self) -> &[u8] {
+    pub(crate) fn pushed(&self) -> &[u8] {
         &self.pushed
     }
 
     /// The reply without what stands between.
-    pub(super) fn reply(&self) -> Vec<u8> {
+    pub(crate) fn reply(&self) -> Vec<u8> {
         let mut out = Vec::new();
         build::header(&mut out, b'*', self.elements.len());
         self.elements.iter().for_each(|element| out.extend_from_slice(element));
@@ -132,7 +132,7 @@ impl ExecDemux {
     }
 
     /// The reply, whose elements may be others by now, with what stands between.
-    pub(super) fn back(&self, reply: &[u8]) -> Vec<u8> {
+    pub(crate) fn back(&self, reply: &[u8]) -> Vec<u8> {
         let Some(elements) = elements(reply) else { return reply.to_vec() };
         let mut out = Vec::with_capacity(reply.len() * 2);
         build::header(&mut out, b'*', self.count);

@@ -10,34 +10,34 @@ use crate::resp::{Bulk, ReplyScanner, Version, bulk_of, elements, parse_int};
 use crate::rules::CacheRule;
 use crate::upstream::Reply;
 
-use super::context::Context;
-use super::decode::{ReplyShape, decode_all, decode_one};
-use super::flight::Flight;
-use super::pending::answer;
-use super::reply_queue::{ReplyQueue, Slot};
+use crate::client_state::reply_queue::{ReplyQueue, Slot};
+use crate::proxy::flight::Flight;
+use crate::replies::decode::{ReplyShape, decode_all, decode_one};
+use crate::replies::deliver::answer;
+use crate::worker_state::context::Context;
 
 /// What GET says when there is no such key, as L1 keeps it.
-pub(super) const NO_VALUE: Absent = Absent::Only(b"$-1\r\n");
+pub(crate) const NO_VALUE: Absent = Absent::Only(b"$-1\r\n");
 
 /// The keys of an MGET.
-pub(super) struct Values {
-    pub(super) keys: Vec<ValueKey>,
+pub(crate) struct Values {
+    pub(crate) keys: Vec<ValueKey>,
 }
 
-pub(super) struct ValueKey {
-    pub(super) id: EntryId,
-    pub(super) keep: Option<(Ticket, CacheRule, Asked)>,
+pub(crate) struct ValueKey {
+    pub(crate) id: EntryId,
+    pub(crate) keep: Option<(Ticket, CacheRule, Asked)>,
 }
 
 /// The flight has ended: later readers make their own.
-pub(super) fn forget(context: &Context, flight: &Rc<Flight>) {
+pub(crate) fn forget(context: &Context, flight: &Rc<Flight>) {
     let mut flights = context.flights.borrow_mut();
     if flights.get(&flight.id).is_some_and(|known| Rc::ptr_eq(known, flight)) {
         flights.remove(&flight.id);
     }
 }
 
-pub(super) fn fill(
+pub(crate) fn fill(
     context: &Context,
     flight: Rc<Flight>,
     to: Option<(Rc<ReplyQueue>, Slot)>,
@@ -90,7 +90,7 @@ fn land(
     if !late.is_empty()
         && let Err((lost, readers)) = flight.ask_again(context, late)
     {
-        context.stats().upstream_errors.add(1);
+        context.count_lost(&lost);
         readers.into_iter().for_each(|reader| reader.lose(&lost));
     }
 }
@@ -159,16 +159,16 @@ fn keep(
 
 /// A value of L1 in a client's protocol. It is the same in both; that there is none is kept as RESP2 says it.
 #[inline]
-pub(super) fn in_version(reply: &[u8], version: Version) -> &[u8] {
+pub(crate) fn in_version(reply: &[u8], version: Version) -> &[u8] {
     if reply == Version::Resp2.null() { version.null() } else { reply }
 }
 
 /// As L1 keeps it: that there is no value, in the words of RESP2.
-pub(super) fn kept_as(reply: &[u8]) -> &[u8] {
+pub(crate) fn kept_as(reply: &[u8]) -> &[u8] {
     if reply == Version::Resp3.null() { Version::Resp2.null() } else { reply }
 }
 
-pub(super) fn fill_many(
+pub(crate) fn fill_many(
     context: &Context,
     values: Values,
     to: Option<(Rc<ReplyQueue>, Slot)>,

@@ -7,20 +7,20 @@ use std::rc::Rc;
 use crate::resp::{Bulk, Version, bulk_of, elements};
 use crate::upstream::{Link, Tap};
 
-use super::connection_state::{Answer, ConnectionState, Kind, Reason, Sent};
-use super::context::Context;
-use super::identity::Identity;
-use super::login::Greeting;
-use super::pending::Pending;
-use super::reply_queue::ReplyQueue;
-use super::transaction::Queued;
+use crate::client_state::connection_state::{Answer, ConnectionState, Kind, Reason, Sent};
+use crate::client_state::identity::Identity;
+use crate::client_state::reply_queue::ReplyQueue;
+use crate::proxy::auth::Greeting;
+use crate::proxy::transaction::Queued;
+use crate::replies::deliver::Pending;
+use crate::worker_state::context::Context;
 
 /// Bytes of a raw connection that may wait for the client, or for Redis, before no more is taken from the other side.
 const RAW_HIGH_WATER: usize = 256 << 10;
 
 /// The connection, and what is known of its state.
-pub(super) struct Session {
-    pub(super) link: Link<Pending>,
+pub(crate) struct Session {
+    pub(crate) link: Link<Pending>,
     /// Whose the connection is when it is clean.
     identity: Rc<Identity>,
     reply_queue: Rc<ReplyQueue>,
@@ -35,7 +35,7 @@ pub(super) struct Session {
     /// The client has left, and what still waits for its reply does so without it.
     left: Cell<bool>,
     /// Whom CLIENT TRACKING redirects to, in the proxy's numbers.
-    pub(super) redirect: Cell<u64>,
+    pub(crate) redirect: Cell<u64>,
     /// The next script is run by Redis's debugger (SCRIPT DEBUG).
     debugs: Cell<bool>,
     /// The rest of EXEC's reply is due: a push belongs there.
@@ -47,7 +47,7 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) fn new(link: Link<Pending>, identity: Rc<Identity>, reply_queue: Rc<ReplyQueue>) -> Self {
+    pub(crate) fn new(link: Link<Pending>, identity: Rc<Identity>, reply_queue: Rc<ReplyQueue>) -> Self {
         Session {
             link,
             identity,
@@ -66,22 +66,22 @@ impl Session {
     }
 
     /// Whether the client has nothing on the connection, and may go back to a lane.
-    pub(super) fn is_clean(&self) -> bool {
+    pub(crate) fn is_clean(&self) -> bool {
         !self.in_multi() && !self.lost.get() && self.state.is_free() && self.link.is_idle()
     }
 
-    pub(super) fn in_multi(&self) -> bool {
+    pub(crate) fn in_multi(&self) -> bool {
         self.multi.borrow().is_some()
     }
 
     /// Whether a transaction is open, or being prepared with WATCH.
-    pub(super) fn in_transaction(&self) -> bool {
+    pub(crate) fn in_transaction(&self) -> bool {
         self.in_multi() || self.state.is_watching()
     }
 
     /// The answer to a command that begins or ends state. An answer that the command cannot have closes
     /// the connection and the client: its next command would run in an unknown state.
-    pub(super) fn answered(&self, sent: Sent, reply: &[u8]) -> Answer {
+    pub(crate) fn answered(&self, sent: Sent, reply: &[u8]) -> Answer {
         let answer = self.state.answered(sent, reply);
         match (sent, answer) {
             (Sent::Multi, Answer::Agreed) => *self.multi.borrow_mut() = Some(Queued::default()),
@@ -93,7 +93,7 @@ impl Session {
     }
 
     /// The answer to a command that was sent in a transaction. `false`: it may have been executed.
-    pub(super) fn queued(&self, reply: &[u8]) -> bool {
+    pub(crate) fn queued(&self, reply: &[u8]) -> bool {
         let queued = self.state.queued(reply);
         if !queued {
             self.give_up();
@@ -102,48 +102,48 @@ impl Session {
     }
 
     /// Puts a command into the transaction.
-    pub(super) fn queue(&self, add: impl FnOnce(&mut Queued)) {
+    pub(crate) fn queue(&self, add: impl FnOnce(&mut Queued)) {
         if let Some(queued) = self.multi.borrow_mut().as_mut() {
             add(queued);
         }
     }
 
     /// WATCH is about to be sent.
-    pub(super) fn begin_watch(&self) {
+    pub(crate) fn begin_watch(&self) {
         self.state.begin_watch();
     }
 
     /// EXEC is about to be sent: takes what it will execute or discard. Commands sent behind EXEC are outside the transaction, but the
     /// connection counts as in a transaction until the answer is here.
-    pub(super) fn take_multi(&self) -> Queued {
+    pub(crate) fn take_multi(&self) -> Queued {
         self.multi.take().unwrap_or_default()
     }
 
     /// The connection stays with its client until it ends.
-    pub(super) fn bind(self: &Rc<Self>, reason: Reason) {
+    pub(crate) fn bind(self: &Rc<Self>, reason: Reason) {
         self.state.bind(reason);
         self.listen_if_bound();
     }
 
     /// The client is about to leave: no other client gets the connection, whatever still comes on it.
-    pub(super) fn never_reuse(&self) {
+    pub(crate) fn never_reuse(&self) {
         self.state.bind(Reason::Ended);
     }
 
     /// Something that may leave state on the connection will be sent.
-    pub(super) fn begin_attempt(self: &Rc<Self>) {
+    pub(crate) fn begin_attempt(self: &Rc<Self>) {
         self.state.begin_attempt();
         self.listen_if_bound();
     }
 
     /// The outcome is known, see [`ConnectionState::end_attempt`].
-    pub(super) fn end_attempt(&self) {
+    pub(crate) fn end_attempt(&self) {
         self.state.end_attempt();
         self.listen_no_more();
     }
 
     /// Passes messages that are no reply on to the client, if there may be any.
-    pub(super) fn listen_if_bound(self: &Rc<Self>) {
+    pub(crate) fn listen_if_bound(self: &Rc<Self>) {
         if self.is_bound() && self.link.version() == Version::Resp3 {
             // Whatever it is that is left there, Redis may have to tell something without being asked.
             self.listen();
@@ -157,7 +157,7 @@ impl Session {
     }
 
     /// HELLO or AUTH was agreed to.
-    pub(super) fn greeted(self: &Rc<Self>, greeting: &Greeting) {
+    pub(crate) fn greeted(self: &Rc<Self>, greeting: &Greeting) {
         if greeting.login.is_some() {
             self.bind(Reason::Login);
         }
@@ -169,17 +169,17 @@ impl Session {
     }
 
     /// Whether there is something on the connection that only its end undoes.
-    pub(super) fn is_bound(&self) -> bool {
+    pub(crate) fn is_bound(&self) -> bool {
         self.state.is_bound()
     }
 
     /// Others are told the connection's number in Redis: it must not become another client's.
-    pub(super) fn expose_number(&self) {
+    pub(crate) fn expose_number(&self) {
         self.state.bind(Reason::NumberKnown);
     }
 
     /// Whether it is a connection of that identity, in that protocol.
-    pub(super) fn fits(&self, identity: &Rc<Identity>, version: Version) -> bool {
+    pub(crate) fn fits(&self, identity: &Rc<Identity>, version: Version) -> bool {
         let stands = !self.link.is_closed() && !self.state.is_bound_by(Reason::Unproven);
         Rc::ptr_eq(&self.identity, identity) && self.link.version() == version && stands
     }
@@ -190,14 +190,14 @@ impl Session {
     }
 
     /// The answer to the client's SELECT.
-    pub(super) fn selected(&self, db: u32, reply: &[u8]) {
+    pub(crate) fn selected(&self, db: u32, reply: &[u8]) {
         if self.moved(db, reply) {
             self.reply_queue.profile.set_db(db);
         }
     }
 
     /// The answer to a SELECT. `false`: the connection is where it was.
-    pub(super) fn moved(&self, db: u32, reply: &[u8]) -> bool {
+    pub(crate) fn moved(&self, db: u32, reply: &[u8]) -> bool {
         let moved = reply == b"+OK\r\n";
         if moved {
             self.link.set_db(db);
@@ -207,82 +207,82 @@ impl Session {
         moved
     }
 
-    pub(super) fn is_monitor(&self) -> bool {
+    pub(crate) fn is_monitor(&self) -> bool {
         self.state.is_bound_by(Reason::Monitor)
     }
 
-    pub(super) fn begin_monitor(self: &Rc<Self>) {
+    pub(crate) fn begin_monitor(self: &Rc<Self>) {
         self.state.bind(Reason::Monitor);
         self.reply_queue.streaming.set(true);
         self.listen();
     }
 
     /// SCRIPT DEBUG was agreed to.
-    pub(super) fn set_debugs(&self, debugs: bool) {
+    pub(crate) fn set_debugs(&self, debugs: bool) {
         self.debugs.set(debugs);
     }
 
     /// Whether a script would be run by the debugger.
-    pub(super) fn debugs(&self) -> bool {
+    pub(crate) fn debugs(&self) -> bool {
         self.debugs.get()
     }
 
     /// The debugger has begun to talk. Redis ends the connection when it has done.
-    pub(super) fn begin_raw(self: &Rc<Self>) {
+    pub(crate) fn begin_raw(self: &Rc<Self>) {
         self.raw.set(true);
         self.listen();
         // A client that has left meanwhile says nothing more, and Redis is to know that.
         self.link.wake();
     }
 
-    pub(super) fn is_in_raw(&self) -> bool {
+    pub(crate) fn is_in_raw(&self) -> bool {
         self.raw.get()
     }
 
     /// Sends bytes of the client on a raw connection. Tells how many it took; when there is room again, the client is woken.
-    pub(super) fn pass_on(&self, bytes: &[u8]) -> usize {
+    pub(crate) fn pass_on(&self, bytes: &[u8]) -> usize {
         let taken = bytes.len().min(RAW_HIGH_WATER.saturating_sub(self.link.unsent()));
         self.link.send_unanswered(&bytes[..taken]);
         taken
     }
 
-    pub(super) fn block(&self) {
+    pub(crate) fn block(&self) {
         self.blocked.set(self.blocked.get() + 1);
     }
 
-    pub(super) fn unblocked(&self) {
+    pub(crate) fn unblocked(&self) {
         self.blocked.set(self.blocked.get() - 1);
     }
 
-    pub(super) fn is_blocked(&self) -> bool {
+    pub(crate) fn is_blocked(&self) -> bool {
         self.blocked.get() > 0
     }
 
     /// Whether acknowledgements are due: until they are here, nobody knows what may be sent.
-    pub(super) fn is_acknowledging(&self) -> bool {
+    pub(crate) fn is_acknowledging(&self) -> bool {
         self.state.is_acknowledging()
     }
 
     /// Whether messages may come.
-    pub(super) fn is_subscribed(&self) -> bool {
+    pub(crate) fn is_subscribed(&self) -> bool {
         self.state.is_subscribed()
     }
 
     /// Whether anything may come that is nobody's reply.
-    pub(super) fn may_push(&self) -> bool {
+    pub(crate) fn may_push(&self) -> bool {
         self.is_bound() || self.is_subscribed()
     }
 
-    pub(super) fn set_in_exec(&self, in_exec: bool) {
+    pub(crate) fn set_in_exec(&self, in_exec: bool) {
         self.in_exec.set(in_exec);
     }
 
-    pub(super) fn set_behind_exec(&self, behind: bool) {
+    pub(crate) fn set_behind_exec(&self, behind: bool) {
         self.behind_exec.set(behind);
     }
 
     /// Whether the frame looks like a message of something that is subscribed to.
-    pub(super) fn is_message(&self, frame: &[u8]) -> bool {
+    pub(crate) fn is_message(&self, frame: &[u8]) -> bool {
         let mut parts = elements(frame).into_iter().flatten().map(bulk_of);
         let kind = match parts.next() {
             Some(Bulk::Value(b"message")) => Kind::Channel,
@@ -294,25 +294,25 @@ impl Session {
     }
 
     /// A command of the SUBSCRIBE family is about to be sent.
-    pub(super) fn begin_acknowledging(self: &Rc<Self>) {
+    pub(crate) fn begin_acknowledging(self: &Rc<Self>) {
         self.state.begin_acknowledging();
         self.reply_queue.streaming.set(true);
         self.listen();
     }
 
     /// How many acknowledgements an UNSUBSCRIBE of everything gets.
-    pub(super) fn subscriptions(&self, kind: Kind) -> usize {
+    pub(crate) fn subscriptions(&self, kind: Kind) -> usize {
         self.state.subscriptions(kind)
     }
 
     /// An acknowledgement that came in the reply of EXEC.
-    pub(super) fn acknowledged_in_exec(self: &Rc<Self>, kind: Kind, frame: &[u8]) {
+    pub(crate) fn acknowledged_in_exec(self: &Rc<Self>, kind: Kind, frame: &[u8]) {
         self.begin_acknowledging();
         self.acknowledged(kind, frame, true);
     }
 
     /// One acknowledgement, `last`: of its command.
-    pub(super) fn acknowledged(&self, kind: Kind, frame: &[u8], last: bool) {
+    pub(crate) fn acknowledged(&self, kind: Kind, frame: &[u8], last: bool) {
         if self.state.acknowledged(kind, frame, last) == Answer::Unexpected {
             self.give_up();
         }
@@ -323,7 +323,7 @@ impl Session {
     }
 
     /// The connection broke: the state is gone, and the client has to know.
-    pub(super) fn lost(&self) {
+    pub(crate) fn lost(&self) {
         if self.left.get() {
             // Whoever the client is by now, it is nothing to it.
             return;
@@ -334,14 +334,14 @@ impl Session {
     }
 
     /// Nobody knows any more what comes on the connection.
-    pub(super) fn give_up(&self) {
+    pub(crate) fn give_up(&self) {
         self.state.bind(Reason::Unproven);
         self.in_exec.set(false);
         self.lost();
     }
 
     /// The client leaves the session, or is gone altogether.
-    pub(super) fn end(&self, context: &Context) {
+    pub(crate) fn end(&self, context: &Context) {
         self.reply_queue.pushed.set(false);
         let clean = self.is_clean() && self.state.is_reusable();
         self.left.set(true);

@@ -11,14 +11,15 @@ use std::time::Instant;
 
 use tokio::sync::{mpsc, oneshot};
 
+use crate::errors;
 use crate::resp::build;
 use crate::upstream::{Link, Lost, Reply};
 
-use super::context::Context;
-use super::pending::{OnReply, Pending};
+use crate::replies::deliver::{OnReply, Pending};
+use crate::worker_state::context::Context;
 
 /// The words of a request of our own.
-pub(super) type Request = Vec<Vec<u8>>;
+pub(crate) type Request = Vec<Vec<u8>>;
 
 type Work = dyn FnOnce(&Rc<Context>) + Send;
 
@@ -55,7 +56,7 @@ impl Mailboxes {
 
 impl Context {
     /// Has `work` done on every worker, this one included, some time soon.
-    pub(super) fn run_on_all_workers(&self, work: impl Fn(&Rc<Context>) + Clone + Send + 'static) {
+    pub(crate) fn run_on_all_workers(&self, work: impl Fn(&Rc<Context>) + Clone + Send + 'static) {
         for mailbox in self.shared.mailboxes.0.get().into_iter().flatten() {
             let work = work.clone();
             mailbox(WorkerTask(Box::new(move |context| work(context))));
@@ -64,7 +65,7 @@ impl Context {
 
     /// Has `work` done on every worker, this one included, and gives what they answered, in no order. A worker answers by what
     /// it sends; it may do so later.
-    pub(super) async fn ask_all_workers<T: Send + 'static>(
+    pub(crate) async fn ask_all_workers<T: Send + 'static>(
         &self,
         work: impl Fn(&Rc<Context>, mpsc::UnboundedSender<T>) + Clone + Send + 'static,
     ) -> Vec<T> {
@@ -87,7 +88,7 @@ impl Context {
 ///
 /// # Errors
 /// Redis is away, or the connection broke.
-pub(super) async fn ask(
+pub(crate) async fn ask(
     context: &Context,
     link: &Link<Pending>,
     requests: &[Request],
@@ -106,5 +107,5 @@ pub(super) async fn ask(
             wire.push_with(|out| build::request(out, words.iter().map(Vec::as_slice)));
         }
     });
-    answered.await.unwrap_or_else(|_| Err(Lost::new("the connection to Redis was given up")))
+    answered.await.unwrap_or_else(|_| Err(Lost::from(&errors::GIVEN_UP)))
 }

@@ -7,10 +7,10 @@ use std::time::Instant;
 use crate::resp::Version;
 use crate::upstream::{Link, Lost};
 
-use super::context::Context;
-use super::identity::Identity;
-use super::pending::Pending;
-use super::users::Users;
+use crate::client_state::identity::Identity;
+use crate::client_state::users::Users;
+use crate::replies::deliver::Pending;
+use crate::worker_state::context::Context;
 
 /// Changed by the replies to SELECT, HELLO and AUTH; read by every request.
 pub struct Profile {
@@ -63,24 +63,24 @@ impl Profile {
 
     /// Whether the client's connections to Redis have no login.
     #[inline]
-    pub(super) fn has_no_login(&self) -> bool {
+    pub(crate) fn has_no_login(&self) -> bool {
         self.identity.borrow().login.is_none()
     }
 
     /// Whether its lane is known to be let in by Redis, so that nothing else has to be looked at to know that.
     #[inline]
-    pub(super) fn is_let_in(&self) -> bool {
+    pub(crate) fn is_let_in(&self) -> bool {
         self.lane.borrow().as_ref().is_some_and(Link::is_let_in)
     }
 
     /// Whether its user may PTTL: without that nothing that it reads may be kept.
-    pub(super) fn may_ttl(&self, users: &Users) -> bool {
+    pub(crate) fn may_ttl(&self, users: &Users) -> bool {
         self.identity.borrow().may_ttl(users)
     }
 
     /// Whether a script holds up the lane that the client's next request would go to.
     #[inline]
-    pub(super) fn is_held_up(&self, now: Instant) -> bool {
+    pub(crate) fn is_held_up(&self, now: Instant) -> bool {
         match &*self.lane.borrow() {
             Some(lane) => lane.is_held_up(now),
             None => self.identity.borrow().is_held_up(self.db(), self.version(), now),
@@ -88,7 +88,7 @@ impl Profile {
     }
 
     /// The next call of [`Profile::lane`] looks the lane up again.
-    pub(super) fn forget_lane(&self) {
+    pub(crate) fn forget_lane(&self) {
         self.lane.take();
     }
 
@@ -124,7 +124,7 @@ impl Profile {
     /// # Errors
     /// It cannot be used now.
     #[inline]
-    pub(super) fn lane(&self, context: &Rc<Context>) -> Result<Link<Pending>, Lost> {
+    pub(crate) fn lane(&self, context: &Rc<Context>) -> Result<Link<Pending>, Lost> {
         if let Some(lane) = &*self.lane.borrow() {
             match lane.check() {
                 Ok(()) => return Ok(lane.clone()),

@@ -5,15 +5,16 @@ use bytes::Bytes;
 
 use crate::codec;
 use crate::command::Verb;
+use crate::errors::{self, Side};
 use crate::resp::{Bulk, Version, build, bulk_of, elements};
 use crate::upstream::{RESERVED, Reply};
 
-use super::bitfield;
-use super::context::Context;
+use crate::proxy::bitfield;
+use crate::worker_state::context::Context;
 
 /// What of a reply is a value, which may be compressed. Nothing else is opened, whatever it looks like.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum ReplyShape {
+pub(crate) enum ReplyShape {
     Nothing,
     /// It is a value, or each of its elements is.
     Values,
@@ -29,7 +30,7 @@ pub(super) enum ReplyShape {
 
 impl ReplyShape {
     /// What the reply to a call holds.
-    pub(super) fn of(verb: Verb, name: &str, args: &[&[u8]], version: Version) -> ReplyShape {
+    pub(crate) fn of(verb: Verb, name: &str, args: &[&[u8]], version: Version) -> ReplyShape {
         let has = |word: &[u8]| args.iter().skip(3).any(|arg| arg.eq_ignore_ascii_case(word));
         match verb {
             Verb::Get | Verb::MGet | Verb::GetSet | Verb::GetDel | Verb::GetEx => ReplyShape::Values,
@@ -95,8 +96,8 @@ fn without_own_channels(reply: &[u8]) -> Vec<u8> {
 }
 
 /// An option of SORT with what belongs to it.
-pub(super) struct SortOption<'a, 'b> {
-    pub(super) words: &'b [&'a [u8]],
+pub(crate) struct SortOption<'a, 'b> {
+    pub(crate) words: &'b [&'a [u8]],
 }
 
 impl SortOption<'_, '_> {
@@ -104,29 +105,29 @@ impl SortOption<'_, '_> {
         self.words[0].eq_ignore_ascii_case(name)
     }
 
-    pub(super) fn gets(&self) -> bool {
+    pub(crate) fn gets(&self) -> bool {
         self.is(b"get") && self.words.len() > 1
     }
 
-    pub(super) fn gets_a_string(&self) -> bool {
+    pub(crate) fn gets_a_string(&self) -> bool {
         self.gets() && names_a_string(self.words[1])
     }
 
-    pub(super) fn is_by_a_string(&self) -> bool {
+    pub(crate) fn is_by_a_string(&self) -> bool {
         self.is(b"by") && self.words.len() > 1 && names_a_string(self.words[1])
     }
 
-    pub(super) fn is_alpha(&self) -> bool {
+    pub(crate) fn is_alpha(&self) -> bool {
         self.is(b"alpha")
     }
 
-    pub(super) fn stores(&self) -> bool {
+    pub(crate) fn stores(&self) -> bool {
         self.is(b"store") && self.words.len() > 1
     }
 }
 
 /// The options of `SORT key [BY pattern] [LIMIT offset count] [GET pattern …] [ASC|DESC] [ALPHA] [STORE key]`.
-pub(super) fn sort_options<'a, 'b>(args: &'b [&'a [u8]]) -> impl Iterator<Item = SortOption<'a, 'b>> {
+pub(crate) fn sort_options<'a, 'b>(args: &'b [&'a [u8]]) -> impl Iterator<Item = SortOption<'a, 'b>> {
     let mut rest = args.get(2..).unwrap_or_default();
     std::iter::from_fn(move || {
         let word = rest.first()?;
@@ -146,7 +147,7 @@ fn names_a_string(pattern: &[u8]) -> bool {
 }
 
 /// Opens a reply that is one value, if it is compressed, and hands it to `then`: at once, or later if it is large.
-pub(super) fn decode_one(context: &Context, reply: Reply<'_>, on_reply: impl FnOnce(&Context, Reply<'_>) + 'static) {
+pub(crate) fn decode_one(context: &Context, reply: Reply<'_>, on_reply: impl FnOnce(&Context, Reply<'_>) + 'static) {
     let compressed = matches!(bulk_of(reply.bytes()), Bulk::Value(value) if codec::is_compressed(value));
     if !compressed {
         return on_reply(context, reply);
@@ -155,7 +156,7 @@ pub(super) fn decode_one(context: &Context, reply: Reply<'_>, on_reply: impl FnO
 }
 
 /// Opens what a reply holds, and hands the whole to `then`.
-pub(super) fn decode_all(
+pub(crate) fn decode_all(
     context: &Context,
     reply: Reply<'_>,
     shape: ReplyShape,
@@ -168,7 +169,7 @@ pub(super) fn decode_all(
 }
 
 /// Opens what the elements of EXEC's reply hold, and hands the whole to `then`.
-pub(super) fn decode_each(
+pub(crate) fn decode_each(
     context: &Context,
     reply: Reply<'_>,
     shape: Vec<ReplyShape>,
@@ -233,6 +234,9 @@ fn decode_with(
     let count = |context: &Context, decoded: &Decoded| {
         context.stats().opened_values.add(decoded.decoded);
         context.stats().damaged_values.add(decoded.damaged);
+        if decoded.damaged > 0 {
+            context.stats().count_error(Side::Upstream);
+        }
     };
     if reply.bytes().len().max(declared) <= view.policy.offload_above {
         let decoded = decode(reply.bytes(), limit);
@@ -243,14 +247,13 @@ fn decode_with(
     context.offload_to_control(
         move || decode(&reply, limit),
         move |context, decoded| {
-            let decoded = decoded.unwrap_or_else(|| Decoded { reply: DAMAGED.to_vec(), decoded: 0, damaged: 1 });
+            let decoded =
+                decoded.unwrap_or_else(|| Decoded { reply: errors::NOT_DECOMPRESSED.frame(), decoded: 0, damaged: 1 });
             count(context, &decoded);
             on_reply(context, Reply::Owned(Bytes::from(decoded.reply)));
         },
     );
 }
-
-const DAMAGED: &[u8] = b"-ERR shortstop: the value could not be opened\r\n";
 
 fn decode_value(reply: &[u8], limit: usize) -> Decoded {
     let Bulk::Value(compressed) = bulk_of(reply) else {
@@ -266,15 +269,7 @@ fn decode_value(reply: &[u8], limit: usize) -> Decoded {
             build::bulk(&mut out, &value);
             Decoded { reply: out, decoded: 1, damaged: 0 }
         }
-        Err(error) => {
-            build::error(
-                &mut out,
-                &format!(
-                    "ERR shortstop: the compressed value stored at this key cannot be opened: {error}; SET or DEL the key"
-                ),
-            );
-            Decoded { reply: out, decoded: 0, damaged: 1 }
-        }
+        Err(error) => Decoded { reply: errors::damaged(error).frame(), decoded: 0, damaged: 1 },
     }
 }
 
@@ -293,12 +288,7 @@ fn decode_elements(reply: &[u8], is_value: impl Fn(usize) -> bool, limit: usize)
     }
     // A client takes an error among values for one of them, and some never look: the whole is refused.
     if all.damaged > 0 {
-        all.reply.clear();
-        build::error(
-            &mut all.reply,
-            "ERR shortstop: a compressed value among these keys cannot be opened, or all together are larger than \
-             limits.max_inflated; ask for each with GET to see",
-        );
+        all.reply = errors::DAMAGED_AMONG.frame();
     }
     all
 }

@@ -11,37 +11,38 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 use crate::coherence::ServePermit;
+use crate::errors;
 use crate::resp::{Version, build, parse_int};
 use crate::upstream::{Login, Lost, Reply};
 
-use super::clients::Wish;
-use super::connection_state::Reason;
-use super::context::{Context, View};
-use super::decode::ReplyShape;
-use super::local::is_name;
-use super::pending::{OnReply, Pending};
-use super::private::InSession;
-use super::reply_queue::{ReplyQueue, Slot};
-use super::request::Replacements;
-use super::session::Session;
-use super::unauthenticated::is_small;
-use super::{Call, Client, Next, Replies};
+use crate::client_state::connection_state::Reason;
+use crate::client_state::reply_queue::{ReplyQueue, Slot};
+use crate::client_state::session::Session;
+use crate::proxy::client_command::Wish;
+use crate::proxy::local::is_name;
+use crate::proxy::private::InSession;
+use crate::proxy::request::Replacements;
+use crate::proxy::unauthenticated::is_small;
+use crate::proxy::{Call, Client, Next, Replies};
+use crate::replies::decode::ReplyShape;
+use crate::replies::deliver::{OnReply, Pending};
+use crate::worker_state::context::{Context, View};
 
 /// What HELLO or AUTH makes of a client when Redis agrees.
 #[derive(Debug, Default)]
-pub(super) struct Greeting {
-    pub(super) login: Option<Login>,
-    pub(super) version: Option<Version>,
+pub(crate) struct Greeting {
+    pub(crate) login: Option<Login>,
+    pub(crate) version: Option<Version>,
     name: Option<Vec<u8>>,
     /// The client's number, which stands in HELLO's reply in the place of the connection's.
     client: u64,
     /// Redis does all of it or, with an error, nothing. If not, only Redis knows: it may perform an AUTH and then refuse what stands
     /// behind it.
-    pub(super) is_understood: bool,
+    pub(crate) is_understood: bool,
 }
 
 /// A login whose turn on the auth link has not come.
-pub(super) struct QueuedLogin {
+pub(crate) struct QueuedLogin {
     words: Vec<Vec<u8>>,
     pending: Pending,
 }
@@ -85,7 +86,7 @@ impl Greeting {
     }
 
     /// Redis has agreed.
-    pub(super) fn apply(self, context: &Context, reply_queue: &ReplyQueue) {
+    pub(crate) fn apply(self, context: &Context, reply_queue: &ReplyQueue) {
         let profile = &reply_queue.profile;
         let has_login = self.login.is_some();
         if let Some(login) = self.login {
@@ -104,7 +105,7 @@ impl Greeting {
     }
 
     /// HELLO's reply with the client's own number.
-    pub(super) fn own_number(&self, reply: &[u8]) -> Bytes {
+    pub(crate) fn own_number(&self, reply: &[u8]) -> Bytes {
         const FIELD: &[u8] = b"$2\r\nid\r\n:";
         let found = memchr::memmem::find(reply, FIELD).map(|at| at + FIELD.len());
         let Some((start, length)) = found.and_then(|at| Some((at, memchr::memchr(b'\r', &reply[at..])?))) else {
@@ -116,7 +117,7 @@ impl Greeting {
 
 impl Client {
     /// HELLO in any form. On the way to Redis the name is the fleet's: the connections keep it.
-    pub(super) fn hello(&mut self, view: &View, permit: &ServePermit, call: Call<'_>) -> Next {
+    pub(crate) fn hello(&mut self, view: &View, permit: &ServePermit, call: Call<'_>) -> Next {
         let greeting = Greeting { client: self.id, ..Greeting::of_hello(call.args) };
         let fleet_name = self.context.connection_name().as_bytes().to_vec();
         let mut replacements = Replacements::new();
@@ -150,7 +151,7 @@ impl Client {
     }
 
     /// AUTH in any form.
-    pub(super) fn auth(&mut self, view: &View, permit: &ServePermit, call: Call<'_>) -> Next {
+    pub(crate) fn auth(&mut self, view: &View, permit: &ServePermit, call: Call<'_>) -> Next {
         let greeting = Greeting::of_auth(call.args);
         if self.session.is_some() || !greeting.is_understood {
             // Redis refuses an AUTH with a wrong number of words before it does anything.
@@ -216,8 +217,7 @@ impl Client {
         // Servers of the age of WAITAOF leave the answer to a login that fails out when replies are due before it (see above): in
         // that of EXEC all others would shift.
         if has_login && view.table.get(b"waitaof").is_some() {
-            let text = "ERR shortstop: this server may not answer a login in a transaction; send it before MULTI";
-            return self.abort_transaction(permit, session, text);
+            return self.abort_transaction(permit, session, &errors::LOGIN_IN_MULTI);
         }
         if !greeting.is_understood {
             // Redis may do a part of it before it refuses the rest.
@@ -253,8 +253,7 @@ impl Client {
             }
             if auth_link.locked_for().is_some() {
                 // Redis would close the connection, and with it the login of somebody else.
-                let text = "ERR shortstop: where Redis has a password, a login may have 10 arguments of 16 KB each; shorten it";
-                return self.refuse(text);
+                return self.refuse_own(&errors::LARGE_LOGIN);
             }
         }
         let mut words: Vec<Vec<u8>> = call.args.iter().map(|arg| arg.to_vec()).collect();
@@ -269,7 +268,7 @@ impl Client {
     }
 
     /// As a new connection, but for its number.
-    pub(super) fn reset(&mut self, permit: &ServePermit) -> Next {
+    pub(crate) fn reset(&mut self, permit: &ServePermit) -> Next {
         if self.reply_queue.outstanding() > 0 {
             return Next::Again;
         }
@@ -289,7 +288,7 @@ impl Client {
 
     /// Gives `answer` when Redis says that the client is subscribed to nothing any more, so that whoever hears of it counts it no
     /// longer. `false`: it was subscribed to nothing.
-    pub(super) fn unsubscribe_first(&mut self, permit: &ServePermit, answer: &'static [u8]) -> bool {
+    pub(crate) fn unsubscribe_first(&mut self, permit: &ServePermit, answer: &'static [u8]) -> bool {
         let session = self.session.as_ref().filter(|session| session.is_subscribed() && !session.is_monitor());
         let Some(session) = session.filter(|session| session.link.check().is_ok()) else { return false };
         let (reply_queue, slot) = (Rc::clone(&self.reply_queue), self.reply_queue.open(self.is_muted()));
@@ -307,7 +306,7 @@ impl Client {
 }
 
 /// Lets the next login in, if none is being tried.
-pub(super) fn next_login(context: &Context) {
+pub(crate) fn next_login(context: &Context) {
     // Whoever takes one out tries it, so that none is waited for twice.
     while !context.queued_logins.borrow().is_empty() {
         let Some(auth_link) = context.rc().map(|context| context.auth_link()) else { return };
@@ -319,7 +318,7 @@ pub(super) fn next_login(context: &Context) {
             let words = words.iter().map(Vec::as_slice);
             return auth_link.send(pending, |wire| wire.push_with(|out| build::request(out, words)));
         };
-        context.stats().upstream_errors.add(1);
+        context.count_lost(&lost);
         if let Some((reply_queue, slot)) = pending.to {
             let mut out = Vec::new();
             build::error(&mut out, lost.text());
@@ -331,7 +330,7 @@ pub(super) fn next_login(context: &Context) {
 }
 
 /// The answer to a HELLO or AUTH that was asked on a connection that others use; `back` is what brought the connection back.
-pub(super) fn greeted(
+pub(crate) fn greeted(
     context: &Context,
     reply_queue: &ReplyQueue,
     slot: Slot,

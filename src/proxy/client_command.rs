@@ -14,26 +14,27 @@ use tokio::sync::mpsc;
 
 use crate::coherence::ServePermit;
 use crate::command::Flags;
+use crate::errors;
 use crate::resp::{Bulk, Chunks, Version, build, bulk_of, elements, parse_int};
 use crate::upstream::{Lost, Reply};
 
-use super::client_list::{Filter, Line, Record, write_line};
-use super::connection_state::Reason;
-use super::context::Context;
-use super::decode::ReplyShape;
-use super::local::is_name;
-use super::login::Greeting;
-use super::pending::{OnReply, Pending};
-use super::reply_queue::{ReplyQueue, Slot};
-use super::session::Session;
-use super::worker_tasks::{Request, ask};
-use super::{Call, Client, Next, Replies};
+use crate::client_state::connection_state::Reason;
+use crate::client_state::reply_queue::{ReplyQueue, Slot};
+use crate::client_state::session::Session;
+use crate::exchange::client_list::{Filter, Line, Record, write_line};
+use crate::proxy::auth::Greeting;
+use crate::proxy::local::is_name;
+use crate::proxy::{Call, Client, Next, Replies};
+use crate::replies::decode::ReplyShape;
+use crate::replies::deliver::{OnReply, Pending};
+use crate::worker_state::context::Context;
+use crate::worker_state::worker_tasks::{Request, ask};
 
 /// A number that no connection to Redis has.
 const NOBODY: &[u8] = b"9223372036854775807";
 
 /// What a client wants, when Redis has nothing against it.
-pub(super) enum Wish {
+pub(crate) enum Wish {
     /// HELLO or AUTH in a transaction.
     Greet(Box<Greeting>),
     /// CLIENT TRACKING in a transaction, with invalidations for this client.
@@ -160,7 +161,7 @@ fn replaced(options: &[&[u8]], number: &[u8]) -> Request {
 
 impl Client {
     /// A command of the CLIENT family with as many arguments as it takes. None: it goes the way of all others.
-    pub(super) fn family(&mut self, permit: &ServePermit, call: Call<'_>) -> Option<Next> {
+    pub(crate) fn family(&mut self, permit: &ServePermit, call: Call<'_>) -> Option<Next> {
         let name = match call.args {
             // Sent by libraries at every connect, also before the table of a server that has it is here.
             [_, word, _, _] if word.eq_ignore_ascii_case(b"setinfo") => "client|setinfo",
@@ -177,8 +178,7 @@ impl Client {
             // Newer servers do not take it in a transaction.
             ("client|reply", _) if in_multi && call.row.flags.contains(Flags::NO_MULTI) => return None,
             ("client|reply", Some(session)) if in_multi && (is(b"off") || is(b"skip")) => {
-                let text = "ERR shortstop: CLIENT REPLY OFF and SKIP would cut the reply of EXEC short; send them before MULTI";
-                return Some(self.abort_transaction(permit, session, text));
+                return Some(self.abort_transaction(permit, session, &errors::REPLY_IN_MULTI));
             }
             ("client|reply", Some(session)) if in_multi => {
                 session.queue(|queued| queued.speaks |= is(b"on"));
@@ -371,7 +371,7 @@ fn settle_one(context: &Context, reply_queue: Rc<ReplyQueue>, slot: Slot, wish: 
 }
 
 /// The reply of EXEC, with Redis's answers to the commands at these places replaced by those of the proxy; handed to `then`.
-pub(super) fn settle_all(
+pub(crate) fn settle_all(
     context: &Context,
     reply_queue: Rc<ReplyQueue>,
     wishes: Vec<(usize, Wish)>,
@@ -468,14 +468,7 @@ async fn later(context: &Rc<Context>, reply_queue: &ReplyQueue, wish: Wish, verd
         Wish::Unblock { id, how } => {
             unblock(context, reply_queue, id, how).await.unwrap_or_else(|lost| error(&lost).to_vec()).into()
         }
-        _ => {
-            let mut out = Vec::new();
-            build::error(
-                &mut out,
-                "ERR shortstop: Redis knows an option that this version of Shortstop does not; leave it out",
-            );
-            out.into()
-        }
+        _ => context.own_error(&errors::UNKNOWN_OPTION).into(),
     }
 }
 

@@ -1,0 +1,263 @@
+//! Every error that a client gets in Shortstop's own words, and whose side it is on.
+//!
+//! An error of Redis is passed on as it is and does not stand here; nor do the words of Redis that Shortstop says in its place
+//! (`NOAUTH`, a protocol error, a wrong number of arguments). A text says what happened and what to do about it.
+
+use std::borrow::Cow;
+use std::fmt::{self, Display};
+
+use crate::resp::build;
+
+/// Where the cause of an error is to be looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Side {
+    /// The client asked for what it may not have, or what a proxy cannot do.
+    Client,
+    /// Redis cannot be asked, or what it holds cannot be used.
+    Upstream,
+    /// Shortstop: a limit of its own was reached, or it lacks something.
+    Us,
+}
+
+/// An error in Shortstop's own words.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct OwnError {
+    side: Side,
+    /// With its code.
+    text: Cow<'static, str>,
+}
+
+impl OwnError {
+    /// Where its cause is to be looked for.
+    pub fn side(&self) -> Side {
+        self.side
+    }
+
+    /// The text, with its code.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The text without its code, for the log.
+    pub fn reason(&self) -> &str {
+        self.text.strip_prefix(PREFIX).unwrap_or(&self.text)
+    }
+
+    /// The error as a reply.
+    pub fn frame(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        build::error(&mut out, &self.text);
+        out
+    }
+}
+
+impl Display for OwnError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// How each text begins, but that of [`NOT_ALLOWED`].
+const PREFIX: &str = "ERR shortstop: ";
+
+/// Errors with a fixed text.
+macro_rules! fixed {
+    ($($side:ident { $($(#[doc = $doc:literal])+ $name:ident = $text:literal;)+ })+) => {
+        $($($(#[doc = $doc])+ pub static $name: OwnError =
+            OwnError { side: Side::$side, text: Cow::Borrowed(concat!("ERR shortstop: ", $text)) };)+)+
+
+        #[cfg(test)]
+        const FIXED: &[&OwnError] = &[$($(&$name),+),+];
+    };
+}
+
+fixed! {
+    Client {
+        /// The first bytes of the connection are those of TLS.
+        SPEAKS_TLS = "this port speaks RESP, not TLS";
+        /// A browser.
+        SPEAKS_HTTP = "this port speaks RESP, not HTTP";
+        /// SYNC and its like.
+        REPLICATION = "replication does not pass through a proxy: let the replica connect to Redis itself";
+        /// A login that is longer than a connection which clients share may carry.
+        LONG_LOGIN = "this is too long for a login; shorten the name or the password";
+        /// A login that Redis does not take from a connection that has not authenticated.
+        LARGE_LOGIN = "where Redis has a password, a login may have 10 arguments of 16 KB each; shorten it";
+        /// A login in MULTI that newer servers may leave without an answer.
+        LOGIN_IN_MULTI = "this server may not answer a login in a transaction; send it before MULTI";
+        /// PROXY DEBUG without `enable_debug_command`.
+        NO_DEBUG = "PROXY DEBUG is not allowed; set enable_debug_command: true in config.yaml";
+        /// PROXY in MULTI.
+        PROXY_IN_MULTI = "PROXY is not part of a transaction; send it before MULTI";
+        /// CLIENT REPLY OFF in MULTI.
+        REPLY_IN_MULTI = "CLIENT REPLY OFF and SKIP would cut the reply of EXEC short; send them before MULTI";
+        /// EVAL in MULTI after SCRIPT DEBUG YES.
+        DEBUGGER_IN_MULTI = "what the debugger says in a transaction cannot be told from replies; send EVAL outside of MULTI, \
+            or SCRIPT DEBUG NO before it";
+        /// After SCRIPT DEBUG YES a command that may be EVAL by another name.
+        UNKNOWN_TO_DEBUGGER = "this command is not in the server's COMMAND table, and could start the debugger; send SCRIPT DEBUG NO \
+            before it";
+        /// A client in MONITOR writes, or asks what only Shortstop can answer.
+        BESIDE_MONITOR = "not beside MONITOR; use another connection, or RESET";
+        /// SET with IFEQ and its like.
+        COMPARED_WITH_MARK = "the value looks like one that is stored compressed; SET it without a comparison";
+        /// More arguments than a script can pass on.
+        TOO_MANY_ARGUMENTS = "too many arguments for a command that looks into a string while values may be compressed; send fewer \
+            at a time";
+        /// GETRANGE and its like, on a compressed value.
+        LOOKS_INTO_COMPRESSED = "the value at this key is stored compressed, and this command looks into the stored bytes; GET and \
+            SET it, or give its keys a rule with compress: false and SET it again";
+        /// APPEND or SETRANGE would write the mark of a compressed value.
+        WRITES_MARK = "the value would begin as one that is stored compressed, and could not be read again; SET the whole value";
+        /// SORT … GET … STORE, of compressed values.
+        STORES_COMPRESSED = "a value that SORT GET finds is stored compressed, and STORE would keep it so; use SORT GET and store \
+            its reply";
+        /// SORT … BY, of compressed values.
+        COMPARES_COMPRESSED = "a value that SORT BY compares is stored compressed; keep the weights in hashes (BY key*->field)";
+    }
+    Upstream {
+        /// The compressed values of several keys cannot be given together.
+        DAMAGED_AMONG = "a compressed value among these keys cannot be opened, or all together are larger than limits.max_inflated; \
+            ask for each with GET to see";
+        /// WAIT after a connection was lost.
+        WRITES_NOT_PROVEN = "a connection to Redis was lost since the first of these writes, so that it is not known how many \
+            replicas have them; write again, or ask Redis itself";
+        /// A request came to a connection that has ended for good.
+        ENDED = "the connection to Redis has ended";
+        /// A question of Shortstop's own will not be answered.
+        GIVEN_UP = "the connection to Redis was given up";
+        /// All connections move to another server.
+        MOVED = "the connection to Redis was given up: another server has taken the place of the last one";
+    }
+    Us {
+        /// Redis takes an option of CLIENT KILL or CLIENT LIST that is not known here.
+        UNKNOWN_OPTION = "Redis knows an option that this version of Shortstop does not; leave it out";
+        /// BITFIELD with wide integers, and an operation that is not known here.
+        ROUNDED_BITFIELD = "the command was executed, but its reply has integers of more than 53 bits and its form is not known \
+            here; send each field in a BITFIELD of its own";
+        /// Compressing panicked.
+        NOT_COMPRESSED = "the value could not be compressed; it was not stored";
+        /// Decompressing panicked.
+        NOT_DECOMPRESSED = "the value could not be opened";
+        /// A message cannot be told from EXEC's reply.
+        EXEC_IN_DOUBT = "a message came among the replies of EXEC and could not be told from them; the transaction was executed";
+        /// `limits.max_sessions`.
+        NO_SESSION = "too many clients have a connection to Redis of their own; try again later, or raise limits.max_sessions";
+    }
+}
+
+/// PROXY FLUSH by a user whom Redis does not let configure it.
+pub static NOT_ALLOWED: OwnError = OwnError {
+    side: Side::Client,
+    text: Cow::Borrowed("NOPERM shortstop: this is for users whom Redis allows CONFIG"),
+};
+
+/// Behind the error of a write that may have been executed all the same.
+pub const MAY_HAVE_RUN: &str = "; the command may have been executed";
+
+/// An error with a text of this moment.
+fn made(side: Side, text: impl Display) -> OwnError {
+    OwnError { side, text: format!("{PREFIX}{text}").into() }
+}
+
+/// A value that begins with the mark of a compressed one, and is too long to be compressed again.
+pub fn too_long_with_mark(bytes: usize, max_inflated: usize) -> OwnError {
+    let text = format_args!(
+        "the value looks like one that is stored compressed, and with {bytes} bytes is longer than limits.max_inflated \
+         ({max_inflated}), so that it could not be read again; it was not stored. Raise that limit, or store less"
+    );
+    made(Side::Client, text)
+}
+
+/// A value that begins with the mark of a compressed one, and has become longer than Redis takes.
+pub fn too_long_for_redis(bytes: usize, most: usize) -> OwnError {
+    let text = format_args!(
+        "the value looks like one that is stored compressed, and has to be stored in {bytes} bytes, which is above Redis's \
+         proto-max-bulk-len of {most}; raise it, or store less"
+    );
+    made(Side::Client, text)
+}
+
+/// A compressed value that is damaged or too long.
+pub fn damaged(why: impl Display) -> OwnError {
+    let text = format_args!("the compressed value stored at this key cannot be opened: {why}; SET or DEL the key");
+    made(Side::Upstream, text)
+}
+
+/// WAIT where Redis does not answer what WAIT needs to know; `why` is Redis's error.
+pub fn replicas_not_known(why: impl Display) -> OwnError {
+    let text = format_args!(
+        "it is not known what replicas have; give the user in the upstream URL the right to ROLE, WAIT, WAITAOF and SPUBLISH: {why}"
+    );
+    made(Side::Upstream, text)
+}
+
+/// `limits.upstream_pending`.
+pub fn too_much_pending(bytes: usize) -> OwnError {
+    let text =
+        format_args!("{bytes} bytes wait for Redis on one connection (limits.upstream_pending); try again later");
+    made(Side::Upstream, text)
+}
+
+/// There is no connection to Redis.
+pub fn unreachable(address: impl Display, why: impl Display) -> OwnError {
+    made(Side::Upstream, format_args!("Redis at {address} cannot be reached: {why}"))
+}
+
+/// There was a connection to Redis.
+pub fn lost(address: impl Display, why: impl Display) -> OwnError {
+    made(Side::Upstream, format_args!("the connection to Redis at {address} was lost: {why}"))
+}
+
+/// Shortstop has ended a connection to Redis.
+pub fn given_up(why: impl Display) -> OwnError {
+    made(Side::Us, format_args!("the connection to Redis was given up: {why}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::{FIXED, NOT_ALLOWED, PREFIX, Side, TOO_MANY_ARGUMENTS, damaged, unreachable};
+
+    #[test]
+    fn each_text_is_one_line_and_says_who_speaks() {
+        let made = [unreachable("host:1", "refused"), damaged("too short")];
+        for error in FIXED.iter().copied().chain(&made) {
+            assert!(error.text().starts_with(PREFIX), "{error}");
+            assert!(!error.reason().starts_with("ERR"), "{error}");
+            assert!(!error.text().contains(['\r', '\n']) && !error.text().contains("  "), "{error}");
+        }
+        let mut texts: Vec<&str> = FIXED.iter().map(|error| error.text()).collect();
+        texts.sort_unstable();
+        texts.dedup();
+        assert_eq!(texts.len(), FIXED.len(), "two errors have one text");
+    }
+
+    #[test]
+    fn no_text_stands_in_another_file() {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        let mut directories = vec![source.clone()];
+        while let Some(directory) = directories.pop() {
+            for entry in fs::read_dir(directory).expect("the source is there") {
+                let path = entry.expect("an entry").path();
+                if path.is_dir() {
+                    directories.push(path);
+                } else if path != source.join("errors.rs") {
+                    let text = String::from_utf8_lossy(&fs::read(&path).expect("a file")).into_owned();
+                    assert!(!text.contains(PREFIX), "{} has an error text of its own", path.display());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_error_has_a_side_and_a_frame() {
+        assert_eq!(TOO_MANY_ARGUMENTS.side(), Side::Client);
+        let error = unreachable("host:1", "line one\nline two");
+        assert_eq!(error.side(), Side::Upstream);
+        assert_eq!(error.frame(), b"-ERR shortstop: Redis at host:1 cannot be reached: line one line two\r\n");
+        assert_eq!(NOT_ALLOWED.frame(), b"-NOPERM shortstop: this is for users whom Redis allows CONFIG\r\n");
+    }
+}

@@ -1,0 +1,53 @@
+//! Why Redis cannot be asked.
+
+use std::rc::Rc;
+
+use crate::errors::{OwnError, Side};
+use crate::upstream::login::{is_busy, is_too_many};
+
+/// Why Redis cannot be asked, as the error that the client gets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lost {
+    /// The error, with its code.
+    text: Rc<str>,
+    side: Side,
+    login_refused: bool,
+}
+
+impl From<&OwnError> for Lost {
+    fn from(error: &OwnError) -> Self {
+        Lost { text: error.text().into(), side: error.side(), login_refused: false }
+    }
+}
+
+impl Lost {
+    /// The error, code included, with which Redis refused the connection.
+    pub(super) fn said(text: &str, login_refused: bool) -> Self {
+        Lost { text: text.into(), side: Side::Upstream, login_refused }
+    }
+
+    /// The error, with its code.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Where the cause is to be looked for.
+    pub fn side(&self) -> Side {
+        self.side
+    }
+
+    /// Whether Redis is there, and serves nothing while a script runs.
+    pub fn is_busy(&self) -> bool {
+        is_busy(self.text.as_bytes())
+    }
+
+    /// Whether another attempt may succeed soon: Redis has too many connections.
+    pub fn may_pass(&self) -> bool {
+        is_too_many(&self.text)
+    }
+
+    /// Whether Redis refused the login of the connection: every client with that login has to be closed.
+    pub fn is_login_refused(&self) -> bool {
+        self.login_refused
+    }
+}

@@ -1,0 +1,335 @@
+//! The phases of a link and every transition between them. Knows no socket and no clock, and hands back what is to be answered.
+//!
+//! | from | event | to |
+//! | --- | --- | --- |
+//! | connecting, down | [`State::established`]: the handshake is over | live |
+//! | connecting, down | [`State::attempt_failed`] | down; closed, if the link is private or retiring |
+//! | live | [`State::connection_ended`] | connecting; closed, if the link is private |
+//! | any | [`State::close_if_done`]: retiring, and nothing waits | closed |
+//! | any | [`State::close`] | closed |
+//!
+//! A link is retired ([`State::retire`]) in any phase: it goes on until the last request that waits has been answered.
+
+use std::rc::Rc;
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+
+use crate::errors;
+use crate::upstream::queue::Queue;
+
+use super::expected::{Expected, Tap};
+use super::lost::Lost;
+
+/// A connection that was idle for this long may have been closed for that: by Redis (`timeout`), or by something on the way.
+pub(super) const IDLE: Duration = Duration::from_secs(30);
+
+/// A script that has not been answered for this long holds up the requests behind it.
+pub(super) const HELD_UP: Duration = Duration::from_millis(100);
+
+/// What a link is doing.
+#[derive(Debug)]
+enum Phase {
+    /// The connection is being made. What is sent waits for it.
+    Connecting,
+    /// The connection stands: requests go out, replies come in.
+    Live(Live),
+    /// The last attempt failed. What is sent is refused until an attempt succeeds.
+    Down(Lost),
+    /// There will be no connection any more.
+    Closed,
+}
+
+/// A connection that stands.
+#[derive(Debug)]
+struct Live {
+    since: Instant,
+    /// The endpoint's epoch when it was made.
+    epoch: u64,
+    /// None: it has not been used.
+    last_reply: Option<Instant>,
+    /// Redis has answered with a protocol error, after which it closes the connection.
+    had_protocol_error: bool,
+}
+
+/// The end of what is sent on a raw connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Finish {
+    /// More may be sent.
+    Open,
+    /// Nothing more is sent. Redis does not know that yet.
+    Wanted,
+    /// Redis knows.
+    Done,
+}
+
+pub(super) struct State<E> {
+    phase: Phase,
+    shared: bool,
+    /// Closes when nothing waits any more.
+    retiring: bool,
+    /// Notified of each change of the phase.
+    changed: Rc<Notify>,
+    /// What waits to be sent and to be answered.
+    pub(super) queue: Queue<E>,
+    /// The link's task.
+    waker: Option<Waker>,
+    pub(super) tap: Option<Rc<dyn Tap>>,
+    /// Of a raw connection.
+    finish: Finish,
+    /// As many bytes wait for replies as may. More is sent when replies come.
+    pub(super) is_held: bool,
+    /// The last handshake was made without a login, and Redis said at this time that it wants one.
+    locked_since: Option<Instant>,
+    /// A reply other than an error has come since the last [`State::take_served`].
+    served: bool,
+    /// Replies that are due up to that of the last script; 0: no script runs, or is to run.
+    script_due: usize,
+    script_sent: Option<Instant>,
+}
+
+impl<E: Expected> State<E> {
+    pub(super) fn new(shared: bool) -> Self {
+        State {
+            phase: Phase::Connecting,
+            shared,
+            retiring: false,
+            changed: Rc::default(),
+            queue: Queue::default(),
+            waker: None,
+            tap: None,
+            finish: Finish::Open,
+            is_held: false,
+            locked_since: None,
+            served: false,
+            script_due: 0,
+            script_sent: None,
+        }
+    }
+
+    fn enter(&mut self, phase: Phase) {
+        self.phase = phase;
+        self.changed.notify_waiters();
+    }
+
+    /// A connection stands. Hands back the requests that must not be sent on it, because it `takes_logins_only`; none: nobody wants
+    /// the link any more.
+    pub(super) fn established(&mut self, now: Instant, epoch: u64, takes_logins_only: bool) -> Option<Vec<E>> {
+        if self.close_if_done() {
+            return None;
+        }
+        self.enter(Phase::Live(Live { since: now, epoch, last_reply: None, had_protocol_error: false }));
+        // They were sent while Redis wanted no login. On this connection Redis might close it for them.
+        Some(if takes_logins_only { self.take_waiting() } else { Vec::new() })
+    }
+
+    /// An attempt to connect has failed. Hands back what waits; none of it has run.
+    pub(super) fn attempt_failed(&mut self, lost: &Lost) -> Vec<E> {
+        if !self.is_closed() {
+            let goes_on = self.shared && !self.retiring;
+            self.enter(if goes_on { Phase::Down(lost.clone()) } else { Phase::Closed });
+        }
+        self.take_waiting()
+    }
+
+    /// The connection has ended. On a shared link, what certainly did not run and what only reads waits for the next connection.
+    /// Hands back the rest, each with whether it may have run.
+    pub(super) fn connection_ended(&mut self) -> Vec<(E, bool)> {
+        let mut gone: Vec<(E, bool)> = if self.shared && !self.is_closed() {
+            self.enter(Phase::Connecting);
+            self.queue.begin_again(E::may_repeat, E::askers)
+        } else {
+            self.enter(Phase::Closed);
+            self.queue.take().collect()
+        };
+        // A script that is lost holds up nothing.
+        self.script_due = self.script_due.min(self.queue.len());
+        if self.is_locked() {
+            // Redis executes nothing there.
+            gone.iter_mut().for_each(|(_, ran)| *ran = false);
+        }
+        gone
+    }
+
+    /// The link closes when nothing waits any more.
+    pub(super) fn retire(&mut self) {
+        self.retiring = true;
+    }
+
+    /// Closes a retiring link on which nothing waits. Whether the link is closed.
+    pub(super) fn close_if_done(&mut self) -> bool {
+        if self.retiring && self.queue.is_idle() {
+            self.close();
+        }
+        self.is_closed()
+    }
+
+    /// Closes the link. Hands back what waits.
+    pub(super) fn close(&mut self) -> Vec<E> {
+        self.enter(Phase::Closed);
+        self.tap = None;
+        self.take_waiting()
+    }
+
+    fn take_waiting(&mut self) -> Vec<E> {
+        self.script_due = 0;
+        self.queue.take().map(|(expected, _)| expected).collect()
+    }
+
+    pub(super) fn is_connecting(&self) -> bool {
+        matches!(self.phase, Phase::Connecting)
+    }
+
+    pub(super) fn is_live(&self) -> bool {
+        matches!(self.phase, Phase::Live(_))
+    }
+
+    pub(super) fn is_down(&self) -> bool {
+        matches!(self.phase, Phase::Down(_))
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        matches!(self.phase, Phase::Closed)
+    }
+
+    pub(super) fn is_retiring(&self) -> bool {
+        self.retiring
+    }
+
+    pub(super) fn is_shared(&self) -> bool {
+        self.shared
+    }
+
+    /// Whether a request may be sent now.
+    #[inline]
+    pub(super) fn check(&self, pending_limit: usize) -> Result<(), Lost> {
+        match &self.phase {
+            Phase::Connecting | Phase::Live(_) if self.queue.pending() <= pending_limit => Ok(()),
+            Phase::Connecting | Phase::Live(_) => Err(Lost::from(&errors::too_much_pending(self.queue.pending()))),
+            Phase::Down(lost) => Err(lost.clone()),
+            Phase::Closed => Err(Lost::from(&errors::ENDED)),
+        }
+    }
+
+    /// Whether the connection stands, and Redis executes requests on it.
+    #[inline]
+    pub(super) fn is_let_in(&self) -> bool {
+        self.is_live() && !self.retiring && !self.is_locked()
+    }
+
+    /// Whether the connection stands, and has since before that time.
+    pub(super) fn stands_since(&self, then: Instant) -> bool {
+        matches!(&self.phase, Phase::Live(live) if live.since < then)
+    }
+
+    /// Whether the connection stands, and leads to a server of an older epoch than this.
+    pub(super) fn is_older_than(&self, epoch: u64) -> bool {
+        matches!(&self.phase, Phase::Live(live) if live.epoch < epoch)
+    }
+
+    /// Whether Redis wants a login that the connection does not have.
+    #[inline]
+    pub(super) fn is_locked(&self) -> bool {
+        self.locked_since.is_some()
+    }
+
+    /// Since when Redis is known to want one.
+    #[inline]
+    pub(super) fn locked_since(&self) -> Option<Instant> {
+        self.locked_since
+    }
+
+    /// A handshake told whether Redis wants a login that the connection does not have; none: it does not, or is not known to.
+    pub(super) fn set_locked(&mut self, since: Option<Instant>) {
+        self.locked_since = since;
+    }
+
+    /// Replies have come.
+    pub(super) fn replies_came(&mut self, now: Instant) {
+        if let Phase::Live(live) = &mut self.phase {
+            live.last_reply = Some(now);
+        }
+    }
+
+    /// The oldest request has been answered with what begins so. Takes out what waits for the reply.
+    #[inline]
+    pub(super) fn answered(&mut self, reply: &[u8]) -> Option<E> {
+        let expected = self.queue.pop()?;
+        self.script_due = self.script_due.saturating_sub(1);
+        match (reply.first(), &mut self.phase) {
+            (Some(b'-'), Phase::Live(live)) => live.had_protocol_error |= reply.starts_with(b"-ERR Protocol error"),
+            (Some(b'-'), _) => {}
+            _ => self.served = true,
+        }
+        Some(expected)
+    }
+
+    /// Whether Redis has answered with more than errors since this was last asked.
+    pub(super) fn take_served(&mut self) -> bool {
+        std::mem::take(&mut self.served)
+    }
+
+    /// Whether the connection is a lane, and no reason is known of the connection itself why Redis should have closed it.
+    pub(super) fn is_close_unexplained(&self, now: Instant) -> bool {
+        let Phase::Live(live) = &self.phase else { return false };
+        let used = live.last_reply.unwrap_or(live.since);
+        self.shared && !live.had_protocol_error && now.duration_since(used) <= IDLE
+    }
+
+    /// What was sent last is a script, which may run for long.
+    pub(super) fn sent_script(&mut self, now: Instant) {
+        self.script_due = self.queue.len();
+        self.script_sent = Some(now);
+    }
+
+    /// Whether a script seems to hold up what is sent behind it.
+    #[inline]
+    pub(super) fn is_held_up(&self, now: Instant) -> bool {
+        if self.script_due == 0 {
+            return false;
+        }
+        let last_reply = if let Phase::Live(live) = &self.phase { live.last_reply } else { None };
+        self.script_sent.max(last_reply).is_some_and(|since| now > since + HELD_UP)
+    }
+
+    pub(super) fn is_raw(&self) -> bool {
+        self.tap.as_ref().is_some_and(|tap| tap.is_raw())
+    }
+
+    /// Nothing more is sent on a raw connection.
+    pub(super) fn finish(&mut self) {
+        if self.finish == Finish::Open {
+            self.finish = Finish::Wanted;
+        }
+    }
+
+    /// Whether Redis is to learn now that nothing more is sent. True once.
+    pub(super) fn take_finish(&mut self) -> bool {
+        let wanted = self.finish == Finish::Wanted;
+        if wanted {
+            self.finish = Finish::Done;
+        }
+        wanted
+    }
+
+    /// Has the link's task look whether there is anything to do.
+    #[inline]
+    pub(super) fn wake(&mut self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// The task to wake.
+    pub(super) fn wake_with(&mut self, waker: &Waker) {
+        if !self.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            self.waker = Some(waker.clone());
+        }
+    }
+
+    /// Notified of each change of the phase.
+    pub(super) fn changed(&self) -> Rc<Notify> {
+        Rc::clone(&self.changed)
+    }
+}
