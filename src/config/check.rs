@@ -76,7 +76,7 @@ impl Check {
             self.wrong("coherence", "this version has no tracking feed", "auto or nats");
         }
         self.time("max_staleness", config.max_staleness, MS..=ANY_TIME);
-        if config.degraded_staleness > config.max_staleness {
+        if config.max_staleness >= MS && config.degraded_staleness > config.max_staleness {
             let [degraded, max] = [config.degraded_staleness, config.max_staleness].map(units::show_time);
             let what = format!("{degraded} is longer than max_staleness");
             self.wrong("degraded_staleness", &what, &format!("{max} or less"));

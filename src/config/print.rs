@@ -32,7 +32,7 @@ impl Printer<'_> {
 
     fn below(&mut self, key: &str, section: &mut impl Section) {
         let before = self.path.clone();
-        if !self.path.is_empty() && !key.starts_with('[') {
+        if !self.path.is_empty() {
             self.path.push('.');
         }
         self.path.push_str(key);
@@ -98,8 +98,7 @@ impl Fields for Printer<'_> {
 
 /// A scalar in quotes, unless it is plain beyond doubt.
 fn scalar(text: &str) -> String {
-    let plain =
-        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b'/' | b':' | b'%' | b'=');
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-/:%=@*".contains(&byte);
     let is_plain = text.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric())
         && text.bytes().all(plain)
         && !text.ends_with(':')

@@ -238,10 +238,15 @@ impl Fields for Reader<'_> {
             let mut section = S::default();
             self.below(&path, node, &mut section, &format!("`{needs}: \"pattern\"` and what the rule changes"));
             list.push(section);
-            let is_empty = matches!(&node.value, Value::Nothing(_));
-            let lacks = |map: &Vec<(Key, Node)>| !map.iter().any(|(key, _)| key.text == needs);
-            if is_empty || matches!(&node.value, Value::Map(map) if lacks(map)) {
+            let is_there = match &node.value {
+                Value::Map(map) => map.iter().any(|(key, _)| key.text == needs),
+                Value::Nothing(_) => false,
+                // It is wrong as a whole.
+                Value::Scalar(_) | Value::List(_) => true,
+            };
+            if !is_there {
                 self.note(&path, node.line, format_args!("the key '{needs}' is missing; type {needs}: and its value"));
+                self.found.unread.push(format!("{path}.{needs}"));
             }
         }
     }

@@ -203,7 +203,7 @@ fn mistakes_name_line_key_and_remedy() {
         ),
         (
             "rules:\n- match: a\n  cache: { tll: 1s }",
-            "line 3: rules[0].cache: there is no key 'tll' here (did you mean ttl?); type one of ttl,",
+            "line 3: rules[0].cache: there is no key 'tll' here; type one of ttl,",
         ),
         (
             "rules:\n- match: a\n- cache: false",

@@ -82,7 +82,9 @@ impl FromStr for UpstreamUrl {
         let (scheme, rest) = match text.split_once("://") {
             Some((scheme, rest)) => (scheme.to_ascii_lowercase(), rest),
             // A host needs its port here: a word alone may be anything, a password too.
-            None if split_host(text).is_some_and(|(_, port)| port.is_some()) => ("redis".to_owned(), text),
+            None if split_host(text.split('/').next().unwrap_or(text)).is_some_and(|(_, port)| port.is_some()) => {
+                ("redis".to_owned(), text)
+            }
             None => return Err(wrong("this is not a Redis URL")),
         };
         match scheme.as_str() {
