@@ -26,7 +26,9 @@ test: ## installs what is missing, then every test
 
 check: ## format, lints, documentation and scripts, as strict as it gets
 	$(CARGO) fmt --check
+	$(CARGO) fmt --check --manifest-path demo/Cargo.toml
 	$(CARGO) clippy --all-targets -- -D warnings
+	$(CARGO) clippy --manifest-path demo/Cargo.toml --target-dir target --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps
 	scripts/check
 

@@ -28,8 +28,8 @@ use crate::upstream::instances::{self, Fleet};
 use crate::upstream::topology::{self, News};
 use crate::upstream::{Endpoint, LinkSettings, Login, OwnRights, ServerLimits};
 use crate::worker::{self, Order, Setup};
-use crate::worker_state::context::{Policy, Shared, View};
-use crate::worker_state::worker_tasks::{Mailbox, Mailboxes};
+use crate::worker_state::context::{Mailbox, Mailboxes, Shared};
+use crate::worker_state::policy::{Policy, View};
 
 /// Between two rounds of housekeeping in the near cache.
 const TIDY: Duration = Duration::from_millis(500);

@@ -14,13 +14,15 @@ use tokio::net::TcpStream;
 use tokio_util::io::poll_read_buf;
 
 use crate::client_state::buffers::ALWAYS_SERVED;
+use crate::client_state::client_info::count;
 use crate::client_state::reply_queue::{MOST_OUTSTANDING, ReplyQueue};
 use crate::coherence::ServePermit;
 use crate::errors;
-use crate::exchange::client_list::count;
+use crate::exchange::pending::ClientState;
 use crate::proxy::{Client, Next, Request};
 use crate::resp::{ProtocolError, Scan, Scanner, build};
-use crate::worker_state::context::{Context, View};
+use crate::worker_state::context::Context;
+use crate::worker_state::policy::View;
 
 /// Bytes read in one go.
 const READ: usize = 64 << 10;
@@ -54,12 +56,13 @@ pub enum End {
 }
 
 /// Serves a client until its connection ends.
-pub async fn serve(stream: TcpStream, context: Rc<Context>, reply_queue: Rc<ReplyQueue>, id: u64) -> End {
+pub async fn serve(stream: TcpStream, context: Rc<Context>, state: Rc<ClientState>) -> End {
     let mut connection = Connection {
-        client: Client::new(Rc::clone(&context), Rc::clone(&reply_queue), id),
+        client: Client::new(Rc::clone(&context), Rc::clone(&state)),
         stream,
         context,
-        reply_queue,
+        reply_queue: Rc::clone(&state.reply_queue),
+        state,
         inbox: BytesMut::new(),
         scanner: Scanner::default(),
         need: 1,
@@ -80,6 +83,7 @@ struct Connection {
     client: Client,
     context: Rc<Context>,
     reply_queue: Rc<ReplyQueue>,
+    state: Rc<ClientState>,
     /// What has been read and not been taken; without memory when empty.
     inbox: BytesMut,
     /// Scan of the request at the start of the inbox.
@@ -165,7 +169,7 @@ impl Connection {
         if let Some(why) = self.reply_queue.dropped.get() {
             return Some(End::Dropped(why));
         }
-        if self.reply_queue.info.is_killed() {
+        if self.state.info.is_killed() {
             return Some(End::Killed);
         }
         if self.ended && self.client.is_blocked() {
@@ -283,7 +287,7 @@ impl Connection {
 
     fn has_read(&mut self, read: usize) {
         self.ended = read == 0;
-        count(&self.reply_queue.info.received, read as u64);
+        count(&self.state.info.received, read as u64);
         if read > 0 && self.reply_queue.stalled.get().is_some() {
             // It may be a client that sends all its requests before it reads a reply.
             self.reply_queue.stalled.set(Some(Instant::now()));
@@ -292,7 +296,7 @@ impl Connection {
 
     /// Puts what was not taken back; an empty buffer is let go.
     fn keep(&mut self, inbox: BytesMut) {
-        self.reply_queue.info.unread.set(inbox.len());
+        self.state.info.unread.set(inbox.len());
         if !inbox.is_empty() {
             self.inbox = inbox;
         }
@@ -324,7 +328,7 @@ impl Connection {
         }
         let mut permit = self.context.shared.coherence.permit(Instant::now());
         self.reply_queue.active.set(permit.now);
-        self.most = self.context.most_outstanding(self.reply_queue.info.id, permit.now);
+        self.most = self.context.most_outstanding(self.state.info.id, permit.now);
         let mut at = 0;
         let mut taken = 0;
         while at < inbox.len() && self.turn > 0 && !self.pause && !self.over && !self.client.is_offloaded() {
@@ -398,7 +402,7 @@ impl Connection {
             self.tolerated = if waiting > view.policy.limits.output_buffer { waiting } else { 0 };
         }
         self.context.stats().commands.add(taken);
-        count(&self.reply_queue.info.commands, taken);
+        count(&self.state.info.commands, taken);
     }
 
     /// Takes another permit if the request that was just taken has flushed L1, since the next request of the same read must not see
@@ -499,7 +503,7 @@ impl Connection {
                 Ok(written) => {
                     some |= written > 0;
                     left -= written;
-                    count(&self.reply_queue.info.sent, written as u64);
+                    count(&self.state.info.sent, written as u64);
                     Ok(written)
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {

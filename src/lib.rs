@@ -25,41 +25,45 @@
 //! | 1 tables | [`command`], [`rules`], [`codec`] | pure |
 //! | 2 memory | [`near_cache`], [`coherence`], [`scripts`] | shared state; what may be served and kept, what scripts may write |
 //! | 3 wires | [`upstream`], [`bus`] | one kind of connection each |
-//! | 4 decision | [`proxy`] | what becomes of a request |
-//! | 5 sockets | [`client`], [`worker`], [`acceptor`] | read, decide, write in order |
-//! | 6 windows | [`admin`] | shows the rest, owns nothing |
-//! | 7 wiring | [`app`], [`fleet`], [`machine`] | build, run, reload, drain; what Redis shows of the fleet; how much memory there is |
+//! | 4 state | `client_state` | what is known of one client: reply queue, profile, client info, session |
+//! | | `exchange` | what waits for a reply, as data |
+//! | | `worker_state` | what one worker owns, what all workers share |
+//! | 5 decision | `proxy` | the request side: what becomes of a request |
+//! | | `replies` | the reply side: what is done with a reply. It and `proxy` do not know each other |
+//! | 6 sockets | `client`, `worker`, `acceptor` | read, decide, write in order |
+//! | 7 windows | [`admin`] | shows the rest, owns nothing |
+//! | 8 wiring | [`app`], [`fleet`], [`machine`] | build, run, reload, drain; what Redis shows of the fleet; how much memory there is |
 //!
 //! # The life of a GET
 //!
-//! `client::Connection::take` finds the request in what was read → `proxy::Client::get` asks the worker's hot set, then the near
-//! cache → `coherence::ServePermit::allows` → the stored reply goes to the `proxy::ReplyQueue` → one write for all that was read.
-//! On a miss: a `coherence::Ticket` → `upstream::Link`, `GET` and `PTTL` in one write → `proxy::waiting` opens the value, keeps it
-//! if the ticket still stands, and fills the slot in the reply queue.
+//! `client::Connection::take` finds the request in what was read → `proxy::dispatch` → `proxy::get` asks the worker's hot set, then
+//! the near cache → `coherence::ServePermit::allows` → the stored reply goes to the `client_state::reply_queue` → one write for all
+//! that was read. On a miss: a `coherence::Ticket` → `upstream::Link`, `GET` and `PTTL` in one write, and an `exchange::pending` that
+//! waits → `replies::fills` decodes the value, keeps it if the ticket still stands, and fills the slot in the reply queue.
 
-pub mod acceptor;
+mod acceptor;
 pub mod admin;
 pub mod app;
 pub mod bus;
-pub mod client;
-pub mod client_state;
+mod client;
+mod client_state;
 pub mod codec;
 pub mod coherence;
 pub mod command;
 pub mod config;
 pub mod errors;
-pub mod exchange;
+mod exchange;
 pub mod fleet;
 pub mod glob;
 pub mod log;
 pub mod machine;
 pub mod near_cache;
-pub mod proxy;
-pub mod replies;
+mod proxy;
+mod replies;
 pub mod resp;
 pub mod rules;
 pub mod scripts;
 pub mod stats;
 pub mod upstream;
-pub mod worker;
-pub mod worker_state;
+mod worker;
+mod worker_state;

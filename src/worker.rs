@@ -11,12 +11,13 @@ use tokio::sync::mpsc;
 
 use crate::client::{End, READ_AHEAD, serve};
 use crate::client_state::buffers::ALWAYS_SERVED;
+use crate::client_state::client_info::ClientInfo;
 use crate::client_state::reply_queue::ReplyQueue;
 use crate::command::Table;
-use crate::exchange::client_list::ClientInfo;
+use crate::exchange::pending::ClientState;
 use crate::upstream::{LinkSettings, Login};
-use crate::worker_state::context::{Context, Policy, Shared, View};
-use crate::worker_state::worker_tasks::WorkerTask;
+use crate::worker_state::context::{Context, Shared, WorkerTask};
+use crate::worker_state::policy::{Policy, View};
 
 /// Between two looks at who is idle or stalled: the precision of those limits.
 const TICK: Duration = Duration::from_millis(250);
@@ -98,7 +99,7 @@ async fn work(setup: Setup, mut orders: mpsc::UnboundedReceiver<Order>) {
                 Some(Order::WorkerTask(task)) => task.run(&context),
                 Some(Order::Drain) => {
                     context.draining.set(true);
-                    context.clients.borrow().values().for_each(|reply_queue| reply_queue.wake());
+                    context.clients.borrow().values().for_each(|client| client.reply_queue.wake());
                 }
                 None => break,
             },
@@ -127,13 +128,14 @@ fn accept(stream: TcpStream, id: u64, context: &Rc<Context>, load: &Arc<AtomicUs
     };
     let now = Instant::now();
     let info = ClientInfo::new(id, &stream, now);
-    let reply_queue = Rc::new(ReplyQueue::new(now, info, context.first_profile(), Rc::clone(&context.buffers)));
-    context.clients.borrow_mut().insert(id, Rc::clone(&reply_queue));
+    let reply_queue = ReplyQueue::new(now, Rc::clone(&context.buffers));
+    let client = Rc::new(ClientState::new(reply_queue, context.first_profile(), info));
+    context.clients.borrow_mut().insert(id, Rc::clone(&client));
     context.stats().clients.add(1);
     context.stats().clients_accepted.add(1);
     // Whatever ends the task, a panic included, the guard takes it off the books.
     let gone = Gone { id, context: Rc::clone(context), load: Arc::clone(load) };
-    let served = serve(stream, Rc::clone(context), reply_queue, id);
+    let served = serve(stream, Rc::clone(context), client);
     tokio::task::spawn_local(async move {
         let gone = gone;
         let end = served.await;
@@ -170,12 +172,10 @@ fn enforce(context: &Context) {
     let view = context.view();
     let limits = &view.policy.limits;
     share_buffers(context, &view, now);
-    for reply_queue in context.clients.borrow().values() {
+    for client in context.clients.borrow().values() {
+        let (reply_queue, info) = (&client.reply_queue, &client.info);
         let longer = |since: Instant, limit| now.saturating_duration_since(since) > limit;
-        if reply_queue.outstanding() > 0
-            && reply_queue.info.unread.get() >= READ_AHEAD
-            && reply_queue.stalled.get().is_some()
-        {
+        if reply_queue.outstanding() > 0 && info.unread.get() >= READ_AHEAD && reply_queue.stalled.get().is_some() {
             // Redis holds the client up, and nothing more is read from it. It may be a client that sends all before it reads.
             reply_queue.stalled.set(Some(now));
         }
@@ -184,7 +184,7 @@ fn enforce(context: &Context) {
         } else if reply_queue.is_empty()
             && reply_queue.outstanding() == 0
             && !reply_queue.streaming.get()
-            && !reply_queue.info.in_line.get()
+            && !info.in_line.get()
             && !limits.idle_timeout.is_zero()
         {
             longer(reply_queue.active.get(), limits.idle_timeout).then_some("limits.idle_timeout")
@@ -203,26 +203,28 @@ fn enforce(context: &Context) {
 fn share_buffers(context: &Context, view: &View, now: Instant) {
     context.held.publish();
     let clients = context.clients.borrow();
-    let unread = |reply_queue: &&Rc<ReplyQueue>| reply_queue.info.unread.get();
-    for reply_queue in clients.values().filter(|reply_queue| reply_queue.stopped.get()) {
+    let unread = |client: &&Rc<ClientState>| client.info.unread.get();
+    for client in clients.values().filter(|client| client.reply_queue.stopped.get()) {
+        let reply_queue = &client.reply_queue;
         let is_silent = now.saturating_duration_since(reply_queue.active.get()) > view.policy.limits.stall_timeout;
         if reply_queue.goes_first.replace(false) && is_silent {
             reply_queue.dropped.set(Some("limits.stall_timeout"));
         }
         reply_queue.wake();
     }
-    let sends = |reply_queue: &&Rc<ReplyQueue>| {
+    let sends = |client: &&Rc<ClientState>| {
+        let reply_queue = &client.reply_queue;
         reply_queue.stopped.get() && reply_queue.is_empty() && reply_queue.dropped.get().is_none()
     };
     if let Some(first) = clients.values().filter(sends).max_by_key(unread) {
-        first.goes_first.set(true);
+        first.reply_queue.goes_first.set(true);
     }
     if context.held.all() > view.policy.buffers_total.saturating_mul(2) {
-        let held = |reply_queue: &&Rc<ReplyQueue>| reply_queue.len() + reply_queue.info.unread.get();
-        let most = clients.values().filter(|reply_queue| reply_queue.dropped.get().is_none()).max_by_key(held);
+        let held = |client: &&Rc<ClientState>| client.reply_queue.len() + client.info.unread.get();
+        let most = clients.values().filter(|client| client.reply_queue.dropped.get().is_none()).max_by_key(held);
         if let Some(most) = most.filter(|most| held(most) >= ALWAYS_SERVED) {
-            most.dropped.set(Some("limits.buffers_total"));
-            most.wake();
+            most.reply_queue.dropped.set(Some("limits.buffers_total"));
+            most.reply_queue.wake();
         }
     }
 }

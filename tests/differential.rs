@@ -474,15 +474,16 @@ fn every_command_is_generated_or_named_with_a_reason() {
 }
 
 #[test]
-fn every_difference_is_in_the_readme() {
-    let readme = include_str!("../README.md");
-    let (_, section) = readme.split_once("\n## What differs from Redis\n").expect("the section is there");
+fn every_difference_is_in_the_documentation() {
+    let document = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/compatibility.md");
+    let document = std::fs::read_to_string(document).expect("the page is there");
+    let (_, section) = document.split_once("\n## What differs from Redis\n").expect("the section is there");
     let section = section.split("\n## ").next().unwrap_or_default();
     let words: Vec<&str> = section.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_').collect();
     for difference in DIFFERENCES {
         let name = difference.command.to_ascii_uppercase();
         let name: Vec<&str> = name.split('|').collect();
         let is_there = words.windows(name.len()).any(|words| words == name);
-        assert!(is_there, "README.md does not say that {} differs: {}", name.join(" "), difference.why);
+        assert!(is_there, "docs/compatibility.md does not say that {} differs: {}", name.join(" "), difference.why);
     }
 }

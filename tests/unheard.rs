@@ -67,7 +67,7 @@ fn an_instance_that_never_reaches_nats_is_noticed_and_named() {
     staleness(&mut reader, &mut writer, "told");
 }
 
-/// As above, without waiting for anything but the value: the bound of README's table, far below `max_staleness`.
+/// As above, without waiting for anything but the value: the bound in docs/coherence.md, far below `max_staleness`.
 #[test]
 fn what_an_unheard_instance_writes_is_not_hidden_for_max_staleness() {
     let (redis, nats) = (Redis::start(), Nats::start());

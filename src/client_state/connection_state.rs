@@ -11,7 +11,7 @@ use crate::resp::{Bulk, bulk_of, elements, parse_int};
 
 /// What is subscribed to: each has its own count of subscriptions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub enum Kind {
     Channel,
     Pattern,
     Shard,
@@ -19,7 +19,7 @@ pub(crate) enum Kind {
 
 /// Why a connection stays with its client until it ends. Reasons add up: none replaces or removes another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Reason {
+pub enum Reason {
     /// HELLO or AUTH changed its user, or may have.
     Login = 1,
     /// CLIENT TRACKING was agreed to.
@@ -45,7 +45,7 @@ impl Reason {
 
 /// A command that begins or ends state, by what its answer means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Sent {
+pub enum Sent {
     Multi,
     Exec,
     Discard,
@@ -59,7 +59,7 @@ pub(crate) enum Sent {
 
 /// What an answer means for its command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Answer {
+pub enum Answer {
     Agreed,
     /// An error that changed nothing.
     Refused,
@@ -68,7 +68,7 @@ pub(crate) enum Answer {
 }
 
 #[derive(Debug, Default)]
-pub(crate) struct ConnectionState {
+pub struct ConnectionState {
     in_transaction: Cell<bool>,
     watching: Cell<bool>,
     /// WATCHes whose answer is due.

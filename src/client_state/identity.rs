@@ -8,27 +8,26 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use crate::resp::Version;
-use crate::upstream::{Link, Login};
+use crate::upstream::{Expected, Link, Login};
 
 use crate::client_state::users::Users;
-use crate::replies::deliver::Pending;
 
 /// Private connections kept for the next session.
 const SPARE_SESSIONS: usize = 4;
 
 /// A client that has not authenticated, or a login. It ends with the last client that has it, and its connections with it.
-pub struct Identity {
+pub struct Identity<E: Expected> {
     pub(crate) login: Option<Rc<Login>>,
     user: u32,
-    lanes: RefCell<HashMap<(u32, Version), Link<Pending>>>,
-    spare: RefCell<Vec<Link<Pending>>>,
+    lanes: RefCell<HashMap<(u32, Version), Link<E>>>,
+    spare: RefCell<Vec<Link<E>>>,
     /// Redis was seen to let the user SELECT.
     pub(crate) may_select: Cell<bool>,
     /// Whether the user may PTTL, and the [`Users::state`] for which that holds.
     may_ttl: Cell<(u32, bool)>,
 }
 
-impl Identity {
+impl<E: Expected> Identity<E> {
     pub(crate) fn new(login: Option<Rc<Login>>, user: u32) -> Self {
         Identity {
             login,
@@ -58,7 +57,7 @@ impl Identity {
     }
 
     /// The lane to a database, made by `connect` when there is none.
-    pub(crate) fn lane(&self, db: u32, version: Version, connect: impl FnOnce() -> Link<Pending>) -> Link<Pending> {
+    pub(crate) fn lane(&self, db: u32, version: Version, connect: impl FnOnce() -> Link<E>) -> Link<E> {
         let mut lanes = self.lanes.borrow_mut();
         if let Some(lane) = lanes.get(&(db, version)).filter(|lane| !lane.is_closed()) {
             return lane.clone();
@@ -74,7 +73,7 @@ impl Identity {
     }
 
     /// Gives a lane up; the next request makes another.
-    pub(crate) fn drop_lane(&self, db: u32, version: Version) -> Option<Link<Pending>> {
+    pub(crate) fn drop_lane(&self, db: u32, version: Version) -> Option<Link<E>> {
         self.lanes.borrow_mut().remove(&(db, version))
     }
 
@@ -84,7 +83,7 @@ impl Identity {
     }
 
     /// A private connection that stands and is nobody's.
-    pub(crate) fn take_spare(&self, db: u32, version: Version) -> Option<Link<Pending>> {
+    pub(crate) fn take_spare(&self, db: u32, version: Version) -> Option<Link<E>> {
         let mut spare = self.spare.borrow_mut();
         spare.retain(|link| !link.is_closed());
         let at = spare.iter().position(|link| link.db() == db && link.version() == version)?;
@@ -92,20 +91,20 @@ impl Identity {
     }
 
     /// Keeps a private connection on which nothing is left; hands back one too many.
-    pub(crate) fn keep_spare(&self, link: Link<Pending>) -> Option<Link<Pending>> {
+    pub(crate) fn keep_spare(&self, link: Link<E>) -> Option<Link<E>> {
         let mut spare = self.spare.borrow_mut();
         spare.push(link);
         (spare.len() > SPARE_SESSIONS).then(|| spare.remove(0))
     }
 
     /// Takes all connections out.
-    pub(crate) fn take_all(&self) -> Vec<Link<Pending>> {
+    pub(crate) fn take_all(&self) -> Vec<Link<E>> {
         let lanes = self.lanes.take().into_values();
         lanes.chain(self.spare.take()).collect()
     }
 }
 
-impl Drop for Identity {
+impl<E: Expected> Drop for Identity<E> {
     fn drop(&mut self) {
         // What was asked is waited for: its guards come down with the replies.
         self.take_all().iter().for_each(Link::retire);

@@ -2,9 +2,12 @@
 //! `CLIENT LIST` tells of it, and its private connection. Must not know what a command means.
 
 pub mod buffers;
+pub mod client;
+pub mod client_info;
 pub mod connection_state;
 pub mod identity;
 pub mod profile;
 pub mod reply_queue;
 pub mod session;
 pub mod users;
+pub mod waiter;

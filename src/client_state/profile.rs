@@ -5,29 +5,27 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use crate::resp::Version;
-use crate::upstream::{Link, Lost};
+use crate::upstream::{Expected, Link, Lost};
 
 use crate::client_state::identity::Identity;
 use crate::client_state::users::Users;
-use crate::replies::deliver::Pending;
-use crate::worker_state::context::Context;
 
 /// Changed by the replies to SELECT, HELLO and AUTH; read by every request.
-pub struct Profile {
+pub struct Profile<E: Expected> {
     db: Cell<u32>,
     version: Cell<Version>,
-    identity: RefCell<Rc<Identity>>,
+    identity: RefCell<Rc<Identity<E>>>,
     /// The identity's user, at hand.
     user: Cell<u32>,
     /// CLIENT SETNAME; empty: none.
     pub name: RefCell<Vec<u8>>,
     /// The lane of all this, once it was needed.
-    lane: RefCell<Option<Link<Pending>>>,
+    lane: RefCell<Option<Link<E>>>,
 }
 
-impl Profile {
+impl<E: Expected> Profile<E> {
     /// Of a new connection.
-    pub fn new(identity: Rc<Identity>, db: u32) -> Self {
+    pub fn new(identity: Rc<Identity<E>>, db: u32) -> Self {
         Profile {
             db: Cell::new(db),
             version: Cell::default(),
@@ -57,7 +55,7 @@ impl Profile {
     }
 
     /// Who it is.
-    pub fn identity(&self) -> Rc<Identity> {
+    pub fn identity(&self) -> Rc<Identity<E>> {
         Rc::clone(&self.identity.borrow())
     }
 
@@ -105,26 +103,26 @@ impl Profile {
     }
 
     /// AUTH.
-    pub fn set_identity(&self, identity: Rc<Identity>) {
+    pub fn set_identity(&self, identity: Rc<Identity<E>>) {
         self.user.set(identity.user());
         self.lane.take();
         *self.identity.borrow_mut() = identity;
     }
 
     /// RESET: as a new connection.
-    pub fn reset(&self, identity: Rc<Identity>, db: u32) {
+    pub fn reset(&self, identity: Rc<Identity<E>>, db: u32) {
         self.set_identity(identity);
         self.db.set(db);
         self.version.set(Version::Resp2);
         self.name.borrow_mut().clear();
     }
 
-    /// The shared connection that the client's requests go to.
+    /// The shared connection that the client's requests go to; `find` looks it up when it is not known.
     ///
     /// # Errors
     /// It cannot be used now.
     #[inline]
-    pub(crate) fn lane(&self, context: &Rc<Context>) -> Result<Link<Pending>, Lost> {
+    pub(crate) fn lane(&self, find: impl FnOnce(&Identity<E>, u32, Version) -> Link<E>) -> Result<Link<E>, Lost> {
         if let Some(lane) = &*self.lane.borrow() {
             match lane.check() {
                 Ok(()) => return Ok(lane.clone()),
@@ -132,7 +130,7 @@ impl Profile {
                 Err(lost) => return Err(lost),
             }
         }
-        let lane = context.lane(&self.identity(), self.db(), self.version());
+        let lane = find(&self.identity(), self.db(), self.version());
         *self.lane.borrow_mut() = Some(lane.clone());
         lane.check()?;
         Ok(lane)

@@ -1,5 +1,5 @@
 //! A client's replies in order: each request opens a slot, whoever has the answer fills it, and bytes leave in the order of
-//! the slots. Knows no socket and no command.
+//! the slots. Must not know the client: neither its socket nor its user, neither its session nor a command.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -14,8 +14,6 @@ use crate::resp::Chunks;
 use crate::upstream::Reply;
 
 use crate::client_state::buffers::Buffers;
-use crate::client_state::profile::Profile;
-use crate::exchange::client_list::ClientInfo;
 
 /// What is expected of an answer before any was seen: a client that asks for many large values at once is given few of them
 /// at a time, and one that asks for small ones gets up to speed within some replies.
@@ -38,14 +36,10 @@ const PIECE: usize = 64 << 10;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slot(u64);
 
-/// What has to be known of a client while its replies are under way.
+/// The replies that are due to a client, and what has to be known of it while they are.
 pub struct ReplyQueue {
     state: RefCell<State>,
     buffers: Rc<Buffers>,
-    /// What the client's connection would be to Redis; replies change it.
-    pub profile: Profile,
-    /// What else CLIENT LIST tells of it.
-    pub info: ClientInfo,
     /// Close the connection as soon as what is due is written.
     pub closing: Cell<bool>,
     /// Its user was deleted: the client gets no errors about what was lost with the user's connections.
@@ -139,7 +133,7 @@ enum Place {
 
 impl ReplyQueue {
     /// Nothing due.
-    pub fn new(now: Instant, info: ClientInfo, profile: Profile, buffers: Rc<Buffers>) -> Self {
+    pub fn new(now: Instant, buffers: Rc<Buffers>) -> Self {
         ReplyQueue {
             buffers,
             state: RefCell::new(State {
@@ -154,8 +148,6 @@ impl ReplyQueue {
                 woken: false,
                 abandoned: false,
             }),
-            profile,
-            info,
             closing: Cell::new(false),
             user_ended: Cell::new(false),
             dropped: Cell::new(None),
@@ -475,12 +467,10 @@ mod tests {
 
     use bytes::Bytes;
 
-    use super::super::identity::Identity;
-    use super::{ClientInfo, Profile, Rc, Reply, ReplyQueue};
+    use super::{Rc, Reply, ReplyQueue};
 
     fn reply_queue() -> ReplyQueue {
-        let nobody = Rc::new(Identity::new(None, 0));
-        ReplyQueue::new(Instant::now(), ClientInfo::default(), Profile::new(nobody, 0), Rc::default())
+        ReplyQueue::new(Instant::now(), Rc::default())
     }
 
     fn guard(reply_queue: &ReplyQueue) -> Vec<u8> {

@@ -1,33 +1,29 @@
 //! A client's own upstream connection, for as long as it has state there: a transaction, watched keys, subscriptions, a
 //! command that blocks, or anything that the proxy does not know how to undo.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::rc::Rc;
 
 use crate::resp::{Bulk, Version, bulk_of, elements};
-use crate::upstream::{Link, Tap};
+use crate::upstream::{Expected, Link, Tap};
 
 use crate::client_state::connection_state::{Answer, ConnectionState, Kind, Reason, Sent};
 use crate::client_state::identity::Identity;
 use crate::client_state::reply_queue::ReplyQueue;
-use crate::proxy::auth::Greeting;
-use crate::proxy::transaction::Queued;
-use crate::replies::deliver::Pending;
-use crate::worker_state::context::Context;
 
 /// Bytes of a raw connection that may wait for the client, or for Redis, before no more is taken from the other side.
 const RAW_HIGH_WATER: usize = 256 << 10;
 
 /// The connection, and what is known of its state.
-pub(crate) struct Session {
-    pub(crate) link: Link<Pending>,
+pub struct Session<E: Expected> {
+    pub(crate) link: Link<E>,
     /// Whose the connection is when it is clean.
-    identity: Rc<Identity>,
+    identity: Rc<Identity<E>>,
     reply_queue: Rc<ReplyQueue>,
     /// What Redis's answers say of the connection.
     state: ConnectionState,
-    /// A transaction is open; what is in it. EXEC takes it out when it is sent.
-    multi: RefCell<Option<Queued>>,
+    /// A transaction is open, by what has been sent: commands behind EXEC are outside of it.
+    multi: Cell<bool>,
     /// Commands that may wait for long and have not been answered.
     blocked: Cell<usize>,
     /// The connection broke.
@@ -46,14 +42,14 @@ pub(crate) struct Session {
     raw: Cell<bool>,
 }
 
-impl Session {
-    pub(crate) fn new(link: Link<Pending>, identity: Rc<Identity>, reply_queue: Rc<ReplyQueue>) -> Self {
+impl<E: Expected> Session<E> {
+    pub(crate) fn new(link: Link<E>, identity: Rc<Identity<E>>, reply_queue: Rc<ReplyQueue>) -> Self {
         Session {
             link,
             identity,
             reply_queue,
             state: ConnectionState::default(),
-            multi: RefCell::default(),
+            multi: Cell::default(),
             blocked: Cell::default(),
             lost: Cell::default(),
             left: Cell::default(),
@@ -71,7 +67,7 @@ impl Session {
     }
 
     pub(crate) fn in_multi(&self) -> bool {
-        self.multi.borrow().is_some()
+        self.multi.get()
     }
 
     /// Whether a transaction is open, or being prepared with WATCH.
@@ -84,8 +80,8 @@ impl Session {
     pub(crate) fn answered(&self, sent: Sent, reply: &[u8]) -> Answer {
         let answer = self.state.answered(sent, reply);
         match (sent, answer) {
-            (Sent::Multi, Answer::Agreed) => *self.multi.borrow_mut() = Some(Queued::default()),
-            (Sent::Discard, Answer::Agreed) => drop(self.multi.take()),
+            (Sent::Multi, Answer::Agreed) => self.multi.set(true),
+            (Sent::Discard, Answer::Agreed) => self.multi.set(false),
             (_, Answer::Unexpected) => self.give_up(),
             _ => {}
         }
@@ -101,22 +97,15 @@ impl Session {
         queued
     }
 
-    /// Puts a command into the transaction.
-    pub(crate) fn queue(&self, add: impl FnOnce(&mut Queued)) {
-        if let Some(queued) = self.multi.borrow_mut().as_mut() {
-            add(queued);
-        }
-    }
-
     /// WATCH is about to be sent.
     pub(crate) fn begin_watch(&self) {
         self.state.begin_watch();
     }
 
-    /// EXEC is about to be sent: takes what it will execute or discard. Commands sent behind EXEC are outside the transaction, but the
-    /// connection counts as in a transaction until the answer is here.
-    pub(crate) fn take_multi(&self) -> Queued {
-        self.multi.take().unwrap_or_default()
+    /// EXEC is about to be sent. Commands sent behind EXEC are outside the transaction, but the connection counts as in a
+    /// transaction until the answer is here.
+    pub(crate) fn begin_exec(&self) {
+        self.multi.set(false);
     }
 
     /// The connection stays with its client until it ends.
@@ -157,11 +146,11 @@ impl Session {
     }
 
     /// HELLO or AUTH was agreed to.
-    pub(crate) fn greeted(self: &Rc<Self>, greeting: &Greeting) {
-        if greeting.login.is_some() {
+    pub(crate) fn greeted(self: &Rc<Self>, has_login: bool, version: Option<Version>) {
+        if has_login {
             self.bind(Reason::Login);
         }
-        if let Some(version) = greeting.version {
+        if let Some(version) = version {
             self.link.set_version(version);
             // In RESP3 Redis may push messages about what was left there before.
             self.listen_if_bound();
@@ -179,7 +168,7 @@ impl Session {
     }
 
     /// Whether it is a connection of that identity, in that protocol.
-    pub(crate) fn fits(&self, identity: &Rc<Identity>, version: Version) -> bool {
+    pub(crate) fn fits(&self, identity: &Rc<Identity<E>>, version: Version) -> bool {
         let stands = !self.link.is_closed() && !self.state.is_bound_by(Reason::Unproven);
         Rc::ptr_eq(&self.identity, identity) && self.link.version() == version && stands
     }
@@ -187,13 +176,6 @@ impl Session {
     fn listen(self: &Rc<Self>) {
         self.reply_queue.pushed.set(true);
         self.link.set_tap(Some(Rc::clone(self) as Rc<dyn Tap>));
-    }
-
-    /// The answer to the client's SELECT.
-    pub(crate) fn selected(&self, db: u32, reply: &[u8]) {
-        if self.moved(db, reply) {
-            self.reply_queue.profile.set_db(db);
-        }
     }
 
     /// The answer to a SELECT. `false`: the connection is where it was.
@@ -340,8 +322,8 @@ impl Session {
         self.lost();
     }
 
-    /// The client leaves the session, or is gone altogether.
-    pub(crate) fn end(&self, context: &Context) {
+    /// The client leaves the session, or is gone altogether. Tells whether another client may have the connection.
+    pub(crate) fn leave(&self) -> bool {
         self.reply_queue.pushed.set(false);
         let clean = self.is_clean() && self.state.is_reusable();
         self.left.set(true);
@@ -350,11 +332,16 @@ impl Session {
             // What is under way is waited for: its guards come down with the replies.
             self.link.retire();
         }
-        context.end_session(&self.identity, self.link.clone(), clean);
+        clean
+    }
+
+    /// Whose the connection is when it is clean.
+    pub(crate) fn identity(&self) -> &Rc<Identity<E>> {
+        &self.identity
     }
 }
 
-impl Tap for Session {
+impl<E: Expected> Tap for Session<E> {
     fn wants(&self, first: u8) -> bool {
         // What was pushed before HELLO 2 in a transaction comes behind the transaction.
         self.is_monitor() || first == b'>' || (first == b'*' && self.link.version() == Version::Resp2)

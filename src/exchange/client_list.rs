@@ -5,104 +5,17 @@
 //! the transaction, watched keys) is taken from Redis's line about that connection; all else is the proxy's knowledge.
 //! Must not decide who may see it.
 
-use std::cell::{Cell, RefCell};
 use std::io::Write as _;
 use std::mem::discriminant;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::AsRawFd;
-use std::rc::{Rc, Weak};
 use std::time::Instant;
 
-use tokio::net::TcpStream;
-
+use crate::client_state::client::ClientState;
 use crate::resp::parse_int;
-
-use crate::client_state::reply_queue::ReplyQueue;
-use crate::client_state::session::Session;
-use crate::proxy::wait::{Covered, Waiter};
-use crate::worker_state::context::Context;
-
-/// What CLIENT LIST tells of a connection, beside its profile. Written where it happens, by a plain store: requests that are
-/// answered from L1 pass here too.
-#[derive(Default)]
-pub struct ClientInfo {
-    /// The client's number (CLIENT ID), the only one of its kind in this proxy.
-    pub id: u64,
-    addr: Option<SocketAddr>,
-    local_addr: Option<SocketAddr>,
-    fd: i32,
-    since: Option<Instant>,
-    /// CLIENT SETINFO: lib-name and lib-ver.
-    pub(crate) library: RefCell<[Vec<u8>; 2]>,
-    /// The number of the last command's row in the worker's table.
-    pub(crate) last: Cell<u32>,
-    /// The client's private connection to Redis.
-    pub(crate) session: RefCell<Weak<Session>>,
-    /// A private connection that was made before the client needed one: another client's invalidations are to come there.
-    pub(crate) offered: RefCell<Option<Rc<Session>>>,
-    /// Which of its writes WAIT has to find on replicas.
-    pub(crate) covered: Cell<Covered>,
-    /// The connection on which its WAIT or WAITAOF waits, while it does.
-    pub(crate) waiter: RefCell<Option<Rc<Waiter>>>,
-    killed: Cell<bool>,
-    /// It waits for a private connection, and so does not count as idle.
-    pub in_line: Cell<bool>,
-    /// Bytes that have been read and not been taken.
-    pub unread: Cell<usize>,
-    /// Bytes read since the start.
-    pub received: Cell<u64>,
-    /// Bytes written since the start.
-    pub sent: Cell<u64>,
-    /// Requests taken since the start.
-    pub commands: Cell<u64>,
-}
-
-impl ClientInfo {
-    /// Of a client that has just connected.
-    pub fn new(id: u64, stream: &TcpStream, now: Instant) -> Self {
-        ClientInfo {
-            id,
-            addr: stream.peer_addr().ok(),
-            local_addr: stream.local_addr().ok(),
-            fd: stream.as_raw_fd(),
-            since: Some(now),
-            ..ClientInfo::default()
-        }
-    }
-
-    /// Whether it connected after this.
-    pub(crate) fn came_after(&self, moment: Instant) -> bool {
-        self.since.is_some_and(|since| since > moment)
-    }
-
-    /// Whether CLIENT KILL has ended the connection.
-    #[inline]
-    pub fn is_killed(&self) -> bool {
-        self.killed.get()
-    }
-
-    /// The session that the client is in, or one that waits for it.
-    pub(crate) fn session(&self) -> Option<Rc<Session>> {
-        self.session.borrow().upgrade()
-    }
-}
-
-/// One more on a counter of a [`ClientInfo`].
-#[inline]
-pub fn count(counter: &Cell<u64>, by: u64) {
-    counter.set(counter.get().wrapping_add(by));
-}
-
-impl ReplyQueue {
-    /// CLIENT KILL: ends the connection now, whatever is due on it.
-    pub(crate) fn kill(&self) {
-        self.info.killed.set(true);
-        self.wake();
-    }
-}
+use crate::upstream::Expected;
 
 /// What is known of a client, to be taken to another worker.
-pub(crate) struct Record {
+pub struct Record {
     pub(crate) id: u64,
     addr: Option<SocketAddr>,
     local_addr: Option<SocketAddr>,
@@ -130,11 +43,12 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    pub(crate) fn of(context: &Context, reply_queue: &ReplyQueue) -> Record {
+    /// Of a client of that worker; `last`: the name of its last command.
+    pub(crate) fn of<E: Expected>(client: &ClientState<E>, worker: usize, last: Option<&str>) -> Record {
         let now = Instant::now();
-        let (info, profile) = (&reply_queue.info, &reply_queue.profile);
+        let (info, profile, reply_queue) = (&client.info, &client.profile, &client.reply_queue);
         let seconds = |since: Instant| now.saturating_duration_since(since).as_secs();
-        let session = info.session();
+        let session = client.session();
         Record {
             id: info.id,
             addr: info.addr,
@@ -147,8 +61,8 @@ impl Record {
             resp: profile.version().number(),
             user: profile.identity().login.as_ref().map_or_else(|| b"default".to_vec(), |login| login.user().to_vec()),
             library: info.library.borrow().clone(),
-            last: context.view().table.name_of(info.last.get()).map(Into::into),
-            worker: context.worker,
+            last: last.map(Into::into),
+            worker,
             unread: info.unread.get(),
             waiting: reply_queue.len(),
             stalled: reply_queue.stalled.get().is_some(),
@@ -160,21 +74,11 @@ impl Record {
             redirect: session.map_or(0, |session| session.redirect.get()),
         }
     }
-
-    /// All clients of a worker.
-    pub(crate) fn all(context: &Context) -> Vec<Record> {
-        let clients = context.clients.borrow();
-        clients
-            .values()
-            .filter(|reply_queue| !reply_queue.info.is_killed())
-            .map(|reply_queue| Record::of(context, reply_queue))
-            .collect()
-    }
 }
 
 /// A line of CLIENT LIST, without its line feed.
 #[derive(Clone, Copy)]
-pub(crate) struct Line<'a>(pub(crate) &'a [u8]);
+pub struct Line<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Line<'a> {
     /// The lines of a list.
@@ -293,7 +197,7 @@ enum Test {
 
 /// Which clients are meant by CLIENT LIST or CLIENT KILL.
 #[derive(Debug, Default)]
-pub(crate) struct Filter {
+pub struct Filter {
     /// Whether those are meant for which it holds, or the others.
     tests: Vec<(Test, bool)>,
     /// Not the client that asks.

@@ -6,13 +6,13 @@
 
 use std::rc::Rc;
 
-use crate::resp::{Bulk, build, bulk_of, elements};
-
 use crate::client_state::connection_state::Kind;
 use crate::client_state::session::Session;
+use crate::resp::{Bulk, build, bulk_of, elements};
+use crate::upstream::Expected;
 
 /// A command of the SUBSCRIBE family in a transaction.
-pub(crate) struct Subscribed {
+pub struct Subscribed {
     /// Its place among the commands.
     pub(crate) at: usize,
     pub(crate) kind: Kind,
@@ -31,7 +31,7 @@ impl Subscribed {
 
 /// What is known of a transaction's commands.
 #[derive(Default)]
-pub(crate) struct Commands {
+pub struct Commands {
     pub(crate) subscribed: Vec<Subscribed>,
     /// Places of PUBLISH and its like, whose replies are numbers.
     pub(crate) publish: Vec<usize>,
@@ -39,7 +39,7 @@ pub(crate) struct Commands {
 
 /// The frames so far.
 #[derive(Default)]
-pub(crate) struct ExecDemux {
+pub struct ExecDemux {
     /// Elements of EXEC's reply.
     count: usize,
     /// One for each command; of a SUBSCRIBE its last acknowledgement.
@@ -54,7 +54,7 @@ pub(crate) struct ExecDemux {
 
 /// A frame may be a message or a reply, and nobody can tell.
 #[derive(Debug)]
-pub(crate) struct Doubt;
+pub struct Doubt;
 
 impl ExecDemux {
     /// For a reply of so many elements.
@@ -71,7 +71,12 @@ impl ExecDemux {
     ///
     /// # Errors
     /// In RESP2 a message is an array as others are.
-    pub(crate) fn add(&mut self, session: &Rc<Session>, commands: &Commands, frame: &[u8]) -> Result<(), Doubt> {
+    pub(crate) fn add<E: Expected>(
+        &mut self,
+        session: &Rc<Session<E>>,
+        commands: &Commands,
+        frame: &[u8],
+    ) -> Result<(), Doubt> {
         let at = self.elements.len();
         let subscribed = commands.subscribed.iter().find(|subscribed| subscribed.at == at);
         if let Some(subscribed) = subscribed.filter(|subscribed| subscribed.is_acknowledged_by(frame)) {

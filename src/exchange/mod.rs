@@ -1,5 +1,12 @@
 //! What waits for a reply, as data. What is to be done with the reply is in `replies`; what is sent, in `proxy`.
 
+pub mod client_command;
 pub mod client_list;
 pub mod exec_demux;
+pub mod greeting;
+pub mod in_flight;
+pub mod pending;
+pub mod reply_shape;
+pub mod transaction;
+pub mod values;
 pub mod write_guard;

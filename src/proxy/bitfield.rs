@@ -1,21 +1,19 @@
 //! BITFIELD and BITFIELD_RO with integers of more than 53 bits. They run in a script that first looks whether the value is
 //! compressed, and Lua's numbers are exact only up to 2⁵³. So the script reads such a field in two halves, and the halves are put
-//! together here. Redis's own BITFIELD writes the field, one operation at a time.
+//! together when the reply comes. Redis's own BITFIELD writes the field, one operation at a time.
 //!
 //! Must not guess: a call that is not understood is left to Redis as a whole, and its reply is refused if it may be rounded.
 
-use crate::resp::{Bulk, build, bulk_of, elements, parse_int};
+use crate::exchange::reply_shape::LOW_BITS;
+use crate::resp::parse_int;
 
 /// Integers up to this many bits are exact in a script.
 const EXACT_BITS: i64 = 53;
 
-/// Bits of the lower half of a wide field.
-const LOW_BITS: u64 = 32;
-
 /// ARGV from the third word on: the command's name; how many words the first call has, which only reads, so that Redis refuses a
 /// wrong place before anything is written; these words; then for each operation a letter and its words. `g`: the two halves. `s`: the
 /// two halves, then how many words the operation has, and these. `i`: the operation first, then the halves. `n`: the operation alone.
-pub(crate) const SCRIPT: &str = "local at = 5 \
+pub(super) const SCRIPT: &str = "local at = 5 \
 local function call(words) \
 at = at + words \
 return redis.pcall(ARGV[3], KEYS[1], unpack(ARGV, at - words, at - 1)) \
@@ -40,7 +38,7 @@ end \
 return out";
 
 /// ARGV: what is said of a reply that was rounded, and from the fourth word on the command.
-pub(crate) const UNSURE_SCRIPT: &str = "local reply = redis.pcall(unpack(ARGV, 4)) \
+pub(super) const UNSURE_SCRIPT: &str = "local reply = redis.pcall(unpack(ARGV, 4)) \
 for i = 1, reply.err and 0 or #reply do \
 if type(reply[i]) == 'number' and math.abs(reply[i]) >= 9007199254740992 then \
 return redis.error_reply(ARGV[3]) \
@@ -48,7 +46,7 @@ end end \
 return reply";
 
 /// Whether a call has integers that a script would round.
-pub(crate) fn is_wide(name: &str, args: &[&[u8]]) -> bool {
+pub(super) fn is_wide(name: &str, args: &[&[u8]]) -> bool {
     let is_wide = |arg: &&[u8]| match arg {
         [b'i' | b'u' | b'I' | b'U', bits @ ..] => parse_int(bits).is_some_and(|bits| bits > EXACT_BITS),
         _ => false,
@@ -57,7 +55,7 @@ pub(crate) fn is_wide(name: &str, args: &[&[u8]]) -> bool {
 }
 
 /// The words that have [`SCRIPT`] do what a call asks for; none: it is not understood.
-pub(crate) fn words(name: &str, args: &[&[u8]]) -> Option<Vec<Vec<u8>>> {
+pub(super) fn words(name: &str, args: &[&[u8]]) -> Option<Vec<Vec<u8>>> {
     let operations = operations(args)?;
     if name == "bitfield_ro" && operations.iter().any(|operation| operation.kind != Kind::Get) {
         return None;
@@ -85,28 +83,6 @@ pub(crate) fn words(name: &str, args: &[&[u8]]) -> Option<Vec<Vec<u8>>> {
     words.append(&mut check);
     words.append(&mut steps);
     Some(words)
-}
-
-/// The script's reply as BITFIELD would have said it.
-pub(crate) fn put_together(reply: &[u8]) -> Vec<u8> {
-    let Some(elements) = elements(reply).filter(|_| reply.starts_with(b"*")) else { return reply.to_vec() };
-    let elements: Vec<&[u8]> = elements.collect();
-    let mut out = Vec::with_capacity(reply.len());
-    build::header(&mut out, b'*', elements.len());
-    for element in elements {
-        match integer(element) {
-            Some(integer) => out.extend_from_slice(format!(":{integer}\r\n").as_bytes()),
-            None => out.extend_from_slice(element),
-        }
-    }
-    out
-}
-
-/// The integer whose two halves an element is.
-fn integer(element: &[u8]) -> Option<i64> {
-    let Bulk::Value(halves) = bulk_of(element) else { return None };
-    let (high, low) = halves.split_at_checked(memchr::memchr(b' ', halves)?)?;
-    parse_int(high)?.checked_mul(1 << LOW_BITS)?.checked_add(parse_int(&low[1..])?)
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -202,7 +178,7 @@ fn operations<'a>(args: &'a [&'a [u8]]) -> Option<Vec<Operation<'a>>> {
 
 #[cfg(test)]
 mod tests {
-    use super::{integer, is_wide, operations, put_together, words};
+    use super::{is_wide, operations, words};
 
     fn args(line: &str) -> Vec<&[u8]> {
         line.split(' ').map(str::as_bytes).collect()
@@ -263,21 +239,5 @@ mod tests {
         ] {
             assert!(operations(&args(line)).is_none(), "{line}");
         }
-    }
-
-    #[test]
-    fn halves_are_put_together() {
-        for (halves, expected) in [
-            ("0 0", 0),
-            ("2147483647 4294967295", i64::MAX),
-            ("-2147483648 0", i64::MIN),
-            ("-1 4294967295", -1),
-            ("-1 0", -4_294_967_296),
-        ] {
-            assert_eq!(integer(format!("${}\r\n{halves}\r\n", halves.len()).as_bytes()), Some(expected));
-        }
-        let reply = b"*3\r\n$3\r\n1 2\r\n$-1\r\n:7\r\n";
-        assert_eq!(put_together(reply), b"*3\r\n:4294967298\r\n$-1\r\n:7\r\n");
-        assert_eq!(put_together(b"-ERR no\r\n"), b"-ERR no\r\n");
     }
 }

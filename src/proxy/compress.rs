@@ -10,44 +10,44 @@ use crate::resp::{Args, parse_int};
 use crate::rules::CompressRule;
 
 use crate::proxy::request::{Replacements, Request};
-use crate::worker_state::context::Policy;
+use crate::worker_state::policy::Policy;
 
 /// A value that is to be compressed: its place, and how.
 type Place = (usize, Option<CompressOptions>);
 
 /// The values of a request that are worth a try.
-pub(crate) struct Candidates {
+pub(super) struct Candidates {
     places: SmallVec<[Place; 1]>,
     /// Bytes of all of them.
-    pub(crate) bytes: usize,
+    pub(super) bytes: usize,
     /// Why they must not be stored.
-    pub(crate) refused: Option<OwnError>,
+    pub(super) refused: Option<OwnError>,
 }
 
 /// A request that waits for its values to be compressed elsewhere.
-pub(crate) struct Offloaded {
-    pub(crate) raw: Bytes,
-    pub(crate) ranges: Args,
+pub(super) struct Offloaded {
+    pub(super) raw: Bytes,
+    pub(super) ranges: Args,
 }
 
 impl Offloaded {
-    pub(crate) fn request(&self) -> Request<'_> {
+    pub(super) fn request(&self) -> Request<'_> {
         Request { raw: &self.raw, ranges: &self.ranges, owned: Some(&self.raw) }
     }
 }
 
 /// What compressing did, for the counters.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Compressed {
-    pub(crate) values: u64,
-    pub(crate) bytes_in: u64,
-    pub(crate) bytes_out: u64,
+pub(super) struct Compressed {
+    pub(super) values: u64,
+    pub(super) bytes_in: u64,
+    pub(super) bytes_out: u64,
 }
 
 /// Whether a SET compares the stored string with a word of its own, or with a digest of one: `IFEQ` of Valkey 8.1 and Redis 8.4
 /// and its kin. With what is stored compressed that would be wrong.
 #[inline]
-pub(crate) fn compares(args: &[&[u8]]) -> bool {
+pub(super) fn compares(args: &[&[u8]]) -> bool {
     const WORDS: [&[u8]; 4] = [b"ifeq", b"ifne", b"ifdeq", b"ifdne"];
     // No condition is shorter than its word and what it compares with.
     args.len() > 4 && args[3..].iter().any(|arg| WORDS.iter().any(|word| arg.eq_ignore_ascii_case(word)))
@@ -67,7 +67,7 @@ fn pairs(verb: Verb, argc: usize, count: usize) -> impl Iterator<Item = (usize, 
 }
 
 /// Looks at the values of a command that writes values.
-pub(crate) fn candidates(verb: Verb, request: &Request<'_>, policy: &Policy) -> Candidates {
+pub(super) fn candidates(verb: Verb, request: &Request<'_>, policy: &Policy) -> Candidates {
     let mut found = Candidates { places: SmallVec::new(), bytes: 0, refused: None };
     // A count that is none Redis refuses.
     let count = || parse_int(request.arg(1)).and_then(|count| usize::try_from(count).ok()).unwrap_or(0);
@@ -97,7 +97,7 @@ pub(crate) fn candidates(verb: Verb, request: &Request<'_>, policy: &Policy) -> 
 }
 
 /// Compresses; `args` are those of the request that the candidates were found in.
-pub(crate) fn compress(raw: &[u8], args: &Args, candidates: &Candidates) -> (Replacements, Compressed) {
+pub(super) fn compress(raw: &[u8], args: &Args, candidates: &Candidates) -> (Replacements, Compressed) {
     let mut replacements = Replacements::new();
     let mut compressed = Compressed::default();
     for (at, how) in &candidates.places {

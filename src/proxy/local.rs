@@ -6,17 +6,15 @@ use std::rc::Rc;
 use crate::coherence::ServePermit;
 use crate::command::Verb;
 use crate::errors;
-use crate::resp::{build, parse_int};
-use crate::upstream::{Lost, NOAUTH, Reply};
-
-use crate::proxy::private::InSession;
+use crate::exchange::pending::{FirstSelect, InSession, OnReply, Pending};
+use crate::proxy::client::{Call, Client, Next, Target};
 use crate::proxy::request::Replacements;
-use crate::proxy::{Call, Client, Next, Target};
-use crate::replies::deliver::{OnReply, Pending, tell_lost};
-use crate::worker_state::context::{Context, View};
+use crate::resp::{build, parse_int};
+use crate::upstream::NOAUTH;
+use crate::worker_state::policy::View;
 
 impl Client {
-    pub(crate) fn local(&mut self, view: &View, permit: &ServePermit, call: Call<'_>) -> Next {
+    pub(super) fn local(&mut self, view: &View, permit: &ServePermit, call: Call<'_>) -> Next {
         let bytes = call.request.raw.len();
         match call.row.verb {
             // Logins of other clients are tried on the same connection.
@@ -64,18 +62,22 @@ impl Client {
         match target {
             Target::Session(session) => {
                 let link = session.link.clone();
-                let on_reply = OnReply::session(&session, InSession::Select(db));
+                let on_reply = OnReply::session(&session, InSession::Select { client: Rc::clone(&self.state), db });
                 self.send(permit.now, &link, on_reply, u64::MAX, |wire| call.request.write(wire, Replacements::new()));
             }
-            Target::Lane(_) if !self.reply_queue.profile.identity().may_select.get() => {
-                self.first_select(permit, call, db)
-            }
+            Target::Lane(_) if !self.state.profile.identity().may_select.get() => self.first_select(permit, call, db),
             Target::Lane(link) => {
                 let back = link.db().to_string();
-                self.send(permit.now, &link, OnReply::Select { db }, u64::MAX, |wire| {
-                    call.request.write(wire, Replacements::new());
-                    wire.push_with(|out| build::request(out, [&b"SELECT"[..], back.as_bytes()].into_iter()));
-                });
+                self.send(
+                    permit.now,
+                    &link,
+                    OnReply::Select { client: Rc::clone(&self.state), db },
+                    u64::MAX,
+                    |wire| {
+                        call.request.write(wire, Replacements::new());
+                        wire.push_with(|out| build::request(out, [&b"SELECT"[..], back.as_bytes()].into_iter()));
+                    },
+                );
             }
         }
         Next::Pause
@@ -84,27 +86,14 @@ impl Client {
     /// The first SELECT of a user goes over a connection that is used for nothing else. On a lane a second SELECT would have to
     /// follow, back to the lane's database; for a user who may not SELECT, Redis would refuse and log that one, too.
     fn first_select(&mut self, permit: &ServePermit, call: Call<'_>, db: u32) {
-        let profile = &self.reply_queue.profile;
+        let profile = &self.state.profile;
         let identity = profile.identity();
         let link = self.context.connection_for_one(&identity, profile.version());
-        let (reply_queue, slot) = (Rc::clone(&self.reply_queue), self.reply_queue.open(self.is_muted()));
-        let on_reply = Box::new(move |_: &Context, reply: Result<Reply<'_>, &Lost>| match reply {
-            Ok(reply) => {
-                identity.may_select.set(reply.bytes() == b"+OK\r\n");
-                if reply.bytes() == b"+OK\r\n" {
-                    reply_queue.profile.set_db(db);
-                }
-                reply_queue.fill(slot, reply);
-            }
-            Err(lost) => {
-                tell_lost(&reply_queue, slot, lost);
-                // What follows in the pipeline is meant for the other database.
-                reply_queue.close();
-            }
-        });
+        let slot = self.reply_queue.open(self.is_muted());
+        let select = FirstSelect { client: Rc::clone(&self.state), slot, identity, db };
         self.in_flight = u64::MAX;
         self.context.stats().upstream_commands.add(1);
-        let on_reply = OnReply::Call { replies: 1, repeat: false, on_reply };
+        let on_reply = OnReply::FirstSelect(Box::new(select));
         let waiting = Pending { to: None, sent: permit.now, on_reply };
         link.send(waiting, |wire| call.request.write(wire, Replacements::new()));
         link.retire();
@@ -113,9 +102,7 @@ impl Client {
     fn proxy(&mut self, view: &View, permit: &ServePermit, call: Call<'_>) -> Next {
         let word = |at: usize, word: &[u8]| call.args.get(at).is_some_and(|arg| arg.eq_ignore_ascii_case(word));
         // Redis is not asked: the state is needed most while Redis is away.
-        if (word(1, b"info") || word(1, b"debug"))
-            && !self.context.shared.users.lets_in(self.reply_queue.profile.user())
-        {
+        if (word(1, b"info") || word(1, b"debug")) && !self.context.shared.users.lets_in(self.state.profile.user()) {
             return self.refuse(NOAUTH);
         }
         if word(1, b"debug") && word(2, b"panic") && call.args.len() == 3 {
@@ -145,6 +132,6 @@ impl Client {
 const MAY_CONFIGURE: &[u8] = b"*3\r\n$6\r\nCONFIG\r\n$3\r\nGET\r\n$4\r\nport\r\n";
 
 /// Whether Redis takes it for the name of a client.
-pub(crate) fn is_name(name: &[u8]) -> bool {
+pub(super) fn is_name(name: &[u8]) -> bool {
     name.iter().all(|byte| (b'!'..=b'~').contains(byte))
 }

@@ -11,17 +11,16 @@ use smallvec::SmallVec;
 use crate::coherence::ServePermit;
 use crate::command::{Absent, Cacheable, Row, Verb};
 use crate::config::Reads;
+use crate::exchange::in_flight;
+use crate::exchange::pending::{Flight, OnReply, Reader};
+use crate::exchange::reply_shape::ReplyShape;
+use crate::exchange::values::{NO_VALUE, ValueKey, Values, ask_ttl, in_version};
 use crate::near_cache::{EntryId, Question};
+use crate::proxy::client::{Call, Client, Next, Target, Wire, write_wire};
+use crate::proxy::request::{Replacements, Request};
 use crate::resp::build;
 use crate::rules::CacheRule;
-
-use crate::proxy::flight::{Flight, Reader, ask_ttl};
-use crate::proxy::request::{Replacements, Request};
-use crate::proxy::{Call, Client, Next, Target, Wire, in_flight_bit, write_wire};
-use crate::replies::decode::ReplyShape;
-use crate::replies::deliver::OnReply;
-use crate::replies::fills::{NO_VALUE, ValueKey, Values, in_version};
-use crate::worker_state::context::View;
+use crate::worker_state::policy::View;
 
 /// Keys of an MGET up to which L1 is asked.
 const MGET_FROM_L1: usize = 1024;
@@ -35,12 +34,12 @@ struct Keeping {
 impl Client {
     /// GET of a client without a session.
     #[inline]
-    pub(crate) fn get(&mut self, view: &View, permit: &ServePermit, request: Request<'_>) -> Next {
+    pub(super) fn get(&mut self, view: &View, permit: &ServePermit, request: Request<'_>) -> Next {
         let question = self.question(request.arg(1));
         let id = question.id();
-        if view.policy.caches && self.in_flight & in_flight_bit(id.key()) == 0 {
+        if view.policy.caches && self.in_flight & in_flight::bit(id.key()) == 0 {
             let muted = self.is_muted();
-            let version = self.reply_queue.profile.version();
+            let version = self.state.profile.version();
             let found = self.look_up(permit, id, &question, |reply| {
                 self.reply_queue.local(in_version(reply, version), muted);
             });
@@ -55,7 +54,7 @@ impl Client {
     }
 
     /// A read of one key, other than GET, of a client without a session; none: the rule of its key does not keep it.
-    pub(crate) fn read(
+    pub(super) fn read(
         &mut self,
         view: &View,
         permit: &ServePermit,
@@ -65,7 +64,7 @@ impl Client {
     ) -> Option<Next> {
         let question = self.question_of(cacheable, request)?;
         let id = question.id();
-        if self.in_flight & in_flight_bit(id.key()) == 0
+        if self.in_flight & in_flight::bit(id.key()) == 0
             && self.look_up(permit, id, &question, |reply| self.answer(reply))
         {
             self.hits += 1;
@@ -107,8 +106,8 @@ impl Client {
             return Next::Again;
         }
         self.leave_lane_if_held_up(permit.now);
-        if self.reply_queue.profile.has_no_login()
-            && !self.reply_queue.profile.is_let_in()
+        if self.state.profile.has_no_login()
+            && !self.state.profile.is_let_in()
             && let Some(next) = self.read_before_auth()
         {
             return next;
@@ -123,12 +122,12 @@ impl Client {
         // Only what is asked on a lane is kept.
         let keeping = keeping.filter(|_| matches!(target, Target::Lane(_)));
         let link = target.link();
-        let mask = in_flight_bit(id.key());
+        let mask = in_flight::bit(id.key());
         if keeping.is_some() {
             self.context.stats().l1_misses.add(1);
         }
         // Redis would refuse a PTTL of a user without that right, and log it (ACL LOG).
-        let keeping = keeping.filter(|_| self.reply_queue.profile.may_ttl(&self.context.shared.users));
+        let keeping = keeping.filter(|_| self.state.profile.may_ttl(&self.context.shared.users));
         let keeping = keeping.filter(|keeping| self.context.admission.borrow_mut().asked(id, keeping.rule.admit_after));
         if let Some(Keeping { rule, absent }) = keeping {
             if self.reply_queue.outstanding() == 0 && permit.serves() && self.join(permit, id, &question, mask) {
@@ -172,12 +171,12 @@ impl Client {
     /// The client's question for a value.
     #[inline]
     fn question<'a>(&self, key: &'a [u8]) -> Question<'a> {
-        Question::get(self.reply_queue.profile.db(), self.reply_queue.profile.user(), key)
+        Question::get(self.state.profile.db(), self.state.profile.user(), key)
     }
 
     /// The client's question in any other words; none: in too many.
     fn question_of<'a>(&self, cacheable: Cacheable, request: Request<'a>) -> Option<Question<'a>> {
-        let profile = &self.reply_queue.profile;
+        let profile = &self.state.profile;
         Question::other(profile.db(), profile.user(), request.arg(cacheable.key), profile.version(), request.raw)
     }
 
@@ -209,14 +208,15 @@ impl Client {
     /// Waits for an answer that is under way, if it may be served to this client. Only a reader that waits for nothing else may:
     /// the fetch was sent before what it asked last.
     fn join(&mut self, permit: &ServePermit, id: EntryId, question: &Question<'_>, mask: u64) -> bool {
+        let max_staleness = self.context.max_staleness();
         let flights = self.context.flights.borrow();
         let good =
-            |flight: &&Rc<Flight>| flight.asked.question() == *question && flight.may_be_joined(&self.context, permit);
+            |flight: &&Rc<Flight>| flight.asked.question() == *question && flight.may_be_joined(permit, max_staleness);
         let Some(flight) = flights.get(&id).filter(good) else { return false };
         let reader = Reader {
             reply_queue: Rc::clone(&self.reply_queue),
             slot: self.reply_queue.open(self.is_muted()),
-            version: self.reply_queue.profile.version(),
+            version: self.state.profile.version(),
             asked: permit.now,
         };
         flight.readers.borrow_mut().push(reader);
@@ -227,13 +227,13 @@ impl Client {
 
     /// Whether the client waits for the answer to another client's request. Its next request is not sent before that answer: if the
     /// answer comes too late to be served, the question is sent again, and must not see what the client asked after it.
-    pub(crate) fn awaits_flight(&mut self) -> bool {
+    pub(super) fn awaits_flight(&mut self) -> bool {
         self.joined = self.joined && self.reply_queue.outstanding() > 0;
         self.joined
     }
 
     /// All values of an MGET, if all of them are in L1 at one time: a mix would be no snapshot.
-    pub(crate) fn mget_from_l1(&mut self, view: &View, permit: &ServePermit, args: &[&[u8]]) -> bool {
+    pub(super) fn mget_from_l1(&mut self, view: &View, permit: &ServePermit, args: &[&[u8]]) -> bool {
         let keys = &args[1..];
         let policy = &view.policy;
         if !policy.reads.contains(Reads::MGET) || keys.len() > MGET_FROM_L1 {
@@ -242,12 +242,12 @@ impl Client {
         if !policy.mget_everywhere && !keys.iter().all(|key| rule_for(view, key, Reads::MGET).is_some()) {
             return false;
         }
-        let version = self.reply_queue.profile.version();
+        let version = self.state.profile.version();
         let mut out = self.context.buffers.take();
         build::header(&mut out, b'*', keys.len());
         let ids: SmallVec<[EntryId; 16]> = keys.iter().map(|key| self.question(key).id()).collect();
         let all = ids.iter().zip(keys).all(|(id, key)| {
-            self.in_flight & in_flight_bit(id.key()) == 0
+            self.in_flight & in_flight::bit(id.key()) == 0
                 && self.look_up(permit, *id, &self.question(key), |reply| {
                     out.extend_from_slice(in_version(reply, version));
                 })
@@ -269,8 +269,8 @@ impl Client {
     }
 
     /// The keys of an MGET that goes to Redis.
-    pub(crate) fn values(&self, view: &View, permit: &ServePermit, keys: &[&[u8]], may_keep: bool) -> Values {
-        let may_keep = may_keep && view.policy.caches && self.reply_queue.profile.may_ttl(&self.context.shared.users);
+    pub(super) fn values(&self, view: &View, permit: &ServePermit, keys: &[&[u8]], may_keep: bool) -> Values {
+        let may_keep = may_keep && view.policy.caches && self.state.profile.may_ttl(&self.context.shared.users);
         let ids = keys.iter().filter(|_| view.policy.caches).map(|key| {
             let question = self.question(key);
             let id = question.id();
@@ -287,12 +287,12 @@ impl Client {
     }
 
     /// A value that is asked of Redis and not kept.
-    pub(crate) fn value(&self, view: &View, key: &[u8]) -> OnReply {
+    pub(super) fn value(&self, view: &View, key: &[u8]) -> OnReply {
         OnReply::Value { id: view.policy.caches.then(|| self.question(key).id()) }
     }
 
     /// Any other read that is asked of Redis and not kept: what L1 has must not be older than what it tells.
-    pub(crate) fn unkept(&self, view: &View, call: Call<'_>) -> OnReply {
+    pub(super) fn unkept(&self, view: &View, call: Call<'_>) -> OnReply {
         let row = call.row;
         let shape = self.reply_shape(call);
         if shape != ReplyShape::Halves
@@ -309,7 +309,7 @@ impl Client {
     }
 
     /// Whether a read tells something of what L1 may have of its keys: while only values are kept, that are few.
-    pub(crate) fn is_told(&self, view: &View, row: &Row) -> bool {
+    pub(super) fn is_told(&self, view: &View, row: &Row) -> bool {
         let values_alone = Reads::default().contains(view.policy.reads);
         view.policy.caches
             && row.tells()

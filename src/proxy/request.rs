@@ -17,30 +17,30 @@ pub struct Request<'a> {
 }
 
 /// The arguments of a request.
-pub(crate) type Words<'a> = SmallVec<[&'a [u8]; 8]>;
+pub(super) type Words<'a> = SmallVec<[&'a [u8]; 8]>;
 
 /// Arguments that go to Redis in another form: place and bytes, in the order of the places.
-pub(crate) type Replacements = SmallVec<[(usize, Vec<u8>); 1]>;
+pub(super) type Replacements = SmallVec<[(usize, Vec<u8>); 1]>;
 
 impl<'a> Request<'a> {
     /// An argument that is there.
     #[inline]
-    pub(crate) fn arg(&self, at: usize) -> &'a [u8] {
+    pub(super) fn arg(&self, at: usize) -> &'a [u8] {
         &self.raw[self.ranges[at].clone()]
     }
 
     /// How many there are.
     #[inline]
-    pub(crate) fn argc(&self) -> usize {
+    pub(super) fn argc(&self) -> usize {
         self.ranges.len()
     }
 
-    pub(crate) fn words(&self) -> Words<'a> {
+    pub(super) fn words(&self) -> Words<'a> {
         self.ranges.iter().map(|range| &self.raw[range.clone()]).collect()
     }
 
     /// Passes it on, with some arguments replaced.
-    pub(crate) fn write(&self, wire: &mut Chunks, replacements: Replacements) {
+    pub(super) fn write(&self, wire: &mut Chunks, replacements: Replacements) {
         if replacements.is_empty() {
             return match self.owned {
                 Some(bytes) => wire.push_bytes(bytes.clone()),

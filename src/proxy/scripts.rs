@@ -5,15 +5,15 @@ use smallvec::SmallVec;
 use crate::command::Row;
 use crate::scripts::{Kind, Name, Reach};
 
+use crate::exchange::pending::OnReply;
+use crate::exchange::reply_shape::ReplyShape;
 use crate::exchange::write_guard::WriteGuard;
-use crate::proxy::{Call, Client};
-use crate::replies::decode::ReplyShape;
-use crate::replies::deliver::OnReply;
-use crate::worker_state::context::View;
+use crate::proxy::client::{Call, Client};
+use crate::worker_state::policy::View;
 
 impl Client {
     /// What waits for the reply to EVAL, EVALSHA, FCALL or one of their read-only forms.
-    pub(crate) fn script(&self, view: &View, call: Call<'_>) -> OnReply {
+    pub(super) fn script(&self, view: &View, call: Call<'_>) -> OnReply {
         let (kind, read_only) = kind_of(call.row);
         let scripts = &self.context.shared.scripts;
         let subject = call.args.get(1).copied().unwrap_or_default();

@@ -11,7 +11,7 @@ use crate::errors::{
 use crate::resp::{build, parse_int};
 
 use crate::proxy::bitfield;
-use crate::replies::decode::{SortOption, sort_options};
+use crate::proxy::reply_shape::{SortOption, sort_options};
 
 /// What each script begins with: whether a string is an envelope, as `codec::is_compressed` has it. ARGV begins with the mark.
 macro_rules! knowing_envelopes {
@@ -80,7 +80,7 @@ const SORT_SCRIPT: &str = knowing_envelopes!(
 const MOST_ARGUMENTS: usize = 7000;
 
 /// The request to send in the place of a command called `name`; `keys` are the places of its keys. `None`: too many arguments.
-pub(crate) fn request(name: &str, args: &[&[u8]], keys: &[u32]) -> Option<Vec<u8>> {
+pub(super) fn request(name: &str, args: &[&[u8]], keys: &[u32]) -> Option<Vec<u8>> {
     if bitfield::is_wide(name, args) {
         return wide_bitfield(name, args);
     }
@@ -144,14 +144,14 @@ fn wide_bitfield(name: &str, args: &[&[u8]]) -> Option<Vec<u8>> {
 }
 
 /// A SORT that finds strings of other keys, and what is said when one of them is an envelope.
-pub(crate) struct Look<'a> {
+pub(super) struct Look<'a> {
     words: Vec<&'a [u8]>,
     refusal: &'static OwnError,
 }
 
 /// What to look at before a SORT or SORT_RO: the strings that it would store, and those that it would compare as text.
 /// Nothing, mostly.
-pub(crate) fn sort_looks<'a>(args: &[&'a [u8]]) -> SmallVec<[Look<'a>; 2]> {
+pub(super) fn sort_looks<'a>(args: &[&'a [u8]]) -> SmallVec<[Look<'a>; 2]> {
     let mut looks = SmallVec::new();
     let options = || sort_options(args);
     let look = |options: Vec<&'a [u8]>, refusal| Look { words: [&args[..2], &options].concat(), refusal };
@@ -169,7 +169,7 @@ pub(crate) fn sort_looks<'a>(args: &[&'a [u8]]) -> SmallVec<[Look<'a>; 2]> {
 }
 
 /// The request to send in the place of a SORT that is to be looked at. `None`: too many arguments.
-pub(crate) fn sort_request(args: &[&[u8]], keys: &[u32], looks: &[Look<'_>]) -> Option<Vec<u8>> {
+pub(super) fn sort_request(args: &[&[u8]], keys: &[u32], looks: &[Look<'_>]) -> Option<Vec<u8>> {
     if args.len() > MOST_ARGUMENTS {
         return None;
     }

@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use crate::coherence::ServePermit;
 use crate::command::{Flags, Verb};
-use crate::upstream::{Link, NOAUTH, Reply};
+use crate::upstream::{NOAUTH, Reply};
 
-use crate::proxy::{Call, Client, Next};
-use crate::replies::deliver::Pending;
+use crate::exchange::pending::Link;
+use crate::proxy::client::{Call, Client, Next};
 
 /// Arguments that Redis takes from a connection that has not authenticated (networking.c, processMultibulkBuffer).
 const MOST_ARGUMENTS: usize = 10;
@@ -32,14 +32,14 @@ enum Admission {
     /// Yes, or Redis is away.
     Open,
     /// Not known before this connection's handshake has ended.
-    Unknown(Link<Pending>),
+    Unknown(Link),
     /// No.
     Locked,
 }
 
 impl Client {
     /// Decides a request of a client that has no login; none: the request is handled as that of any other client.
-    pub(crate) fn before_auth(&mut self, permit: &ServePermit, call: Call<'_>) -> Option<Next> {
+    pub(super) fn before_auth(&mut self, permit: &ServePermit, call: Call<'_>) -> Option<Next> {
         let row = call.row;
         if matches!(row.verb, Verb::Quit | Verb::Reset) || matches!(row.name.as_ref(), "post" | "host:") {
             return None;
@@ -80,7 +80,7 @@ impl Client {
     }
 
     /// [`Client::before_auth`] for a command that exists, with as many arguments as it takes, and needs a login.
-    pub(crate) fn read_before_auth(&mut self) -> Option<Next> {
+    pub(super) fn read_before_auth(&mut self) -> Option<Next> {
         match self.admission() {
             Admission::Open => None,
             Admission::Unknown(lane) => Some(self.wait_for(&lane)),
@@ -89,8 +89,8 @@ impl Client {
     }
 
     fn admission(&self) -> Admission {
-        let profile = &self.reply_queue.profile;
-        let Ok(mut lane) = profile.lane(&self.context) else { return Admission::Open };
+        let profile = &self.state.profile;
+        let Ok(mut lane) = self.context.lane_of(profile) else { return Admission::Open };
         let word_counts =
             |locked_for| locked_for <= HANDSHAKE_COUNTS || self.context.shared.users.locked_within(REMEMBERED);
         if lane.is_retired() || lane.locked_for().is_some_and(|locked_for| !word_counts(locked_for)) {
@@ -98,7 +98,7 @@ impl Client {
                 self.context.renew_lane(&profile.identity(), profile.db(), profile.version());
             }
             profile.forget_lane();
-            match profile.lane(&self.context) {
+            match self.context.lane_of(profile) {
                 Ok(another) => lane = another,
                 Err(_) => return Admission::Open,
             }
@@ -111,7 +111,7 @@ impl Client {
     }
 
     /// Takes the request again when the attempt to connect has ended.
-    pub(crate) fn wait_for(&self, link: &Link<Pending>) -> Next {
+    pub(super) fn wait_for(&self, link: &Link) -> Next {
         // Nothing is said to the client: the slot only holds up what comes behind.
         let (link, reply_queue, slot) = (link.clone(), Rc::clone(&self.reply_queue), self.reply_queue.open(true));
         tokio::task::spawn_local(async move {
@@ -123,7 +123,7 @@ impl Client {
 }
 
 /// Whether Redis takes so many arguments of such a length from a connection that has not authenticated.
-pub(crate) fn is_small(args: &[&[u8]]) -> bool {
+pub(super) fn is_small(args: &[&[u8]]) -> bool {
     args.len() <= MOST_ARGUMENTS && args.iter().all(|arg| arg.len() <= LONGEST_ARGUMENT)
 }
 

@@ -10,22 +10,19 @@
 //! What cannot be proven is not confirmed: nothing across a lost connection, since the next one may lead to another server, and
 //! nothing in a transaction. A client that waits takes a place for a private connection ([`Context::take_place`]).
 
-use std::cell::Cell;
 use std::rc::Rc;
 
+use crate::client_state::client_info::Covered;
 use crate::coherence::ServePermit;
 use crate::command::{Class, Flags, Row, Verb};
 use crate::errors;
-use crate::resp::{Version, build, elements, parse_int};
-use crate::upstream::{Link, Login, Lost, Reply};
-
-use crate::client_state::identity::Identity;
-use crate::client_state::reply_queue::ReplyQueue;
-use crate::proxy::{Call, Client, Next};
-use crate::replies::deliver::{Pending, split_first};
+use crate::exchange::pending::{ClientState, Link, Waiter};
+use crate::proxy::client::{Call, Client, Next};
+use crate::resp::{Version, build, elements, parse_int, split_first};
+use crate::upstream::{Lost, Reply};
+use crate::worker_state::ask::{Request, ask};
 use crate::worker_state::context::Context;
 use crate::worker_state::turns::Place;
-use crate::worker_state::worker_tasks::{Request, ask};
 
 /// Nobody listens to this channel, and no pattern matches it: it is a sharded one.
 const CHANNEL: &[u8] = b"__shortstop:wait";
@@ -33,53 +30,10 @@ const CHANNEL: &[u8] = b"__shortstop:wait";
 /// Written for WAITAOF, and gone a millisecond later: a message goes into no append-only file.
 const KEY: &[u8] = b"__shortstop:wait";
 
-/// How much of Redis's log a replica must have, to have all that a client wrote.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) enum Covered {
-    /// The client has written nothing.
-    #[default]
-    Nothing,
-    /// It has written since it last asked. `losses`: [`Context::losses`] before that.
-    WriteGuard { losses: u64 },
-    /// Up to this offset of the log.
-    Offset { offset: i64, losses: u64 },
-}
-
-/// A connection of Shortstop's own on which a client waits for replicas.
-pub(crate) struct Waiter {
-    identity: Rc<Identity>,
-    link: Link<Pending>,
-    /// Others know the connection's number, and mean this client by it.
-    observed: Cell<bool>,
-}
-
-impl Waiter {
-    /// Its number in Redis, for CLIENT UNBLOCK.
-    pub(crate) fn expose_number(&self) -> Option<u64> {
-        self.observed.set(true);
-        self.link.id()
-    }
-
-    /// `done`: nothing waits on it any more.
-    pub(crate) fn end(&self, context: &Context, done: bool) {
-        let clean = done && !self.observed.get() && self.link.is_idle();
-        context.end_session(&self.identity, self.link.clone(), clean);
-    }
-}
-
 /// Whether it is WAIT or WAITAOF. The server's table may not be here yet.
-pub(crate) fn waits_for_replicas(row: &Row, name: &[u8]) -> bool {
+pub(super) fn waits_for_replicas(row: &Row, name: &[u8]) -> bool {
     let is_unknown = || row.name.is_empty() && name.eq_ignore_ascii_case(b"waitaof");
     matches!(row.name.as_ref(), "wait" | "waitaof") || is_unknown()
-}
-
-/// The reply to WAIT or WAITAOF in a transaction, in place of Redis's own.
-pub(crate) fn unproven(reply: &[u8]) -> &[u8] {
-    match reply.first() {
-        Some(b':') => b":0\r\n",
-        Some(b'*') => b"*2\r\n:0\r\n:0\r\n",
-        _ => reply,
-    }
 }
 
 /// Whether a command may go into Redis's log.
@@ -91,15 +45,15 @@ fn may_be_logged(row: &Row, name: &[u8]) -> bool {
 
 impl Client {
     /// A request is about to be handled. If it may write, WAIT must not confirm before replicas have that write.
-    pub(crate) fn note_write(&self, row: &Row, name: &[u8]) {
-        let covered = &self.reply_queue.info.covered;
+    pub(super) fn note_write(&self, row: &Row, name: &[u8]) {
+        let covered = &self.state.info.covered;
         if !matches!(covered.get(), Covered::WriteGuard { .. }) && may_be_logged(row, name) {
             covered.set(Covered::WriteGuard { losses: self.context.losses.get() });
         }
     }
 
     /// WAIT or WAITAOF outside of a transaction.
-    pub(crate) fn wait(&mut self, permit: &ServePermit, call: Call<'_>) -> Next {
+    pub(super) fn wait(&mut self, permit: &ServePermit, call: Call<'_>) -> Next {
         if self.reply_queue.outstanding() > 0 {
             return Next::Again;
         }
@@ -115,30 +69,29 @@ impl Client {
                 return self.unavailable(&lost);
             }
         };
-        match self.context.take_place(&self.reply_queue, &mut self.turn, permit.now) {
+        match self.context.take_place(&self.state, &mut self.turn, permit.now) {
             Place::Taken => {}
             Place::Later => return Next::Again,
             Place::None(lost) => return self.unavailable(&lost),
         }
         let identity = self.context.own_identity();
         let link = self.context.session(&identity, 0, Version::Resp2);
-        let waiter = Rc::new(Waiter { identity, link, observed: Cell::new(false) });
-        *self.reply_queue.info.waiter.borrow_mut() = Some(Rc::clone(&waiter));
+        let waiter = Rc::new(Waiter::new(identity, link));
+        *self.state.waiter.borrow_mut() = Some(Rc::clone(&waiter));
         let slot = self.reply_queue.open(self.is_muted());
         let question = Question {
             request: call.args.iter().map(|arg| arg.to_vec()).collect(),
             // The last one is the timeout.
             wanted: (numbers.len() == 2).then(|| numbers[0]),
         };
-        let (context, reply_queue, target) =
-            (Rc::clone(&self.context), Rc::clone(&self.reply_queue), target.link().clone());
+        let (context, client, target) = (Rc::clone(&self.context), Rc::clone(&self.state), target.link().clone());
         tokio::task::spawn_local(async move {
-            let reply = answer(&context, &reply_queue, &target, &waiter.link, question).await;
+            let reply = answer(&context, &client, &target, &waiter.link, question).await;
             // None: the client has left, and the connection has ended with it.
-            if reply_queue.info.waiter.take().is_some() {
-                waiter.end(&context, true);
+            if client.waiter.take().is_some() {
+                context.end_waiter(&waiter, true);
             }
-            reply_queue.fill(slot, Reply::Owned(reply.unwrap_or_else(|lost| error(lost.text())).into()));
+            client.reply_queue.fill(slot, Reply::Owned(reply.unwrap_or_else(|lost| error(lost.text())).into()));
         });
         Next::Pause
     }
@@ -169,9 +122,9 @@ impl Question {
 
 async fn answer(
     context: &Context,
-    reply_queue: &ReplyQueue,
-    target: &Link<Pending>,
-    own: &Link<Pending>,
+    client: &ClientState,
+    target: &Link,
+    own: &Link,
     question: Question,
 ) -> Result<Vec<u8>, Lost> {
     let (check, role) = ([question.without_waiting()], [vec![b"ROLE".to_vec()]]);
@@ -185,7 +138,7 @@ async fn answer(
         return Ok(allowed);
     }
     let Some(role) = Role::of(&role) else { return Ok(no_proof(context, &role)) };
-    let covered = &reply_queue.info.covered;
+    let covered = &client.info.covered;
     let now = context.losses.get();
     let offset = match covered.get() {
         Covered::Nothing => 0,
@@ -278,20 +231,9 @@ fn integer(number: i64) -> Vec<u8> {
     out
 }
 
-impl Context {
-    /// Who Shortstop is: the user in the upstream URL.
-    fn own_identity(&self) -> Rc<Identity> {
-        let Some(login) = Login::of(self.upstream()) else { return self.anonymous() };
-        let identity = self.identity(login);
-        // Kept, so that its connections outlive a WAIT.
-        *self.own.borrow_mut() = Some(Rc::clone(&identity));
-        identity
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Question, Request, Role, unproven};
+    use super::{Question, Request, Role};
 
     #[test]
     fn what_role_says() {
@@ -318,16 +260,5 @@ mod tests {
         assert_eq!(check("wait -1 -5"), "wait -1 -5");
         assert_eq!(check("WAITAOF 1 2 500"), "WAITAOF 0 0 500");
         assert_eq!(check("WAITAOF 5 2 -1"), "WAITAOF 5 0 -1");
-    }
-
-    #[test]
-    fn a_transaction_is_told_of_no_replica() {
-        for (said, observed) in [
-            (&b":2\r\n"[..], &b":0\r\n"[..]),
-            (b"*2\r\n:1\r\n:2\r\n", b"*2\r\n:0\r\n:0\r\n"),
-            (b"-ERR x\r\n", b"-ERR x\r\n"),
-        ] {
-            assert_eq!(unproven(said), observed);
-        }
     }
 }

@@ -7,18 +7,18 @@ use crate::coherence::ServePermit;
 use crate::command::Verb;
 use crate::errors::{self, OwnError};
 
+use crate::exchange::pending::OnReply;
+use crate::proxy::client::{Call, Client, Next, Target};
 use crate::proxy::compress::{self, Candidates, Compressed, Offloaded};
 use crate::proxy::request::{Replacements, Request};
-use crate::proxy::{Call, Client, Next, Target};
-use crate::replies::deliver::OnReply;
-use crate::worker_state::context::View;
+use crate::worker_state::policy::View;
 
 /// What came of compressing elsewhere; none: it panicked.
-pub(crate) type Outcome = Option<(Replacements, Compressed)>;
+pub(super) type Outcome = Option<(Replacements, Compressed)>;
 
 impl Client {
     /// SET and its kin: compresses what is worth it, here or elsewhere, and sends.
-    pub(crate) fn write_values(&mut self, view: &View, permit: &ServePermit, call: Call<'_>) -> Next {
+    pub(super) fn write_values(&mut self, view: &View, permit: &ServePermit, call: Call<'_>) -> Next {
         let candidates = compress::candidates(call.row.verb, &call.request, &view.policy);
         if let Some(error) = &candidates.refused {
             return self.refuse_where_it_is(permit, error);
@@ -31,7 +31,7 @@ impl Client {
     }
 
     /// Refuses a command; one in a transaction aborts the transaction.
-    fn refuse_where_it_is(&mut self, permit: &ServePermit, error: &OwnError) -> Next {
+    pub(super) fn refuse_where_it_is(&mut self, permit: &ServePermit, error: &OwnError) -> Next {
         match self.session.clone().filter(|session| session.in_multi()) {
             Some(session) => self.abort_transaction(permit, &session, error),
             None => self.refuse_own(error),
@@ -67,10 +67,10 @@ impl Client {
         let on_reply = if let Target::Session(session) = &target
             && session.in_multi()
         {
-            session.queue(|queued| {
-                queued.guard.extend(guard);
-                queued.shape.push(self.reply_shape(call));
-            });
+            let shape = self.reply_shape(call);
+            let queued = self.queued();
+            queued.guard.extend(guard);
+            queued.shape.push(shape);
             OnReply::Queued(Rc::clone(session))
         } else {
             guard.begin(&self.context, view);
@@ -152,7 +152,7 @@ fn bytes_of(request: Request<'_>, replacements: &Replacements) -> usize {
 }
 
 /// Whether the command's values are compressed on their way, and that is all there is to see to.
-pub(crate) fn writes_values(verb: Verb, args: &[&[u8]]) -> bool {
+pub(super) fn writes_values(verb: Verb, args: &[&[u8]]) -> bool {
     match verb {
         Verb::SetEx | Verb::PSetEx | Verb::SetNx | Verb::MSet | Verb::MSetNx | Verb::MSetEx | Verb::GetSet => true,
         Verb::Set => !compress::compares(args),

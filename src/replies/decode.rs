@@ -4,55 +4,14 @@
 use bytes::Bytes;
 
 use crate::codec;
-use crate::command::Verb;
 use crate::errors::{self, Side};
-use crate::resp::{Bulk, Version, build, bulk_of, elements};
+use crate::exchange::reply_shape::ReplyShape;
+use crate::replies::halves::put_together;
+use crate::resp::{Bulk, build, bulk_of, elements};
 use crate::upstream::{RESERVED, Reply};
-
-use crate::proxy::bitfield;
 use crate::worker_state::context::Context;
 
-/// What of a reply is a value, which may be compressed. Nothing else is opened, whatever it looks like.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum ReplyShape {
-    Nothing,
-    /// It is a value, or each of its elements is.
-    Values,
-    /// Its elements are rows of so many columns (SORT … GET): which of these are values.
-    Columns(Box<[bool]>),
-    /// No value; but a script made an array of what is a map (LCS … IDX in RESP3).
-    Map,
-    /// No value; but a script answered with integers in two halves (BITFIELD).
-    Halves,
-    /// Names of channels. Shortstop's own are left out (PUBSUB CHANNELS).
-    Channels,
-}
-
 impl ReplyShape {
-    /// What the reply to a call holds.
-    pub(crate) fn of(verb: Verb, name: &str, args: &[&[u8]], version: Version) -> ReplyShape {
-        let has = |word: &[u8]| args.iter().skip(3).any(|arg| arg.eq_ignore_ascii_case(word));
-        match verb {
-            Verb::Get | Verb::MGet | Verb::GetSet | Verb::GetDel | Verb::GetEx => ReplyShape::Values,
-            Verb::Set if has(b"get") => ReplyShape::Values,
-            Verb::Sort | Verb::SortRo => ReplyShape::sorted(args),
-            Verb::StringOp if matches!(name, "lcs" | "stralgo") && version == Version::Resp3 && has(b"idx") => {
-                ReplyShape::Map
-            }
-            Verb::StringOp if bitfield::is_wide(name, args) => ReplyShape::Halves,
-            _ if name == "pubsub|channels" => ReplyShape::Channels,
-            _ => ReplyShape::Nothing,
-        }
-    }
-
-    /// `SORT key [BY pattern] [LIMIT offset count] [GET pattern …] …`: an element for each GET, in rows; without any, the
-    /// elements of the list itself, which are not compressed.
-    fn sorted(args: &[&[u8]]) -> ReplyShape {
-        let columns: Vec<bool> =
-            sort_options(args).filter(SortOption::gets).map(|option| option.gets_a_string()).collect();
-        if columns.contains(&true) { ReplyShape::Columns(columns.into()) } else { ReplyShape::Nothing }
-    }
-
     fn decode(&self, reply: &[u8], limit: usize) -> Decoded {
         match (self, reply.first()) {
             (ReplyShape::Values, Some(b'$')) => decode_value(reply, limit),
@@ -61,7 +20,7 @@ impl ReplyShape {
                 decode_elements(reply, |at| columns[at % columns.len()], limit)
             }
             (ReplyShape::Map, _) if reply.starts_with(b"*4\r\n") => Decoded::as_it_is([b"%2", &reply[2..]].concat()),
-            (ReplyShape::Halves, _) => Decoded::as_it_is(bitfield::put_together(reply)),
+            (ReplyShape::Halves, _) => Decoded::as_it_is(put_together(reply)),
             (ReplyShape::Channels, _) => Decoded::as_it_is(without_own_channels(reply)),
             _ => Decoded::as_it_is(reply.to_vec()),
         }
@@ -93,57 +52,6 @@ fn without_own_channels(reply: &[u8]) -> Vec<u8> {
     build::header(&mut out, b'*', others.len());
     others.iter().for_each(|name| out.extend_from_slice(name));
     out
-}
-
-/// An option of SORT with what belongs to it.
-pub(crate) struct SortOption<'a, 'b> {
-    pub(crate) words: &'b [&'a [u8]],
-}
-
-impl SortOption<'_, '_> {
-    fn is(&self, name: &[u8]) -> bool {
-        self.words[0].eq_ignore_ascii_case(name)
-    }
-
-    pub(crate) fn gets(&self) -> bool {
-        self.is(b"get") && self.words.len() > 1
-    }
-
-    pub(crate) fn gets_a_string(&self) -> bool {
-        self.gets() && names_a_string(self.words[1])
-    }
-
-    pub(crate) fn is_by_a_string(&self) -> bool {
-        self.is(b"by") && self.words.len() > 1 && names_a_string(self.words[1])
-    }
-
-    pub(crate) fn is_alpha(&self) -> bool {
-        self.is(b"alpha")
-    }
-
-    pub(crate) fn stores(&self) -> bool {
-        self.is(b"store") && self.words.len() > 1
-    }
-}
-
-/// The options of `SORT key [BY pattern] [LIMIT offset count] [GET pattern …] [ASC|DESC] [ALPHA] [STORE key]`.
-pub(crate) fn sort_options<'a, 'b>(args: &'b [&'a [u8]]) -> impl Iterator<Item = SortOption<'a, 'b>> {
-    let mut rest = args.get(2..).unwrap_or_default();
-    std::iter::from_fn(move || {
-        let word = rest.first()?;
-        let is = |name: &[u8]| word.eq_ignore_ascii_case(name);
-        let takes = if is(b"limit") { 2 } else { usize::from(is(b"by") || is(b"get") || is(b"store")) };
-        let (words, after) = rest.split_at(rest.len().min(takes + 1));
-        rest = after;
-        Some(SortOption { words })
-    })
-}
-
-/// Whether a pattern of SORT names strings: not the element itself (`#`), no fields of hashes (`key*->field`).
-fn names_a_string(pattern: &[u8]) -> bool {
-    let Some(star) = memchr::memchr(b'*', pattern) else { return false };
-    let field = memchr::memmem::find(&pattern[star + 1..], b"->").map(|at| star + 1 + at + 2);
-    field.is_none_or(|field| field == pattern.len())
 }
 
 /// Opens a reply that is one value, if it is compressed, and hands it to `then`: at once, or later if it is large.
@@ -295,24 +203,7 @@ fn decode_elements(reply: &[u8], is_value: impl Fn(usize) -> bool, limit: usize)
 
 #[cfg(test)]
 mod tests {
-    use super::{ReplyShape, Verb, Version, build, codec};
-
-    fn sort(line: &str) -> ReplyShape {
-        let args: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
-        ReplyShape::of(Verb::Sort, "sort", &args, Version::Resp2)
-    }
-
-    #[test]
-    fn of_what_sort_answers_only_strings_that_get_names_are_values() {
-        let columns = |columns: &[bool]| ReplyShape::Columns(columns.into());
-        assert_eq!(sort("SORT l"), ReplyShape::Nothing);
-        assert_eq!(sort("SORT l GET # GET h*->f"), ReplyShape::Nothing);
-        assert_eq!(
-            sort("SORT l BY get LIMIT get 1 get w* ASC Get # GET h*->f GET w*->"),
-            columns(&[true, false, false, true])
-        );
-        assert_eq!(sort("SORT l GET"), ReplyShape::Nothing);
-    }
+    use super::{ReplyShape, build, codec};
 
     #[test]
     fn columns_are_opened_and_others_stay() {

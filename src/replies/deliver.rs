@@ -8,77 +8,23 @@ use std::time::Instant;
 use bytes::Bytes;
 use smallvec::SmallVec;
 
+use crate::client_state::reply_queue::ReplyQueue;
 use crate::codec;
 use crate::errors;
-use crate::near_cache::{EntryId, KeyId};
-use crate::resp::{Bulk, ReplyScanner, build, bulk_of};
+use crate::exchange::pending::{InSession, OnReply, Pending};
+use crate::exchange::reply_shape::ReplyShape;
+use crate::exchange::values::kept_as;
+use crate::replies::answers::{answer, end_lost};
+use crate::replies::client_command;
+use crate::replies::decode::{decode_all, decode_one};
+use crate::replies::fills::{fill, fill_many, forget};
+use crate::replies::login;
+use crate::replies::session::in_session;
+use crate::resp::{Bulk, build, bulk_of, split_first};
 use crate::stats::FlushReason;
 use crate::upstream::{Expected, Login, Lost, Reply, Suspicion};
-
-use crate::client_state::reply_queue::{ReplyQueue, Slot};
-use crate::client_state::session::Session;
-use crate::exchange::write_guard::WriteGuard;
-use crate::proxy::auth::{self, Greeting};
-use crate::proxy::flight::{Flight, Reader};
-use crate::proxy::private::{InSession, in_session};
-use crate::replies::decode::{ReplyShape, decode_all, decode_one};
-use crate::replies::fills::{Values, fill, fill_many, forget, kept_as};
 use crate::worker_state::context::Context;
-
-/// A request that was sent, and whose reply is due.
-pub struct Pending {
-    /// Whose; the reply of a request of our own goes nowhere.
-    pub(crate) to: Option<(Rc<ReplyQueue>, Slot)>,
-    /// When it was sent.
-    pub(crate) sent: Instant,
-    pub(crate) on_reply: OnReply,
-}
-
-/// What happens to the reply.
-pub(crate) enum OnReply {
-    /// Passed on as it is.
-    Pass { repeat: bool },
-    /// As `Pass`, and a part of it has been passed on.
-    Rest,
-    /// GET that is not kept; no id: nothing is kept at all.
-    Value { id: Option<EntryId> },
-    /// Another read that could be kept, and is not this time.
-    Read { id: EntryId },
-    /// GET or another read, and PTTL, to be kept.
-    Fill(Rc<Flight>),
-    /// MGET, and PTTL for each key that may be kept.
-    Values(Box<Values>),
-    /// A read that tells something of what these keys hold, in a way that cannot be compared with what L1 has of them.
-    Content { keys: SmallVec<[KeyId; 1]>, shape: ReplyShape },
-    /// A write.
-    Write { guard: WriteGuard, shape: ReplyShape },
-    /// SORT … GET: values of other keys among the elements. What it writes, or else what it tells of, as [`OnReply::Content`] does.
-    Elements { guard: Option<Box<WriteGuard>>, observed: SmallVec<[KeyId; 1]>, shape: ReplyShape },
-    /// SELECT, and SELECT back.
-    Select { db: u32 },
-    /// HELLO or AUTH, and with `back` HELLO back. None: Redis will refuse it.
-    Greet { greeting: Option<Box<Greeting>>, back: bool },
-    /// Whether the client may configure Redis, and so have this done by the PROXY command.
-    Proxy { args: Vec<Vec<u8>> },
-    /// INFO, with the sections that are added.
-    Info { added: String },
-    /// Handed to whoever asked.
-    Call { replies: usize, repeat: bool, on_reply: Callback },
-    /// A command in a transaction: Redis says that it is queued, or why not.
-    Queued(Rc<Session>),
-    /// The first command that needs a connection of its own, or one that leaves something on it.
-    Session { session: Rc<Session>, on_reply: Box<InSession> },
-}
-
-/// Gets so many replies in one piece, or why there are none.
-pub(crate) type Callback = Box<dyn FnOnce(&Context, Result<Reply<'_>, &Lost>)>;
-
-impl OnReply {
-    /// Rare and large, so that it is not what makes all others large.
-    pub(crate) fn session(session: &Rc<Session>, on_reply: InSession) -> OnReply {
-        OnReply::Session { session: Rc::clone(session), on_reply: Box::new(on_reply) }
-    }
-}
+use crate::worker_state::logins::next_login;
 
 impl Expected for Pending {
     type Context = Context;
@@ -87,9 +33,9 @@ impl Expected for Pending {
     fn replies(&self) -> usize {
         match &self.on_reply {
             OnReply::Fill(_) | OnReply::Select { .. } | OnReply::Greet { back: true, .. } => 2,
-            OnReply::Call { replies, .. } => *replies,
+            OnReply::Ask { replies, .. } => *replies,
             OnReply::Session { on_reply, .. } => match &**on_reply {
-                InSession::Exec(queued) => queued.demux.as_ref().map_or(1, |demux| demux.missing()),
+                InSession::Exec { queued, .. } => queued.demux.as_ref().map_or(1, |demux| demux.missing()),
                 _ => 1,
             },
             OnReply::Values(values) => 1 + values.keys.iter().filter(|key| key.keep.is_some()).count(),
@@ -99,7 +45,7 @@ impl Expected for Pending {
 
     fn may_repeat(&self) -> bool {
         match &self.on_reply {
-            OnReply::Pass { repeat } | OnReply::Call { repeat, .. } => *repeat,
+            OnReply::Pass { repeat } | OnReply::Ask { repeat, .. } => *repeat,
             OnReply::Value { .. }
             | OnReply::Read { .. }
             | OnReply::Fill(_)
@@ -107,10 +53,11 @@ impl Expected for Pending {
             | OnReply::Content { .. }
             | OnReply::Info { .. } => true,
             // A login that is tried twice changes nothing more.
-            OnReply::Greet { .. } | OnReply::Proxy { .. } => true,
+            OnReply::Greet { .. } | OnReply::Proxy { .. } | OnReply::ClientCommand(_) => true,
             OnReply::Elements { guard, .. } => guard.is_none(),
-            OnReply::Rest | OnReply::Write { .. } | OnReply::Select { .. } => false,
+            OnReply::Rest | OnReply::Write { .. } | OnReply::Select { .. } | OnReply::FirstSelect(_) => false,
             OnReply::Queued(_) | OnReply::Session { .. } => false,
+            OnReply::ShutDown { .. } | OnReply::Unsubscribed { .. } => false,
         }
     }
 
@@ -148,7 +95,7 @@ impl Expected for Pending {
     fn takes_push(&self) -> bool {
         match &self.on_reply {
             OnReply::Session { on_reply, .. } => {
-                matches!(**on_reply, InSession::Acknowledge { .. } | InSession::Exec(_))
+                matches!(**on_reply, InSession::Acknowledge { .. } | InSession::Exec { .. })
             }
             _ => false,
         }
@@ -183,9 +130,13 @@ impl Expected for Pending {
         // What follows in the pipeline is meant for another database, another user, or another protocol.
         let ends = is_greeting || matches!(self.on_reply, OnReply::Select { .. });
         let guard = match self.on_reply {
-            OnReply::Call { on_reply, .. } => {
+            OnReply::Ask { .. }
+            | OnReply::ClientCommand(_)
+            | OnReply::FirstSelect(_)
+            | OnReply::ShutDown { .. }
+            | OnReply::Unsubscribed { .. } => {
                 context.count_lost(why);
-                return on_reply(context, Err(why));
+                return answer_alone(context, self.on_reply, Err(why));
             }
             OnReply::Write { guard, .. } => Some(guard),
             OnReply::Elements { guard, .. } => guard.map(|guard| *guard),
@@ -195,7 +146,7 @@ impl Expected for Pending {
                     // If the script goes on, Redis serves nobody else until it has ended: what is kept before then is of before
                     // this.
                     InSession::Raw(guard) => return guard.end(context, false),
-                    InSession::Exec(queued) => Some(queued.guard),
+                    InSession::Exec { queued, .. } => Some(queued.guard),
                     InSession::Blocked { guard, .. } | InSession::Unknown(guard) | InSession::Debugged(guard) => {
                         Some(guard)
                     }
@@ -225,7 +176,7 @@ impl Expected for Pending {
             }
         }
         if is_greeting {
-            auth::next_login(context);
+            next_login(context);
         }
     }
 
@@ -309,14 +260,14 @@ impl Pending {
                 observed.iter().for_each(|id| context.shared.coherence.poison(*id));
                 decode_all(context, reply, shape, move |_, reply| answer(to, reply));
             }
-            OnReply::Select { db } => select(context, to, db, reply.bytes()),
-            OnReply::Greet { greeting, back } => {
+            OnReply::Select { client, db } => login::selected(context, &client, to, db, reply.bytes()),
+            OnReply::Greet { client, greeting, back } => {
                 let (first, rest) = if back { split_first(reply.bytes()) } else { (reply.bytes(), &[][..]) };
                 let back = back.then_some(rest);
-                if let Some((reply_queue, slot)) = to {
-                    auth::greeted(context, &reply_queue, slot, greeting.map(|greeting| *greeting), first, back);
+                if let Some((_, slot)) = to {
+                    login::greeted(context, &client, slot, greeting.map(|greeting| *greeting), first, back);
                 }
-                auth::next_login(context);
+                next_login(context);
             }
             OnReply::Proxy { .. } if failed => answer(to, Reply::Borrowed(&context.own_error(&errors::NOT_ALLOWED))),
             OnReply::Proxy { args } => {
@@ -339,17 +290,35 @@ impl Pending {
                 out.extend_from_slice(b"\r\n");
                 answer(to, Reply::Owned(out.into()));
             }
-            OnReply::Call { on_reply, .. } => on_reply(context, Ok(reply)),
+            OnReply::Ask { .. }
+            | OnReply::ClientCommand(_)
+            | OnReply::FirstSelect(_)
+            | OnReply::ShutDown { .. }
+            | OnReply::Unsubscribed { .. } => answer_alone(context, on_reply, Ok(reply)),
             OnReply::Session { session, on_reply } => return in_session(context, session, *on_reply, to, sent, reply),
         }
         None
     }
 }
 
-#[inline]
-pub(crate) fn answer(to: Option<(Rc<ReplyQueue>, Slot)>, reply: Reply<'_>) {
-    if let Some((reply_queue, slot)) = to {
-        reply_queue.fill(slot, reply);
+/// Does what is to be done whether Redis has replied or not.
+fn answer_alone(context: &Context, on_reply: OnReply, reply: Result<Reply<'_>, &Lost>) {
+    match on_reply {
+        // Who does not wait any more needs no answer.
+        OnReply::Ask { answer, .. } => {
+            let _ = answer.send(reply.map(|reply| reply.bytes().to_vec()).map_err(Lost::clone));
+        }
+        OnReply::ClientCommand(asked) => client_command::answered(context, *asked, reply),
+        OnReply::FirstSelect(select) => login::first_selected(*select, reply),
+        OnReply::ShutDown { reply_queue, slot } => match reply {
+            Ok(reply) => reply_queue.fill(slot, reply),
+            Err(_) => {
+                reply_queue.fill(slot, Reply::Borrowed(b""));
+                reply_queue.close();
+            }
+        },
+        OnReply::Unsubscribed { reply_queue, slot, answer } => reply_queue.fill(slot, Reply::Borrowed(answer)),
+        _ => unreachable!("all others need the reply, or lose a guard"),
     }
 }
 
@@ -358,61 +327,8 @@ fn tells_of_a_replica(error: &[u8]) -> bool {
     [&b"-READONLY"[..], b"-MASTERDOWN", b"-UNBLOCKED force"].iter().any(|begin| error.starts_with(begin))
 }
 
-/// Answers with the error. Whoever Redis does not let in any more is gone with that.
-pub(crate) fn tell_lost(reply_queue: &ReplyQueue, slot: Slot, why: &Lost) {
-    let mut out = Vec::new();
-    build::error(&mut out, why.text());
-    end_lost(reply_queue, slot, &out, why);
-}
-
-fn end_lost(reply_queue: &ReplyQueue, slot: Slot, error: &[u8], why: &Lost) {
-    if reply_queue.user_ended.get() {
-        return reply_queue.fill(slot, Reply::Borrowed(b""));
-    }
-    reply_queue.fill(slot, Reply::Borrowed(error));
-    if why.is_login_refused() {
-        reply_queue.close();
-    }
-}
-
-impl Reader {
-    /// Tells the reader that there will be no answer.
-    pub(crate) fn lose(self, why: &Lost) {
-        let mut error = Vec::new();
-        build::error(&mut error, why.text());
-        end_lost(&self.reply_queue, self.slot, &error, why);
-    }
-}
-
 /// The beginning of a bulk string of which not all has come.
 fn value_begun(beginning: &[u8]) -> Option<&[u8]> {
     let end = memchr::memchr(b'\n', beginning)?;
     beginning.starts_with(b"$").then(|| &beginning[end + 1..])
-}
-
-/// The first of several replies, and the others.
-pub(crate) fn split_first(replies: &[u8]) -> (&[u8], &[u8]) {
-    let Ok(Some(end)) = ReplyScanner::default().scan(replies) else {
-        unreachable!("the connection hands over complete replies");
-    };
-    replies.split_at(end)
-}
-
-fn select(context: &Context, to: Option<(Rc<ReplyQueue>, Slot)>, db: u32, replies: &[u8]) {
-    let (first, back) = split_first(replies);
-    let Some((reply_queue, slot)) = to else { return };
-    let (identity, before, version) =
-        (reply_queue.profile.identity(), reply_queue.profile.db(), reply_queue.profile.version());
-    if first == b"+OK\r\n" {
-        reply_queue.profile.set_db(db);
-    }
-    reply_queue.fill(slot, Reply::Borrowed(first));
-    if first.starts_with(b"-NO") {
-        // The right was taken away: the next SELECT goes over a connection of its own again.
-        identity.may_select.set(false);
-    }
-    if first == b"+OK\r\n" && back != b"+OK\r\n" {
-        // The lane is in no known database any more.
-        context.drop_lane(&identity, before, version);
-    }
 }

@@ -1,33 +1,22 @@
 //! Replies that L1 keeps: for how long, and in which words.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use crate::client_state::reply_queue::{ReplyQueue, Slot};
 use crate::coherence::Ticket;
 use crate::command::Absent;
-use crate::near_cache::{Asked, EntryId, Question};
-use crate::resp::{Bulk, ReplyScanner, Version, bulk_of, elements, parse_int};
+use crate::exchange::pending::{Flight, OnReply, Pending, Reader};
+use crate::exchange::reply_shape::ReplyShape;
+use crate::exchange::values::{NO_VALUE, Values, ask_ttl, in_version, kept_as};
+use crate::near_cache::{EntryId, Question};
+use crate::replies::answers::answer;
+use crate::replies::decode::{decode_all, decode_one};
+use crate::resp::{Bulk, ReplyScanner, build, bulk_of, elements, parse_int};
 use crate::rules::CacheRule;
-use crate::upstream::Reply;
-
-use crate::client_state::reply_queue::{ReplyQueue, Slot};
-use crate::proxy::flight::Flight;
-use crate::replies::decode::{ReplyShape, decode_all, decode_one};
-use crate::replies::deliver::answer;
+use crate::upstream::{Lost, Reply};
 use crate::worker_state::context::Context;
-
-/// What GET says when there is no such key, as L1 keeps it.
-pub(crate) const NO_VALUE: Absent = Absent::Only(b"$-1\r\n");
-
-/// The keys of an MGET.
-pub(crate) struct Values {
-    pub(crate) keys: Vec<ValueKey>,
-}
-
-pub(crate) struct ValueKey {
-    pub(crate) id: EntryId,
-    pub(crate) keep: Option<(Ticket, CacheRule, Asked)>,
-}
 
 /// The flight has ended: later readers make their own.
 pub(crate) fn forget(context: &Context, flight: &Rc<Flight>) {
@@ -157,17 +146,6 @@ fn keep(
     }
 }
 
-/// A value of L1 in a client's protocol. It is the same in both; that there is none is kept as RESP2 says it.
-#[inline]
-pub(crate) fn in_version(reply: &[u8], version: Version) -> &[u8] {
-    if reply == Version::Resp2.null() { version.null() } else { reply }
-}
-
-/// As L1 keeps it: that there is no value, in the words of RESP2.
-pub(crate) fn kept_as(reply: &[u8]) -> &[u8] {
-    if reply == Version::Resp3.null() { Version::Resp2.null() } else { reply }
-}
-
 pub(crate) fn fill_many(
     context: &Context,
     values: Values,
@@ -216,4 +194,37 @@ fn pttl(context: &Context, user: u32, reply: &[u8]) -> Option<i64> {
         context.shared.users.refuse_ttl(user);
     }
     parse_int(reply.strip_prefix(b":")?.strip_suffix(b"\r\n")?)
+}
+
+impl Flight {
+    /// Sends the request again, for readers that the answer is too old for. All of them asked before it is sent now.
+    fn ask_again(&self, context: &Context, readers: Vec<Reader>) -> Result<(), (Lost, Vec<Reader>)> {
+        if let Err(lost) = self.link.check() {
+            return Err((lost, readers));
+        }
+        let question = self.asked.question();
+        let now = Instant::now();
+        let flight = Rc::new(Flight {
+            id: self.id,
+            asked: question.keep(),
+            rule: self.rule,
+            absent: self.absent,
+            ticket: RefCell::new(context.shared.coherence.ticket(self.id, question.db(), now)),
+            sent: now,
+            link: self.link.clone(),
+            instead: self.instead.clone(),
+            readers: RefCell::new(readers),
+        });
+        context.flights.borrow_mut().insert(self.id, Rc::clone(&flight));
+        context.stats().upstream_commands.add(1);
+        self.link.send(Pending { to: None, sent: now, on_reply: OnReply::Fill(flight) }, |out| {
+            match (&self.instead, question.request()) {
+                (Some(bytes), _) => out.push_bytes(bytes.clone()),
+                (None, Some(request)) => out.push_slice(request),
+                (None, None) => out.push_with(|out| build::request(out, [&b"GET"[..], question.key()].into_iter())),
+            }
+            ask_ttl(out, question.key());
+        });
+        Ok(())
+    }
 }

@@ -1,5 +1,11 @@
 //! What is done with a reply that has come, or never will. Must not know the request side (`proxy`).
 
-pub mod decode;
-pub mod deliver;
-pub mod fills;
+mod answers;
+mod client_command;
+mod decode;
+mod deliver;
+mod fills;
+mod halves;
+mod login;
+mod session;
+mod transaction;

@@ -15,6 +15,6 @@ mod version;
 pub use chunks::Chunks;
 pub use int::parse_int;
 pub use prefix::Prefix;
-pub use reply::{BrokenReply, Bulk, ReplyScanner, bulk_of, elements};
+pub use reply::{BrokenReply, Bulk, ReplyScanner, bulk_of, elements, split_first};
 pub use request::{Args, ProtocolError, Scan, ScanLimits, Scanner};
 pub use version::Version;

@@ -175,6 +175,14 @@ pub fn elements(reply: &[u8]) -> Option<impl Iterator<Item = &[u8]>> {
     }))
 }
 
+/// The first of several complete replies, and the others.
+pub fn split_first(replies: &[u8]) -> (&[u8], &[u8]) {
+    let Ok(Some(end)) = ReplyScanner::default().scan(replies) else {
+        unreachable!("the connection hands over complete replies");
+    };
+    replies.split_at(end)
+}
+
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;

@@ -1,6 +1,16 @@
 //! What one worker owns and what all workers share: below the request side (`proxy`) and the reply side (`replies`), which use it
 //! and do not know each other.
 
+pub mod ask;
+pub mod clients;
+pub mod connections;
 pub mod context;
+pub mod events;
+pub mod guards;
+pub mod logins;
+pub mod mailboxes;
+pub mod named_connections;
+pub mod own_answers;
+pub mod policy;
 pub mod turns;
 pub mod worker_tasks;

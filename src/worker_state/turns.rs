@@ -9,22 +9,20 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use crate::errors;
+use crate::exchange::pending::ClientState;
 use crate::upstream::Lost;
-
-use crate::client_state::reply_queue::ReplyQueue;
-use crate::worker_state::context::Context;
 
 /// The private connections of a worker, counted, and the clients that wait for one.
 #[derive(Default)]
-pub(crate) struct Turns {
+pub struct Turns {
     /// Places that are taken: by connections that clients have, and by places that were given to clients and not used so far.
     taken: Cell<usize>,
     line: RefCell<VecDeque<Rc<Turn>>>,
 }
 
 /// One client's wait.
-pub(crate) struct Turn {
-    reply_queue: Rc<ReplyQueue>,
+pub struct Turn {
+    client: Rc<ClientState>,
     until: Instant,
     /// A place is kept for the client.
     given: Cell<bool>,
@@ -32,8 +30,8 @@ pub(crate) struct Turn {
 
 /// What a client that wants a place is told.
 #[derive(Debug)]
-pub(crate) enum Place {
-    /// The client has one, and gives it back with [`Context::give_back`].
+pub enum Place {
+    /// The client has one, and gives it back with [`Turns::give_back`].
     Taken,
     /// It has to ask again when it is woken.
     Later,
@@ -41,74 +39,78 @@ pub(crate) enum Place {
     None(Lost),
 }
 
-impl Context {
-    /// A place for a private connection. `turn` is the client's own wait, if it waits already.
-    pub(crate) fn take_place(&self, reply_queue: &Rc<ReplyQueue>, turn: &mut Option<Rc<Turn>>, now: Instant) -> Place {
-        let turns = &self.turns;
+impl Turns {
+    /// A place for a private connection, of which there are `limit`. `turn` is the client's own wait, if it waits already; a new
+    /// one ends at `until`.
+    pub(crate) fn take(
+        &self,
+        client: &Rc<ClientState>,
+        turn: &mut Option<Rc<Turn>>,
+        limit: usize,
+        now: Instant,
+        until: Instant,
+    ) -> Place {
         let Some(waiting) = turn.take() else {
-            if turns.line.borrow().is_empty() && self.try_take_place() {
+            if self.try_take(limit) {
                 return Place::Taken;
             }
-            let until = now + self.connect_timeout();
-            let waiting = Rc::new(Turn { reply_queue: Rc::clone(reply_queue), until, given: Cell::new(false) });
-            turns.line.borrow_mut().push_back(Rc::clone(&waiting));
-            reply_queue.info.in_line.set(true);
+            let waiting = Rc::new(Turn { client: Rc::clone(client), until, given: Cell::new(false) });
+            self.line.borrow_mut().push_back(Rc::clone(&waiting));
+            client.info.in_line.set(true);
             let asleep = Rc::downgrade(&waiting);
             tokio::task::spawn_local(async move {
                 tokio::time::sleep_until(until.into()).await;
                 if let Some(waiting) = asleep.upgrade() {
-                    waiting.reply_queue.wake();
+                    waiting.client.reply_queue.wake();
                 }
             });
             *turn = Some(waiting);
             return Place::Later;
         };
         if waiting.given.get() {
-            waiting.reply_queue.info.in_line.set(false);
+            waiting.client.info.in_line.set(false);
             return Place::Taken;
         }
         if now < waiting.until {
             *turn = Some(waiting);
             return Place::Later;
         }
-        self.leave_line(waiting);
+        self.leave(waiting, limit);
         Place::None(Lost::from(&errors::NO_SESSION))
     }
 
     /// A place, if one is free and nobody waits for it.
-    pub(crate) fn try_take_place(&self) -> bool {
-        let taken = self.turns.taken.get();
-        let is_free = taken < self.view().policy.limits.max_sessions && self.turns.line.borrow().is_empty();
+    pub(crate) fn try_take(&self, limit: usize) -> bool {
+        let taken = self.taken.get();
+        let is_free = taken < limit && self.line.borrow().is_empty();
         if is_free {
-            self.turns.taken.set(taken + 1);
+            self.taken.set(taken + 1);
         }
         is_free
     }
 
     /// A place is free again.
-    pub(crate) fn give_back(&self) {
-        self.turns.taken.set(self.turns.taken.get() - 1);
-        self.next_turns();
+    pub(crate) fn give_back(&self, limit: usize) {
+        self.taken.set(self.taken.get() - 1);
+        self.next(limit);
     }
 
     /// The client does not wait any more: it has gone, or needs no place.
-    pub(crate) fn leave_line(&self, waiting: Rc<Turn>) {
-        waiting.reply_queue.info.in_line.set(false);
+    pub(crate) fn leave(&self, waiting: Rc<Turn>, limit: usize) {
+        waiting.client.info.in_line.set(false);
         if waiting.given.get() {
-            return self.give_back();
+            return self.give_back(limit);
         }
-        self.turns.line.borrow_mut().retain(|turn| !Rc::ptr_eq(turn, &waiting));
+        self.line.borrow_mut().retain(|turn| !Rc::ptr_eq(turn, &waiting));
     }
 
     /// Gives free places to those who have waited longest.
-    pub(crate) fn next_turns(&self) {
-        let limit = self.view().policy.limits.max_sessions;
-        let turns = &self.turns;
-        while turns.taken.get() < limit {
-            let Some(first) = turns.line.borrow_mut().pop_front() else { return };
-            turns.taken.set(turns.taken.get() + 1);
+    pub(crate) fn next(&self, limit: usize) {
+        while self.taken.get() < limit {
+            let Some(first) = self.line.borrow_mut().pop_front() else { return };
+            self.taken.set(self.taken.get() + 1);
             first.given.set(true);
-            first.reply_queue.wake();
+            first.client.reply_queue.wake();
         }
     }
 }

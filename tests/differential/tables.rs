@@ -64,7 +64,7 @@ pub struct Difference {
     pub what: What,
     /// Only while values are compressed.
     pub sealed_only: bool,
-    /// The reason. README.md has it too.
+    /// The reason. docs/compatibility.md has it too.
     pub why: &'static str,
 }
 
@@ -112,7 +112,7 @@ const STORED: &str = "speaks of the stored bytes, which may be compressed";
 const REPLICATION: &str = "replication does not pass through a proxy";
 const OTHER_CONNECTION: &str = "is about Shortstop's connections to Redis";
 
-/// Every difference. README.md names each in "What differs from Redis", which a test checks.
+/// Every difference. docs/compatibility.md names each in "What differs from Redis", which a test checks.
 pub const DIFFERENCES: &[Difference] = &[
     refused("append", &[SEALED], INSIDE),
     refused("strlen", &[SEALED], INSIDE),

@@ -218,7 +218,7 @@ impl Values {
     }
 
     /// Whether a value that begins with the mark may be given to a command. Not where Redis would put it into a string
-    /// without Shortstop seeing it, which README.md says; and where nothing is compressed, not to a string at all: it is
+    /// without Shortstop seeing it, which docs/compatibility.md says; and where nothing is compressed, not to a string at all: it is
     /// sealed even then, and commands that look into it are refused.
     fn may_have_marks(&self, command: &str) -> bool {
         let strings = ["set", "setex", "psetex", "setnx", "mset", "msetnx", "getset"];

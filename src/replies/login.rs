@@ -1,0 +1,127 @@
+//! The answers to HELLO, AUTH and SELECT: who the client is from now on, what it speaks, and which database it is in.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+
+use crate::client_state::reply_queue::{ReplyQueue, Slot};
+use crate::exchange::greeting::Greeting;
+use crate::exchange::pending::{ClientState, FirstSelect};
+use crate::replies::answers::tell_lost;
+use crate::resp::split_first;
+use crate::upstream::{Lost, Reply};
+use crate::worker_state::context::Context;
+
+impl Greeting {
+    /// Redis has agreed.
+    pub(crate) fn apply(self, context: &Context, client: &ClientState) {
+        let profile = &client.profile;
+        let has_login = self.login.is_some();
+        if let Some(login) = self.login {
+            profile.set_identity(context.identity(login));
+        }
+        if let Some(version) = self.version {
+            profile.set_version(version);
+        }
+        if let Some(name) = self.name {
+            *profile.name.borrow_mut() = name;
+        }
+        if has_login && let Some(context) = context.rc() {
+            // Redis ends the connections of a user that it deletes. A client that has asked nothing yet has to be seen to end, too.
+            drop(context.lane_of(profile));
+        }
+    }
+
+    /// HELLO's reply with the client's own number.
+    pub(crate) fn own_number(&self, reply: &[u8]) -> Bytes {
+        const FIELD: &[u8] = b"$2\r\nid\r\n:";
+        let found = memchr::memmem::find(reply, FIELD).map(|at| at + FIELD.len());
+        let Some((start, length)) = found.and_then(|at| Some((at, memchr::memchr(b'\r', &reply[at..])?))) else {
+            return Bytes::copy_from_slice(reply);
+        };
+        [&reply[..start], self.client.to_string().as_bytes(), &reply[start + length..]].concat().into()
+    }
+}
+
+/// The answer to a HELLO or AUTH that was asked on a connection that others use; `back` is what brought the connection back.
+pub(crate) fn greeted(
+    context: &Context,
+    client: &ClientState,
+    slot: Slot,
+    greeting: Option<Greeting>,
+    reply: &[u8],
+    back: Option<&[u8]>,
+) {
+    let (profile, reply_queue) = (&client.profile, &client.reply_queue);
+    let (identity, db, version) = (profile.identity(), profile.db(), profile.version());
+    let agreed = !reply.starts_with(b"-");
+    match greeting {
+        Some(greeting) if agreed => {
+            let reply = greeting.own_number(reply);
+            greeting.apply(context, client);
+            reply_queue.fill(slot, Reply::Owned(reply));
+        }
+        _ => reply_queue.fill(slot, Reply::Borrowed(reply)),
+    }
+    if agreed && back.is_some_and(|back| back.starts_with(b"-")) {
+        // The lane speaks another protocol than it should.
+        context.drop_lane(&identity, db, version);
+    }
+}
+
+/// The answer to a SELECT on a lane, and to that which brought the lane back.
+pub(crate) fn selected(
+    context: &Context,
+    client: &ClientState,
+    to: Option<(Rc<ReplyQueue>, Slot)>,
+    db: u32,
+    replies: &[u8],
+) {
+    let (first, back) = split_first(replies);
+    let Some((reply_queue, slot)) = to else { return };
+    let (identity, before, version) = (client.profile.identity(), client.profile.db(), client.profile.version());
+    if first == b"+OK\r\n" {
+        client.profile.set_db(db);
+    }
+    reply_queue.fill(slot, Reply::Borrowed(first));
+    if first.starts_with(b"-NO") {
+        // The right was taken away: the next SELECT goes over a connection of its own again.
+        identity.may_select.set(false);
+    }
+    if first == b"+OK\r\n" && back != b"+OK\r\n" {
+        // The lane is in no known database any more.
+        context.drop_lane(&identity, before, version);
+    }
+}
+
+/// The answer to the first SELECT of an identity, on a connection of its own.
+pub(crate) fn first_selected(select: FirstSelect, reply: Result<Reply<'_>, &Lost>) {
+    let FirstSelect { client, slot, identity, db } = select;
+    match reply {
+        Ok(reply) => {
+            identity.may_select.set(reply.bytes() == b"+OK\r\n");
+            if reply.bytes() == b"+OK\r\n" {
+                client.profile.set_db(db);
+            }
+            client.reply_queue.fill(slot, reply);
+        }
+        Err(lost) => {
+            tell_lost(&client.reply_queue, slot, lost);
+            // What follows in the pipeline is meant for the other database.
+            client.reply_queue.close();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Greeting;
+
+    #[test]
+    fn the_number_in_the_reply_is_the_clients() {
+        let greeting = Greeting { client: 7, ..Greeting::default() };
+        let reply = b"%2\r\n$5\r\nproto\r\n:3\r\n$2\r\nid\r\n:4711\r\n";
+        assert_eq!(&greeting.own_number(reply)[..], b"%2\r\n$5\r\nproto\r\n:3\r\n$2\r\nid\r\n:7\r\n");
+        assert_eq!(&greeting.own_number(b"+OK\r\n")[..], b"+OK\r\n");
+    }
+}

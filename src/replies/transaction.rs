@@ -1,0 +1,163 @@
+//! The reply of EXEC: what was queued is done, or nothing of it.
+
+use std::rc::Rc;
+use std::time::Instant;
+
+use crate::client_state::connection_state::Sent;
+use crate::client_state::reply_queue::{ReplyQueue, Slot};
+use crate::errors;
+use crate::exchange::client_command::ClientCommand;
+use crate::exchange::exec_demux::{Doubt, ExecDemux};
+use crate::exchange::pending::{ClientState, InSession, OnReply, Pending, Session};
+use crate::exchange::reply_shape::ReplyShape;
+use crate::exchange::transaction::Queued;
+use crate::replies::answers::answer;
+use crate::replies::client_command::settle_all;
+use crate::replies::decode::decode_each;
+use crate::resp::{Version, elements, split_first};
+use crate::upstream::Reply;
+use crate::worker_state::context::Context;
+
+/// Finds the replies among what has come of EXEC's. `false`: more is to come.
+fn tell_apart(session: &Rc<Session>, queued: &mut Queued, come: &[u8]) -> Result<bool, Doubt> {
+    let mut rest = come;
+    if queued.demux.is_none() {
+        let mixes = session.may_push() || !queued.commands.subscribed.is_empty();
+        let count = elements(come).filter(|_| mixes && come.starts_with(b"*")).map_or(0, Iterator::count);
+        // None: it was not executed.
+        if count == 0 || count != queued.shape.len() {
+            return Ok(true);
+        }
+        queued.demux = Some(Box::new(ExecDemux::of(count)));
+        rest = &come[memchr::memchr(b'\n', come).map_or(0, |end| end + 1)..];
+    }
+    let Some(demux) = &mut queued.demux else { return Ok(true) };
+    while !rest.is_empty() {
+        let (frame, others) = split_first(rest);
+        demux.add(session, &queued.commands, frame)?;
+        rest = others;
+    }
+    let whole = demux.missing() == 0;
+    session.set_in_exec(!whole);
+    Ok(whole)
+}
+
+/// EXEC's reply in which WAIT and WAITAOF, at these places, confirm nothing: Redis answers for the last write of the connection,
+/// which need not be the client's.
+fn without_replicas(reply: &[u8], waits: &[usize]) -> Vec<u8> {
+    let Some(parts) = elements(reply) else { return reply.to_vec() };
+    let mut out = reply[..memchr::memchr(b'\n', reply).map_or(0, |end| end + 1)].to_vec();
+    for (at, part) in parts.enumerate() {
+        out.extend_from_slice(if waits.contains(&at) { unproven(part) } else { part });
+    }
+    out
+}
+
+/// EXEC's reply is here, or some of it.
+pub(crate) fn ended(
+    context: &Context,
+    client: Rc<ClientState>,
+    session: Rc<Session>,
+    mut queued: Queued,
+    to: Option<(Rc<ReplyQueue>, Slot)>,
+    sent: Instant,
+    reply: Reply<'_>,
+) -> Option<Pending> {
+    let failed = reply.bytes().first() == Some(&b'-');
+    let told_apart = tell_apart(&session, &mut queued, reply.bytes());
+    if matches!(told_apart, Ok(false)) {
+        let on_reply = OnReply::session(&session, InSession::Exec { client, queued });
+        return Some(Pending { to, sent, on_reply });
+    }
+    let Queued { mut guard, mut shape, selects, demux, read, client_commands, waits, commands, .. } = queued;
+    session.set_behind_exec(!commands.subscribed.is_empty());
+    guard.always();
+    if told_apart.is_err() {
+        guard.end(context, failed);
+        answer(to, Reply::Borrowed(&context.own_error(&errors::EXEC_IN_DOUBT)));
+        session.give_up();
+        return None;
+    }
+    if let (Some(demux), Some((reply_queue, slot))) = (&demux, &to)
+        && reply_queue.is_muted(*slot)
+    {
+        reply_queue.push(demux.pushed());
+    }
+    let reply = demux.as_ref().map_or(reply, |demux| Reply::Owned(demux.reply().into()));
+    session.answered(Sent::Exec, reply.bytes());
+    let count = elements(reply.bytes()).map_or(0, Iterator::count);
+    if count > 0 && count != shape.len() {
+        // It is not known which element answers which command, nor what the commands have left on the connection.
+        session.give_up();
+    }
+    let reply = if waits.is_empty() { reply } else { Reply::Owned(without_replicas(reply.bytes(), &waits).into()) };
+    let answer = move |to, reply: Reply<'_>| match &demux {
+        Some(demux) => answer(to, Reply::Owned(demux.back(reply.bytes()).into())),
+        None => answer(to, reply),
+    };
+    guard.end(context, failed);
+    read.iter().for_each(|id| context.shared.coherence.poison(*id));
+    let element = |at| elements(reply.bytes()).and_then(|mut all| all.nth(at));
+    let mut version = session.link.version();
+    let mut greetings = client_commands.iter().filter_map(|(at, command)| match command {
+        ClientCommand::Greet(greeting) => Some((*at, greeting)),
+        _ => None,
+    });
+    let mut greeting = greetings.next();
+    for (at, shape) in shape.iter_mut().enumerate() {
+        if let Some((_, agreed)) = greeting.take_if(|(place, _)| *place == at) {
+            if element(at).is_some_and(|element| !element.starts_with(b"-")) {
+                // Before anything else can come that is said in another protocol; the client learns of it with the reply.
+                session.greeted(agreed.login.is_some(), agreed.version);
+                version = agreed.version.unwrap_or(version);
+            }
+            greeting = greetings.next();
+        }
+        if *shape == ReplyShape::Map && version == Version::Resp2 {
+            *shape = ReplyShape::Nothing;
+        }
+    }
+    for (at, db) in selects {
+        if element(at).is_some_and(|element| session.moved(db, element)) {
+            client.profile.set_db(db);
+        }
+    }
+    match &to {
+        Some((reply_queue, slot)) if !client_commands.is_empty() => {
+            if reply_queue.pushed.get() {
+                // Also when it is only since this reply that something may be pushed.
+                reply_queue.is_coming(*slot);
+            }
+            settle_all(context, client, client_commands, reply.bytes(), move |context, reply| {
+                decode_each(context, reply, shape, move |_, reply| answer(to, reply));
+            });
+        }
+        _ => decode_each(context, reply, shape, move |_, reply| answer(to, reply)),
+    }
+    None
+}
+
+/// The reply to WAIT or WAITAOF in a transaction, in place of Redis's own.
+fn unproven(reply: &[u8]) -> &[u8] {
+    match reply.first() {
+        Some(b':') => b":0\r\n",
+        Some(b'*') => b"*2\r\n:0\r\n:0\r\n",
+        _ => reply,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::unproven;
+
+    #[test]
+    fn a_transaction_is_told_of_no_replica() {
+        for (said, observed) in [
+            (&b":2\r\n"[..], &b":0\r\n"[..]),
+            (b"*2\r\n:1\r\n:2\r\n", b"*2\r\n:0\r\n:0\r\n"),
+            (b"-ERR x\r\n", b"-ERR x\r\n"),
+        ] {
+            assert_eq!(unproven(said), observed);
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! Shortstop's own questions to Redis, for tasks that wait for the answer.
+
+use std::time::Instant;
+
+use tokio::sync::oneshot;
+
+use crate::errors;
+use crate::exchange::pending::{Link, OnReply, Pending};
+use crate::resp::build;
+use crate::upstream::Lost;
+use crate::worker_state::context::Context;
+
+/// The words of a request of our own.
+pub(crate) type Request = Vec<Vec<u8>>;
+
+/// Asks Redis, and gives the replies in one piece. `repeat`: it may be asked again when the connection broke.
+///
+/// # Errors
+/// Redis is away, or the connection broke.
+pub(crate) async fn ask(context: &Context, link: &Link, requests: &[Request], repeat: bool) -> Result<Vec<u8>, Lost> {
+    link.check()?;
+    let (answer, answered) = oneshot::channel();
+    let on_reply = OnReply::Ask { replies: requests.len(), repeat, answer };
+    context.stats().upstream_commands.add(requests.len() as u64);
+    link.send(Pending { to: None, sent: Instant::now(), on_reply }, |wire| {
+        for words in requests {
+            wire.push_with(|out| build::request(out, words.iter().map(Vec::as_slice)));
+        }
+    });
+    answered.await.unwrap_or_else(|_| Err(Lost::from(&errors::GIVEN_UP)))
+}

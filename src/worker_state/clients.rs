@@ -1,0 +1,88 @@
+//! What happens to a worker's clients when the server, its users or their rights change.
+
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::command::Table;
+use crate::exchange::pending::Identity;
+use crate::upstream::Login;
+use crate::worker_state::context::Context;
+
+/// How long to wait, after a connection was lost, until it is known whether others were lost together with it.
+const OTHERS_WERE_LOST: Duration = Duration::from_millis(250);
+
+impl Context {
+    /// Goes by another table. The last commands of the clients keep their names.
+    pub fn set_table(&self, table: Arc<Table>) {
+        let before = self.view();
+        for client in self.clients.borrow().values() {
+            let last = &client.info.last;
+            last.set(table.renumbered(last.get(), &before.table));
+        }
+        self.set_view(|view| view.table = table);
+    }
+
+    /// What a client may do without authentication has changed after `since`, when such clients had the number `was`. Nobody knows
+    /// when: who came after that time is as who comes now, lest it stays in where Redis would not have let it in.
+    pub fn first_rights_changed(&self, since: Instant, was: u32) {
+        for client in self.clients.borrow().values() {
+            if client.profile.user() == was && client.info.came_after(since) {
+                client.profile.set_identity(self.anonymous());
+            }
+        }
+    }
+
+    /// Redis does not let a login in any more. Closes the clients of this login to whom no answer is due; nothing is written to them.
+    /// A client that waits for an answer is closed with the answer, unless it has become another user by then (AUTH).
+    pub(crate) fn refuse(&self, login: &Rc<Login>) {
+        for client in self.clients.borrow().values().filter(|client| client.reply_queue.outstanding() == 0) {
+            if client.profile.identity().login.as_ref().is_some_and(|known| Rc::ptr_eq(known, login)) {
+                client.reply_queue.close();
+            }
+        }
+    }
+
+    /// Redis closed a lane of a login, and lets the login in again. If it closed connections of this user alone, the user was deleted
+    /// and made again (ACL DELUSER, ACL LOAD), or its clients were killed (CLIENT KILL): its clients are closed, on all workers.
+    /// When connections of others ended, too, Redis or something on the way was restarted, and no client is closed.
+    pub(crate) fn let_in_again(&self, login: &Rc<Login>, closed: Instant) {
+        let is_it = |known: &Rc<Identity>| known.login.as_ref().is_some_and(|known| Rc::ptr_eq(known, login));
+        let user = self.identities.borrow().iter().filter_map(Weak::upgrade).find(is_it).map(|known| known.user());
+        let (Some(user), Some(context)) = (user, self.rc()) else { return };
+        tokio::task::spawn_local(async move {
+            tokio::time::sleep(OTHERS_WERE_LOST).await;
+            let identities: Vec<_> = context.identities.borrow().iter().filter_map(Weak::upgrade).collect();
+            let others = identities.iter().filter(|other| other.user() != user);
+            let nobody = Rc::clone(&context.anonymous.borrow());
+            if others.chain([&nobody]).any(|other| other.stood_through(closed)) {
+                tracing::info!(
+                    "Redis ended the connections of a user, and lets the user in again; the user's clients are closed, as Redis does"
+                );
+                context.shared.users.end_number(user);
+                context.end_clients_of(vec![user]);
+            }
+        });
+    }
+
+    /// Redis has deleted these users and closed their connections (ACL DELUSER): their clients are closed on all workers, also if
+    /// there is a user of the same name again.
+    pub(crate) fn end_users(&self, names: &[Vec<u8>]) {
+        let gone = self.shared.users.end(names);
+        if !gone.is_empty() {
+            self.end_clients_of(gone);
+        }
+    }
+
+    fn end_clients_of(&self, gone: Vec<u32>) {
+        let end = move |context: &Context| {
+            for client in context.clients.borrow().values().filter(|client| gone.contains(&client.profile.user())) {
+                client.reply_queue.user_ended.set(true);
+                client.reply_queue.close();
+            }
+        };
+        // Here at once: the end of the user's connections may have come in the same read.
+        end(self);
+        self.run_on_all_workers(move |context| end(context));
+    }
+}

@@ -1,0 +1,177 @@
+//! A worker's connections to Redis: lanes, private connections, and the one for logins. Made here, and given up here.
+
+use std::rc::{Rc, Weak};
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use crate::errors;
+use crate::exchange::pending::{ClientState, Identity, Link, Profile, Session, Waiter};
+use crate::resp::Version;
+use crate::stats::FlushReason;
+use crate::upstream::{Expected, LinkProfile, Lost};
+use crate::worker_state::context::Context;
+use crate::worker_state::turns::{Place, Turn};
+
+impl Context {
+    /// Connects at once: the first client does not wait for it, and the log says early that Redis is away.
+    pub fn warm_up(self: &Rc<Self>) {
+        self.lane(&self.anonymous(), self.first_db(), Version::Resp2);
+    }
+
+    /// The lane of an identity to a database.
+    pub(crate) fn lane(self: &Rc<Self>, identity: &Identity, db: u32, version: Version) -> Link {
+        identity.lane(db, version, || self.connect(LinkProfile { login: identity.login.clone(), db, version }, true))
+    }
+
+    /// The lane that a client's requests go to.
+    ///
+    /// # Errors
+    /// It cannot be used now.
+    #[inline]
+    pub(crate) fn lane_of(self: &Rc<Self>, profile: &Profile) -> Result<Link, Lost> {
+        profile.lane(|identity, db, version| self.lane(identity, db, version))
+    }
+
+    /// Gives up a lane that cannot be trusted; the next request makes another.
+    pub(crate) fn drop_lane(&self, identity: &Identity, db: u32, version: Version) {
+        if let Some(lane) = identity.drop_lane(db, version) {
+            self.lose_all(&lane, "its state is in doubt");
+        }
+    }
+
+    /// Gives a lane up, so that the next request gets a new one. The old lane still answers what waits on it.
+    pub(crate) fn renew_lane(&self, identity: &Identity, db: u32, version: Version) {
+        if let Some(lane) = identity.drop_lane(db, version) {
+            lane.retire();
+        }
+    }
+
+    /// Where a login is tried.
+    pub(crate) fn auth_link(self: &Rc<Self>) -> Link {
+        let known = self.auth_link.borrow().clone().filter(|auth_link| !auth_link.is_closed());
+        known.unwrap_or_else(|| {
+            let auth_link = self.connect(LinkProfile { login: None, db: 0, version: Version::Resp2 }, true);
+            auth_link.use_for_logins();
+            *self.auth_link.borrow_mut() = Some(auth_link.clone());
+            auth_link
+        })
+    }
+
+    /// A private connection for whoever has taken a place for it.
+    pub(crate) fn session(self: &Rc<Self>, identity: &Identity, db: u32, version: Version) -> Link {
+        self.stats().sessions.add(1);
+        let connect = || self.connect(LinkProfile { login: identity.login.clone(), db, version }, false);
+        identity.take_spare(db, version).unwrap_or_else(connect)
+    }
+
+    /// A private connection for one request, which ends when it is retired. It is in no particular database.
+    pub(crate) fn connection_for_one(self: &Rc<Self>, identity: &Identity, version: Version) -> Link {
+        self.connect(LinkProfile { login: identity.login.clone(), db: 0, version }, false)
+    }
+
+    /// Takes a private connection back: for the next session of its identity if it is `clean`, else it ends.
+    pub(crate) fn end_session(&self, identity: &Identity, link: Link, clean: bool) {
+        self.stats().sessions.sub(1);
+        if clean && !link.is_closed() {
+            link.set_tap(None);
+            if let Some(one_too_many) = identity.keep_spare(link) {
+                one_too_many.retire();
+            }
+        } else if !link.is_retired() {
+            self.lose_all(&link, "its client has gone");
+        }
+        // Not before the connection is among the spares: whoever comes next takes that one.
+        self.turns.give_back(self.max_sessions());
+    }
+
+    /// The client leaves its session, or is gone altogether.
+    pub(crate) fn leave(&self, session: &Session) {
+        let clean = session.leave();
+        self.end_session(session.identity(), session.link.clone(), clean);
+    }
+
+    /// A client waits for replicas no more. `done`: nothing waits on its connection.
+    pub(crate) fn end_waiter(&self, waiter: &Waiter, done: bool) {
+        self.end_session(&waiter.identity, waiter.link.clone(), done && waiter.is_clean());
+    }
+
+    /// A place for a private connection. `turn` is the client's own wait, if it waits already.
+    pub(crate) fn take_place(&self, client: &Rc<ClientState>, turn: &mut Option<Rc<Turn>>, now: Instant) -> Place {
+        self.turns.take(client, turn, self.max_sessions(), now, now + self.connect_timeout())
+    }
+
+    /// The client does not wait for a place any more.
+    pub(crate) fn leave_line(&self, waiting: Rc<Turn>) {
+        self.turns.leave(waiting, self.max_sessions());
+    }
+
+    fn connect(self: &Rc<Self>, profile: LinkProfile, shared: bool) -> Link {
+        let db = profile.db;
+        let link = Link::new(Rc::clone(&self.links), profile, shared);
+        let context = Rc::clone(self);
+        let driven = link.clone();
+        let number = self.links_made.get();
+        self.links_made.set(number + 1);
+        self.all_links.borrow_mut().insert(number, link.clone());
+        context.stats().upstream_connections.add(1);
+        tokio::task::spawn_local(async move {
+            let task = tokio::task::spawn_local(driven.clone().drive(Rc::clone(&context)));
+            if let Err(error) = task.await
+                && error.is_panic()
+            {
+                context.shared.stats.shared.panics.fetch_add(1, Ordering::Relaxed);
+                crate::seldom!(error, "the task of an upstream connection panicked; it is given up", db, shared);
+                context.shared.coherence.flush_for(FlushReason::Upstream, "an upstream connection was given up");
+                // A lane that is closed is made anew by whoever needs it next.
+                context.lose_all(&driven, "of a fault in the proxy");
+            }
+            if !shared && !driven.is_retired() {
+                context.lose_session(&driven);
+            }
+            context.all_links.borrow_mut().remove(&number);
+            context.stats().upstream_connections.sub(1);
+        });
+        link
+    }
+
+    /// A private connection has ended. If its client had state there, the client has to know at once, as at Redis.
+    fn lose_session(&self, link: &Link) {
+        let clients: Vec<_> = self.clients.borrow().values().cloned().collect();
+        let mut sessions = clients.iter().filter_map(|client| client.session());
+        if let Some(session) = sessions.find(|session| session.link.is(link) && !session.is_clean()) {
+            session.lost();
+        }
+    }
+
+    /// Gives up every connection to a server of an older epoch. Writes that are under way there have an unknown outcome, and clients
+    /// with a private connection are closed. When this returns, nothing more is sent to that server or read from it.
+    pub fn leave_server(&self, epoch: u64) {
+        self.losses.set(self.losses.get() + 1);
+        let lost = Lost::from(&errors::MOVED);
+        let links: Vec<_> = self.all_links.borrow().values().cloned().collect();
+        links.iter().for_each(|link| link.leave(self, epoch, &lost));
+        let clients: Vec<_> = self.clients.borrow().values().cloned().collect();
+        let sessions = clients.iter().filter_map(|client| client.session());
+        sessions.filter(|session| session.link.is_closed()).for_each(|session| session.lost());
+        self.publish();
+    }
+
+    fn lose_all(&self, link: &Link, why: &str) {
+        let lost = Lost::from(&errors::given_up(why));
+        for expected in link.close() {
+            expected.lose(self, &lost, true);
+        }
+        self.publish();
+    }
+
+    /// Lets go of all connections, at the end.
+    pub fn close(&self) {
+        let identities: Vec<_> = self.identities.borrow().iter().filter_map(Weak::upgrade).collect();
+        let anonymous = self.anonymous();
+        let links = identities.iter().chain([&anonymous]).flat_map(|identity| identity.take_all());
+        links.chain(self.auth_link.take()).for_each(|link| drop(link.close()));
+        self.all_links.borrow_mut().clear();
+        self.flights.borrow_mut().clear();
+        self.queued_logins.borrow_mut().clear();
+    }
+}

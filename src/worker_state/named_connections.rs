@@ -1,0 +1,63 @@
+//! Private connections of clients that other clients name by number (CLIENT UNBLOCK, CLIENT TRACKING … REDIRECT): found on whichever
+//! worker has them.
+
+use std::rc::Rc;
+
+use tokio::sync::mpsc;
+
+use crate::client_state::connection_state::Reason;
+use crate::exchange::pending::{ClientState, Session};
+use crate::worker_state::context::Context;
+
+/// What a client's number in Redis is wanted for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    Unblock,
+    /// Its invalidations are to go there, so there has to be a connection, and it has to stay the client's.
+    Redirect,
+}
+
+/// The number in Redis of a client's private connection.
+pub(crate) async fn find(context: &Rc<Context>, id: u64, purpose: Purpose) -> Option<u64> {
+    let work = move |context: &Rc<Context>, answers: mpsc::UnboundedSender<u64>| {
+        let client = context.clients.borrow().get(&id).filter(|client| !client.info.is_killed()).cloned();
+        let Some(client) = client else { return };
+        if let (Purpose::Unblock, Some(waiter)) = (purpose, &*client.waiter.borrow()) {
+            waiter.expose_number().map(|number| answers.send(number));
+            return;
+        }
+        let session = match (client.session(), purpose) {
+            (None, Purpose::Redirect) => offer(context, &client),
+            (session, _) => session,
+        };
+        let Some(session) = session else { return };
+        match purpose {
+            Purpose::Unblock => session.expose_number(),
+            Purpose::Redirect => session.bind(Reason::RedirectTarget),
+        }
+        if let Some(number) = session.link.id() {
+            let _ = answers.send(number);
+        } else if purpose == Purpose::Redirect {
+            // Its number is known when it stands.
+            tokio::task::spawn_local(async move {
+                session.link.settled().await;
+                session.link.id().map(|number| answers.send(number))
+            });
+        }
+    };
+    context.ask_all_workers(work).await.pop()
+}
+
+/// A private connection for a client that has none: it takes it when it needs one.
+fn offer(context: &Rc<Context>, client: &ClientState) -> Option<Rc<Session>> {
+    if !context.turns.try_take(context.max_sessions()) {
+        return None;
+    }
+    let profile = &client.profile;
+    let identity = profile.identity();
+    let link = context.session(&identity, profile.db(), profile.version());
+    let session = Rc::new(Session::new(link, identity, Rc::clone(&client.reply_queue)));
+    *client.session.borrow_mut() = Rc::downgrade(&session);
+    *client.offered.borrow_mut() = Some(Rc::clone(&session));
+    Some(session)
+}
