@@ -157,7 +157,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    warnings.iter().for_each(|finding| tracing::warn!("{finding}"));
+    warnings.iter().for_each(|finding| tracing::warn!("in the configuration: {finding}"));
     let code = run(&flags, config, &log);
     log.out.flush(LAST_LINES);
     code
@@ -278,7 +278,7 @@ fn reload(flags: &Flags, app: &App, log: &Logging) {
     match reloaded {
         Ok((loaded, waiting)) => {
             (log.set_level)(&loaded.config.log.level);
-            loaded.warnings.iter().for_each(|finding| tracing::warn!("{finding}"));
+            loaded.warnings.iter().for_each(|finding| tracing::warn!("in the configuration: {finding}"));
             for Waiting { key, why } in waiting {
                 tracing::warn!(key, why, "this setting has changed, and only a restart makes it hold");
             }
