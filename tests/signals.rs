@@ -112,6 +112,8 @@ rules:
 "#,
     );
     proxy.signal("HUP");
+    // Who connects from now on is served by the new limits.
+    wait_until("it is reloaded", || proxy.log().contains("the configuration is reloaded"));
     wait_until("the new rules hold", || {
         round += 1;
         !cached(&mut client, round)
