@@ -1,18 +1,19 @@
 //! What may be served from L1, and what may be put there: generations, leases, guards and tickets.
 //!
 //! The rules are those of the coherence protocol: a value read before an invalidation is never served after it; a doubt ends in
-//! a flush. No I/O and no clock of its own: whoever calls says what time it is.
+//! a flush. No I/O and no clock: the caller passes the time.
 
+pub mod mode_history;
 mod stripes;
 #[cfg(test)]
 mod stripes_tests;
 
-/// The locks of the stripes; `tests/loom.rs` puts others in their place.
+/// The locks of the stripes; `tests/loom.rs` replaces them.
 mod sync {
     pub(super) use std::sync::{Mutex, MutexGuard};
 }
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -20,8 +21,9 @@ use arc_swap::{ArcSwap, Guard};
 
 use crate::config::{self, Config};
 use crate::glob::Glob;
+use crate::metrics::outcome::{FlushReason, ModeReason};
+use crate::metrics::slots::Stats;
 use crate::near_cache::{Entry, EntryId, KeyId, NearCache, Question, Times, hash_key};
-use crate::stats::{FlushReason, Stats};
 
 use stripes::Stripes;
 
@@ -34,11 +36,11 @@ const STRIPES: usize = 1 << 14;
 pub enum Mode {
     /// Nothing is served: switched off, or the upstream is no primary.
     Off,
-    /// No feed is configured; the only writer is this proxy, by the user's word.
+    /// No feed is configured: by configuration this proxy is the only writer.
     Single,
-    /// The bus is proven to bring every invalidation.
+    /// The bus has proven that it brings every invalidation.
     Live,
-    /// It is not: served until `degraded_staleness`.
+    /// The bus has not proven that. Entries are served until they are `degraded_staleness` old.
     Degraded,
 }
 
@@ -52,6 +54,43 @@ impl Mode {
             Mode::Degraded => "degraded",
         }
     }
+
+    /// What it means for reads, for the log.
+    pub fn for_reads(self) -> &'static str {
+        match self {
+            Mode::Off => "nothing is served from L1: every read goes to Redis",
+            Mode::Single => {
+                "L1 serves for up to max_staleness; writes that do not pass this Shortstop are not noticed before"
+            }
+            Mode::Live => "L1 serves, and drops what the fleet writes",
+            Mode::Degraded => "L1 serves what is younger than degraded_staleness",
+        }
+    }
+}
+
+/// What is known of the role that the upstream has. Nothing is served from a server that is not known to be a primary, unless it may
+/// not be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Role {
+    /// Nobody has asked so far. What is read now may be kept, and is served when the role is known.
+    Unproven,
+    /// All connections are moving to another server.
+    Changing,
+    /// A replica: nothing is served or kept.
+    Replica,
+    /// A primary.
+    Primary,
+    /// It was asked and does not tell. It is taken for a primary.
+    NotTold,
+}
+
+impl Role {
+    const ALL: [Role; 5] = [Role::Unproven, Role::Changing, Role::Replica, Role::Primary, Role::NotTold];
+
+    fn serves(self) -> bool {
+        matches!(self, Role::Primary | Role::NotTold)
+    }
 }
 
 /// The state that all workers share.
@@ -64,25 +103,26 @@ pub struct Coherence {
     stats: Arc<Stats>,
     generation: AtomicU64,
     next_flight: AtomicU64,
-    /// Microseconds after `origin`: the right to trust the bus ends then.
+    /// In microseconds after `origin`: until then the bus may be trusted.
     lease_until: AtomicU64,
-    /// In nanoseconds after the origin: nothing is kept until then. Set before the generation counts on.
+    /// In nanoseconds after `origin`: nothing is kept until then. Set before the generation is raised.
     quarantined_until: AtomicU64,
-    /// How many writes are under way that may change any key: nothing is kept meanwhile. Set before the generation counts on.
+    /// Writes in flight that may change any key: nothing is kept meanwhile. Set before the generation is raised.
     unbounded_writes: AtomicUsize,
     origin: Instant,
     has_bus: bool,
     switched_on: AtomicBool,
     doubtful: AtomicBool,
-    primary: AtomicBool,
+    /// A [`Role`].
+    role: AtomicU8,
     /// In nanoseconds.
     max_staleness: AtomicU64,
     degraded_staleness: AtomicU64,
-    /// The highest database that was filled from, for messages that name a key and no database.
+    /// The highest database of which something was kept, for messages that name a key and no database.
     highest_db: AtomicU32,
 }
 
-/// The right to keep one answer: taken before it is asked for, good until something happens to the key.
+/// The right to keep one answer. Taken before the request is sent, valid until the key may have changed.
 #[derive(Debug)]
 pub struct Ticket {
     coherence: Arc<Coherence>,
@@ -92,32 +132,32 @@ pub struct Ticket {
 }
 
 impl Ticket {
-    /// Whether nothing has happened to the key so far.
+    /// Whether the key cannot have changed so far.
     pub fn is_live(&self) -> bool {
         self.coherence.stripes.is_live(self.id, self.number) && self.generation == self.coherence.generation()
     }
 
-    /// Whether an answer whose request was sent at `sent`, and that is good until `deadline`, may be given to a reader that did not
-    /// send the request: by the rules for an entry of L1.
+    /// Whether an answer may be given to a reader that did not send the request itself, by the rules for an entry of L1. The request
+    /// was sent at `sent`, and the answer is good until `deadline`.
     pub fn may_serve(&self, permit: &ServePermit, sent: Instant, deadline: Instant) -> bool {
         let shared = &self.coherence;
         let times = Times { generation: self.generation, sent: shared.nanos(sent), deadline: shared.nanos(deadline) };
         permit.allows_times(times) && shared.stripes.is_live(self.id, self.number)
     }
 
-    /// Keeps the answer to the question that the ticket was taken for, if it still stands. Whether it did.
+    /// Keeps the answer to the ticket's question, if the ticket is still valid. Returns whether it was.
     pub fn redeem(self, sent: Instant, deadline: Instant, question: &Question<'_>, reply: &[u8]) -> bool {
         let shared = &self.coherence;
         let times = Times { generation: self.generation, sent: shared.nanos(sent), deadline: shared.nanos(deadline) };
         let entry = Entry::new(times, question, reply);
         let current = || shared.generation() == self.generation;
         let Some(dropped) = shared.stripes.land(self.id, self.number, &entry, current) else {
-            shared.stats.shared.fills_poisoned.fetch_add(1, Ordering::Relaxed);
             return false;
         };
         shared.stats.shared.entries.fetch_add(1, Ordering::Relaxed);
         shared.stats.shared.entry_bytes.fetch_add(entry.weight() as u64, Ordering::Relaxed);
-        // After the lock: moka may call back into the stripes. What was dropped in between goes in dead, and is never served.
+        // Outside of the lock, because moka may call back into the stripes. An entry that was dropped in between goes in dead, and is
+        // never served.
         shared.cache.load().insert(self.id, entry);
         shared.let_go(dropped);
         shared.stats.shared.fills.fetch_add(1, Ordering::Relaxed);
@@ -131,21 +171,21 @@ impl Drop for Ticket {
     }
 }
 
-/// The right to serve from L1, looked up once for what was read from a client in one go, and again behind a request that flushes
-/// L1 ([`Coherence::is_current`]).
+/// The right to serve from L1. Made once for all that was read from a client in one go, and again after a request that flushes L1
+/// ([`Coherence::is_current`]).
 #[derive(Clone, Copy, Debug)]
 pub struct ServePermit {
     /// The time that deadlines are compared with.
     pub now: Instant,
     generation: u64,
-    /// `now`, as the times of entries are counted.
+    /// `now`, in nanoseconds after the origin, as the times of entries.
     nanos: u64,
-    /// An entry must have been asked for after this; none: nothing is served.
+    /// The request of an entry must have been sent after this; none: nothing is served.
     sent_after: Option<u64>,
 }
 
 impl ServePermit {
-    /// Whether any entry may be.
+    /// Whether any entry may be served.
     pub fn serves(&self) -> bool {
         self.sent_after.is_some()
     }
@@ -184,7 +224,7 @@ impl Coherence {
             has_bus: config.nats.is_some(),
             switched_on: AtomicBool::new(is_on(config)),
             doubtful: AtomicBool::new(false),
-            primary: AtomicBool::new(true),
+            role: AtomicU8::new(Role::Unproven as u8),
             max_staleness: AtomicU64::new(count_nanos(config.max_staleness)),
             degraded_staleness: AtomicU64::new(count_nanos(config.degraded_staleness)),
             highest_db: AtomicU32::new(0),
@@ -234,19 +274,40 @@ impl Coherence {
 
     /// How far L1 may be trusted.
     pub fn mode(&self, now: Instant) -> Mode {
-        if !self.switched_on.load(Ordering::Acquire) || !self.primary.load(Ordering::Acquire) {
-            Mode::Off
+        self.mode_and_reason(now).0
+    }
+
+    /// How far L1 may be trusted, and why.
+    #[inline]
+    pub fn mode_and_reason(&self, now: Instant) -> (Mode, ModeReason) {
+        let role = self.role();
+        if !self.switched_on.load(Ordering::Acquire) {
+            (Mode::Off, ModeReason::SwitchedOff)
+        } else if !role.serves() {
+            let why = match role {
+                Role::Changing => ModeReason::ServerChanges,
+                Role::Replica => ModeReason::Replica,
+                _ => ModeReason::RoleUnknown,
+            };
+            (Mode::Off, why)
         } else if !self.has_bus {
-            Mode::Single
-        } else if self.doubtful.load(Ordering::Acquire) || self.micros(now) >= self.lease_until.load(Ordering::Acquire)
-        {
-            Mode::Degraded
+            (Mode::Single, ModeReason::NoNats)
+        } else if self.doubtful.load(Ordering::Acquire) {
+            (Mode::Degraded, ModeReason::BusInDoubt)
+        } else if self.micros(now) >= self.lease_until.load(Ordering::Acquire) {
+            (Mode::Degraded, ModeReason::BusSilent)
         } else {
-            Mode::Live
+            (Mode::Live, ModeReason::BusProven)
         }
     }
 
-    /// The right to serve what was asked for before `now`.
+    /// What is known of the upstream's role.
+    #[inline]
+    pub fn role(&self) -> Role {
+        Role::ALL[usize::from(self.role.load(Ordering::Acquire))]
+    }
+
+    /// The right to serve from L1 at this time.
     pub fn permit(&self, now: Instant) -> ServePermit {
         let longest = match self.mode(now) {
             Mode::Off => None,
@@ -258,13 +319,13 @@ impl Coherence {
         ServePermit { now, generation: self.generation(), nanos, sent_after }
     }
 
-    /// Whether nothing has flushed L1 since the permit was given. A change of the mode flushes L1, too. Does not look at the clock.
+    /// Whether nothing has flushed L1 since the permit was made. A change of the mode flushes L1, too. Does not read the clock.
     #[inline]
     pub fn is_current(&self, permit: &ServePermit) -> bool {
         permit.generation == self.generation()
     }
 
-    /// The bound of an entry's age, whatever a rule says.
+    /// The greatest age of an entry, whatever a rule says.
     pub fn max_staleness(&self) -> Duration {
         Duration::from_nanos(self.max_staleness.load(Ordering::Relaxed))
     }
@@ -278,12 +339,12 @@ impl Coherence {
 
     /// A ticket for a fetch that is about to be sent; none while a write of the key is in flight, or nothing may be kept.
     pub fn ticket(self: &Arc<Self>, id: EntryId, db: u32, now: Instant) -> Option<Ticket> {
-        if self.mode(now) == Mode::Off {
+        if !self.switched_on.load(Ordering::Acquire) || matches!(self.role(), Role::Replica | Role::Changing) {
             return None;
         }
-        // Before the value is asked for: a message that names no database must find the flight, too.
+        // Before the request is sent: a message that names no database must find the flight, too.
         self.highest_db.fetch_max(db, Ordering::Relaxed);
-        // The generation first: if a quarantine or a write of any key begins now and is missed below, it ends this generation.
+        // Read the generation first: a quarantine or a write of any key that is missed below ends this generation.
         let generation = self.generation();
         if self.unbounded_writes.load(Ordering::Acquire) > 0 {
             return None;
@@ -317,23 +378,23 @@ impl Coherence {
         self.flush_for(reason, why);
     }
 
-    /// The write's reply has come, or its loss has been dealt with.
+    /// The write's reply has come, or its loss has been handled.
     pub fn end_unbounded_write(&self) {
         self.unbounded_writes.fetch_sub(1, Ordering::AcqRel);
     }
 
-    /// Its reply will never come: nobody knows whether and when it runs.
+    /// The write's reply will never come: it is not known whether and when it runs.
     pub fn lose_write(&self, key: KeyId, now: Instant) {
         self.quarantine(key, now);
         self.stripes.end(key);
     }
 
-    /// As [`Coherence::begin_write`], for a write that may wait for long: of this key nothing is kept meanwhile.
+    /// Like [`Coherence::begin_write`], for a write that may block for long. Only this key is not kept meanwhile.
     pub fn hold(&self, key: KeyId) {
         self.let_go(self.stripes.hold(key));
     }
 
-    /// The reply to a write that may have waited is here.
+    /// The reply to a write that may have blocked is here.
     pub fn release(&self, key: KeyId) {
         self.stripes.release(key);
     }
@@ -343,8 +404,7 @@ impl Coherence {
         self.let_go(self.stripes.quarantine(key, now + self.max_staleness()));
     }
 
-    /// Everything is dropped, and nothing kept for `max_staleness`: a write that may change any key may still run. `why` goes to the
-    /// log.
+    /// Drops everything, and keeps nothing for `max_staleness`: a write that may change any key may still run. `why` is for the log.
     pub fn quarantine_all(&self, now: Instant, reason: FlushReason, why: &str) {
         let until = self.nanos(now + self.max_staleness());
         self.quarantined_until.fetch_max(until, Ordering::AcqRel);
@@ -374,12 +434,12 @@ impl Coherence {
         self.let_go(self.stripes.poison_where(|entry| glob.matches(entry.key())));
     }
 
-    /// An answer that was read without a ticket is about to be delivered: what is older must not be served after it.
+    /// An answer without a ticket is about to be delivered. Nothing older may be served after it.
     pub fn observe(&self, id: EntryId, reply: &[u8]) {
         self.let_go(self.stripes.compare(id, |entry| entry.reply() == reply));
     }
 
-    /// Drops everything, in no time. `why` goes to the log.
+    /// Drops everything, in constant time. `why` is for the log.
     pub fn flush(&self, why: &str) {
         self.flush_for(FlushReason::Other, why);
     }
@@ -387,7 +447,7 @@ impl Coherence {
     /// [`Coherence::flush`], counted under a reason.
     pub fn flush_for(&self, reason: FlushReason, why: &str) {
         self.generation.fetch_add(1, Ordering::AcqRel);
-        self.stats.shared.flushed(reason);
+        self.stats.shared.flushed(reason, why);
         self.cache.load().clear();
         crate::seldom!(debug, "L1 flushed", why);
     }
@@ -401,7 +461,7 @@ impl Coherence {
         self.lease_until.fetch_max(self.micros(until), Ordering::AcqRel);
     }
 
-    /// Whether something else makes the bus doubtful, whatever the lease says.
+    /// Sets whether the bus is in doubt, whatever the lease says.
     pub fn doubt(&self, doubtful: bool) {
         if self.doubtful.swap(doubtful, Ordering::AcqRel) != doubtful {
             let why = if doubtful { "the bus is in doubt" } else { "the bus is trusted again" };
@@ -409,14 +469,24 @@ impl Coherence {
         }
     }
 
-    /// Whether the upstream is a primary: nothing is served or kept from a replica.
-    pub fn primary(&self, is_primary: bool) {
-        if self.primary.swap(is_primary, Ordering::AcqRel) != is_primary {
+    /// The upstream's role is known, or is not known any more: nothing is served or kept from a replica.
+    pub fn set_role(&self, role: Role) {
+        let before = Role::ALL[usize::from(self.role.swap(role as u8, Ordering::AcqRel))];
+        // What was read before the first answer came from the server that has given it.
+        let is_first_proof = before == Role::Unproven && role.serves();
+        if before.serves() != role.serves() && !is_first_proof {
             self.flush_for(FlushReason::Upstream, "the upstream's role changed");
         }
     }
 
-    /// As the times of entries are counted.
+    /// The server has been asked for its role, and does not tell: if it has not told before, it is taken for a primary.
+    pub fn role_is_not_told(&self) {
+        let (unproven, not_told) = (Role::Unproven as u8, Role::NotTold as u8);
+        // Something else is known: that counts.
+        let _ = self.role.compare_exchange(unproven, not_told, Ordering::AcqRel, Ordering::Acquire);
+    }
+
+    /// In nanoseconds after the origin, as the times of entries.
     fn nanos(&self, at: Instant) -> u64 {
         count_nanos(at.saturating_duration_since(self.origin))
     }
@@ -426,8 +496,8 @@ impl Coherence {
     }
 }
 
-/// What a lease is good for, from the send of the probe that came back (COHERENCE §5).
-const LEASE: Duration = Duration::from_secs(1);
+/// How long a lease lasts, from when the probe that came back was sent (COHERENCE §5).
+pub const LEASE: Duration = Duration::from_secs(1);
 
 /// Whether a configuration lets L1 serve anything.
 fn is_on(config: &Config) -> bool {
@@ -457,16 +527,19 @@ mod tests {
     use std::sync::atomic::Ordering;
     use std::time::{Duration, Instant};
 
-    use super::{Coherence, Mode};
+    use super::{Coherence, Mode, ModeReason, Role};
     use crate::config::Config;
+    use crate::metrics::outcome::FlushReason;
+    use crate::metrics::slots::Stats;
     use crate::near_cache::{Entry, Question};
-    use crate::stats::{FlushReason, Stats};
 
     const SECOND: Duration = Duration::from_secs(1);
 
     fn coherence(yaml: &str) -> Arc<Coherence> {
         let config = Config::from_yaml(yaml).unwrap_or_else(|error| panic!("{error}"));
-        Arc::new(Coherence::new(&config, Arc::new(Stats::new(1))))
+        let coherence = Arc::new(Coherence::new(&config, Arc::new(Stats::new(1))));
+        coherence.set_role(Role::Primary);
+        coherence
     }
 
     fn fill(coherence: &Arc<Coherence>, now: Instant, lives: Duration) -> Option<Entry> {
@@ -526,7 +599,7 @@ mod tests {
         let flushes: [&dyn Fn(); 5] = [
             &|| coherence.flush("a test"),
             &|| coherence.doubt(true),
-            &|| coherence.primary(false),
+            &|| coherence.set_role(Role::Replica),
             &|| coherence.lease(now + SECOND, now),
             &|| coherence.quarantine_all(now, FlushReason::Other, "a test"),
         ];
@@ -539,7 +612,7 @@ mod tests {
     }
 
     #[test]
-    fn alone_it_serves_until_the_deadline() {
+    fn a_single_instance_serves_until_the_deadline() {
         let coherence = coherence("max_staleness: 60s");
         let now = Instant::now();
         assert_eq!(coherence.mode(now), Mode::Single);
@@ -603,9 +676,37 @@ mod tests {
         let coherence = coherence("");
         let now = Instant::now();
         let entry = fill(&coherence, now, 60 * SECOND).expect("kept");
-        coherence.primary(false);
+        coherence.set_role(Role::Replica);
         assert!(!coherence.permit(now).allows(&entry));
         assert!(fill(&coherence, now, 60 * SECOND).is_none());
+    }
+
+    #[test]
+    fn nothing_is_served_before_redis_has_been_asked_for_its_role() {
+        let config = Config::from_yaml("").unwrap_or_else(|error| panic!("{error}"));
+        let start = || Arc::new(Coherence::new(&config, Arc::new(Stats::new(1))));
+        let now = Instant::now();
+        let reason = |coherence: &Coherence| coherence.mode_and_reason(now);
+        for proof in [Some(Role::Primary), None] {
+            let coherence = start();
+            assert_eq!(reason(&coherence), (Mode::Off, ModeReason::RoleUnknown));
+            let entry = fill(&coherence, now, 60 * SECOND).expect("kept for later");
+            assert!(!coherence.permit(now).allows(&entry));
+            match proof {
+                Some(role) => coherence.set_role(role),
+                None => coherence.role_is_not_told(),
+            }
+            assert!(coherence.permit(now).allows(&entry), "{proof:?}");
+            assert_eq!(reason(&coherence), (Mode::Single, ModeReason::NoNats));
+        }
+        // It was a replica all the time.
+        let coherence = start();
+        let entry = fill(&coherence, now, 60 * SECOND).expect("kept for later");
+        coherence.set_role(Role::Replica);
+        coherence.role_is_not_told();
+        assert_eq!(reason(&coherence), (Mode::Off, ModeReason::Replica));
+        coherence.set_role(Role::Primary);
+        assert!(!coherence.permit(now).allows(&entry));
     }
 
     #[test]
@@ -620,7 +721,7 @@ mod tests {
     }
 
     #[test]
-    fn a_newer_value_seen_elsewhere_drops_the_entry() {
+    fn a_newer_value_in_another_reply_drops_the_entry() {
         let coherence = coherence("");
         let now = Instant::now();
         let entry = fill(&coherence, now, 60 * SECOND).expect("kept");

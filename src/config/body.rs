@@ -4,8 +4,10 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::reads::Reads;
+
 use super::fields::{Fields, Section};
-use super::reads::{READS, Reads};
+use super::reads::READS;
 use super::sections::words;
 use super::units::{self, PERCENT, SIZE, SWITCH, TEXT, TIME, Wrong, count, parsed};
 

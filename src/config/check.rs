@@ -4,10 +4,12 @@ use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use crate::reads::Reads;
+
 use super::body::Switch;
 use super::error::Finding;
 use super::units::{self, Memory, Wrong};
-use super::{CachePatch, Coherence, CompressPatch, Config, Reads, Scripts};
+use super::{CachePatch, Coherence, CompressPatch, Config, Scripts};
 
 /// gzip's trailer holds a value's length in 32 bits (RFC 1952 §2.3.1).
 const MAX_BULK: usize = (4 << 30) - (1 << 20);

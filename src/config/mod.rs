@@ -30,7 +30,6 @@ use std::time::Duration;
 pub use body::{CacheBody, CachePatch, Codec, CompressBody, CompressPatch, RuleBody, RuleSpec, Switch};
 pub use error::{ConfigError, Finding};
 pub use live::Live;
-pub use reads::Reads;
 pub use restart::Waiting;
 pub use scripts::Scripts;
 pub use sections::{Bus, ClientsWithoutAuth, Coherence, L1, Limits, Log, LogFormat, Policy, Timeouts};

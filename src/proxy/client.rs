@@ -3,7 +3,7 @@
 //! A request and a client's state come in; an answer goes to the client's [`ReplyQueue`], or something waits upstream for the reply.
 //! No socket is known here, and nothing waits here: what cannot go on yet says so ([`Next`]).
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -13,7 +13,7 @@ use crate::client_state::connection_state::Sent;
 use crate::client_state::reply_queue::ReplyQueue;
 use crate::codec;
 use crate::coherence::ServePermit;
-use crate::command::{Class, Keys, Lookup, Row, Verb};
+use crate::command::{Class, Facts, Keys, Lookup, Row, ScriptBy, StringOp, Verb};
 use crate::errors::{self, OwnError};
 use crate::exchange::in_flight;
 use crate::exchange::pending::{ClientState, InSession, Link, OnReply, Pending, Session};
@@ -21,12 +21,9 @@ use crate::exchange::reply_shape::ReplyShape;
 use crate::exchange::transaction::Queued;
 use crate::exchange::write_guard::WriteGuard;
 use crate::near_cache::KeyId;
-use crate::proxy::compress::Offloaded;
-use crate::proxy::private::leaves_nothing;
+use crate::proxy::compress::{Offloaded, Outcome, writes_values};
 use crate::proxy::request::{Replacements, Request, Words};
 use crate::proxy::string_guard;
-use crate::proxy::wait::waits_for_replicas;
-use crate::proxy::write::{Outcome, writes_values};
 use crate::resp::{Chunks, Version, build};
 use crate::upstream::Lost;
 use crate::worker_state::context::Context;
@@ -114,6 +111,22 @@ pub(super) struct Call<'a> {
     pub(super) row: &'a Row,
     pub(super) request: Request<'a>,
     pub(super) args: &'a [&'a [u8]],
+    /// See [`Call::keys`].
+    pub(super) keys: &'a OnceCell<FoundKeys>,
+}
+
+/// Which arguments of a call are keys, and whether these are all that it may touch.
+type FoundKeys = (Keys, SmallVec<[u32; 4]>);
+
+impl Call<'_> {
+    /// The places of the keys. They are looked for once, when they are first asked for.
+    pub(super) fn keys(&self) -> &FoundKeys {
+        self.keys.get_or_init(|| {
+            let mut places = SmallVec::new();
+            let all = self.row.keys(self.args, &mut places);
+            (all, places)
+        })
+    }
 }
 
 impl Client {
@@ -227,12 +240,18 @@ impl Client {
             Some(row) if row.subs().is_empty() => row,
             _ => view.table.resolve(&args),
         };
-        let call = Call { row, request, args: &args };
+        let keys = OnceCell::new();
+        let call = Call { row, request, args: &args, keys: &keys };
+        if self.is_own_connection(call) {
+            // To be said before anything waits for Redis: it would wait for itself.
+            self.refuse_own(&errors::UPSTREAM_IS_ITSELF);
+            return Next::Close;
+        }
         // To Redis a container's subcommand that does not exist is no command.
         let is_one = row.subs().is_empty() || args.len() == 1;
         self.state.info.last.set(if is_one { row.number } else { 0 });
 
-        self.note_write(row, args[0]);
+        self.note_write(row);
 
         if self.reply_queue.outstanding() == 0 && self.session.as_ref().is_some_and(|session| session.is_clean()) {
             self.leave_session();
@@ -244,9 +263,9 @@ impl Client {
         {
             return next;
         }
-        if row.verb == Verb::Client
+        if let Verb::Client(subcommand) = row.verb
             && row.arity_ok(args.len())
-            && let Some(next) = self.family(permit, call)
+            && let Some(next) = self.client(permit, call, subcommand)
         {
             return next;
         }
@@ -254,17 +273,17 @@ impl Client {
             return next;
         }
         match row.class_for(&args) {
-            Class::Refused(why) if row.name.as_ref() == "post" || row.name.as_ref() == "host:" => {
+            Class::Refused(why) if row.verb == Verb::Http => {
                 crate::seldom!(warn, "a client is closed, as Redis does", client = self.id, why = why.reason());
                 Next::Close
             }
             Class::Refused(why) => self.refuse_where_it_is(permit, why),
             _ if !row.arity_ok(args.len()) && row.verb != Verb::Proxy => self.pass_where_it_is(permit, call),
             Class::Local => self.local(view, permit, call),
-            Class::Session if self.session.is_none() && leaves_nothing(call.row) => self.alone(permit, call),
-            Class::Session | Class::Blocking if waits_for_replicas(row, args[0]) && !self.in_multi() => {
-                self.wait(permit, call)
+            Class::Session if self.session.is_none() && row.facts.contains(Facts::LEAVES_NOTHING) => {
+                self.alone(permit, call)
             }
+            Class::Session | Class::Blocking if row.verb == Verb::Wait && !self.in_multi() => self.wait(permit, call),
             Class::Session | Class::Blocking => match self.enter_session(permit) {
                 Ok(Some(session)) => self.with_session(view, permit, call, session),
                 Ok(None) => Next::Again,
@@ -272,6 +291,12 @@ impl Client {
             },
             Class::Stateless => self.stateless(view, permit, call),
         }
+    }
+
+    /// Whether the client gives itself the name that Shortstop's own connections to Redis have.
+    fn is_own_connection(&self, call: Call<'_>) -> bool {
+        matches!(call.row.verb, Verb::Hello | Verb::Client(_))
+            && call.args.contains(&self.context.connection_name().as_bytes())
     }
 
     /// What goes before all else while a session has state.
@@ -299,8 +324,11 @@ impl Client {
                 Some(self.pass(permit, call, Target::Session(session)))
             }
             // A name that nobody knows may be EVAL's.
-            _ if session.debugs() && call.row.arity_ok(call.args.len()) => match call.row.name.as_ref() {
-                "eval" | "eval_ro" | "" => Some(self.debug(permit, call, session)),
+            _ if session.debugs() && call.row.arity_ok(call.args.len()) => match call.row.verb {
+                Verb::Script(ScriptBy::Text) | Verb::ScriptRo(ScriptBy::Text) => {
+                    Some(self.debug(permit, call, session))
+                }
+                _ if call.row.is_unknown() => Some(self.debug(permit, call, session)),
                 _ => None,
             },
             _ => None,
@@ -444,7 +472,7 @@ impl Client {
                             write_wire(out, &call.request, wire);
                             out.push_slice(&ttls);
                         });
-                        if call.row.verb == Verb::Script {
+                        if matches!(call.row.verb, Verb::Script(_) | Verb::ScriptRo(_)) {
                             target.link().sent_script(permit.now);
                         }
                         Next::Go
@@ -478,10 +506,11 @@ impl Client {
                 return Err(errors::COMPARED_WITH_MARK.clone());
             }
             // Also when nothing is compressed now: values that were compressed before are still there.
-            Verb::StringOp | Verb::Set => {
-                let wire = self.guarded(call)?;
+            Verb::StringOp(_) | Verb::Set => {
+                let op = if let Verb::StringOp(op) = row.verb { op } else { StringOp::Other };
+                let wire = self.guarded(call, op)?;
                 let on_reply = if row.is_write() {
-                    let shape = if row.verb == Verb::StringOp { self.reply_shape(call) } else { ReplyShape::Nothing };
+                    let shape = if row.verb == Verb::Set { ReplyShape::Nothing } else { self.reply_shape(call) };
                     OnReply::Write { guard: self.write_guard(view, call), shape }
                 } else {
                     self.unkept(view, call)
@@ -498,7 +527,8 @@ impl Client {
                 let guard = row.is_write().then(|| Box::new(self.write_guard(view, call)));
                 return Ok((OnReply::Elements { guard, observed, shape }, wire));
             }
-            Verb::Script => self.script(view, call),
+            Verb::Script(by) => self.script(view, call, by, false),
+            Verb::ScriptRo(by) => self.script(view, call, by, true),
             Verb::ScriptLoad => {
                 call.args.get(2).into_iter().for_each(|text| self.context.shared.scripts.learn(text));
                 self.unkept(view, call)
@@ -511,41 +541,34 @@ impl Client {
     }
 
     /// What is sent in the place of a command that looks into a string.
-    pub(super) fn guarded(&self, call: Call<'_>) -> Result<Wire, OwnError> {
+    pub(super) fn guarded(&self, call: Call<'_>, op: StringOp) -> Result<Wire, OwnError> {
         // Without a condition DELEX looks at nothing.
-        if call.args.len() == 2 && call.row.name.as_ref() == "delex" {
+        if call.args.len() == 2 && op == StringOp::DelEx {
             return Ok(Wire::AsIs);
         }
-        let mut keys = SmallVec::new();
-        call.row.keys(call.args, &mut keys);
-        string_guard::request(&call.row.name, call.args, &keys)
+        string_guard::request(op, call.args, &call.keys().1)
             .map(Wire::Instead)
             .ok_or_else(|| errors::TOO_MANY_ARGUMENTS.clone())
     }
 
     /// What is sent in the place of a SORT that stores or compares strings of other keys.
     pub(super) fn sort_guarded(&self, call: Call<'_>, looks: &[string_guard::Look<'_>]) -> Result<Wire, OwnError> {
-        let mut keys = SmallVec::new();
-        call.row.keys(call.args, &mut keys);
-        string_guard::sort_request(call.args, &keys, looks)
+        string_guard::sort_request(call.args, &call.keys().1, looks)
             .map(Wire::Instead)
             .ok_or_else(|| errors::TOO_MANY_ARGUMENTS.clone())
     }
 
     pub(super) fn ids(&self, call: Call<'_>) -> SmallVec<[KeyId; 1]> {
-        let mut keys = SmallVec::new();
-        call.row.keys(call.args, &mut keys);
-        keys.iter().map(|at| KeyId::new(self.state.profile.db(), call.args[*at as usize])).collect()
+        call.keys().1.iter().map(|at| KeyId::new(self.state.profile.db(), call.args[*at as usize])).collect()
     }
 
     pub(super) fn keys_mask(&self, view: &View, call: Call<'_>) -> u64 {
         if !view.policy.caches {
             return 0;
         }
-        let mut keys = SmallVec::new();
-        match call.row.keys(call.args, &mut keys) {
-            Keys::Unknown => u64::MAX,
-            Keys::Known => keys.iter().fold(0, |mask, at| {
+        match call.keys() {
+            (Keys::Unknown, _) => u64::MAX,
+            (Keys::Known, keys) => keys.iter().fold(0, |mask, at| {
                 mask | in_flight::bit(KeyId::new(self.state.profile.db(), call.args[*at as usize]))
             }),
         }
@@ -555,13 +578,13 @@ impl Client {
     pub(super) fn write_guard(&self, view: &View, call: Call<'_>) -> WriteGuard {
         let mut guard = WriteGuard::default();
         let db = self.state.profile.db();
-        let mut keys = SmallVec::new();
-        if call.row.keys(call.args, &mut keys) == Keys::Unknown {
+        let (all, keys) = call.keys();
+        if *all == Keys::Unknown {
             guard.add_any();
         }
         let is_told = self.context.shared.outbox.is_some();
         let mut add = |db| {
-            for at in &keys {
+            for at in keys {
                 let key = call.args[*at as usize];
                 guard.add(db, key, is_told && view.policy.rules.of(key).watch);
             }
@@ -579,11 +602,11 @@ impl Client {
 
     /// What a command without keys may change of the server's settings and users.
     pub(super) fn changes_settings(&self, call: Call<'_>, guard: &mut WriteGuard) {
-        match call.row.name.as_ref() {
-            "acl|deluser" => guard.deletes_users(call.args[2..].iter().copied()),
-            "acl|setuser" => self.context.shared.users.forget_ttl(call.args.get(2).copied()),
-            "acl|load" => self.context.shared.users.forget_ttl(None),
-            "config|set" => self.context.shared.server_limits.forget(),
+        match call.row.verb {
+            Verb::AclDelUser => guard.deletes_users(call.args[2..].iter().copied()),
+            Verb::AclSetUser => self.context.shared.users.forget_ttl(call.args.get(2).copied()),
+            Verb::AclLoad => self.context.shared.users.forget_ttl(None),
+            Verb::ConfigSet => self.context.shared.server_limits.forget(),
             _ => {}
         }
         if changes_first_rights(call) {
@@ -593,7 +616,7 @@ impl Client {
 
     /// What the reply to a command holds.
     pub(super) fn reply_shape(&self, call: Call<'_>) -> ReplyShape {
-        ReplyShape::of(call.row.verb, &call.row.name, call.args, self.state.profile.version())
+        ReplyShape::of(call.row.verb, call.args, self.state.profile.version())
     }
 
     pub(super) fn send(
@@ -629,7 +652,7 @@ impl Client {
 
     /// Refuses in Shortstop's own words.
     pub(super) fn refuse_own(&self, error: &OwnError) -> Next {
-        self.context.stats().count_error(error.side());
+        self.context.stats().errors.count(error.side());
         self.refuse(error.text())
     }
 
@@ -661,10 +684,10 @@ impl Drop for Client {
 /// Whether a command may change what a client may do that has not authenticated.
 fn changes_first_rights(call: Call<'_>) -> bool {
     let has = |word: &[u8]| call.args.iter().skip(2).any(|arg| arg.eq_ignore_ascii_case(word));
-    match call.row.name.as_ref() {
-        "config|set" => has(b"requirepass"),
-        "acl|setuser" => call.args.get(2) == Some(&&b"default"[..]),
-        "acl|load" => true,
+    match call.row.verb {
+        Verb::ConfigSet => has(b"requirepass"),
+        Verb::AclSetUser => call.args.get(2) == Some(&&b"default"[..]),
+        Verb::AclLoad => true,
         _ => false,
     }
 }

@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 
 use crate::client_state::connection_state::{Kind, Reason, Sent};
 use crate::coherence::ServePermit;
-use crate::command::{Class, Row, Verb};
+use crate::command::{Class, Facts, Row, Verb};
 use crate::errors;
 use crate::exchange::exec_demux::Subscribed;
 use crate::exchange::pending::{InSession, Link, OnReply, Pending, Session};
@@ -16,7 +16,6 @@ use crate::exchange::reply_shape::ReplyShape;
 use crate::exchange::write_guard::WriteGuard;
 use crate::proxy::client::{Call, Client, Next, Replies, Target};
 use crate::proxy::request::{Replacements, Request};
-use crate::proxy::wait::waits_for_replicas;
 use crate::resp::build;
 use crate::upstream::Lost;
 use crate::worker_state::policy::View;
@@ -53,7 +52,7 @@ impl Client {
         if session.in_multi() {
             return self.abort_transaction(permit, &session, &errors::DEBUGGER_IN_MULTI);
         }
-        if call.row.name.is_empty() {
+        if call.row.is_unknown() {
             return self.refuse_own(&errors::UNKNOWN_TO_DEBUGGER);
         }
         if self.reply_queue.outstanding() > 0 {
@@ -134,7 +133,7 @@ impl Client {
             return self.unavailable(&lost);
         }
         let link = self.context.connection_for_one(&profile.identity(), profile.version());
-        if call.row.name.as_ref() == "shutdown" {
+        if call.row.verb == Verb::Shutdown {
             self.shut_down(permit, call, &link);
         } else {
             let on_reply = OnReply::Pass { repeat: false };
@@ -223,18 +222,16 @@ impl Client {
                 (own(InSession::Sent(Sent::Watch)), Next::Go)
             }
             Verb::Monitor => (own(InSession::Monitor), Next::Pause),
-            Verb::Blocking | Verb::XRead | Verb::XReadGroup => {
+            Verb::Blocking | Verb::Wait | Verb::XRead | Verb::XReadGroup => {
                 let mut guard = if call.row.is_write() { self.write_guard(view, call) } else { WriteGuard::default() };
                 guard.begin_blocking(&self.context);
                 let observed = if self.is_told(view, call.row) { self.ids(call) } else { SmallVec::new() };
                 session.block();
                 (own(InSession::Blocked { guard, observed }), Next::Go)
             }
-            _ if leaves_nothing(call.row) => (own(InSession::Sent(Sent::Plain)), Next::Go),
-            _ if call.row.name.as_ref() == "script|debug" => {
-                (own(InSession::ScriptDebug(!call.args[2].eq_ignore_ascii_case(b"no"))), Next::Pause)
-            }
-            _ if call.row.name.is_empty() => {
+            _ if call.row.facts.contains(Facts::LEAVES_NOTHING) => (own(InSession::Sent(Sent::Plain)), Next::Go),
+            Verb::ScriptDebug => (own(InSession::ScriptDebug(!call.args[2].eq_ignore_ascii_case(b"no"))), Next::Pause),
+            _ if call.row.is_unknown() => {
                 // Nobody knows it: if Redis does, it may have changed anything.
                 let mut guard = WriteGuard::default();
                 guard.add_any();
@@ -285,20 +282,20 @@ impl Client {
         session: &Rc<Session>,
         request: Request<'_>,
     ) -> Next {
-        let name = request.arg(0);
-        if name.eq_ignore_ascii_case(b"quit") {
-            self.answer(b"+OK\r\n");
-            return Next::Close;
-        }
-        if name.eq_ignore_ascii_case(b"reset") {
-            return self.reset(permit);
+        let row = view.table.resolve(&request.words());
+        match row.verb {
+            Verb::Quit => {
+                self.answer(b"+OK\r\n");
+                return Next::Close;
+            }
+            Verb::Reset => return self.reset(permit),
+            _ => {}
         }
         if session.link.check().is_err() {
             return Next::Close;
         }
         // Nobody would see the reply, and do what has to be done with it.
-        let row = view.table.resolve(&request.words());
-        let is_ours = matches!(row.verb, Verb::Client | Verb::Hello | Verb::Auth) || waits_for_replicas(row, name);
+        let is_ours = matches!(row.verb, Verb::Client(_) | Verb::Hello | Verb::Auth | Verb::Wait);
         if row.is_write() || is_ours {
             return self.refuse_own(&errors::BESIDE_MONITOR);
         }
@@ -313,11 +310,6 @@ fn changes_what_follows(row: &Row) -> bool {
     match row.verb {
         Verb::Select | Verb::Hello | Verb::Auth => true,
         Verb::XRead | Verb::XReadGroup => false,
-        _ => row.class == Class::Session && !leaves_nothing(row),
+        _ => row.class == Class::Session && !row.facts.contains(Facts::LEAVES_NOTHING),
     }
-}
-
-/// Commands that leave nothing on a connection. They need one of their own only because they must not wait behind others.
-pub(super) fn leaves_nothing(row: &Row) -> bool {
-    matches!(row.name.as_ref(), "script|kill" | "function|kill" | "function|stats" | "shutdown" | "client|unpause")
 }

@@ -2,22 +2,23 @@
 //!
 //! What is found is compared with the question to the byte, the user included: nobody is served what was read for another.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::rc::Rc;
 
 use bytes::Bytes;
 use smallvec::SmallVec;
 
 use crate::coherence::ServePermit;
-use crate::command::{Absent, Cacheable, Row, Verb};
-use crate::config::Reads;
+use crate::command::{Cacheable, Facts, Row, Verb};
 use crate::exchange::in_flight;
 use crate::exchange::pending::{Flight, OnReply, Reader};
 use crate::exchange::reply_shape::ReplyShape;
 use crate::exchange::values::{NO_VALUE, ValueKey, Values, ask_ttl, in_version};
+use crate::metrics::outcome::NotKept;
 use crate::near_cache::{EntryId, Question};
 use crate::proxy::client::{Call, Client, Next, Target, Wire, write_wire};
 use crate::proxy::request::{Replacements, Request};
+use crate::reads::{Absent, Reads};
 use crate::resp::build;
 use crate::rules::CacheRule;
 use crate::worker_state::policy::View;
@@ -72,14 +73,15 @@ impl Client {
         }
         let rule = rule_for(view, question.key(), cacheable.read)?;
         let wire = match row.verb {
-            Verb::StringOp => {
+            Verb::StringOp(op) => {
                 let args = request.words();
-                let call = Call { row, request, args: &args };
+                let keys = OnceCell::new();
+                let call = Call { row, request, args: &args, keys: &keys };
                 if self.reply_shape(call) == ReplyShape::Halves {
                     // Its reply comes in halves (`bitfield`), and is not kept.
                     return None;
                 }
-                match self.guarded(call) {
+                match self.guarded(call, op) {
                     Ok(wire) => wire,
                     Err(error) => return Some(self.refuse_own(&error)),
                 }
@@ -127,8 +129,10 @@ impl Client {
             self.context.stats().l1_misses.add(1);
         }
         // Redis would refuse a PTTL of a user without that right, and log it (ACL LOG).
-        let keeping = keeping.filter(|_| self.state.profile.may_ttl(&self.context.shared.users));
-        let keeping = keeping.filter(|keeping| self.context.admission.borrow_mut().asked(id, keeping.rule.admit_after));
+        let may_ttl = || self.state.profile.may_ttl(&self.context.shared.users);
+        let keeping = keeping.filter(|_| self.keeps_if(may_ttl(), NotKept::TtlUnknown));
+        let admits = |rule: &CacheRule| self.context.admission.borrow_mut().asked(id, rule.admit_after);
+        let keeping = keeping.filter(|keeping| self.keeps_if(admits(&keeping.rule), NotKept::NotAdmitted));
         if let Some(Keeping { rule, absent }) = keeping {
             if self.reply_queue.outstanding() == 0 && permit.serves() && self.join(permit, id, &question, mask) {
                 return Next::Go;
@@ -159,6 +163,7 @@ impl Client {
                 });
                 return Next::Go;
             }
+            self.keeps_if(false, NotKept::Blocked);
         }
         let on_reply = match question.is_get() {
             true => OnReply::Value { id: view.policy.caches.then_some(id) },
@@ -166,6 +171,14 @@ impl Client {
         };
         self.send(permit.now, link, on_reply, mask, |out| write_wire(out, &request, wire));
         Next::Go
+    }
+
+    /// Whether a reply may be kept as far as this goes; if not, `why` is counted.
+    fn keeps_if(&self, may: bool, why: NotKept) -> bool {
+        if !may {
+            self.context.stats().not_kept.count(why);
+        }
+        may
     }
 
     /// The client's question for a value.
@@ -278,9 +291,10 @@ impl Client {
             if rule.is_some() && self.session.is_none() {
                 self.context.stats().l1_misses.add(1);
             }
-            let admitted =
-                rule.filter(|rule| may_keep && self.context.admission.borrow_mut().asked(id, rule.admit_after));
+            let asked = |rule: &CacheRule| self.context.admission.borrow_mut().asked(id, rule.admit_after);
+            let admitted = rule.filter(|rule| may_keep && self.keeps_if(asked(rule), NotKept::NotAdmitted));
             let ticket = admitted.and_then(|_| self.context.shared.coherence.ticket(id, question.db(), permit.now));
+            self.keeps_if(admitted.is_none() || ticket.is_some(), NotKept::Blocked);
             ValueKey { id, keep: ticket.zip(admitted).map(|(ticket, rule)| (ticket, rule, question.keep())) }
         });
         Values { keys: ids.collect() }
@@ -312,8 +326,8 @@ impl Client {
     pub(super) fn is_told(&self, view: &View, row: &Row) -> bool {
         let values_alone = Reads::default().contains(view.policy.reads);
         view.policy.caches
-            && row.tells()
-            && (!values_alone || matches!(row.verb, Verb::StringOp | Verb::Script) || row.name.as_ref() == "dump")
+            && row.facts.contains(Facts::TELLS)
+            && (!values_alone || row.facts.contains(Facts::TELLS_OF_STRINGS))
     }
 }
 

@@ -30,24 +30,18 @@ const CHANNEL: &[u8] = b"__shortstop:wait";
 /// Written for WAITAOF, and gone a millisecond later: a message goes into no append-only file.
 const KEY: &[u8] = b"__shortstop:wait";
 
-/// Whether it is WAIT or WAITAOF. The server's table may not be here yet.
-pub(super) fn waits_for_replicas(row: &Row, name: &[u8]) -> bool {
-    let is_unknown = || row.name.is_empty() && name.eq_ignore_ascii_case(b"waitaof");
-    matches!(row.name.as_ref(), "wait" | "waitaof") || is_unknown()
-}
-
 /// Whether a command may go into Redis's log.
-fn may_be_logged(row: &Row, name: &[u8]) -> bool {
+fn may_be_logged(row: &Row) -> bool {
     let about_connection = row.flags.intersects(Flags::CONNECTION | Flags::TRANSACTION);
-    let is_not = row.retry_safe() || about_connection || row.class == Class::Local || row.verb == Verb::Client;
-    !is_not && !waits_for_replicas(row, name)
+    let is_not = row.retry_safe() || about_connection || row.class == Class::Local || row.is_client();
+    !is_not && row.verb != Verb::Wait
 }
 
 impl Client {
     /// A request is about to be handled. If it may write, WAIT must not confirm before replicas have that write.
-    pub(super) fn note_write(&self, row: &Row, name: &[u8]) {
+    pub(super) fn note_write(&self, row: &Row) {
         let covered = &self.state.info.covered;
-        if !matches!(covered.get(), Covered::WriteGuard { .. }) && may_be_logged(row, name) {
+        if !matches!(covered.get(), Covered::WriteGuard { .. }) && may_be_logged(row) {
             covered.set(Covered::WriteGuard { losses: self.context.losses.get() });
         }
     }

@@ -1,20 +1,16 @@
 //! Commands that write values: compressed on their way, here or, if they are large, where nobody waits for it.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::rc::Rc;
 
 use crate::coherence::ServePermit;
-use crate::command::Verb;
 use crate::errors::{self, OwnError};
 
 use crate::exchange::pending::OnReply;
 use crate::proxy::client::{Call, Client, Next, Target};
-use crate::proxy::compress::{self, Candidates, Compressed, Offloaded};
+use crate::proxy::compress::{self, Candidates, Compressed, Offloaded, Outcome};
 use crate::proxy::request::{Replacements, Request};
 use crate::worker_state::policy::View;
-
-/// What came of compressing elsewhere; none: it panicked.
-pub(super) type Outcome = Option<(Replacements, Compressed)>;
 
 impl Client {
     /// SET and its kin: compresses what is worth it, here or elsewhere, and sends.
@@ -136,7 +132,8 @@ impl Client {
         };
         let request = offloaded.request();
         let args = request.words();
-        let call = Call { row: view.table.resolve(&args), request, args: &args };
+        let keys = OnceCell::new();
+        let call = Call { row: view.table.resolve(&args), request, args: &args, keys: &keys };
         let next = self.send_values(view, permit, call, replacements, &compressed);
         self.end_of_request();
         Some(next)
@@ -149,13 +146,4 @@ fn bytes_of(request: Request<'_>, replacements: &Replacements) -> usize {
         .iter()
         .fold((0, 0), |(added, gone), (at, bytes)| (added + bytes.len(), gone + request.arg(*at).len()));
     request.raw.len() + added - gone
-}
-
-/// Whether the command's values are compressed on their way, and that is all there is to see to.
-pub(super) fn writes_values(verb: Verb, args: &[&[u8]]) -> bool {
-    match verb {
-        Verb::SetEx | Verb::PSetEx | Verb::SetNx | Verb::MSet | Verb::MSetNx | Verb::MSetEx | Verb::GetSet => true,
-        Verb::Set => !compress::compares(args),
-        _ => false,
-    }
 }

@@ -14,6 +14,7 @@ use crate::errors;
 use crate::exchange::pending::{InSession, OnReply, Pending};
 use crate::exchange::reply_shape::ReplyShape;
 use crate::exchange::values::kept_as;
+use crate::metrics::outcome::{DropReason, FlushReason};
 use crate::replies::answers::{answer, end_lost};
 use crate::replies::client_command;
 use crate::replies::decode::{decode_all, decode_one};
@@ -21,7 +22,6 @@ use crate::replies::fills::{fill, fill_many, forget};
 use crate::replies::login;
 use crate::replies::session::in_session;
 use crate::resp::{Bulk, build, bulk_of, split_first};
-use crate::stats::FlushReason;
 use crate::upstream::{Expected, Login, Lost, Reply, Suspicion};
 use crate::worker_state::context::Context;
 use crate::worker_state::logins::next_login;
@@ -120,7 +120,7 @@ impl Expected for Pending {
             if let Some((reply_queue, slot)) = self.to
                 && !reply_queue.skip(slot)
             {
-                reply_queue.dropped.set(Some("the connection to Redis was lost in the midst of its reply"));
+                reply_queue.dropped.set(Some(DropReason::ReplyCut));
                 reply_queue.wake();
             }
             return;
@@ -161,7 +161,7 @@ impl Expected for Pending {
             _ => None,
         };
         if let Some(guard) = guard {
-            guard.lose(context, ran);
+            guard.lose(context, ran.then_some(why.write_is_unknown()));
             if ran {
                 text.push_str(errors::MAY_HAVE_RUN);
             }
@@ -184,6 +184,10 @@ impl Expected for Pending {
         context.publish();
     }
 
+    fn repeated(context: &Context, reads: u64) {
+        context.stats().upstream_repeats.add(reads);
+    }
+
     fn reconnected(context: &Context, served: bool) {
         context.stats().upstream_reconnects.add(1);
         if served {
@@ -194,7 +198,7 @@ impl Expected for Pending {
         }
     }
 
-    fn let_in_again(context: &Context, login: &Rc<Login>, closed: Instant) {
+    fn accepted_again(context: &Context, login: &Rc<Login>, closed: Instant) {
         context.let_in_again(login, closed);
     }
 

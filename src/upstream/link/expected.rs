@@ -42,12 +42,15 @@ pub trait Expected: Sized + 'static {
     /// All that was read in one go has been delivered.
     fn settled(context: &Self::Context);
 
+    /// So many reads are sent again, because their connection was lost.
+    fn repeated(context: &Self::Context, reads: u64);
+
     /// A connection stands again after one was lost. `served`: Redis had answered on the lost one with more than errors, so that L1
     /// or clients may have what came over it.
     fn reconnected(context: &Self::Context, served: bool);
 
     /// Redis closed a lane of this login at that time, and has accepted the login again.
-    fn let_in_again(context: &Self::Context, login: &Rc<Login>, closed: Instant);
+    fn accepted_again(context: &Self::Context, login: &Rc<Login>, closed: Instant);
 
     /// Redis does not accept this login any more.
     fn login_refused(context: &Self::Context, login: &Rc<Login>);

@@ -51,9 +51,11 @@ impl Expected for Request {
 
     fn settled((): &()) {}
 
+    fn repeated((): &(), _: u64) {}
+
     fn reconnected((): &(), _: bool) {}
 
-    fn let_in_again((): &(), _: &Rc<Login>, _: Instant) {}
+    fn accepted_again((): &(), _: &Rc<Login>, _: Instant) {}
 
     fn login_refused((): &(), _: &Rc<Login>) {}
 }
