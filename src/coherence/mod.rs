@@ -569,6 +569,7 @@ mod tests {
         let (long, short) = (config("max_staleness: 60s"), config("max_staleness: 5s\nl1: { max_entries: 7 }"));
         let stats = Arc::new(Stats::new(1));
         let coherence = Arc::new(Coherence::new(&long, Arc::clone(&stats)));
+        coherence.set_role(Role::Primary);
         let now = Instant::now();
         let old = fill(&coherence, now, 60 * SECOND).expect("kept");
         coherence.cache().tidy();
