@@ -1,15 +1,17 @@
 //! What the bus has to know at its start, and the names of the fleet's connections at Redis.
 
+use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::path::PathBuf;
 
 use crate::config::NatsUrl;
+use crate::supervisor::Supervisor;
 
 /// Longest queue by default, in entries (see [`super::Outbox::try_send`]).
 pub const DEFAULT_QUEUE: usize = 1 << 18;
 
 /// What [`super::start`] has to know. `Debug` shows no password.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Settings {
     /// The servers, and what to log in with.
     pub nats: NatsUrl,
@@ -24,12 +26,33 @@ pub struct Settings {
     pub incarnation: u64,
     /// Bound of the [`super::Outbox`], in entries; also that of the JSON queue behind it.
     pub queue: usize,
+    /// Is told when a task of the bus has panicked.
+    pub supervisor: Supervisor,
 }
 
 impl Settings {
     /// Settings with no JSON, no credentials and the default queue.
     pub fn new(nats: NatsUrl, fleet: impl Into<String>, incarnation: u64) -> Self {
-        Settings { nats, fleet: fleet.into(), json: None, credentials: None, incarnation, queue: DEFAULT_QUEUE }
+        Settings {
+            nats,
+            fleet: fleet.into(),
+            json: None,
+            credentials: None,
+            incarnation,
+            queue: DEFAULT_QUEUE,
+            supervisor: Supervisor::default(),
+        }
+    }
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("fleet", &self.fleet)
+            .field("json", &self.json)
+            .field("incarnation", &format_args!("{:016x}", self.incarnation))
+            .field("queue", &self.queue)
+            .finish_non_exhaustive()
     }
 }
 

@@ -36,6 +36,8 @@ pub enum Reason {
     NumberKnown = 1 << 6,
     /// The proxy itself sent RESET on it, or its client ended while an answer was due. The client is gone from it.
     Ended = 1 << 7,
+    /// SYNC or PSYNC was sent: Redis sends what it sends to a replica.
+    Replication = 1 << 8,
 }
 
 impl Reason {

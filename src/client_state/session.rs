@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use crate::resp::{Bulk, Version, bulk_of, elements};
-use crate::upstream::{Expected, Link, Tap};
+use crate::upstream::{Expected, Link, Tap, is_own};
 
 use crate::client_state::connection_state::{Answer, ConnectionState, Kind, Reason, Sent};
 use crate::client_state::identity::Identity;
@@ -199,6 +199,17 @@ impl<E: Expected> Session<E> {
         self.listen();
     }
 
+    /// SYNC or PSYNC is about to be sent. What comes from now on is passed on as it is.
+    pub(crate) fn begin_replication(self: &Rc<Self>) {
+        self.state.bind(Reason::Replication);
+        self.reply_queue.streaming.set(true);
+        self.listen();
+    }
+
+    pub(crate) fn is_replication(&self) -> bool {
+        self.state.is_bound_by(Reason::Replication)
+    }
+
     /// SCRIPT DEBUG was agreed to.
     pub(crate) fn set_debugs(&self, debugs: bool) {
         self.debugs.set(debugs);
@@ -328,7 +339,7 @@ impl<E: Expected> Session<E> {
         let clean = self.is_clean() && self.state.is_reusable();
         self.left.set(true);
         self.reply_queue.streaming.set(false);
-        if !clean && !self.is_blocked() && !self.is_monitor() {
+        if !clean && !self.is_blocked() && !self.is_monitor() && !self.is_replication() {
             // What is under way is waited for: its guards come down with the replies.
             self.link.retire();
         }
@@ -362,7 +373,8 @@ impl<E: Expected> Tap for Session<E> {
                 _ => false,
             }
         };
-        if is_message && !self.left.get() {
+        let is_hidden = self.is_monitor() && is_own(frame);
+        if is_message && !is_hidden && !self.left.get() {
             match broken_redirection(frame, self.redirect.get()) {
                 Some(frame) => self.reply_queue.push(&frame),
                 None => self.reply_queue.push(frame),
@@ -376,7 +388,7 @@ impl<E: Expected> Tap for Session<E> {
     }
 
     fn is_raw(&self) -> bool {
-        self.raw.get()
+        self.raw.get() || self.is_replication()
     }
 
     fn pass(&self, bytes: &[u8]) {

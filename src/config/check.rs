@@ -91,6 +91,9 @@ impl Check {
         self.found("bus.json_subject", subject(&config.bus.json_subject));
         let timeouts = &config.timeouts;
         self.time("timeouts.connect", timeouts.connect, MS..=ANY_TIME);
+        if !timeouts.reply.is_zero() {
+            self.time("timeouts.reply", timeouts.reply, Duration::from_secs(1)..=ANY_TIME);
+        }
         self.time("timeouts.backoff_min", timeouts.backoff_min, MS..=ANY_TIME);
         if timeouts.backoff_max < timeouts.backoff_min {
             let [max, min] = [timeouts.backoff_max, timeouts.backoff_min].map(units::show_time);

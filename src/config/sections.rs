@@ -267,6 +267,8 @@ impl Section for Limits {
 pub struct Timeouts {
     /// For an upstream connection to be taken.
     pub connect: Duration,
+    /// For a reply from Redis; above, the connection is given up. Zero: for ever.
+    pub reply: Duration,
     /// Before the first attempt to connect again.
     pub backoff_min: Duration,
     /// Between attempts, at most.
@@ -279,6 +281,7 @@ impl Default for Timeouts {
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(2),
+            reply: Duration::from_secs(60),
             backoff_min: Duration::from_millis(50),
             backoff_max: Duration::from_secs(2),
             shutdown: Duration::from_secs(10),
@@ -288,8 +291,9 @@ impl Default for Timeouts {
 
 impl Section for Timeouts {
     fn fields(&mut self, fields: &mut impl Fields) {
-        let Self { connect, backoff_min, backoff_max, shutdown } = self;
+        let Self { connect, reply, backoff_min, backoff_max, shutdown } = self;
         fields.value("connect", connect, TIME);
+        fields.value("reply", reply, TIME);
         fields.value("backoff_min", backoff_min, TIME);
         fields.value("backoff_max", backoff_max, TIME);
         fields.value("shutdown", shutdown, TIME);

@@ -82,6 +82,8 @@ pub enum OnReply {
     Greet { client: Rc<ClientState>, greeting: Option<Box<Greeting>>, back: bool },
     /// Whether the client may configure Redis, and so have this done by the PROXY command.
     Proxy { args: Vec<Vec<u8>> },
+    /// CLIENT PAUSE for so long; none: CLIENT UNPAUSE.
+    Paused(Option<Duration>),
     /// INFO, with the sections that are added.
     Info { added: String },
     /// So many replies in one piece, for a task of Shortstop's own. `repeat`: it may be asked again when the connection broke.

@@ -5,7 +5,7 @@
 
 use std::cell::{OnceCell, RefCell};
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 
@@ -13,7 +13,7 @@ use crate::client_state::connection_state::Sent;
 use crate::client_state::reply_queue::ReplyQueue;
 use crate::codec;
 use crate::coherence::ServePermit;
-use crate::command::{Class, Facts, Keys, Lookup, Row, ScriptBy, StringOp, Verb};
+use crate::command::{Class, ClientSubcommand, Facts, Keys, Lookup, Row, ScriptBy, StringOp, Verb};
 use crate::errors::{self, OwnError};
 use crate::exchange::in_flight;
 use crate::exchange::pending::{ClientState, InSession, Link, OnReply, Pending, Session};
@@ -24,8 +24,8 @@ use crate::near_cache::KeyId;
 use crate::proxy::compress::{Offloaded, Outcome, writes_values};
 use crate::proxy::request::{Replacements, Request, Words};
 use crate::proxy::string_guard;
-use crate::resp::{Chunks, Version, build};
-use crate::upstream::Lost;
+use crate::resp::{Chunks, Version, build, parse_int};
+use crate::upstream::{Delay, Lost};
 use crate::worker_state::context::Context;
 use crate::worker_state::policy::View;
 use crate::worker_state::turns::Turn;
@@ -209,9 +209,9 @@ impl Client {
 
     pub(super) fn decide(&mut self, view: &View, permit: &ServePermit, request: Request<'_>) -> Next {
         if let Some(session) = &self.session
-            && session.is_monitor()
+            && (session.is_monitor() || session.is_replication())
         {
-            return self.beside_monitor(view, permit, &Rc::clone(session), request);
+            return self.beside_stream(view, permit, &Rc::clone(session), request);
         }
         // The hot path, before anything is looked up that it does not need.
         let named = self.lookup.get(&view.table, request.raw, &request.ranges[0]);
@@ -472,6 +472,9 @@ impl Client {
                             write_wire(out, &call.request, wire);
                             out.push_slice(&ttls);
                         });
+                        if call.row.is_long() {
+                            target.link().may_take(Delay::Long);
+                        }
                         if matches!(call.row.verb, Verb::Script(_) | Verb::ScriptRo(_)) {
                             target.link().sent_script(permit.now);
                         }
@@ -533,6 +536,7 @@ impl Client {
                 call.args.get(2).into_iter().for_each(|text| self.context.shared.scripts.learn(text));
                 self.unkept(view, call)
             }
+            Verb::Client(ClientSubcommand::Pause | ClientSubcommand::Unpause) => OnReply::Paused(pause_of(call)),
             Verb::Info => OnReply::Info { added: self.context.shared.windows.info(&call.args[1..]) },
             _ if row.is_write() => OnReply::Write { guard: self.write_guard(view, call), shape: ReplyShape::Nothing },
             _ => self.unkept(view, call),
@@ -697,6 +701,13 @@ pub(super) fn write_wire(out: &mut Chunks, request: &Request<'_>, wire: Wire) {
         Wire::AsIs => request.write(out, Replacements::new()),
         Wire::Instead(bytes) => out.push_bytes(bytes.into()),
     }
+}
+
+/// For how long CLIENT PAUSE stops Redis; none: it goes on (CLIENT UNPAUSE).
+fn pause_of(call: Call<'_>) -> Option<Duration> {
+    let is_pause = call.row.verb == Verb::Client(ClientSubcommand::Pause);
+    let millis = call.args.get(2).filter(|_| is_pause)?;
+    parse_int(millis).and_then(|millis| u64::try_from(millis).ok()).map(Duration::from_millis)
 }
 
 /// The PTTLs that an MGET asks for beside its values.

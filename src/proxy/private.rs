@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 
 use crate::client_state::connection_state::{Kind, Reason, Sent};
 use crate::coherence::ServePermit;
-use crate::command::{Class, Facts, Row, Verb};
+use crate::command::{Class, ClientSubcommand, Facts, Row, Verb};
 use crate::errors;
 use crate::exchange::exec_demux::Subscribed;
 use crate::exchange::pending::{InSession, Link, OnReply, Pending, Session};
@@ -17,7 +17,7 @@ use crate::exchange::write_guard::WriteGuard;
 use crate::proxy::client::{Call, Client, Next, Replies, Target};
 use crate::proxy::request::{Replacements, Request};
 use crate::resp::build;
-use crate::upstream::Lost;
+use crate::upstream::{Delay, Lost, Tap as _};
 use crate::worker_state::policy::View;
 use crate::worker_state::turns::Place;
 
@@ -25,6 +25,11 @@ impl Client {
     /// Whether what the client sends is passed on as it comes, and so is what it gets.
     pub fn is_raw(&self) -> bool {
         self.session.as_ref().is_some_and(|session| session.is_in_raw())
+    }
+
+    /// Whether what the client gets is passed on as it comes.
+    pub fn gets_raw(&self) -> bool {
+        self.session.as_ref().is_some_and(|session| session.is_raw())
     }
 
     /// Passes bytes on. Tells how many were taken; the client is woken when there is room for more.
@@ -136,8 +141,14 @@ impl Client {
         if call.row.verb == Verb::Shutdown {
             self.shut_down(permit, call, &link);
         } else {
-            let on_reply = OnReply::Pass { repeat: false };
+            let on_reply = match call.row.verb {
+                Verb::Client(ClientSubcommand::Unpause) => OnReply::Paused(None),
+                _ => OnReply::Pass { repeat: false },
+            };
             self.send(permit.now, &link, on_reply, u64::MAX, |wire| call.request.write(wire, Replacements::new()));
+        }
+        if call.row.is_long() {
+            link.may_take(Delay::Long);
         }
         link.retire();
         Next::Pause
@@ -195,6 +206,14 @@ impl Client {
             return self.not_done(call.row, &lost);
         }
         let verb = call.row.verb;
+        if verb == Verb::Sync {
+            return self.replicate(permit, call, &session);
+        }
+        if verb == Verb::ReplConf && !session.in_multi() && call.args.get(1).is_some_and(|option| is_unanswered(option))
+        {
+            // Redis does nothing and says nothing, since the connection is no replica.
+            return Next::Go;
+        }
         let subscription = match verb {
             Verb::Subscribe | Verb::Unsubscribe => Some(Kind::Channel),
             Verb::PSubscribe | Verb::PUnsubscribe => Some(Kind::Pattern),
@@ -245,6 +264,11 @@ impl Client {
             _ => (own(InSession::Sent(Sent::Setting)), Next::Pause),
         };
         self.send(permit.now, &session.link, on_reply, u64::MAX, |wire| call.request.write(wire, Replacements::new()));
+        match verb {
+            Verb::Blocking | Verb::XRead | Verb::XReadGroup => session.link.may_take(Delay::Blocks),
+            _ if call.row.is_long() => session.link.may_take(Delay::Long),
+            _ => {}
+        }
         next
     }
 
@@ -274,14 +298,41 @@ impl Client {
         Next::Go
     }
 
+    /// SYNC or PSYNC: from now on Redis talks to the client as to a replica, and what the client says has no answer.
+    fn replicate(&mut self, permit: &ServePermit, call: Call<'_>, session: &Rc<Session>) -> Next {
+        if session.in_multi() {
+            return self.abort_transaction(permit, session, &errors::SYNC_IN_MULTI);
+        }
+        if self.reply_queue.outstanding() > 0 {
+            return Next::Again;
+        }
+        session.begin_replication();
+        session.link.send_unanswered(call.request.raw);
+        self.context.stats().upstream_commands.add(1);
+        Next::Go
+    }
+
+    /// What a client with the replication stream says. A command that Shortstop does not see executed could change what L1 holds.
+    fn beside_replication(&self, view: &View, session: &Session, request: Request<'_>) -> Next {
+        let row = view.table.resolve(&request.words());
+        if !matches!(row.verb, Verb::Sync | Verb::ReplConf) || session.link.check().is_err() {
+            return Next::Close;
+        }
+        session.link.send_unanswered(request.raw);
+        Next::Go
+    }
+
     /// The connection is a stream: what the client says is passed on, and what comes is passed back.
-    pub(super) fn beside_monitor(
+    pub(super) fn beside_stream(
         &mut self,
         view: &View,
         permit: &ServePermit,
         session: &Rc<Session>,
         request: Request<'_>,
     ) -> Next {
+        if session.is_replication() {
+            return self.beside_replication(view, session, request);
+        }
         let row = view.table.resolve(&request.words());
         match row.verb {
             Verb::Quit => {
@@ -302,6 +353,11 @@ impl Client {
         session.link.send_unanswered(request.raw);
         Next::Go
     }
+}
+
+/// Whether Redis gives no reply to REPLCONF with this option.
+fn is_unanswered(option: &[u8]) -> bool {
+    [&b"ack"[..], b"getack"].iter().any(|word| option.eq_ignore_ascii_case(word))
 }
 
 /// Whether what the client sends behind a command means something else when the command is not executed: it would be executed
