@@ -19,7 +19,7 @@ use crate::client_state::users::Users;
 use crate::coherence::mode_history::ModeHistory;
 use crate::coherence::{Coherence, Role};
 use crate::command::Table;
-use crate::config::{ClientsWithoutAuth, Config, ConfigError, Target, UpstreamUrl};
+use crate::config::{ClientsWithoutAuth, Config, ConfigError, Finding, Live, Target, Timeouts, UpstreamUrl, Waiting};
 use crate::fleet::{Alone, OnBus};
 use crate::glob::Glob;
 use crate::listeners::{self, Addresses, ListenError};
@@ -34,7 +34,7 @@ use crate::supervisor::{End, Failure, Supervisor};
 use crate::upstream::instances::{self, Fleet};
 use crate::upstream::status::UpstreamStatus;
 use crate::upstream::topology::{self, News};
-use crate::upstream::{Dialer, Endpoint, LinkSettings, Login, OwnRights, ServerLimits};
+use crate::upstream::{self, Dialer, Endpoint, LinkSettings, Login, OwnRights, ServerLimits};
 use crate::worker::{self, Order, Setup};
 use crate::worker_state::context::{Mailbox, Mailboxes, Shared, Windows};
 use crate::worker_state::policy::{Policy, View};
@@ -60,9 +60,6 @@ pub enum StartError {
     /// The address for clients.
     #[error("{0}")]
     Listen(#[from] ListenError),
-    /// Certificates.
-    #[error("{0}")]
-    Tls(#[from] tls::Error),
     /// Clients of the proxy would be sent back to it.
     #[error(
         "`upstream` leads to {address}, where this Shortstop itself listens; name the address of Redis in `upstream` (REDIS_URL), or \
@@ -78,6 +75,14 @@ pub enum StartError {
     /// Threads.
     #[error("the system gives no thread: {0}")]
     Thread(#[source] io::Error),
+}
+
+/// What is wrong with the files that a configuration refers to.
+pub fn check_files(config: &Config) -> Vec<Finding> {
+    let credentials = config.bus.credentials.as_deref().map(bus::check_credentials);
+    let credentials = credentials.and_then(Result::err).map(|error| Finding::new("bus.credentials", error));
+    let server = listeners::server(&config.tls).err();
+    [server, upstream::check_files(config), credentials].into_iter().flatten().collect()
 }
 
 /// A running proxy. Dropped, it ends at once.
@@ -96,7 +101,9 @@ pub struct App {
     client_limit: watch::Sender<usize>,
     stop: watch::Sender<bool>,
     control: Option<Runtime>,
-    started_with: Config,
+    /// What holds now.
+    config: Live<Arc<Config>>,
+    timeouts: Live<Timeouts>,
 }
 
 impl App {
@@ -107,8 +114,10 @@ impl App {
     /// What keeps it from starting. Redis or NATS being away does not.
     pub fn start(config: Config) -> Result<App, StartError> {
         config.check()?;
-        let dialer = Dialer::new(config.upstream.clone(), &config.upstream_tls, config.timeouts.connect)?;
-        let server = listeners::server(&config.tls)?;
+        let timeouts = Live::new(config.timeouts);
+        let dialer =
+            Dialer::new(config.upstream.clone(), &config.upstream_tls, timeouts.clone()).map_err(ConfigError::from)?;
+        let server = listeners::server(&config.tls).map_err(ConfigError::from)?;
         let (listeners, addresses) = listeners::bind(&config)?;
         for address in [addresses.plain, addresses.tls].into_iter().flatten() {
             if leads_to(&config.upstream, address) {
@@ -141,6 +150,7 @@ impl App {
         let supervisor = Supervisor::default();
         let bus = start_bus(&config, incarnation, &control, &supervisor, sink, &bus_stats)?;
         let endpoint = Arc::new(Endpoint::default());
+        let in_force = Live::new(Arc::new(config.clone()));
         let (buffers, status) = (Arc::new(AllBuffers::default()), Arc::new(UpstreamStatus::default()));
         let admin = Arc::new(Admin {
             stats: Arc::clone(&stats),
@@ -151,7 +161,7 @@ impl App {
             history: ModeHistory::default(),
             buffers: Arc::clone(&buffers),
             listen: addresses.to_string(),
-            config: config.clone(),
+            config: in_force.clone(),
             incarnation,
         });
         let shared = Arc::new(Shared {
@@ -185,7 +195,8 @@ impl App {
             client_limit,
             stop,
             control: Some(control),
-            started_with: config.clone(),
+            config: in_force,
+            timeouts,
         };
         for number in 0..workers {
             app.start_worker(number, &config, &view, incarnation).map_err(StartError::Thread)?;
@@ -219,14 +230,13 @@ impl App {
             links: LinkSettings {
                 dialer: Arc::clone(&self.dialer),
                 endpoint: Arc::clone(&self.shared.endpoint),
-                timeouts: config.timeouts.clone(),
+                timeouts: self.timeouts.clone(),
                 name: connection_name(&config.fleet, incarnation),
                 pending_limit: Cell::new(config.limits.upstream_pending),
                 server_limits: Arc::clone(&self.shared.server_limits),
                 own_rights: OwnRights::default(),
             },
             anonymous: anonymous(config),
-            l1: config.l1.clone(),
             load: Arc::clone(&load),
         };
         let name = format!("{WORKER}{number}");
@@ -290,7 +300,6 @@ impl App {
         let wants_functions = move || scripts.functions.wanted();
         let settings = topology::Settings {
             dialer: Arc::clone(&self.dialer),
-            limit: config.timeouts.connect,
             name: connection_name(&config.fleet, incarnation),
             first: anonymous(config),
             endpoint: Arc::clone(&self.shared.endpoint),
@@ -304,18 +313,17 @@ impl App {
         let watched = instances::Settings {
             dialer: Arc::clone(&self.dialer),
             endpoint: Arc::clone(&self.shared.endpoint),
-            limit: config.timeouts.connect + instances::EVERY,
             name: connection_name(&config.fleet, incarnation),
             channel: instances::channel(&config.fleet),
         };
         let watches = instances::watch(watched, self.fleet(&config.fleet, incarnation));
         control.spawn(self.supervisor.watch("the watch over the fleet", End::Never, watches));
-        let cache = self.shared.coherence.cache().clone();
+        let coherence = Arc::clone(&self.shared.coherence);
         control.spawn(self.supervisor.watch("the near cache's housekeeping", End::Never, async move {
             let mut ticks = tokio::time::interval(TIDY);
             loop {
                 ticks.tick().await;
-                cache.tidy();
+                coherence.tidy();
             }
         }));
     }
@@ -369,24 +377,24 @@ impl App {
         &self.addresses
     }
 
-    /// Decides by another configuration from now on: rules, limits and certificates. What was kept under the old rules is dropped;
-    /// connections go on with the certificates that they began with. The rest (addresses, sizes of L1, workers) is as it was at the
-    /// start.
+    /// Goes by another configuration from now on, and returns the settings that wait for a restart. What was kept under the old
+    /// one is dropped; connections go on with the certificates that they began with.
     ///
     /// # Errors
-    /// When the configuration is not sound, or a certificate cannot be read; the old one stays.
-    pub fn reload(&self, config: &Config) -> Result<(), StartError> {
+    /// When the configuration is not sound, or a certificate cannot be used; the old one stays.
+    pub fn reload(&self, config: &Config) -> Result<Vec<Waiting>, ConfigError> {
         config.check()?;
+        let old = self.config.get();
+        let (config, waiting) = old.reloaded(config);
+        // What can fail comes first.
         let server = listeners::server(&config.tls)?;
         self.dialer.reload(&config.upstream_tls)?;
         if let (Some(known), Some(server)) = (&self.server, server) {
             known.send_replace(server);
         }
-        let waiting = self.started_with.waits_for_restart(config);
-        if !waiting.is_empty() {
-            tracing::warn!("changed, but only read at the start: {}; restart Shortstop for that", waiting.join(", "));
-        }
-        let policy = new_policy(config, &self.shared.buffers);
+        self.timeouts.set(config.timeouts);
+        self.shared.coherence.configure(&old, &config);
+        let policy = new_policy(&config, &self.shared.buffers);
         // Holds for messages of peers from now on. Each worker flushes L1 when it gets the new policy.
         self.shared.scripts.set_trusted(config.scripts.are_trusted());
         for worker_handle in &self.worker_handles {
@@ -394,13 +402,14 @@ impl App {
             let _ = worker_handle.orders.send(Order::Policy(Arc::clone(&policy)));
         }
         self.client_limit.send_replace(config.limits.max_clients);
-        Ok(())
+        self.config.set(Arc::new(config));
+        Ok(waiting)
     }
 
     /// Accepts no more, answers what was asked, tells the fleet, and ends; within `timeouts.shutdown`. Returns whether all was
     /// answered.
     pub fn shutdown(mut self) -> bool {
-        let limit = Instant::now() + self.started_with.timeouts.shutdown;
+        let limit = Instant::now() + self.timeouts.get().shutdown;
         self.supervisor.stop();
         self.stop.send_replace(true);
         for worker_handle in &self.worker_handles {
@@ -412,7 +421,7 @@ impl App {
         let left: usize =
             self.worker_handles.iter().map(|worker_handle| worker_handle.load.load(Ordering::Relaxed)).sum();
         if left > 0 {
-            tracing::warn!(clients = left, limit = ?self.started_with.timeouts.shutdown, "leaving with clients that were not answered");
+            tracing::warn!(clients = left, limit = ?self.timeouts.get().shutdown, "leaving with clients that were not answered");
         }
         let unfinished = self.supervisor.running();
         let unfinished: Vec<&str> =
@@ -518,7 +527,7 @@ fn start_bus(
         tracing::info!("no NATS is configured: a single instance, no other is told of writes");
         return Ok(None);
     };
-    let mut settings = bus::Settings::new(nats.as_str(), config.fleet.clone(), incarnation);
+    let mut settings = bus::Settings::new(nats.clone(), config.fleet.clone(), incarnation);
     settings.json = config.bus.json.then(|| config.bus.json_subject.clone());
     settings.credentials.clone_from(&config.bus.credentials);
     settings.supervisor = supervisor.clone();

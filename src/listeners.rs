@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use crate::config::{Config, Tls};
+use crate::config::{Config, Finding, Tls};
 use crate::net::{Address, Listener, tls};
 
 /// An address that clients were to connect to cannot be listened on.
@@ -79,7 +79,7 @@ fn unix(path: &Path) -> Result<(Listener, Address), ListenError> {
 ///
 /// # Errors
 /// A certificate or a key cannot be used.
-pub fn server(tls: &Tls) -> Result<Option<tls::Server>, tls::Error> {
+pub fn server(tls: &Tls) -> Result<Option<tls::Server>, Finding> {
     match tls {
         Tls { listen: Some(_), certificate: Some(certificate), key: Some(key), client_ca } => {
             tls::Server::load(certificate, key, client_ca.as_deref()).map(Some)

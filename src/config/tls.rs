@@ -3,35 +3,39 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use serde::Deserialize;
-
-use super::error::ConfigError;
-use super::units::Wrong;
-use super::yaml;
+use super::error::Finding;
+use super::fields::{Fields, Section};
+use super::units::{OPTIONAL_ADDRESS, OPTIONAL_PATH, OPTIONAL_TEXT, SWITCH, Wrong};
 
 /// TLS for clients.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields, expecting = "`key: value` lines below it")]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tls {
     /// Where clients connect with TLS; none: nowhere.
-    #[serde(deserialize_with = "yaml::optional_address")]
     pub listen: Option<SocketAddr>,
     /// The certificate that clients are shown. Set when `listen` is.
-    #[serde(deserialize_with = "yaml::optional_path")]
     pub certificate: Option<PathBuf>,
     /// Its private key. Set when `listen` is.
-    #[serde(deserialize_with = "yaml::optional_path")]
     pub key: Option<PathBuf>,
     /// The authority of the certificates that clients have to show; none: they need none.
-    #[serde(deserialize_with = "yaml::optional_path")]
     pub client_ca: Option<PathBuf>,
 }
 
+impl Section for Tls {
+    fn fields(&mut self, fields: &mut impl Fields) {
+        let Self { listen, certificate, key, client_ca } = self;
+        fields.value("listen", listen, OPTIONAL_ADDRESS);
+        fields.value("certificate", certificate, OPTIONAL_PATH);
+        fields.value("key", key, OPTIONAL_PATH);
+        fields.value("client_ca", client_ca, OPTIONAL_PATH);
+    }
+}
+
 impl Tls {
-    pub(super) fn check(&self) -> Result<(), ConfigError> {
-        let wrong = |at, what, remedy| Err(ConfigError::new(at, Wrong::new(what, remedy)));
+    /// What does not fit together.
+    pub(super) fn check(&self) -> Option<Finding> {
+        let wrong = |at, what, remedy| Some(Finding::new(at, Wrong::new(what, remedy)));
         match self {
-            Tls { listen: None, certificate: None, key: None, client_ca: None } => Ok(()),
+            Tls { listen: None, certificate: None, key: None, client_ca: None } => None,
             Tls { listen: None, .. } => {
                 wrong("tls.listen", "it is not set, but other keys of tls are", "an address, for example 0.0.0.0:6390")
             }
@@ -39,40 +43,46 @@ impl Tls {
                 wrong("tls.certificate", "it is not set, but tls.listen is", "the path of a PEM file")
             }
             Tls { key: None, .. } => wrong("tls.key", "it is not set, but tls.listen is", "the path of a PEM file"),
-            _ => Ok(()),
+            _ => None,
         }
     }
 }
 
 /// TLS to Redis.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields, expecting = "`key: value` lines below it")]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UpstreamTls {
     /// The authority of Redis's certificate; none: those that the system trusts.
-    #[serde(deserialize_with = "yaml::optional_path")]
     pub ca: Option<PathBuf>,
     /// The certificate that Redis is shown; none: none.
-    #[serde(deserialize_with = "yaml::optional_path")]
     pub certificate: Option<PathBuf>,
     /// Its private key. Set if and only if `certificate` is.
-    #[serde(deserialize_with = "yaml::optional_path")]
     pub key: Option<PathBuf>,
     /// The name that Redis's certificate has to be for; none: the host in the URL.
-    #[serde(deserialize_with = "yaml::optional_text")]
     pub server_name: Option<String>,
     /// Any server is taken for Redis.
-    #[serde(deserialize_with = "yaml::switch")]
     pub insecure: bool,
 }
 
+impl Section for UpstreamTls {
+    fn fields(&mut self, fields: &mut impl Fields) {
+        let Self { ca, certificate, key, server_name, insecure } = self;
+        fields.value("ca", ca, OPTIONAL_PATH);
+        fields.value("certificate", certificate, OPTIONAL_PATH);
+        fields.value("key", key, OPTIONAL_PATH);
+        fields.value("server_name", server_name, OPTIONAL_TEXT);
+        fields.value("insecure", insecure, SWITCH);
+    }
+}
+
 impl UpstreamTls {
-    pub(super) fn check(&self) -> Result<(), ConfigError> {
+    /// What does not fit together.
+    pub(super) fn check(&self) -> Option<Finding> {
         let missing = match (&self.certificate, &self.key) {
             (None, Some(_)) => "upstream_tls.certificate",
             (Some(_), None) => "upstream_tls.key",
-            _ => return Ok(()),
+            _ => return None,
         };
         let what = "a certificate and its key go together, and one of them is not set";
-        Err(ConfigError::new(missing, Wrong::new(what, "the path of a PEM file")))
+        Some(Finding::new(missing, Wrong::new(what, "the path of a PEM file")))
     }
 }

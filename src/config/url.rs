@@ -7,7 +7,15 @@ use std::net::Ipv6Addr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+
 use super::units::Wrong;
+
+/// What has a meaning before the `@` of a URL, and more.
+const IN_LOGIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// What has a meaning in the path of a Unix socket.
+const IN_PATH: &AsciiSet = &CONTROLS.add(b'%').add(b'?').add(b'@');
 
 /// Port of a Redis URL that names none.
 const REDIS_PORT: u16 = 6379;
@@ -35,7 +43,7 @@ impl fmt::Debug for Secret {
 }
 
 /// The Redis server behind the proxy: `redis://[[user]:password@]host[:port][/db]`, `rediss://` for TLS, or
-/// `unix://[[user]:password@]/path[?db=number]`.
+/// `unix://[[user]:password@]/path[?db=number]`. `valkey://` and `valkeys://` are the same, and so is `host:port` without TLS.
 ///
 /// User and password may be percent-encoded; only `%` itself must be (`%25`), since the last `@` ends them. The same is true of a path
 /// and `?`.
@@ -92,10 +100,18 @@ impl FromStr for UpstreamUrl {
         const REMEDY: &str = "redis://host:port or redis://user:password@host:port/db, for example redis://127.0.0.1:6379; \
                               rediss:// for TLS, or unix:///path?db=0";
         let wrong = |what: &str| Wrong::new(what, REMEDY);
-        let (scheme, rest) = text.split_once("://").ok_or_else(|| wrong("this is not a Redis URL"))?;
-        let is_unix = match scheme {
-            "redis" | "rediss" => false,
-            "unix" | "redis+unix" | "redis-socket" => true,
+        let (scheme, rest) = match text.split_once("://") {
+            Some((scheme, rest)) => (scheme.to_ascii_lowercase(), rest),
+            // A host needs its port here: a word alone may be anything, a password too.
+            None if split_host(text.split('/').next().unwrap_or(text)).is_some_and(|(_, port)| port.is_some()) => {
+                ("redis".to_owned(), text)
+            }
+            None => return Err(wrong("this is not a Redis URL")),
+        };
+        let (is_unix, has_tls) = match scheme.as_str() {
+            "redis" | "valkey" => (false, false),
+            "rediss" | "valkeys" => (false, true),
+            "unix" | "redis+unix" | "redis-socket" => (true, false),
             _ => return Err(wrong("this is not a Redis URL")),
         };
         // A path may have an @, and begins where the login ends.
@@ -108,7 +124,7 @@ impl FromStr for UpstreamUrl {
             Some(None) => {
                 return Err(wrong("the part before @ has no colon: a password alone is written :password@"));
             }
-            Some(Some((user, password))) => (percent_decode(user)?, percent_decode(password)?),
+            Some(Some((user, password))) => (decoded(user)?, decoded(password)?),
         };
         if user.is_some() && password.is_none() {
             return Err(wrong("the URL has a user but no password"));
@@ -120,14 +136,14 @@ impl FromStr for UpstreamUrl {
             Some(None) => return Err(wrong("what follows the ? of the URL is not db= and a number")),
         };
         let (target, db) = if is_unix {
-            let path = percent_decode(place)?.filter(|path| path.starts_with('/') && !path.contains('\0'));
+            let path = decoded(place)?.filter(|path| path.starts_with('/') && !path.contains('\0'));
             let path = path.ok_or_else(|| wrong("the URL of a Unix socket has no path that begins with /"))?;
             (Target::Unix(path.into()), query)
         } else {
             let (host_port, db) = place.split_once('/').unwrap_or((place, ""));
             let (host, port) = split_host(host_port).ok_or_else(|| wrong("host or port of the URL is not valid"))?;
             let (host, port) = (host.to_owned(), port.unwrap_or(REDIS_PORT));
-            let target = if scheme == "rediss" { Target::Tls { host, port } } else { Target::Tcp { host, port } };
+            let target = if has_tls { Target::Tls { host, port } } else { Target::Tcp { host, port } };
             (target, Some(db).filter(|db| !db.is_empty()).or(query))
         };
         let db = match db {
@@ -149,10 +165,12 @@ impl fmt::Display for UpstreamUrl {
             Target::Unix(_) => "unix://",
         })?;
         if self.password.is_some() {
-            write!(f, "{}:***@", self.user.as_deref().unwrap_or_default())?;
+            write!(f, "{}:***@", utf8_percent_encode(self.user.as_deref().unwrap_or_default(), IN_LOGIN))?;
         }
-        let before_db = if matches!(self.target, Target::Unix(_)) { "?db=" } else { "/" };
-        write!(f, "{}{before_db}{}", self.address(), self.db)
+        match self.target {
+            Target::Tcp { .. } | Target::Tls { .. } => write!(f, "{}/{}", self.address(), self.db),
+            Target::Unix(_) => write!(f, "{}?db={}", utf8_percent_encode(&self.address(), IN_PATH), self.db),
+        }
     }
 }
 
@@ -165,17 +183,43 @@ impl fmt::Debug for UpstreamUrl {
 /// One or more NATS servers, comma-separated: `nats://[user:password@|token@]host[:port],…`; `tls://` asks for TLS;
 /// a server without a scheme gets `nats://`. The default port, 4222, is left to the client library.
 #[derive(Clone, PartialEq, Eq)]
-pub struct NatsUrl(String);
+pub struct NatsUrl {
+    servers: Vec<NatsServer>,
+}
+
+/// One of them.
+#[derive(Clone, PartialEq, Eq)]
+pub struct NatsServer {
+    /// `nats` or `tls`.
+    scheme: String,
+    /// `host[:port]`, IPv6 in brackets.
+    place: String,
+    login: Option<NatsLogin>,
+}
+
+/// What a NATS URL says before the `@`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NatsLogin {
+    /// `user:password@`
+    Password {
+        /// The user; may be empty.
+        user: String,
+        /// The password.
+        password: Secret,
+    },
+    /// `token@`: a user without a password, as other NATS clients take it.
+    Token(Secret),
+}
 
 impl NatsUrl {
-    /// All servers, comma-separated, logins included: for the connection only, never for a log.
-    pub fn as_str(&self) -> &str {
-        &self.0
+    /// Each server's URL, without its login.
+    pub fn servers(&self) -> impl Iterator<Item = String> {
+        self.servers.iter().map(|server| format!("{}://{}", server.scheme, server.place))
     }
 
-    /// Each server's URL, logins included: for the connection only, never for a log.
-    pub fn servers(&self) -> impl Iterator<Item = &str> {
-        self.0.split(',')
+    /// What to log in with: the first login that is named, at all servers.
+    pub fn login(&self) -> Option<&NatsLogin> {
+        self.servers.iter().find_map(|server| server.login.as_ref())
     }
 }
 
@@ -183,32 +227,46 @@ impl FromStr for NatsUrl {
     type Err = Wrong;
 
     fn from_str(text: &str) -> Result<Self, Wrong> {
+        text.split(',').map(|server| server.trim().parse()).collect::<Result<_, _>>().map(|servers| Self { servers })
+    }
+}
+
+impl FromStr for NatsServer {
+    type Err = Wrong;
+
+    fn from_str(text: &str) -> Result<Self, Wrong> {
         let wrong = |what: &str| Wrong::new(what, "nats://host:port, for example nats://127.0.0.1:4222");
-        let mut servers = Vec::new();
-        for server in text.split(',').map(str::trim) {
-            let (scheme, rest) = server.split_once("://").unwrap_or(("nats", server));
-            if !matches!(scheme, "nats" | "tls") {
-                return Err(wrong("a NATS URL begins with nats:// or tls://"));
-            }
-            let rest = rest.strip_suffix('/').unwrap_or(rest);
-            let place = rest.rsplit_once('@').map_or(rest, |(_, place)| place);
-            split_host(place).ok_or_else(|| wrong("host or port of the NATS URL is not valid"))?;
-            servers.push(format!("{scheme}://{rest}"));
+        let (scheme, rest) = text.split_once("://").unwrap_or(("nats", text));
+        let scheme = scheme.to_ascii_lowercase();
+        if !matches!(scheme.as_str(), "nats" | "tls") {
+            return Err(wrong("a NATS URL begins with nats:// or tls://"));
         }
-        Ok(Self(servers.join(",")))
+        let rest = rest.strip_suffix('/').unwrap_or(rest);
+        let (login, place) = match rest.rsplit_once('@') {
+            Some((login, place)) => (Some(login), place),
+            None => (None, rest),
+        };
+        split_host(place).ok_or_else(|| wrong("host or port of the NATS URL is not valid"))?;
+        let login = match login.map(|login| login.split_once(':').unwrap_or((login, ""))) {
+            None => None,
+            Some((user, password)) => match (decoded(user)?, decoded(password)?) {
+                (None, None) => None,
+                (Some(token), None) => Some(NatsLogin::Token(Secret(token))),
+                (user, Some(password)) => {
+                    Some(NatsLogin::Password { user: user.unwrap_or_default(), password: Secret(password) })
+                }
+            },
+        };
+        Ok(Self { scheme, place: place.to_owned(), login })
     }
 }
 
 impl fmt::Display for NatsUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, server) in self.servers().enumerate() {
+        for (index, server) in self.servers.iter().enumerate() {
             let comma = if index == 0 { "" } else { "," };
-            // Each server was built as `scheme://rest` above; without that shape nothing of it is shown.
-            let (scheme, rest) = server.split_once("://").unwrap_or_default();
-            match rest.rsplit_once('@') {
-                Some((_, place)) => write!(f, "{comma}{scheme}://***@{place}")?,
-                None => write!(f, "{comma}{scheme}://{rest}")?,
-            }
+            let login = if server.login.is_some() { "***@" } else { "" };
+            write!(f, "{comma}{}://{login}{}", server.scheme, server.place)?;
         }
         Ok(())
     }
@@ -247,37 +305,23 @@ fn split_host(text: &str) -> Option<(&str, Option<u16>)> {
     }
 }
 
-/// RFC 3986 §2.1. Empty text is none.
-fn percent_decode(text: &str) -> Result<Option<String>, Wrong> {
+/// What stands percent-encoded in a URL (RFC 3986 §2.1). Empty text is none.
+fn decoded(text: &str) -> Result<Option<String>, Wrong> {
     let wrong = || {
         Wrong::new("user, password or path of the URL has a % that is no percent-encoding", "%25 for a percent sign")
     };
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&byte, after)) = rest.split_first() {
-        rest = after;
-        if byte != b'%' {
-            bytes.push(byte);
-            continue;
-        }
-        let (high, low) = match *rest {
-            [high, low, ..] => (hex(high).ok_or_else(wrong)?, hex(low).ok_or_else(wrong)?),
-            _ => return Err(wrong()),
-        };
-        bytes.push(high << 4 | low);
-        rest = &rest[2..];
+    // The library leaves what is none as it is.
+    let is_encoding = |after: &str| after.as_bytes().get(..2).is_some_and(|two| two.iter().all(u8::is_ascii_hexdigit));
+    if !text.split('%').skip(1).all(is_encoding) {
+        return Err(wrong());
     }
-    let text = String::from_utf8(bytes).map_err(|_| wrong())?;
-    Ok(Some(text).filter(|text| !text.is_empty()))
-}
-
-fn hex(digit: u8) -> Option<u8> {
-    char::from(digit).to_digit(16).map(|value| value as u8)
+    let text = percent_decode_str(text).decode_utf8().map_err(|_| wrong())?;
+    Ok(Some(text.into_owned()).filter(|text| !text.is_empty()))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{NatsUrl, Secret, UpstreamUrl};
+    use super::{NatsLogin, NatsUrl, Secret, Target, UpstreamUrl};
 
     fn upstream(text: &str) -> UpstreamUrl {
         text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
@@ -301,11 +345,16 @@ mod tests {
             ("redis://h?db=4", None, None, "h:6379", 4),
             ("redis://h/5?db=4", None, None, "h:6379", 5),
             ("rediss://ann:pw@h/2", Some("ann"), Some("pw"), "h:6379", 2),
+            ("valkeys://h:1", None, None, "h:1", 0),
             ("unix:///run/redis.sock", None, None, "/run/redis.sock", 0),
             ("unix:///run/a@b.sock?db=3", None, None, "/run/a@b.sock", 3),
             ("unix://ann:p@w@/run/redis.sock", Some("ann"), Some("p@w"), "/run/redis.sock", 0),
             ("redis+unix://:pw@/a%3Fb", None, Some("pw"), "/a?b", 0),
             ("redis-socket:///s", None, None, "/s", 0),
+            ("localhost:6380", None, None, "localhost:6380", 0),
+            ("127.0.0.1:6380/2", None, None, "127.0.0.1:6380", 2),
+            ("valkey://:pw@h/1", None, Some("pw"), "h:6379", 1),
+            ("REDIS://h", None, None, "h:6379", 0),
         ];
         for (text, user, password, address, db) in table {
             let url = upstream(text);
@@ -321,9 +370,10 @@ mod tests {
         let bad = [
             "",
             "hunter2",
-            "127.0.0.1:6379",
+            "127.0.0.1",
+            "hunter2@h:6379",
+            ":hunter2@h:6379",
             "http://h",
-            "REDIS://h",
             "rediss://",
             "rediss://h/x",
             "unix://hunter2",
@@ -371,17 +421,39 @@ mod tests {
             ("localhost", "nats://localhost"),
             ("tls://a,nats://b:1/", "tls://a,nats://b:1"),
             ("a:1, b:2", "nats://a:1,nats://b:2"),
-            ("nats://u:p@h:1", "nats://u:p@h:1"),
+            ("nats://u:p@h:1", "nats://h:1"),
             ("nats://[::1]:4222", "nats://[::1]:4222"),
+            ("NATS://h", "nats://h"),
         ];
         for (text, url) in table {
-            assert_eq!(text.parse::<NatsUrl>().expect(text).as_str(), url);
+            let servers: Vec<_> = text.parse::<NatsUrl>().expect(text).servers().collect();
+            assert_eq!(servers.join(","), url);
         }
-        for text in
-            ["", ",", "nats://", "http://hunter2@h", "nats://hunter2@", "h:0", "h:x", "a,", "nats://hunter2@h:99999"]
-        {
+        let password =
+            |user: &str, text: &str| NatsLogin::Password { user: user.to_owned(), password: Secret::new(text) };
+        for (text, login) in [
+            ("nats://h", None),
+            ("nats://@h", None),
+            ("nats://b,nats://us%40er:hunt%2Fer2@a:4223,nats://x:y@c", Some(password("us@er", "hunt/er2"))),
+            ("nats://:p@h", Some(password("", "p"))),
+            ("nats://secret@h", Some(NatsLogin::Token(Secret::new("secret")))),
+        ] {
+            assert_eq!(text.parse::<NatsUrl>().expect(text).login(), login.as_ref(), "{text}");
+        }
+        for text in [
+            "",
+            ",",
+            "nats://",
+            "http://hunter2@h",
+            "nats://hunter2@",
+            "h:0",
+            "h:x",
+            "a,",
+            "nats://hunter2@h:99999",
+            "nats://hunter2%zz@h",
+        ] {
             let message = text.parse::<NatsUrl>().expect_err(text).to_string();
-            assert!(message.contains("; type nats://") && !message.contains("hunter2"), "{text}: {message}");
+            assert!(message.contains("; type ") && !message.contains("hunter2"), "{text}: {message}");
         }
     }
 
@@ -392,9 +464,18 @@ mod tests {
             format!("{url} {url:?} {:?}", url.password),
             "redis://ann:***@h:6379/1 redis://ann:***@h:6379/1 Some(***)"
         );
-        let tls = upstream("rediss://ann:hunter2@h/1");
-        let unix = upstream("unix://:hunter2@/s?db=2");
-        assert_eq!(format!("{tls} {unix:?}"), "rediss://ann:***@h:6379/1 unix://:***@/s?db=2");
+        for (text, shown) in [
+            ("rediss://ann:hunter2@h/1", "rediss://ann:***@h:6379/1"),
+            ("valkeys://h", "rediss://h:6379/0"),
+            ("unix://:hunter2@/s?db=2", "unix://:***@/s?db=2"),
+        ] {
+            assert_eq!(upstream(text).to_string(), shown);
+        }
+        // What is shown is a URL again, of the same user and the same path.
+        let shown = upstream("redis://a%40n%3An%25:hunter2@h").to_string();
+        assert_eq!(upstream(&shown).user.as_deref(), Some("a@n:n%"), "{shown}");
+        let shown = upstream("unix://:hunter2@/a%40b%3F%25c").to_string();
+        assert_eq!(upstream(&shown).target, Target::Unix("/a@b?%c".into()), "{shown}");
         let nats: NatsUrl = "nats://ann:hunter2@h,hunter2@i,j".parse().expect("a NATS URL");
         assert_eq!(format!("{nats} {nats:?}"), "nats://***@h,nats://***@i,nats://j nats://***@h,nats://***@i,nats://j");
     }

@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
-use crate::config::{Target, UpstreamTls, UpstreamUrl};
+use crate::config::{Config, Finding, Live, Target, Timeouts, UpstreamTls, UpstreamUrl};
 use crate::net::{self, Address, Stream, tls};
 use crate::resp::ReplyScanner;
 
@@ -26,8 +26,7 @@ pub(super) type Request<'a> = Vec<&'a [u8]>;
 #[derive(Debug)]
 pub struct Dialer {
     upstream: UpstreamUrl,
-    /// How long a server may take to take a connection.
-    limit: Duration,
+    timeouts: Live<Timeouts>,
     /// None: the URL does not ask for TLS.
     tls: Option<RwLock<tls::Client>>,
 }
@@ -37,23 +36,19 @@ impl Dialer {
     ///
     /// # Errors
     /// A certificate or a key cannot be used.
-    pub fn new(upstream: UpstreamUrl, tls: &UpstreamTls, limit: Duration) -> Result<Arc<Dialer>, tls::Error> {
+    pub fn new(upstream: UpstreamUrl, tls: &UpstreamTls, timeouts: Live<Timeouts>) -> Result<Arc<Dialer>, Finding> {
         warn(&upstream, tls);
-        let tls = match &upstream.target {
-            Target::Tls { host, .. } => Some(RwLock::new(tls::Client::load(tls, host)?)),
-            Target::Tcp { .. } | Target::Unix(_) => None,
-        };
-        Ok(Arc::new(Dialer { upstream, limit, tls }))
+        let tls = load(&upstream, tls)?.map(RwLock::new);
+        Ok(Arc::new(Dialer { upstream, timeouts, tls }))
     }
 
     /// Reads the certificates again, for connections that are made from now on.
     ///
     /// # Errors
     /// A certificate or a key cannot be used; the old ones stay in use.
-    pub fn reload(&self, tls: &UpstreamTls) -> Result<(), tls::Error> {
+    pub fn reload(&self, tls: &UpstreamTls) -> Result<(), Finding> {
         warn(&self.upstream, tls);
-        if let (Some(known), Target::Tls { host, .. }) = (&self.tls, &self.upstream.target) {
-            let loaded = tls::Client::load(tls, host)?;
+        if let (Some(known), Some(loaded)) = (&self.tls, load(&self.upstream, tls)?) {
             *known.write().unwrap_or_else(PoisonError::into_inner) = loaded;
         }
         Ok(())
@@ -62,6 +57,11 @@ impl Dialer {
     /// Where Redis is configured to be, and who Shortstop is there.
     pub fn upstream(&self) -> &UpstreamUrl {
         &self.upstream
+    }
+
+    /// How long a server may take to take a connection (`timeouts.connect`), and to answer when it is looked for.
+    pub(super) fn limit(&self) -> Duration {
+        self.timeouts.get().connect
     }
 
     /// Shortstop's own login; none: the URL has none.
@@ -87,7 +87,8 @@ impl Dialer {
                 Address::Unix(path) => UnixStream::connect(path).await.map(Dialed::Unix),
             }
         };
-        timeout(self.limit, connecting).await.unwrap_or_else(|_| Err(silent(self.limit)))
+        let limit = self.limit();
+        timeout(limit, connecting).await.unwrap_or_else(|_| Err(silent(limit)))
     }
 
     /// Whether the URL asks for TLS and the server answers without. Such a server may take a TLS handshake for the beginning of a
@@ -102,7 +103,20 @@ impl Dialer {
             // What comes is RESP, or it is an error here.
             connection.ask(vec![b"PING"]).await.map(|_| true)
         };
-        matches!(timeout(self.limit, asked).await, Ok(Ok(true)))
+        matches!(timeout(self.limit(), asked).await, Ok(Ok(true)))
+    }
+}
+
+/// What is wrong with the files that TLS to Redis needs.
+pub fn check_files(config: &Config) -> Option<Finding> {
+    load(&config.upstream, &config.upstream_tls).err()
+}
+
+/// Reads the certificates; none: the URL does not ask for TLS.
+fn load(upstream: &UpstreamUrl, tls: &UpstreamTls) -> Result<Option<tls::Client>, Finding> {
+    match &upstream.target {
+        Target::Tls { host, .. } => tls::Client::load(tls, host).map(Some),
+        Target::Tcp { .. } | Target::Unix(_) => Ok(None),
     }
 }
 

@@ -4,7 +4,6 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::task::JoinHandle;
@@ -29,15 +28,13 @@ pub(super) struct Choice {
 /// Looks for the server.
 pub(super) struct Finder {
     dialer: Arc<Dialer>,
-    /// How long a look-up of the name may take, and each server's answer.
-    limit: Duration,
     /// A look-up that takes too long goes on for the next call. There is never more than one, as each holds a thread.
     lookup: Option<JoinHandle<io::Result<Vec<SocketAddr>>>>,
 }
 
 impl Finder {
-    pub(super) fn new(dialer: Arc<Dialer>, limit: Duration) -> Self {
-        Finder { dialer, limit, lookup: None }
+    pub(super) fn new(dialer: Arc<Dialer>) -> Self {
+        Finder { dialer, lookup: None }
     }
 
     /// The server that connections should lead to. `current`: the one that they lead to now.
@@ -57,9 +54,9 @@ impl Finder {
         {
             addresses.push((current.address.clone(), false));
         }
-        let (dialer, limit) = (&self.dialer, self.limit);
+        let dialer = &self.dialer;
         let asked = addresses.into_iter().map(|(address, named)| async move {
-            let answer = ask(dialer, &address, limit).await;
+            let answer = ask(dialer, &address).await;
             Candidate { address, named, answer }
         });
         let mut candidates = join_all(asked).await;
@@ -86,7 +83,7 @@ impl Finder {
             let host = host.clone();
             tokio::spawn(async move { tokio::net::lookup_host((host, port)).await.map(Iterator::collect) })
         });
-        let Ok(done) = timeout(self.limit, lookup).await else {
+        let Ok(done) = timeout(self.dialer.limit(), lookup).await else {
             return Err(io::Error::new(io::ErrorKind::TimedOut, "no answer from the resolver of host names"));
         };
         self.lookup = None;
@@ -96,9 +93,9 @@ impl Finder {
 }
 
 /// Asks one server. A server that takes the connection and does not tell its role may be busy, or we may not ask.
-async fn ask(dialer: &Dialer, address: &Address, limit: Duration) -> io::Result<Answer> {
+async fn ask(dialer: &Dialer, address: &Address) -> io::Result<Answer> {
     let dialed = dialer.dial(address).await?;
-    match timeout(limit, interview(dialed, dialer)).await {
+    match timeout(dialer.limit(), interview(dialed, dialer)).await {
         Ok(answer) => answer,
         Err(_) if dialer.is_without_tls(address).await => Err(io::Error::new(io::ErrorKind::InvalidData, NO_TLS)),
         Err(_) => Ok(Answer::default()),

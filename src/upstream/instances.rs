@@ -72,8 +72,6 @@ pub struct Settings {
     pub dialer: Arc<Dialer>,
     /// Where Redis is.
     pub endpoint: Arc<Endpoint>,
-    /// How long to wait for an answer.
-    pub limit: Duration,
     /// The name of the connection.
     pub name: String,
     /// The fleet's channel.
@@ -152,8 +150,9 @@ struct Connection {
 
 impl Connection {
     async fn open(server: &Server, settings: &Settings) -> io::Result<Connection> {
-        let Settings { dialer, limit, name, channel, .. } = settings;
-        let (dialed, limit) = (dialer.dial(&server.address).await?, *limit);
+        let Settings { dialer, name, channel, .. } = settings;
+        let dialed = dialer.dial(&server.address).await?;
+        let limit = dialer.limit() + EVERY;
         let connection = timeout(limit, dialed.greet()).await.unwrap_or_else(|_| Err(silent(limit)))?;
         let mut connection = Connection { connection, limit, run_id: None, subscribed: false };
         if let Some(login) = dialer.login() {

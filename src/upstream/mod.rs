@@ -23,7 +23,7 @@ pub mod topology;
 /// What the names of Shortstop's own channels at Redis begin with.
 pub const RESERVED: &str = "__shortstop:";
 
-pub use dial::Dialer;
+pub use dial::{Dialer, check_files};
 pub use endpoint::{Endpoint, Server, Suspicion};
 pub use handshake::OwnRights;
 pub use limits::ServerLimits;

@@ -49,8 +49,6 @@ pub(super) struct Rights {
     /// Where the server is.
     address: Option<Address>,
     dialer: Arc<Dialer>,
-    /// How long to wait for an answer to a login.
-    limit: Duration,
     /// The login of clients that have not authenticated.
     first: Option<Login>,
     first_user: String,
@@ -67,12 +65,11 @@ pub(super) struct Rights {
 }
 
 impl Rights {
-    pub(super) fn new(dialer: Arc<Dialer>, limit: Duration, first: Option<Login>) -> Self {
+    pub(super) fn new(dialer: Arc<Dialer>, first: Option<Login>) -> Self {
         let first_user = first.as_ref().map_or(&b"default"[..], Login::user);
         Rights {
             address: None,
             dialer,
-            limit,
             first_user: String::from_utf8_lossy(first_user).into_owned(),
             first,
             begun: Instant::now(),
@@ -112,7 +109,8 @@ impl Rights {
             }
             None => {
                 self.may_ask = false;
-                let lets_in = timeout(self.limit, self.first_reply()).await.ok().and_then(Result::ok).flatten();
+                let answer = timeout(self.dialer.limit(), self.first_reply()).await;
+                let lets_in = answer.ok().and_then(Result::ok).flatten();
                 seen.lets_in = lets_in.map(|lets_in| lets_in || self.first.is_some());
                 lets_in.map(u64::from)
             }

@@ -74,8 +74,6 @@ pub enum News {
 pub struct Settings {
     /// How to connect.
     pub dialer: Arc<Dialer>,
-    /// How long to wait for an answer when a server is looked for (`timeouts.connect`).
-    pub limit: Duration,
     /// The name of the connection (CLIENT SETNAME).
     pub name: String,
     /// Who a client is that has not authenticated.
@@ -96,14 +94,14 @@ pub async fn watch(
     wants_rights: impl Fn() -> bool,
     tell: impl Fn(News),
 ) {
-    let Settings { dialer, limit, name, first, endpoint, limits, status } = settings;
+    let Settings { dialer, name, first, endpoint, limits, status } = settings;
     let mut known = Known {
         endpoint,
         upstream: dialer.upstream().address(),
-        finder: Finder::new(Arc::clone(&dialer), limit),
+        finder: Finder::new(Arc::clone(&dialer)),
         found: Instant::now(),
         is_primary: None,
-        rights: Rights::new(Arc::clone(&dialer), limit, first),
+        rights: Rights::new(Arc::clone(&dialer), first),
         limits,
         status,
         answered: false,
@@ -118,7 +116,7 @@ pub async fn watch(
         let mut again = false;
         if let Some(server) = known.endpoint.server() {
             known.answered = false;
-            match Control::open(&dialer, &server.address, limit + EVERY).await {
+            match Control::open(&dialer, &server.address, dialer.limit() + EVERY).await {
                 Ok(mut control) => {
                     let ended =
                         look(&mut control, &name, &server, &mut known, &wants_functions, &wants_rights, &tell).await;

@@ -12,10 +12,10 @@ use tokio_rustls::rustls::{
 };
 use tokio_rustls::{TlsConnector, TlsStream};
 
-use crate::config::UpstreamTls;
+use crate::config::{Finding, UpstreamTls};
 use crate::net::stream::Stream;
 
-use super::pem::{Error, authorities, certificates, private_key, provider};
+use super::pem::{authorities, certificates, private_key, provider, wrong};
 
 /// What is said of a server that answers without TLS.
 pub const NO_TLS: &str = "it does not speak TLS; for a server without TLS the URL begins with redis://";
@@ -32,11 +32,11 @@ impl Client {
     ///
     /// # Errors
     /// A file cannot be read, has not what it should have, or the key is not that of the certificate.
-    pub fn load(tls: &UpstreamTls, host: &str) -> Result<Client, Error> {
+    pub fn load(tls: &UpstreamTls, host: &str) -> Result<Client, Finding> {
         let name = tls.server_name.as_deref().unwrap_or(host);
         let name = ServerName::try_from(name.to_owned()).map_err(|_| {
             let what = format!("'{name}' is no name that a certificate can be for");
-            Error::new("upstream_tls.server_name", what, "a host name or an IP address")
+            wrong("upstream_tls.server_name", what, "a host name or an IP address")
         })?;
         let provider = provider();
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider));
@@ -93,21 +93,21 @@ impl Client {
 }
 
 /// The authorities that the operating system trusts.
-fn platform_roots() -> Result<RootCertStore, Error> {
+fn platform_roots() -> Result<RootCertStore, Finding> {
     let found = rustls_native_certs::load_native_certs();
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(found.certs);
     if roots.is_empty() {
         let why = found.errors.first().map(|error| format!(" ({error})")).unwrap_or_default();
         let what = format!("it is not set, and the system has no authorities that it trusts{why}");
-        return Err(Error::new("upstream_tls.ca", what, "the path of a PEM file with the certificate of an authority"));
+        return Err(wrong("upstream_tls.ca", what, "the path of a PEM file with the certificate of an authority"));
     }
     Ok(roots)
 }
 
-fn not_usable(error: &rustls::Error) -> Error {
+fn not_usable(error: &rustls::Error) -> Finding {
     let remedy = "a certificate and the key that belongs to it";
-    Error::new("upstream_tls.certificate", format!("it cannot be used with upstream_tls.key ({error})"), remedy)
+    wrong("upstream_tls.certificate", format!("it cannot be used with upstream_tls.key ({error})"), remedy)
 }
 
 /// Takes any server for Redis (`insecure`). It still has to have the key of the certificate that it shows.

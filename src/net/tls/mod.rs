@@ -8,7 +8,6 @@ mod pem;
 mod server;
 
 pub use client::{Client, NO_TLS};
-pub use pem::Error;
 pub use server::Server;
 
 #[cfg(test)]

@@ -8,19 +8,12 @@ use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-/// What is wrong with a certificate or a key that the configuration names.
-#[derive(Debug, thiserror::Error)]
-#[error("{key}: {what}; type {remedy}")]
-pub struct Error {
-    key: &'static str,
-    what: String,
-    remedy: &'static str,
-}
+use crate::config::Finding;
+use crate::config::units::Wrong;
 
-impl Error {
-    pub(super) fn new(key: &'static str, what: impl Into<String>, remedy: &'static str) -> Self {
-        Error { key, what: what.into(), remedy }
-    }
+/// What is wrong with the file of a key of the configuration.
+pub(super) fn wrong(key: &str, what: impl Into<String>, remedy: &str) -> Finding {
+    Finding::new(key, Wrong::new(what, remedy))
 }
 
 /// The crypto provider of every configuration.
@@ -29,10 +22,10 @@ pub(super) fn provider() -> Arc<CryptoProvider> {
 }
 
 /// The certificates of a file, in their order.
-pub(super) fn certificates(key: &'static str, file: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
+pub(super) fn certificates(key: &'static str, file: &Path) -> Result<Vec<CertificateDer<'static>>, Finding> {
     const REMEDY: &str =
         "the path of a readable PEM file with the certificate, and behind it those that lead to its authority";
-    let unreadable = |what: String| Error::new(key, format!("{} {what}", file.display()), REMEDY);
+    let unreadable = |what: String| wrong(key, format!("{} {what}", file.display()), REMEDY);
     let parsed = CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
     let certificates = parsed.map_err(|error| unreadable(format!("cannot be read ({error})")))?;
     if certificates.is_empty() {
@@ -42,20 +35,20 @@ pub(super) fn certificates(key: &'static str, file: &Path) -> Result<Vec<Certifi
 }
 
 /// The private key in a file.
-pub(super) fn private_key(key: &'static str, file: &Path) -> Result<PrivateKeyDer<'static>, Error> {
+pub(super) fn private_key(key: &'static str, file: &Path) -> Result<PrivateKeyDer<'static>, Finding> {
     PrivateKeyDer::from_pem_file(file).map_err(|error| {
         let what = format!("{} cannot be read ({error})", file.display());
-        Error::new(key, what, "the path of a readable PEM file with a private key that has no password")
+        wrong(key, what, "the path of a readable PEM file with a private key that has no password")
     })
 }
 
 /// The authorities in a file.
-pub(super) fn authorities(key: &'static str, file: &Path) -> Result<RootCertStore, Error> {
+pub(super) fn authorities(key: &'static str, file: &Path) -> Result<RootCertStore, Finding> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates(key, file)? {
         roots.add(certificate).map_err(|error| {
             let what = format!("{} has a certificate that is not sound ({error})", file.display());
-            Error::new(key, what, "the path of a PEM file with the certificates of authorities")
+            wrong(key, what, "the path of a PEM file with the certificates of authorities")
         })?;
     }
     Ok(roots)

@@ -9,9 +9,10 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::{TlsAcceptor, TlsStream};
 
+use crate::config::Finding;
 use crate::net::stream::Stream;
 
-use super::pem::{Error, authorities, certificates, private_key, provider};
+use super::pem::{authorities, certificates, private_key, provider, wrong};
 
 /// The certificate that clients are shown, and whether they have to show one.
 #[derive(Clone, Debug)]
@@ -24,7 +25,7 @@ impl Server {
     ///
     /// # Errors
     /// A file cannot be read, has not what it should have, or the key is not that of the certificate.
-    pub fn load(certificate: &Path, key: &Path, client_ca: Option<&Path>) -> Result<Server, Error> {
+    pub fn load(certificate: &Path, key: &Path, client_ca: Option<&Path>) -> Result<Server, Finding> {
         let provider = provider();
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider));
         let builder = builder.with_safe_default_protocol_versions().map_err(|error| not_usable(&error))?;
@@ -34,7 +35,7 @@ impl Server {
                 let roots = Arc::new(authorities("tls.client_ca", file)?);
                 let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider).build();
                 let verifier = verifier.map_err(|error| {
-                    Error::new(
+                    wrong(
                         "tls.client_ca",
                         error.to_string(),
                         "the path of a PEM file with the certificate of an authority",
@@ -58,7 +59,7 @@ impl Server {
     }
 }
 
-fn not_usable(error: &tokio_rustls::rustls::Error) -> Error {
+fn not_usable(error: &tokio_rustls::rustls::Error) -> Finding {
     let remedy = "a certificate and the key that belongs to it";
-    Error::new("tls.certificate", format!("it cannot be used with tls.key ({error})"), remedy)
+    wrong("tls.certificate", format!("it cannot be used with tls.key ({error})"), remedy)
 }

@@ -33,7 +33,7 @@ impl<E: Expected> Inner<E> {
             }
             // The address leads to another server now. The control plane moves all connections there, or finds a better one.
             endpoint.report(Suspicion::Connection);
-            let limit = self.settings.timeouts.connect;
+            let limit = self.settings.timeouts.get().connect;
             if timeout(limit, endpoint.passed(epoch)).await.is_err() {
                 let text = "another server than before answers there";
                 return Err(io::Error::new(io::ErrorKind::ConnectionRefused, text).into());
@@ -49,7 +49,7 @@ impl<E: Expected> Inner<E> {
             let is_server = self.handshake(&mut connection, server).await?;
             Ok(is_server.then(|| connection.into_stream()))
         };
-        let limit = Some(self.settings.timeouts.reply).filter(|reply| !reply.is_zero()).unwrap_or(GREETING);
+        let limit = Some(self.settings.timeouts.get().reply).filter(|reply| !reply.is_zero()).unwrap_or(GREETING);
         tokio::select! {
             greeted = greeting => greeted,
             () = self.settings.endpoint.silence().lasts(limit) => Err(silent(limit).into()),
