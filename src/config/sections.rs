@@ -185,6 +185,15 @@ pub struct Limits {
     /// Bytes of replies waiting for one client; near this no more requests are taken from it, above it is dropped.
     #[serde(deserialize_with = "yaml::size")]
     pub output_buffer: usize,
+    /// Bytes of messages waiting for a client that is subscribed; above, it is dropped. Zero: `output_buffer` alone counts.
+    #[serde(deserialize_with = "yaml::size")]
+    pub pubsub_buffer: usize,
+    /// The same for a client that is above this for `pubsub_buffer_time`.
+    #[serde(deserialize_with = "yaml::size")]
+    pub pubsub_buffer_soft: usize,
+    /// See there.
+    #[serde(deserialize_with = "yaml::time")]
+    pub pubsub_buffer_time: Duration,
     /// Bytes in the buffers of all clients together; near this the clients with the largest buffers are not read from.
     #[serde(deserialize_with = "yaml::memory")]
     pub buffers_total: Memory,
@@ -214,6 +223,9 @@ impl Default for Limits {
             max_clients: 10_000,
             idle_timeout: Duration::ZERO,
             output_buffer: 1 << 30,
+            pubsub_buffer: 32 << 20,
+            pubsub_buffer_soft: 8 << 20,
+            pubsub_buffer_time: Duration::from_secs(60),
             buffers_total: Memory::Percent(25),
             stall_timeout: Duration::from_secs(60),
             query_buffer: 1 << 30,
