@@ -27,6 +27,11 @@ impl Client {
         self.session.as_ref().is_some_and(|session| session.is_in_raw())
     }
 
+    /// Whether messages of channels may come for the client.
+    pub fn is_subscribed(&self) -> bool {
+        self.session.as_ref().is_some_and(|session| session.is_subscribed())
+    }
+
     /// Whether what the client gets is passed on as it comes.
     pub fn gets_raw(&self) -> bool {
         self.session.as_ref().is_some_and(|session| session.is_raw())
