@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 use std::process::Command;
 
-use common::{PATIENCE, Redis, Shortstop, prose, run};
+use common::{Authority, Issued, PATIENCE, Redis, Shortstop, prose, run};
 use markdown::{Document, ROOT, code_of, documents};
 use serde_yaml::Value;
 use shell::Shell;
@@ -99,8 +99,14 @@ fn every_shell_block_runs() {
     assert!(blocks_run > 5, "{blocks_run}");
 }
 
-/// Runs `--check-config` on a configuration.
+/// Runs `--check-config` on a configuration. The files that the documentation names in /etc/shortstop are there for it.
 fn check_config(at: &str, config: &str) {
+    let authority = Authority::new();
+    let Issued { certificate, key } = authority.issue();
+    let files = [("cert", certificate), ("key", key), ("clients", authority.file()), ("ca", authority.file())];
+    let config = files.iter().fold(config.to_owned(), |config, (name, file)| {
+        config.replace(&format!("/etc/shortstop/{name}.pem"), file.to_str().expect("a text"))
+    });
     let file = tempfile::NamedTempFile::new().expect("a temporary file");
     std::fs::write(file.path(), config).expect("it is ours");
     let mut start = Command::new(env!("CARGO_BIN_EXE_shortstop"));
