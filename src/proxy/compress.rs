@@ -44,6 +44,9 @@ pub(super) struct Compressed {
     pub(super) bytes_out: u64,
 }
 
+/// What came of compressing elsewhere; none: it panicked.
+pub(super) type Outcome = Option<(Replacements, Compressed)>;
+
 /// Whether a SET compares the stored string with a word of its own, or with a digest of one: `IFEQ` of Valkey 8.1 and Redis 8.4
 /// and its kin. With what is stored compressed that would be wrong.
 #[inline]

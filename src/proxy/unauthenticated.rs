@@ -13,7 +13,8 @@ use crate::command::{Flags, Verb};
 use crate::upstream::{NOAUTH, Reply};
 
 use crate::exchange::pending::Link;
-use crate::proxy::client::{Call, Client, Next};
+use crate::proxy::call::Call;
+use crate::proxy::client::{Client, Next};
 
 /// Arguments that Redis takes from a connection that has not authenticated (networking.c, processMultibulkBuffer).
 const MOST_ARGUMENTS: usize = 10;

@@ -17,7 +17,9 @@ use crate::coherence::ServePermit;
 use crate::command::{Class, Flags, Row, Verb};
 use crate::errors;
 use crate::exchange::pending::{ClientState, Link, Waiter};
-use crate::proxy::client::{Call, Client, Next};
+use crate::proxy::call::Call;
+use crate::proxy::client::{Client, Next};
+use crate::proxy::facts::waits_for_replicas;
 use crate::resp::{Version, build, elements, parse_int, split_first};
 use crate::upstream::{Lost, Reply};
 use crate::worker_state::ask::{Request, ask};
@@ -29,12 +31,6 @@ const CHANNEL: &[u8] = b"__shortstop:wait";
 
 /// Written for WAITAOF, and gone a millisecond later: a message goes into no append-only file.
 const KEY: &[u8] = b"__shortstop:wait";
-
-/// Whether it is WAIT or WAITAOF. The server's table may not be here yet.
-pub(super) fn waits_for_replicas(row: &Row, name: &[u8]) -> bool {
-    let is_unknown = || row.name.is_empty() && name.eq_ignore_ascii_case(b"waitaof");
-    matches!(row.name.as_ref(), "wait" | "waitaof") || is_unknown()
-}
 
 /// Whether a command may go into Redis's log.
 fn may_be_logged(row: &Row, name: &[u8]) -> bool {

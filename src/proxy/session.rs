@@ -1,5 +1,5 @@
-//! Commands that need a connection of their own, and what is sent on it: blocking ones, subscriptions, MONITOR, the Lua
-//! debugger, and whatever leaves something behind. Transactions have a file of their own.
+//! The client's private connection: entered when a command needs one, and what is sent on it. Blocking commands, and whatever leaves
+//! something behind; transactions, subscriptions, MONITOR and the debugger have files of their own.
 
 use std::rc::Rc;
 use std::time::Instant;
@@ -8,71 +8,19 @@ use smallvec::SmallVec;
 
 use crate::client_state::connection_state::{Kind, Reason, Sent};
 use crate::coherence::ServePermit;
-use crate::command::{Class, Row, Verb};
-use crate::errors;
-use crate::exchange::exec_demux::Subscribed;
+use crate::command::Verb;
 use crate::exchange::pending::{InSession, Link, OnReply, Pending, Session};
-use crate::exchange::reply_shape::ReplyShape;
 use crate::exchange::write_guard::WriteGuard;
-use crate::proxy::client::{Call, Client, Next, Replies, Target};
-use crate::proxy::request::{Replacements, Request};
-use crate::proxy::wait::waits_for_replicas;
+use crate::proxy::call::{Call, Target};
+use crate::proxy::client::{Client, Next};
+use crate::proxy::facts::leaves_nothing;
+use crate::proxy::request::Replacements;
 use crate::resp::build;
 use crate::upstream::Lost;
 use crate::worker_state::policy::View;
 use crate::worker_state::turns::Place;
 
 impl Client {
-    /// Whether what the client sends is passed on as it comes, and so is what it gets.
-    pub fn is_raw(&self) -> bool {
-        self.session.as_ref().is_some_and(|session| session.is_in_raw())
-    }
-
-    /// Passes bytes on. Tells how many were taken; the client is woken when there is room for more.
-    pub fn pass_raw(&self, bytes: &[u8]) -> usize {
-        self.session.as_ref().map_or(0, |session| session.pass_on(bytes))
-    }
-
-    /// The client sends nothing more.
-    pub fn finish_raw(&self) {
-        if let Some(session) = &self.session {
-            session.link.finish();
-        }
-    }
-
-    /// The client has taken some of what it got.
-    pub fn raw_was_taken(&self) {
-        if let Some(session) = &self.session {
-            session.link.wake();
-        }
-    }
-
-    /// A script that Redis's debugger runs. It talks with the client until it ends the connection, and no reply tells what is
-    /// written meanwhile.
-    pub(super) fn debug(&mut self, permit: &ServePermit, call: Call<'_>, session: Rc<Session>) -> Next {
-        if session.in_multi() {
-            return self.abort_transaction(permit, &session, &errors::DEBUGGER_IN_MULTI);
-        }
-        if call.row.name.is_empty() {
-            return self.refuse_own(&errors::UNKNOWN_TO_DEBUGGER);
-        }
-        if self.reply_queue.outstanding() > 0 {
-            return Next::Again;
-        }
-        if let Err(lost) = session.link.check() {
-            return self.unavailable(&lost);
-        }
-        let mut guard = WriteGuard::default();
-        guard.begin_debugged(&self.context);
-        // The debugger is not muted (CLIENT REPLY OFF).
-        let replies = std::mem::replace(&mut self.replies, Replies::On);
-        let link = session.link.clone();
-        let on_reply = OnReply::session(&session, InSession::Debugged(guard));
-        self.send(permit.now, &link, on_reply, u64::MAX, |wire| call.request.write(wire, Replacements::new()));
-        self.replies = replies;
-        Next::Pause
-    }
-
     /// The client's session. None: older replies are still due, and the order of execution would not be kept; or all private
     /// connections are in use, and the client waits for one.
     ///
@@ -162,13 +110,6 @@ impl Client {
         }
     }
 
-    /// Answers that Shortstop could not have a command executed. When that changes what the commands behind it mean, the client is
-    /// closed, so that none of these is executed.
-    pub(super) fn not_done(&self, row: &Row, lost: &Lost) -> Next {
-        let next = self.unavailable(lost);
-        if changes_what_follows(row) { Next::Close } else { next }
-    }
-
     /// Puts a connection that was made in advance into the database that the client is in by now. Nothing is sent on it before Redis
     /// has agreed. If Redis does not, the client gets another one.
     fn move_offered(&mut self, session: Rc<Session>) {
@@ -185,13 +126,12 @@ impl Client {
     }
 
     /// A command that needs a connection of its own.
-    pub(super) fn with_session(
-        &mut self,
-        view: &View,
-        permit: &ServePermit,
-        call: Call<'_>,
-        session: Rc<Session>,
-    ) -> Next {
+    pub(super) fn in_session(&mut self, view: &View, permit: &ServePermit, call: Call<'_>) -> Next {
+        let session = match self.enter_session(permit) {
+            Ok(Some(session)) => session,
+            Ok(None) => return Next::Again,
+            Err(lost) => return self.not_done(call.row, &lost),
+        };
         if let Err(lost) = session.link.check() {
             return self.not_done(call.row, &lost);
         }
@@ -209,7 +149,7 @@ impl Client {
             return match verb {
                 // Refused by Redis, and the transaction goes on.
                 Verb::Multi | Verb::Watch => self.pass(permit, call, Target::Session(session)),
-                _ => self.queue(view, permit, call, &session),
+                _ => self.queue(view, permit, call),
             };
         }
         let own = |on_reply| OnReply::session(&session, on_reply);
@@ -250,74 +190,4 @@ impl Client {
         self.send(permit.now, &session.link, on_reply, u64::MAX, |wire| call.request.write(wire, Replacements::new()));
         next
     }
-
-    fn subscribe(&mut self, permit: &ServePermit, call: Call<'_>, session: &Rc<Session>, kind: Kind) -> Next {
-        let named = call.args.len() - 1;
-        if session.in_multi() {
-            // Redis from 7.2 and Valkey send messages of the transaction behind EXEC's reply, also those of channels that it leaves.
-            session.bind(Reason::Setting);
-            let queued = self.queued();
-            let (at, word) = (queued.shape.len(), call.row.name.clone());
-            queued.commands.subscribed.push(Subscribed { at, kind, word, named });
-            queued.shape.push(ReplyShape::Nothing);
-            return self.pass(permit, call, Target::Session(Rc::clone(session)));
-        }
-        if (!session.is_subscribed() || named == 0) && self.reply_queue.outstanding() > 0 {
-            return Next::Again;
-        }
-        // Without names: everything, and one acknowledgement even for nothing.
-        let left = if named > 0 { named } else { session.subscriptions(kind).max(1) };
-        session.begin_acknowledging();
-        // Acknowledgements are not muted, as messages are not (CLIENT REPLY OFF).
-        let muted = self.is_muted();
-        let replies = std::mem::replace(&mut self.replies, Replies::On);
-        let on_reply = OnReply::session(session, InSession::Acknowledge { kind, left, muted });
-        self.send(permit.now, &session.link, on_reply, u64::MAX, |wire| call.request.write(wire, Replacements::new()));
-        self.replies = replies;
-        Next::Go
-    }
-
-    /// The connection is a stream: what the client says is passed on, and what comes is passed back.
-    pub(super) fn beside_monitor(
-        &mut self,
-        view: &View,
-        permit: &ServePermit,
-        session: &Rc<Session>,
-        request: Request<'_>,
-    ) -> Next {
-        let name = request.arg(0);
-        if name.eq_ignore_ascii_case(b"quit") {
-            self.answer(b"+OK\r\n");
-            return Next::Close;
-        }
-        if name.eq_ignore_ascii_case(b"reset") {
-            return self.reset(permit);
-        }
-        if session.link.check().is_err() {
-            return Next::Close;
-        }
-        // Nobody would see the reply, and do what has to be done with it.
-        let row = view.table.resolve(&request.words());
-        let is_ours = matches!(row.verb, Verb::Client | Verb::Hello | Verb::Auth) || waits_for_replicas(row, name);
-        if row.is_write() || is_ours {
-            return self.refuse_own(&errors::BESIDE_MONITOR);
-        }
-        session.link.send_unanswered(request.raw);
-        Next::Go
-    }
-}
-
-/// Whether what the client sends behind a command means something else when the command is not executed: it would be executed
-/// outside of the transaction, in another database, as another user, or in another protocol.
-fn changes_what_follows(row: &Row) -> bool {
-    match row.verb {
-        Verb::Select | Verb::Hello | Verb::Auth => true,
-        Verb::XRead | Verb::XReadGroup => false,
-        _ => row.class == Class::Session && !leaves_nothing(row),
-    }
-}
-
-/// Commands that leave nothing on a connection. They need one of their own only because they must not wait behind others.
-pub(super) fn leaves_nothing(row: &Row) -> bool {
-    matches!(row.name.as_ref(), "script|kill" | "function|kill" | "function|stats" | "shutdown" | "client|unpause")
 }

@@ -1,0 +1,43 @@
+//! A client in MONITOR: its connection is a stream, and little may be sent beside it.
+
+use std::rc::Rc;
+
+use crate::coherence::ServePermit;
+use crate::command::Verb;
+use crate::errors;
+use crate::exchange::pending::Session;
+use crate::proxy::client::{Client, Next};
+use crate::proxy::facts::waits_for_replicas;
+use crate::proxy::request::Request;
+use crate::worker_state::policy::View;
+
+impl Client {
+    /// The connection is a stream: what the client says is passed on, and what comes is passed back.
+    pub(super) fn beside_monitor(
+        &mut self,
+        view: &View,
+        permit: &ServePermit,
+        session: &Rc<Session>,
+        request: Request<'_>,
+    ) -> Next {
+        let name = request.arg(0);
+        if name.eq_ignore_ascii_case(b"quit") {
+            self.answer(b"+OK\r\n");
+            return Next::Close;
+        }
+        if name.eq_ignore_ascii_case(b"reset") {
+            return self.reset(permit);
+        }
+        if session.link.check().is_err() {
+            return Next::Close;
+        }
+        // Nobody would see the reply, and do what has to be done with it.
+        let row = view.table.resolve(&request.words());
+        let is_ours = matches!(row.verb, Verb::Client | Verb::Hello | Verb::Auth) || waits_for_replicas(row, name);
+        if row.is_write() || is_ours {
+            return self.refuse_own(&errors::BESIDE_MONITOR);
+        }
+        session.link.send_unanswered(request.raw);
+        Next::Go
+    }
+}
