@@ -6,7 +6,6 @@ use crate::codec;
 use crate::coherence::ServePermit;
 use crate::command::Verb;
 use crate::errors::{self, OwnError};
-use crate::exchange::in_flight;
 use crate::exchange::pending::OnReply;
 use crate::exchange::reply_shape::ReplyShape;
 use crate::proxy::call::{Call, Target, Wire, write_wire};
@@ -39,7 +38,7 @@ impl Client {
             }
             OnReply::Elements { guard: Some(guard), observed, .. } => {
                 guard.begin(&self.context, view);
-                observed.iter().fold(guard.mask(), |mask, id| mask | in_flight::bit(*id))
+                observed.iter().fold(guard.mask(), |mask, id| mask | id.in_flight_bit())
             }
             _ => self.keys_mask(view, call),
         };

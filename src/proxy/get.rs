@@ -10,10 +10,9 @@ use bytes::Bytes;
 use crate::coherence::ServePermit;
 use crate::command::Absent;
 use crate::config::Reads;
-use crate::exchange::in_flight;
 use crate::exchange::pending::{Flight, OnReply, Reader};
-use crate::exchange::values::{NO_VALUE, ask_ttl, in_version};
-use crate::near_cache::{EntryId, Question};
+use crate::exchange::values::{NO_VALUE, ask_ttl};
+use crate::near_cache::{EntryId, Question, in_version};
 use crate::proxy::call::{Target, Wire, write_wire};
 use crate::proxy::client::{Client, Next};
 use crate::proxy::request::{Replacements, Request};
@@ -32,7 +31,7 @@ impl Client {
     pub(super) fn get(&mut self, view: &View, permit: &ServePermit, request: Request<'_>) -> Next {
         let question = self.question(request.arg(1));
         let id = question.id();
-        if view.policy.caches && self.in_flight & in_flight::bit(id.key()) == 0 {
+        if view.policy.caches && self.in_flight & id.key().in_flight_bit() == 0 {
             let muted = self.is_muted();
             let version = self.state.profile.version();
             let found = self.look_up(permit, id, &question, |reply| {
@@ -80,7 +79,7 @@ impl Client {
         // Only what is asked on a lane is kept.
         let keeping = keeping.filter(|_| matches!(target, Target::Lane(_)));
         let link = target.link();
-        let mask = in_flight::bit(id.key());
+        let mask = id.key().in_flight_bit();
         if keeping.is_some() {
             self.context.stats().l1_misses.add(1);
         }

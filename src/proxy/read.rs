@@ -7,11 +7,10 @@ use smallvec::SmallVec;
 use crate::coherence::ServePermit;
 use crate::command::{Cacheable, Keys, Row, Verb};
 use crate::config::Reads;
-use crate::exchange::in_flight;
 use crate::exchange::pending::OnReply;
 use crate::exchange::reply_shape::ReplyShape;
-use crate::exchange::values::{ValueKey, Values, in_version};
-use crate::near_cache::{EntryId, KeyId, Question};
+use crate::exchange::values::{ValueKey, Values};
+use crate::near_cache::{EntryId, KeyId, Question, in_version};
 use crate::proxy::call::{Call, Wire};
 use crate::proxy::client::{Client, Next};
 use crate::proxy::get::{Keeping, rule_for};
@@ -34,7 +33,7 @@ impl Client {
     ) -> Option<Next> {
         let question = self.question_of(cacheable, request)?;
         let id = question.id();
-        if self.in_flight & in_flight::bit(id.key()) == 0
+        if self.in_flight & id.key().in_flight_bit() == 0
             && self.look_up(permit, id, &question, |reply| self.answer(reply))
         {
             self.hits += 1;
@@ -82,7 +81,7 @@ impl Client {
         build::header(&mut out, b'*', keys.len());
         let ids: SmallVec<[EntryId; 16]> = keys.iter().map(|key| self.question(key).id()).collect();
         let all = ids.iter().zip(keys).all(|(id, key)| {
-            self.in_flight & in_flight::bit(id.key()) == 0
+            self.in_flight & id.key().in_flight_bit() == 0
                 && self.look_up(permit, *id, &self.question(key), |reply| {
                     out.extend_from_slice(in_version(reply, version));
                 })
@@ -164,7 +163,7 @@ impl Client {
         match call.found_keys().1 {
             Keys::Unknown => u64::MAX,
             Keys::Known => {
-                call.keys().fold(0, |mask, key| mask | in_flight::bit(KeyId::new(self.state.profile.db(), key)))
+                call.keys().fold(0, |mask, key| mask | KeyId::new(self.state.profile.db(), key).in_flight_bit())
             }
         }
     }
