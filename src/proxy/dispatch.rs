@@ -3,6 +3,7 @@
 use std::cell::OnceCell;
 use std::rc::Rc;
 
+use crate::client_state::connection_state::Kind;
 use crate::coherence::ServePermit;
 use crate::command::{Class, Verb};
 use crate::errors;
@@ -118,9 +119,28 @@ impl Client {
             (Class::Session | Class::Blocking, _) if waits_for_replicas(row, args[0]) && !self.in_multi() => {
                 self.wait(permit, call)
             }
-            (Class::Session | Class::Blocking, _) => self.in_session(view, permit, call),
+            (Class::Session | Class::Blocking, Verb::Subscribe | Verb::Unsubscribe) => {
+                self.subscribe(permit, call, Kind::Channel)
+            }
+            (Class::Session | Class::Blocking, Verb::PSubscribe | Verb::PUnsubscribe) => {
+                self.subscribe(permit, call, Kind::Pattern)
+            }
+            (Class::Session | Class::Blocking, Verb::SSubscribe | Verb::SUnsubscribe) => {
+                self.subscribe(permit, call, Kind::Shard)
+            }
 
-            (Class::Stateless, _) if self.in_multi() => self.queue(view, permit, call),
+            // Refused by Redis, and the transaction goes on.
+            (_, Verb::Multi | Verb::Watch) if self.in_multi() => self.pass_where_it_is(permit, call),
+            _ if self.in_multi() => self.queue(view, permit, call),
+
+            (Class::Session | Class::Blocking, Verb::Multi) => self.multi(permit, call),
+            (Class::Session | Class::Blocking, Verb::Watch) => self.watch(permit, call),
+            (Class::Session | Class::Blocking, Verb::Monitor) => self.monitor(permit, call),
+            (Class::Session | Class::Blocking, Verb::Blocking | Verb::XRead | Verb::XReadGroup) => {
+                self.blocking(view, permit, call)
+            }
+            (Class::Session | Class::Blocking, _) => self.setting(permit, call),
+
             (Class::Stateless, Verb::Unwatch) if self.session.is_some() => self.unwatch(permit, call),
             (Class::Stateless, Verb::MGet) if self.session.is_none() && self.mget_from_l1(view, permit, &args) => {
                 Next::Go

@@ -5,13 +5,24 @@ use std::rc::Rc;
 use crate::coherence::ServePermit;
 use crate::command::Verb;
 use crate::errors;
-use crate::exchange::pending::Session;
+use crate::exchange::pending::{InSession, Session};
+use crate::proxy::call::Call;
 use crate::proxy::client::{Client, Next};
 use crate::proxy::facts::waits_for_replicas;
 use crate::proxy::request::Request;
 use crate::worker_state::policy::View;
 
 impl Client {
+    /// MONITOR: the connection is a stream when Redis has agreed.
+    pub(super) fn monitor(&mut self, permit: &ServePermit, call: Call<'_>) -> Next {
+        let session = match self.own_session(permit, call) {
+            Ok(session) => session,
+            Err(next) => return next,
+        };
+        self.send_in(permit, call, &session, InSession::Monitor);
+        Next::Pause
+    }
+
     /// The connection is a stream: what the client says is passed on, and what comes is passed back.
     pub(super) fn beside_monitor(
         &mut self,

@@ -5,20 +5,19 @@ use std::rc::Rc;
 use crate::client_state::connection_state::{Kind, Reason};
 use crate::coherence::ServePermit;
 use crate::exchange::exec_demux::Subscribed;
-use crate::exchange::pending::{InSession, OnReply, Pending, Session};
+use crate::exchange::pending::{InSession, OnReply, Pending};
 use crate::exchange::reply_shape::ReplyShape;
 use crate::proxy::call::{Call, Target};
 use crate::proxy::client::{Client, Next, Replies};
 use crate::proxy::request::Replacements;
 
 impl Client {
-    pub(super) fn subscribe(
-        &mut self,
-        permit: &ServePermit,
-        call: Call<'_>,
-        session: &Rc<Session>,
-        kind: Kind,
-    ) -> Next {
+    /// A command of the family; `kind`: of what.
+    pub(super) fn subscribe(&mut self, permit: &ServePermit, call: Call<'_>, kind: Kind) -> Next {
+        let session = match self.own_session(permit, call) {
+            Ok(session) => session,
+            Err(next) => return next,
+        };
         let named = call.args.len() - 1;
         if session.in_multi() {
             // Redis from 7.2 and Valkey send messages of the transaction behind EXEC's reply, also those of channels that it leaves.
@@ -27,7 +26,7 @@ impl Client {
             let (at, word) = (queued.shape.len(), call.row.name.clone());
             queued.commands.subscribed.push(Subscribed { at, kind, word, named });
             queued.shape.push(ReplyShape::Nothing);
-            return self.pass(permit, call, Target::Session(Rc::clone(session)));
+            return self.pass(permit, call, Target::Session(session));
         }
         if (!session.is_subscribed() || named == 0) && self.reply_queue.outstanding() > 0 {
             return Next::Again;
@@ -38,7 +37,7 @@ impl Client {
         // Acknowledgements are not muted, as messages are not (CLIENT REPLY OFF).
         let muted = self.is_muted();
         let replies = std::mem::replace(&mut self.replies, Replies::On);
-        let on_reply = OnReply::session(session, InSession::Acknowledge { kind, left, muted });
+        let on_reply = OnReply::session(&session, InSession::Acknowledge { kind, left, muted });
         self.send(permit.now, &session.link, on_reply, u64::MAX, |wire| call.request.write(wire, Replacements::new()));
         self.replies = replies;
         Next::Go

@@ -6,12 +6,12 @@ use std::time::Instant;
 
 use smallvec::SmallVec;
 
-use crate::client_state::connection_state::{Kind, Reason, Sent};
+use crate::client_state::connection_state::{Reason, Sent};
 use crate::coherence::ServePermit;
 use crate::command::Verb;
 use crate::exchange::pending::{InSession, Link, OnReply, Pending, Session};
 use crate::exchange::write_guard::WriteGuard;
-use crate::proxy::call::{Call, Target};
+use crate::proxy::call::Call;
 use crate::proxy::client::{Client, Next};
 use crate::proxy::facts::leaves_nothing;
 use crate::proxy::request::Replacements;
@@ -125,69 +125,57 @@ impl Client {
         *self.state.offered.borrow_mut() = Some(session);
     }
 
-    /// A command that needs a connection of its own.
-    pub(super) fn in_session(&mut self, view: &View, permit: &ServePermit, call: Call<'_>) -> Next {
+    /// The client's own connection, entered if need be, to send a command on.
+    pub(super) fn own_session(&mut self, permit: &ServePermit, call: Call<'_>) -> Result<Rc<Session>, Next> {
         let session = match self.enter_session(permit) {
             Ok(Some(session)) => session,
-            Ok(None) => return Next::Again,
-            Err(lost) => return self.not_done(call.row, &lost),
+            Ok(None) => return Err(Next::Again),
+            Err(lost) => return Err(self.not_done(call.row, &lost)),
         };
-        if let Err(lost) = session.link.check() {
-            return self.not_done(call.row, &lost);
+        match session.link.check() {
+            Ok(()) => Ok(session),
+            Err(lost) => Err(self.not_done(call.row, &lost)),
         }
-        let verb = call.row.verb;
-        let subscription = match verb {
-            Verb::Subscribe | Verb::Unsubscribe => Some(Kind::Channel),
-            Verb::PSubscribe | Verb::PUnsubscribe => Some(Kind::Pattern),
-            Verb::SSubscribe | Verb::SUnsubscribe => Some(Kind::Shard),
-            _ => None,
+    }
+
+    /// A command that may wait for long.
+    pub(super) fn blocking(&mut self, view: &View, permit: &ServePermit, call: Call<'_>) -> Next {
+        let session = match self.own_session(permit, call) {
+            Ok(session) => session,
+            Err(next) => return next,
         };
-        if let Some(kind) = subscription {
-            return self.subscribe(permit, call, &session, kind);
-        }
-        if session.in_multi() {
-            return match verb {
-                // Refused by Redis, and the transaction goes on.
-                Verb::Multi | Verb::Watch => self.pass(permit, call, Target::Session(session)),
-                _ => self.queue(view, permit, call),
-            };
-        }
-        let own = |on_reply| OnReply::session(&session, on_reply);
-        let (on_reply, next) = match verb {
-            Verb::Multi => {
-                self.queued = None;
-                (own(InSession::Sent(Sent::Multi)), Next::Pause)
-            }
-            Verb::Watch => {
-                session.begin_watch();
-                (own(InSession::Sent(Sent::Watch)), Next::Go)
-            }
-            Verb::Monitor => (own(InSession::Monitor), Next::Pause),
-            Verb::Blocking | Verb::XRead | Verb::XReadGroup => {
-                let mut guard = if call.row.is_write() { self.write_guard(view, call) } else { WriteGuard::default() };
-                guard.begin_blocking(&self.context);
-                let observed = if self.is_told(view, call.row) { self.ids(call) } else { SmallVec::new() };
-                session.block();
-                (own(InSession::Blocked { guard, observed }), Next::Go)
-            }
-            _ if leaves_nothing(call.row) => (own(InSession::Sent(Sent::Plain)), Next::Go),
+        let mut guard = if call.row.is_write() { self.write_guard(view, call) } else { WriteGuard::default() };
+        guard.begin_blocking(&self.context);
+        let observed = if self.is_told(view, call.row) { self.ids(call) } else { SmallVec::new() };
+        session.block();
+        self.send_in(permit, call, &session, InSession::Blocked { guard, observed })
+    }
+
+    /// A command that may leave something on its connection, or must not wait behind others.
+    pub(super) fn setting(&mut self, permit: &ServePermit, call: Call<'_>) -> Next {
+        let session = match self.own_session(permit, call) {
+            Ok(session) => session,
+            Err(next) => return next,
+        };
+        let on_reply = match call.row.verb {
+            _ if leaves_nothing(call.row) => return self.send_in(permit, call, &session, InSession::Sent(Sent::Plain)),
             _ if call.row.name.as_ref() == "script|debug" => {
-                (own(InSession::ScriptDebug(!call.args[2].eq_ignore_ascii_case(b"no"))), Next::Pause)
+                InSession::ScriptDebug(!call.args[2].eq_ignore_ascii_case(b"no"))
             }
             _ if call.row.name.is_empty() => {
                 // Nobody knows it: if Redis does, it may have changed anything.
                 let mut guard = WriteGuard::default();
                 guard.add_any();
-                (own(InSession::Unknown(guard)), Next::Pause)
+                InSession::Unknown(guard)
             }
             Verb::Debug => {
                 // Redis pushes before it replies, or behind the reply (Redis from 7.2, Valkey). What is answered here waits for both.
                 session.bind(Reason::Setting);
-                (own(InSession::Sent(Sent::Plain)), Next::Pause)
+                InSession::Sent(Sent::Plain)
             }
-            _ => (own(InSession::Sent(Sent::Setting)), Next::Pause),
+            _ => InSession::Sent(Sent::Setting),
         };
-        self.send(permit.now, &session.link, on_reply, u64::MAX, |wire| call.request.write(wire, Replacements::new()));
-        next
+        self.send_in(permit, call, &session, on_reply);
+        Next::Pause
     }
 }

@@ -102,6 +102,26 @@ impl Client {
         self.refuse_own(error)
     }
 
+    /// MULTI: the transaction is open when Redis has agreed.
+    pub(super) fn multi(&mut self, permit: &ServePermit, call: Call<'_>) -> Next {
+        let session = match self.own_session(permit, call) {
+            Ok(session) => session,
+            Err(next) => return next,
+        };
+        self.queued = None;
+        self.send_in(permit, call, &session, InSession::Sent(Sent::Multi));
+        Next::Pause
+    }
+
+    pub(super) fn watch(&mut self, permit: &ServePermit, call: Call<'_>) -> Next {
+        let session = match self.own_session(permit, call) {
+            Ok(session) => session,
+            Err(next) => return next,
+        };
+        session.begin_watch();
+        self.send_in(permit, call, &session, InSession::Sent(Sent::Watch))
+    }
+
     /// UNWATCH on the client's private connection.
     pub(super) fn unwatch(&mut self, permit: &ServePermit, call: Call<'_>) -> Next {
         match self.session.clone() {
