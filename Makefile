@@ -24,12 +24,13 @@ test: ## installs what is missing, then every test
 	@scripts/setup test
 	$(CARGO) test
 
-check: ## format, lints, documentation and scripts, as strict as it gets
+check: ## format, lints, documentation, imports and scripts, as strict as it gets
 	$(CARGO) fmt --check
 	$(CARGO) fmt --check --manifest-path demo/Cargo.toml
 	$(CARGO) clippy --all-targets -- -D warnings
 	$(CARGO) clippy --manifest-path demo/Cargo.toml --target-dir target --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps
+	$(CARGO) test --test structure
 	scripts/check
 
 bench: ## Redis, twemproxy, HAProxy and Shortstop in one run; the table is kept in benches/RESULTS.md

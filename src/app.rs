@@ -292,7 +292,7 @@ impl App {
         }
         let policy = new_policy(config, &self.shared.stats);
         // Holds for messages of peers from now on. Each worker flushes L1 when it gets the new policy.
-        self.shared.scripts.set_trusted(policy.trusts_scripts);
+        self.shared.scripts.set_trusted(config.scripts.are_trusted());
         for worker_handle in &self.worker_handles {
             // A worker that has ended needs no rules.
             let _ = worker_handle.orders.send(Order::Policy(Arc::clone(&policy)));

@@ -16,11 +16,12 @@
 //!
 //! # The house, from the ground up
 //!
-//! A module uses only what stands below it.
+//! A module uses only what this table lists before it: the floors from the ground up, a row from left to right. Below that no file
+//! imports itself over others. `make check` proves both (`tests/structure.rs`).
 //!
 //! | floor | modules | |
 //! | --- | --- | --- |
-//! | 0 words | [`resp`], [`config`], [`stats`], [`errors`], [`glob`] | bytes in, values out; no I/O |
+//! | 0 words | [`resp`], [`reads`], [`glob`], [`config`], [`errors`], [`stats`] | bytes in, values out; no I/O |
 //! | | [`log`] | where the log's lines go |
 //! | 1 tables | [`command`], [`rules`], [`codec`] | pure |
 //! | 2 memory | [`near_cache`], [`coherence`], [`scripts`] | shared state; what may be served and kept, what scripts may write |
@@ -32,7 +33,7 @@
 //! | | `replies` | the reply side: what is done with a reply. It and `proxy` do not know each other |
 //! | 6 sockets | `client`, `worker`, `acceptor` | read, decide, write in order |
 //! | 7 windows | [`admin`] | shows the rest, owns nothing |
-//! | 8 wiring | [`app`], [`fleet`], [`machine`] | build, run, reload, drain; what Redis shows of the fleet; how much memory there is |
+//! | 8 wiring | [`machine`], [`fleet`], [`app`] | how much memory there is; what Redis shows of the fleet; build, run, reload, drain |
 //!
 //! # The life of a GET
 //!
@@ -59,6 +60,7 @@ pub mod log;
 pub mod machine;
 pub mod near_cache;
 mod proxy;
+pub mod reads;
 mod replies;
 pub mod resp;
 pub mod rules;

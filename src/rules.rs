@@ -4,8 +4,9 @@
 
 use std::time::Duration;
 
-use crate::config::{Coherence, Config, Reads, RuleBody, Scripts};
+use crate::config::{Coherence, Config, RuleBody, Scripts};
 use crate::glob::Glob;
+use crate::reads::Reads;
 
 /// The rules of one configuration, ready to be asked.
 #[derive(Clone, Debug)]

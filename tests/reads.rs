@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use common::{
     Client, Fault, Nats, NatsClient, Redis, Shortstop, assert_reply, bulk, pipeline_of, prose, show, wait_until,
 };
-use shortstop::config::Reads;
+use shortstop::reads::Reads;
 
 /// The first ask is kept, of every read that can be.
 const ALL: &str = "defaults:\n  cache: { admit_after: 1, reads: all }\n";

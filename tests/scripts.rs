@@ -7,8 +7,9 @@ use common::{
     Client, Fault, Nats, Process, Redis, Shortstop, assert_our_error, assert_reply, bulk, command, pipeline_of, show,
     wait_until,
 };
+use shortstop::command::ScriptBy;
 use shortstop::command::Table;
-use shortstop::scripts::{Kind, Reach, Scripts};
+use shortstop::scripts::{Reach, Scripts};
 
 const EAGER: &str = "defaults:\n  cache: { admit_after: 1 }\n";
 const RELEASE: &[u8] =
@@ -460,7 +461,7 @@ fn no_script_that_passes_changes_a_key_that_it_does_not_declare() {
         (state % bound as u64) as usize
     };
     let is_proven =
-        |text: &str| !matches!(scripts.judge(&table, Kind::Text, text.as_bytes(), false).reach, Reach::Anything(_));
+        |text: &str| !matches!(scripts.judge(&table, ScriptBy::Text, text.as_bytes(), false).reach, Reach::Anything(_));
     let arguments: [&[&[u8]]; 3] =
         [&[b"mine", b"60", b"3", b"1"], &[b"k", b"three", b"2", b"9"], &[b"5", b"1", b"3", b"mine"]];
     let keys = [["one", "two"], ["four", "two"], ["five", "six"], ["six", "four"]];

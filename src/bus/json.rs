@@ -1,6 +1,6 @@
 //! The JSON contract with services that are not proxies: `{"action":"invalidate","key":…,"timestamp":…}`.
 //!
-//! What Shortstop sends also names its `instance`, which other Shortstops ignore: they have heard of the key on
+//! What Shortstop sends also has its `instance`. Other Shortstops ignore such messages: they received the key on
 //! the fleet's own subject. A key that is not UTF-8 travels as `key_base64`. Bytes in, values out; no I/O.
 
 use std::time::{Duration, SystemTime};
@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// How the instance ids of Shortstops begin.
+/// The beginning of a Shortstop's instance id.
 const OURS: &str = "shortstop:";
 
 /// What a service asks for.
@@ -62,7 +62,7 @@ struct Outbound<'a> {
     instance: &'a str,
 }
 
-/// A service may use a field of this name for something of its own: only a text can be ours.
+/// A service may use a field of this name for its own purposes: only a string can be ours.
 fn instance<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
     Ok(match serde_json::Value::deserialize(from)? {
         serde_json::Value::String(text) => Some(text),

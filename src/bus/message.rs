@@ -4,8 +4,8 @@
 //! 0   "Ss"              what this is
 //! 2   version           1
 //! 3   kind              1 HELLO  2 HEARTBEAT  3 BYE  4 INV  5 QUARANTINE  6 FLUSH  7 QUARANTINE ALL  8 SCRIPT
-//! 4   incarnation  u64  who speaks
-//! 12  sequence     u64  INV, QUARANTINE, FLUSH, SCRIPT: its own number; the others: the last one used
+//! 4   incarnation  u64  the sender
+//! 12  sequence     u64  INV, QUARANTINE, FLUSH, QUARANTINE ALL, SCRIPT: its own number; the others: the last one used
 //! 20  HEARTBEAT:        connection u64, sent u64, any number of fields: tag u8, length u16, length bytes
 //!     SCRIPT:           lost u8: 1 when the script may still be running, else 0
 //!     INV, QUARANTINE:  one or more groups: database u32, count u32 (≥ 1), count × hash u128
@@ -15,7 +15,7 @@
 //! known field behind those named here. So a later version can add fields without another version number.
 //!
 //! Integers are big-endian. Nothing else may follow. Counts are checked against the length before anything is
-//! allocated; what cannot be understood is an error, and the caller owes a flush for it.
+//! allocated; what cannot be understood is an error, for which the caller has to flush.
 
 use thiserror::Error;
 
@@ -32,7 +32,7 @@ pub(super) const MAX_BYTES: usize = 64 * 1024;
 /// One message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Message {
-    /// Who speaks: random per start of a proxy.
+    /// The sender: random at each start of a proxy.
     pub incarnation: u64,
     /// The sender's number: see the table above.
     pub sequence: u64,
@@ -44,7 +44,7 @@ pub(super) struct Message {
 pub(super) enum Body {
     /// The sender has just connected for the first time.
     Hello,
-    /// The sender lives, and proves its own inbound path when it hears this itself.
+    /// The sender is alive. When it receives this itself, its own inbound path works.
     Heartbeat(Probe, About),
     /// The sender ends, and writes no more.
     Bye,
@@ -63,16 +63,16 @@ pub(super) enum Body {
     },
 }
 
-/// What the sender of a heartbeat wants to be told by its echo. Means nothing to others.
+/// What the sender of a heartbeat reads from its echo. Means nothing to others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Probe {
-    /// The sender's how-manieth connection to NATS.
+    /// The number of the sender's connection to NATS, counted from the first.
     pub connection: u64,
     /// When it was sent, in nanoseconds of the sender's own clock.
     pub sent: u64,
 }
 
-/// What the sender of a heartbeat tells of itself.
+/// What a heartbeat says about its sender.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct About {
     /// A hash of the run id of the Redis behind the sender; none: not known.

@@ -1,16 +1,16 @@
 //! The queue between the workers and the bus: bounded in entries, never waits, loses nothing silently.
 //!
 //! What does not fit is not kept: one [`Event::Flush`] stands for all of it, or one [`Event::QuarantineAll`], so that the peers
-//! drop everything instead of missing something. This file must not know what becomes of the events.
+//! drop everything instead of missing something. This file must not know what is done with the events.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use tokio::sync::mpsc;
 
-use super::{Batch, Event};
+use super::event::{Batch, Event};
 
-/// An entry of the bound holds an event with a key of up to this many bytes; a longer key counts as several.
+/// An event with a key of up to this many bytes counts as one entry; a longer key counts as several.
 const KEY_BYTES_PER_ENTRY: usize = 256;
 
 /// Batches taken in one go; a bound on how long the receiver's buffer gets, no more.
@@ -37,7 +37,7 @@ struct Shared {
     pending: AtomicUsize,
     limit: usize,
     overflowed: AtomicBool,
-    /// A quarantine was among what did not fit.
+    /// What did not fit included a quarantine.
     doubtful: AtomicBool,
     lost: AtomicUsize,
 }

@@ -1,46 +1,47 @@
-//! What is known of the other proxies, and whether this one hears them: a state machine without I/O and without
+//! The other Shortstops of the fleet, and whether their messages arrive here: a state machine without I/O and without
 //! a clock of its own (COHERENCE §5–6). Every doubt ends in a flush, never in a guess.
 //!
-//! Two things are kept apart. The *lease* says that all that the server routed before an instant has been applied
-//! here; the echo of my own heartbeat proves it. *Trouble* says that this is not enough: not connected, or a peer
-//! fell silent, which may still be writing and cannot tell, or Redis shows an instance of the fleet that is not heard.
+//! Two things are kept apart. The *lease* says that everything the NATS server routed before an instant has been applied
+//! here; the echo of this proxy's own heartbeat proves it. *Doubtful* says that the lease is not enough: there is no connection to
+//! NATS, or a peer has fallen silent and may still be writing, or Redis shows an instance whose messages do not arrive.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
+
+use crate::coherence::LEASE;
 
 use super::message::{About, Body, Message, Probe};
 
 /// How often a heartbeat is sent.
 pub(super) const HEARTBEAT: Duration = Duration::from_millis(200);
-/// How long an echoed heartbeat is worth something, counted from when it was sent.
-const LEASE: Duration = Duration::from_secs(1);
-/// How long a peer may say nothing before it counts as lost: seven heartbeats.
+/// A peer from which nothing has arrived for this long counts as lost: seven heartbeats.
 const SILENCE: Duration = Duration::from_millis(1500);
-/// How long an instance may be connected to Redis before it must have been heard: at its start it connects to Redis and to NATS.
+/// How long an instance may be connected to Redis before a message of it must have arrived: at its start it connects to both
+/// Redis and NATS.
 const GRACE: Duration = Duration::from_millis(400);
-/// An instance is gone when Redis has not shown it in so many looks in a row …
+/// An instance is gone when Redis has not shown it this many times in a row …
 const GONE_LOOKS: u32 = 3;
-/// … over so long: longer than it takes to connect to Redis again (the longest pause and the time limit, both 2 s by default).
+/// … over at least this time: longer than it takes to connect to Redis again (the longest pause and the time limit, both 2 s by default).
 const GONE_AFTER: Duration = Duration::from_secs(5);
-/// How long a peer may name another Redis than ours: after a restart of Redis one of the two notices first.
+/// How long a peer may report another Redis than ours: after a restart of Redis, one of the two notices first.
 const OTHER_UPSTREAM: Duration = Duration::from_secs(5);
-/// Peers remembered. More can only be forged; while there are as many, the bus is in trouble.
+/// Most peers that are remembered. More can only be forged; at this number the bus is in doubt.
 const MAX_PEERS: usize = 1024;
 
 /// What happened.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Input<'a> {
     /// A message came in on the fleet's subject, this proxy's own included.
-    Heard(&'a Message),
-    /// Something came in that is no message of this version.
+    Received(&'a Message),
+    /// Bytes arrived that are not a message of this version.
     Unreadable,
     /// The client library dropped messages before we could take them.
     Overflow,
-    /// The connection to NATS: `None` = there is none, else its how-manieth it is. May be repeated.
+    /// The connection to NATS: `None` = there is none, else its number, counted from the first. May be repeated.
     Connection(Option<u64>),
     /// These instances of the fleet have a connection to Redis, this proxy included.
     Shown(&'a BTreeSet<u64>),
-    /// Redis is asked over a new connection. Other instances may have to connect again, too, so absences count anew.
+    /// Redis is asked over a new connection. Other instances may have to reconnect, too, so counting absences starts over.
     AskedAnew,
     /// A hash of the run id of the Redis behind this proxy; none: not known. May be repeated.
     Upstream(Option<u64>),
@@ -51,15 +52,15 @@ pub(super) enum Input<'a> {
 /// What has to be done, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Action {
-    /// Apply the events of the message that was heard.
+    /// Apply the events of the message that arrived.
     Apply,
     /// Drop everything.
     Flush(Doubt),
-    /// The inbound path is good until then. Never earlier than the one before.
+    /// The lease now ends at this instant, which is never earlier than the previous one.
     Lease(Instant),
-    /// Trouble began, or is over.
+    /// Whether the bus is in doubt has changed.
     Doubtful(bool),
-    /// My own BYE came back: whatever I sent has been routed.
+    /// This proxy's own BYE came back: everything it sent has been routed.
     Ended,
 }
 
@@ -68,19 +69,19 @@ pub(super) enum Action {
 pub(super) enum Doubt {
     /// A peer's numbers have a hole.
     Gap,
-    /// A peer's numbers went back: one of the numbers heard was not its own.
+    /// A peer's numbers went back: one of the numbers was not its own.
     Backwards,
-    /// A peer was there before we knew it.
+    /// A peer had sent messages before the first one that arrived here.
     NewPeer,
     /// A peer fell silent.
     Silent,
-    /// Redis shows an instance that is not heard.
+    /// Redis shows an instance whose messages do not arrive.
     Unheard,
     /// A message could not be understood.
     Unreadable,
     /// Messages were lost on this side.
     Overflow,
-    /// The path to NATS is there (again): what passed before was not heard.
+    /// The path from NATS works (again): what was sent before has been missed.
     Connected,
 }
 
@@ -112,13 +113,13 @@ pub(super) struct Peers {
     /// Zero of [`Probe::sent`].
     origin: Instant,
     peers: HashMap<u64, Peer>,
-    /// Those of `peers` that are silent for too long.
+    /// The `peers` that have been silent for too long.
     lost: BTreeSet<u64>,
-    /// Instances that Redis shows, or has shown a moment ago, and that are not among `peers`.
+    /// Instances that Redis shows, or showed a moment ago, and that are not among `peers`.
     unheard: BTreeMap<u64, Unheard>,
     /// A hash of the run id of the Redis behind this proxy.
     upstream: Option<u64>,
-    /// No peer can fall silent before this instant; spares a walk over all peers at each tick.
+    /// No peer can count as silent before this instant. Saves a walk over all peers at each tick.
     next_silence: Option<Instant>,
     connection: Option<u64>,
     /// A probe has come back on this connection.
@@ -129,11 +130,11 @@ pub(super) struct Peers {
 
 #[derive(Debug)]
 struct Peer {
-    /// The last number heard of.
+    /// The last number received.
     sequence: u64,
     heard: Instant,
     about: About,
-    /// Since when the peer has named another Redis than ours.
+    /// Since when the peer has reported another Redis than ours.
     other_upstream_since: Option<Instant>,
     /// While the peer is lost.
     absence: Absence,
@@ -142,7 +143,7 @@ struct Peer {
 #[derive(Debug)]
 struct Unheard {
     first_shown: Instant,
-    /// It had enough time to be heard.
+    /// A message of it should have arrived by now.
     confirmed: bool,
     absence: Absence,
 }
@@ -168,7 +169,7 @@ impl Absence {
 }
 
 impl Peers {
-    /// Not connected, no peers, in trouble. `origin` is the zero of the clock of [`Probe::sent`].
+    /// Not connected, no peers, in doubt. `origin` is the zero of the clock of [`Probe::sent`].
     pub fn new(own: u64, origin: Instant) -> Self {
         Peers {
             own,
@@ -190,7 +191,7 @@ impl Peers {
         self.peers.len()
     }
 
-    /// Whether a message of this incarnation comes from someone else.
+    /// Whether a message of this incarnation comes from another proxy.
     pub fn is_peer(&self, incarnation: u64) -> bool {
         incarnation != self.own
     }
@@ -200,18 +201,18 @@ impl Peers {
         &self.lost
     }
 
-    /// Instances that Redis shows, and that have not been heard although there was time for it.
+    /// Instances that Redis shows, and of which no message has arrived although there was time for one.
     pub fn unheard(&self) -> BTreeSet<u64> {
         self.unheard.iter().filter(|(_, unheard)| unheard.confirmed).map(|(incarnation, _)| *incarnation).collect()
     }
 
-    /// Peers that have been naming another Redis than ours for some time.
+    /// Peers that have reported another Redis than ours for some time.
     pub fn other_upstream(&self, now: Instant) -> BTreeSet<u64> {
         let long = |peer: &Peer| peer.other_upstream_since.is_some_and(|since| now >= since + OTHER_UPSTREAM);
         self.peers.iter().filter(|(_, peer)| long(peer)).map(|(incarnation, _)| *incarnation).collect()
     }
 
-    /// Peers that are heard and say that they are subscribed to the fleet's channel at our Redis.
+    /// Peers that are not silent and report a subscription to the fleet's channel at our Redis.
     pub fn subscribers(&self) -> u64 {
         let here = |incarnation, peer: &Peer| {
             peer.about.subscribed && peer.other_upstream_since.is_none() && !self.lost.contains(incarnation)
@@ -219,7 +220,7 @@ impl Peers {
         self.peers.iter().filter(|(incarnation, peer)| here(incarnation, peer)).count() as u64
     }
 
-    /// Whether Redis shows an instance that has not been heard and still has time to be.
+    /// Whether Redis shows an instance of which no message has arrived, and which still has time.
     pub fn is_unsure(&self) -> bool {
         self.unheard.values().any(|unheard| !unheard.confirmed)
     }
@@ -237,8 +238,8 @@ impl Peers {
     /// One step. What has to be done is added to `out`.
     pub fn step(&mut self, now: Instant, input: Input<'_>, out: &mut Vec<Action>) {
         match input {
-            Input::Heard(message) if message.incarnation == self.own => self.echo(now, message, out),
-            Input::Heard(message) => self.hear(now, message, out),
+            Input::Received(message) if message.incarnation == self.own => self.echo(now, message, out),
+            Input::Received(message) => self.hear(now, message, out),
             Input::Unreadable => out.push(Action::Flush(Doubt::Unreadable)),
             Input::Overflow => out.push(Action::Flush(Doubt::Overflow)),
             Input::Connection(connection) => {
@@ -267,7 +268,7 @@ impl Peers {
         match message.body {
             Body::Heartbeat(probe, _) => self.prove(now, probe, out),
             Body::Bye => out.push(Action::Ended),
-            // What I published I have done.
+            // This proxy has applied what it published itself.
             Body::Hello
             | Body::Invalidate(_)
             | Body::Quarantine(_)
@@ -279,7 +280,7 @@ impl Peers {
 
     fn prove(&mut self, now: Instant, probe: Probe, out: &mut Vec<Action>) {
         // A probe that waited in a buffer while the connection was replaced proves nothing: what was routed
-        // between the two connections was not heard.
+        // between the two connections did not arrive.
         if self.connection != Some(probe.connection) {
             return;
         }
@@ -313,7 +314,7 @@ impl Peers {
                 out.push(Action::Flush(Doubt::Gap));
                 peer.sequence = sequence;
             } else if body.counts() {
-                // Older ones are applied too, which is harmless.
+                // Older messages are applied too: that drops too much at worst.
                 peer.sequence = peer.sequence.max(sequence);
             } else if sequence < expected {
                 // NATS keeps the order of one publisher, so a number in between was forged. Going on from the
@@ -322,7 +323,7 @@ impl Peers {
                 peer.sequence = sequence;
             }
         } else {
-            // Number 0 in a HELLO: it has not had anything to say yet, so nothing was missed.
+            // Number 0 in a HELLO: the peer has sent no event yet, so nothing was missed.
             if !(matches!(body, Body::Hello) && sequence == 0) {
                 out.push(Action::Flush(Doubt::NewPeer));
             }
@@ -370,7 +371,7 @@ impl Peers {
             if unheard.confirmed { !unheard.absence.look(now, is_shown) } else { is_shown }
         });
         if !self.proven {
-            // This proxy hears nobody now, so silence says nothing about the others.
+            // Nothing arrives here now, so silence says nothing about the peers.
             self.unheard.retain(|_, unheard| unheard.confirmed);
             return;
         }
@@ -420,520 +421,5 @@ fn earlier(one: Option<Instant>, other: Instant) -> Option<Instant> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::{Duration, Instant};
-
-    use proptest::collection::vec;
-    use proptest::prelude::{any, prop_assert, proptest};
-
-    use std::collections::BTreeSet;
-
-    use super::{Action, Doubt, GONE_AFTER, GRACE, Input, LEASE, MAX_PEERS, Peers, SILENCE};
-    use crate::bus::message::{About, Body, Keys, Message, Probe};
-
-    const OWN: u64 = 1;
-    const PEER: u64 = 2;
-
-    /// The machine with a clock that moves only when told.
-    struct Bench {
-        peers: Peers,
-        start: Instant,
-        now: Instant,
-    }
-
-    impl Bench {
-        fn new() -> Self {
-            let start = Instant::now();
-            Bench { peers: Peers::new(OWN, start), start, now: start }
-        }
-
-        /// Connected, and a first probe has come back.
-        fn live() -> Self {
-            let mut bench = Bench::new();
-            bench.step(Input::Connection(Some(1)));
-            bench.echo(1, 0);
-            bench
-        }
-
-        fn step(&mut self, input: Input<'_>) -> Vec<Action> {
-            let mut out = Vec::new();
-            self.peers.step(self.now, input, &mut out);
-            out
-        }
-
-        fn pass(&mut self, millis: u64) -> Vec<Action> {
-            self.now += Duration::from_millis(millis);
-            self.step(Input::Tick)
-        }
-
-        fn hear(&mut self, incarnation: u64, sequence: u64, body: Body) -> Vec<Action> {
-            self.step(Input::Heard(&Message { incarnation, sequence, body }))
-        }
-
-        fn echo(&mut self, connection: u64, sent_millis: u64) -> Vec<Action> {
-            self.hear(OWN, 0, Body::Heartbeat(Probe { connection, sent: sent_millis * 1_000_000 }, About::default()))
-        }
-
-        /// Redis shows these and this proxy.
-        fn shown(&mut self, others: &[u64]) -> Vec<Action> {
-            let shown: BTreeSet<u64> = others.iter().copied().chain([OWN]).collect();
-            self.step(Input::Shown(&shown))
-        }
-
-        /// The same, so often, a second apart.
-        fn shown_for(&mut self, looks: u32, others: &[u64]) -> Vec<Action> {
-            let mut all = Vec::new();
-            for _ in 0..looks {
-                self.now += Duration::from_secs(1);
-                all.extend(self.shown(others));
-            }
-            all
-        }
-
-        fn lease(&self, sent_millis: u64) -> Action {
-            Action::Lease(self.start + Duration::from_millis(sent_millis) + LEASE)
-        }
-    }
-
-    fn beat() -> Body {
-        beat_of(About::default())
-    }
-
-    fn beat_of(about: About) -> Body {
-        Body::Heartbeat(Probe { connection: 9, sent: 9 }, about)
-    }
-
-    fn keys() -> Body {
-        Body::Invalidate(vec![Keys { db: 0, hashes: vec![7] }])
-    }
-
-    const GAP: Action = Action::Flush(Doubt::Gap);
-    const NEW: Action = Action::Flush(Doubt::NewPeer);
-
-    #[test]
-    fn the_next_number_is_applied_and_nothing_else() {
-        let mut bench = Bench::live();
-        assert_eq!(bench.hear(PEER, 0, Body::Hello), []);
-        assert_eq!(bench.hear(PEER, 1, keys()), [Action::Apply]);
-        assert_eq!(bench.hear(PEER, 2, Body::Quarantine(Vec::new())), [Action::Apply]);
-        assert_eq!(bench.hear(PEER, 3, Body::Flush), [Action::Apply]);
-        assert_eq!(bench.hear(PEER, 3, beat()), []);
-        assert_eq!(bench.peers.count(), 1);
-    }
-
-    #[test]
-    fn an_older_number_is_applied() {
-        let mut bench = Bench::live();
-        bench.hear(PEER, 0, Body::Hello);
-        bench.hear(PEER, 1, keys());
-        bench.hear(PEER, 2, keys());
-        assert_eq!(bench.hear(PEER, 1, keys()), [Action::Apply]);
-        assert_eq!(bench.hear(PEER, 3, keys()), [Action::Apply], "and does not turn the count back");
-    }
-
-    #[test]
-    fn a_hole_is_a_flush_and_only_once() {
-        let mut bench = Bench::live();
-        bench.hear(PEER, 0, Body::Hello);
-        assert_eq!(bench.hear(PEER, 2, keys()), [GAP, Action::Apply]);
-        assert_eq!(bench.hear(PEER, 3, keys()), [Action::Apply]);
-    }
-
-    #[test]
-    fn the_loss_of_the_last_message_shows_in_the_heartbeat() {
-        let mut bench = Bench::live();
-        bench.hear(PEER, 0, Body::Hello);
-        assert_eq!(bench.hear(PEER, 1, beat()), [GAP]);
-        assert_eq!(bench.hear(PEER, 1, beat()), []);
-        assert_eq!(bench.hear(PEER, 2, Body::Bye), [GAP]);
-    }
-
-    #[test]
-    fn each_peer_has_its_own_numbers() {
-        let mut bench = Bench::live();
-        bench.hear(2, 0, Body::Hello);
-        bench.hear(3, 0, Body::Hello);
-        assert_eq!(bench.hear(2, 1, keys()), [Action::Apply]);
-        assert_eq!(bench.hear(3, 1, keys()), [Action::Apply]);
-        assert_eq!(bench.hear(3, 3, keys()), [GAP, Action::Apply]);
-        assert_eq!(bench.hear(2, 2, keys()), [Action::Apply]);
-    }
-
-    #[test]
-    fn a_peer_that_was_there_before_is_a_flush() {
-        for (body, then) in [
-            (beat(), vec![NEW]),
-            (keys(), vec![NEW, Action::Apply]),
-            (Body::Flush, vec![NEW, Action::Apply]),
-            (Body::Hello, vec![NEW]),
-        ] {
-            let mut bench = Bench::live();
-            assert_eq!(bench.hear(PEER, 5, body), then);
-            assert_eq!(bench.hear(PEER, 6, keys()), [Action::Apply]);
-        }
-        let mut bench = Bench::live();
-        assert_eq!(bench.hear(PEER, 5, Body::Bye), [NEW]);
-        assert_eq!(bench.peers.count(), 0);
-    }
-
-    #[test]
-    fn a_forged_number_is_noticed_at_the_next_heartbeat() {
-        let mut bench = Bench::live();
-        bench.hear(PEER, 0, Body::Hello);
-        assert_eq!(bench.hear(PEER, u64::MAX, keys()), [GAP, Action::Apply]);
-        assert_eq!(bench.hear(PEER, 1, keys()), [Action::Apply]);
-        assert_eq!(bench.hear(PEER, 1, beat()), [Action::Flush(Doubt::Backwards)]);
-        assert_eq!(bench.hear(PEER, 3, keys()), [GAP, Action::Apply], "holes are seen again");
-    }
-
-    #[test]
-    fn what_cannot_be_read_is_a_flush() {
-        let mut bench = Bench::live();
-        assert_eq!(bench.step(Input::Unreadable), [Action::Flush(Doubt::Unreadable)]);
-        assert_eq!(bench.step(Input::Overflow), [Action::Flush(Doubt::Overflow)]);
-    }
-
-    #[test]
-    fn a_silent_peer_is_a_flush_and_trouble_until_it_is_back() {
-        let mut bench = Bench::live();
-        bench.hear(PEER, 0, Body::Hello);
-        assert_eq!(bench.pass(1499), []);
-        assert_eq!(bench.pass(1), [Action::Flush(Doubt::Silent), Action::Doubtful(true)]);
-        assert_eq!(bench.pass(10_000), []);
-        assert!(bench.peers.lost().contains(&PEER));
-        assert_eq!(bench.hear(PEER, 0, beat()), [Action::Doubtful(false)]);
-        assert_eq!(bench.pass(1499), []);
-        assert_eq!(bench.pass(1), [Action::Flush(Doubt::Silent), Action::Doubtful(true)]);
-    }
-
-    #[test]
-    fn a_lost_peer_that_wrote_meanwhile_is_flushed_before_trouble_ends() {
-        let mut bench = Bench::live();
-        bench.hear(PEER, 0, Body::Hello);
-        bench.pass(1500);
-        assert_eq!(bench.hear(PEER, 4, beat()), [GAP, Action::Doubtful(false)]);
-    }
-
-    #[test]
-    fn a_peer_that_says_bye_is_not_missed() {
-        let mut bench = Bench::live();
-        bench.hear(PEER, 0, Body::Hello);
-        assert_eq!(bench.hear(PEER, 0, Body::Bye), []);
-        assert_eq!(bench.peers.count(), 0);
-        assert_eq!(bench.pass(10_000), []);
-    }
-
-    #[test]
-    fn a_lost_peer_is_done_with_when_it_says_bye() {
-        let mut bench = Bench::live();
-        bench.hear(PEER, 0, Body::Hello);
-        bench.pass(1500);
-        assert_eq!(bench.hear(PEER, 0, Body::Bye), [Action::Doubtful(false)]);
-    }
-
-    /// Looks at Redis, a second apart, until an instance that is not shown is gone.
-    const UNTIL_GONE: u32 = GONE_AFTER.as_secs() as u32 + 1;
-
-    #[test]
-    fn a_lost_peer_is_done_with_when_redis_has_not_shown_it_for_long() {
-        let mut bench = Bench::live();
-        bench.hear(2, 0, Body::Hello);
-        bench.hear(3, 0, Body::Hello);
-        assert_eq!(bench.pass(1500), [Action::Flush(Doubt::Silent), Action::Doubtful(true)]);
-        assert_eq!(bench.shown_for(UNTIL_GONE, &[3]), [], "the other one is still lost");
-        assert_eq!(bench.peers.count(), 1);
-        assert_eq!(bench.shown_for(UNTIL_GONE - 1, &[]), []);
-        assert_eq!(bench.shown_for(1, &[]), [Action::Doubtful(false)]);
-        assert_eq!(bench.hear(2, 0, beat()), [NEW], "should it come back, it is unknown");
-    }
-
-    #[test]
-    fn absences_that_are_not_in_a_row_forget_nobody() {
-        let mut bench = Bench::live();
-        bench.hear(PEER, 0, Body::Hello);
-        bench.pass(1500);
-        for _ in 0..3 {
-            assert_eq!(bench.shown_for(UNTIL_GONE - 1, &[]), []);
-            assert_eq!(bench.shown_for(1, &[PEER]), []);
-        }
-        // Nor do many looks at once, or few over a long time.
-        (0..20).for_each(|_| assert_eq!(bench.shown(&[]), []));
-        bench.shown(&[PEER]);
-        bench.shown_for(1, &[]);
-        bench.now += 2 * GONE_AFTER;
-        assert_eq!(bench.shown(&[]), []);
-        // Nor absences before Redis was lost, as the peer may have lost it, too.
-        bench.step(Input::AskedAnew);
-        assert_eq!(bench.shown_for(UNTIL_GONE - 1, &[]), []);
-        assert_eq!(bench.peers.count(), 1);
-    }
-
-    #[test]
-    fn a_peer_that_is_heard_is_not_forgotten_whatever_redis_shows() {
-        let mut bench = Bench::live();
-        bench.hear(PEER, 0, Body::Hello);
-        for _ in 0..2 * UNTIL_GONE {
-            bench.now += Duration::from_secs(1);
-            bench.hear(PEER, 0, beat());
-            assert_eq!(bench.shown(&[]), []);
-        }
-        assert_eq!(bench.peers.count(), 1);
-    }
-
-    #[test]
-    fn an_instance_that_redis_shows_and_nobody_hears_is_trouble_until_it_is_heard() {
-        let mut bench = Bench::live();
-        assert_eq!(bench.shown(&[PEER]), [], "it may have just started");
-        assert!(bench.peers.wants_shown());
-        bench.now += GRACE;
-        assert_eq!(bench.shown(&[PEER]), [Action::Flush(Doubt::Unheard), Action::Doubtful(true)]);
-        assert_eq!(bench.peers.unheard(), BTreeSet::from([PEER]));
-        assert_eq!(bench.shown_for(10, &[PEER]), []);
-        assert_eq!(bench.hear(PEER, 3, beat()), [NEW, Action::Doubtful(false)]);
-        assert_eq!(bench.shown(&[PEER]), []);
-        assert!(bench.peers.unheard().is_empty() && !bench.peers.wants_shown());
-    }
-
-    #[test]
-    fn an_instance_that_is_not_heard_is_trouble_until_it_is_gone() {
-        let mut bench = Bench::live();
-        bench.shown(&[2, 3]);
-        assert_eq!(bench.shown_for(1, &[2, 3]), [Action::Flush(Doubt::Unheard), Action::Doubtful(true)]);
-        assert_eq!(bench.shown_for(UNTIL_GONE - 1, &[3]), [], "it may be connecting again");
-        assert_eq!(bench.shown_for(1, &[2, 3]), []);
-        assert_eq!(bench.shown_for(UNTIL_GONE, &[3]), []);
-        assert_eq!(bench.peers.unheard(), BTreeSet::from([3]));
-        assert_eq!(bench.shown_for(UNTIL_GONE, &[]), [Action::Doubtful(false)]);
-    }
-
-    #[test]
-    fn an_instance_that_starts_or_ends_is_no_trouble() {
-        let mut bench = Bench::live();
-        // It connects to Redis first.
-        bench.shown(&[PEER]);
-        assert_eq!(bench.hear(PEER, 0, Body::Hello), []);
-        assert_eq!(bench.shown_for(2, &[PEER]), []);
-        // And to NATS first when it leaves.
-        assert_eq!(bench.hear(PEER, 0, Body::Bye), []);
-        assert_eq!(bench.shown(&[PEER]), []);
-        assert_eq!(bench.shown_for(2, &[]), []);
-        assert!(!bench.peers.wants_shown());
-    }
-
-    #[test]
-    fn who_hears_nobody_accuses_nobody() {
-        let mut bench = Bench::new();
-        bench.step(Input::Connection(Some(1)));
-        assert_eq!(bench.shown_for(5, &[PEER]), []);
-        bench.echo(1, 0);
-        assert_eq!(bench.shown(&[PEER]), [], "there has to be time for a heartbeat");
-        assert_eq!(bench.hear(PEER, 1, beat()), [NEW]);
-        assert_eq!(bench.shown_for(5, &[PEER]), []);
-        // A known one stays known while the bus is away.
-        bench.step(Input::Connection(None));
-        bench.shown_for(5, &[PEER, 3]);
-        assert!(bench.peers.unheard().is_empty());
-    }
-
-    #[test]
-    fn a_peer_that_was_forgotten_and_comes_back_to_redis_is_noticed() {
-        let mut bench = Bench::live();
-        bench.hear(PEER, 0, Body::Hello);
-        bench.pass(1500);
-        assert_eq!(bench.shown_for(UNTIL_GONE, &[]), [Action::Doubtful(false)]);
-        assert_eq!(bench.shown_for(1, &[PEER]), []);
-        assert_eq!(bench.shown_for(1, &[PEER]), [Action::Flush(Doubt::Unheard), Action::Doubtful(true)]);
-    }
-
-    #[test]
-    fn subscribers_are_peers_that_say_so_and_are_heard_and_have_our_redis() {
-        let mut bench = Bench::live();
-        bench.step(Input::Upstream(Some(7)));
-        for (peer, upstream, subscribed) in
-            [(2, Some(7), true), (3, None, true), (4, Some(7), false), (5, Some(8), true)]
-        {
-            bench.hear(peer, 0, Body::Hello);
-            bench.hear(peer, 0, beat_of(About { upstream, subscribed }));
-        }
-        assert_eq!(bench.peers.subscribers(), 2);
-        bench.now += Duration::from_secs(1);
-        bench.hear(2, 0, beat_of(About { upstream: Some(7), subscribed: true }));
-        bench.pass(600);
-        assert_eq!(bench.peers.subscribers(), 1, "the others are silent");
-    }
-
-    #[test]
-    fn a_peer_with_another_redis_is_named_when_it_lasts() {
-        let mut bench = Bench::live();
-        let says = |bench: &mut Bench, upstream| {
-            bench.now += Duration::from_secs(1);
-            bench.hear(PEER, 0, beat_of(About { upstream, subscribed: true }));
-            bench.peers.other_upstream(bench.now)
-        };
-        bench.hear(PEER, 0, Body::Hello);
-        assert!(says(&mut bench, Some(8)).is_empty(), "ours is not known");
-        bench.step(Input::Upstream(Some(7)));
-        for _ in 0..5 {
-            assert!(says(&mut bench, Some(8)).is_empty());
-        }
-        assert_eq!(says(&mut bench, Some(8)), BTreeSet::from([PEER]));
-        assert!(says(&mut bench, Some(7)).is_empty(), "it has found out");
-        assert!(says(&mut bench, None).is_empty(), "it does not say");
-    }
-
-    #[test]
-    fn silence_counts_from_the_last_word() {
-        let mut bench = Bench::live();
-        bench.hear(2, 0, Body::Hello);
-        bench.pass(1000);
-        bench.hear(3, 0, Body::Hello);
-        assert_eq!(bench.pass(500), [Action::Flush(Doubt::Silent), Action::Doubtful(true)]);
-        assert_eq!(bench.peers.lost().iter().copied().collect::<Vec<_>>(), [2]);
-        assert_eq!(bench.pass(1000), [Action::Flush(Doubt::Silent)], "the second one, while in trouble");
-    }
-
-    #[test]
-    fn the_lease_counts_from_when_the_probe_was_sent() {
-        let mut bench = Bench::new();
-        assert_eq!(bench.step(Input::Connection(Some(1))), [], "a connection alone proves nothing");
-        bench.now += Duration::from_millis(300);
-        let first = bench.echo(1, 100);
-        assert_eq!(first, [Action::Flush(Doubt::Connected), bench.lease(100), Action::Doubtful(false)]);
-        bench.now += Duration::from_millis(300);
-        assert_eq!(bench.echo(1, 500), [bench.lease(500)]);
-        assert_eq!(bench.echo(1, 300), [], "never back");
-    }
-
-    #[test]
-    fn a_probe_of_another_connection_proves_nothing() {
-        let mut bench = Bench::live();
-        bench.now += Duration::from_millis(500);
-        assert_eq!(bench.step(Input::Connection(None)), [Action::Doubtful(true)]);
-        assert_eq!(bench.echo(1, 400), []);
-        assert_eq!(bench.step(Input::Connection(Some(2))), []);
-        assert_eq!(bench.echo(1, 400), [], "it waited in a buffer while messages were lost");
-        assert_eq!(bench.echo(2, 450), [Action::Flush(Doubt::Connected), bench.lease(450), Action::Doubtful(false)]);
-    }
-
-    #[test]
-    fn a_connection_replaced_unseen_is_trouble() {
-        let mut bench = Bench::live();
-        assert_eq!(bench.step(Input::Connection(Some(2))), [Action::Doubtful(true)]);
-    }
-
-    #[test]
-    fn a_probe_from_the_future_is_forged() {
-        let mut bench = Bench::live();
-        assert_eq!(bench.echo(1, 1), []);
-        assert_eq!(bench.hear(OWN, 0, Body::Heartbeat(Probe { connection: 1, sent: u64::MAX }, About::default())), []);
-    }
-
-    #[test]
-    fn peers_are_missed_while_not_connected_and_waited_for_after() {
-        let mut bench = Bench::live();
-        bench.hear(PEER, 0, Body::Hello);
-        bench.step(Input::Connection(None));
-        assert_eq!(bench.pass(1500), [Action::Flush(Doubt::Silent)]);
-        bench.step(Input::Connection(Some(2)));
-        assert_eq!(bench.echo(2, 1500), [Action::Flush(Doubt::Connected), bench.lease(1500)], "still in trouble");
-        assert_eq!(bench.hear(PEER, 2, beat()), [GAP, Action::Doubtful(false)]);
-    }
-
-    #[test]
-    fn my_own_words_change_nothing_here() {
-        let mut bench = Bench::live();
-        for body in [Body::Hello, keys(), Body::Flush] {
-            assert_eq!(bench.hear(OWN, 5, body), []);
-        }
-        assert_eq!(bench.hear(OWN, 5, Body::Bye), [Action::Ended]);
-        assert_eq!(bench.peers.count(), 0);
-    }
-
-    #[test]
-    fn forged_peers_cost_speed_and_not_memory() {
-        let mut bench = Bench::live();
-        let mut troubled = 0;
-        for incarnation in 10..10 + 2 * MAX_PEERS as u64 {
-            troubled +=
-                bench.hear(incarnation, 0, Body::Hello).iter().filter(|a| **a == Action::Doubtful(true)).count();
-        }
-        assert_eq!((bench.peers.count(), troubled), (MAX_PEERS, 1));
-        bench.pass(SILENCE.as_millis() as u64);
-        let last = 9 + MAX_PEERS as u64;
-        assert_eq!(bench.shown_for(UNTIL_GONE, &[last]), []);
-        assert_eq!(bench.peers.count(), 1);
-        assert_eq!(bench.shown_for(UNTIL_GONE, &[]), [Action::Doubtful(false)]);
-        // Nor do forged names of connections.
-        let forged: Vec<u64> = (10..10 + 2 * MAX_PEERS as u64).collect();
-        bench.shown_for(2, &forged);
-        assert_eq!(bench.peers.unheard().len(), MAX_PEERS);
-    }
-
-    proptest! {
-        /// The law behind the numbers: whatever is lost, each event of a peer is applied, or followed by a
-        /// flush no later than the next heartbeat that arrives.
-        #[test]
-        fn nothing_is_lost_without_a_flush(
-            arrives in vec(any::<bool>(), 0..40),
-            beats in vec(any::<bool>(), 40),
-        ) {
-            let mut bench = Bench::live();
-            bench.hear(PEER, 0, Body::Hello);
-            let mut missing = false;
-            let mut sequence = 0;
-            for (arrived, beat_after) in arrives.into_iter().zip(beats) {
-                sequence += 1;
-                if arrived {
-                    let actions = bench.hear(PEER, sequence, keys());
-                    prop_assert!(actions.contains(&Action::Apply));
-                    missing &= !actions.contains(&GAP);
-                    prop_assert!(!missing);
-                } else {
-                    missing = true;
-                }
-                if beat_after {
-                    missing &= !bench.hear(PEER, sequence, beat()).contains(&GAP);
-                    prop_assert!(!missing);
-                }
-            }
-        }
-
-        /// Trouble is told on changes only, leases never go back, and nothing panics.
-        #[test]
-        fn any_order_of_anything(
-            steps in vec((0u8..8, 0u64..4, 0u64..6, 0u64..800), 0..200),
-        ) {
-            let mut bench = Bench::new();
-            let mut trouble = true;
-            let mut lease = None;
-            for (what, who, number, millis) in steps {
-                bench.now += Duration::from_millis(millis);
-                let actions = match what {
-                    0 => bench.hear(who, number, Body::Hello),
-                    1 => bench.hear(who, number, Body::Bye),
-                    2 => bench.hear(who, number, keys()),
-                    3 => bench.hear(who, number, beat()),
-                    4 => bench.echo(who, number * 1000),
-                    5 => bench.step(Input::Connection(number.checked_sub(3))),
-                    6 => bench.shown(&[who, number]),
-                    _ => bench.step(Input::Tick),
-                };
-                for action in actions {
-                    match action {
-                        Action::Doubtful(now) => {
-                            prop_assert!(now != trouble);
-                            trouble = now;
-                        }
-                        Action::Lease(until) => {
-                            prop_assert!(lease.is_none_or(|before| before < until));
-                            prop_assert!(until <= bench.now + LEASE);
-                            lease = Some(until);
-                        }
-                        Action::Apply | Action::Flush(_) | Action::Ended => {}
-                    }
-                }
-                prop_assert!((bench.peers.lost().is_empty() && bench.peers.unheard().is_empty()) || trouble);
-            }
-        }
-    }
-}
+#[path = "peers_tests.rs"]
+mod tests;

@@ -63,7 +63,7 @@ pub struct ReplyQueue {
 #[derive(Debug)]
 struct State {
     ready: Chunks,
-    slots: VecDeque<Place>,
+    slots: VecDeque<SlotState>,
     /// Number of the slot at the front.
     base: u64,
     /// Bytes in slots that are not at the front.
@@ -118,7 +118,7 @@ struct Late {
 }
 
 #[derive(Debug)]
-enum Place {
+enum SlotState {
     /// Waits; what came of it so far. A muted one's answer is dropped (CLIENT REPLY OFF).
     Open {
         muted: bool,
@@ -165,7 +165,7 @@ impl ReplyQueue {
     pub fn open(&self, muted: bool) -> Slot {
         let mut state = self.state.borrow_mut();
         let slot = Slot(state.base + state.slots.len() as u64);
-        state.slots.push_back(Place::Open { muted, part: Vec::new(), come: 0 });
+        state.slots.push_back(SlotState::Open { muted, part: Vec::new(), come: 0 });
         state.open += 1;
         slot
     }
@@ -182,10 +182,10 @@ impl ReplyQueue {
             return;
         }
         state.held += bytes.len();
-        if let Some(Place::Done(held)) = state.slots.back_mut() {
+        if let Some(SlotState::Done(held)) = state.slots.back_mut() {
             held.extend_from_slice(bytes);
         } else {
-            state.slots.push_back(Place::Done(bytes.to_vec()));
+            state.slots.push_back(SlotState::Done(bytes.to_vec()));
         }
     }
 
@@ -206,9 +206,10 @@ impl ReplyQueue {
         let state = &mut *state;
         let length = reply.bytes().len();
         // Nearly always the answer that is due next, in one piece, with none behind it answered yet.
-        if let (Some(Place::Open { muted: false, come: 0, .. }), Reply::Borrowed(bytes)) = (state.slots.front(), &reply)
+        if let (Some(SlotState::Open { muted: false, come: 0, .. }), Reply::Borrowed(bytes)) =
+            (state.slots.front(), &reply)
             && (last && slot.0 == state.base && !state.abandoned && state.late.is_empty())
-            && !matches!(state.slots.get(1), Some(Place::Done(_) | Place::DoneLarge(_)))
+            && !matches!(state.slots.get(1), Some(SlotState::Done(_) | SlotState::DoneLarge(_)))
         {
             state.ready(&self.buffers).push_slice(bytes);
             state.slots.pop_front();
@@ -228,7 +229,7 @@ impl ReplyQueue {
             debug_assert!(false, "a slot is filled once");
             return;
         };
-        let Place::Open { muted, part, come } = &mut state.slots[at] else {
+        let SlotState::Open { muted, part, come } = &mut state.slots[at] else {
             debug_assert!(false, "a slot is filled once");
             return;
         };
@@ -238,7 +239,7 @@ impl ReplyQueue {
         let late = late.map(|late| state.late.remove(late).bytes).unwrap_or_default();
         if *muted || state.abandoned {
             if last {
-                state.slots[at] = Place::Done(late);
+                state.slots[at] = SlotState::Done(late);
             }
         } else if at == 0 {
             let part = std::mem::take(part);
@@ -260,13 +261,13 @@ impl ReplyQueue {
             let mut part = std::mem::take(part);
             match reply {
                 Reply::Owned(bytes) if last && part.is_empty() && late.is_empty() => {
-                    state.slots[at] = Place::DoneLarge(bytes);
+                    state.slots[at] = SlotState::DoneLarge(bytes);
                 }
                 reply => {
                     part.extend_from_slice(reply.bytes());
                     part.extend_from_slice(&late);
                     state.slots[at] =
-                        if last { Place::Done(part) } else { Place::Open { muted: false, part, come: length } };
+                        if last { SlotState::Done(part) } else { SlotState::Open { muted: false, part, come: length } };
                 }
             }
         }
@@ -274,9 +275,9 @@ impl ReplyQueue {
             state.open -= 1;
             state.expected = length.max(state.expected - state.expected / 4);
         }
-        while let Some(Place::Done(_) | Place::DoneLarge(_)) = state.slots.front() {
+        while let Some(SlotState::Done(_) | SlotState::DoneLarge(_)) = state.slots.front() {
             match state.slots.pop_front() {
-                Some(Place::Done(bytes)) => {
+                Some(SlotState::Done(bytes)) => {
                     state.held -= bytes.len();
                     if bytes.len() < PIECE {
                         state.ready(&self.buffers).push_slice(&bytes);
@@ -284,7 +285,7 @@ impl ReplyQueue {
                         state.ready(&self.buffers).push_bytes(Bytes::from(bytes));
                     }
                 }
-                Some(Place::DoneLarge(bytes)) => {
+                Some(SlotState::DoneLarge(bytes)) => {
                     state.held -= bytes.len();
                     state.ready(&self.buffers).push_bytes(bytes);
                 }
@@ -300,7 +301,7 @@ impl ReplyQueue {
     pub fn is_muted(&self, slot: Slot) -> bool {
         let state = self.state.borrow();
         let at = slot.0.checked_sub(state.base).and_then(|at| usize::try_from(at).ok());
-        matches!(at.and_then(|at| state.slots.get(at)), Some(Place::Open { muted: true, .. }))
+        matches!(at.and_then(|at| state.slots.get(at)), Some(SlotState::Open { muted: true, .. }))
     }
 
     /// Gives a slot no answer, if none is wanted; else tells that one is.
@@ -317,7 +318,7 @@ impl ReplyQueue {
     pub fn is_coming(&self, slot: Slot) {
         let mut state = self.state.borrow_mut();
         let at = slot.0.checked_sub(state.base).and_then(|at| usize::try_from(at).ok());
-        let is_open = matches!(at.and_then(|at| state.slots.get(at)), Some(Place::Open { .. }));
+        let is_open = matches!(at.and_then(|at| state.slots.get(at)), Some(SlotState::Open { .. }));
         if is_open && state.late.last().is_none_or(|last| last.slot < slot.0) {
             state.late.push(Late { slot: slot.0, bytes: Vec::new() });
         }
@@ -330,7 +331,8 @@ impl ReplyQueue {
         if state.abandoned {
             return;
         }
-        if let (Some(Place::Open { muted: false, come: 1.., .. }), true) = (state.slots.front(), state.late.is_empty())
+        if let (Some(SlotState::Open { muted: false, come: 1.., .. }), true) =
+            (state.slots.front(), state.late.is_empty())
         {
             // A part of the answer before it has left: this must not stand in its midst.
             state.late.push(Late { slot: state.base, bytes: Vec::new() });
@@ -343,12 +345,12 @@ impl ReplyQueue {
         state.held += bytes.len();
         // Answers that came behind the last one that is on its way are there already.
         let next = usize::try_from(last.slot - state.base).map_or(usize::MAX, |at| at + 1);
-        let done = state.slots.iter().skip(next).take_while(|place| !matches!(place, Place::Open { .. })).count();
+        let done = state.slots.iter().skip(next).take_while(|place| !matches!(place, SlotState::Open { .. })).count();
         match done.checked_sub(1).and_then(|done| state.slots.get_mut(next + done)) {
-            Some(Place::Done(held)) => held.extend_from_slice(bytes),
-            Some(place @ Place::DoneLarge(_)) => {
-                if let Place::DoneLarge(large) = place {
-                    *place = Place::Done([&large[..], bytes].concat());
+            Some(SlotState::Done(held)) => held.extend_from_slice(bytes),
+            Some(place @ SlotState::DoneLarge(_)) => {
+                if let SlotState::DoneLarge(large) = place {
+                    *place = SlotState::Done([&large[..], bytes].concat());
                 }
             }
             _ => last.bytes.extend_from_slice(bytes),
@@ -397,7 +399,7 @@ impl ReplyQueue {
     /// Whether the client will get anything of what was asked so far.
     pub fn owes(&self) -> bool {
         let state = self.state.borrow();
-        let heard = |place: &Place| matches!(place, Place::Open { muted: false, .. });
+        let heard = |place: &SlotState| matches!(place, SlotState::Open { muted: false, .. });
         state.ready.len() + state.held > 0 || state.slots.iter().any(heard)
     }
 

@@ -1,7 +1,7 @@
 //! The users' numbers, by which L1 keeps them apart, and what is known of their rights without asking Redis each time.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -35,9 +35,7 @@ pub struct Users {
     known: Mutex<HashMap<Box<[u8]>, u32>>,
     last: AtomicU32,
     anonymous: AtomicU32,
-    /// Clients with the number `anonymous` may do nothing.
-    locked: AtomicBool,
-    /// When `locked` was last seen.
+    /// When Redis was last seen to let clients with the number `anonymous` do nothing; none: it lets them in, as far as is known.
     locked_at: Mutex<Option<Instant>>,
     /// Clients without a login are the same user to Redis as Shortstop itself.
     anonymous_is_own_user: bool,
@@ -82,19 +80,21 @@ impl Users {
 
     /// Sets whether Redis lets a client do anything that comes now and has not authenticated.
     pub fn let_in(&self, lets_in: bool) {
-        self.locked.store(!lets_in, Ordering::Release);
         *self.locked_at.lock().unwrap_or_else(PoisonError::into_inner) = (!lets_in).then(Instant::now);
     }
 
     /// Whether Redis was seen to let nobody in without a login, no longer ago than `limit`.
     pub(crate) fn locked_within(&self, limit: Duration) -> bool {
-        let seen = *self.locked_at.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.is_some_and(|seen| seen.elapsed() <= limit)
+        self.locked_at().is_some_and(|seen| seen.elapsed() <= limit)
     }
 
     /// Whether Redis lets this user do anything, as far as it is known without asking. Until it has been seen: yes.
     pub(crate) fn lets_in(&self, user: u32) -> bool {
-        user != self.anonymous() || !self.locked.load(Ordering::Acquire)
+        user != self.anonymous() || self.locked_at().is_none()
+    }
+
+    fn locked_at(&self) -> Option<Instant> {
+        *self.locked_at.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Changes whenever an answer of [`Users::may_ttl`] may have changed.

@@ -1,13 +1,13 @@
 //! What may be served from L1, and what may be put there: generations, leases, guards and tickets.
 //!
 //! The rules are those of the coherence protocol: a value read before an invalidation is never served after it; a doubt ends in
-//! a flush. No I/O and no clock of its own: whoever calls says what time it is.
+//! a flush. No I/O and no clock: the caller passes the time.
 
 mod stripes;
 #[cfg(test)]
 mod stripes_tests;
 
-/// The locks of the stripes; `tests/loom.rs` puts others in their place.
+/// The locks of the stripes; `tests/loom.rs` replaces them.
 mod sync {
     pub(super) use std::sync::{Mutex, MutexGuard};
 }
@@ -32,11 +32,11 @@ const STRIPES: usize = 1 << 14;
 pub enum Mode {
     /// Nothing is served: switched off, or the upstream is no primary.
     Off,
-    /// No feed is configured; the only writer is this proxy, by the user's word.
+    /// No feed is configured: by configuration this proxy is the only writer.
     Single,
-    /// The bus is proven to bring every invalidation.
+    /// The bus has proven that it brings every invalidation.
     Live,
-    /// It is not: served until `degraded_staleness`.
+    /// The bus has not proven that. Entries are served until they are `degraded_staleness` old.
     Degraded,
 }
 
@@ -60,11 +60,11 @@ pub struct Coherence {
     stats: Arc<Stats>,
     generation: AtomicU64,
     next_flight: AtomicU64,
-    /// Microseconds after `origin`: the right to trust the bus ends then.
+    /// In microseconds after `origin`: until then the bus may be trusted.
     lease_until: AtomicU64,
-    /// In nanoseconds after the origin: nothing is kept until then. Set before the generation counts on.
+    /// In nanoseconds after `origin`: nothing is kept until then. Set before the generation is raised.
     quarantined_until: AtomicU64,
-    /// How many writes are under way that may change any key: nothing is kept meanwhile. Set before the generation counts on.
+    /// Writes in flight that may change any key: nothing is kept meanwhile. Set before the generation is raised.
     unbounded_writes: AtomicUsize,
     origin: Instant,
     has_bus: bool,
@@ -73,11 +73,11 @@ pub struct Coherence {
     primary: AtomicBool,
     max_staleness: Duration,
     degraded_staleness: Duration,
-    /// The highest database that was filled from, for messages that name a key and no database.
+    /// The highest database of which something was kept, for messages that name a key and no database.
     highest_db: AtomicU32,
 }
 
-/// The right to keep one answer: taken before it is asked for, good until something happens to the key.
+/// The right to keep one answer. Taken before the request is sent, valid until the key may have changed.
 #[derive(Debug)]
 pub struct Ticket {
     coherence: Arc<Coherence>,
@@ -87,20 +87,20 @@ pub struct Ticket {
 }
 
 impl Ticket {
-    /// Whether nothing has happened to the key so far.
+    /// Whether the key cannot have changed so far.
     pub fn is_live(&self) -> bool {
         self.coherence.stripes.is_live(self.id, self.number) && self.generation == self.coherence.generation()
     }
 
-    /// Whether an answer whose request was sent at `sent`, and that is good until `deadline`, may be given to a reader that did not
-    /// send the request: by the rules for an entry of L1.
+    /// Whether an answer may be given to a reader that did not send the request itself, by the rules for an entry of L1. The request
+    /// was sent at `sent`, and the answer is good until `deadline`.
     pub fn may_serve(&self, permit: &ServePermit, sent: Instant, deadline: Instant) -> bool {
         let shared = &self.coherence;
         let times = Times { generation: self.generation, sent: shared.nanos(sent), deadline: shared.nanos(deadline) };
         permit.allows_times(times) && shared.stripes.is_live(self.id, self.number)
     }
 
-    /// Keeps the answer to the question that the ticket was taken for, if it still stands. Whether it did.
+    /// Keeps the answer to the ticket's question, if the ticket is still valid. Returns whether it was.
     pub fn redeem(self, sent: Instant, deadline: Instant, question: &Question<'_>, reply: &[u8]) -> bool {
         let shared = &self.coherence;
         let times = Times { generation: self.generation, sent: shared.nanos(sent), deadline: shared.nanos(deadline) };
@@ -112,7 +112,8 @@ impl Ticket {
         };
         shared.stats.shared.entries.fetch_add(1, Ordering::Relaxed);
         shared.stats.shared.entry_bytes.fetch_add(entry.weight() as u64, Ordering::Relaxed);
-        // After the lock: moka may call back into the stripes. What was dropped in between goes in dead, and is never served.
+        // Outside of the lock, because moka may call back into the stripes. An entry that was dropped in between goes in dead, and is
+        // never served.
         shared.cache.insert(self.id, entry);
         shared.let_go(dropped);
         shared.stats.shared.fills.fetch_add(1, Ordering::Relaxed);
@@ -126,21 +127,21 @@ impl Drop for Ticket {
     }
 }
 
-/// The right to serve from L1, looked up once for what was read from a client in one go, and again behind a request that flushes
-/// L1 ([`Coherence::is_current`]).
+/// The right to serve from L1. Made once for all that was read from a client in one go, and again after a request that flushes L1
+/// ([`Coherence::is_current`]).
 #[derive(Clone, Copy, Debug)]
 pub struct ServePermit {
     /// The time that deadlines are compared with.
     pub now: Instant,
     generation: u64,
-    /// `now`, as the times of entries are counted.
+    /// `now`, in nanoseconds after the origin, as the times of entries.
     nanos: u64,
-    /// An entry must have been asked for after this; none: nothing is served.
+    /// The request of an entry must have been sent after this; none: nothing is served.
     sent_after: Option<u64>,
 }
 
 impl ServePermit {
-    /// Whether any entry may be.
+    /// Whether any entry may be served.
     pub fn serves(&self) -> bool {
         self.sent_after.is_some()
     }
@@ -219,7 +220,7 @@ impl Coherence {
         }
     }
 
-    /// The right to serve what was asked for before `now`.
+    /// The right to serve from L1 at this time.
     pub fn permit(&self, now: Instant) -> ServePermit {
         let longest = match self.mode(now) {
             Mode::Off => None,
@@ -231,13 +232,13 @@ impl Coherence {
         ServePermit { now, generation: self.generation(), nanos, sent_after }
     }
 
-    /// Whether nothing has flushed L1 since the permit was given. A change of the mode flushes L1, too. Does not look at the clock.
+    /// Whether nothing has flushed L1 since the permit was made. A change of the mode flushes L1, too. Does not read the clock.
     #[inline]
     pub fn is_current(&self, permit: &ServePermit) -> bool {
         permit.generation == self.generation()
     }
 
-    /// The bound of an entry's age, whatever a rule says.
+    /// The greatest age of an entry, whatever a rule says.
     pub fn max_staleness(&self) -> Duration {
         self.max_staleness
     }
@@ -254,9 +255,9 @@ impl Coherence {
         if self.mode(now) == Mode::Off {
             return None;
         }
-        // Before the value is asked for: a message that names no database must find the flight, too.
+        // Before the request is sent: a message that names no database must find the flight, too.
         self.highest_db.fetch_max(db, Ordering::Relaxed);
-        // The generation first: if a quarantine or a write of any key begins now and is missed below, it ends this generation.
+        // Read the generation first: a quarantine or a write of any key that is missed below ends this generation.
         let generation = self.generation();
         if self.unbounded_writes.load(Ordering::Acquire) > 0 {
             return None;
@@ -290,23 +291,23 @@ impl Coherence {
         self.flush_for(reason, why);
     }
 
-    /// The write's reply has come, or its loss has been dealt with.
+    /// The write's reply has come, or its loss has been handled.
     pub fn end_unbounded_write(&self) {
         self.unbounded_writes.fetch_sub(1, Ordering::AcqRel);
     }
 
-    /// Its reply will never come: nobody knows whether and when it runs.
+    /// The write's reply will never come: it is not known whether and when it runs.
     pub fn lose_write(&self, key: KeyId, now: Instant) {
         self.quarantine(key, now);
         self.stripes.end(key);
     }
 
-    /// As [`Coherence::begin_write`], for a write that may wait for long: of this key nothing is kept meanwhile.
+    /// Like [`Coherence::begin_write`], for a write that may block for long. Only this key is not kept meanwhile.
     pub fn hold(&self, key: KeyId) {
         self.let_go(self.stripes.hold(key));
     }
 
-    /// The reply to a write that may have waited is here.
+    /// The reply to a write that may have blocked is here.
     pub fn release(&self, key: KeyId) {
         self.stripes.release(key);
     }
@@ -316,8 +317,7 @@ impl Coherence {
         self.let_go(self.stripes.quarantine(key, now + self.max_staleness));
     }
 
-    /// Everything is dropped, and nothing kept for `max_staleness`: a write that may change any key may still run. `why` goes to the
-    /// log.
+    /// Drops everything, and keeps nothing for `max_staleness`: a write that may change any key may still run. `why` is for the log.
     pub fn quarantine_all(&self, now: Instant, reason: FlushReason, why: &str) {
         let until = self.nanos(now + self.max_staleness);
         self.quarantined_until.fetch_max(until, Ordering::AcqRel);
@@ -347,12 +347,12 @@ impl Coherence {
         self.let_go(self.stripes.poison_where(|entry| glob.matches(entry.key())));
     }
 
-    /// An answer that was read without a ticket is about to be delivered: what is older must not be served after it.
+    /// An answer without a ticket is about to be delivered. Nothing older may be served after it.
     pub fn observe(&self, id: EntryId, reply: &[u8]) {
         self.let_go(self.stripes.compare(id, |entry| entry.reply() == reply));
     }
 
-    /// Drops everything, in no time. `why` goes to the log.
+    /// Drops everything, in constant time. `why` is for the log.
     pub fn flush(&self, why: &str) {
         self.flush_for(FlushReason::Other, why);
     }
@@ -374,7 +374,7 @@ impl Coherence {
         self.lease_until.fetch_max(self.micros(until), Ordering::AcqRel);
     }
 
-    /// Whether something else makes the bus doubtful, whatever the lease says.
+    /// Sets whether the bus is in doubt, whatever the lease says.
     pub fn doubt(&self, doubtful: bool) {
         if self.doubtful.swap(doubtful, Ordering::AcqRel) != doubtful {
             let why = if doubtful { "the bus is in doubt" } else { "the bus is trusted again" };
@@ -389,7 +389,7 @@ impl Coherence {
         }
     }
 
-    /// As the times of entries are counted.
+    /// In nanoseconds after the origin, as the times of entries.
     fn nanos(&self, at: Instant) -> u64 {
         u64::try_from(at.saturating_duration_since(self.origin).as_nanos()).unwrap_or(u64::MAX)
     }
@@ -399,8 +399,8 @@ impl Coherence {
     }
 }
 
-/// What a lease is good for, from the send of the probe that came back (COHERENCE §5).
-const LEASE: Duration = Duration::from_secs(1);
+/// How long a lease lasts, from when the probe that came back was sent (COHERENCE §5).
+pub const LEASE: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {

@@ -1,8 +1,8 @@
 //! Write guards and fill tickets (COHERENCE §2–3): a small locked state per stripe of keys.
 //!
-//! The stripes also hold the handle of every entry that may be served, because what must be dropped has to be found even when
-//! the near cache has let go of it and only a hot set still holds it. A key has an entry for each user and way to ask: a write
-//! drops them all, a fill replaces its own. No I/O, no clock; hits never come here.
+//! The stripes also hold a handle to every entry that may be served: an entry must be found and dropped even when the near cache has
+//! evicted it and only a hot set still holds it. A key has one entry for each user and each request that reads it. A write drops all
+//! of them, a fill replaces one. No I/O, no clock. Hits do not use the stripes.
 
 use std::time::Instant;
 
@@ -12,24 +12,24 @@ use smallvec::SmallVec;
 use super::sync::{Mutex, MutexGuard};
 use crate::near_cache::{Entry, EntryId, KeyId};
 
-/// Entries that one key may have; one more takes the place of the oldest. Bounds what is walked under a lock.
+/// Entries that one key may have; one more replaces the oldest. Bounds the work under a lock.
 pub(super) const MOST_ENTRIES: usize = 64;
 
-/// Fetches of one stripe that may be kept at once; one more is passed through. Bounds the same.
+/// Fetches in flight per stripe whose replies may be kept; one more is passed through. Bounds the work under a lock, too.
 const MOST_FLIGHTS: usize = 1024;
 
-/// The ids of entries that have been dropped, for the near cache to let go of.
+/// The ids of entries that have been dropped and that the near cache must remove.
 pub(super) type Dropped = SmallVec<[EntryId; 1]>;
 
-/// A handle to what can be dropped.
+/// A handle to an entry that can be dropped.
 pub(super) trait Mark: Clone {
     /// Drops it for every reader.
     fn mark_dropped(&self);
 
-    /// Whether both are handles to one thing.
+    /// Whether both are handles to the same entry.
     fn is_same(&self, other: &Self) -> bool;
 
-    /// Whether two answers to one question say different things.
+    /// Whether two answers to one question differ.
     fn differs(&self, other: &Self) -> bool;
 }
 
@@ -47,12 +47,12 @@ impl Mark for Entry {
     }
 }
 
-/// Small, because a write to a key that nobody caches needs no more than this.
+/// Small, because this is all that a write to a key without entries needs.
 #[derive(Debug)]
 struct Stripe<E> {
     /// Writes to keys of this stripe that are in flight.
     writers: u32,
-    /// There may be something in `cached` to drop: spares a write the look.
+    /// There may be something in `cached` to drop. Saves most writes the look.
     occupied: bool,
     /// Made when first needed.
     cached: Option<Box<Cached<E>>>,
@@ -62,11 +62,11 @@ struct Stripe<E> {
 struct Cached<E> {
     /// No fills before then: a write of unknown outcome may still run.
     quarantined_until: Option<Instant>,
-    /// Keys that are not filled, as often as there are writes that wait for something to happen.
+    /// Keys that are not filled, once for each write in flight that may block.
     held: SmallVec<[KeyId; 1]>,
-    /// Fetches in flight that may be kept: of what, and which.
+    /// Fetches in flight whose replies may be kept: the entry's id, and the fetch's number.
     flights: SmallVec<[(EntryId, u64); 1]>,
-    /// Of one key the oldest first.
+    /// Entries of one key are in order, oldest first.
     entries: SmallVec<[(EntryId, E); 1]>,
 }
 
@@ -110,15 +110,15 @@ impl<E: Mark> Cached<E> {
         dropped
     }
 
-    /// Takes an entry in. What has to leave for it: an older answer, or all of the key's when the older one says something else,
-    /// because then the key was changed by somebody who told nobody.
+    /// Adds an entry. Returns those that it replaces: the older answer to the same question, or all entries of the key if that older
+    /// answer differs, because then the key was changed without an invalidation.
     fn keep(&mut self, id: EntryId, entry: &E) -> Dropped {
         let known = self.entries.iter().position(|(known, _)| *known == id);
         let mut dropped = Dropped::new();
         match known {
             Some(at) if self.entries[at].1.differs(entry) => {
                 dropped = self.poison(id.key());
-                // Its place in the near cache is the new one's.
+                // The near cache has put the new entry in its place.
                 dropped.retain(|left| *left != id);
             }
             Some(at) => self.entries.remove(at).1.mark_dropped(),
@@ -156,7 +156,7 @@ impl<E: Mark> Stripes<E> {
         self.0[at].lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// Begins a fetch that may be kept, unless a write is in flight. `number` is nobody else's.
+    /// Begins a fetch whose reply may be kept, unless a write is in flight. `number` is unique.
     pub(super) fn open_flight(&self, id: EntryId, number: u64, now: Instant) -> bool {
         let mut stripe = self.lock(id.key());
         if stripe.writers > 0 {
@@ -175,13 +175,13 @@ impl<E: Mark> Stripes<E> {
         true
     }
 
-    /// Whether nothing has happened to the key since the flight was opened.
+    /// Whether the key cannot have changed since the flight was opened.
     pub(super) fn is_live(&self, id: EntryId, number: u64) -> bool {
         self.lock(id.key()).cached().flights.contains(&(id, number))
     }
 
-    /// Ends a flight: makes `entry` the answer, if the flight is still live and `current()` holds under the lock, and tells what
-    /// had to leave for it. Other flights of the same question end too: what they bring may be older.
+    /// Ends a flight. Adds `entry`, if the flight is still live and `current()` holds under the lock, and returns what it replaces.
+    /// Other flights of the same question end too: their replies may be older.
     pub(super) fn land(&self, id: EntryId, number: u64, entry: &E, current: impl FnOnce() -> bool) -> Option<Dropped> {
         let mut stripe = self.lock(id.key());
         let written = stripe.writers > 0;
@@ -199,7 +199,7 @@ impl<E: Mark> Stripes<E> {
         Some(dropped)
     }
 
-    /// Ends a flight that brings nothing to keep.
+    /// Ends a flight whose reply is not kept.
     pub(super) fn close_flight(&self, id: EntryId, number: u64) {
         self.lock(id.key()).cached().flights.retain(|flight| *flight != (id, number));
     }
@@ -209,8 +209,8 @@ impl<E: Mark> Stripes<E> {
         self.lock(key).poison(key)
     }
 
-    /// An answer has been read that will not be kept. Flights of its question end, since they may bring an older one; when the
-    /// entry is not the `same`, all of the key's go: it was changed by somebody who told nobody.
+    /// An answer was read that will not be kept. Flights of its question end, because their replies may be older. If there is an entry
+    /// that is not the `same`, all entries of the key are dropped: the key was changed without an invalidation.
     pub(super) fn compare(&self, id: EntryId, same: impl FnOnce(&E) -> bool) -> Dropped {
         let mut stripe = self.lock(id.key());
         let Some(cached) = &mut stripe.cached else { return Dropped::new() };
@@ -222,7 +222,7 @@ impl<E: Mark> Stripes<E> {
         Dropped::new()
     }
 
-    /// Raises the guard before a write is sent, and drops what there is.
+    /// Raises the guard before a write is sent, and drops the key's entries.
     pub(super) fn begin(&self, key: KeyId) -> Dropped {
         let mut stripe = self.lock(key);
         stripe.writers += 1;
@@ -236,14 +236,14 @@ impl<E: Mark> Stripes<E> {
         stripe.writers = stripe.writers.saturating_sub(1);
     }
 
-    /// A guard of this key alone, for a write that may wait for long: others of its stripe can be filled.
+    /// A guard of this key alone, for a write that may block for long: other keys of the stripe can be filled.
     pub(super) fn hold(&self, key: KeyId) -> Dropped {
         let mut stripe = self.lock(key);
         stripe.cached().held.push(key);
         stripe.poison(key)
     }
 
-    /// Ends one hold of the key. Meanwhile no flight was opened, so there is nothing to drop.
+    /// Lowers such a guard once. No flight was opened under it, so there is nothing to drop.
     pub(super) fn release(&self, key: KeyId) {
         let mut stripe = self.lock(key);
         let held = &mut stripe.cached().held;
@@ -262,13 +262,13 @@ impl<E: Mark> Stripes<E> {
         cached.poison(key)
     }
 
-    /// The near cache has let go of this entry.
+    /// The near cache has removed this entry.
     pub(super) fn forget(&self, id: EntryId, entry: &E) {
         entry.mark_dropped();
         self.lock(id.key()).cached().entries.retain(|(_, known)| !known.is_same(entry));
     }
 
-    /// Drops what `chosen` chooses, and every flight: which keys they are for is not known here.
+    /// Drops the entries that `chosen` chooses, and every flight: the keys of flights are not known here.
     pub(super) fn poison_where(&self, chosen: impl Fn(&E) -> bool) -> Vec<EntryId> {
         let mut dropped = Vec::new();
         for at in 0..self.0.len() {

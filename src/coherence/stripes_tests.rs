@@ -136,7 +136,7 @@ fn ways_to_ask_about_a_key_live_side_by_side_and_go_together() {
     let second = Flag { says: 9, ..Flag::default() };
     assert!(stripes.land(other, 1, &second, || true).is_some_and(|left| left.is_empty()));
     assert!(!dropped(&first) && !dropped(&second));
-    // One of the same stripe stays.
+    // An entry of another key in the same stripe stays.
     let neighbour = EntryId::new(KeyId::new(0, b"other"), 0);
     let (stays, _) = fill(&stripes, neighbour, 3, now, 0);
     assert!(stripes.open_flight(other, 4, now));
@@ -145,7 +145,7 @@ fn ways_to_ask_about_a_key_live_side_by_side_and_go_together() {
     stripes.end(id.key());
 }
 
-/// Somebody wrote around all Shortstops: what was kept of the key before must not be served any more.
+/// A key was written without any Shortstop: what was kept of it before must not be served any more.
 #[test]
 fn an_answer_that_says_something_else_drops_all_of_the_key() {
     let (stripes, id, now) = one();
@@ -178,7 +178,7 @@ fn the_oldest_makes_room() {
     assert_eq!(stripes.poison(asked(0).key()).len(), MOST_ENTRIES);
 }
 
-/// BLMOVE waits, and will write when somebody else does.
+/// BLMOVE blocks, and will write when another client does.
 #[test]
 fn a_key_that_is_held_is_not_filled_and_its_neighbours_are() {
     let (stripes, id, now) = one();

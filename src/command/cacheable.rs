@@ -1,37 +1,36 @@
-//! Which reads L1 may keep the reply of.
+//! Whether L1 may keep the reply of a server's command.
 //!
-//! The names are `decisions.rs`'s; here they are held against what the server says: flagged read-only, the key in a fixed
-//! place, and nothing that ends by itself without the key's own TTL telling.
+//! The list of such reads is in `crate::reads`. Here it is compared with what the server says: the command must be flagged read-only,
+//! its key must have a fixed place, and no part of the key may expire before the key itself.
 
-use crate::config::Reads;
+use crate::reads::{Absent, Kept, KeyKind, Reads};
 
-use super::absent::Absent;
-use super::decisions::{self, Of};
 use super::entry::Entry;
+use super::flags::Flags;
 use super::keys::Finder;
-use super::{Class, Flags};
+use super::verb::Class;
 
 /// A read whose reply may be kept, when the call is about one key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cacheable {
-    /// Itself, as rules name it.
+    /// The read, as rules name it.
     pub read: Reads,
-    /// What it says when there is no such key.
+    /// Its reply when there is no such key.
     pub absent: Absent,
     /// The place of the key.
     pub key: usize,
-    /// What follows it may be keys too.
+    /// The arguments behind it may be keys, too.
     pub(super) open_ended: bool,
 }
 
-/// Commands that give a part of a hash an end of its own: Redis 7.4 and later, Valkey 9. The part goes without any write,
-/// the key's TTL does not tell, and with the last part goes the key.
+/// Commands that let a field of a hash expire by itself: Redis 7.4 and later, Valkey 9. The field disappears without a write, the
+/// key's TTL does not show it, and with the last field the key disappears.
 const END_FIELDS: &[&str] = &["hexpire", "hexpireat", "hpexpire", "hpexpireat", "hgetex", "hsetex"];
 
 /// The same for members of other types (KeyDB, Dragonfly).
 const END_MEMBERS: &[&str] = &["expiremember", "expirememberat", "pexpirememberat", "fieldexpire", "saddex"];
 
-/// What a server lets parts of keys do by themselves.
+/// Which parts of keys can expire by themselves on a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Ends {
     fields: bool,
@@ -48,11 +47,12 @@ impl Ends {
     /// Of a server that has not been asked.
     pub(super) const UNKNOWN: Ends = Ends { fields: true, members: true };
 
-    fn spoil(self, of: Of) -> bool {
-        match of {
-            Of::String => false,
-            Of::Hash | Of::Any => self.fields || self.members,
-            Of::Other => self.members,
+    /// Whether a part of such a key may end without a write.
+    fn may_shorten(self, key: KeyKind) -> bool {
+        match key {
+            KeyKind::String => false,
+            KeyKind::Hash | KeyKind::Any => self.fields || self.members,
+            KeyKind::Other => self.members,
         }
     }
 }
@@ -66,9 +66,9 @@ pub(super) fn of(
     finder: &Finder,
     ends: Ends,
 ) -> Option<Cacheable> {
-    let decision = decisions::cacheable(name)?;
+    let read = Reads::named(name)?;
+    let Kept::Reply { key: kind, absent } = read.list().next()?.kept else { return None };
     let (key, open_ended) = finder.fixed_place()?;
     let reads = flags.contains(Flags::READONLY) && !write && class == Class::Stateless;
-    let read = Reads::named(name).filter(|_| reads && !ends.spoil(decision.of))?;
-    Some(Cacheable { read, absent: decision.absent, key, open_ended })
+    (reads && !ends.may_shorten(kind)).then_some(Cacheable { read, absent, key, open_ended })
 }

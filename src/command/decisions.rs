@@ -1,19 +1,20 @@
-//! What the server's table does not tell and somebody had to decide, one row per command or per container
-//! (`config|*`: all subcommands that have no row of their own, newer ones included).
+//! What the server's table does not say and had to be decided by hand, one row per command or per container
+//! (`config|*`: all subcommands without a row of their own, also those of newer servers).
 //!
 //! A command that is not here is an ordinary one: it reads or writes the keys that its flags and key specs say, or
 //! blocks because it is flagged so, and `tests/command_table.rs` fails when a server has one that fits neither.
-//! Must not look at arguments.
+//! Knows names only, no arguments.
 
-use super::Class::{self, Blocking, Local, Refused, Session, Stateless};
-use super::Verb;
-use super::absent::Absent;
 use crate::errors::{self, OwnError};
+
+use super::flags::Facts;
+use super::verb::Class::{self, Blocking, Local, Refused, Session, Stateless};
+use super::verb::{ClientSubcommand, ScriptBy, StringOp, Verb};
 
 /// What a call may change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Touch {
-    /// As flags and key specs say; not flagged read-only and no keys to be found: anything.
+    /// As flags and key specs say. Without a read-only flag and without keys: any key.
     AsFlagged,
     /// No key, unless flags or key specs say so: a missing read-only flag means nothing here.
     Nothing,
@@ -30,14 +31,14 @@ pub(super) struct Decision {
     pub class: Class,
     pub verb: Verb,
     pub touch: Touch,
-    /// Changes nothing at all, though it is not flagged read-only, and tells the same on each connection.
+    /// Changes nothing at all, though it is not flagged read-only, and gives the same reply on each connection.
     pub repeatable: bool,
 }
 
 /// Commands that no server lists, with their arity.
 pub(super) const OURS: &[(&str, i32)] = &[
     ("proxy", -1),
-    // Redis closes the connection on these (a browser or a cross-site form speaks HTTP to it); a lane must not see them.
+    // Redis closes the connection on these (a browser or a cross-site form sent it HTTP); they must not reach a lane.
     ("post", -1),
     ("host:", -1),
 ];
@@ -55,7 +56,7 @@ const fn row(name: &'static str, class: Class, verb: Verb, touch: Touch) -> Deci
     Decision { name, class, verb, touch, repeatable: false }
 }
 
-/// An ordinary command that the proxy treats in a way of its own.
+/// An ordinary command that the proxy has to treat specially.
 const fn verb(name: &'static str, verb: Verb) -> Decision {
     row(name, Stateless, verb, Touch::AsFlagged)
 }
@@ -65,12 +66,12 @@ const fn plain(name: &'static str) -> Decision {
     row(name, Stateless, Verb::Plain, Touch::Nothing)
 }
 
-/// As `plain`, and may be sent twice.
+/// Like `plain`, and may be sent twice.
 const fn question(name: &'static str, verb: Verb) -> Decision {
     Decision { name, class: Stateless, verb, touch: Touch::Nothing, repeatable: true }
 }
 
-/// Passes on a lane; what it does to the data set is not said in its arguments.
+/// Passes on a lane; its arguments do not say which keys it changes.
 const fn any_key(name: &'static str, verb: Verb) -> Decision {
     row(name, Stateless, verb, Touch::Anything)
 }
@@ -90,7 +91,7 @@ const fn refused(name: &'static str, why: &'static OwnError) -> Decision {
 }
 
 const DECISIONS: &[Decision] = &[
-    // Strings: the values that may travel in an envelope, and what looks into them.
+    // Strings: commands whose values may be compressed, and commands that look into strings.
     verb("get", Verb::Get),
     verb("mget", Verb::MGet),
     verb("set", Verb::Set),
@@ -103,31 +104,31 @@ const DECISIONS: &[Decision] = &[
     verb("getset", Verb::GetSet),
     verb("getdel", Verb::GetDel),
     verb("getex", Verb::GetEx),
-    verb("append", Verb::StringOp),
-    verb("strlen", Verb::StringOp),
-    verb("getrange", Verb::StringOp),
-    verb("substr", Verb::StringOp),
-    verb("setrange", Verb::StringOp),
-    verb("getbit", Verb::StringOp),
-    verb("setbit", Verb::StringOp),
-    verb("bitcount", Verb::StringOp),
-    verb("bitpos", Verb::StringOp),
-    verb("bitfield", Verb::StringOp),
-    verb("bitfield_ro", Verb::StringOp),
-    verb("bitop", Verb::StringOp),
-    verb("lcs", Verb::StringOp),
-    // Redis 6's LCS; compare-and-delete of Redis 8.4 and of Valkey 9; Redis 8.4's digest of a string. (INCRBYFLOAT needs no look:
-    // an envelope is no number, and Redis says so.)
-    verb("stralgo", Verb::StringOp),
-    verb("delex", Verb::StringOp),
-    verb("delifeq", Verb::StringOp),
-    verb("digest", Verb::StringOp),
-    // PFCOUNT writes the count that it computed into the string, and is flagged read-only.
+    verb("append", Verb::StringOp(StringOp::Append)),
+    verb("strlen", Verb::StringOp(StringOp::Other)),
+    verb("getrange", Verb::StringOp(StringOp::Other)),
+    verb("substr", Verb::StringOp(StringOp::Other)),
+    verb("setrange", Verb::StringOp(StringOp::SetRange)),
+    verb("getbit", Verb::StringOp(StringOp::Other)),
+    verb("setbit", Verb::StringOp(StringOp::Other)),
+    verb("bitcount", Verb::StringOp(StringOp::Other)),
+    verb("bitpos", Verb::StringOp(StringOp::Other)),
+    verb("bitfield", Verb::StringOp(StringOp::BitField)),
+    verb("bitfield_ro", Verb::StringOp(StringOp::BitFieldRo)),
+    verb("bitop", Verb::StringOp(StringOp::BitOp)),
+    verb("lcs", Verb::StringOp(StringOp::Lcs)),
+    // Redis 6's LCS; compare-and-delete of Redis 8.4 and of Valkey 9; Redis 8.4's digest of a string. (INCRBYFLOAT is none of these:
+    // a compressed value is not a number, and Redis refuses it.)
+    verb("stralgo", Verb::StringOp(StringOp::Lcs)),
+    verb("delex", Verb::StringOp(StringOp::DelEx)),
+    verb("delifeq", Verb::StringOp(StringOp::Other)),
+    verb("digest", Verb::StringOp(StringOp::Other)),
+    // PFCOUNT is flagged read-only, and caches the count in the string.
     row("pfcount", Stateless, Verb::Plain, Touch::Declared),
     plain("pfselftest"),
-    // For administrators, and a write of its key as flagged.
+    // An administrator's command. Writes its key, as it is flagged.
     verb("pfdebug", Verb::Plain),
-    // Keys in other places than their arguments, or in other databases.
+    // Their keys are not all among the arguments, or are in other databases.
     verb("sort", Verb::Sort),
     verb("sort_ro", Verb::SortRo),
     verb("move", Verb::Move),
@@ -138,20 +139,20 @@ const DECISIONS: &[Decision] = &[
     any_key("swapdb", Verb::SwapDb),
     // Scripts. The _RO forms are flagged read-only, and Redis enforces that. For the others the rows here find the declared keys.
     // What else a script may write is not in the arguments: `scripts` judges that.
-    row("eval", Stateless, Verb::Script, Touch::Declared),
-    row("evalsha", Stateless, Verb::Script, Touch::Declared),
-    row("fcall", Stateless, Verb::Script, Touch::Declared),
-    verb("eval_ro", Verb::Script),
-    verb("evalsha_ro", Verb::Script),
-    verb("fcall_ro", Verb::Script),
+    row("eval", Stateless, Verb::Script(ScriptBy::Text), Touch::Declared),
+    row("evalsha", Stateless, Verb::Script(ScriptBy::Sha), Touch::Declared),
+    row("fcall", Stateless, Verb::Script(ScriptBy::Function), Touch::Declared),
+    verb("eval_ro", Verb::ScriptRo(ScriptBy::Text)),
+    verb("evalsha_ro", Verb::ScriptRo(ScriptBy::Sha)),
+    verb("fcall_ro", Verb::ScriptRo(ScriptBy::Function)),
     plain("script"),
     plain("script|*"),
     row("script|load", Stateless, Verb::ScriptLoad, Touch::Nothing),
     question("script|exists", Verb::Plain),
-    // The next EVAL on this connection is run by the debugger, which then talks on it.
-    session("script|debug", Verb::Plain),
-    // On the connection that runs the script Redis reads nothing until the script ends, so what is to stop it, or to
-    // ask about it, must come on another.
+    // The debugger runs the next EVAL on this connection, and then uses the connection itself.
+    session("script|debug", Verb::ScriptDebug),
+    // While a script runs, Redis reads nothing from the script's connection. A command that stops the script, or asks about it, needs
+    // another connection.
     session("script|kill", Verb::Plain),
     plain("function"),
     plain("function|*"),
@@ -162,31 +163,32 @@ const DECISIONS: &[Decision] = &[
     any_key("function|restore", Verb::Functions),
     session("function|kill", Verb::Plain),
     session("function|stats", Verb::Plain),
-    // Transactions. EXEC, DISCARD and UNWATCH are harmless without the state that they end (Redis answers with an error
-    // or OK); with it the client is in a session already.
+    // Transactions. EXEC, DISCARD and UNWATCH may pass on a lane when there is nothing to end: Redis answers with an error or OK.
+    // A client in a transaction has a session already.
     session("multi", Verb::Multi),
     row("exec", Stateless, Verb::Exec, Touch::Nothing),
     row("discard", Stateless, Verb::Discard, Touch::Nothing),
     session("watch", Verb::Watch),
     row("unwatch", Stateless, Verb::Unwatch, Touch::Nothing),
-    // Pub/sub. The un-forms give one reply per channel even when nothing is subscribed, which no lane can count.
+    // Pub/sub. Unsubscribing gives one reply per channel, even without a subscription: a lane expects one reply per request.
     session("subscribe", Verb::Subscribe),
     session("psubscribe", Verb::PSubscribe),
     session("ssubscribe", Verb::SSubscribe),
     session("unsubscribe", Verb::Unsubscribe),
     session("punsubscribe", Verb::PUnsubscribe),
     session("sunsubscribe", Verb::SUnsubscribe),
-    plain("publish"),
-    plain("spublish"),
+    row("publish", Stateless, Verb::Publish, Touch::Nothing),
+    row("spublish", Stateless, Verb::Publish, Touch::Nothing),
     question("pubsub", Verb::Plain),
     question("pubsub|*", Verb::Plain),
+    question("pubsub|channels", Verb::PubSubChannels),
     session("monitor", Verb::Monitor),
     // Streams: blocking only with BLOCK.
     row("xread", Blocking, Verb::XRead, Touch::AsFlagged),
     row("xreadgroup", Blocking, Verb::XReadGroup, Touch::AsFlagged),
     // Not flagged as blocking, and block.
-    row("wait", Blocking, Verb::Blocking, Touch::Nothing),
-    row("waitaof", Blocking, Verb::Blocking, Touch::Nothing),
+    row("wait", Blocking, Verb::Wait, Touch::Nothing),
+    row("waitaof", Blocking, Verb::Wait, Touch::Nothing),
     // The connection itself.
     question("ping", Verb::Plain),
     question("echo", Verb::Plain),
@@ -198,29 +200,31 @@ const DECISIONS: &[Decision] = &[
     session("asking", Verb::Asking),
     session("readonly", Verb::ReadOnly),
     session("readwrite", Verb::ReadWrite),
-    // CLIENT. Who is connected to the proxy, only the proxy knows; Redis is asked whether the client may know. Subcommands of newer
-    // servers are taken for something about the connection, also while the table of such a server is not here yet.
-    session("client", Verb::Client),
-    session("client|*", Verb::Client),
-    local("client|id", Verb::Client),
-    local("client|info", Verb::Client),
-    local("client|list", Verb::Client),
-    local("client|kill", Verb::Client),
-    local("client|unblock", Verb::Client),
-    local("client|setname", Verb::Client),
-    local("client|getname", Verb::Client),
-    local("client|setinfo", Verb::Client),
-    local("client|reply", Verb::Client),
-    // The client's number that is in their replies, or arguments, is the proxy's.
-    local("client|getredir", Verb::Client),
-    local("client|trackinginfo", Verb::Client),
-    session("client|tracking", Verb::Client),
-    row("client|help", Stateless, Verb::Client, Touch::Nothing),
+    // CLIENT. Only the proxy knows its clients; Redis is asked whether the client may use the command. An unknown subcommand of a
+    // newer server is assumed to be about the connection.
+    session("client", Verb::Client(ClientSubcommand::Other)),
+    session("client|*", Verb::Client(ClientSubcommand::Other)),
+    local("client|id", Verb::Client(ClientSubcommand::Id)),
+    local("client|info", Verb::Client(ClientSubcommand::Info)),
+    local("client|list", Verb::Client(ClientSubcommand::List)),
+    local("client|kill", Verb::Client(ClientSubcommand::Kill)),
+    local("client|unblock", Verb::Client(ClientSubcommand::Unblock)),
+    local("client|setname", Verb::Client(ClientSubcommand::SetName)),
+    local("client|getname", Verb::Client(ClientSubcommand::GetName)),
+    local("client|setinfo", Verb::Client(ClientSubcommand::SetInfo)),
+    local("client|reply", Verb::Client(ClientSubcommand::Reply)),
+    // The client number in their replies or arguments is the proxy's.
+    local("client|getredir", Verb::Client(ClientSubcommand::Redirection)),
+    local("client|trackinginfo", Verb::Client(ClientSubcommand::Redirection)),
+    session("client|no-evict", Verb::Client(ClientSubcommand::Switch)),
+    session("client|no-touch", Verb::Client(ClientSubcommand::Switch)),
+    session("client|tracking", Verb::Client(ClientSubcommand::Tracking)),
+    row("client|help", Stateless, Verb::Client(ClientSubcommand::Other), Touch::Nothing),
     // PAUSE is for all connections. UNPAUSE must not queue on a lane behind a write that is paused.
-    row("client|pause", Stateless, Verb::Client, Touch::Nothing),
-    session("client|unpause", Verb::Client),
-    // Without tracking, which puts a client in a session, it says so on any connection.
-    row("client|caching", Stateless, Verb::Client, Touch::Nothing),
+    row("client|pause", Stateless, Verb::Client(ClientSubcommand::Other), Touch::Nothing),
+    session("client|unpause", Verb::Client(ClientSubcommand::Other)),
+    // Tracking puts a client in a session. Without tracking, the reply is the same error on any connection.
+    row("client|caching", Stateless, Verb::Client(ClientSubcommand::Other), Touch::Nothing),
     // The server.
     question("info", Verb::Info),
     question("time", Verb::Plain),
@@ -228,24 +232,24 @@ const DECISIONS: &[Decision] = &[
     question("lastsave", Verb::Plain),
     question("command", Verb::Plain),
     question("command|*", Verb::Plain),
-    // What a user may read is decided anew: what was kept for it may be none of its business any more.
+    // The rights of users change: L1 may hold what a user may not read any more.
     plain("acl"),
     plain("acl|*"),
-    any_key("acl|setuser", Verb::Plain),
-    any_key("acl|deluser", Verb::Plain),
-    any_key("acl|load", Verb::Plain),
+    any_key("acl|setuser", Verb::AclSetUser),
+    any_key("acl|deluser", Verb::AclDelUser),
+    any_key("acl|load", Verb::AclLoad),
     plain("config"),
     plain("config|*"),
     question("config|get", Verb::Plain),
     // requirepass and its like.
-    any_key("config|set", Verb::Plain),
+    any_key("config|set", Verb::ConfigSet),
     plain("latency"),
     plain("latency|*"),
     plain("memory"),
     plain("memory|*"),
     plain("module"),
     plain("module|*"),
-    // A module may do anything when it is loaded.
+    // Loading a module may change anything.
     any_key("module|load", Verb::Plain),
     any_key("module|loadex", Verb::Plain),
     // Commands of modules. The key in their specs is an index or a library, and they change or delete keys that no argument names.
@@ -278,10 +282,10 @@ const DECISIONS: &[Decision] = &[
     plain("bgrewriteaof"),
     // SHUTDOWN ABORT must overtake a SHUTDOWN that waits for replicas, and a script that runs away.
     session("shutdown", Verb::Shutdown),
-    // DEBUG SLEEP stops the whole server, so a connection of its own would win nothing. RELOAD, LOADAOF, POPULATE,
+    // DEBUG SLEEP stops the whole server, so a connection of its own would not help. RELOAD, LOADAOF, POPULATE,
     // FLUSHALL and the like change every key.
     row("debug", Stateless, Verb::Debug, Touch::Declared),
-    // The data set becomes another server's.
+    // The data set is replaced by another server's.
     any_key("replicaof", Verb::Plain),
     any_key("slaveof", Verb::Plain),
     any_key("failover", Verb::Plain),
@@ -302,108 +306,40 @@ const DECISIONS: &[Decision] = &[
     any_key("cluster|setslot", Verb::Plain),
     any_key("cluster|migration", Verb::Plain),
     any_key("cluster|migrateslots", Verb::Plain),
-    // Drops what is in slots that went elsewhere.
+    // Drops the keys of slots that moved to another server.
     any_key("trimslots", Verb::Plain),
     // These turn the connection into a replication link.
     refused("sync", &errors::REPLICATION),
     refused("psync", &errors::REPLICATION),
     refused("replconf", &errors::REPLICATION),
     refused("cluster|syncslots", &errors::REPLICATION),
-    refused("post", &errors::SPEAKS_HTTP),
-    refused("host:", &errors::SPEAKS_HTTP),
+    row("post", Refused(&errors::SPEAKS_HTTP), Verb::Http, Touch::Nothing),
+    row("host:", Refused(&errors::SPEAKS_HTTP), Verb::Http, Touch::Nothing),
     local("proxy", Verb::Proxy),
 ];
 
-/// What kind of key a read is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Of {
-    /// A string, which has no parts that could end by themselves.
-    String,
-    Hash,
-    Other,
-    /// Whatever is there.
-    Any,
-}
-
-/// A read whose reply L1 may keep.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct CacheableRead {
-    name: &'static str,
-    pub of: Of,
-    pub absent: Absent,
-}
-
-/// The decision on a lower-case name; none: its reply is never kept. GET and MGET are not here: what is kept of them is a
-/// value, not a reply.
-pub(super) fn cacheable(name: &str) -> Option<&'static CacheableRead> {
-    CACHEABLE.iter().find(|known| known.name == name)
-}
-
-const fn keep(name: &'static str, of: Of, absent: Absent) -> CacheableRead {
-    CacheableRead { name, of, absent }
-}
-
-/// Reads of one key that say the same until the key changes. Left out on purpose: what depends on the time (TTL, PTTL, XPENDING),
-/// on chance (SRANDMEMBER, HRANDFIELD, ZRANDMEMBER), on a cursor that may come back otherwise (the SCAN family), on how a value is
-/// stored or used (OBJECT, MEMORY, DUMP, TOUCH, XINFO), on other keys (SORT_RO, LCS, SINTER and its like), on code (EVAL_RO,
-/// FCALL_RO), and PFCOUNT, which writes.
-const CACHEABLE: &[CacheableRead] = &[
-    keep("strlen", Of::String, Absent::Zero),
-    keep("getrange", Of::String, Absent::Is(b"$0\r\n\r\n")),
-    keep("substr", Of::String, Absent::Is(b"$0\r\n\r\n")),
-    keep("getbit", Of::String, Absent::Zero),
-    keep("bitcount", Of::String, Absent::Zero),
-    keep("bitpos", Of::String, Absent::Varies),
-    keep("bitfield_ro", Of::String, Absent::Zero),
-    keep("hget", Of::Hash, Absent::Nothing),
-    keep("hmget", Of::Hash, Absent::Nothing),
-    keep("hgetall", Of::Hash, Absent::Nothing),
-    keep("hkeys", Of::Hash, Absent::Nothing),
-    keep("hvals", Of::Hash, Absent::Nothing),
-    keep("hlen", Of::Hash, Absent::Zero),
-    keep("hexists", Of::Hash, Absent::Zero),
-    keep("hstrlen", Of::Hash, Absent::Zero),
-    keep("lrange", Of::Other, Absent::Nothing),
-    keep("lindex", Of::Other, Absent::Nothing),
-    keep("llen", Of::Other, Absent::Zero),
-    keep("lpos", Of::Other, Absent::Nothing),
-    keep("smembers", Of::Other, Absent::Nothing),
-    keep("sismember", Of::Other, Absent::Zero),
-    keep("smismember", Of::Other, Absent::Zero),
-    keep("scard", Of::Other, Absent::Zero),
-    keep("zrange", Of::Other, Absent::Nothing),
-    keep("zrangebyscore", Of::Other, Absent::Nothing),
-    keep("zrangebylex", Of::Other, Absent::Nothing),
-    keep("zrevrange", Of::Other, Absent::Nothing),
-    keep("zrevrangebyscore", Of::Other, Absent::Nothing),
-    keep("zrevrangebylex", Of::Other, Absent::Nothing),
-    keep("zscore", Of::Other, Absent::Nothing),
-    keep("zmscore", Of::Other, Absent::Nothing),
-    keep("zcard", Of::Other, Absent::Zero),
-    keep("zcount", Of::Other, Absent::Zero),
-    keep("zlexcount", Of::Other, Absent::Zero),
-    keep("zrank", Of::Other, Absent::Nothing),
-    keep("zrevrank", Of::Other, Absent::Nothing),
-    keep("geopos", Of::Other, Absent::Nothing),
-    keep("geodist", Of::Other, Absent::Nothing),
-    keep("geohash", Of::Other, Absent::Nothing),
-    keep("geosearch", Of::Other, Absent::Nothing),
-    keep("georadius_ro", Of::Other, Absent::Nothing),
-    keep("georadiusbymember_ro", Of::Other, Absent::Nothing),
-    keep("xrange", Of::Other, Absent::Nothing),
-    keep("xrevrange", Of::Other, Absent::Nothing),
-    keep("xlen", Of::Other, Absent::Zero),
-    keep("exists", Of::Any, Absent::Only(b":0\r\n")),
-    keep("type", Of::Any, Absent::Only(b"+none\r\n")),
-    keep("expiretime", Of::Any, Absent::Only(b":-2\r\n")),
-    keep("pexpiretime", Of::Any, Absent::Only(b":-2\r\n")),
+/// Facts of commands by name; `container|*` stands for all subcommands.
+const FACTS: &[(Facts, &[&str])] = &[
+    (Facts::LEAVES_NOTHING, &["script|kill", "function|kill", "function|stats", "shutdown", "client|unpause"]),
+    (Facts::NEEDS_ENABLING, &["debug", "module", "module|*"]),
+    (Facts::TELLS_OF_STRINGS, &["dump"]),
+    (Facts::WRITES_UNFLAGGED, &["pfcount"]),
+    (Facts::CHANGES_NOTHING_IN_SCRIPTS, &["echo", "ping", "publish", "spublish", "time"]),
 ];
 
 /// Reads that say nothing of what a key holds, so that nothing kept can be older than what they say.
-const SILENT: &[&str] = &["ttl", "pttl", "touch", "object", "memory"];
+const SILENT: &[&str] = &["ttl", "pttl", "touch", "object", "object|*", "memory", "memory|*"];
 
-/// Whether a read of this name says something of what its keys hold.
-pub(super) fn tells(name: &str) -> bool {
-    let command = name.split_once('|').map_or(name, |(container, _)| container);
-    !SILENT.contains(&command)
+/// The facts of the command of this name. `reads`: it only reads.
+pub(super) fn facts(name: &str, reads: bool, verb: Verb) -> Facts {
+    let container = name.split_once('|').map(|(container, _)| container);
+    let is_among = |names: &[&str]| {
+        names.iter().any(|known| *known == name || container.is_some() && known.strip_suffix("|*") == container)
+    };
+    let mut facts: Facts = FACTS.iter().filter(|(_, names)| is_among(names)).map(|(fact, _)| *fact).collect();
+    if matches!(verb, Verb::StringOp(_) | Verb::Script(_) | Verb::ScriptRo(_)) {
+        facts |= Facts::TELLS_OF_STRINGS;
+    }
+    facts.set(Facts::TELLS, reads && !is_among(SILENT));
+    facts
 }

@@ -1,12 +1,12 @@
 //! The raw table: what a server's `COMMAND` reply says, and the compact text form of it that `builtin.tsv` is kept in.
 //!
-//! Must not judge: what a row means is decided in `mod.rs` and `decisions.rs`.
+//! Only reads and writes it: what a row means is decided in `row.rs` and `decisions.rs`.
 
 use std::fmt::Write as _;
 
 use redis_protocol::resp2::types::BytesFrame;
 
-use super::Flags;
+use super::flags::Flags;
 use super::keys::{Begin, Find, Spec};
 
 /// Far more commands than any server has, so that a broken reply stays small; below 65,535, which `Table` relies on.
@@ -61,7 +61,7 @@ impl Entry {
         }
     }
 
-    /// Takes what an old server does not say from a newer one's row of the same name.
+    /// Fills in what an old server does not say, from a newer server's row of the same name.
     pub(super) fn borrow_from(&mut self, known: &Entry) {
         // Redis 6 finds the key of XGROUP and OBJECT by the container's own numbers, which Redis 7 no longer has.
         let says_more = known.specs.as_ref().is_some_and(|specs| !specs.is_empty());
@@ -113,7 +113,7 @@ fn command(frame: &BytesFrame, with_subs: bool) -> Result<Entry, &'static str> {
     }
     if fields.len() > 8 {
         let specs = list(fields.get(8), "the key specs")?.iter().map(spec);
-        // What is marked as no key (a channel of SPUBLISH) is none.
+        // A spec may be marked as not a key: the channel of SPUBLISH.
         entry.specs = Some(specs.filter_map(Result::transpose).collect::<Result<_, _>>()?);
     }
     if with_subs && fields.len() > 9 {

@@ -1,12 +1,15 @@
-//! What a command that a script calls does, when some of its arguments are not known.
+//! Which keys a command changes that a script calls, when some of its arguments are not known.
 //!
-//! Answers only for commands whose keys have fixed places. Where an option may name a key (SORT … STORE), or a count says how many
-//! keys there are, an unknown argument could be anything. Must not guess: what is not certain is [`InScript::Unknown`].
+//! Decides only for commands whose keys have fixed places. Where an option may name a key (SORT … STORE), or a count says how many
+//! keys there are, an unknown argument could be either. Never guesses: what is not certain is [`InScript::Unknown`].
 
 use smallvec::SmallVec;
 
+use super::flags::{Facts, Flags};
 use super::keys::Finder;
-use super::{Flags, Row, Table, Verb};
+use super::row::Row;
+use super::table::Table;
+use super::verb::Verb;
 
 /// What a call does.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,12 +23,9 @@ pub enum InScript {
         /// The last argument of the call stands for several (`unpack(KEYS)`), and all of them are keys.
         rest: bool,
     },
-    /// It cannot be told.
+    /// Not known.
     Unknown,
 }
-
-/// Commands that are not flagged as reads and change no key all the same.
-const WITHOUT_EFFECT: [&str; 5] = ["echo", "ping", "publish", "spublish", "time"];
 
 impl Table {
     /// What a call with these words does, the name first; `None` is a word that is not known. `open`: the last word may stand for
@@ -46,11 +46,12 @@ impl Table {
 
 impl Row {
     fn in_script(&self, argc: usize, open: bool) -> InScript {
-        if WITHOUT_EFFECT.contains(&&*self.name) || self.flags.contains(Flags::READONLY) && !self.is_write() {
+        let only_reads = self.flags.contains(Flags::READONLY) && !self.is_write();
+        if only_reads || self.facts.contains(Facts::CHANGES_NOTHING_IN_SCRIPTS) {
             return InScript::Reads;
         }
-        // Modules may do what their specs do not say; MOVE and COPY reach into other databases.
-        let known = self.flags.contains(Flags::WRITE) || &*self.name == "pfcount";
+        // Modules may change more than their specs say; MOVE and COPY change keys of other databases.
+        let known = self.flags.contains(Flags::WRITE) || self.facts.contains(Facts::WRITES_UNFLAGGED);
         let elsewhere = matches!(self.verb, Verb::Move | Verb::Copy | Verb::Migrate | Verb::Sort);
         if !known || elsewhere || self.flags.intersects(Flags::MODULE | Flags::NO_SCRIPT | Flags::ADMIN) {
             return InScript::Unknown;
@@ -79,7 +80,7 @@ impl Finder {
             }
             _ => return None,
         }
-        // The last word of an open call stands for others, so it must not stand where a single key is due.
+        // The last word of an open call stands for any number of words, so a single key must not be in its place.
         let last = u32::try_from(argc).ok()?;
         let all_there = !keys.is_empty() && keys.iter().all(|at| *at < last);
         all_there.then_some((keys, rest))

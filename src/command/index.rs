@@ -1,5 +1,5 @@
-//! Finding a name, in any case, among a few hundred fixed ones: each request pays for this, so that it must not
-//! allocate, and compares words instead of bytes.
+//! Finds a name, in any case, among a few hundred fixed ones. Every request does this, so it does not allocate, and compares words
+//! instead of bytes.
 
 /// Positions of names in the order in which they were given; of equal ones the first.
 #[derive(Debug, Clone)]
@@ -16,7 +16,7 @@ struct Slot {
     position: u32,
 }
 
-/// A lower-cased name of up to [`LONGEST`] bytes, which its ends (they overlap) and its length determine.
+/// A lower-cased name of up to [`LONGEST`] bytes: its first and last eight bytes, which may overlap, and its length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Key {
     first: u64,
@@ -63,7 +63,7 @@ impl Index {
         };
         let mut at = self.start(key);
         loop {
-            // Three of four slots are free: one of them ends this soon.
+            // Three of four slots are free, so a free one ends this soon.
             let slot = &self.slots[at];
             if slot.key == key {
                 // An empty name is equal to a free slot.
@@ -116,7 +116,7 @@ fn lower(word: u64) -> u64 {
     let from_a = seven_bits + (0x80 - b'A' as u64) * ONES;
     let above_z = seven_bits + (0x7f - b'Z' as u64) * ONES;
     let upper = (from_a ^ above_z) & !word & TOP;
-    // 0x80 >> 2 is the bit that tells the cases apart.
+    // 0x80 >> 2 is the bit in which the cases differ.
     word | upper >> 2
 }
 

@@ -2,7 +2,7 @@
 //! (<https://redis.io/docs/latest/develop/reference/key-specs/>), and walkers of our own for the few commands
 //! whose specs are incomplete (SORT, MIGRATE, GEORADIUS … STORE).
 //!
-//! Must never find too few keys in a call that Redis would execute; in one that it refuses, too many are harmless.
+//! Must never find too few keys in a call that Redis would execute; in a call that Redis refuses, it may find too many.
 
 use smallvec::SmallVec;
 
@@ -145,7 +145,7 @@ fn number(text: &[u8]) -> Option<i64> {
 pub(super) enum Finder {
     /// It has none.
     None,
-    /// Nobody can tell.
+    /// It is not known how.
     Unknown,
     /// One, at this index: most commands.
     At(u32),

@@ -1,22 +1,23 @@
-//! The rows of a client's requests, one after the other: most name the same command as the one before.
+//! The rows of a client's consecutive requests: most are of the same command as the one before.
 
 use std::ops::Range;
 
 use crate::resp::Prefix;
 
-use super::{Row, Table};
+use super::row::Row;
+use super::table::Table;
 
-/// What was found last.
+/// The row that was found last.
 #[derive(Debug, Default)]
 pub struct Lookup {
-    /// The request up to the end of its name. (The scanner remembers how a request began too, before anybody knows what it is.)
+    /// The last request up to the end of its name. (The scanner also remembers the beginning of a request, but not its row.)
     prefix: Prefix,
     table: u64,
     position: usize,
 }
 
 impl Lookup {
-    /// As [`Table::get`], for the name of a request.
+    /// Like [`Table::get`], for the name of a request.
     #[inline]
     pub fn get<'a>(&mut self, table: &'a Table, request: &[u8], name: &Range<usize>) -> Option<&'a Row> {
         if !(self.prefix.begins(request) && self.table == table.number) {

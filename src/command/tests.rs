@@ -7,8 +7,9 @@ use redis_protocol::resp2::types::BytesFrame;
 use smallvec::SmallVec;
 
 use super::cacheable::Ends;
-use super::{Class, Flags, Keys, Row, Table, TableError, Verb, decisions, entry};
-use crate::config::Reads;
+use super::table::BUILTIN;
+use super::{Class, ClientSubcommand, Facts, Flags, Keys, Row, ScriptBy, StringOp, Table, TableError, Verb, entry};
+use crate::reads::Reads;
 
 fn all_rows(table: &Table) -> impl Iterator<Item = &Row> {
     table.rows().flat_map(|row| std::iter::once(row).chain(row.subs()))
@@ -147,18 +148,88 @@ fn classes_are_these() {
 }
 
 #[test]
+fn facts_are_these() {
+    let table = Table::builtin();
+    let of = |fact: Facts| names(&table, |row| row.facts.contains(fact));
+    assert_eq!(of(Facts::LEAVES_NOTHING), words("client|unpause function|kill function|stats script|kill shutdown"));
+    assert_eq!(
+        of(Facts::NEEDS_ENABLING),
+        words("debug module module|help module|list module|load module|loadex module|unload")
+    );
+    assert_eq!(
+        of(Facts::TELLS_OF_STRINGS),
+        words(
+            "append bitcount bitfield bitfield_ro bitop bitpos dump eval eval_ro evalsha evalsha_ro fcall fcall_ro getbit getrange \
+             lcs setbit setrange strlen substr"
+        )
+    );
+    assert_eq!(of(Facts::CHANGES_NOTHING_IN_SCRIPTS), words("echo ping publish spublish time"));
+    assert_eq!(of(Facts::WRITES_UNFLAGGED), words("pfcount"));
+    let reads = names(&table, |row| row.flags.contains(Flags::READONLY) && !row.is_write());
+    let silent = words("memory|usage object|encoding object|freq object|idletime object|refcount pttl touch ttl");
+    assert_eq!(of(Facts::TELLS), reads.into_iter().filter(|name| !silent.contains(name)).collect::<Vec<_>>());
+}
+
+#[test]
+fn commands_of_newer_servers_that_libraries_send_at_once_are_known_before_the_server_is_asked() {
+    let table = Table::until_asked();
+    let verb = |line: &str| table.resolve(&call(line)).verb;
+    assert_eq!(verb("WAITAOF 1 0 0"), Verb::Wait);
+    assert_eq!(verb("client SetInfo lib-name x"), Verb::Client(ClientSubcommand::SetInfo));
+    assert_eq!(verb("client setinfo lib-name"), Verb::Client(ClientSubcommand::Other));
+    assert_eq!(verb("client unheard-of lib-name x"), Verb::Client(ClientSubcommand::Other));
+    for (line, unknown) in [("WAITAOF 1 0 0", true), ("client setinfo lib-name x", false), ("nobody.knows", true)] {
+        let row = table.resolve(&call(line));
+        assert_eq!((row.is_unknown(), row.is_write(), row.number), (unknown, unknown, 0), "{line}");
+        assert_eq!(row.class, Class::Session, "{line}");
+    }
+}
+
+#[test]
 fn verbs_are_these() {
     let table = Table::builtin();
     let of = |verb: Verb| names(&table, |row| row.verb == verb);
     assert_eq!(
-        of(Verb::StringOp),
+        names(&table, |row| matches!(row.verb, Verb::StringOp(_))),
         words("append bitcount bitfield bitfield_ro bitop bitpos getbit getrange lcs setbit setrange strlen substr")
     );
-    assert_eq!(of(Verb::Script), words("eval eval_ro evalsha evalsha_ro fcall fcall_ro"));
-    assert_eq!(of(Verb::Blocking), words("blmove blmpop blpop brpop brpoplpush bzmpop bzpopmax bzpopmin wait"));
-    assert_eq!(of(Verb::Client).len(), 17);
+    assert_eq!(names(&table, |row| matches!(row.verb, Verb::Script(_))), words("eval evalsha fcall"));
+    assert_eq!(names(&table, |row| matches!(row.verb, Verb::ScriptRo(_))), words("eval_ro evalsha_ro fcall_ro"));
+    assert_eq!(names(&table, Row::is_client).len(), 17);
+    assert_eq!(of(Verb::Http), words("host: post"));
+    assert_eq!(of(Verb::Publish), words("publish spublish"));
+    assert_eq!(of(Verb::Blocking), words("blmove blmpop blpop brpop brpoplpush bzmpop bzpopmax bzpopmin"));
     for (verb, name) in [
         (Verb::Get, "get"),
+        (Verb::StringOp(StringOp::Append), "append"),
+        (Verb::StringOp(StringOp::SetRange), "setrange"),
+        (Verb::StringOp(StringOp::BitOp), "bitop"),
+        (Verb::StringOp(StringOp::BitField), "bitfield"),
+        (Verb::StringOp(StringOp::BitFieldRo), "bitfield_ro"),
+        (Verb::StringOp(StringOp::Lcs), "lcs"),
+        (Verb::Script(ScriptBy::Text), "eval"),
+        (Verb::Script(ScriptBy::Sha), "evalsha"),
+        (Verb::Script(ScriptBy::Function), "fcall"),
+        (Verb::ScriptRo(ScriptBy::Text), "eval_ro"),
+        (Verb::ScriptRo(ScriptBy::Sha), "evalsha_ro"),
+        (Verb::ScriptRo(ScriptBy::Function), "fcall_ro"),
+        (Verb::ScriptDebug, "script|debug"),
+        (Verb::Wait, "wait"),
+        (Verb::PubSubChannels, "pubsub|channels"),
+        (Verb::AclSetUser, "acl|setuser"),
+        (Verb::AclDelUser, "acl|deluser"),
+        (Verb::AclLoad, "acl|load"),
+        (Verb::ConfigSet, "config|set"),
+        (Verb::Client(ClientSubcommand::Id), "client|id"),
+        (Verb::Client(ClientSubcommand::Info), "client|info"),
+        (Verb::Client(ClientSubcommand::List), "client|list"),
+        (Verb::Client(ClientSubcommand::Kill), "client|kill"),
+        (Verb::Client(ClientSubcommand::Unblock), "client|unblock"),
+        (Verb::Client(ClientSubcommand::SetName), "client|setname"),
+        (Verb::Client(ClientSubcommand::GetName), "client|getname"),
+        (Verb::Client(ClientSubcommand::Reply), "client|reply"),
+        (Verb::Client(ClientSubcommand::Tracking), "client|tracking"),
+        (Verb::Client(ClientSubcommand::Switch), "client|no-evict"),
         (Verb::MGet, "mget"),
         (Verb::Set, "set"),
         (Verb::SetEx, "setex"),
@@ -329,7 +400,11 @@ fn what_is_kept_is_what_rules_may_name() {
             "{}",
             row.name
         );
-        assert!(row.tells() && row.cacheable.is_some_and(|cacheable| cacheable.key == 1), "{}", row.name);
+        assert!(
+            row.facts.contains(Facts::TELLS) && row.cacheable.is_some_and(|cacheable| cacheable.key == 1),
+            "{}",
+            row.name
+        );
     }
     let never = names(&table, |row| row.flags.contains(Flags::READONLY) && row.cacheable.is_none());
     assert_eq!(
@@ -342,7 +417,7 @@ fn what_is_kept_is_what_rules_may_name() {
         )
     );
     assert_eq!(
-        names(&table, |row| row.flags.contains(Flags::READONLY) && !row.tells()),
+        names(&table, |row| row.flags.contains(Flags::READONLY) && !row.facts.contains(Facts::TELLS)),
         words("memory|usage object|encoding object|freq object|idletime object|refcount pfcount pttl touch ttl")
     );
 }
@@ -373,12 +448,12 @@ fn what_may_end_in_part_is_not_kept() {
         ("hgetex\t-5\twrite,fast\t1,1,1\twi1:r0,1,0", of(hashes)),
         ("hexpiretime\t-5\treadonly,fast\t1,1,1\ti1:r0,1,0", Reads::NONE),
     ] {
-        let table = table_of(&format!("{}{command}\n", super::BUILTIN));
+        let table = table_of(&format!("{}{command}\n", BUILTIN));
         assert_eq!(Table::builtin().cacheable().without(lost), table.cacheable(), "{command}");
     }
     let strings = of("strlen getrange substr getbit bitcount bitpos bitfield_ro");
     let member = "expiremember\t-4\twrite,fast\t1,1,1\twi1:r0,1,0";
-    assert_eq!(table_of(&format!("{}{member}\n", super::BUILTIN)).cacheable(), strings);
+    assert_eq!(table_of(&format!("{}{member}\n", BUILTIN)).cacheable(), strings);
     assert_eq!(Table::until_asked().cacheable(), strings);
 }
 
@@ -397,7 +472,7 @@ fn a_stranger_under_a_known_name_is_not_kept() {
     ] {
         assert_eq!(cacheable(line), Reads::NONE, "{line}");
     }
-    assert!(decisions::cacheable("ttl").is_none());
+    assert!(Reads::named("ttl").is_none());
 }
 
 #[test]
@@ -570,7 +645,7 @@ fn strings_of_newer_servers() {
                  digest\t2\treadonly,fast\t1,1,1\ti1:r0,1,0\nmsetex\t-4\twrite,movablekeys,denyoom\t0,0,0\twi1:n0,1,2\n\
                  trimslots\t-5\twrite\t0,0,0\t-";
     let table = table_of(lines);
-    assert_eq!(names(&table, |row| row.verb == Verb::StringOp), ["delex", "delifeq", "digest"]);
+    assert_eq!(names(&table, |row| matches!(row.verb, Verb::StringOp(_))), ["delex", "delifeq", "digest"]);
     assert_eq!(names(&table, |row| row.verb == Verb::MSetEx), ["msetex"]);
     assert_eq!(keys(&table, "MSETEX 2 a 1 b 2 EX 10"), known(&["a", "b"]));
     assert_eq!(keys(&table, "TRIMSLOTS RANGES 1 0 5"), (Keys::Unknown, vec![]));
@@ -606,9 +681,9 @@ fn other_replies_are_refused() {
 
 #[test]
 fn the_text_form_keeps_everything() {
-    let title = super::BUILTIN.lines().next().expect("a title").trim_start_matches("# ");
-    let entries = entry::from_lines(super::BUILTIN).expect("well formed");
-    assert_eq!(entry::to_lines(&entries, title), super::BUILTIN);
+    let title = BUILTIN.lines().next().expect("a title").trim_start_matches("# ");
+    let entries = entry::from_lines(BUILTIN).expect("well formed");
+    assert_eq!(entry::to_lines(&entries, title), BUILTIN);
     for line in
         ["get", "get\t2\t-\t1,1\t-", "get\tx\t-\t1,1,1\t-", "get\t2\t-\t1,1,1\ti1", "get\t2\t-\t1,1,1\tq1:r0,1,0"]
     {

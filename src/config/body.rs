@@ -9,7 +9,8 @@ use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 
-use super::reads::Reads;
+use crate::reads::Reads;
+
 use super::sections::words;
 use super::units::{self, Wrong};
 use super::yaml;

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use super::error::ConfigError;
 use super::units::{self, Memory, Wrong};
-use super::{Coherence, Config, Reads, RuleBody, Scripts};
+use crate::reads::Reads;
+
+use super::{Coherence, Config, RuleBody, Scripts};
 
 /// gzip's trailer holds a value's length in 32 bits (RFC 1952 §2.3.1).
 const MAX_BULK: usize = (4 << 30) - (1 << 20);

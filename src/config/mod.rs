@@ -25,7 +25,6 @@ use serde::Deserialize;
 
 pub use body::{CacheBody, CachePatch, Codec, CompressBody, CompressPatch, RuleBody, RuleSpec, Switch};
 pub use error::ConfigError;
-pub use reads::Reads;
 pub use scripts::Scripts;
 pub use sections::{Bus, ClientsWithoutAuth, Coherence, L1, Limits, Log, LogFormat, Policy, Timeouts};
 pub use setting::Setting;

@@ -174,7 +174,7 @@ fn address(address: Option<SocketAddr>) -> String {
 
 /// The classes of clients; of the others there are none here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum ClientKind {
     Normal,
     PubSub,
     Other,
@@ -185,7 +185,7 @@ enum Test {
     Ids(Vec<i64>),
     Addr(Vec<u8>),
     LocalAddr(Vec<u8>),
-    Kind(Kind),
+    Kind(ClientKind),
     User(Vec<u8>),
     MaxAge(u64),
     Idle(u64),
@@ -239,9 +239,9 @@ impl Filter {
                 b"addr" => Test::Addr(value.to_vec()),
                 b"laddr" => Test::LocalAddr(value.to_vec()),
                 b"type" => Test::Kind(match &value.to_ascii_lowercase()[..] {
-                    b"normal" => Kind::Normal,
-                    b"pubsub" => Kind::PubSub,
-                    b"master" | b"primary" | b"slave" | b"replica" => Kind::Other,
+                    b"normal" => ClientKind::Normal,
+                    b"pubsub" => ClientKind::PubSub,
+                    b"master" | b"primary" | b"slave" | b"replica" => ClientKind::Other,
                     _ => return None,
                 }),
                 b"user" => Test::User(value.to_vec()),
@@ -282,7 +282,7 @@ impl Filter {
             Test::Ids(ids) => ids.iter().any(|id| u64::try_from(*id) == Ok(client.id)),
             Test::Addr(wanted) => address(client.addr).as_bytes() == wanted,
             Test::LocalAddr(wanted) => address(client.local_addr).as_bytes() == wanted,
-            Test::Kind(kind) => *kind == if client.subscribed { Kind::PubSub } else { Kind::Normal },
+            Test::Kind(kind) => *kind == if client.subscribed { ClientKind::PubSub } else { ClientKind::Normal },
             Test::User(user) => client.user == *user,
             Test::MaxAge(age) => client.age >= *age,
             Test::Idle(idle) => client.idle >= *idle,

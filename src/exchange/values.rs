@@ -1,8 +1,8 @@
 //! Values that L1 may keep: what is asked of Redis for them, and how it is kept that there is none.
 
 use crate::coherence::Ticket;
-use crate::command::Absent;
 use crate::near_cache::{Asked, EntryId};
+use crate::reads::Absent;
 use crate::resp::{Chunks, build};
 use crate::rules::CacheRule;
 

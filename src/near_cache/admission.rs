@@ -1,13 +1,13 @@
-//! What has been asked before, recently: a one-hit wonder must not cost a fetch of its TTL and a place.
+//! Which questions were asked before, recently. A key that is read only once must not cost a fetch of its TTL and a place in L1.
 //!
-//! A table of a worker's own, of fixed size, cut into sets that fill a cache line each. A question belongs to one set and is
-//! forgotten when twelve others of that set have been asked since; so "recently" is "among the last few tens of
+//! Each worker has a table of fixed size, in sets that fill a cache line each. A question belongs to one set, and is
+//! forgotten when twelve others of that set have been asked since. So "recently" is "among the last few tens of
 //! thousands of questions". A wrong guess costs one fetch, never a wrong value.
 
 use super::EntryId;
 
 const SETS: usize = 1 << 12;
-/// As many as a cache line holds with their counts.
+/// The number that fits a cache line, with their counts.
 const WAYS: usize = 12;
 
 /// Counts how often questions were asked.
@@ -16,8 +16,8 @@ pub struct Admission {
     sets: Box<[Set]>,
 }
 
-/// The one that was asked last stands first. Counting in that order ages by itself: with the least asked one going
-/// first instead, those that were hot long ago would stay and newcomers push each other out.
+/// The question that was asked last stands first, and the last one is dropped. If the least asked one were dropped instead, questions
+/// that were hot long ago would stay, and new ones would push each other out.
 #[derive(Clone, Debug, Default)]
 #[repr(align(64))]
 struct Set {
@@ -34,12 +34,12 @@ impl Default for Admission {
 }
 
 impl Admission {
-    /// Counts a request and tells whether it is at least the `after`th of its kind.
+    /// Counts a question, and returns whether it was asked at least `after` times.
     pub fn asked(&mut self, id: EntryId, after: u32) -> bool {
         if after <= 1 {
             return true;
         }
-        // None of the bits that chose the set.
+        // Other bits than those that chose the set.
         let times = self.sets[id.bits() as usize % SETS].count((id.bits() >> 32) as u32);
         u32::from(times) >= after.min(u32::from(u8::MAX))
     }

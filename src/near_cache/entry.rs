@@ -9,22 +9,22 @@ use crate::resp::Version;
 
 use super::{EntryId, KeyId};
 
-/// Keep users and protocols apart; odd.
+/// Multipliers that keep users and protocols apart; odd.
 const USER: u64 = 0x9e37_79b9_7f4a_7c15;
 const PROTOCOL: u64 = 0xc2b2_ae3d_27d4_eb4f;
 
-/// What was asked of Redis: who asked, of which key, and how.
+/// A read: the user, the key, and the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Question<'a> {
     db: u32,
     user: u32,
     key: &'a [u8],
-    /// The protocol, and the request to the byte. None: GET, however it was spelt, and whoever opens its value.
+    /// The protocol, and the exact bytes of the request. None: GET, in any spelling and protocol.
     request: Option<(Version, &'a [u8])>,
 }
 
 impl<'a> Question<'a> {
-    /// Bytes of the longest request whose reply can be kept: an entry says its length in 16 bits.
+    /// Bytes of the longest request whose reply can be kept: an entry holds the length in 16 bits.
     pub const LONGEST: usize = u16::MAX as usize;
 
     /// GET, or this key's part of an MGET. `user`: the number of the user who asks.
@@ -57,19 +57,19 @@ impl<'a> Question<'a> {
         self.key
     }
 
-    /// The request to the byte; none: GET.
+    /// The exact bytes of the request; none: GET.
     #[inline]
     pub fn request(&self) -> Option<&'a [u8]> {
         self.request.map(|(_, request)| request)
     }
 
-    /// Whether its answer is a value, the same in both protocols but for the word that there is none.
+    /// Whether its answer is a value. That is the same in both protocols, except for null.
     #[inline]
     pub fn is_get(&self) -> bool {
         self.request.is_none()
     }
 
-    /// What the entry that answers it is found by.
+    /// The id of the entry that answers it.
     #[inline(always)]
     pub fn id(&self) -> EntryId {
         let user = u64::from(self.user).wrapping_mul(USER);
@@ -83,7 +83,7 @@ impl<'a> Question<'a> {
         EntryId::new(KeyId::new(self.db, self.key), variant)
     }
 
-    /// For later.
+    /// A copy that outlives the request.
     pub fn keep(&self) -> Asked {
         Asked {
             db: self.db,
@@ -116,7 +116,7 @@ impl Asked {
 pub struct Times {
     /// The generation that it was made in (COHERENCE §2); an entry of an older one is dead.
     pub generation: u64,
-    /// When it was asked for; ages count from here.
+    /// When its request was sent; its age counts from here.
     pub sent: u64,
     /// Never served from then on (COHERENCE §1).
     pub deadline: u64,
@@ -128,7 +128,7 @@ pub struct Times {
 #[derive(Clone, Debug)]
 pub struct Entry(ThinArc<Head, u8>);
 
-/// What stands in front of them.
+/// The fields in front of them.
 #[derive(Debug)]
 struct Head {
     valid: AtomicBool,
@@ -188,7 +188,7 @@ impl Entry {
         self.head().key_length as usize + usize::from(self.head().request_length)
     }
 
-    /// The whole reply; of a GET in the words of RESP2.
+    /// The whole reply; of a GET in RESP2.
     #[inline]
     pub fn reply(&self) -> &[u8] {
         &self.0.slice[self.reply_at()..]
@@ -200,12 +200,12 @@ impl Entry {
         self.head().valid.load(Ordering::Acquire)
     }
 
-    /// Drops it, for every hot set at once. What was dropped stays so.
+    /// Drops it, for every hot set at once and for good.
     pub fn invalidate(&self) {
         self.head().valid.store(false, Ordering::Release);
     }
 
-    /// Whether it is the answer to this question, and no other's that has the same id.
+    /// Whether it answers this question, and not another one with the same id.
     #[inline]
     pub fn answers(&self, question: &Question<'_>) -> bool {
         let head = self.head();
@@ -287,7 +287,7 @@ mod tests {
         assert_eq!(ids.len(), questions.len());
     }
 
-    /// What is dropped when a key is written is found by the key alone.
+    /// The entries of a key are found by the key alone.
     #[test]
     fn all_questions_about_a_key_have_its_id() {
         let key = Question::get(0, 0, b"k").id().key();

@@ -2,27 +2,27 @@
 //! none that another core sees.
 //!
 //! It may hold an entry longer than moka does. That is bounded (small values by the number of slots, large ones by half as much
-//! memory again) and harmless: a dropped entry is marked in the entry itself.
+//! memory again), and no stale entry is served for it: a dropped entry is marked in the entry itself.
 
 use super::{Entry, EntryId};
 
 const WAYS: usize = 8;
 
-/// Hits between two that the near cache's policy is told of.
+/// One of this many hits is also a look-up in the near cache, so that its policy knows what is hot.
 const TOUCH_EVERY: u32 = 64;
 
 #[derive(Debug)]
 #[repr(align(64))]
 struct Set {
-    /// Of the id's bits; the entry itself decides.
+    /// Some bits of the id; the entry itself decides.
     tags: [u32; WAYS],
-    /// Bit per way: asked for since the hand last came by.
+    /// A bit for each way: used since the clock hand last passed.
     recent: u8,
     hand: u8,
     entries: [Option<Entry>; WAYS],
 }
 
-/// What of an id is compared first: none of the bits that choose the set, of which there are at most 2²¹.
+/// The bits of an id that are compared first. The set is chosen by others; there are at most 2²¹ sets.
 fn tag(id: EntryId) -> u32 {
     (id.bits() >> 32) as u32
 }
@@ -89,7 +89,7 @@ impl HotSet {
         let set = &mut self.sets[(id.bits() & self.mask) as usize];
         let dead = || set.entries.iter().position(|slot| slot.as_ref().is_none_or(|entry| !entry.is_valid()));
         let way = dead().unwrap_or_else(|| {
-            // CLOCK: the first that nobody asked for since the hand last came by.
+            // CLOCK: the first entry that was not used since the hand last passed.
             loop {
                 let way = usize::from(set.hand);
                 set.hand = (set.hand + 1) % WAYS as u8;

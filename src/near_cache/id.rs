@@ -1,4 +1,4 @@
-//! What keys and entries are found by. Two may share an id: what it leads to holds what it is for, to be compared.
+//! The ids of keys and entries. Two may share an id, so an entry also holds its key and request, which are compared.
 
 use std::hash::{Hash, Hasher};
 
@@ -9,10 +9,10 @@ pub fn hash_key(key: &[u8]) -> u128 {
     xxh3_128(key)
 }
 
-/// Keeps databases apart; odd, so that no two give the same id to one key.
+/// Keeps databases apart; odd, so that a key has different ids in two databases.
 const DATABASE: u128 = 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835;
 
-/// What a key in a database is found by.
+/// The id of a key in a database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeyId {
     low: u64,
@@ -53,7 +53,7 @@ impl KeyId {
     }
 }
 
-/// What one reply about a key is found by: a key has as many as there are users and ways to ask.
+/// The id of an entry: a key has one for each user and each request that reads it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EntryId {
     key: KeyId,
@@ -61,19 +61,19 @@ pub struct EntryId {
 }
 
 impl EntryId {
-    /// `variant` tells the replies about one key apart; 0: GET, for who has not authenticated.
+    /// `variant` distinguishes the entries of one key; 0: GET of a client that has not authenticated.
     #[inline]
     pub fn new(key: KeyId, variant: u64) -> Self {
         EntryId { key, variant }
     }
 
-    /// Its key's.
+    /// The id of its key.
     #[inline]
     pub fn key(self) -> KeyId {
         self.key
     }
 
-    /// 64 well-mixed bits, others for each reply about the key.
+    /// 64 well-mixed bits, different for each entry of the key.
     #[inline]
     pub fn bits(self) -> u64 {
         self.key.high.wrapping_add(self.variant)
@@ -86,7 +86,7 @@ impl Hash for EntryId {
     }
 }
 
-/// Takes the id's own bits for its hash.
+/// Uses the id's own bits as its hash.
 #[derive(Default)]
 pub struct IdHasher(u64);
 

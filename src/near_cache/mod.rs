@@ -1,7 +1,7 @@
 //! The near cache: which replies stay in memory, and the table that makes a hot one cheap to find.
 //!
-//! moka bounds the entries and decides who stays; a hot set per worker keeps its bookkeeping off the read path. Whether
-//! an entry may be served is not decided here: `coherence` does, and it is told of every entry that leaves.
+//! moka bounds the entries and decides which of them stay; a hot set per worker keeps moka's bookkeeping off the read path. Whether
+//! an entry may be served is decided by `coherence`, which is called for every entry that leaves.
 
 mod admission;
 mod entry;
@@ -23,7 +23,7 @@ pub use entry::{Asked, Entry, Question, Times, in_version, kept_as};
 pub use hot_set::HotSet;
 pub use id::{EntryId, IdHasher, KeyId, hash_key};
 
-/// Entries leave at their deadline, so that dead ones do not take the place of others.
+/// Entries leave at their deadline, so that expired ones do not take up space.
 struct Deadline {
     origin: Instant,
 }
@@ -51,14 +51,15 @@ pub struct NearCache {
 }
 
 impl NearCache {
-    /// With the bounds of the configuration; the times of entries count from `origin`. `left` is told of each entry that leaves and whether the policy chose it; it
-    /// may be called by any thread that uses the cache, and must not use the cache itself.
+    /// With the bounds of the configuration; the times of entries count from `origin`. `left` is called
+    /// for each entry that leaves, with whether the policy chose it. Any thread that uses the cache may call it, and it must not use the
+    /// cache itself.
     pub fn new(
         bounds: &config::L1,
         origin: Instant,
         left: impl Fn(&EntryId, &Entry, bool) + Send + Sync + 'static,
     ) -> Self {
-        // moka knows one bound. Each entry weighs at least its share of the memory, so that the weight bounds the count too.
+        // moka has one bound. Each entry weighs at least its share of the memory, so that the weight bounds the count, too.
         let share = (bounds.max_memory / bounds.max_entries.max(1)).max(1);
         let policy = match bounds.policy {
             config::Policy::TinyLfu => EvictionPolicy::tiny_lfu(),
@@ -74,7 +75,7 @@ impl NearCache {
         NearCache { entries }
     }
 
-    /// The entry, whatever its state; the policy sees that it was asked for.
+    /// The entry, whatever its state. Counts as a use for the policy.
     pub fn get(&self, id: EntryId) -> Option<Entry> {
         self.entries.get(&id)
     }
@@ -94,7 +95,7 @@ impl NearCache {
         self.entries.invalidate_all();
     }
 
-    /// Does what moka puts off (evictions, expiry), so that it does not wait for the next write.
+    /// Runs moka's pending work (evictions, expiry), which would otherwise wait for the next write.
     pub fn tidy(&self) {
         self.entries.run_pending_tasks();
     }

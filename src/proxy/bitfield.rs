@@ -4,6 +4,7 @@
 //!
 //! Must not guess: a call that is not understood is left to Redis as a whole, and its reply is refused if it may be rounded.
 
+use crate::command::StringOp;
 use crate::exchange::reply_shape::LOW_BITS;
 use crate::resp::parse_int;
 
@@ -46,18 +47,18 @@ end end \
 return reply";
 
 /// Whether a call has integers that a script would round.
-pub(super) fn is_wide(name: &str, args: &[&[u8]]) -> bool {
+pub(super) fn is_wide(op: StringOp, args: &[&[u8]]) -> bool {
     let is_wide = |arg: &&[u8]| match arg {
         [b'i' | b'u' | b'I' | b'U', bits @ ..] => parse_int(bits).is_some_and(|bits| bits > EXACT_BITS),
         _ => false,
     };
-    matches!(name, "bitfield" | "bitfield_ro") && args.iter().skip(2).any(is_wide)
+    matches!(op, StringOp::BitField | StringOp::BitFieldRo) && args.iter().skip(2).any(is_wide)
 }
 
 /// The words that have [`SCRIPT`] do what a call asks for; none: it is not understood.
-pub(super) fn words(name: &str, args: &[&[u8]]) -> Option<Vec<Vec<u8>>> {
+pub(super) fn words(op: StringOp, args: &[&[u8]]) -> Option<Vec<Vec<u8>>> {
     let operations = operations(args)?;
-    if name == "bitfield_ro" && operations.iter().any(|operation| operation.kind != Kind::Get) {
+    if op == StringOp::BitFieldRo && operations.iter().any(|operation| operation.kind != OperationKind::Get) {
         return None;
     }
     let mut check = Vec::new();
@@ -72,9 +73,9 @@ pub(super) fn words(name: &str, args: &[&[u8]]) -> Option<Vec<Vec<u8>>> {
         itself.insert(0, itself.len().to_string().into_bytes());
         let (letter, parts) = match (halves, operation.kind) {
             (None, _) => (b'n', itself),
-            (Some(halves), Kind::Get) => (b'g', halves),
-            (Some(halves), Kind::Set) => (b's', [halves, itself].concat()),
-            (Some(halves), Kind::IncrBy) => (b'i', [itself, halves].concat()),
+            (Some(halves), OperationKind::Get) => (b'g', halves),
+            (Some(halves), OperationKind::Set) => (b's', [halves, itself].concat()),
+            (Some(halves), OperationKind::IncrBy) => (b'i', [itself, halves].concat()),
         };
         steps.push(vec![letter]);
         steps.extend(parts);
@@ -86,7 +87,7 @@ pub(super) fn words(name: &str, args: &[&[u8]]) -> Option<Vec<Vec<u8>>> {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum OperationKind {
     Get,
     Set,
     IncrBy,
@@ -94,7 +95,7 @@ enum Kind {
 
 /// One of the operations of a call.
 struct Operation<'a> {
-    kind: Kind,
+    kind: OperationKind,
     /// `GET type offset`, `SET type offset value`, `INCRBY type offset increment`.
     words: &'a [&'a [u8]],
     /// The last OVERFLOW before it.
@@ -160,16 +161,16 @@ fn operations<'a>(args: &'a [&'a [u8]]) -> Option<Vec<Operation<'a>>> {
             continue;
         }
         let (kind, length) = match () {
-            () if is(b"get") => (Kind::Get, 3),
-            () if is(b"set") => (Kind::Set, 4),
-            () if is(b"incrby") => (Kind::IncrBy, 4),
+            () if is(b"get") => (OperationKind::Get, 3),
+            () if is(b"set") => (OperationKind::Set, 4),
+            () if is(b"incrby") => (OperationKind::IncrBy, 4),
             () => return None,
         };
         let (words, others) = rest.split_at_checked(length)?;
-        if kind != Kind::Get {
+        if kind != OperationKind::Get {
             parse_int(words[3])?;
         }
-        let overflow = overflow.filter(|_| kind != Kind::Get);
+        let overflow = overflow.filter(|_| kind != OperationKind::Get);
         found.push(Operation { kind, words, overflow, field: Field::of(words[1], words[2])? });
         rest = others;
     }
@@ -178,7 +179,7 @@ fn operations<'a>(args: &'a [&'a [u8]]) -> Option<Vec<Operation<'a>>> {
 
 #[cfg(test)]
 mod tests {
-    use super::{is_wide, operations, words};
+    use super::{StringOp, is_wide, operations, words};
 
     fn args(line: &str) -> Vec<&[u8]> {
         line.split(' ').map(str::as_bytes).collect()
@@ -193,14 +194,14 @@ mod tests {
             ("BITFIELD u64 GET u8 0", false),
             ("BITFIELD k GET u8 64", false),
         ] {
-            assert_eq!(is_wide("bitfield", &args(line)), wide, "{line}");
+            assert_eq!(is_wide(StringOp::BitField, &args(line)), wide, "{line}");
         }
     }
 
     #[test]
     fn a_call_becomes_steps() {
-        let steps = |name, line| {
-            let words = words(name, &args(line))?;
+        let steps = |op, line| {
+            let words = words(op, &args(line))?;
             Some(words.iter().map(|word| String::from_utf8_lossy(word)).collect::<Vec<_>>().join(" "))
         };
         for (line, expected) in [
@@ -215,10 +216,10 @@ mod tests {
                 "BITFIELD 9 GET u63 1 GET u31 1 GET u32 32 i 4 INCRBY u63 1 2 GET u31 1 GET u32 32",
             ),
         ] {
-            assert_eq!(steps("bitfield", line).as_deref(), Some(expected));
+            assert_eq!(steps(StringOp::BitField, line).as_deref(), Some(expected));
         }
-        assert_eq!(steps("bitfield_ro", "BITFIELD_RO k SET u60 0 1"), None);
-        assert!(steps("bitfield_ro", "BITFIELD_RO k GET u60 0").is_some());
+        assert_eq!(steps(StringOp::BitFieldRo, "BITFIELD_RO k SET u60 0 1"), None);
+        assert!(steps(StringOp::BitFieldRo, "BITFIELD_RO k GET u60 0").is_some());
     }
 
     #[test]

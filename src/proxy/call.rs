@@ -31,33 +31,27 @@ pub(super) enum Wire {
     Instead(Vec<u8>),
 }
 
-/// The arguments of a call that are keys, by place, and whether these are all.
-pub(super) type FoundKeys = (SmallVec<[u32; 4]>, Keys);
-
 /// One call: the row, the request, its arguments.
 #[derive(Clone, Copy)]
 pub(super) struct Call<'a> {
     pub(super) row: &'a Row,
     pub(super) request: Request<'a>,
     pub(super) args: &'a [&'a [u8]],
-    /// Its keys, once they were looked for.
+    /// See [`Call::keys`].
     pub(super) keys: &'a OnceCell<FoundKeys>,
 }
 
-impl<'a> Call<'a> {
-    /// The places of the keys, found once.
-    pub(super) fn found_keys(&self) -> &'a FoundKeys {
+/// Which arguments of a call are keys, and whether these are all that it may touch.
+pub(super) type FoundKeys = (Keys, SmallVec<[u32; 4]>);
+
+impl Call<'_> {
+    /// The places of the keys. They are looked for once, when they are first asked for.
+    pub(super) fn keys(&self) -> &FoundKeys {
         self.keys.get_or_init(|| {
             let mut places = SmallVec::new();
-            let known = self.row.keys(self.args, &mut places);
-            (places, known)
+            let all = self.row.keys(self.args, &mut places);
+            (all, places)
         })
-    }
-
-    /// The keys.
-    pub(super) fn keys(&self) -> impl Iterator<Item = &'a [u8]> {
-        let args = self.args;
-        self.found_keys().0.iter().map(move |at| args[*at as usize])
     }
 }
 

@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use crate::client_state::connection_state::Reason;
 use crate::coherence::ServePermit;
-use crate::command::Flags;
+use crate::command::{ClientSubcommand, Flags};
 use crate::errors;
 use crate::exchange::client_command::{ClientCommand, NOBODY};
 use crate::exchange::client_list::Filter;
@@ -34,26 +34,26 @@ struct Sender<'a> {
 }
 
 /// What is sent to Redis for a command, and what it stands for. None: whatever the command is, Redis knows all of it.
-fn plan(sender: &Sender<'_>, name: &str, args: &[&[u8]]) -> Option<(Request, ClientCommand)> {
+fn plan(sender: &Sender<'_>, subcommand: ClientSubcommand, args: &[&[u8]]) -> Option<(Request, ClientCommand)> {
     let as_it_is = || args.iter().map(|arg| arg.to_vec()).collect::<Request>();
     let words = |words: &[&[u8]]| words.iter().map(|word| word.to_vec()).collect::<Request>();
     // What Redis refuses, whatever its version, in the place of what it might take and put on a connection that others use.
     const REFUSED: &[u8] = b"a b";
-    Some(match name {
-        "client|id" => (as_it_is(), ClientCommand::Id),
-        "client|getname" => (as_it_is(), ClientCommand::GetName),
-        "client|setname" => {
+    Some(match subcommand {
+        ClientSubcommand::Id => (as_it_is(), ClientCommand::Id),
+        ClientSubcommand::GetName => (as_it_is(), ClientCommand::GetName),
+        ClientSubcommand::SetName => {
             let name = if is_name(args[2]) { sender.name.as_bytes() } else { REFUSED };
             (words(&[args[0], args[1], name]), ClientCommand::SetName(args[2].to_vec()))
         }
-        "client|setinfo" => {
+        ClientSubcommand::SetInfo => {
             let options = [&b"lib-name"[..], b"lib-ver"];
             let which = options.iter().position(|option| args[2].eq_ignore_ascii_case(option))?;
             let value = if is_name(args[3]) { b"" } else { REFUSED };
             (words(&[args[0], args[1], args[2], value]), ClientCommand::SetInfo(which, args[3].to_vec()))
         }
-        "client|info" => (as_it_is(), ClientCommand::Info),
-        "client|list" => {
+        ClientSubcommand::Info => (as_it_is(), ClientCommand::Info),
+        ClientSubcommand::List => {
             let options = &args[2..];
             let mut request = words(&args[..2]);
             let kind = matches!(options, [word, _] if word.eq_ignore_ascii_case(b"type"));
@@ -71,7 +71,7 @@ fn plan(sender: &Sender<'_>, name: &str, args: &[&[u8]]) -> Option<(Request, Cli
             }
             (request, ClientCommand::List(known))
         }
-        "client|kill" => match &args[2..] {
+        ClientSubcommand::Kill => match &args[2..] {
             // Nobody can connect from there.
             [address] => (
                 words(&[args[0], args[1], b"0.0.0.0:0"]),
@@ -87,7 +87,7 @@ fn plan(sender: &Sender<'_>, name: &str, args: &[&[u8]]) -> Option<(Request, Cli
                 (request, ClientCommand::Kill { filter: Filter::of(options, true), only: false })
             }
         },
-        "client|unblock" => {
+        ClientSubcommand::Unblock => {
             let id = parse_int(args[2])?;
             let how: Request = args[3..].iter().map(|word| word.to_vec()).collect();
             let mut request = words(&[args[0], args[1], NOBODY]);
@@ -95,7 +95,7 @@ fn plan(sender: &Sender<'_>, name: &str, args: &[&[u8]]) -> Option<(Request, Cli
             // No client has a number below 1.
             (request, ClientCommand::Unblock { id: u64::try_from(id).unwrap_or(0), how })
         }
-        "client|getredir" | "client|trackinginfo" => (as_it_is(), ClientCommand::Redirection),
+        ClientSubcommand::Redirection => (as_it_is(), ClientCommand::Redirection),
         _ => return None,
     })
 }
@@ -112,36 +112,36 @@ fn replaced(options: &[&[u8]], number: &[u8]) -> Request {
 }
 
 impl Client {
-    /// A command of the CLIENT family with as many arguments as it takes. None: it goes the way of all others.
-    pub(super) fn family(&mut self, permit: &ServePermit, call: Call<'_>) -> Option<Next> {
-        let name = match call.args {
-            // Sent by libraries at every connect, also before the table of a server that has it is here.
-            [_, word, _, _] if word.eq_ignore_ascii_case(b"setinfo") => "client|setinfo",
-            _ => call.row.name.as_ref(),
-        };
+    /// CLIENT with as many arguments as it takes. None: it goes the way of all others.
+    pub(super) fn client(
+        &mut self,
+        permit: &ServePermit,
+        call: Call<'_>,
+        subcommand: ClientSubcommand,
+    ) -> Option<Next> {
         let session = self.session.clone();
         let in_multi = session.as_ref().is_some_and(|session| session.in_multi());
         // Redis takes nothing of the kind, and says so.
         let is_deaf = self.state.profile.version() == Version::Resp2
             && session.as_ref().is_some_and(|session| session.is_subscribed());
         let is = |word: &[u8]| call.args.len() == 3 && call.args[2].eq_ignore_ascii_case(word);
-        match (name, &session) {
-            ("client|reply" | "client|tracking", _) if is_deaf => return None,
+        match (subcommand, &session) {
+            (ClientSubcommand::Reply | ClientSubcommand::Tracking, _) if is_deaf => return None,
             // Newer servers do not take it in a transaction.
-            ("client|reply", _) if in_multi && call.row.flags.contains(Flags::NO_MULTI) => return None,
-            ("client|reply", Some(session)) if in_multi && (is(b"off") || is(b"skip")) => {
+            (ClientSubcommand::Reply, _) if in_multi && call.row.flags.contains(Flags::NO_MULTI) => return None,
+            (ClientSubcommand::Reply, Some(session)) if in_multi && (is(b"off") || is(b"skip")) => {
                 return Some(self.abort_transaction(permit, session, &errors::REPLY_IN_MULTI));
             }
-            ("client|reply", Some(session)) if in_multi => {
+            (ClientSubcommand::Reply, Some(session)) if in_multi => {
                 self.queued().speaks |= is(b"on");
                 return None;
             }
-            ("client|reply", _) => return Some(self.client_reply(permit, call)),
+            (ClientSubcommand::Reply, _) => return Some(self.client_reply(permit, call)),
             // On a lane it is off.
-            ("client|tracking" | "client|no-evict" | "client|no-touch", None) if is(b"off") => {
+            (ClientSubcommand::Tracking | ClientSubcommand::Switch, None) if is(b"off") => {
                 return Some(self.pass_where_it_is(permit, call));
             }
-            ("client|tracking", _) => return self.tracking(permit, call),
+            (ClientSubcommand::Tracking, _) => return self.tracking(permit, call),
             _ => {}
         }
         if session.as_ref().is_some_and(|session| session.is_acknowledging()) {
@@ -151,7 +151,7 @@ impl Client {
         // In a transaction Redis shows the client's own line at once: what it says of the transaction holds no longer afterwards.
         let own = session.as_ref().and_then(|session| session.link.id()).map(|id| id.to_string().into_bytes());
         let sender = Sender { name: self.context.connection_name(), number: own.as_deref().unwrap_or(NOBODY) };
-        let (request, command) = plan(&sender, name, call.args)?;
+        let (request, command) = plan(&sender, subcommand, call.args)?;
         if let Some(session) = session {
             if let Err(lost) = session.link.check() {
                 return Some(self.unavailable(&lost));
@@ -302,12 +302,14 @@ fn redirection(args: &[&[u8]]) -> Option<(usize, u64)> {
 #[cfg(test)]
 mod tests {
     use super::{NOBODY, Sender, plan, redirection};
+    use crate::command::{Table, Verb};
 
     fn sent(line: &str) -> Option<String> {
         let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
-        let sub = line.split(' ').nth(1).expect("a subcommand").to_ascii_lowercase();
+        let table = Table::builtin();
+        let Verb::Client(subcommand) = table.resolve(&words).verb else { panic!("not CLIENT: {line}") };
         let sender = Sender { name: "fleet", number: NOBODY };
-        let (request, _) = plan(&sender, &format!("client|{sub}"), &words)?;
+        let (request, _) = plan(&sender, subcommand, &words)?;
         let nobody = std::str::from_utf8(NOBODY).expect("digits");
         let text = request.iter().map(|word| String::from_utf8_lossy(word).replace(nobody, "*")).collect::<Vec<_>>();
         Some(text.join(" "))

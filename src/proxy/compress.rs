@@ -12,12 +12,15 @@ use crate::rules::CompressRule;
 use crate::proxy::request::{Replacements, Request};
 use crate::worker_state::policy::Policy;
 
+/// What came of compressing elsewhere; none: it panicked.
+pub(super) type Outcome = Option<(Replacements, Compressed)>;
+
 /// A value that is to be compressed: its place, and how.
-type Place = (usize, Option<CompressOptions>);
+type Candidate = (usize, Option<CompressOptions>);
 
 /// The values of a request that are worth a try.
 pub(super) struct Candidates {
-    places: SmallVec<[Place; 1]>,
+    places: SmallVec<[Candidate; 1]>,
     /// Bytes of all of them.
     pub(super) bytes: usize,
     /// Why they must not be stored.
@@ -43,9 +46,6 @@ pub(super) struct Compressed {
     pub(super) bytes_in: u64,
     pub(super) bytes_out: u64,
 }
-
-/// What came of compressing elsewhere; none: it panicked.
-pub(super) type Outcome = Option<(Replacements, Compressed)>;
 
 /// Whether a SET compares the stored string with a word of its own, or with a digest of one: `IFEQ` of Valkey 8.1 and Redis 8.4
 /// and its kin. With what is stored compressed that would be wrong.
@@ -113,6 +113,15 @@ pub(super) fn compress(raw: &[u8], args: &Args, candidates: &Candidates) -> (Rep
         }
     }
     (replacements, compressed)
+}
+
+/// Whether the command's values are compressed on their way, and that is all there is to see to.
+pub(super) fn writes_values(verb: Verb, args: &[&[u8]]) -> bool {
+    match verb {
+        Verb::SetEx | Verb::PSetEx | Verb::SetNx | Verb::MSet | Verb::MSetNx | Verb::MSetEx | Verb::GetSet => true,
+        Verb::Set => !compares(args),
+        _ => false,
+    }
 }
 
 #[cfg(test)]

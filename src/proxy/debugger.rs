@@ -41,7 +41,7 @@ impl Client {
         if session.in_multi() {
             return self.abort_transaction(permit, &session, &errors::DEBUGGER_IN_MULTI);
         }
-        if call.row.name.is_empty() {
+        if call.row.is_unknown() {
             return self.refuse_own(&errors::UNKNOWN_TO_DEBUGGER);
         }
         if self.reply_queue.outstanding() > 0 {

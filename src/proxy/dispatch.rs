@@ -5,11 +5,11 @@ use std::rc::Rc;
 
 use crate::client_state::connection_state::Kind;
 use crate::coherence::ServePermit;
-use crate::command::{Class, Verb};
+use crate::command::{Class, Facts, ScriptBy, Verb};
 use crate::errors;
 use crate::proxy::call::{Call, Target};
 use crate::proxy::client::{Client, Next};
-use crate::proxy::facts::{leaves_nothing, waits_for_replicas, writes_values};
+use crate::proxy::compress::writes_values;
 use crate::proxy::request::{Request, Words};
 use crate::resp::Version;
 use crate::worker_state::policy::View;
@@ -68,7 +68,7 @@ impl Client {
         // To Redis a container's subcommand that does not exist is no command.
         let is_one = row.subs().is_empty() || args.len() == 1;
         self.state.info.last.set(if is_one { row.number } else { 0 });
-        self.note_write(row, args[0]);
+        self.note_write(row);
 
         // Nothing is left of the client on its private connection.
         if self.reply_queue.outstanding() == 0 && self.session.as_ref().is_some_and(|session| session.is_clean()) {
@@ -85,9 +85,9 @@ impl Client {
         }
 
         // What is about clients.
-        if row.verb == Verb::Client
+        if let Verb::Client(subcommand) = row.verb
             && row.arity_ok(args.len())
-            && let Some(next) = self.family(permit, call)
+            && let Some(next) = self.client(permit, call, subcommand)
         {
             return next;
         }
@@ -99,7 +99,7 @@ impl Client {
 
         // What the command decides.
         match (row.class_for(&args), row.verb) {
-            (Class::Refused(why), _) if row.name.as_ref() == "post" || row.name.as_ref() == "host:" => {
+            (Class::Refused(why), Verb::Http) => {
                 crate::seldom!(warn, "a client is closed, as Redis does", client = self.id, why = why.reason());
                 Next::Close
             }
@@ -115,10 +115,10 @@ impl Client {
             (Class::Local, Verb::Proxy) => self.proxy(view, permit, call),
             (Class::Local, _) => self.pass_where_it_is(permit, call),
 
-            (Class::Session, _) if self.session.is_none() && leaves_nothing(row) => self.alone(permit, call),
-            (Class::Session | Class::Blocking, _) if waits_for_replicas(row, args[0]) && !self.in_multi() => {
-                self.wait(permit, call)
+            (Class::Session, _) if self.session.is_none() && row.facts.contains(Facts::LEAVES_NOTHING) => {
+                self.alone(permit, call)
             }
+            (Class::Session | Class::Blocking, Verb::Wait) if !self.in_multi() => self.wait(permit, call),
             (Class::Session | Class::Blocking, Verb::Subscribe | Verb::Unsubscribe) => {
                 self.subscribe(permit, call, Kind::Channel)
             }
@@ -136,7 +136,7 @@ impl Client {
             (Class::Session | Class::Blocking, Verb::Multi) => self.multi(permit, call),
             (Class::Session | Class::Blocking, Verb::Watch) => self.watch(permit, call),
             (Class::Session | Class::Blocking, Verb::Monitor) => self.monitor(permit, call),
-            (Class::Session | Class::Blocking, Verb::Blocking | Verb::XRead | Verb::XReadGroup) => {
+            (Class::Session | Class::Blocking, Verb::Blocking | Verb::Wait | Verb::XRead | Verb::XReadGroup) => {
                 self.blocking(view, permit, call)
             }
             (Class::Session | Class::Blocking, _) => self.setting(permit, call),
@@ -175,8 +175,11 @@ impl Client {
                 Some(self.pass(permit, call, Target::Session(session)))
             }
             // A name that nobody knows may be EVAL's.
-            _ if session.debugs() && call.row.arity_ok(call.args.len()) => match call.row.name.as_ref() {
-                "eval" | "eval_ro" | "" => Some(self.debug(permit, call, session)),
+            _ if session.debugs() && call.row.arity_ok(call.args.len()) => match call.row.verb {
+                Verb::Script(ScriptBy::Text) | Verb::ScriptRo(ScriptBy::Text) => {
+                    Some(self.debug(permit, call, session))
+                }
+                _ if call.row.is_unknown() => Some(self.debug(permit, call, session)),
                 _ => None,
             },
             _ => None,

@@ -1,10 +1,9 @@
 //! Errors that the request side gives, and what they end.
 
 use crate::coherence::ServePermit;
-use crate::command::{Class, Row, Verb};
+use crate::command::{Class, Facts, Row, Verb};
 use crate::errors::OwnError;
 use crate::proxy::client::{Client, Next};
-use crate::proxy::facts::leaves_nothing;
 use crate::resp::build;
 use crate::upstream::Lost;
 
@@ -57,6 +56,6 @@ fn changes_what_follows(row: &Row) -> bool {
     match row.verb {
         Verb::Select | Verb::Hello | Verb::Auth => true,
         Verb::XRead | Verb::XReadGroup => false,
-        _ => row.class == Class::Session && !leaves_nothing(row),
+        _ => row.class == Class::Session && !row.facts.contains(Facts::LEAVES_NOTHING),
     }
 }

@@ -4,7 +4,7 @@ use smallvec::SmallVec;
 
 use crate::codec;
 use crate::coherence::ServePermit;
-use crate::command::Verb;
+use crate::command::{StringOp, Verb};
 use crate::errors::{self, OwnError};
 use crate::exchange::pending::OnReply;
 use crate::exchange::reply_shape::ReplyShape;
@@ -47,7 +47,7 @@ impl Client {
             write_wire(out, &call.request, wire);
             out.push_slice(&ttls);
         });
-        if call.row.verb == Verb::Script {
+        if matches!(call.row.verb, Verb::Script(_) | Verb::ScriptRo(_)) {
             target.link().sent_script(permit.now);
         }
         Next::Go
@@ -76,10 +76,11 @@ impl Client {
                 return Err(errors::COMPARED_WITH_MARK.clone());
             }
             // Also when nothing is compressed now: values that were compressed before are still there.
-            Verb::StringOp | Verb::Set => {
-                let wire = self.guarded(call)?;
+            Verb::StringOp(_) | Verb::Set => {
+                let op = if let Verb::StringOp(op) = row.verb { op } else { StringOp::Other };
+                let wire = self.guarded(call, op)?;
                 let on_reply = if row.is_write() {
-                    let shape = if row.verb == Verb::StringOp { self.reply_shape(call) } else { ReplyShape::Nothing };
+                    let shape = if row.verb == Verb::Set { ReplyShape::Nothing } else { self.reply_shape(call) };
                     OnReply::Write { guard: self.write_guard(view, call), shape }
                 } else {
                     self.unkept(view, call)
@@ -96,7 +97,8 @@ impl Client {
                 let guard = row.is_write().then(|| Box::new(self.write_guard(view, call)));
                 return Ok((OnReply::Elements { guard, observed, shape }, wire));
             }
-            Verb::Script => self.script(view, call),
+            Verb::Script(by) => self.script(view, call, by, false),
+            Verb::ScriptRo(by) => self.script(view, call, by, true),
             Verb::ScriptLoad => {
                 call.args.get(2).into_iter().for_each(|text| self.context.shared.scripts.learn(text));
                 self.unkept(view, call)
@@ -110,7 +112,7 @@ impl Client {
 
     /// What the reply to a command holds.
     pub(super) fn reply_shape(&self, call: Call<'_>) -> ReplyShape {
-        ReplyShape::of(call.row.verb, &call.row.name, call.args, self.state.profile.version())
+        ReplyShape::of(call.row.verb, call.args, self.state.profile.version())
     }
 }
 

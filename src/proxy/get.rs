@@ -8,14 +8,13 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 use crate::coherence::ServePermit;
-use crate::command::Absent;
-use crate::config::Reads;
 use crate::exchange::pending::{Flight, OnReply, Reader};
 use crate::exchange::values::{NO_VALUE, ask_ttl};
 use crate::near_cache::{EntryId, Question, in_version};
 use crate::proxy::call::{Target, Wire, write_wire};
 use crate::proxy::client::{Client, Next};
 use crate::proxy::request::{Replacements, Request};
+use crate::reads::{Absent, Reads};
 use crate::rules::CacheRule;
 use crate::worker_state::policy::View;
 

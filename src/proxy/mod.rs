@@ -14,7 +14,6 @@ mod connection;
 mod debugger;
 mod dispatch;
 mod errors;
-mod facts;
 mod forward;
 mod get;
 mod local;

@@ -8,7 +8,6 @@ use crate::errors;
 use crate::exchange::pending::{InSession, Session};
 use crate::proxy::call::Call;
 use crate::proxy::client::{Client, Next};
-use crate::proxy::facts::waits_for_replicas;
 use crate::proxy::request::Request;
 use crate::worker_state::policy::View;
 
@@ -31,20 +30,20 @@ impl Client {
         session: &Rc<Session>,
         request: Request<'_>,
     ) -> Next {
-        let name = request.arg(0);
-        if name.eq_ignore_ascii_case(b"quit") {
-            self.answer(b"+OK\r\n");
-            return Next::Close;
-        }
-        if name.eq_ignore_ascii_case(b"reset") {
-            return self.reset(permit);
+        let row = view.table.resolve(&request.words());
+        match row.verb {
+            Verb::Quit => {
+                self.answer(b"+OK\r\n");
+                return Next::Close;
+            }
+            Verb::Reset => return self.reset(permit),
+            _ => {}
         }
         if session.link.check().is_err() {
             return Next::Close;
         }
         // Nobody would see the reply, and do what has to be done with it.
-        let row = view.table.resolve(&request.words());
-        let is_ours = matches!(row.verb, Verb::Client | Verb::Hello | Verb::Auth) || waits_for_replicas(row, name);
+        let is_ours = matches!(row.verb, Verb::Client(_) | Verb::Hello | Verb::Auth | Verb::Wait);
         if row.is_write() || is_ours {
             return self.refuse_own(&errors::BESIDE_MONITOR);
         }

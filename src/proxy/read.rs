@@ -5,8 +5,7 @@ use std::cell::OnceCell;
 use smallvec::SmallVec;
 
 use crate::coherence::ServePermit;
-use crate::command::{Cacheable, Keys, Row, Verb};
-use crate::config::Reads;
+use crate::command::{Cacheable, Facts, Keys, Row, Verb};
 use crate::exchange::pending::OnReply;
 use crate::exchange::reply_shape::ReplyShape;
 use crate::exchange::values::{ValueKey, Values};
@@ -15,6 +14,7 @@ use crate::proxy::call::{Call, Wire};
 use crate::proxy::client::{Client, Next};
 use crate::proxy::get::{Keeping, rule_for};
 use crate::proxy::request::Request;
+use crate::reads::Reads;
 use crate::resp::build;
 use crate::worker_state::policy::View;
 
@@ -41,7 +41,7 @@ impl Client {
         }
         let rule = rule_for(view, question.key(), cacheable.read)?;
         let wire = match row.verb {
-            Verb::StringOp => {
+            Verb::StringOp(op) => {
                 let args = request.words();
                 let keys = OnceCell::new();
                 let call = Call { row, request, args: &args, keys: &keys };
@@ -49,7 +49,7 @@ impl Client {
                     // Its reply comes in halves (`bitfield`), and is not kept.
                     return None;
                 }
-                match self.guarded(call) {
+                match self.guarded(call, op) {
                     Ok(wire) => wire,
                     Err(error) => return Some(self.refuse_own(&error)),
                 }
@@ -146,25 +146,23 @@ impl Client {
     pub(super) fn is_told(&self, view: &View, row: &Row) -> bool {
         let values_alone = Reads::default().contains(view.policy.reads);
         view.policy.caches
-            && row.tells()
-            && (!values_alone || matches!(row.verb, Verb::StringOp | Verb::Script) || row.name.as_ref() == "dump")
+            && row.facts.contains(Facts::TELLS)
+            && (!values_alone || row.facts.contains(Facts::TELLS_OF_STRINGS))
     }
 
-    /// The keys of a call.
     pub(super) fn ids(&self, call: Call<'_>) -> SmallVec<[KeyId; 1]> {
-        call.keys().map(|key| KeyId::new(self.state.profile.db(), key)).collect()
+        call.keys().1.iter().map(|at| KeyId::new(self.state.profile.db(), call.args[*at as usize])).collect()
     }
 
-    /// The in-flight mask of a call.
     pub(super) fn keys_mask(&self, view: &View, call: Call<'_>) -> u64 {
         if !view.policy.caches {
             return 0;
         }
-        match call.found_keys().1 {
-            Keys::Unknown => u64::MAX,
-            Keys::Known => {
-                call.keys().fold(0, |mask, key| mask | KeyId::new(self.state.profile.db(), key).in_flight_bit())
-            }
+        match call.keys() {
+            (Keys::Unknown, _) => u64::MAX,
+            (Keys::Known, keys) => keys.iter().fold(0, |mask, at| {
+                mask | KeyId::new(self.state.profile.db(), call.args[*at as usize]).in_flight_bit()
+            }),
         }
     }
 }

@@ -1,23 +1,21 @@
 //! What the reply to a command will hold, and the options of SORT, which say so.
 
-use crate::command::Verb;
+use crate::command::{StringOp, Verb};
 use crate::exchange::reply_shape::ReplyShape;
 use crate::proxy::bitfield;
 use crate::resp::Version;
 
 impl ReplyShape {
     /// What the reply to a call holds.
-    pub(super) fn of(verb: Verb, name: &str, args: &[&[u8]], version: Version) -> ReplyShape {
+    pub(super) fn of(verb: Verb, args: &[&[u8]], version: Version) -> ReplyShape {
         let has = |word: &[u8]| args.iter().skip(3).any(|arg| arg.eq_ignore_ascii_case(word));
         match verb {
             Verb::Get | Verb::MGet | Verb::GetSet | Verb::GetDel | Verb::GetEx => ReplyShape::Values,
             Verb::Set if has(b"get") => ReplyShape::Values,
             Verb::Sort | Verb::SortRo => ReplyShape::sorted(args),
-            Verb::StringOp if matches!(name, "lcs" | "stralgo") && version == Version::Resp3 && has(b"idx") => {
-                ReplyShape::Map
-            }
-            Verb::StringOp if bitfield::is_wide(name, args) => ReplyShape::Halves,
-            _ if name == "pubsub|channels" => ReplyShape::Channels,
+            Verb::StringOp(StringOp::Lcs) if version == Version::Resp3 && has(b"idx") => ReplyShape::Map,
+            Verb::StringOp(op) if bitfield::is_wide(op, args) => ReplyShape::Halves,
+            Verb::PubSubChannels => ReplyShape::Channels,
             _ => ReplyShape::Nothing,
         }
     }
@@ -88,7 +86,7 @@ mod tests {
 
     fn sort(line: &str) -> ReplyShape {
         let args: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
-        ReplyShape::of(Verb::Sort, "sort", &args, Version::Resp2)
+        ReplyShape::of(Verb::Sort, &args, Version::Resp2)
     }
 
     #[test]

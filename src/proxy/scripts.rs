@@ -2,8 +2,8 @@
 
 use smallvec::SmallVec;
 
-use crate::command::Row;
-use crate::scripts::{Kind, Name, Reach};
+use crate::command::ScriptBy;
+use crate::scripts::{Name, Reach};
 
 use crate::exchange::pending::OnReply;
 use crate::exchange::reply_shape::ReplyShape;
@@ -14,13 +14,12 @@ use crate::worker_state::policy::View;
 
 impl Client {
     /// What waits for the reply to EVAL, EVALSHA, FCALL or one of their read-only forms.
-    pub(super) fn script(&self, view: &View, call: Call<'_>) -> OnReply {
-        let (kind, read_only) = kind_of(call.row);
+    pub(super) fn script(&self, view: &View, call: Call<'_>, by: ScriptBy, read_only: bool) -> OnReply {
         let scripts = &self.context.shared.scripts;
         let subject = call.args.get(1).copied().unwrap_or_default();
-        let compresses = view.policy.compresses_from.is_some() && scripts.is_first_beside_compression(kind);
+        let compresses = view.policy.compresses_from.is_some() && scripts.is_first_beside_compression(by);
         if compresses || !read_only {
-            let judgement = scripts.judge(&view.table, kind, subject, read_only);
+            let judgement = scripts.judge(&view.table, by, subject, read_only);
             if compresses {
                 warn_of_compression(&judgement.name);
             }
@@ -33,9 +32,7 @@ impl Client {
                     Reach::Declared => {}
                     Reach::Anything(why) => {
                         guard.add_unproven();
-                        if !view.policy.trusts_scripts
-                            && !judgement.is_passing()
-                            && scripts.is_first_flush(&judgement.name)
+                        if !scripts.are_trusted() && !judgement.is_passing() && scripts.is_first_flush(&judgement.name)
                         {
                             warn_of_flush(&judgement.name, why);
                         }
@@ -54,20 +51,6 @@ impl Client {
         let observed = if view.policy.caches { self.ids(call) } else { SmallVec::new() };
         OnReply::Elements { guard: Some(Box::new(guard)), observed, shape: ReplyShape::Nothing }
     }
-}
-
-/// How the script is called, and whether the command is a form that cannot write.
-fn kind_of(row: &Row) -> (Kind, bool) {
-    let (name, read_only) = match row.name.strip_suffix("_ro") {
-        Some(name) => (name, true),
-        None => (row.name.as_ref(), false),
-    };
-    let kind = match name {
-        "eval" => Kind::Text,
-        "evalsha" => Kind::Sha,
-        _ => Kind::Function,
-    };
-    (kind, read_only)
 }
 
 fn warn_of_flush(name: &Name, why: &str) {

@@ -8,12 +8,11 @@ use smallvec::SmallVec;
 
 use crate::client_state::connection_state::{Reason, Sent};
 use crate::coherence::ServePermit;
-use crate::command::Verb;
+use crate::command::{Facts, Verb};
 use crate::exchange::pending::{InSession, Link, OnReply, Pending, Session};
 use crate::exchange::write_guard::WriteGuard;
 use crate::proxy::call::Call;
 use crate::proxy::client::{Client, Next};
-use crate::proxy::facts::leaves_nothing;
 use crate::proxy::request::Replacements;
 use crate::resp::build;
 use crate::upstream::Lost;
@@ -82,7 +81,7 @@ impl Client {
             return self.unavailable(&lost);
         }
         let link = self.context.connection_for_one(&profile.identity(), profile.version());
-        if call.row.name.as_ref() == "shutdown" {
+        if call.row.verb == Verb::Shutdown {
             self.shut_down(permit, call, &link);
         } else {
             let on_reply = OnReply::Pass { repeat: false };
@@ -158,11 +157,11 @@ impl Client {
             Err(next) => return next,
         };
         let on_reply = match call.row.verb {
-            _ if leaves_nothing(call.row) => return self.send_in(permit, call, &session, InSession::Sent(Sent::Plain)),
-            _ if call.row.name.as_ref() == "script|debug" => {
-                InSession::ScriptDebug(!call.args[2].eq_ignore_ascii_case(b"no"))
+            _ if call.row.facts.contains(Facts::LEAVES_NOTHING) => {
+                return self.send_in(permit, call, &session, InSession::Sent(Sent::Plain));
             }
-            _ if call.row.name.is_empty() => {
+            Verb::ScriptDebug => InSession::ScriptDebug(!call.args[2].eq_ignore_ascii_case(b"no")),
+            _ if call.row.is_unknown() => {
                 // Nobody knows it: if Redis does, it may have changed anything.
                 let mut guard = WriteGuard::default();
                 guard.add_any();

@@ -5,6 +5,7 @@
 use smallvec::SmallVec;
 
 use crate::codec::MARK;
+use crate::command::StringOp;
 use crate::errors::{
     COMPARES_COMPRESSED, LOOKS_INTO_COMPRESSED, OwnError, ROUNDED_BITFIELD, STORES_COMPRESSED, WRITES_MARK,
 };
@@ -77,17 +78,17 @@ const SORT_SCRIPT: &str = knowing_envelopes!(
 );
 
 /// Lua puts no more than this on its stack.
-const MOST_ARGUMENTS: usize = 7000;
+const MOST_SCRIPT_ARGUMENTS: usize = 7000;
 
-/// The request to send in the place of a command called `name`; `keys` are the places of its keys. `None`: too many arguments.
-pub(super) fn request(name: &str, args: &[&[u8]], keys: &[u32]) -> Option<Vec<u8>> {
-    if bitfield::is_wide(name, args) {
-        return wide_bitfield(name, args);
+/// The request to send in the place of a command on strings; `keys` are the places of its keys. `None`: too many arguments.
+pub(super) fn request(op: StringOp, args: &[&[u8]], keys: &[u32]) -> Option<Vec<u8>> {
+    if bitfield::is_wide(op, args) {
+        return wide_bitfield(op, args);
     }
-    if args.len() > MOST_ARGUMENTS {
+    if args.len() > MOST_SCRIPT_ARGUMENTS {
         return None;
     }
-    if let Some((place, bytes)) = written(name, args) {
+    if let Some((place, bytes)) = written(op, args) {
         let head = [
             &b"EVAL"[..],
             WRITING_SCRIPT.as_bytes(),
@@ -102,7 +103,7 @@ pub(super) fn request(name: &str, args: &[&[u8]], keys: &[u32]) -> Option<Vec<u8
         return Some(built(&[&head, args].concat()));
     }
     // BITOP's first key is only written to.
-    let unread = usize::from(name == "bitop").min(keys.len());
+    let unread = usize::from(op == StringOp::BitOp).min(keys.len());
     let (written, read) = keys.split_at(unread);
     let (count, looked_at) = (keys.len().to_string(), read.len().to_string());
     let head = [&b"EVAL"[..], SCRIPT.as_bytes(), count.as_bytes()];
@@ -113,12 +114,12 @@ pub(super) fn request(name: &str, args: &[&[u8]], keys: &[u32]) -> Option<Vec<u8
 }
 
 /// The place of the bytes that a command puts into a string, and the first of these, where that may make an envelope of it.
-fn written<'a>(name: &str, args: &[&'a [u8]]) -> Option<(String, &'a [u8])> {
+fn written<'a>(op: StringOp, args: &[&'a [u8]]) -> Option<(String, &'a [u8])> {
     let beginning = |bytes: &'a [u8]| &bytes[..bytes.len().min(MARK.len())];
-    match (name, args) {
-        ("append", [_, _, bytes]) => Some(("end".to_owned(), beginning(bytes))),
+    match (op, args) {
+        (StringOp::Append, [_, _, bytes]) => Some(("end".to_owned(), beginning(bytes))),
         // Without bytes it does nothing, and what is no place Redis refuses.
-        ("setrange", [_, _, place, bytes]) if !bytes.is_empty() => {
+        (StringOp::SetRange, [_, _, place, bytes]) if !bytes.is_empty() => {
             let place = parse_int(place).filter(|place| *place >= 0)?;
             Some((place.min(MARK.len() as i64).to_string(), beginning(bytes)))
         }
@@ -127,14 +128,14 @@ fn written<'a>(name: &str, args: &[&'a [u8]]) -> Option<(String, &'a [u8])> {
 }
 
 /// The request to send in the place of a BITFIELD with integers that a script would round.
-fn wide_bitfield(name: &str, args: &[&[u8]]) -> Option<Vec<u8>> {
-    let sure = bitfield::words(name, args);
+fn wide_bitfield(op: StringOp, args: &[&[u8]]) -> Option<Vec<u8>> {
+    let sure = bitfield::words(op, args);
     let (script, rounded) = match sure {
         Some(_) => (bitfield::SCRIPT, None),
         None => (bitfield::UNSURE_SCRIPT, Some(ROUNDED_BITFIELD.text().as_bytes())),
     };
     let words = sure.unwrap_or_else(|| args.iter().map(|arg| arg.to_vec()).collect());
-    if words.len() > MOST_ARGUMENTS {
+    if words.len() > MOST_SCRIPT_ARGUMENTS {
         return None;
     }
     let script = [BITFIELD_LOOK, script].concat();
@@ -170,7 +171,7 @@ pub(super) fn sort_looks<'a>(args: &[&'a [u8]]) -> SmallVec<[Look<'a>; 2]> {
 
 /// The request to send in the place of a SORT that is to be looked at. `None`: too many arguments.
 pub(super) fn sort_request(args: &[&[u8]], keys: &[u32], looks: &[Look<'_>]) -> Option<Vec<u8>> {
-    if args.len() > MOST_ARGUMENTS {
+    if args.len() > MOST_SCRIPT_ARGUMENTS {
         return None;
     }
     let numbers: SmallVec<[String; 2]> = looks.iter().map(|look| look.words.len().to_string()).collect();

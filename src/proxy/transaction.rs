@@ -6,16 +6,15 @@ use smallvec::SmallVec;
 
 use crate::client_state::connection_state::{Reason, Sent};
 use crate::coherence::ServePermit;
-use crate::command::{Class, Verb};
+use crate::command::{Class, ClientSubcommand, Verb};
 use crate::errors::OwnError;
 use crate::exchange::pending::{InSession, OnReply, Pending, Session};
 use crate::exchange::reply_shape::ReplyShape;
 use crate::exchange::transaction::Queued;
 use crate::proxy::call::{Call, Target, write_wire};
 use crate::proxy::client::{Client, Next, Replies};
-use crate::proxy::facts::{waits_for_replicas, writes_values};
+use crate::proxy::compress::writes_values;
 use crate::proxy::request::Replacements;
-
 use crate::resp::{Chunks, Version, parse_int};
 use crate::worker_state::policy::View;
 
@@ -72,16 +71,16 @@ impl Client {
             }
             _ => {}
         }
-        if waits_for_replicas(call.row, call.args[0]) {
+        if call.row.verb == Verb::Wait {
             queued.waits.push(queued.shape.len());
         }
-        if matches!(call.row.name.as_ref(), "publish" | "spublish") {
+        if call.row.verb == Verb::Publish {
             queued.commands.publish.push(queued.shape.len());
         }
         // HELLO may be among them: EXEC's reply tells what was spoken.
-        queued.shape.push(ReplyShape::of(call.row.verb, &call.row.name, call.args, Version::Resp3));
+        queued.shape.push(ReplyShape::of(call.row.verb, call.args, Version::Resp3));
         if matches!(call.row.class_for(call.args), Class::Session | Class::Local)
-            && call.row.name.as_ref() != "client|reply"
+            && call.row.verb != Verb::Client(ClientSubcommand::Reply)
         {
             // It may leave something on the connection when it is executed.
             session.bind(Reason::Setting);

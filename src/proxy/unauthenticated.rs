@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::coherence::ServePermit;
-use crate::command::{Flags, Verb};
+use crate::command::{Facts, Flags, Verb};
 use crate::upstream::{NOAUTH, Reply};
 
 use crate::exchange::pending::Link;
@@ -17,7 +17,7 @@ use crate::proxy::call::Call;
 use crate::proxy::client::{Client, Next};
 
 /// Arguments that Redis takes from a connection that has not authenticated (networking.c, processMultibulkBuffer).
-const MOST_ARGUMENTS: usize = 10;
+const MOST_WITHOUT_LOGIN: usize = 10;
 
 /// Bytes of an argument, at the same place.
 const LONGEST_ARGUMENT: usize = 16 << 10;
@@ -42,7 +42,7 @@ impl Client {
     /// Decides a request of a client that has no login; none: the request is handled as that of any other client.
     pub(super) fn before_auth(&mut self, permit: &ServePermit, call: Call<'_>) -> Option<Next> {
         let row = call.row;
-        if matches!(row.verb, Verb::Quit | Verb::Reset) || matches!(row.name.as_ref(), "post" | "host:") {
+        if matches!(row.verb, Verb::Quit | Verb::Reset | Verb::Http) {
             return None;
         }
         let proxy = |word: &[u8]| call.args.get(1).is_some_and(|arg| arg.eq_ignore_ascii_case(word));
@@ -61,14 +61,14 @@ impl Client {
         let is_whole = exists && row.arity_ok(call.args.len());
         let may_come = row.flags.contains(Flags::NO_AUTH) || matches!(row.verb, Verb::Hello | Verb::Auth);
         // Redis first answers whether these commands are enabled at all.
-        let is_protected = row.verb == Verb::Debug || row.name.starts_with("module");
-        if is_whole && !may_come && !is_protected {
+        let needs_enabling = row.facts.contains(Facts::NEEDS_ENABLING);
+        if is_whole && !may_come && !needs_enabling {
             return Some(match row.verb {
                 Verb::Exec => self.refuse(&format!("EXECABORT Transaction discarded because of: {NOAUTH}")),
                 _ => self.refuse(NOAUTH),
             });
         }
-        if call.args.len() > MOST_ARGUMENTS {
+        if call.args.len() > MOST_WITHOUT_LOGIN {
             self.refuse("ERR Protocol error: unauthenticated multibulk length");
             return Some(Next::Close);
         }
@@ -125,7 +125,7 @@ impl Client {
 
 /// Whether Redis takes so many arguments of such a length from a connection that has not authenticated.
 pub(super) fn is_small(args: &[&[u8]]) -> bool {
-    args.len() <= MOST_ARGUMENTS && args.iter().all(|arg| arg.len() <= LONGEST_ARGUMENT)
+    args.len() <= MOST_WITHOUT_LOGIN && args.iter().all(|arg| arg.len() <= LONGEST_ARGUMENT)
 }
 
 #[cfg(test)]

@@ -19,7 +19,6 @@ use crate::errors;
 use crate::exchange::pending::{ClientState, Link, Waiter};
 use crate::proxy::call::Call;
 use crate::proxy::client::{Client, Next};
-use crate::proxy::facts::waits_for_replicas;
 use crate::resp::{Version, build, elements, parse_int, split_first};
 use crate::upstream::{Lost, Reply};
 use crate::worker_state::ask::{Request, ask};
@@ -33,17 +32,17 @@ const CHANNEL: &[u8] = b"__shortstop:wait";
 const KEY: &[u8] = b"__shortstop:wait";
 
 /// Whether a command may go into Redis's log.
-fn may_be_logged(row: &Row, name: &[u8]) -> bool {
+fn may_be_logged(row: &Row) -> bool {
     let about_connection = row.flags.intersects(Flags::CONNECTION | Flags::TRANSACTION);
-    let is_not = row.retry_safe() || about_connection || row.class == Class::Local || row.verb == Verb::Client;
-    !is_not && !waits_for_replicas(row, name)
+    let is_not = row.retry_safe() || about_connection || row.class == Class::Local || row.is_client();
+    !is_not && row.verb != Verb::Wait
 }
 
 impl Client {
     /// A request is about to be handled. If it may write, WAIT must not confirm before replicas have that write.
-    pub(super) fn note_write(&self, row: &Row, name: &[u8]) {
+    pub(super) fn note_write(&self, row: &Row) {
         let covered = &self.state.info.covered;
-        if !matches!(covered.get(), Covered::WriteGuard { .. }) && may_be_logged(row, name) {
+        if !matches!(covered.get(), Covered::WriteGuard { .. }) && may_be_logged(row) {
             covered.set(Covered::WriteGuard { losses: self.context.losses.get() });
         }
     }

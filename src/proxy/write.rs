@@ -11,7 +11,6 @@ use crate::exchange::write_guard::WriteGuard;
 use crate::proxy::call::{Call, Target};
 use crate::proxy::client::{Client, Next};
 use crate::proxy::compress::{self, Candidates, Compressed, Offloaded, Outcome};
-use crate::proxy::facts::changes_first_rights;
 use crate::proxy::request::{Replacements, Request};
 use crate::worker_state::policy::View;
 
@@ -20,13 +19,14 @@ impl Client {
     pub(super) fn write_guard(&self, view: &View, call: Call<'_>) -> WriteGuard {
         let mut guard = WriteGuard::default();
         let db = self.state.profile.db();
-        let (keys, known) = call.found_keys();
-        if *known == Keys::Unknown {
+        let (all, keys) = call.keys();
+        if *all == Keys::Unknown {
             guard.add_any();
         }
         let is_told = self.context.shared.outbox.is_some();
         let mut add = |db| {
-            for key in call.keys() {
+            for at in keys {
+                let key = call.args[*at as usize];
                 guard.add(db, key, is_told && view.policy.rules.of(key).watch);
             }
         };
@@ -43,11 +43,11 @@ impl Client {
 
     /// What a command without keys may change of the server's settings and users.
     pub(super) fn changes_settings(&self, call: Call<'_>, guard: &mut WriteGuard) {
-        match call.row.name.as_ref() {
-            "acl|deluser" => guard.deletes_users(call.args[2..].iter().copied()),
-            "acl|setuser" => self.context.shared.users.forget_ttl(call.args.get(2).copied()),
-            "acl|load" => self.context.shared.users.forget_ttl(None),
-            "config|set" => self.context.shared.server_limits.forget(),
+        match call.row.verb {
+            Verb::AclDelUser => guard.deletes_users(call.args[2..].iter().copied()),
+            Verb::AclSetUser => self.context.shared.users.forget_ttl(call.args.get(2).copied()),
+            Verb::AclLoad => self.context.shared.users.forget_ttl(None),
+            Verb::ConfigSet => self.context.shared.server_limits.forget(),
             _ => {}
         }
         if changes_first_rights(call) {
@@ -180,4 +180,15 @@ fn bytes_of(request: Request<'_>, replacements: &Replacements) -> usize {
         .iter()
         .fold((0, 0), |(added, gone), (at, bytes)| (added + bytes.len(), gone + request.arg(*at).len()));
     request.raw.len() + added - gone
+}
+
+/// Whether a command may change what a client may do that has not authenticated.
+fn changes_first_rights(call: Call<'_>) -> bool {
+    let has = |word: &[u8]| call.args.iter().skip(2).any(|arg| arg.eq_ignore_ascii_case(word));
+    match call.row.verb {
+        Verb::ConfigSet => has(b"requirepass"),
+        Verb::AclSetUser => call.args.get(2) == Some(&&b"default"[..]),
+        Verb::AclLoad => true,
+        _ => false,
+    }
 }

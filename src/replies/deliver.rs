@@ -194,7 +194,7 @@ impl Expected for Pending {
         }
     }
 
-    fn let_in_again(context: &Context, login: &Rc<Login>, closed: Instant) {
+    fn accepted_again(context: &Context, login: &Rc<Login>, closed: Instant) {
         context.let_in_again(login, closed);
     }
 

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use crate::client_state::reply_queue::{ReplyQueue, Slot};
 use crate::coherence::Ticket;
-use crate::command::Absent;
 use crate::exchange::pending::{Flight, OnReply, Pending, Reader};
 use crate::exchange::reply_shape::ReplyShape;
 use crate::exchange::values::{NO_VALUE, Values, ask_ttl};
 use crate::near_cache::{EntryId, Question, in_version, kept_as};
+use crate::reads::Absent;
 use crate::replies::answers::answer;
 use crate::replies::decode::{decode_all, decode_one};
 use crate::resp::{Bulk, ReplyScanner, build, bulk_of, elements, parse_int};

@@ -1,4 +1,4 @@
-//! Frames built by hand where a whole frame type would be work for nothing: bulk strings, errors, requests.
+//! Frames that are built by hand, because a frame type would only cost: bulk strings, errors, requests.
 
 use std::io::Write as _;
 
@@ -9,7 +9,7 @@ pub fn bulk(out: &mut Vec<u8>, value: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// `*n\r\n`, `$n\r\n` and their like.
+/// `*n\r\n`, `$n\r\n` and the like.
 pub fn header(out: &mut Vec<u8>, kind: u8, count: usize) {
     out.push(kind);
     write!(out, "{count}\r\n").expect("writing to memory does not fail");

@@ -18,7 +18,7 @@ pub struct Chunks {
     closed: VecDeque<Bytes>,
     /// Where small pieces gather; younger than all that is closed.
     open: Vec<u8>,
-    /// Bytes of `open` that are gone already; zero unless `closed` is empty.
+    /// Bytes of `open` that have been dropped; zero unless `closed` is empty.
     gone: usize,
     len: usize,
 }
@@ -107,7 +107,7 @@ impl Chunks {
         }
     }
 
-    /// Drops the oldest `count` bytes. More than are queued is a fault of the caller.
+    /// Drops the oldest `count` bytes. There must be as many.
     #[inline]
     pub fn advance(&mut self, mut count: usize) {
         debug_assert!(count <= self.len);
@@ -125,13 +125,13 @@ impl Chunks {
             self.open.clear();
             self.gone = 0;
         } else if self.gone >= LARGE && self.gone * 2 > self.open.len() {
-            // Each byte is moved at most once per halving: a queue that never runs dry does not grow for ever.
+            // Each byte is moved at most once per halving: so a queue that is never empty does not grow without bound.
             self.open.drain(..self.gone);
             self.gone = 0;
         }
     }
 
-    /// Takes the gathering buffer out, for somebody else to use. Only when empty.
+    /// Takes the gathering buffer out, so that it can be used elsewhere. Only when empty.
     pub fn take_buffer(&mut self) -> Option<Vec<u8>> {
         if self.is_empty() && self.closed.capacity() > KEPT {
             self.closed = VecDeque::new();

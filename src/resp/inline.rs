@@ -1,4 +1,4 @@
-//! Inline requests, as a person types them over telnet: words apart by blanks, quoted as in C
+//! Inline requests, as a person types them over telnet: words separated by blanks, quoted as in C
 //! (<https://redis.io/docs/latest/develop/reference/protocol-spec/#inline-commands>).
 
 /// The words of a line, without its line end; `None` when quotes are unbalanced, or a closing quote is not followed by

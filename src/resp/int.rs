@@ -23,8 +23,8 @@ pub fn parse_int(text: &[u8]) -> Option<i64> {
     if negative { 0i64.checked_sub_unsigned(value) } else { i64::try_from(value).ok() }
 }
 
-/// The length in a header as everybody writes it, `kind`, up to seven digits, CR LF: its value, and where the next thing
-/// begins. `None` says nothing but that a closer look is needed.
+/// The length in a header in its usual form, `kind`, up to seven digits, CR LF: its value, and where the header ends. `None` only
+/// means that a closer look is needed.
 #[inline]
 pub(super) fn plain_header(buffer: &[u8], at: usize, kind: u8) -> Option<(usize, usize)> {
     let header = &buffer.get(at..)?;

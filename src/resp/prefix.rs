@@ -1,4 +1,4 @@
-//! What a request begins with. Requests that follow each other often begin the same, and need not be looked at again so far.
+//! The beginning of a request. Consecutive requests often begin with the same bytes, which then need not be scanned again.
 
 /// Bytes that fit: the count of arguments and a short command's name.
 const MOST: usize = 16;
@@ -11,7 +11,7 @@ pub struct Prefix {
 }
 
 impl Prefix {
-    /// None when it is too long, or nothing: nothing begins with that.
+    /// Too long or empty text gives a prefix with which nothing begins.
     pub fn of(bytes: &[u8]) -> Prefix {
         let mut prefix = [0; MOST];
         let Some(begin) = prefix.get_mut(..bytes.len()).filter(|begin| !begin.is_empty()) else {
@@ -21,7 +21,7 @@ impl Prefix {
         Prefix { bytes: u128::from_le_bytes(prefix), mask: u128::MAX >> (8 * (MOST - bytes.len())) }
     }
 
-    /// Whether `buffer` begins so. A buffer of less than 16 bytes may be told that it does not.
+    /// Whether `buffer` begins with it. May be false for a buffer of less than 16 bytes that does.
     #[inline]
     pub fn begins(&self, buffer: &[u8]) -> bool {
         let Some(begin) = buffer.first_chunk::<MOST>() else { return false };

@@ -5,10 +5,10 @@ use memchr::memchr_iter;
 use super::int::plain_header;
 use super::parse_int;
 
-/// Longer strings do not exist: Redis's own limit is 512 MiB unless it is raised.
+/// Longest string that is accepted: Redis's own limit is 512 MiB unless it is raised.
 const MOST: i64 = 1 << 40;
 
-/// The upstream sent what is no RESP.
+/// The upstream sent something that is not RESP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the reply is no RESP")]
 pub struct BrokenReply;
@@ -41,12 +41,12 @@ impl ReplyScanner {
         self.at + self.skip
     }
 
-    /// Bytes from the beginning of the buffer that belong to the reply and need no other look.
+    /// Bytes at the beginning of the buffer that belong to the reply and have been scanned.
     pub fn seen(&self) -> usize {
         self.at
     }
 
-    /// The buffer has lost `count` bytes at its beginning that have been seen.
+    /// `count` scanned bytes at the beginning of the buffer have been removed.
     pub fn passed_on(&mut self, count: usize) {
         self.at -= count;
     }
@@ -67,7 +67,7 @@ impl ReplyScanner {
             if self.missing == 0 {
                 return Ok(Some(self.at));
             }
-            // The two that are met most.
+            // The two most frequent types.
             if let Some((length, after)) = plain_header(buffer, self.at, b'$') {
                 self.at = after;
                 self.skip = length + 2;

@@ -110,7 +110,7 @@ struct Opening {
 }
 
 impl Scanner {
-    /// What is scanned next is another request.
+    /// The next scan is of another request.
     #[inline]
     pub fn forget(&mut self) {
         self.args.clear();
@@ -129,7 +129,7 @@ impl Scanner {
         let mut missing = resume.missing;
         let mut known = false;
         if at > 0 {
-            // It has begun.
+            // The request has begun.
         } else if last.prefix.begins(buffer) && last.argc <= limits.arguments && last.name.len() <= limits.bulk_length {
             args.push(last.name.clone());
             (missing, at, known) = (last.argc - 1, last.name.end + 2, true);
@@ -300,7 +300,7 @@ mod tests {
         }
     }
 
-    /// Redis skips two bytes where it expects CR LF without looking at them; what is behind must be told from the regular.
+    /// Redis skips two bytes where it expects CR LF without looking at them; such a request must not count as regular.
     #[test]
     fn odd_line_ends_are_told() {
         for (input, regular) in [

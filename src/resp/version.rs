@@ -1,9 +1,9 @@
-//! The two versions of the protocol, as far as they differ for somebody who passes bytes on.
+//! The two versions of the protocol, as far as they differ for a proxy that passes bytes on.
 
 /// What a connection speaks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Version {
-    /// What every connection begins with.
+    /// Every connection begins with this.
     #[default]
     Resp2,
     /// After `HELLO 3`.
@@ -28,7 +28,7 @@ impl Version {
         }
     }
 
-    /// The reply that a value is absent.
+    /// The null reply.
     #[inline]
     pub fn null(self) -> &'static [u8] {
         match self {

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::Reach;
+use super::reach::Reach;
 
 /// How long an answer counts after it was asked for. Redis is asked once a second.
 const GOOD_FOR: Duration = Duration::from_secs(3);

@@ -9,29 +9,19 @@ mod functions;
 mod lua;
 mod names;
 mod proof;
+mod reach;
 mod texts;
 
-use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::command::Table;
+use crate::command::{ScriptBy, Table};
 
 pub use functions::Functions;
-pub use names::{Kind, Name};
+pub use names::Name;
+pub use reach::Reach;
 
 use names::Named;
 use texts::{Sha, Texts};
-
-/// What a script may write.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reach {
-    /// No key.
-    Nothing,
-    /// The keys that it declares, and no other.
-    Declared,
-    /// Any key. The reason, for the log.
-    Anything(&'static str),
-}
 
 /// What is known of a script that is about to run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,7 +48,7 @@ pub struct Scripts {
     /// The functions of the server.
     pub functions: Functions,
     named: Named,
-    /// Whether the configuration says which keys scripts write. For scripts that run at peers.
+    /// Whether the configuration says which keys scripts write.
     trusted: AtomicBool,
 }
 
@@ -70,20 +60,20 @@ impl Scripts {
 
     /// What a call of EVAL, EVALSHA or FCALL, or of their read-only forms, may write: `subject` is the text, the SHA or the
     /// function. `read_only`: it is one of these forms, which cannot write.
-    pub fn judge(&self, table: &Table, kind: Kind, subject: &[u8], read_only: bool) -> Judgement {
-        let (name, mut reach, functions) = match kind {
-            Kind::Text => {
+    pub fn judge(&self, table: &Table, by: ScriptBy, subject: &[u8], read_only: bool) -> Judgement {
+        let (name, mut reach, functions) = match by {
+            ScriptBy::Text => {
                 let sha = Sha::of(subject);
                 (Name::Script(sha.hex()), self.texts.judge(sha, Some(subject), table), None)
             }
-            Kind::Sha => match Sha::named(subject) {
+            ScriptBy::Sha => match Sha::named(subject) {
                 Some(sha) => (Name::Script(sha.hex()), self.texts.judge(sha, None, table), None),
                 // Redis knows no script of such a name.
-                None => (Name::unusual(kind, subject), Reach::Nothing, None),
+                None => (Name::unusual(by, subject), Reach::Nothing, None),
             },
-            Kind::Function => {
+            ScriptBy::Function => {
                 let (reach, number) = if read_only { (Reach::Nothing, None) } else { self.functions.judge(subject) };
-                (Name::unusual(kind, subject), reach, number)
+                (Name::unusual(by, subject), reach, number)
             }
         };
         if read_only {
@@ -98,8 +88,8 @@ impl Scripts {
     }
 
     /// Whether it is the first script of its kind that runs while values are compressed.
-    pub fn is_first_beside_compression(&self, kind: Kind) -> bool {
-        self.named.is_first(kind)
+    pub fn is_first_beside_compression(&self, by: ScriptBy) -> bool {
+        self.named.is_first(by)
     }
 
     /// Sets whether the configuration says which keys scripts write (`scripts`).
@@ -110,16 +100,6 @@ impl Scripts {
     /// Whether the configuration says which keys scripts write, so that a script that ran at a peer is no reason for a flush.
     pub fn are_trusted(&self) -> bool {
         self.trusted.load(Ordering::Acquire)
-    }
-}
-
-impl fmt::Display for Reach {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Reach::Nothing => "it writes nothing",
-            Reach::Declared => "it writes the keys that it declares",
-            Reach::Anything(why) => why,
-        })
     }
 }
 

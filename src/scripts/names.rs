@@ -5,21 +5,12 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use crate::command::ScriptBy;
+
 /// Most scripts that are named: a client can send as many as it likes.
 const MAX_NAMED: usize = 256;
 /// Bytes of a name that are shown.
 const MAX_SHOWN: usize = 100;
-
-/// How a command names its script.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// EVAL: by its text.
-    Text,
-    /// EVALSHA: by the SHA-1 of its text.
-    Sha,
-    /// FCALL: by its name.
-    Function,
-}
 
 /// A script, as the log names it. Never shows a key or a script's text.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -32,9 +23,9 @@ pub enum Name {
 
 impl Name {
     /// A name that a client has chosen, shortened and escaped.
-    pub(super) fn unusual(kind: Kind, name: &[u8]) -> Name {
+    pub(super) fn unusual(by: ScriptBy, name: &[u8]) -> Name {
         let shown = name[..name.len().min(MAX_SHOWN)].escape_ascii().to_string();
-        if kind == Kind::Function { Name::Function(shown) } else { Name::Script(shown) }
+        if by == ScriptBy::Function { Name::Function(shown) } else { Name::Script(shown) }
     }
 }
 
@@ -60,8 +51,8 @@ impl Named {
         known.len() < MAX_NAMED && !known.contains(name) && known.insert(name.clone())
     }
 
-    pub(super) fn is_first(&self, kind: Kind) -> bool {
-        let seen = &self.kinds[kind as usize];
+    pub(super) fn is_first(&self, by: ScriptBy) -> bool {
+        let seen = &self.kinds[by as usize];
         // Reads first: each script comes here, and a swap writes shared memory.
         !seen.load(Ordering::Relaxed) && !seen.swap(true, Ordering::Relaxed)
     }

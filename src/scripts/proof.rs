@@ -85,7 +85,7 @@ type Outcome<T = ()> = Result<T, &'static str>;
 
 /// What an expression is, as far as it matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind<'a> {
+enum ExpressionKind<'a> {
     /// A string by itself.
     Text(&'a [u8]),
     /// `KEYS[…]` by itself.
@@ -203,7 +203,7 @@ impl<'a> Parser<'a> {
     }
 
     /// Declares a local name.
-    fn declare(&mut self, name: &'a [u8], kind: Kind<'_>) -> Outcome {
+    fn declare(&mut self, name: &'a [u8], kind: ExpressionKind<'_>) -> Outcome {
         if self.locals.len() >= MAX_NAMES {
             return Err(TOO_MANY);
         }
@@ -212,7 +212,7 @@ impl<'a> Parser<'a> {
             b"KEYS" => Err(KEYS),
             _ => {
                 let stays = self.all_assigned.as_ref().is_some_and(|assigned| !assigned.contains(&name));
-                self.locals.push(Local { name, is_key: kind == Kind::Key && stays });
+                self.locals.push(Local { name, is_key: kind == ExpressionKind::Key && stays });
                 Ok(())
             }
         }
@@ -344,12 +344,12 @@ impl<'a> Parser<'a> {
             Word::Local => {
                 if self.take_word(Word::Function)? {
                     let name = self.name()?;
-                    self.declare(name, Kind::One)?;
+                    self.declare(name, ExpressionKind::One)?;
                     return self.body(false);
                 }
                 let names = self.names()?;
                 let kinds = if self.take("=")? { self.expressions()? } else { Vec::new() };
-                let kinds = kinds.into_iter().chain(std::iter::repeat(Kind::One));
+                let kinds = kinds.into_iter().chain(std::iter::repeat(ExpressionKind::One));
                 names.into_iter().zip(kinds).try_for_each(|(name, kind)| self.declare(name, kind))
             }
             _ => Err(UNREADABLE),
@@ -380,7 +380,7 @@ impl<'a> Parser<'a> {
         self.expect_word(Word::Do)?;
         let before = self.locals.len();
         for (at, name) in names.into_iter().enumerate() {
-            self.declare(name, if over_keys && at == 1 { Kind::Key } else { Kind::One })?;
+            self.declare(name, if over_keys && at == 1 { ExpressionKind::Key } else { ExpressionKind::One })?;
         }
         self.block()?;
         self.locals.truncate(before);
@@ -399,18 +399,18 @@ impl<'a> Parser<'a> {
     fn body(&mut self, has_self: bool) -> Outcome {
         let before = self.locals.len();
         if has_self {
-            self.declare(b"self", Kind::One)?;
+            self.declare(b"self", ExpressionKind::One)?;
         }
         self.expect("(")?;
         if !self.take(")")? {
             loop {
                 if self.take("...")? {
                     // In Lua 5.1 the further arguments may be had under this name, too.
-                    self.declare(b"arg", Kind::One)?;
+                    self.declare(b"arg", ExpressionKind::One)?;
                     break;
                 }
                 let name = self.name()?;
-                self.declare(name, Kind::One)?;
+                self.declare(name, ExpressionKind::One)?;
                 if !self.take(",")? {
                     break;
                 }
@@ -445,7 +445,7 @@ impl<'a> Parser<'a> {
         self.expressions().map(drop)
     }
 
-    fn expressions(&mut self) -> Outcome<Vec<Kind<'a>>> {
+    fn expressions(&mut self) -> Outcome<Vec<ExpressionKind<'a>>> {
         let mut kinds = vec![self.expression()?];
         while self.take(",")? {
             kinds.push(self.expression()?);
@@ -454,7 +454,7 @@ impl<'a> Parser<'a> {
     }
 
     /// Operands with operators between them: which of these bind first does not matter here.
-    fn expression(&mut self) -> Outcome<Kind<'a>> {
+    fn expression(&mut self) -> Outcome<ExpressionKind<'a>> {
         self.deeper(|parser| {
             let mut kind = parser.operand()?;
             loop {
@@ -463,7 +463,7 @@ impl<'a> Parser<'a> {
                     | Token::Word(Word::And | Word::Or) => {
                         parser.advance()?;
                         parser.operand()?;
-                        kind = Kind::One;
+                        kind = ExpressionKind::One;
                     }
                     _ => return Ok(kind),
                 }
@@ -471,7 +471,7 @@ impl<'a> Parser<'a> {
         })
     }
 
-    fn operand(&mut self) -> Outcome<Kind<'a>> {
+    fn operand(&mut self) -> Outcome<ExpressionKind<'a>> {
         let mut signs = false;
         loop {
             match self.token {
@@ -489,37 +489,37 @@ impl<'a> Parser<'a> {
         let kind = match self.token {
             Token::Plain(text) => {
                 self.advance()?;
-                Kind::Text(text)
+                ExpressionKind::Text(text)
             }
             Token::Number | Token::Text | Token::Word(Word::Nil | Word::True | Word::False) => {
                 self.advance()?;
-                Kind::One
+                ExpressionKind::One
             }
             Token::Sign("...") => {
                 self.advance()?;
-                Kind::Several
+                ExpressionKind::Several
             }
             Token::Sign("{") => {
                 self.table()?;
-                Kind::One
+                ExpressionKind::One
             }
             Token::Word(Word::Function) => {
                 self.advance()?;
                 self.body(false)?;
-                Kind::One
+                ExpressionKind::One
             }
             _ => match self.suffixed()?.shape {
-                Shape::Key => Kind::Key,
-                Shape::Call => Kind::Several,
-                Shape::Keys => Kind::Keys,
-                Shape::Name | Shape::Part | Shape::Brackets => Kind::One,
+                Shape::Key => ExpressionKind::Key,
+                Shape::Call => ExpressionKind::Several,
+                Shape::Keys => ExpressionKind::Keys,
+                Shape::Name | Shape::Part | Shape::Brackets => ExpressionKind::One,
             },
         };
-        Ok(if signs { Kind::One } else { kind })
+        Ok(if signs { ExpressionKind::One } else { kind })
     }
 
     /// `#KEYS`, or `#KEYS[…]`, which is the length of a key.
-    fn count_of_keys(&mut self) -> Outcome<Kind<'a>> {
+    fn count_of_keys(&mut self) -> Outcome<ExpressionKind<'a>> {
         let mut ahead = self.lexer.clone();
         match ahead.next().ok_or(UNREADABLE)? {
             Token::Sign("[") => {
@@ -528,7 +528,7 @@ impl<'a> Parser<'a> {
             Token::Sign("." | ":" | "(" | "{") | Token::Plain(_) | Token::Text => return Err(KEYS),
             _ => self.advance()?,
         }
-        Ok(Kind::One)
+        Ok(ExpressionKind::One)
     }
 
     fn table(&mut self) -> Outcome {
@@ -645,12 +645,12 @@ impl<'a> Parser<'a> {
         loop {
             let kind = self.expression()?;
             arguments.push(match kind {
-                Kind::Text(text) => Argument::Text(text.into()),
-                Kind::Key => Argument::Key,
-                Kind::Keys if !self.is(",") => Argument::Keys,
-                Kind::Keys | Kind::Several | Kind::One => Argument::Any,
+                ExpressionKind::Text(text) => Argument::Text(text.into()),
+                ExpressionKind::Key => Argument::Key,
+                ExpressionKind::Keys if !self.is(",") => Argument::Keys,
+                ExpressionKind::Keys | ExpressionKind::Several | ExpressionKind::One => Argument::Any,
             });
-            open = matches!(kind, Kind::Several | Kind::Keys);
+            open = matches!(kind, ExpressionKind::Several | ExpressionKind::Keys);
             if arguments.len() > MAX_ARGUMENTS {
                 return Err("it calls a command with too many arguments to be checked");
             }

@@ -3,8 +3,8 @@
 use proptest::collection::vec;
 use proptest::prelude::{Just, Strategy, any, prop_assert, prop_oneof, proptest};
 
-use super::{Kind, Reach, Scripts};
-use crate::command::Table;
+use super::{Reach, Scripts};
+use crate::command::{ScriptBy, Table};
 
 #[test]
 fn a_text_with_more_names_than_lua_allows_is_not_searched() {
@@ -17,7 +17,7 @@ fn a_text_with_more_names_than_lua_allows_is_not_searched() {
 }
 
 fn reach(text: &str) -> Reach {
-    Scripts::default().judge(&Table::builtin(), Kind::Text, text.as_bytes(), false).reach
+    Scripts::default().judge(&Table::builtin(), ScriptBy::Text, text.as_bytes(), false).reach
 }
 
 /// Locks, rate limiters and the like: what they write, they take from KEYS.
@@ -172,14 +172,14 @@ fn a_sha_is_as_good_as_the_text_that_was_seen() {
     let judge = |kind, subject: &str, read_only| scripts.judge(&table, kind, subject.as_bytes(), read_only);
     let text = "return redis.call('set', KEYS[1], 1)";
     let sha = super::Sha::of(text.as_bytes()).hex();
-    assert!(matches!(judge(Kind::Sha, &sha, false).reach, Reach::Anything(_)), "nobody has said what it is");
-    assert_eq!(judge(Kind::Sha, &sha, true).reach, Reach::Nothing, "EVALSHA_RO");
+    assert!(matches!(judge(ScriptBy::Sha, &sha, false).reach, Reach::Anything(_)), "nobody has said what it is");
+    assert_eq!(judge(ScriptBy::Sha, &sha, true).reach, Reach::Nothing, "EVALSHA_RO");
     scripts.learn(text.as_bytes());
-    assert_eq!(judge(Kind::Sha, &sha.to_uppercase(), false).reach, Reach::Declared);
-    assert_eq!(judge(Kind::Sha, "abc", false).reach, Reach::Nothing, "Redis has no such script");
+    assert_eq!(judge(ScriptBy::Sha, &sha.to_uppercase(), false).reach, Reach::Declared);
+    assert_eq!(judge(ScriptBy::Sha, "abc", false).reach, Reach::Nothing, "Redis has no such script");
     let unproven = "return redis.call('set', 'k', 1)";
-    assert!(matches!(judge(Kind::Text, unproven, false).reach, Reach::Anything(_)));
-    let judgement = judge(Kind::Sha, &super::Sha::of(unproven.as_bytes()).hex(), false);
+    assert!(matches!(judge(ScriptBy::Text, unproven, false).reach, Reach::Anything(_)));
+    let judgement = judge(ScriptBy::Sha, &super::Sha::of(unproven.as_bytes()).hex(), false);
     assert!(matches!(judgement.reach, Reach::Anything(_)));
     assert!(scripts.is_first_flush(&judgement.name) && !scripts.is_first_flush(&judgement.name));
 }
@@ -237,9 +237,9 @@ proptest! {
     fn no_text_makes_it_panic(bytes in vec(any::<u8>(), 0..300), text in pieces()) {
         let (scripts, table) = (Scripts::default(), Table::builtin());
         for text in [&bytes[..], text.as_bytes()] {
-            scripts.judge(&table, Kind::Text, text, false);
-            scripts.judge(&table, Kind::Sha, text, false);
-            scripts.judge(&table, Kind::Function, text, false);
+            scripts.judge(&table, ScriptBy::Text, text, false);
+            scripts.judge(&table, ScriptBy::Sha, text, false);
+            scripts.judge(&table, ScriptBy::Function, text, false);
         }
     }
 

@@ -8,8 +8,8 @@ use sha1::{Digest, Sha1};
 
 use crate::command::{InScript, Table};
 
-use super::Reach;
 use super::proof::{self, Argument, Call};
+use super::reach::Reach;
 
 /// Most scripts that are known at once.
 const MAX_SCRIPTS: usize = 4096;

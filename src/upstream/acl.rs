@@ -1,4 +1,4 @@
-//! What Redis's list of users (ACL LIST) says about a right that Shortstop uses in a user's name: PTTL beside what the user reads.
+//! Reads from Redis's list of users (ACL LIST) who may PTTL: Shortstop sends PTTL beside a user's reads, in the user's name.
 //!
 //! Careful rather than exact: when a user has several sets of rules (selectors), each set that allows any command must allow PTTL.
 
@@ -90,7 +90,7 @@ mod tests {
             ("on #0ab ~* +@all -@dangerous", true),
             ("on #0ab ~* -@all", true),
             ("off resetchannels -@all", true),
-            // Two sets: what one allows to read the other may not tell of.
+            // Two sets: one allows to read a key, and the other would have to allow its PTTL.
             ("on #0ab ~a:* -@all +get (~b:* resetchannels -@all +pttl)", false),
             ("on #0ab ~a:* -@all +@read (~b:* resetchannels -@all +get)", false),
             ("on #0ab -@all (~b:* resetchannels -@all +get +pttl)", true),

@@ -17,7 +17,7 @@ use tokio::sync::{Notify, watch};
 pub struct Server {
     /// Where it is.
     pub address: SocketAddr,
-    /// What it calls itself since its start (`run_id`); none: it does not say.
+    /// Its `run_id`, which it chooses at each start; none: not known.
     pub run_id: Option<Box<str>>,
 }
 
@@ -33,7 +33,7 @@ pub(super) fn differ(one: Option<&str>, other: Option<&str>) -> bool {
     one.zip(other).is_some_and(|(one, other)| one != other)
 }
 
-/// Why the control plane is to look at the server before its time.
+/// Why the control plane should look at the server earlier than planned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Suspicion {
     /// A connection was lost or refused, or reached another server.
@@ -43,10 +43,10 @@ pub enum Suspicion {
 }
 
 #[derive(Clone, Debug)]
-enum Place {
+enum Whereabouts {
     /// Not known so far, or the connections to the last server are being given up.
     Unknown,
-    /// No server was ever found: why.
+    /// No server has ever been found, for this reason.
     Away(Arc<str>),
     At(Arc<Server>),
 }
@@ -54,7 +54,7 @@ enum Place {
 #[derive(Clone, Debug)]
 struct State {
     epoch: u64,
-    place: Place,
+    server: Whereabouts,
 }
 
 /// Where every connection of this proxy leads, and since when: the epoch counts the changes.
@@ -69,7 +69,7 @@ pub struct Endpoint {
 impl Default for Endpoint {
     fn default() -> Self {
         Endpoint {
-            state: watch::Sender::new(State { epoch: 0, place: Place::Unknown }),
+            state: watch::Sender::new(State { epoch: 0, server: Whereabouts::Unknown }),
             connection: AtomicBool::new(false),
             replica: AtomicBool::new(false),
             reported: Notify::new(),
@@ -85,9 +85,9 @@ impl Endpoint {
 
     /// The server; none: there is none now.
     pub fn server(&self) -> Option<Arc<Server>> {
-        match &self.state.borrow().place {
-            Place::At(server) => Some(Arc::clone(server)),
-            Place::Unknown | Place::Away(_) => None,
+        match &self.state.borrow().server {
+            Whereabouts::At(server) => Some(Arc::clone(server)),
+            Whereabouts::Unknown | Whereabouts::Away(_) => None,
         }
     }
 
@@ -101,11 +101,12 @@ impl Endpoint {
     pub(super) async fn target(&self) -> Result<(u64, Arc<Server>), Arc<str>> {
         let mut changes = self.state.subscribe();
         // The sender is borrowed, so that it cannot be gone.
-        let state = changes.wait_for(|state| !matches!(state.place, Place::Unknown)).await.map(|state| state.clone());
+        let state =
+            changes.wait_for(|state| !matches!(state.server, Whereabouts::Unknown)).await.map(|state| state.clone());
         match state {
-            Ok(State { epoch, place: Place::At(server) }) => Ok((epoch, server)),
-            Ok(State { place: Place::Away(why), .. }) => Err(why),
-            Ok(State { place: Place::Unknown, .. }) | Err(_) => Err("the proxy ends".into()),
+            Ok(State { epoch, server: Whereabouts::At(server) }) => Ok((epoch, server)),
+            Ok(State { server: Whereabouts::Away(why), .. }) => Err(why),
+            Ok(State { server: Whereabouts::Unknown, .. }) | Err(_) => Err("the proxy ends".into()),
         }
     }
 
@@ -124,7 +125,7 @@ impl Endpoint {
             Suspicion::Connection => &self.connection,
             Suspicion::Replica => &self.replica,
         };
-        // Whoever set it before has woken the control plane.
+        // If it was set before, the control plane has been woken.
         if !flag.load(Ordering::Relaxed) && !flag.swap(true, Ordering::AcqRel) {
             self.reported.notify_one();
         }
@@ -143,7 +144,7 @@ impl Endpoint {
         }
     }
 
-    /// Takes all that was reported. Whether a connection was among it.
+    /// Takes all reports. Returns whether one was about a connection.
     pub(super) fn take_reports(&self) -> bool {
         self.replica.store(false, Ordering::Release);
         self.connection.swap(false, Ordering::AcqRel)
@@ -151,7 +152,7 @@ impl Endpoint {
 
     /// From now on no connection is made. The epoch that begins.
     pub(super) fn close(&self) -> u64 {
-        self.state.send_modify(|state| *state = State { epoch: state.epoch + 1, place: Place::Unknown });
+        self.state.send_modify(|state| *state = State { epoch: state.epoch + 1, server: Whereabouts::Unknown });
         self.epoch()
     }
 
@@ -159,16 +160,17 @@ impl Endpoint {
     pub(super) fn open(&self, server: Server) {
         self.state.send_modify(|state| {
             // Links that wait between two attempts try again at once.
-            state.epoch += u64::from(matches!(state.place, Place::Away(_)));
-            state.place = Place::At(Arc::new(server));
+            state.epoch += u64::from(matches!(state.server, Whereabouts::Away(_)));
+            state.server = Whereabouts::At(Arc::new(server));
         });
     }
 
-    /// The server that connections lead to has told its run id.
+    /// The run id of the server that connections lead to has become known.
     pub(super) fn learn(&self, run_id: &str) {
-        self.state.send_if_modified(|state| match &state.place {
-            Place::At(server) if server.run_id.is_none() => {
-                state.place = Place::At(Arc::new(Server { address: server.address, run_id: Some(run_id.into()) }));
+        self.state.send_if_modified(|state| match &state.server {
+            Whereabouts::At(server) if server.run_id.is_none() => {
+                state.server =
+                    Whereabouts::At(Arc::new(Server { address: server.address, run_id: Some(run_id.into()) }));
                 true
             }
             _ => false,
@@ -177,13 +179,13 @@ impl Endpoint {
 
     /// No server has been found so far.
     pub(super) fn away(&self, why: &str) {
-        self.state.send_if_modified(|state| match &state.place {
-            Place::Unknown if state.epoch == 0 => {
-                state.place = Place::Away(why.into());
+        self.state.send_if_modified(|state| match &state.server {
+            Whereabouts::Unknown if state.epoch == 0 => {
+                state.server = Whereabouts::Away(why.into());
                 true
             }
-            Place::Away(known) if &**known != why => {
-                state.place = Place::Away(why.into());
+            Whereabouts::Away(known) if &**known != why => {
+                state.server = Whereabouts::Away(why.into());
                 true
             }
             _ => false,
@@ -217,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_dials_between_two_servers() {
+    fn no_connection_is_dialed_between_two_servers() {
         let endpoint = Endpoint::default();
         assert_eq!(target(&endpoint), None);
         endpoint.open(server(1, None));
@@ -233,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn who_waits_for_the_first_server_is_told_why_and_then_woken() {
+    fn a_wait_for_the_first_server_ends_with_the_reason_and_then_with_the_server() {
         let endpoint = Endpoint::default();
         endpoint.away("refused");
         assert_eq!(target(&endpoint), Some(Err("refused".to_owned())));
@@ -243,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_says_later_who_it_is_is_the_same() {
+    fn a_server_whose_run_id_becomes_known_later_is_the_same() {
         let endpoint = Endpoint::default();
         endpoint.open(server(1, None));
         endpoint.learn("a");

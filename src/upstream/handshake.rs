@@ -77,12 +77,12 @@ pub(super) struct Handshake<'a> {
     pub(super) server: &'a Server,
 }
 
-/// What a handshake told.
+/// What a handshake found out.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Greeted {
     /// The connection's number in Redis; 0: not known.
     pub(super) id: u64,
-    /// Redis lets nobody in without a login, and the connection has none.
+    /// Redis wants a login, and the connection has none.
     pub(super) locked: bool,
     /// Another server answered than the one that should.
     pub(super) is_another_server: bool,
@@ -93,7 +93,7 @@ pub(super) enum NotTaken {
     Io(io::Error),
     /// No server is known.
     Away(Arc<str>),
-    /// Redis's own words; `login`: it refused the login.
+    /// Redis's own error; `login`: it refused the login.
     Said {
         text: String,
         login: bool,

@@ -1,7 +1,7 @@
 //! What the server takes before it closes a connection, and what follows for connections that clients share: one client's
 //! request must not end the requests of others.
 //!
-//! Learnt from `CONFIG GET` where Shortstop's own user may ask. All workers share the numbers.
+//! Read with `CONFIG GET`, if Shortstop's own user has that right. All workers share the numbers.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -51,7 +51,7 @@ impl ServerLimits {
         self.shared.load(Ordering::Relaxed)
     }
 
-    /// They may be others from now on.
+    /// The limits may have changed.
     pub fn forget(&self) {
         self.changes.fetch_add(1, Ordering::Relaxed);
         self.bulk_length.store(0, Ordering::Relaxed);
@@ -110,7 +110,7 @@ impl<'a> Watch<'a> {
         Ok(())
     }
 
-    /// Warns of settings by which Redis may close shared connections, and that Shortstop cannot keep to.
+    /// Warns of settings that Shortstop cannot keep to, and for which Redis may close shared connections.
     async fn warn(&self, client: &Client) -> Result<(), Error> {
         let outputs = setting(client, "client-output-buffer-limit").await?.unwrap_or_default();
         let normal: Vec<&str> = outputs.split(' ').skip_while(|word| *word != "normal").skip(1).take(2).collect();
@@ -131,7 +131,7 @@ impl<'a> Watch<'a> {
     }
 }
 
-/// One setting of the server; none: it has none of that name, or does not tell.
+/// One setting of the server; none: it has none of that name, or may not be asked.
 async fn setting(client: &Client, name: &'static str) -> Result<Option<String>, Error> {
     let reply = ask_if_allowed(client, "CONFIG", &["GET", name]).await?;
     Ok(match reply {
@@ -150,7 +150,7 @@ mod tests {
     use super::{LEAST, SPARED, ServerLimits};
 
     #[test]
-    fn what_is_not_known_is_taken_for_the_least() {
+    fn while_the_limits_are_unknown_the_lowest_are_assumed() {
         let limits = ServerLimits::default();
         assert_eq!((limits.bulk_length(), limits.shared()), (None, LEAST - SPARED));
         limits.learn(512 << 20, 1 << 30);

@@ -1,4 +1,4 @@
-//! Who a connection is to Redis.
+//! The user of a connection to Redis.
 
 use std::fmt;
 
@@ -14,7 +14,7 @@ pub struct Login {
 }
 
 impl Login {
-    /// As `redis://user:password@…` says it.
+    /// From `redis://user:password@…`.
     pub fn of(url: &UpstreamUrl) -> Option<Login> {
         let password = url.password.as_ref()?;
         let user = url.user.as_ref().map(|user| user.as_bytes().into());
@@ -47,7 +47,7 @@ pub(super) fn is_too_many(error: &str) -> bool {
     error.starts_with("ERR max number of clients")
 }
 
-/// Whether Redis refuses an AUTH for what it says, and not because it takes no connection at all (too many, protected mode).
+/// Whether Redis refuses the login itself, and not every connection (too many clients, protected mode).
 pub(super) fn is_about_login(text: &str) -> bool {
     let kinds = ["WRONGPASS", "NOAUTH", "NOPERM", "ERR AUTH", "ERR invalid password", "ERR invalid username"];
     kinds.iter().any(|kind| text.starts_with(kind))

@@ -1,6 +1,6 @@
 //! Connections to Redis: lanes that many clients share, private ones for sessions, and what is known of the server.
 //!
-//! A link carries bytes and keeps order; what a reply means is decided by what was left waiting for it.
+//! A link carries bytes and keeps their order. What a reply means is decided by what waits for it.
 
 mod acl;
 mod control;

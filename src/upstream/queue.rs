@@ -1,7 +1,7 @@
-//! The requests of one connection, from when they are asked until they are answered, in order. Knows no socket.
+//! The requests of one connection, in order, from when they are appended until they are answered. Knows no socket.
 //!
-//! The bytes of a request are let go as soon as it has been sent whole, unless it may be sent again: what writes never is, and
-//! what is under way is much when it writes.
+//! The bytes of a request are dropped as soon as all of it has been sent, unless it may be sent again. A write is never sent again, and
+//! when much is in flight it is mostly writes.
 
 use std::collections::{HashSet, VecDeque};
 use std::io::IoSlice;
@@ -11,15 +11,15 @@ use smallvec::SmallVec;
 use crate::resp::Chunks;
 
 pub(super) struct Queue<E> {
-    /// The requests that have not been sent whole.
+    /// The requests that have not been sent completely.
     wire: Chunks,
     /// Bytes of it that are sent.
     written: usize,
     /// What waits for replies, oldest first.
     waiting: VecDeque<Waiting<E>>,
-    /// How many of these have been sent whole.
+    /// How many of these have been sent completely.
     sent: usize,
-    /// The requests of those that may be sent again.
+    /// Copies of the requests that may be sent again.
     kept: Chunks,
     /// Bytes of all their requests.
     pending: usize,
@@ -58,8 +58,8 @@ impl<E> Queue<E> {
         self.waiting.len()
     }
 
-    /// Bytes of the requests without a reply, or of all that is to be sent, if that is more: what gets no reply of its own is only
-    /// the latter.
+    /// Bytes of the requests without a reply, or of all that is to be sent, if that is more: bytes that get no reply of their own
+    /// count only among the latter.
     #[inline]
     pub(super) fn pending(&self) -> usize {
         self.pending.max(self.wire.len())
@@ -78,7 +78,7 @@ impl<E> Queue<E> {
         self.waiting.push_back(Waiting { bytes, kept: keep, repeated: false, expected });
     }
 
-    /// Appends bytes that get no reply of their own; behind them nothing that does.
+    /// Appends bytes that get no reply of their own. Nothing that does may be appended behind them.
     pub(super) fn push_unanswered(&mut self, bytes: &[u8]) {
         self.wire.push_slice(bytes);
     }
@@ -101,7 +101,7 @@ impl<E> Queue<E> {
         self.wire.len() - self.written
     }
 
-    /// How many bytes may be sent so that no more than `most` wait for their replies; but always the oldest request.
+    /// How many bytes may be sent so that no more than `most` wait for their replies. The oldest request may always be sent.
     pub(super) fn may_send(&self, most: usize) -> usize {
         let under_way = self.pending().saturating_sub(self.unsent_len());
         let room = most.saturating_sub(under_way);
@@ -111,7 +111,7 @@ impl<E> Queue<E> {
         }
     }
 
-    /// So many bytes more have been sent.
+    /// Counts bytes that have been sent.
     pub(super) fn count_sent(&mut self, bytes: usize) {
         self.written += bytes;
         let mut whole = 0;
@@ -123,33 +123,33 @@ impl<E> Queue<E> {
             self.sent += 1;
         }
         if self.sent == self.waiting.len() {
-            // What is left gets no reply of its own, and is done with.
+            // What is left gets no reply of its own: it is finished when it is sent.
             whole = self.written;
         }
         self.written -= whole;
         self.wire.advance(whole);
     }
 
-    /// What is due the next reply.
+    /// What gets the next reply.
     #[inline]
     pub(super) fn front(&self) -> Option<&E> {
         self.waiting.front().map(|waiting| &waiting.expected)
     }
 
-    /// Whether that has been sent whole.
+    /// Whether its request has been sent completely.
     #[inline]
     pub(super) fn is_front_sent(&self) -> bool {
         self.sent > 0
     }
 
-    /// It is not sent again, if it has been begun.
+    /// Its request is not sent again, if a part of it has been sent.
     pub(super) fn send_front_no_more(&mut self) {
         if let Some(front) = self.waiting.front_mut() {
             front.repeated = true;
         }
     }
 
-    /// Takes it out: its reply has come. Only if it has been sent whole.
+    /// Takes it out, because its reply has come. Only if its request has been sent completely.
     #[inline]
     pub(super) fn pop(&mut self) -> Option<E> {
         let waiting = self.waiting.pop_front()?;
@@ -161,13 +161,13 @@ impl<E> Queue<E> {
         Some(waiting.expected)
     }
 
-    /// Puts one back in front that waits for more, and is not sent again.
+    /// Puts back in front what waits for more replies. Its request is not sent again.
     pub(super) fn put_back(&mut self, expected: E) {
         self.waiting.push_front(Waiting { bytes: 0, kept: false, repeated: true, expected });
         self.sent += 1;
     }
 
-    /// Takes out all that waits, oldest first, each with whether it has been sent whole.
+    /// Takes out all that waits, oldest first, each with whether its request has been sent completely.
     pub(super) fn take(&mut self) -> impl Iterator<Item = (E, bool)> + use<E> {
         let Queue { waiting, sent, .. } = std::mem::take(self);
         waiting.into_iter().enumerate().map(move |(at, waiting)| (waiting.expected, at < sent))
@@ -176,8 +176,8 @@ impl<E> Queue<E> {
     /// The connection broke: what certainly did not run, and what `may_repeat`, is to be sent over the next one. Hands back the
     /// others, each with whether it may have run.
     ///
-    /// Whoever asked for something that may have run behind a read is not told what the read says now: it would see what it did
-    /// only afterwards. `askers` tells who that is.
+    /// A read is not repeated when its client sent a write behind it that may have run: the repeated read would see that write.
+    /// `askers` are the clients of a request.
     pub(super) fn begin_again(
         &mut self,
         may_repeat: impl Fn(&E) -> bool,
@@ -189,8 +189,8 @@ impl<E> Queue<E> {
         let (mut in_kept, mut in_wire) = (0, 0);
         for (at, waiting) in was.waiting.into_iter().enumerate() {
             let Waiting { bytes, kept, repeated, expected } = waiting;
-            // Redis runs a request only when its last byte has come. What it has seen the beginning of may be why it ended the
-            // connection, and is tried once more, not for ever.
+            // Redis runs a request only when its last byte has come. A request that was sent in part may be the reason why Redis
+            // closed the connection, so it is tried only once more.
             let ran = at < was.sent;
             let begun = ran || in_wire < was.written;
             let again = !ran || (kept && may_repeat(&expected) && !overtaken[at]);
@@ -210,7 +210,7 @@ impl<E> Queue<E> {
     }
 }
 
-/// Of what was sent whole, which reads may not be repeated for what their askers asked behind them.
+/// For each request that was sent completely: whether its client sent a write behind it.
 fn overtaken<'a, E: 'a>(
     sent: impl DoubleEndedIterator<Item = &'a Waiting<E>>,
     may_repeat: impl Fn(&E) -> bool,
@@ -251,7 +251,7 @@ mod tests {
         request.starts_with(char::is_lowercase)
     }
 
-    /// The letter is who asks.
+    /// Each letter is a client.
     fn askers(request: &&str) -> SmallVec<[usize; 1]> {
         smallvec![request.as_bytes()[0].to_ascii_lowercase().into()]
     }
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_sent_whole_waits_without_its_bytes() {
+    fn a_request_that_was_sent_completely_waits_without_its_bytes() {
         let mut queue = queue(&["aaa", "BBB", "ccc"]);
         queue.count_sent(4);
         assert_eq!((unsent(&queue).as_str(), queue.pending(), queue.wire.len()), ("BBccc", 9, 6));
@@ -275,13 +275,13 @@ mod tests {
     }
 
     #[test]
-    fn what_may_not_be_repeated_is_handed_back_if_it_was_sent_whole() {
+    fn a_write_that_was_sent_completely_is_handed_back() {
         let mut queue = queue(&["aaa", "BBB", "ccc", "DDD", "eee", "FFF"]);
         assert_eq!((queue.count_sent(3), queue.pop()), ((), Some("aaa")));
         queue.count_sent(8);
         assert_eq!(queue.begin_again(reads, askers), [("BBB", true)]);
         assert_eq!((unsent(&queue).as_str(), queue.pending()), ("cccDDDeeeFFF", 12));
-        // What has been begun twice is given up, read or not; what has not been is not.
+        // A request that was sent in part twice is given up, read or not; others are not.
         queue.count_sent(4);
         assert_eq!(queue.begin_again(reads, askers), [("ccc", true), ("DDD", false)]);
         assert_eq!(unsent(&queue), "eeeFFF");
@@ -290,16 +290,16 @@ mod tests {
     }
 
     #[test]
-    fn a_read_is_not_repeated_behind_what_its_asker_wrote_after_it() {
+    fn a_read_is_not_repeated_after_a_later_write_of_its_client() {
         let mut queue = queue(&["aa", "bb", "cc", "BB", "bbb", "A", "a"]);
         queue.count_sent(11);
         assert_eq!(queue.begin_again(reads, askers), [("bb", true), ("BB", true)]);
-        // The write that had not been sent whole is still behind the read.
+        // The write that had not been sent completely is still behind the read.
         assert_eq!(unsent(&queue), "aaccbbbAa");
     }
 
     #[test]
-    fn what_waits_for_more_is_not_sent_again() {
+    fn a_request_that_waits_for_more_replies_is_not_sent_again() {
         let mut queue = queue(&["aaa", "bbb"]);
         queue.count_sent(6);
         let first = queue.pop().expect("it waits");
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_sent_alone_waits_for_the_one_before() {
+    fn a_request_that_is_sent_alone_waits_for_the_reply_before_it() {
         let mut queue = queue(&["aaa", "bb"]);
         assert_eq!(queue.alone(), 3);
         queue.count_sent(1);
@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_is_under_way_than_may_be() {
+    fn no_more_bytes_are_in_flight_than_may_be() {
         let mut queue = queue(&["aaaa", "BBBB", "cccc"]);
         assert_eq!((queue.may_send(6), queue.may_send(3), queue.may_send(100)), (6, 4, 100));
         queue.count_sent(2);
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn what_gets_no_reply_is_done_with_when_it_is_sent() {
+    fn bytes_without_a_reply_are_finished_when_they_are_sent() {
         let mut queue = queue(&["aaa"]);
         queue.push_unanswered(b"xxx");
         assert_eq!(unsent(&queue), "aaaxxx");

@@ -1,11 +1,11 @@
-//! Whether users may do another thing than when it was last looked at, whoever changed it: through this proxy it is known at
-//! once, around it (at Redis, through another proxy) nobody says so.
+//! Notices that the rights of users have changed. A change through this proxy is known at once; a change made elsewhere (at Redis,
+//! through another proxy) is found by looking.
 //!
-//! Matters because connections are shared: one that Redis let in stays in when a password is set, and what L1 has was read
-//! under the old rights. The bound of both is the time between two looks.
+//! This matters because connections are shared: a connection stays authenticated when a password is set later, and L1 holds what was
+//! read under the old rights. Both last no longer than the time between two looks.
 //!
-//! Asked on the control connection where its user may ask; what it may not is asked once per connection, as Redis logs each
-//! refusal. Of what the server says only a digest is kept.
+//! Redis is asked on the control connection. What its user may not ask is tried once per connection, because Redis logs each
+//! refusal. Only a digest of the answers is kept.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -25,7 +25,7 @@ use super::acl;
 use super::control::ask_if_allowed;
 use super::login::{Login, is_about_login};
 
-/// All users are looked at no more often than so many times as long as it takes: there may be thousands.
+/// The pause between two looks at all users is at least this many times as long as a look takes: there may be thousands of users.
 const PAUSE: u32 = 100;
 
 /// But after this at the latest.
@@ -34,11 +34,11 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// What was seen.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Seen {
-    /// Whether the server lets a connection do anything that has not authenticated; none: it did not say.
+    /// Whether the server takes commands from a connection that has not authenticated; none: not known.
     pub(super) lets_in: Option<bool>,
-    /// What a client may that has not authenticated is another thing than it was at this time.
+    /// The rights of a client that has not authenticated differ from those at this time.
     pub(super) first_changed_since: Option<Instant>,
-    /// Something is another thing for some user.
+    /// The rights of some user have changed.
     pub(super) changed: bool,
     /// Whether each user may PTTL beside what it reads, if that was asked for or has changed.
     pub(super) users: Option<HashMap<Box<[u8]>, bool>>,
@@ -46,16 +46,16 @@ pub(super) struct Seen {
     pub(super) blind: bool,
 }
 
-/// What was seen last, whatever becomes of the connection.
+/// What was seen last. Outlives the control connection.
 pub(super) struct Rights {
     /// Where the server is.
     address: Option<SocketAddr>,
     timeouts: Timeouts,
-    /// Who a client is that has not authenticated.
+    /// The login of clients that have not authenticated.
     first: Option<Login>,
     first_user: String,
     begun: Instant,
-    /// Keyed, so that a digest is of no use to anybody else.
+    /// Keyed, so that a digest reveals nothing.
     hasher: RandomState,
     /// When, and what.
     last_first: Option<(Instant, u64)>,
@@ -84,7 +84,7 @@ impl Rights {
         }
     }
 
-    /// The control connection is another: its user may have other rights.
+    /// There is another control connection: its user may have other rights.
     pub(super) fn connected(&mut self, address: SocketAddr) {
         self.address = Some(address);
         (self.may_ask, self.may_ask_all) = (true, true);
@@ -96,7 +96,7 @@ impl Rights {
     /// The control connection broke: nothing was seen.
     ///
     /// # Cancel safety
-    /// Dropped, it has seen nothing: what has changed is told by the next.
+    /// Dropped, it has seen nothing: the next look reports what has changed.
     pub(super) async fn look(&mut self, client: &Client, wants_users: bool) -> Result<Seen, Error> {
         let started = Instant::now();
         let mut seen = Seen::default();
@@ -130,11 +130,11 @@ impl Rights {
             self.all_again = Instant::now() + (asked.elapsed() * PAUSE).min(LONGEST_PAUSE);
         }
         seen.blind = !self.may_ask_all;
-        // Nothing is waited for from here on: what is remembered has been told.
+        // No wait from here on, so that what is remembered is also reported.
         if let Some(first) = first {
             seen.first_changed_since = match self.last_first.replace((started, first)) {
                 Some((since, before)) => (before != first).then_some(since),
-                // Whoever came before the first look may have been let in.
+                // Clients that connected before the first look may have been admitted.
                 None => (seen.lets_in == Some(false)).then_some(self.begun),
             };
         }
@@ -175,7 +175,7 @@ fn needs_no_password(user: &Value) -> bool {
     has("on") && has("nopass")
 }
 
-/// Comes as a client that has not authenticated would, and tells whether the server lets it in; none: it did not say.
+/// Connects as a client that has not authenticated. Returns whether the server takes its commands; none: not known.
 async fn first_reply(address: Option<SocketAddr>, first: Option<&Login>) -> std::io::Result<Option<bool>> {
     let Some(address) = address else { return Ok(None) };
     let mut stream = TcpStream::connect(address).await?;

@@ -16,7 +16,7 @@ impl Context {
         if self.shared.outbox.is_none() {
             return;
         }
-        let event = Event::Script { lost, clear: !self.view().policy.trusts_scripts };
+        let event = Event::Script { lost, clear: !self.shared.scripts.are_trusted() };
         let mut events = self.events.borrow_mut();
         if !events.contains(&event) {
             events.push(event);

@@ -53,7 +53,7 @@ impl WriteGuard {
     fn reaches_all(&self, context: &Context) -> Option<(FlushReason, &'static str)> {
         if self.any {
             Some((FlushReason::Commands, ANY_COMMAND))
-        } else if self.is_unproven() && !context.view().policy.trusts_scripts {
+        } else if self.is_unproven() && !context.shared.scripts.are_trusted() {
             Some((FlushReason::Scripts, ANY_SCRIPT))
         } else {
             None

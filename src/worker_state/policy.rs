@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use crate::command::Table;
-use crate::config::{Config, Limits, Reads};
+use crate::config::{Config, Limits};
+use crate::reads::Reads;
 use crate::resp::ScanLimits;
 use crate::rules::Rules;
 
@@ -30,8 +31,6 @@ pub struct Policy {
     pub offload_above: usize,
     /// Whether `PROXY DEBUG` is allowed.
     pub debug_command: bool,
-    /// Whether the configuration says which keys scripts write (`scripts`).
-    pub trusts_scripts: bool,
 }
 
 impl Policy {
@@ -53,7 +52,6 @@ impl Policy {
             },
             offload_above: config.offload_above,
             debug_command: config.enable_debug_command,
-            trusts_scripts: config.scripts.are_trusted(),
         }
     }
 }

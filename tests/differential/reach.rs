@@ -64,7 +64,8 @@ pub fn changed(before: &Contents, after: &Contents) -> Vec<Place> {
 pub fn named(table: &Table, args: &[&[u8]]) -> Option<Vec<Place>> {
     let row = table.resolve(args);
     let ours = matches!(row.class_for(args), Class::Stateless | Class::Blocking);
-    if !ours || row.verb == Verb::Script || row.name.is_empty() || !row.arity_ok(args.len()) {
+    if !ours || matches!(row.verb, Verb::Script(_) | Verb::ScriptRo(_)) || row.is_unknown() || !row.arity_ok(args.len())
+    {
         return None;
     }
     if !row.is_write() {

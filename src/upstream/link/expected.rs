@@ -47,7 +47,7 @@ pub trait Expected: Sized + 'static {
     fn reconnected(context: &Self::Context, served: bool);
 
     /// Redis closed a lane of this login at that time, and has accepted the login again.
-    fn let_in_again(context: &Self::Context, login: &Rc<Login>, closed: Instant);
+    fn accepted_again(context: &Self::Context, login: &Rc<Login>, closed: Instant);
 
     /// Redis does not accept this login any more.
     fn login_refused(context: &Self::Context, login: &Rc<Login>);

@@ -53,7 +53,7 @@ impl Expected for Request {
 
     fn reconnected((): &(), _: bool) {}
 
-    fn let_in_again((): &(), _: &Rc<Login>, _: Instant) {}
+    fn accepted_again((): &(), _: &Rc<Login>, _: Instant) {}
 
     fn login_refused((): &(), _: &Rc<Login>) {}
 }

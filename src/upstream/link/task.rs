@@ -102,7 +102,7 @@ impl<E: Expected> Inner<E> {
         let served = self.state.borrow_mut().take_served();
         E::reconnected(context, served && !self.for_logins.get());
         if let (Some(login), Some(closed)) = (&self.login, closed) {
-            E::let_in_again(context, login, closed);
+            E::accepted_again(context, login, closed);
         }
     }
 

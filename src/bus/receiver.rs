@@ -1,0 +1,208 @@
+//! The task that takes the fleet's messages and carries out what `peers` decides. It decides nothing itself.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use async_nats::{Client, Subscriber};
+use futures_util::StreamExt;
+use tokio::sync::oneshot;
+use tokio::time::{MissedTickBehavior, interval};
+use tracing::{debug, info, warn};
+
+use super::client::{LOOK, connection};
+use super::event::Sink;
+use super::log_limit::LogLimit;
+use super::message::{Body, Message};
+use super::peers::{Action, Input, Peers};
+use super::stats::BusStats;
+use super::watch::{Instance, Shared};
+
+/// Most instances that are named in the log at once.
+const NAMED: usize = 8;
+
+/// Takes the fleet's messages and carries out what `peers` decides.
+pub(super) struct Receiver {
+    pub(super) client: Client,
+    pub(super) peers: Peers,
+    pub(super) sink: Arc<dyn Sink>,
+    pub(super) stats: Arc<BusStats>,
+    pub(super) shared: Arc<Shared>,
+    /// Reused at each step.
+    pub(super) actions: Vec<Action>,
+    pub(super) ended: Option<oneshot::Sender<()>>,
+    pub(super) log: LogLimit,
+    /// The instances that Redis showed last.
+    pub(super) instances: Vec<Instance>,
+    /// Instances whose messages do not arrive, as the log has named them.
+    pub(super) unheard: BTreeSet<u64>,
+    pub(super) other_upstream: BTreeSet<u64>,
+}
+
+impl Receiver {
+    pub(super) async fn run(mut self, mut subscription: Subscriber) {
+        let mut look = interval(LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                message = subscription.next() => match message {
+                    Some(message) => self.take(&message.payload),
+                    None => return,
+                },
+                _ = look.tick() => self.look(),
+            }
+        }
+    }
+
+    /// Handles one message. Checks the connection first: an echo counts only for the connection over which it came.
+    fn take(&mut self, payload: &[u8]) {
+        self.look_at_link();
+        match Message::decode(payload) {
+            Ok(message) => self.step(Input::Received(&message)),
+            Err(error) => {
+                self.stats.unreadable.fetch_add(1, Ordering::Relaxed);
+                if let Some(times) = self.log.allow() {
+                    warn!(times, %error, "nats: a message on the fleet's subject could not be understood");
+                }
+                self.step(Input::Unreadable);
+            }
+        }
+    }
+
+    fn look(&mut self) {
+        self.look_at_link();
+        let (asked_anew, shown) = {
+            let mut lists = self.shared.lists();
+            (std::mem::take(&mut lists.asked_anew), lists.shown.take())
+        };
+        self.step(Input::Upstream(self.shared.upstream()));
+        if asked_anew {
+            self.step(Input::AskedAnew);
+        }
+        if let Some(instances) = shown {
+            let shown = instances.iter().map(|instance| instance.incarnation).collect();
+            self.instances = instances;
+            self.step(Input::Shown(&shown));
+        }
+        self.step(Input::Tick);
+        self.show();
+        self.name_unheard();
+        self.log_other_upstream();
+    }
+
+    /// Logs instances whose messages do not arrive, and those whose messages arrive again or that are gone.
+    fn name_unheard(&mut self) {
+        let unheard = self.peers.unheard();
+        for incarnation in unheard.difference(&self.unheard).take(NAMED) {
+            let found = self.instances.iter().find(|instance| instance.incarnation == *incarnation);
+            warn!(
+                instance = format_args!("{incarnation:016x}"),
+                address = found.map_or("", |instance| instance.address.as_str()),
+                "a Shortstop of this fleet is connected to Redis and is not heard on NATS. Until it is heard or gone, values are \
+                 served for up to degraded_staleness. It has no NATS in its configuration, another one, or cannot reach it: look for \
+                 nats_configured and nats_connected in its PROXY INFO"
+            );
+        }
+        for incarnation in self.unheard.difference(&unheard).take(NAMED) {
+            let instance = format_args!("{incarnation:016x}");
+            info!(%instance, "a Shortstop that was not heard on NATS is heard now, or gone from Redis");
+        }
+        self.unheard = unheard;
+    }
+
+    /// Logs peers that have another Redis.
+    fn log_other_upstream(&mut self) {
+        let other_upstream = self.peers.other_upstream(Instant::now());
+        for incarnation in other_upstream.difference(&self.other_upstream).take(NAMED) {
+            warn!(
+                instance = format_args!("{incarnation:016x}"),
+                "a Shortstop with this fleet's name on this NATS has another Redis. Its writes drop values from L1 here for nothing; \
+                 give it another fleet name, or the same upstream"
+            );
+        }
+        self.other_upstream = other_upstream;
+    }
+
+    fn look_at_link(&mut self) {
+        self.step(Input::Connection(connection(&self.client)));
+        if self.shared.overflowed.swap(false, Ordering::Relaxed) {
+            self.step(Input::Overflow);
+        }
+    }
+
+    fn step(&mut self, input: Input<'_>) {
+        let mut actions = std::mem::take(&mut self.actions);
+        self.peers.step(Instant::now(), input, &mut actions);
+        if actions.iter().any(|action| *action != Action::Apply) {
+            // Before the cache acts, so that what it triggers finds these lists up to date.
+            self.show();
+        }
+        for action in actions.drain(..) {
+            self.act(action, input);
+        }
+        self.actions = actions;
+        if let Input::Received(message) = input
+            && self.peers.is_peer(message.incarnation)
+        {
+            self.stats.received.fetch_add(message.body.events(), Ordering::Relaxed);
+        }
+    }
+
+    fn act(&mut self, action: Action, input: Input<'_>) {
+        match (action, input) {
+            (Action::Apply, Input::Received(message)) => self.apply(&message.body),
+            // Only a message can be applied.
+            (Action::Apply, _) => {}
+            (Action::Flush(doubt), _) => {
+                if doubt.is_gap() {
+                    self.stats.gaps.fetch_add(1, Ordering::Relaxed);
+                }
+                debug!(why = doubt.as_str(), "flush");
+                self.sink.flush(doubt.as_str());
+            }
+            (Action::Lease(until), _) => self.sink.lease(until),
+            (Action::Doubtful(doubtful), _) => self.sink.set_doubtful(doubtful),
+            (Action::Ended, _) => {
+                if let Some(ended) = self.ended.take() {
+                    // An error means that nothing waits for the end.
+                    let _ = ended.send(());
+                }
+            }
+        }
+    }
+
+    fn apply(&self, body: &Body) {
+        match body {
+            Body::Invalidate(groups) => {
+                for keys in groups {
+                    keys.hashes.iter().for_each(|hash| self.sink.invalidate(keys.db, *hash));
+                }
+            }
+            Body::Quarantine(groups) => {
+                for keys in groups {
+                    keys.hashes.iter().for_each(|hash| self.sink.quarantine(keys.db, *hash));
+                }
+            }
+            Body::Flush => self.sink.changed(),
+            Body::Script { lost } => self.sink.script(*lost),
+            Body::QuarantineAll => self.sink.quarantine_all(),
+            Body::Hello | Body::Heartbeat(..) | Body::Bye => {}
+        }
+        self.stats.applied.fetch_add(body.events(), Ordering::Relaxed);
+    }
+
+    /// Publishes the state: counters, and the lists for the part that asks Redis.
+    fn show(&self) {
+        self.stats.peers.store(self.peers.count() as u64, Ordering::Relaxed);
+        self.stats.connected.store(self.peers.proven(), Ordering::Relaxed);
+        let unheard = self.peers.unheard().len();
+        self.stats.unheard.store(unheard as u64, Ordering::Relaxed);
+        self.stats.other_upstream.store(self.peers.other_upstream(Instant::now()).len() as u64, Ordering::Relaxed);
+        let mut lists = self.shared.lists();
+        lists.lost = self.peers.lost().iter().copied().collect();
+        lists.subscribers = self.peers.subscribers();
+        lists.wants_shown = self.peers.wants_shown();
+        lists.hurries = self.peers.is_unsure();
+    }
+}

@@ -1,0 +1,108 @@
+//! What the bus has to know at its start, and the names of the fleet's connections at Redis.
+
+use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+use std::path::PathBuf;
+
+/// Longest queue by default, in entries (see [`super::Outbox::try_send`]).
+pub const DEFAULT_QUEUE: usize = 1 << 18;
+
+/// What [`super::start`] has to know. `Debug` shows no URL: it may hold a password.
+#[derive(Clone)]
+pub struct Settings {
+    /// `nats://[user:pass@]host[:port]` or `tls://…`; several servers of one cluster separated by commas.
+    pub url: String,
+    /// Name of the fleet: one NATS subject token. The subject is `shortstop.v1.<fleet>`.
+    pub fleet: String,
+    /// Subject of the JSON contract; `None`: nothing is published there, and nothing received.
+    pub json: Option<String>,
+    /// NATS credentials file (JWT and NKey seed).
+    pub credentials: Option<PathBuf>,
+    /// This process, this start: random (see [`random_incarnation`]). Redis connections carry it in their
+    /// names as [`connection_name`], so that peers can see whether a lost proxy may still be writing.
+    pub incarnation: u64,
+    /// Bound of the [`super::Outbox`], in entries; also that of the JSON queue behind it.
+    pub queue: usize,
+}
+
+impl Settings {
+    /// Settings with no JSON, no credentials and the default queue.
+    pub fn new(url: impl Into<String>, fleet: impl Into<String>, incarnation: u64) -> Self {
+        Settings {
+            url: url.into(),
+            fleet: fleet.into(),
+            json: None,
+            credentials: None,
+            incarnation,
+            queue: DEFAULT_QUEUE,
+        }
+    }
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("fleet", &self.fleet)
+            .field("json", &self.json)
+            .field("incarnation", &format_args!("{:016x}", self.incarnation))
+            .field("queue", &self.queue)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A number for [`Settings::incarnation`], from the operating system's randomness by way of the standard
+/// library's hash keys: it has to be unique, not secret.
+pub fn random_incarnation() -> u64 {
+    RandomState::new().hash_one((std::process::id(), std::thread::current().id()))
+}
+
+/// How the connections of an incarnation are named (CLIENT SETNAME). The fleet's name has no colon.
+pub fn connection_name(fleet: &str, incarnation: u64) -> String {
+    format!("shortstop:{fleet}:{incarnation:016x}")
+}
+
+/// The incarnation in a [`connection_name`]; none: the name is not one of this fleet.
+pub fn incarnation_of(fleet: &str, name: &str) -> Option<u64> {
+    let number = name.strip_prefix("shortstop:")?.strip_prefix(fleet)?.strip_prefix(':')?;
+    let incarnation = u64::from_str_radix(number, 16).ok()?;
+    (connection_name(fleet, incarnation) == name).then_some(incarnation)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Settings, connection_name, incarnation_of, random_incarnation};
+
+    #[test]
+    fn debug_shows_no_password() {
+        let settings = Settings::new("nats://user:hunter2@host", "default", 1);
+        assert!(!format!("{settings:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn incarnations_differ() {
+        assert_ne!(random_incarnation(), random_incarnation());
+    }
+
+    #[test]
+    fn names_have_a_fixed_width() {
+        assert_eq!(connection_name("blue", 0xab), "shortstop:blue:00000000000000ab");
+    }
+
+    #[test]
+    fn names_are_read_back() {
+        assert_eq!(incarnation_of("blue", &connection_name("blue", 0xab)), Some(0xab));
+        for other in [
+            "shortstop:green:00000000000000ab",
+            "shortstop:blue",
+            "shortstop:blue:",
+            "shortstop:blue:ab",
+            "shortstop:blue:00000000000000aB",
+            "shortstop:blue:+0000000000000ab",
+            "shortstop:bluer:00000000000000ab",
+            "shortstop:00000000000000ab",
+            "",
+        ] {
+            assert_eq!(incarnation_of("blue", other), None, "{other}");
+        }
+    }
+}

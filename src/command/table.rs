@@ -1,0 +1,186 @@
+//! All commands of one server, found by name, and the proxy's own.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use redis_protocol::resp2::types::BytesFrame;
+
+use crate::reads::Reads;
+
+use super::cacheable::Ends;
+use super::decisions;
+use super::entry::{self, Entry, TableError};
+use super::index::Index;
+use super::row::Row;
+use super::verb::{ClientSubcommand, Verb};
+
+/// The `COMMAND` reply of Redis 7.0.15 in the text form of `entry.rs`. Regenerate it with
+/// `SHORTSTOP_REGENERATE=1 cargo test --test command_table` and a redis-server of the wanted version in the path.
+pub(super) const BUILTIN: &str = include_str!("builtin.tsv");
+
+/// All commands of one server, and the proxy's own.
+#[derive(Debug, Clone)]
+pub struct Table {
+    pub(super) rows: Vec<Row>,
+    pub(super) index: Index,
+    unknown: Unknown,
+    /// Only this table and its copies have it.
+    pub(super) number: u64,
+}
+
+/// Rows of commands that are in no table.
+#[derive(Debug, Clone)]
+struct Unknown {
+    any: Row,
+    /// WAITAOF of Redis 7.2 and later, until such a server's table is here.
+    waitaof: Row,
+    /// CLIENT SETINFO of the same servers: libraries send it at every connect.
+    client_setinfo: Row,
+}
+
+impl Unknown {
+    fn new() -> Unknown {
+        Unknown {
+            any: Row::unknown(Verb::Plain),
+            waitaof: Row::unknown(Verb::Wait),
+            client_setinfo: Row::newer_sub("client", 4, Verb::Client(ClientSubcommand::SetInfo)),
+        }
+    }
+}
+
+static TABLES: AtomicU64 = AtomicU64::new(1);
+
+impl Table {
+    /// The commands of Redis 7.0.15.
+    #[must_use]
+    pub fn builtin() -> Table {
+        let entries = Table::builtin_entries();
+        let ends = Ends::of(&entries);
+        Table::build(entries, ends)
+    }
+
+    /// The table until a server has been asked: [`Table::builtin`], but only replies about strings are kept. The server may be a newer
+    /// one, where parts of other keys can expire by themselves.
+    #[must_use]
+    pub fn until_asked() -> Table {
+        Table::build(Table::builtin_entries(), Ends::UNKNOWN)
+    }
+
+    pub(super) fn builtin_entries() -> Vec<Entry> {
+        entry::from_lines(BUILTIN).expect("builtin.tsv is well formed: tests parse it")
+    }
+
+    /// From a server's reply to `COMMAND`, Redis 6.2 or later, Valkey. Where a server has no key specs and no
+    /// subcommands (Redis before 7), those of the built-in table are taken for the commands that it has.
+    ///
+    /// # Errors
+    /// When the reply is not the documented shape; the table in use should then be kept.
+    pub fn from_command(reply: &BytesFrame) -> Result<Table, TableError> {
+        let mut entries = entry::from_reply(reply)?;
+        if entries.iter().any(|entry| entry.specs.is_none()) {
+            let builtin = entry::from_lines(BUILTIN)?;
+            for entry in entries.iter_mut().filter(|entry| entry.specs.is_none()) {
+                if let Some(known) = builtin.iter().find(|known| known.name == entry.name) {
+                    entry.borrow_from(known);
+                }
+            }
+            // Redis before 7 answers QUIT, and does not list it.
+            if !entries.iter().any(|entry| &*entry.name == "quit") {
+                entries.extend(builtin.into_iter().filter(|entry| &*entry.name == "quit"));
+            }
+        }
+        let ends = Ends::of(&entries);
+        Ok(Table::build(entries, ends))
+    }
+
+    /// A server's reply to `COMMAND` in the form of `builtin.tsv`, under a title.
+    ///
+    /// # Errors
+    /// When the reply is not the documented shape.
+    pub fn reply_to_tsv(reply: &BytesFrame, title: &str) -> Result<String, TableError> {
+        Ok(entry::to_lines(&entry::from_reply(reply)?, title))
+    }
+
+    /// The row of a command, by its name in any case; a container's own row for `CONFIG` and the like.
+    #[must_use]
+    #[inline]
+    pub fn get(&self, name: &[u8]) -> Option<&Row> {
+        self.rows.get(self.index.find(name)?)
+    }
+
+    /// The row for a whole call: the subcommand's where there is one, the container's where Redis would refuse the
+    /// subcommand, and the row of an unknown command (a write of any key, on a session) where the table lacks the name.
+    #[must_use]
+    pub fn resolve(&self, args: &[&[u8]]) -> &Row {
+        let Some(row) = args.first().and_then(|name| self.get(name)) else {
+            let is_waitaof = args.first().is_some_and(|name| name.eq_ignore_ascii_case(b"waitaof"));
+            return if is_waitaof { &self.unknown.waitaof } else { &self.unknown.any };
+        };
+        match args {
+            [_, name, ..] if !row.subs.is_empty() => row.sub(name).unwrap_or_else(|| self.unknown_sub(row, args)),
+            _ => row,
+        }
+    }
+
+    fn unknown_sub<'a>(&'a self, container: &'a Row, args: &[&[u8]]) -> &'a Row {
+        match args {
+            [_, name, _, _] if container.is_client() && name.eq_ignore_ascii_case(b"setinfo") => {
+                &self.unknown.client_setinfo
+            }
+            _ => container,
+        }
+    }
+
+    /// All commands, without subcommands ([`Row::subs`] has them), in the server's order.
+    pub fn rows(&self) -> impl ExactSizeIterator<Item = &Row> {
+        self.rows.iter()
+    }
+
+    /// A number that only this table and its copies have.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// The name of the row with this number.
+    #[must_use]
+    pub fn name_of(&self, number: u32) -> Option<&str> {
+        self.all().find(|row| row.number == number).map(|row| row.name.as_ref())
+    }
+
+    /// The number here of the row that has this number in another table; 0: there is none of its name.
+    #[must_use]
+    pub fn renumbered(&self, number: u32, other: &Table) -> u32 {
+        let name = other.name_of(number);
+        name.and_then(|name| self.all().find(|row| row.name.as_ref() == name)).map_or(0, |row| row.number)
+    }
+
+    /// The reads whose replies may be kept, beside GET and MGET.
+    #[must_use]
+    pub fn cacheable(&self) -> Reads {
+        self.rows.iter().filter_map(|row| row.cacheable).fold(Reads::NONE, |all, cacheable| all | cacheable.read)
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Row> {
+        self.rows.iter().flat_map(|row| std::iter::once(row).chain(row.subs()))
+    }
+
+    pub(super) fn build(entries: Vec<Entry>, ends: Ends) -> Table {
+        let mut rows: Vec<Row> = entries
+            .into_iter()
+            .filter(|entry| decisions::OURS.iter().all(|(name, _)| *name != &*entry.name))
+            .chain(decisions::OURS.iter().map(|(name, arity)| Entry::bare(name, *arity)))
+            .map(|entry| Row::new(entry, ends))
+            .collect();
+        // By name: the order in which a server lists its commands means nothing.
+        let all = rows.iter().flat_map(|row| std::iter::once(row).chain(row.subs()));
+        let mut names: Vec<Box<str>> = all.map(|row| row.name.clone()).collect();
+        names.sort_unstable();
+        let number = |name| names.binary_search(name).map_or(0, |at| u32::try_from(at + 1).unwrap_or(0));
+        for row in &mut rows {
+            row.number = number(&row.name);
+            row.subs.iter_mut().for_each(|sub| sub.number = number(&sub.name));
+        }
+        let index = Index::of(rows.iter().map(|row| row.name.as_bytes()));
+        Table { rows, index, unknown: Unknown::new(), number: TABLES.fetch_add(1, Ordering::Relaxed) }
+    }
+}

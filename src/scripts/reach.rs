@@ -1,0 +1,24 @@
+//! What a script may write, as the other files of this module say it.
+
+use std::fmt;
+
+/// What a script may write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// No key.
+    Nothing,
+    /// The keys that it declares, and no other.
+    Declared,
+    /// Any key. The reason, for the log.
+    Anything(&'static str),
+}
+
+impl fmt::Display for Reach {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Reach::Nothing => "it writes nothing",
+            Reach::Declared => "it writes the keys that it declares",
+            Reach::Anything(why) => why,
+        })
+    }
+}
