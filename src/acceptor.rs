@@ -4,12 +4,12 @@ use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::sync::{mpsc, watch};
 
-use crate::stats::Stats;
+use crate::metrics::slots::Stats;
 use crate::worker::Order;
 
 /// Connections that may wait to be accepted.
@@ -53,6 +53,7 @@ pub async fn run(
             return;
         }
     };
+    let mut refused = Refused::default();
     // Numbers in the order in which clients came, as Redis gives them, whichever worker serves them.
     let mut number = 0;
     loop {
@@ -63,7 +64,7 @@ pub async fn run(
         match accepted.and_then(|(stream, _)| stream.into_std()) {
             Ok(stream) => {
                 number += 1;
-                hand_over(stream, number, &worker_handles, *limit.borrow(), &stats);
+                hand_over(stream, number, &worker_handles, *limit.borrow(), &stats, &mut refused);
             }
             Err(error) => {
                 // Most likely no file descriptors are left: clients that wait are accepted when others have gone.
@@ -74,10 +75,43 @@ pub async fn run(
     }
 }
 
-fn hand_over(mut stream: TcpStream, number: u64, worker_handles: &[WorkerHandle], limit: usize, stats: &Stats) {
+/// Between two lines about clients that are refused.
+const SAY_AGAIN: Duration = Duration::from_secs(60);
+
+/// Clients that were refused, for the log: one line at the first, and one a minute while it goes on.
+#[derive(Default)]
+struct Refused {
+    said: Option<Instant>,
+    since_said: u64,
+}
+
+impl Refused {
+    fn one(&mut self, limit: usize, now: Instant) {
+        self.since_said += 1;
+        if self.said.is_none_or(|said| now.saturating_duration_since(said) >= SAY_AGAIN) {
+            let clients = std::mem::take(&mut self.since_said);
+            self.said = Some(now);
+            tracing::warn!(
+                clients,
+                limit,
+                "clients are refused: as many are connected as limits.max_clients allows; raise it, or see to who keeps connections open"
+            );
+        }
+    }
+}
+
+fn hand_over(
+    mut stream: TcpStream,
+    number: u64,
+    worker_handles: &[WorkerHandle],
+    limit: usize,
+    stats: &Stats,
+    refused: &mut Refused,
+) {
     let load = |worker_handle: &WorkerHandle| worker_handle.load.load(Ordering::Relaxed);
     if worker_handles.iter().map(load).sum::<usize>() >= limit {
         stats.shared.clients_refused.fetch_add(1, Ordering::Relaxed);
+        refused.one(limit, Instant::now());
         // As Redis says it; whether it arrives is the client's luck.
         let _ = stream.write_all(b"-ERR max number of clients reached\r\n");
         return;

@@ -2,8 +2,8 @@
 
 use std::cell::Cell;
 use std::io;
-use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -13,26 +13,34 @@ use tokio::sync::{mpsc, watch};
 
 use crate::acceptor::{self, WorkerHandle};
 use crate::admin::Admin;
-use crate::bus::{self, Bus, BusError, BusStats, Event, Sink, connection_name, random_incarnation};
+use crate::bus::{self, Bus, BusError, Event, Sink, connection_name, random_incarnation};
+use crate::client_state::buffers::AllBuffers;
 use crate::client_state::users::Users;
-use crate::coherence::Coherence;
+use crate::coherence::mode_history::ModeHistory;
+use crate::coherence::{Coherence, Role};
 use crate::command::Table;
-use crate::config::{ClientsWithoutAuth, Config, ConfigError};
+use crate::config::{ClientsWithoutAuth, Config, ConfigError, UpstreamUrl};
 use crate::fleet::{Alone, OnBus};
 use crate::glob::Glob;
 use crate::machine;
+use crate::metrics::outcome::FlushReason;
+use crate::metrics::slots::{BusStats, Stats};
+use crate::metrics::window;
 use crate::near_cache::KeyId;
 use crate::scripts::Scripts;
-use crate::stats::{FlushReason, Stats};
 use crate::upstream::instances::{self, Fleet};
+use crate::upstream::status::UpstreamStatus;
 use crate::upstream::topology::{self, News};
 use crate::upstream::{Endpoint, LinkSettings, Login, OwnRights, ServerLimits};
 use crate::worker::{self, Order, Setup};
-use crate::worker_state::context::{Mailbox, Mailboxes, Shared};
+use crate::worker_state::context::{Mailbox, Mailboxes, Shared, Windows};
 use crate::worker_state::policy::{Policy, View};
 
 /// Between two rounds of housekeeping in the near cache.
 const TIDY: Duration = Duration::from_millis(500);
+
+/// Between two looks at the mode, which changes by the clock.
+const LOOK_AT_MODE: Duration = Duration::from_millis(100);
 
 /// Why a proxy cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +56,15 @@ pub enum StartError {
         /// Why.
         error: io::Error,
     },
+    /// Clients of the proxy would be sent back to it.
+    #[error(
+        "`upstream` leads to {address}, where this Shortstop itself listens; name the address of Redis in `upstream` (REDIS_URL), or \
+             listen elsewhere with --listen"
+    )]
+    Itself {
+        /// Where it listens.
+        address: SocketAddr,
+    },
     /// The bus's URL, subject or credentials.
     #[error("nats: {0}")]
     Bus(#[from] BusError),
@@ -60,6 +77,7 @@ pub enum StartError {
 pub struct App {
     address: SocketAddr,
     shared: Arc<Shared>,
+    admin: Arc<Admin>,
     bus: Option<Bus>,
     bus_stats: Arc<BusStats>,
     worker_handles: Vec<WorkerHandle>,
@@ -81,6 +99,9 @@ impl App {
         let listener =
             acceptor::bind(config.listen).map_err(|error| StartError::Listen { address: config.listen, error })?;
         let address = listener.local_addr().map_err(|error| StartError::Listen { address: config.listen, error })?;
+        if leads_to(&config.upstream, address) {
+            return Err(StartError::Itself { address });
+        }
         let control = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .max_blocking_threads(4)
@@ -101,33 +122,39 @@ impl App {
         let sink = BusSink { coherence: Arc::clone(&coherence), scripts: Arc::clone(&scripts) };
         let bus = start_bus(&config, incarnation, &control, sink, &bus_stats)?;
         let endpoint = Arc::new(Endpoint::default());
-        let admin = Admin {
+        let (buffers, status) = (Arc::new(AllBuffers::default()), Arc::new(UpstreamStatus::default()));
+        let admin = Arc::new(Admin {
             stats: Arc::clone(&stats),
             endpoint: Arc::clone(&endpoint),
             coherence: Arc::clone(&coherence),
             bus: Arc::clone(&bus_stats),
+            status: Arc::clone(&status),
+            history: ModeHistory::default(),
+            buffers: Arc::clone(&buffers),
             address,
             config: config.clone(),
             incarnation,
-        };
+        });
         let shared = Arc::new(Shared {
             coherence,
             stats,
             endpoint,
             outbox: bus.as_ref().map(Bus::outbox),
-            windows: Box::new(admin),
+            windows: Arc::clone(&admin) as Arc<dyn Windows>,
+            buffers,
             control: control.handle().clone(),
             users: Users::new(config.upstream.password.is_none()),
             mailboxes: Mailboxes::default(),
             scripts,
             server_limits: Arc::new(ServerLimits::default()),
         });
-        let view = View { policy: new_policy(&config, &shared.stats), table: Arc::new(Table::until_asked()) };
+        let view = View { policy: new_policy(&config, &shared.buffers), table: Arc::new(Table::until_asked()) };
         let (client_limit, limit) = watch::channel(config.limits.max_clients);
         let (stop, stopped) = watch::channel(false);
         let mut app = App {
             address,
             shared,
+            admin,
             bus,
             bus_stats,
             worker_handles: Vec::new(),
@@ -143,6 +170,7 @@ impl App {
         app.shared.mailboxes.open(app.worker_handles.iter().map(post).collect());
         if let Some(control) = &app.control {
             app.start_watch(control, &config, incarnation);
+            app.start_looking(control);
             let stats = Arc::clone(&app.shared.stats);
             control.spawn(acceptor::run(listener, app.worker_handles.clone(), limit, stats, stopped));
         }
@@ -195,7 +223,7 @@ impl App {
             }
             News::Leave { epoch, done } => {
                 // Nothing is served, and nothing that is read from now on is kept, until the move is over.
-                coherence.primary(false);
+                coherence.set_role(Role::Changing);
                 for worker_handle in &worker_handles {
                     // A worker that has ended has no connections.
                     let _ = worker_handle.orders.send(Order::Leave { epoch, done: done.clone() });
@@ -205,7 +233,7 @@ impl App {
                 stats.shared.upstream_moves.fetch_add(1, Ordering::Relaxed);
                 scripts.functions.forget();
                 coherence.flush_for(FlushReason::Upstream, "connections lead to another server");
-                coherence.primary(is_primary);
+                coherence.set_role(role_of(is_primary));
             }
             News::Functions { number, asked, no_writes } => {
                 if scripts.functions.learn(number, asked, no_writes) {
@@ -217,7 +245,8 @@ impl App {
                     let _ = outbox.as_ref().is_some_and(|outbox| outbox.try_send(vec![event]));
                 }
             }
-            News::Primary(is_primary) => coherence.primary(is_primary),
+            News::Primary(is_primary) => coherence.set_role(role_of(Some(is_primary))),
+            News::RoleNotTold => coherence.role_is_not_told(),
             News::LetsIn(lets_in) => shared.users.let_in(lets_in),
             News::FirstRights(since) => {
                 let was = shared.users.first_rights_changed();
@@ -238,6 +267,7 @@ impl App {
             first: anonymous(config),
             endpoint: Arc::clone(&self.shared.endpoint),
             limits: Arc::clone(&self.shared.server_limits),
+            status: Arc::clone(&self.admin.status),
         };
         let users = Arc::clone(&self.shared);
         let wants_rights = move || users.users.wants_rights();
@@ -260,6 +290,26 @@ impl App {
         });
     }
 
+    /// What has to be looked at by the clock, so that it can be shown: the mode, and what the latencies were.
+    fn start_looking(&self, control: &Runtime) {
+        let admin = Arc::clone(&self.admin);
+        control.spawn(async move {
+            let mut ticks = tokio::time::interval(LOOK_AT_MODE);
+            loop {
+                ticks.tick().await;
+                admin.observe_mode(Instant::now());
+            }
+        });
+        let stats = Arc::clone(&self.shared.stats);
+        control.spawn(async move {
+            let mut ticks = tokio::time::interval(window::EVERY);
+            loop {
+                ticks.tick().await;
+                stats.note_latencies(Instant::now());
+            }
+        });
+    }
+
     /// What is told which instances Redis shows: the bus, or without one a counter and the log.
     fn fleet(&self, name: &str, incarnation: u64) -> Arc<dyn Fleet> {
         match &self.bus {
@@ -268,6 +318,7 @@ impl App {
                 fleet: name.to_owned(),
                 incarnation,
                 stats: Arc::clone(&self.bus_stats),
+                unheard: AtomicU64::new(0),
                 subscribed: AtomicBool::new(false),
                 others: Mutex::default(),
             }),
@@ -290,7 +341,7 @@ impl App {
         if !waiting.is_empty() {
             tracing::warn!("changed, but only read at the start: {}; restart Shortstop for that", waiting.join(", "));
         }
-        let policy = new_policy(config, &self.shared.stats);
+        let policy = new_policy(config, &self.shared.buffers);
         // Holds for messages of peers from now on. Each worker flushes L1 when it gets the new policy.
         self.shared.scripts.set_trusted(config.scripts.are_trusted());
         for worker_handle in &self.worker_handles {
@@ -343,10 +394,33 @@ impl Drop for App {
 }
 
 /// The policy of a configuration. Publishes the bound of all buffers, which depends on the machine's memory.
-fn new_policy(config: &Config, stats: &Stats) -> Arc<Policy> {
+fn new_policy(config: &Config, buffers: &AllBuffers) -> Arc<Policy> {
     let policy = Policy::new(config, machine::memory());
-    stats.shared.buffers_max.store(policy.buffers_total as u64, Ordering::Relaxed);
+    buffers.set_max(policy.buffers_total);
     Arc::new(policy)
+}
+
+/// Whether an upstream is what listens here. Looks its name up only when the port is the same. Other ways back, through another address or
+/// a forwarder, show when the first connection comes.
+fn leads_to(upstream: &UpstreamUrl, listen: SocketAddr) -> bool {
+    let is_here = |address: IpAddr| match listen.ip() {
+        // Only an address of this machine can be bound.
+        any if any.is_unspecified() => UdpSocket::bind((address, 0)).is_ok(),
+        one => address == one,
+    };
+    upstream.port == listen.port()
+        && (upstream.host.as_str(), upstream.port)
+            .to_socket_addrs()
+            .is_ok_and(|mut addresses| addresses.any(|address| is_here(address.ip())))
+}
+
+/// What is known of the role of a server.
+fn role_of(is_primary: Option<bool>) -> Role {
+    match is_primary {
+        Some(true) => Role::Primary,
+        Some(false) => Role::Replica,
+        None => Role::Unproven,
+    }
 }
 
 /// The way to a worker for tasks. It must not keep the worker from ending with its last worker handle.

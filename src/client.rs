@@ -19,6 +19,7 @@ use crate::client_state::reply_queue::{MOST_OUTSTANDING, ReplyQueue};
 use crate::coherence::ServePermit;
 use crate::errors;
 use crate::exchange::pending::ClientState;
+use crate::metrics::outcome::DropReason;
 use crate::proxy::{Client, Next, Request};
 use crate::resp::{ProtocolError, Scan, Scanner, build};
 use crate::worker_state::context::Context;
@@ -50,7 +51,7 @@ pub enum End {
     /// Another client ended it (CLIENT KILL).
     Killed,
     /// A limit was reached, or there is no going on.
-    Dropped(&'static str),
+    Dropped(DropReason),
     /// The proxy is leaving.
     Drained,
 }
@@ -198,7 +199,7 @@ impl Connection {
     fn end(&self, view: &View) -> Option<End> {
         let waiting = self.reply_queue.len();
         if waiting > view.policy.limits.output_buffer.max(self.tolerated) {
-            return Some(End::Dropped("limits.output_buffer"));
+            return Some(End::Dropped(DropReason::OutputBuffer));
         }
         if let Some(why) = self.reply_queue.dropped.get() {
             return Some(End::Dropped(why));
@@ -302,7 +303,7 @@ impl Connection {
             // A long upload is no silence.
             self.reply_queue.active.set(Instant::now());
             if self.inbox.len() > view.policy.limits.query_buffer {
-                self.reply_queue.dropped.set(Some("limits.query_buffer"));
+                self.reply_queue.dropped.set(Some(DropReason::QueryBuffer));
             }
             return Poll::Ready(Ok(()));
         }

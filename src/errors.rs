@@ -130,6 +130,9 @@ fixed! {
         MOVED = "the connection to Redis was given up: another server has taken the place of the last one";
     }
     Us {
+        /// A connection of Shortstop's own comes to Shortstop.
+        UPSTREAM_IS_ITSELF = "the upstream of this Shortstop leads to this Shortstop itself; name the address of Redis in `upstream` \
+            (REDIS_URL)";
         /// Redis takes an option of CLIENT KILL or CLIENT LIST that is not known here.
         UNKNOWN_OPTION = "Redis knows an option that this version of Shortstop does not; leave it out";
         /// BITFIELD with wide integers, and an operation that is not known here.

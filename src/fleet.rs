@@ -3,12 +3,13 @@
 //! Without a bus an instance cannot hear others: it only names those of its fleet in the log.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::bus::{BusStats, Instance, PeerWatch, incarnation_of};
+use crate::bus::{Instance, PeerWatch, incarnation_of};
+use crate::metrics::slots::BusStats;
 use crate::upstream::instances::{Fleet, Need, Shown};
 
 /// An instance on a bus.
@@ -51,8 +52,10 @@ pub struct Alone {
     pub fleet: String,
     /// Its own incarnation.
     pub incarnation: u64,
-    /// Where the others are counted.
+    /// Where the others are shown.
     pub stats: Arc<BusStats>,
+    /// How many others there were at the last list.
+    pub unheard: AtomicU64,
     /// Whether it is subscribed to the fleet's channel.
     pub subscribed: AtomicBool,
     /// The others of the last list, and those that the log has named.
@@ -70,7 +73,7 @@ impl Fleet for Alone {
 
     fn needs(&self, subscribers: Option<u64>) -> Need {
         let own = u64::from(self.subscribed.load(Ordering::Relaxed));
-        let known = self.stats.unheard.load(Ordering::Relaxed);
+        let known = self.unheard.load(Ordering::Relaxed);
         if subscribers.is_some_and(|count| count != own + known) { Need::Count } else { Need::No }
     }
 
@@ -93,6 +96,7 @@ impl Fleet for Alone {
             }
         }
         named.retain(|incarnation| now.contains(incarnation));
+        self.unheard.store(stays.len() as u64, Ordering::Relaxed);
         self.stats.unheard.store(stays.len() as u64, Ordering::Relaxed);
         *last = now;
     }

@@ -21,7 +21,7 @@
 //!
 //! | floor | modules | |
 //! | --- | --- | --- |
-//! | 0 words | [`resp`], [`reads`], [`glob`], [`config`], [`errors`], [`stats`] | bytes in, values out; no I/O |
+//! | 0 words | [`resp`], [`reads`], [`glob`], [`config`], [`errors`], [`metrics`] | bytes in, values out; no I/O |
 //! | | [`log`] | where the log's lines go |
 //! | 1 tables | [`command`], [`rules`], [`codec`] | pure |
 //! | 2 memory | [`near_cache`], [`coherence`], [`scripts`] | shared state; what may be served and kept, what scripts may write |
@@ -58,6 +58,7 @@ pub mod fleet;
 pub mod glob;
 pub mod log;
 pub mod machine;
+pub mod metrics;
 pub mod near_cache;
 mod proxy;
 pub mod reads;
@@ -65,7 +66,6 @@ mod replies;
 pub mod resp;
 pub mod rules;
 pub mod scripts;
-pub mod stats;
 pub mod upstream;
 mod worker;
 mod worker_state;

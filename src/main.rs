@@ -1,7 +1,7 @@
 //! The binary: flags, log, signals, exit code. Everything else is in the library.
 
 use std::fmt::Display;
-use std::io::{self, IsTerminal, Read, Write};
+use std::io::{self, BufRead, BufReader, IsTerminal, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -48,9 +48,18 @@ struct Flags {
     /// Check the configuration, say what is wrong, and leave
     #[arg(long)]
     check_config: bool,
-    /// Ask the Shortstop that listens here for PONG, and leave with 0 or 1
-    #[arg(long)]
-    health: bool,
+    /// Ask the Shortstop that listens here how it is, and leave with 0 or 1. live: it answers; ready: it can serve [default: live]
+    #[arg(long, value_name = "live|ready", num_args = 0..=1, default_missing_value = "live")]
+    health: Option<Health>,
+}
+
+/// What is asked by `--health`.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Health {
+    /// Whether the process answers.
+    Live,
+    /// Whether it can serve.
+    Ready,
 }
 
 impl Flags {
@@ -94,8 +103,8 @@ fn main() -> ExitCode {
         let _ = writeln!(io::stdout(), "the configuration is sound");
         return ExitCode::SUCCESS;
     }
-    if flags.health {
-        return health(config.listen);
+    if let Some(asked) = flags.health {
+        return health(config.listen, asked);
     }
     let log = match start_log(&config) {
         Ok(log) => log,
@@ -210,27 +219,33 @@ fn reload(flags: &Flags, app: &App) {
     }
 }
 
-/// Asks the proxy at this address whether it, and the Redis behind it, is there.
-fn health(listen: SocketAddr) -> ExitCode {
+/// Asks the proxy at this address whether it is alive, or ready.
+fn health(listen: SocketAddr, asked: Health) -> ExitCode {
     let mut address = listen;
     if address.ip().is_unspecified() {
         address.set_ip(if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
     }
     let patience = Duration::from_secs(2);
-    let asked = TcpStream::connect_timeout(&address, patience).and_then(|mut stream| {
+    let answer = TcpStream::connect_timeout(&address, patience).and_then(|mut stream| {
         stream.set_read_timeout(Some(patience))?;
-        stream.write_all(b"PING\r\n")?;
-        let mut reply = [0; 256];
-        let count = stream.read(&mut reply)?;
-        Ok(String::from_utf8_lossy(&reply[..count]).trim_end().to_owned())
+        stream.write_all(match asked {
+            Health::Live => b"PROXY HEALTH live\r\n",
+            Health::Ready => b"PROXY HEALTH ready\r\n",
+        })?;
+        let mut line = String::new();
+        BufReader::new(stream).take(4096).read_line(&mut line)?;
+        Ok(line.trim_end().to_owned())
     });
-    match asked {
-        // Redis's own words, too: there is one, and this client may not do that.
-        Ok(reply) if reply == "+PONG" || reply.starts_with("-NOAUTH ") || reply.starts_with("-NOPERM ") => {
+    // With all its clients connected it serves these, and a restart would not help.
+    let is_full = |line: &str| matches!(asked, Health::Live) && line.starts_with("-ERR max number of clients");
+    match answer {
+        Ok(line) if line.starts_with("+OK") || is_full(&line) => {
+            // The exit code says the same.
+            let _ = writeln!(io::stdout(), "{}", &line[1..]);
             ExitCode::SUCCESS
         }
-        Ok(reply) => {
-            complain(format_args!("{address} answers {reply:?}"));
+        Ok(line) => {
+            complain(format_args!("{address} answers {line:?}"));
             ExitCode::FAILURE
         }
         Err(error) => {

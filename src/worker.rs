@@ -16,6 +16,7 @@ use crate::client_state::reply_queue::ReplyQueue;
 use crate::command::Table;
 use crate::config;
 use crate::exchange::pending::ClientState;
+use crate::metrics::outcome::DropReason;
 use crate::upstream::{LinkSettings, Login};
 use crate::worker_state::context::{Context, Shared, WorkerTask};
 use crate::worker_state::policy::{Policy, View};
@@ -143,8 +144,8 @@ fn accept(stream: TcpStream, id: u64, context: &Rc<Context>, load: &Arc<AtomicUs
         let gone = gone;
         let end = served.await;
         if let End::Dropped(why) = end {
-            gone.context.stats().clients_dropped.add(1);
-            crate::seldom!(warn, "a client was dropped", client = gone.id, why);
+            gone.context.stats().clients_dropped.count(why);
+            crate::seldom!(warn, "a client was dropped", client = gone.id, why = why.text());
         }
     });
 }
@@ -183,14 +184,14 @@ fn enforce(context: &Context) {
             reply_queue.stalled.set(Some(now));
         }
         let limit = if reply_queue.stalled.get().is_some_and(|since| longer(since, limits.stall_timeout)) {
-            Some("limits.stall_timeout")
+            Some(DropReason::StallTimeout)
         } else if reply_queue.is_empty()
             && reply_queue.outstanding() == 0
             && !reply_queue.streaming.get()
             && !info.in_line.get()
             && !limits.idle_timeout.is_zero()
         {
-            longer(reply_queue.active.get(), limits.idle_timeout).then_some("limits.idle_timeout")
+            longer(reply_queue.active.get(), limits.idle_timeout).then_some(DropReason::IdleTimeout)
         } else {
             None
         };
@@ -211,7 +212,7 @@ fn share_buffers(context: &Context, view: &View, now: Instant) {
         let reply_queue = &client.reply_queue;
         let is_silent = now.saturating_duration_since(reply_queue.active.get()) > view.policy.limits.stall_timeout;
         if reply_queue.goes_first.replace(false) && is_silent {
-            reply_queue.dropped.set(Some("limits.stall_timeout"));
+            reply_queue.dropped.set(Some(DropReason::StallTimeout));
         }
         reply_queue.wake();
     }
@@ -226,7 +227,7 @@ fn share_buffers(context: &Context, view: &View, now: Instant) {
         let held = |client: &&Rc<ClientState>| client.reply_queue.len() + client.info.unread.get();
         let most = clients.values().filter(|client| client.reply_queue.dropped.get().is_none()).max_by_key(held);
         if let Some(most) = most.filter(|most| held(most) >= ALWAYS_SERVED) {
-            most.reply_queue.dropped.set(Some("limits.buffers_total"));
+            most.reply_queue.dropped.set(Some(DropReason::BuffersTotal));
             most.reply_queue.wake();
         }
     }

@@ -12,9 +12,8 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use serde_json::{Value, json};
-use shortstop::bus::{
-    Bus, BusError, BusStats, Event, Instance, Key, Outbox, Settings, Sink, random_incarnation, start,
-};
+use shortstop::bus::{Bus, BusError, Event, Instance, Key, Outbox, Settings, Sink, random_incarnation, start};
+use shortstop::metrics::slots::BusStats;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::time::timeout;

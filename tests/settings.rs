@@ -122,19 +122,3 @@ fn the_variables_of_the_seed_are_understood() {
     });
     assert_eq!(proxy.stat("nats_connected"), 0, "CACHE_DISTRIBUTED_ENABLED=false");
 }
-
-#[test]
-fn health_is_whether_redis_answers() {
-    let mut redis = Redis::start();
-    let proxy = Process::start(redis.addr(), "");
-    let health = || {
-        let output = shortstop(&["--health", "--listen", &proxy.addr().to_string()], &[]);
-        output.status.code()
-    };
-    assert_eq!(health(), Some(0), "it answers");
-    redis.client().cmd("CONFIG SET requirepass secret");
-    wait_until("nobody is let in any more", || proxy.client().cmd("PING").starts_with(b"-NOAUTH"));
-    assert_eq!(health(), Some(0), "it wants a password, and answers");
-    redis.kill();
-    assert_eq!(health(), Some(1), "it is away");
-}

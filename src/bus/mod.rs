@@ -5,7 +5,7 @@
 //!
 //! | file | |
 //! | --- | --- |
-//! | `event`, `settings`, `stats` | what goes in and out |
+//! | `event`, `settings` | what goes in and out |
 //! | `message`, `json` | codecs |
 //! | `outbox` | the queue from the workers |
 //! | `peers` | which peers there are, and what may be served: a state machine without I/O |
@@ -27,7 +27,6 @@ mod publisher;
 mod receiver;
 mod services;
 mod settings;
-mod stats;
 mod watch;
 
 pub use connect::BusError;
@@ -35,5 +34,4 @@ pub use event::{Batch, Event, Key, Sink};
 pub use nats::{Bus, start};
 pub use outbox::Outbox;
 pub use settings::{DEFAULT_QUEUE, Settings, connection_name, incarnation_of, random_incarnation};
-pub use stats::BusStats;
 pub use watch::{Instance, PeerWatch};

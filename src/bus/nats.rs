@@ -20,6 +20,8 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 use tracing::{info, warn};
 
+use crate::metrics::slots::BusStats;
+
 use super::connect::{BusError, options, servers, subject};
 use super::event::Sink;
 use super::log_limit::LogLimit;
@@ -30,7 +32,6 @@ use super::publisher::Publisher;
 use super::receiver::Receiver;
 use super::services::{JsonWriter, apply_requests};
 use super::settings::{Settings, connection_name};
-use super::stats::BusStats;
 use super::watch::{PeerWatch, Shared};
 
 /// How long the end may take, BYE included.

@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn an_overflow_with_a_quarantine_becomes_one_of_everything() {
+    fn an_overflow_with_a_quarantine_becomes_a_quarantine_of_everything() {
         let (outbox, mut inlet) = queue(1);
         for batch in [vec![key(1)], vec![Event::Quarantine { hash: 2, key: Key::new(0, b"k") }], vec![key(3)]] {
             outbox.try_send(batch);
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dead_bus_is_told_and_harmless() {
+    fn an_outbox_without_a_bus_returns_false() {
         let (outbox, inlet) = queue(4);
         drop(inlet);
         assert!(!outbox.try_send(vec![key(1)]));

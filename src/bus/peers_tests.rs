@@ -139,7 +139,7 @@ fn each_peer_has_its_own_numbers() {
 }
 
 #[test]
-fn a_peer_that_was_there_before_is_a_flush() {
+fn a_peer_that_was_running_before_causes_a_flush() {
     for (body, then) in [
         (beat(), vec![NEW]),
         (keys(), vec![NEW, Action::Apply]),
@@ -173,7 +173,7 @@ fn what_cannot_be_read_is_a_flush() {
 }
 
 #[test]
-fn a_silent_peer_is_a_flush_and_trouble_until_it_is_back() {
+fn a_silent_peer_causes_a_flush_and_a_doubt_until_it_is_back() {
     let mut bench = Bench::live();
     bench.hear(PEER, 0, Body::Hello);
     assert_eq!(bench.pass(1499), []);
@@ -186,7 +186,7 @@ fn a_silent_peer_is_a_flush_and_trouble_until_it_is_back() {
 }
 
 #[test]
-fn a_lost_peer_that_wrote_meanwhile_is_flushed_before_trouble_ends() {
+fn a_lost_peer_that_wrote_meanwhile_causes_a_flush_before_the_doubt_ends() {
     let mut bench = Bench::live();
     bench.hear(PEER, 0, Body::Hello);
     bench.pass(1500);
@@ -203,7 +203,7 @@ fn a_peer_that_says_bye_is_not_missed() {
 }
 
 #[test]
-fn a_lost_peer_is_done_with_when_it_says_bye() {
+fn a_lost_peer_is_forgotten_when_it_says_bye() {
     let mut bench = Bench::live();
     bench.hear(PEER, 0, Body::Hello);
     bench.pass(1500);
@@ -214,7 +214,7 @@ fn a_lost_peer_is_done_with_when_it_says_bye() {
 const UNTIL_GONE: u32 = GONE_AFTER.as_secs() as u32 + 1;
 
 #[test]
-fn a_lost_peer_is_done_with_when_redis_has_not_shown_it_for_long() {
+fn a_lost_peer_is_forgotten_when_redis_has_not_shown_it_for_long() {
     let mut bench = Bench::live();
     bench.hear(2, 0, Body::Hello);
     bench.hear(3, 0, Body::Hello);
@@ -227,7 +227,7 @@ fn a_lost_peer_is_done_with_when_redis_has_not_shown_it_for_long() {
 }
 
 #[test]
-fn absences_that_are_not_in_a_row_forget_nobody() {
+fn a_peer_is_not_forgotten_for_absences_that_are_not_in_a_row() {
     let mut bench = Bench::live();
     bench.hear(PEER, 0, Body::Hello);
     bench.pass(1500);
@@ -248,7 +248,7 @@ fn absences_that_are_not_in_a_row_forget_nobody() {
 }
 
 #[test]
-fn a_peer_that_is_heard_is_not_forgotten_whatever_redis_shows() {
+fn a_peer_whose_messages_arrive_is_not_forgotten_whatever_redis_shows() {
     let mut bench = Bench::live();
     bench.hear(PEER, 0, Body::Hello);
     for _ in 0..2 * UNTIL_GONE {
@@ -260,7 +260,7 @@ fn a_peer_that_is_heard_is_not_forgotten_whatever_redis_shows() {
 }
 
 #[test]
-fn an_instance_that_redis_shows_and_nobody_hears_is_trouble_until_it_is_heard() {
+fn an_instance_that_redis_shows_is_a_doubt_until_its_messages_arrive() {
     let mut bench = Bench::live();
     assert_eq!(bench.shown(&[PEER]), [], "it may have just started");
     assert!(bench.peers.wants_shown());
@@ -274,7 +274,7 @@ fn an_instance_that_redis_shows_and_nobody_hears_is_trouble_until_it_is_heard() 
 }
 
 #[test]
-fn an_instance_that_is_not_heard_is_trouble_until_it_is_gone() {
+fn an_instance_whose_messages_do_not_arrive_is_a_doubt_until_it_is_gone() {
     let mut bench = Bench::live();
     bench.shown(&[2, 3]);
     assert_eq!(bench.shown_for(1, &[2, 3]), [Action::Flush(Doubt::Unheard), Action::Doubtful(true)]);
@@ -286,7 +286,7 @@ fn an_instance_that_is_not_heard_is_trouble_until_it_is_gone() {
 }
 
 #[test]
-fn an_instance_that_starts_or_ends_is_no_trouble() {
+fn an_instance_that_starts_or_ends_is_no_doubt() {
     let mut bench = Bench::live();
     // It connects to Redis first.
     bench.shown(&[PEER]);
@@ -300,7 +300,7 @@ fn an_instance_that_starts_or_ends_is_no_trouble() {
 }
 
 #[test]
-fn who_hears_nobody_accuses_nobody() {
+fn a_proxy_that_receives_nothing_takes_no_peer_for_lost() {
     let mut bench = Bench::new();
     bench.step(Input::Connection(Some(1)));
     assert_eq!(bench.shown_for(5, &[PEER]), []);
@@ -325,7 +325,7 @@ fn a_peer_that_was_forgotten_and_comes_back_to_redis_is_noticed() {
 }
 
 #[test]
-fn subscribers_are_peers_that_say_so_and_are_heard_and_have_our_redis() {
+fn subscribers_are_live_peers_that_report_a_subscription_at_our_redis() {
     let mut bench = Bench::live();
     bench.step(Input::Upstream(Some(7)));
     for (peer, upstream, subscribed) in [(2, Some(7), true), (3, None, true), (4, Some(7), false), (5, Some(8), true)] {
@@ -340,7 +340,7 @@ fn subscribers_are_peers_that_say_so_and_are_heard_and_have_our_redis() {
 }
 
 #[test]
-fn a_peer_with_another_redis_is_named_when_it_lasts() {
+fn a_peer_with_another_redis_is_reported_when_it_lasts() {
     let mut bench = Bench::live();
     let says = |bench: &mut Bench, upstream| {
         bench.now += Duration::from_secs(1);
@@ -359,7 +359,7 @@ fn a_peer_with_another_redis_is_named_when_it_lasts() {
 }
 
 #[test]
-fn silence_counts_from_the_last_word() {
+fn silence_counts_from_the_last_message() {
     let mut bench = Bench::live();
     bench.hear(2, 0, Body::Hello);
     bench.pass(1000);
@@ -393,7 +393,7 @@ fn a_probe_of_another_connection_proves_nothing() {
 }
 
 #[test]
-fn a_connection_replaced_unseen_is_trouble() {
+fn a_connection_that_was_replaced_unnoticed_is_a_doubt() {
     let mut bench = Bench::live();
     assert_eq!(bench.step(Input::Connection(Some(2))), [Action::Doubtful(true)]);
 }
@@ -417,7 +417,7 @@ fn peers_are_missed_while_not_connected_and_waited_for_after() {
 }
 
 #[test]
-fn my_own_words_change_nothing_here() {
+fn this_proxys_own_messages_change_nothing_here() {
     let mut bench = Bench::live();
     for body in [Body::Hello, keys(), Body::Flush] {
         assert_eq!(bench.hear(OWN, 5, body), []);

@@ -8,12 +8,13 @@ use async_nats::Client;
 use tokio::sync::oneshot;
 use tokio::time::{MissedTickBehavior, interval};
 
+use crate::metrics::slots::BusStats;
+
 use super::client::{LOOK, connection, publish};
 use super::event::Event;
 use super::message::{About, Body, MAX_BYTES, Message, Probe, split};
 use super::outbox::{Inlet, Outbox};
 use super::peers::HEARTBEAT;
-use super::stats::BusStats;
 use super::watch::Shared;
 
 /// Sends the fleet's messages, and gives them their numbers.

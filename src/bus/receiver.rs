@@ -11,12 +11,13 @@ use tokio::sync::oneshot;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{debug, info, warn};
 
+use crate::metrics::slots::BusStats;
+
 use super::client::{LOOK, connection};
 use super::event::Sink;
 use super::log_limit::LogLimit;
 use super::message::{Body, Message};
 use super::peers::{Action, Input, Peers};
-use super::stats::BusStats;
 use super::watch::{Instance, Shared};
 
 /// Most instances that are named in the log at once.

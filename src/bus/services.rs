@@ -10,13 +10,14 @@ use futures_util::StreamExt;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::warn;
 
+use crate::metrics::slots::BusStats;
+
 use super::client::{connection, publish};
 use super::event::{Event, Sink};
 use super::json::{self, Request};
 use super::log_limit::LogLimit;
 use super::outbox::Inlet;
 use super::peers::HEARTBEAT;
-use super::stats::BusStats;
 
 /// Applies what services ask for.
 pub(super) async fn apply_requests(mut subscription: Subscriber, sink: Arc<dyn Sink>, stats: Arc<BusStats>) {

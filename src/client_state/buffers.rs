@@ -3,9 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-
-use crate::stats::Stats;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// How many are kept.
 const MOST: usize = 64;
@@ -51,18 +49,44 @@ pub const ALWAYS_SERVED: usize = 1 << 20;
 /// One client may hold this many times the room that is left.
 const SHARE: usize = 8;
 
+/// What all workers know of the buffers of clients.
+#[derive(Debug, Default)]
+pub struct AllBuffers {
+    /// Bytes in them, as of each worker's last word.
+    bytes: AtomicU64,
+    /// `limits.buffers_total` in bytes.
+    max: AtomicU64,
+}
+
+impl AllBuffers {
+    /// Bytes in them, as of each worker's last word.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// `limits.buffers_total` in bytes.
+    pub fn max(&self) -> u64 {
+        self.max.load(Ordering::Relaxed)
+    }
+
+    /// The bound is this from now on.
+    pub fn set_max(&self, bytes: usize) {
+        self.max.store(bytes as u64, Ordering::Relaxed);
+    }
+}
+
 /// Bytes in the buffers of clients: a worker's own count, and that of all workers together. A change is a plain store; the count that
 /// all workers share is written once for many changes.
 pub struct Held {
     mine: Cell<usize>,
     /// The part of it that the other workers know of.
     observed: Cell<usize>,
-    stats: Arc<Stats>,
+    all: Arc<AllBuffers>,
 }
 
 impl Held {
-    pub(crate) fn new(stats: Arc<Stats>) -> Self {
-        Held { mine: Cell::new(0), observed: Cell::new(0), stats }
+    pub(crate) fn new(all: Arc<AllBuffers>) -> Self {
+        Held { mine: Cell::new(0), observed: Cell::new(0), all }
     }
 
     /// A client held `before` bytes, and holds `now`.
@@ -79,13 +103,13 @@ impl Held {
         let (mine, observed) = (self.mine.get(), self.observed.replace(self.mine.get()));
         if mine != observed {
             // Wraps around when it gets less; so does the sum.
-            self.stats.shared.buffers.fetch_add((mine as u64).wrapping_sub(observed as u64), Ordering::Relaxed);
+            self.all.bytes.fetch_add((mine as u64).wrapping_sub(observed as u64), Ordering::Relaxed);
         }
     }
 
     /// Bytes in the buffers of all clients of the proxy, exact for this worker.
     pub fn all(&self) -> usize {
-        let observed = self.stats.shared.buffers.load(Ordering::Relaxed) as usize;
+        let observed = self.all.bytes() as usize;
         // Other workers may be about to tell that they hold less.
         (observed + self.mine.get()).saturating_sub(self.observed.get())
     }
@@ -105,17 +129,16 @@ impl Held {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::sync::atomic::Ordering;
 
-    use super::{ALWAYS_SERVED, Held, STEP, Stats};
+    use super::{ALWAYS_SERVED, AllBuffers, Held, STEP};
 
     const MB: usize = 1 << 20;
 
     #[test]
     fn the_shared_count_is_written_in_steps() {
-        let stats = Arc::new(Stats::new(2));
-        let [one, two] = [(); 2].map(|()| Held::new(Arc::clone(&stats)));
-        let shared = || stats.shared.buffers.load(Ordering::Relaxed) as usize;
+        let all = Arc::new(AllBuffers::default());
+        let [one, two] = [(); 2].map(|()| Held::new(Arc::clone(&all)));
+        let shared = || all.bytes() as usize;
         one.change(0, STEP - 1);
         assert_eq!((shared(), one.all(), two.all()), (0, STEP - 1, 0));
         one.change(5, 6);
@@ -134,8 +157,7 @@ mod tests {
 
     #[test]
     fn those_that_hold_most_are_stopped_first_and_small_ones_never() {
-        let stats = Arc::new(Stats::new(1));
-        let held = Held::new(Arc::clone(&stats));
+        let held = Held::new(Arc::default());
         let most = 100 * MB;
         // Alone.
         held.change(0, 88 * MB);

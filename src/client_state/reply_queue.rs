@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use crate::metrics::outcome::DropReason;
 use crate::resp::Chunks;
 use crate::upstream::Reply;
 
@@ -45,7 +46,7 @@ pub struct ReplyQueue {
     /// Its user was deleted: the client gets no errors about what was lost with the user's connections.
     pub user_ended: Cell<bool>,
     /// Close the connection now: this limit was reached, or this happened.
-    pub dropped: Cell<Option<&'static str>>,
+    pub dropped: Cell<Option<DropReason>>,
     /// Messages may come without being asked for: silence of the client is no idleness.
     pub streaming: Cell<bool>,
     /// As `streaming`, or news of what it has read: their place among the replies matters.

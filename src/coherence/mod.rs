@@ -3,6 +3,7 @@
 //! The rules are those of the coherence protocol: a value read before an invalidation is never served after it; a doubt ends in
 //! a flush. No I/O and no clock: the caller passes the time.
 
+pub mod mode_history;
 mod stripes;
 #[cfg(test)]
 mod stripes_tests;
@@ -13,13 +14,14 @@ mod sync {
 }
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::config::{self, Config};
 use crate::glob::Glob;
+use crate::metrics::outcome::{FlushReason, ModeReason};
+use crate::metrics::slots::Stats;
 use crate::near_cache::{Entry, EntryId, KeyId, NearCache, Question, Times, hash_key};
-use crate::stats::{FlushReason, Stats};
 
 use stripes::Stripes;
 
@@ -50,6 +52,43 @@ impl Mode {
             Mode::Degraded => "degraded",
         }
     }
+
+    /// What it means for reads, for the log.
+    pub fn for_reads(self) -> &'static str {
+        match self {
+            Mode::Off => "nothing is served from L1: every read goes to Redis",
+            Mode::Single => {
+                "L1 serves for up to max_staleness; writes that do not pass this Shortstop are not noticed before"
+            }
+            Mode::Live => "L1 serves, and drops what the fleet writes",
+            Mode::Degraded => "L1 serves what is younger than degraded_staleness",
+        }
+    }
+}
+
+/// What is known of the role that the upstream has. Nothing is served from a server that is not known to be a primary, unless it may
+/// not be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Role {
+    /// Nobody has asked so far. What is read now may be kept, and is served when the role is known.
+    Unproven,
+    /// All connections are moving to another server.
+    Changing,
+    /// A replica: nothing is served or kept.
+    Replica,
+    /// A primary.
+    Primary,
+    /// It was asked and does not tell. It is taken for a primary.
+    NotTold,
+}
+
+impl Role {
+    const ALL: [Role; 5] = [Role::Unproven, Role::Changing, Role::Replica, Role::Primary, Role::NotTold];
+
+    fn serves(self) -> bool {
+        matches!(self, Role::Primary | Role::NotTold)
+    }
 }
 
 /// The state that all workers share.
@@ -70,7 +109,8 @@ pub struct Coherence {
     has_bus: bool,
     switched_on: bool,
     doubtful: AtomicBool,
-    primary: AtomicBool,
+    /// A [`Role`].
+    role: AtomicU8,
     max_staleness: Duration,
     degraded_staleness: Duration,
     /// The highest database of which something was kept, for messages that name a key and no database.
@@ -107,7 +147,6 @@ impl Ticket {
         let entry = Entry::new(times, question, reply);
         let current = || shared.generation() == self.generation;
         let Some(dropped) = shared.stripes.land(self.id, self.number, &entry, current) else {
-            shared.stats.shared.fills_poisoned.fetch_add(1, Ordering::Relaxed);
             return false;
         };
         shared.stats.shared.entries.fetch_add(1, Ordering::Relaxed);
@@ -189,7 +228,7 @@ impl Coherence {
             has_bus: config.nats.is_some(),
             switched_on: config.l1.enabled && config.coherence != config::Coherence::Off,
             doubtful: AtomicBool::new(false),
-            primary: AtomicBool::new(true),
+            role: AtomicU8::new(Role::Unproven as u8),
             max_staleness: config.max_staleness,
             degraded_staleness: config.degraded_staleness,
             highest_db: AtomicU32::new(0),
@@ -208,16 +247,37 @@ impl Coherence {
 
     /// How far L1 may be trusted.
     pub fn mode(&self, now: Instant) -> Mode {
-        if !self.switched_on || !self.primary.load(Ordering::Acquire) {
-            Mode::Off
+        self.mode_and_reason(now).0
+    }
+
+    /// How far L1 may be trusted, and why.
+    #[inline]
+    pub fn mode_and_reason(&self, now: Instant) -> (Mode, ModeReason) {
+        let role = self.role();
+        if !self.switched_on {
+            (Mode::Off, ModeReason::SwitchedOff)
+        } else if !role.serves() {
+            let why = match role {
+                Role::Changing => ModeReason::ServerChanges,
+                Role::Replica => ModeReason::Replica,
+                _ => ModeReason::RoleUnknown,
+            };
+            (Mode::Off, why)
         } else if !self.has_bus {
-            Mode::Single
-        } else if self.doubtful.load(Ordering::Acquire) || self.micros(now) >= self.lease_until.load(Ordering::Acquire)
-        {
-            Mode::Degraded
+            (Mode::Single, ModeReason::NoNats)
+        } else if self.doubtful.load(Ordering::Acquire) {
+            (Mode::Degraded, ModeReason::BusInDoubt)
+        } else if self.micros(now) >= self.lease_until.load(Ordering::Acquire) {
+            (Mode::Degraded, ModeReason::BusSilent)
         } else {
-            Mode::Live
+            (Mode::Live, ModeReason::BusProven)
         }
+    }
+
+    /// What is known of the upstream's role.
+    #[inline]
+    pub fn role(&self) -> Role {
+        Role::ALL[usize::from(self.role.load(Ordering::Acquire))]
     }
 
     /// The right to serve from L1 at this time.
@@ -252,7 +312,7 @@ impl Coherence {
 
     /// A ticket for a fetch that is about to be sent; none while a write of the key is in flight, or nothing may be kept.
     pub fn ticket(self: &Arc<Self>, id: EntryId, db: u32, now: Instant) -> Option<Ticket> {
-        if self.mode(now) == Mode::Off {
+        if !self.switched_on || matches!(self.role(), Role::Replica | Role::Changing) {
             return None;
         }
         // Before the request is sent: a message that names no database must find the flight, too.
@@ -360,7 +420,7 @@ impl Coherence {
     /// [`Coherence::flush`], counted under a reason.
     pub fn flush_for(&self, reason: FlushReason, why: &str) {
         self.generation.fetch_add(1, Ordering::AcqRel);
-        self.stats.shared.flushed(reason);
+        self.stats.shared.flushed(reason, why);
         self.cache.clear();
         crate::seldom!(debug, "L1 flushed", why);
     }
@@ -382,11 +442,21 @@ impl Coherence {
         }
     }
 
-    /// Whether the upstream is a primary: nothing is served or kept from a replica.
-    pub fn primary(&self, is_primary: bool) {
-        if self.primary.swap(is_primary, Ordering::AcqRel) != is_primary {
+    /// The upstream's role is known, or is not known any more: nothing is served or kept from a replica.
+    pub fn set_role(&self, role: Role) {
+        let before = Role::ALL[usize::from(self.role.swap(role as u8, Ordering::AcqRel))];
+        // What was read before the first answer came from the server that has given it.
+        let is_first_proof = before == Role::Unproven && role.serves();
+        if before.serves() != role.serves() && !is_first_proof {
             self.flush_for(FlushReason::Upstream, "the upstream's role changed");
         }
+    }
+
+    /// The server has been asked for its role, and does not tell: if it has not told before, it is taken for a primary.
+    pub fn role_is_not_told(&self) {
+        let (unproven, not_told) = (Role::Unproven as u8, Role::NotTold as u8);
+        // Something else is known: that counts.
+        let _ = self.role.compare_exchange(unproven, not_told, Ordering::AcqRel, Ordering::Acquire);
     }
 
     /// In nanoseconds after the origin, as the times of entries.
@@ -407,16 +477,19 @@ mod tests {
     use std::sync::Arc;
     use std::time::{Duration, Instant};
 
-    use super::{Coherence, Mode};
+    use super::{Coherence, Mode, ModeReason, Role};
     use crate::config::Config;
+    use crate::metrics::outcome::FlushReason;
+    use crate::metrics::slots::Stats;
     use crate::near_cache::{Entry, Question};
-    use crate::stats::{FlushReason, Stats};
 
     const SECOND: Duration = Duration::from_secs(1);
 
     fn coherence(yaml: &str) -> Arc<Coherence> {
         let config = Config::from_yaml(yaml).unwrap_or_else(|error| panic!("{error}"));
-        Arc::new(Coherence::new(&config, Arc::new(Stats::new(1))))
+        let coherence = Arc::new(Coherence::new(&config, Arc::new(Stats::new(1))));
+        coherence.set_role(Role::Primary);
+        coherence
     }
 
     fn fill(coherence: &Arc<Coherence>, now: Instant, lives: Duration) -> Option<Entry> {
@@ -447,7 +520,7 @@ mod tests {
         let flushes: [&dyn Fn(); 5] = [
             &|| coherence.flush("a test"),
             &|| coherence.doubt(true),
-            &|| coherence.primary(false),
+            &|| coherence.set_role(Role::Replica),
             &|| coherence.lease(now + SECOND, now),
             &|| coherence.quarantine_all(now, FlushReason::Other, "a test"),
         ];
@@ -460,7 +533,7 @@ mod tests {
     }
 
     #[test]
-    fn alone_it_serves_until_the_deadline() {
+    fn a_single_instance_serves_until_the_deadline() {
         let coherence = coherence("max_staleness: 60s");
         let now = Instant::now();
         assert_eq!(coherence.mode(now), Mode::Single);
@@ -524,9 +597,37 @@ mod tests {
         let coherence = coherence("");
         let now = Instant::now();
         let entry = fill(&coherence, now, 60 * SECOND).expect("kept");
-        coherence.primary(false);
+        coherence.set_role(Role::Replica);
         assert!(!coherence.permit(now).allows(&entry));
         assert!(fill(&coherence, now, 60 * SECOND).is_none());
+    }
+
+    #[test]
+    fn nothing_is_served_before_redis_has_been_asked_for_its_role() {
+        let config = Config::from_yaml("").unwrap_or_else(|error| panic!("{error}"));
+        let start = || Arc::new(Coherence::new(&config, Arc::new(Stats::new(1))));
+        let now = Instant::now();
+        let reason = |coherence: &Coherence| coherence.mode_and_reason(now);
+        for proof in [Some(Role::Primary), None] {
+            let coherence = start();
+            assert_eq!(reason(&coherence), (Mode::Off, ModeReason::RoleUnknown));
+            let entry = fill(&coherence, now, 60 * SECOND).expect("kept for later");
+            assert!(!coherence.permit(now).allows(&entry));
+            match proof {
+                Some(role) => coherence.set_role(role),
+                None => coherence.role_is_not_told(),
+            }
+            assert!(coherence.permit(now).allows(&entry), "{proof:?}");
+            assert_eq!(reason(&coherence), (Mode::Single, ModeReason::NoNats));
+        }
+        // It was a replica all the time.
+        let coherence = start();
+        let entry = fill(&coherence, now, 60 * SECOND).expect("kept for later");
+        coherence.set_role(Role::Replica);
+        coherence.role_is_not_told();
+        assert_eq!(reason(&coherence), (Mode::Off, ModeReason::Replica));
+        coherence.set_role(Role::Primary);
+        assert!(!coherence.permit(now).allows(&entry));
     }
 
     #[test]
@@ -541,7 +642,7 @@ mod tests {
     }
 
     #[test]
-    fn a_newer_value_seen_elsewhere_drops_the_entry() {
+    fn a_newer_value_in_another_reply_drops_the_entry() {
         let coherence = coherence("");
         let now = Instant::now();
         let entry = fill(&coherence, now, 60 * SECOND).expect("kept");

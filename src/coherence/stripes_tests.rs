@@ -50,7 +50,7 @@ fn fill(stripes: &Stripes<Flag>, id: EntryId, number: u64, now: Instant, says: u
 }
 
 #[test]
-fn a_quiet_fill_is_kept() {
+fn a_fill_without_a_write_in_between_is_kept() {
     let (stripes, id, now) = one();
     let (entry, left) = fill(&stripes, id, 1, now, 0);
     assert!(!dropped(&entry) && left.is_empty());
@@ -80,7 +80,7 @@ fn the_older_of_two_fetches_is_not_kept() {
 }
 
 #[test]
-fn a_landing_ends_the_other_flights() {
+fn a_flight_that_lands_ends_the_other_flights() {
     let (stripes, id, now) = one();
     assert!(stripes.open_flight(id, 1, now) && stripes.open_flight(id, 2, now));
     assert!(stripes.land(id, 2, &Flag::default(), || true).is_some());
@@ -106,7 +106,7 @@ fn quarantine_ends_by_itself() {
 }
 
 #[test]
-fn a_reader_with_the_same_value_leaves_the_entry() {
+fn an_equal_answer_leaves_the_entry() {
     let (stripes, id, now) = one();
     let (entry, _) = fill(&stripes, id, 1, now, 0);
     assert!(stripes.compare(id, |_| true).is_empty() && !dropped(&entry));
@@ -127,7 +127,7 @@ fn forgetting_an_old_entry_leaves_the_new_one() {
 }
 
 #[test]
-fn ways_to_ask_about_a_key_live_side_by_side_and_go_together() {
+fn entries_of_a_key_live_side_by_side_and_are_dropped_together() {
     let (stripes, id, now) = one();
     let other = asked(1);
     assert!(stripes.open_flight(other, 1, now));
@@ -147,7 +147,7 @@ fn ways_to_ask_about_a_key_live_side_by_side_and_go_together() {
 
 /// A key was written without any Shortstop: what was kept of it before must not be served any more.
 #[test]
-fn an_answer_that_says_something_else_drops_all_of_the_key() {
+fn a_different_answer_drops_all_entries_of_the_key() {
     let (stripes, id, now) = one();
     let (bystander, _) = fill(&stripes, asked(1), 1, now, 5);
     let (old, _) = fill(&stripes, id, 2, now, 0);
@@ -165,7 +165,7 @@ fn an_answer_that_says_something_else_drops_all_of_the_key() {
 }
 
 #[test]
-fn the_oldest_makes_room() {
+fn the_oldest_entry_makes_room() {
     let (stripes, _, now) = one();
     let all: Vec<(Flag, Dropped)> =
         (0..MOST_ENTRIES as u64).map(|number| fill(&stripes, asked(number), number, now, 0)).collect();
@@ -180,7 +180,7 @@ fn the_oldest_makes_room() {
 
 /// BLMOVE blocks, and will write when another client does.
 #[test]
-fn a_key_that_is_held_is_not_filled_and_its_neighbours_are() {
+fn a_key_under_a_guard_of_its_own_is_not_filled_and_others_of_its_stripe_are() {
     let (stripes, id, now) = one();
     let neighbour = EntryId::new(KeyId::new(0, b"other"), 0);
     let (entry, _) = fill(&stripes, id, 1, now, 0);

@@ -128,7 +128,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn lower_is_as_bytewise(word in any::<[u8; 8]>()) {
+        fn lower_is_the_bytewise_lower_case(word in any::<[u8; 8]>()) {
             prop_assert_eq!(lower(u64::from_le_bytes(word)).to_le_bytes().to_vec(), word.to_ascii_lowercase());
         }
 
@@ -142,7 +142,7 @@ mod tests {
         }
 
         #[test]
-        fn finds_what_a_search_finds(names in proptest::collection::vec("[abAB]{0,18}", 0..40), wanted in "[abAB]{0,18}") {
+        fn finds_what_a_linear_search_finds(names in proptest::collection::vec("[abAB]{0,18}", 0..40), wanted in "[abAB]{0,18}") {
             let index = Index::of(names.iter().map(String::as_bytes));
             let searched = names.iter().position(|name| !wanted.is_empty() && name.eq_ignore_ascii_case(&wanted));
             prop_assert_eq!(index.find(wanted.as_bytes()), searched);

@@ -34,7 +34,7 @@ mod tests {
     use super::{Lookup, Table};
 
     #[test]
-    fn it_finds_what_the_table_finds_in_each_table() {
+    fn a_lookup_finds_what_the_table_finds() {
         let tables =
             [Table::builtin(), Table::build(Table::builtin_entries().split_off(100), Ends::UNKNOWN), Table::builtin()];
         let requests: [(&[u8], usize); 5] = [

@@ -459,7 +459,7 @@ fn what_may_end_in_part_is_not_kept() {
 
 /// A name alone decides nothing: the server must say that it is a read, and of which key.
 #[test]
-fn a_stranger_under_a_known_name_is_not_kept() {
+fn a_command_with_a_known_name_that_is_not_a_plain_read_is_not_kept() {
     let cacheable = |line: &str| table_of(line).cacheable();
     assert_eq!(cacheable("hget\t3\treadonly,fast\t1,1,1\ti1:r0,1,0"), Reads::named("hget").expect("a read"));
     for line in [
@@ -550,7 +550,7 @@ fn an_old_server_borrows_specs_and_subcommands() {
 }
 
 #[test]
-fn strangers_are_read_with_care() {
+fn unknown_commands_are_read_with_care() {
     let reply = reply(
         "mod.get 2 1 1 1 readonly
          mod.count 1 0 0 0 readonly

@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_hot_long_ago_makes_room() {
+    fn a_question_that_was_hot_long_ago_makes_room() {
         let mut admission = Admission::default();
         for _ in 0..100 {
             walk(&mut admission, "old", 0..30_000);

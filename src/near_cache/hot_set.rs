@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_asked_for_stays() {
+    fn entries_that_are_used_stay() {
         let mut set = HotSet::new(WAYS, 100);
         let (hot, kept) = entry(b"hot");
         set.put(hot, &kept);
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn dead_ones_go_first() {
+    fn dead_entries_are_replaced_first() {
         let mut set = HotSet::new(WAYS, 100);
         let entries: Vec<_> = (0..WAYS as u32).map(|number| entry(&number.to_le_bytes())).collect();
         for (id, entry) in &entries {
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn some_hits_touch() {
+    fn some_hits_count_for_the_near_cache() {
         let mut set = HotSet::new(WAYS, 100);
         let (id, kept) = entry(b"k");
         set.put(id, &kept);

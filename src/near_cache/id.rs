@@ -110,7 +110,7 @@ mod tests {
     use super::{EntryId, Hash, Hasher, IdHasher, KeyId, hash_key};
 
     #[test]
-    fn databases_are_apart() {
+    fn databases_have_different_ids() {
         assert_ne!(KeyId::new(0, b"k"), KeyId::new(1, b"k"));
         assert_ne!(KeyId::new(1, b"k"), KeyId::new(2, b"k"));
         assert_eq!(KeyId::new(7, b"k").hash(7), hash_key(b"k"));

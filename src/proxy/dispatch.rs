@@ -65,6 +65,11 @@ impl Client {
         };
         let keys = OnceCell::new();
         let call = Call { row, request, args: &args, keys: &keys };
+        if self.is_own_connection(call) {
+            // To be said before anything waits for Redis: it would wait for itself.
+            self.refuse_own(&errors::UPSTREAM_IS_ITSELF);
+            return Next::Close;
+        }
         // To Redis a container's subcommand that does not exist is no command.
         let is_one = row.subs().is_empty() || args.len() == 1;
         self.state.info.last.set(if is_one { row.number } else { 0 });
@@ -148,6 +153,12 @@ impl Client {
             (Class::Stateless, verb) if writes_values(verb, &args) => self.write_values(view, permit, call),
             (Class::Stateless, _) => self.forward(view, permit, call),
         }
+    }
+
+    /// Whether the client gives itself the name that Shortstop's own connections to Redis have.
+    fn is_own_connection(&self, call: Call<'_>) -> bool {
+        matches!(call.row.verb, Verb::Hello | Verb::Client(_))
+            && call.args.contains(&self.context.connection_name().as_bytes())
     }
 
     /// What goes before all else while a session has state.

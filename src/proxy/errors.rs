@@ -17,7 +17,7 @@ impl Client {
 
     /// Refuses in Shortstop's own words.
     pub(super) fn refuse_own(&self, error: &OwnError) -> Next {
-        self.context.stats().count_error(error.side());
+        self.context.stats().errors.count(error.side());
         self.refuse(error.text())
     }
 

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use crate::coherence::ServePermit;
 use crate::exchange::pending::{Flight, OnReply, Reader};
 use crate::exchange::values::{NO_VALUE, ask_ttl};
+use crate::metrics::outcome::NotKept;
 use crate::near_cache::{EntryId, Question, in_version};
 use crate::proxy::call::{Target, Wire, write_wire};
 use crate::proxy::client::{Client, Next};
@@ -83,8 +84,10 @@ impl Client {
             self.context.stats().l1_misses.add(1);
         }
         // Redis would refuse a PTTL of a user without that right, and log it (ACL LOG).
-        let keeping = keeping.filter(|_| self.state.profile.may_ttl(&self.context.shared.users));
-        let keeping = keeping.filter(|keeping| self.context.admission.borrow_mut().asked(id, keeping.rule.admit_after));
+        let may_ttl = || self.state.profile.may_ttl(&self.context.shared.users);
+        let keeping = keeping.filter(|_| self.keeps_if(may_ttl(), NotKept::TtlUnknown));
+        let admits = |rule: &CacheRule| self.context.admission.borrow_mut().asked(id, rule.admit_after);
+        let keeping = keeping.filter(|keeping| self.keeps_if(admits(&keeping.rule), NotKept::NotAdmitted));
         if let Some(Keeping { rule, absent }) = keeping {
             if self.reply_queue.outstanding() == 0 && permit.serves() && self.join(permit, id, &question, mask) {
                 return Next::Go;
@@ -115,6 +118,7 @@ impl Client {
                 });
                 return Next::Go;
             }
+            self.keeps_if(false, NotKept::Blocked);
         }
         let on_reply = match question.is_get() {
             true => OnReply::Value { id: view.policy.caches.then_some(id) },
@@ -122,6 +126,14 @@ impl Client {
         };
         self.send(permit.now, link, on_reply, mask, |out| write_wire(out, &request, wire));
         Next::Go
+    }
+
+    /// Whether a reply may be kept as far as this goes; if not, `why` is counted.
+    pub(super) fn keeps_if(&self, may: bool, why: NotKept) -> bool {
+        if !may {
+            self.context.stats().not_kept.count(why);
+        }
+        may
     }
 
     /// The client's question for a value.

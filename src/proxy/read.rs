@@ -9,6 +9,7 @@ use crate::command::{Cacheable, Facts, Keys, Row, Verb};
 use crate::exchange::pending::OnReply;
 use crate::exchange::reply_shape::ReplyShape;
 use crate::exchange::values::{ValueKey, Values};
+use crate::metrics::outcome::NotKept;
 use crate::near_cache::{EntryId, KeyId, Question, in_version};
 use crate::proxy::call::{Call, Wire};
 use crate::proxy::client::{Client, Next};
@@ -16,6 +17,7 @@ use crate::proxy::get::{Keeping, rule_for};
 use crate::proxy::request::Request;
 use crate::reads::Reads;
 use crate::resp::build;
+use crate::rules::CacheRule;
 use crate::worker_state::policy::View;
 
 /// Keys of an MGET up to which L1 is asked.
@@ -112,9 +114,10 @@ impl Client {
             if rule.is_some() && self.session.is_none() {
                 self.context.stats().l1_misses.add(1);
             }
-            let admitted =
-                rule.filter(|rule| may_keep && self.context.admission.borrow_mut().asked(id, rule.admit_after));
+            let asked = |rule: &CacheRule| self.context.admission.borrow_mut().asked(id, rule.admit_after);
+            let admitted = rule.filter(|rule| may_keep && self.keeps_if(asked(rule), NotKept::NotAdmitted));
             let ticket = admitted.and_then(|_| self.context.shared.coherence.ticket(id, question.db(), permit.now));
+            self.keeps_if(admitted.is_none() || ticket.is_some(), NotKept::Blocked);
             ValueKey { id, keep: ticket.zip(admitted).map(|(ticket, rule)| (ticket, rule, question.keep())) }
         });
         Values { keys: ids.collect() }

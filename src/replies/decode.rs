@@ -143,7 +143,7 @@ fn decode_with(
         context.stats().opened_values.add(decoded.decoded);
         context.stats().damaged_values.add(decoded.damaged);
         if decoded.damaged > 0 {
-            context.stats().count_error(Side::Upstream);
+            context.stats().errors.count(Side::Upstream);
         }
     };
     if reply.bytes().len().max(declared) <= view.policy.offload_above {

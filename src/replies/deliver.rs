@@ -13,6 +13,7 @@ use crate::codec;
 use crate::errors;
 use crate::exchange::pending::{InSession, OnReply, Pending};
 use crate::exchange::reply_shape::ReplyShape;
+use crate::metrics::outcome::{DropReason, FlushReason};
 use crate::near_cache::kept_as;
 use crate::replies::answers::{answer, end_lost};
 use crate::replies::client_command;
@@ -21,7 +22,6 @@ use crate::replies::fills::{fill, fill_many, forget};
 use crate::replies::login;
 use crate::replies::session::in_session;
 use crate::resp::{Bulk, build, bulk_of, split_first};
-use crate::stats::FlushReason;
 use crate::upstream::{Expected, Login, Lost, Reply, Suspicion};
 use crate::worker_state::context::Context;
 use crate::worker_state::logins::next_login;
@@ -120,7 +120,7 @@ impl Expected for Pending {
             if let Some((reply_queue, slot)) = self.to
                 && !reply_queue.skip(slot)
             {
-                reply_queue.dropped.set(Some("the connection to Redis was lost in the midst of its reply"));
+                reply_queue.dropped.set(Some(DropReason::ReplyCut));
                 reply_queue.wake();
             }
             return;
@@ -161,7 +161,7 @@ impl Expected for Pending {
             _ => None,
         };
         if let Some(guard) = guard {
-            guard.lose(context, ran);
+            guard.lose(context, ran.then_some(why.write_is_unknown()));
             if ran {
                 text.push_str(errors::MAY_HAVE_RUN);
             }
@@ -182,6 +182,10 @@ impl Expected for Pending {
 
     fn settled(context: &Context) {
         context.publish();
+    }
+
+    fn repeated(context: &Context, reads: u64) {
+        context.stats().upstream_repeats.add(reads);
     }
 
     fn reconnected(context: &Context, served: bool) {

@@ -9,6 +9,7 @@ use crate::coherence::Ticket;
 use crate::exchange::pending::{Flight, OnReply, Pending, Reader};
 use crate::exchange::reply_shape::ReplyShape;
 use crate::exchange::values::{NO_VALUE, Values, ask_ttl};
+use crate::metrics::outcome::NotKept;
 use crate::near_cache::{EntryId, Question, in_version, kept_as};
 use crate::reads::Absent;
 use crate::replies::answers::answer;
@@ -62,9 +63,9 @@ fn land(
     let good_for = good_for(&flight.rule, &question, flight.absent, pttl, reply.bytes());
     let readers = flight.readers.take();
     let ticket = flight.ticket.take();
-    let serves = !readers.is_empty() && may_serve(context, ticket.as_ref(), sent, good_for);
-    let lives = good_for.filter(|_| fits(&flight.rule, &question, reply.bytes()));
-    keep(context, flight.id, &question, ticket.zip(lives), sent, reply.bytes());
+    let serves = !readers.is_empty() && may_serve(context, ticket.as_ref(), sent, good_for.ok());
+    let lives = good_for.and_then(|lives| fits(&flight.rule, &question, reply.bytes()).map(|()| lives));
+    keep(context, flight.id, &question, ticket, lives, sent, reply.bytes());
     let mut late = Vec::new();
     for reader in readers {
         if serves || reader.asked <= sent {
@@ -91,42 +92,43 @@ fn may_serve(context: &Context, ticket: Option<&Ticket>, sent: Instant, good_for
     ticket.may_serve(&permit, sent, sent + good_for.min(context.max_staleness()))
 }
 
-/// How long after its request was sent a reply may be served to other readers; none: not at all.
+/// How long after its request was sent a reply may be served to other readers; an error: not at all, and why.
 fn good_for(
     rule: &CacheRule,
     question: &Question<'_>,
     absent: Absent,
     pttl: Option<i64>,
     reply: &[u8],
-) -> Option<Duration> {
+) -> Result<Duration, NotKept> {
     let reply = if question.is_get() { kept_as(reply) } else { reply };
     match bulk_of(reply) {
         Bulk::Value(_) | Bulk::Null => {}
         // A list is no string, and an error is no answer.
-        _ if question.is_get() || matches!(reply.first(), Some(b'-' | b'!') | None) => return None,
+        _ if question.is_get() || matches!(reply.first(), Some(b'-' | b'!') | None) => return Err(NotKept::NotAValue),
         _ => {}
     }
     let says_absent = absent.is(reply);
-    match pttl? {
+    match pttl.ok_or(NotKept::TtlUnknown)? {
         // Absent, and there a moment later.
-        -1 | 1.. if says_absent && matches!(absent, Absent::Only(_)) => None,
-        -1 => Some(rule.ttl),
-        left @ 1.. => Some(rule.ttl.min(Duration::from_millis(left.unsigned_abs()))),
+        -1 | 1.. if says_absent && matches!(absent, Absent::Only(_)) => Err(NotKept::Changed),
+        -1 => Ok(rule.ttl),
+        left @ 1.. => Ok(rule.ttl.min(Duration::from_millis(left.unsigned_abs()))),
         // Absent, and so it was a moment later.
-        -2 if says_absent && !rule.negative_ttl.is_zero() => Some(rule.negative_ttl),
-        _ => None,
+        -2 if says_absent && !rule.negative_ttl.is_zero() => Ok(rule.negative_ttl),
+        -2 if says_absent => Err(NotKept::Absent),
+        _ => Err(NotKept::Expired),
     }
 }
 
 /// Whether a reply is small enough to be kept.
-fn fits(rule: &CacheRule, question: &Question<'_>, reply: &[u8]) -> bool {
+fn fits(rule: &CacheRule, question: &Question<'_>, reply: &[u8]) -> Result<(), NotKept> {
     let reply = if question.is_get() { kept_as(reply) } else { reply };
     let size = match bulk_of(reply) {
         Bulk::Value(value) => value.len(),
         Bulk::Null => 0,
         _ => reply.len(),
     };
-    size <= rule.max_value
+    if size <= rule.max_value { Ok(()) } else { Err(NotKept::TooLarge) }
 }
 
 /// Keeps a reply that was read with a ticket, or, if it may not be kept, sees to it that nothing older is.
@@ -134,14 +136,19 @@ fn keep(
     context: &Context,
     id: EntryId,
     question: &Question<'_>,
-    lives: Option<(Ticket, Duration)>,
+    ticket: Option<Ticket>,
+    lives: Result<Duration, NotKept>,
     sent: Instant,
     reply: &[u8],
 ) {
     let reply = if question.is_get() { kept_as(reply) } else { reply };
-    let kept = lives
-        .is_some_and(|(ticket, lives)| ticket.redeem(sent, sent + lives.min(context.max_staleness()), question, reply));
-    if !kept {
+    let kept = lives.and_then(|lives| {
+        let ticket = ticket.ok_or(NotKept::Blocked)?;
+        let kept = ticket.redeem(sent, sent + lives.min(context.max_staleness()), question, reply);
+        if kept { Ok(()) } else { Err(NotKept::Changed) }
+    });
+    if let Err(why) = kept {
+        context.stats().not_kept.count(why);
         context.shared.coherence.observe(id, reply);
     }
 }
@@ -178,8 +185,8 @@ pub(crate) fn fill_many(
                     Some((ticket, rule, asked)) => {
                         let question = asked.question();
                         let lives = good_for(&rule, &question, NO_VALUE, ttls.next().flatten(), element)
-                            .filter(|_| fits(&rule, &question, element));
-                        keep(context, key.id, &question, lives.map(|lives| (ticket, lives)), sent, element);
+                            .and_then(|lives| fits(&rule, &question, element).map(|()| lives));
+                        keep(context, key.id, &question, Some(ticket), lives, sent, element);
                     }
                     None => context.shared.coherence.observe(key.id, kept_as(element)),
                 }

@@ -48,7 +48,7 @@ mod tests {
     use super::parse_int;
 
     #[test]
-    fn what_redis_takes() {
+    fn integers_that_redis_accepts() {
         for (text, value) in [
             ("0", Some(0)),
             ("7", Some(7)),

@@ -34,7 +34,7 @@ mod tests {
     use super::Prefix;
 
     #[test]
-    fn what_begins_so() {
+    fn prefixes_are_recognized() {
         let prefix = Prefix::of(b"*2\r\n$3\r\nGET\r\n");
         assert!(prefix.begins(b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n"));
         assert!(!prefix.begins(b"*2\r\n$3\r\nget\r\n$1\r\nk\r\n"));
@@ -45,7 +45,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_begins_with_nothing_or_too_much() {
+    fn nothing_begins_with_an_empty_or_too_long_prefix() {
         for bytes in [&b""[..], b"0123456789abcdefg"] {
             assert!(!Prefix::of(bytes).begins(b"0123456789abcdefghi"));
         }

@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_told() {
+    fn nonsense_is_an_error() {
         for reply in [&b"x\r\n"[..], b"$abc\r\n", b"*-2\r\n", b"$-5\r\n", b"\r\n", b"*99999999999\r\n"] {
             assert_eq!(ReplyScanner::default().scan(reply), Err(BrokenReply));
         }

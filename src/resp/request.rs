@@ -302,7 +302,7 @@ mod tests {
 
     /// Redis skips two bytes where it expects CR LF without looking at them; such a request must not count as regular.
     #[test]
-    fn odd_line_ends_are_told() {
+    fn odd_line_ends_are_not_regular() {
         for (input, regular) in [
             (&b"*1\r\n$4\r\nPING\r\n"[..], true),
             (b"*1\rx$4\r\nPING\r\n", false),

@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn who_may_ask_for_the_time_to_live() {
+    fn users_that_may_pttl_are_found() {
         for (rules, may) in [
             ("on nopass sanitize-payload ~* &* +@all", true),
             ("on #0ab ~app:* resetchannels -@all +get", false),

@@ -11,6 +11,19 @@ pub(super) async fn ask(client: &Client, command: &'static str, args: &[&str]) -
     client.custom(CustomCommand::new_static(command, ClusterHash::FirstKey, false), args).await
 }
 
+/// [`ask`]; none: the connection's user may not. That nobody is let in without a login remains an error.
+pub(super) async fn ask_unless_refused(
+    client: &Client,
+    command: &'static str,
+    args: &[&str],
+) -> Result<Option<Value>, Error> {
+    match ask(client, command, args).await {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.details().starts_with("NOPERM ") => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// [`ask`]; none: the connection's user may not, or the server has no such command.
 pub(super) async fn ask_if_allowed(
     client: &Client,

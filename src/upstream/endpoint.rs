@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn servers_differ_by_address_and_by_what_both_say() {
+    fn servers_differ_by_address_and_by_run_id() {
         let known = server(1, Some("a"));
         assert!(!known.differs(&known));
         assert!(known.differs(&server(2, Some("a"))));

@@ -185,6 +185,12 @@ pub(super) fn run_id_in(info: &str) -> Option<Box<str>> {
     (!id.is_empty()).then(|| id.into())
 }
 
+/// The role in the text of `INFO replication`.
+pub(super) fn is_primary_in(info: &str) -> Option<bool> {
+    let role = info.lines().find_map(|line| line.strip_prefix("role:"))?.trim();
+    Some(role == "master")
+}
+
 #[cfg(test)]
 mod tests {
     use std::io;
@@ -213,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn a_master_that_the_name_means_comes_first() {
+    fn a_primary_that_the_name_leads_to_comes_first() {
         let current = server(1, "a");
         let cases: [(&[&str], Option<usize>); 14] = [
             (&["1 a master"], Some(0)),

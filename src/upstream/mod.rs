@@ -14,6 +14,7 @@ mod link;
 mod login;
 mod queue;
 mod rights;
+pub mod status;
 pub mod topology;
 
 /// What the names of Shortstop's own channels at Redis begin with.

@@ -23,6 +23,8 @@ pub(super) struct Queue<E> {
     kept: Chunks,
     /// Bytes of all their requests.
     pending: usize,
+    /// Requests that had been sent whole and are sent again.
+    repeats: u64,
 }
 
 struct Waiting<E> {
@@ -43,6 +45,7 @@ impl<E> Default for Queue<E> {
             sent: 0,
             kept: Chunks::default(),
             pending: 0,
+            repeats: 0,
         }
     }
 }
@@ -173,6 +176,11 @@ impl<E> Queue<E> {
         waiting.into_iter().enumerate().map(move |(at, waiting)| (waiting.expected, at < sent))
     }
 
+    /// How many requests that had been sent whole were to be sent again since this was asked last.
+    pub(super) fn take_repeats(&mut self) -> u64 {
+        std::mem::take(&mut self.repeats)
+    }
+
     /// The connection broke: what certainly did not run, and what `may_repeat`, is to be sent over the next one. Hands back the
     /// others, each with whether it may have run.
     ///
@@ -196,6 +204,7 @@ impl<E> Queue<E> {
             let again = !ran || (kept && may_repeat(&expected) && !overtaken[at]);
             let (from, start) = if ran { (&was.kept, in_kept) } else { (&was.wire, in_wire) };
             if again && !(begun && repeated) {
+                self.repeats += u64::from(ran);
                 self.push(expected, kept, |wire| from.copy(start, bytes, wire));
                 if let Some(waiting) = self.waiting.back_mut() {
                     waiting.repeated = repeated || begun;
@@ -296,6 +305,8 @@ mod tests {
         assert_eq!(queue.begin_again(reads, askers), [("bb", true), ("BB", true)]);
         // The write that had not been sent completely is still behind the read.
         assert_eq!(unsent(&queue), "aaccbbbAa");
+        // "aa", "cc" and "bbb" had been sent whole; the others were not repeated.
+        assert_eq!((queue.take_repeats(), queue.take_repeats()), (3, 0));
     }
 
     #[test]

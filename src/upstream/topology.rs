@@ -19,14 +19,16 @@ use tokio::time::Interval;
 
 use crate::command::Table;
 use crate::config::{Timeouts, UpstreamUrl};
+use crate::errors;
 
-use super::control::{ask, ask_if_allowed};
+use super::control::{ask, ask_if_allowed, ask_unless_refused};
 use super::endpoint::{Endpoint, Server, Suspicion, differ};
-use super::finder::{Choice, Finder, run_id_in};
+use super::finder::{Choice, Finder, is_primary_in, run_id_in};
 use super::functions::without_writes;
 use super::limits::{self, ServerLimits};
 use super::login::Login;
 use super::rights::Rights;
+use super::status::{OwnRight, UpstreamStatus};
 
 /// Between two looks.
 const EVERY: Duration = Duration::from_secs(1);
@@ -46,10 +48,12 @@ pub enum News {
         /// The move waits until every copy is dropped.
         done: mpsc::Sender<()>,
     },
-    /// Connections lead to another server now, or to the same after a restart; whether it is a primary.
-    Moved(bool),
+    /// Connections lead to another server now, or to the same after a restart; whether it is a primary, if that is known.
+    Moved(Option<bool>),
     /// Whether the server is a primary.
     Primary(bool),
+    /// The server has been asked for its role, and does not tell.
+    RoleNotTold,
     /// Whether the server lets a client do anything that has not authenticated.
     LetsIn(bool),
     /// What such a client may is another thing than it was at this time.
@@ -85,6 +89,8 @@ pub struct Settings {
     pub endpoint: Arc<Endpoint>,
     /// Receives the server's limits.
     pub limits: Arc<ServerLimits>,
+    /// Receives whether the server answers.
+    pub status: Arc<UpstreamStatus>,
 }
 
 /// Finds the server and watches it, until it is dropped. `wants_functions`: under which number to ask for the functions; none: they
@@ -95,7 +101,7 @@ pub async fn watch(
     wants_rights: impl Fn() -> bool,
     tell: impl Fn(News),
 ) {
-    let Settings { upstream, timeouts, name, first, endpoint, limits } = settings;
+    let Settings { upstream, timeouts, name, first, endpoint, limits, status } = settings;
     let performance =
         PerformanceConfig { default_command_timeout: timeouts.connect + EVERY, ..PerformanceConfig::default() };
     let connection = ConnectionConfig {
@@ -112,6 +118,8 @@ pub async fn watch(
         is_primary: None,
         rights: Rights::new(timeouts, first),
         limits,
+        status,
+        answered: false,
         ticks: tokio::time::interval(EVERY),
         confirmed: None,
     };
@@ -135,6 +143,7 @@ pub async fn watch(
             // A client for as long as a connection lasts: reconnecting is done here, where nothing is in flight.
             let client =
                 Client::new(config, Some(performance.clone()), Some(connection.clone()), None::<ReconnectPolicy>);
+            known.answered = false;
             match client.init().await {
                 Ok(mut task) => {
                     let mut moves_to = None;
@@ -143,11 +152,15 @@ pub async fn watch(
                             Ok(choice) => (again, moves_to) = (true, choice),
                             Err(error) => {
                                 tracing::debug!(%error, "the control connection to Redis ended");
+                                known.control_ended(error.details());
                                 tell(News::Blind);
                             }
                         },
                         // What is asked after the connection has ended would wait for its time-out.
-                        _ = &mut task => tracing::debug!("Redis closed the control connection"),
+                        _ = &mut task => {
+                            tracing::debug!("Redis closed the control connection");
+                            known.control_ended("it closed the connection");
+                        }
                     }
                     task.abort();
                     // Outside the select, which could drop it half done.
@@ -157,6 +170,7 @@ pub async fn watch(
                 }
                 Err(error) => {
                     tracing::debug!(%error, "no control connection to Redis");
+                    known.control_ended(error.details());
                     tell(News::Blind);
                 }
             }
@@ -181,6 +195,9 @@ struct Known {
     is_primary: Option<bool>,
     rights: Rights,
     limits: Arc<ServerLimits>,
+    status: Arc<UpstreamStatus>,
+    /// The control connection has answered all that it was asked at least once.
+    answered: bool,
     ticks: Interval,
     /// When the role was last checked early because a reply said that the server is a replica.
     confirmed: Option<Instant>,
@@ -211,6 +228,7 @@ impl Known {
             }
             (Err(error), _) => {
                 tracing::debug!(%error, upstream = self.upstream, "no server is found");
+                self.status.failed(&self.upstream, &error.to_string(), Instant::now());
                 self.endpoint.away(&error.to_string());
             }
         }
@@ -235,8 +253,15 @@ impl Known {
             "Redis is another server now: every connection moves to it, and L1 is emptied"
         );
         self.is_primary = is_primary;
-        tell(News::Moved(is_primary.unwrap_or(true)));
+        tell(News::Moved(is_primary));
         self.endpoint.open(server);
+    }
+
+    /// There is no control connection any more. One that has answered may only have been closed: the next attempt tells.
+    fn control_ended(&self, why: &str) {
+        if !self.answered {
+            self.status.failed(&self.upstream, why, Instant::now());
+        }
     }
 
     /// The server has told its role, or not.
@@ -288,11 +313,15 @@ async fn look(
     tell: &impl Fn(News),
 ) -> Result<Option<Choice>, Error> {
     // A courtesy, as on the lanes.
-    let _ = ask(client, "CLIENT", &["SETNAME", name]).await;
+    if let Err(error) = ask(client, "CLIENT", &["SETNAME", name]).await
+        && error.details() == errors::UPSTREAM_IS_ITSELF.text()
+    {
+        return Err(error);
+    }
     // How many there are in the table that was told last.
     let mut commands = None;
     // What Redis refuses is not asked again on this connection: it logs each refusal.
-    let (mut may_info, mut may_role) = (true, true);
+    let (mut may_info, mut may_role, mut may_command) = (true, true, true);
     known.rights.connected(server.address);
     // The same for the list of functions.
     let mut may_ask_functions = true;
@@ -316,26 +345,40 @@ async fn look(
         may_role = role.is_some();
         let is_primary = match role {
             Some(Value::Array(parts)) => parts.first().and_then(Value::as_str).map(|role| role == "master"),
+            _ if may_info => {
+                let info = ask_if_allowed(client, "INFO", &["replication"]).await?;
+                info.and_then(Value::into_string).as_deref().and_then(is_primary_in)
+            }
             _ => None,
         };
         known.role(is_primary, tell);
+        if is_primary.is_none() {
+            tell(News::RoleNotTold);
+        }
         if (in_trouble || is_primary == Some(false))
             && let Some(choice) = known.find(tell).await
         {
             return Ok(Some(choice));
         }
         // Before the table: what is loaded between the two is noticed the next time.
-        let count = ask(client, "COMMAND", &["COUNT"]).await?.as_i64();
-        if commands != Some(count) {
-            let table = ask(client, "COMMAND", &[]).await?;
+        let count = if may_command { ask_unless_refused(client, "COMMAND", &["COUNT"]).await? } else { None };
+        let count = count.map(|count| count.as_i64());
+        if count.is_some()
+            && commands != count
+            && let Some(table) = ask_unless_refused(client, "COMMAND", &[]).await?
+        {
             match Table::from_command(&frame(table)) {
                 Ok(table) => tell(News::Table(Box::new(table))),
                 Err(error) => {
                     tracing::warn!(%error, "the command table of the server is not understood; the one in use stays")
                 }
             }
-            commands = Some(count);
+            commands = count;
         }
+        may_command = commands.is_some();
+        known.status.may(OwnRight::Command, may_command);
+        known.status.may(OwnRight::Info, may_info);
+        known.status.may(OwnRight::Role, may_role);
         let rights = known.rights.look(client, wants_rights()).await?;
         // In this order: who was let in before is another client than those that are not.
         rights.first_changed_since.into_iter().for_each(|since| tell(News::FirstRights(since)));
@@ -354,6 +397,8 @@ async fn look(
             }
         }
         limits.look(client).await?;
+        known.answered = true;
+        known.status.answered(&known.upstream, Instant::now());
         known.pause().await;
     }
 }

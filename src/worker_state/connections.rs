@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use crate::errors;
 use crate::exchange::pending::{ClientState, Identity, Link, Profile, Session, Waiter};
+use crate::metrics::outcome::{FlushReason, UnknownWrite};
 use crate::resp::Version;
-use crate::stats::FlushReason;
 use crate::upstream::{Expected, LinkProfile, Lost};
 use crate::worker_state::context::Context;
 use crate::worker_state::turns::{Place, Turn};
@@ -147,7 +147,7 @@ impl Context {
     /// with a private connection are closed. When this returns, nothing more is sent to that server or read from it.
     pub fn leave_server(&self, epoch: u64) {
         self.losses.set(self.losses.get() + 1);
-        let lost = Lost::from(&errors::MOVED);
+        let lost = Lost::from(&errors::MOVED).because(UnknownWrite::ServerChanged);
         let links: Vec<_> = self.all_links.borrow().values().cloned().collect();
         links.iter().for_each(|link| link.leave(self, epoch, &lost));
         let clients: Vec<_> = self.clients.borrow().values().cloned().collect();
@@ -157,7 +157,7 @@ impl Context {
     }
 
     fn lose_all(&self, link: &Link, why: &str) {
-        let lost = Lost::from(&errors::given_up(why));
+        let lost = Lost::from(&errors::given_up(why)).because(UnknownWrite::GivenUp);
         for expected in link.close() {
             expected.lose(self, &lost, true);
         }

@@ -10,16 +10,17 @@ use bytes::BytesMut;
 use tokio::runtime::Handle;
 
 use crate::bus::{Event, Outbox};
-use crate::client_state::buffers::{Buffers, Held};
+use crate::client_state::buffers::{AllBuffers, Buffers, Held};
 use crate::client_state::reply_queue::MOST_OUTSTANDING;
 use crate::client_state::users::Users;
 use crate::coherence::Coherence;
 use crate::config::{self, UpstreamUrl};
 use crate::errors::OwnError;
 use crate::exchange::pending::{ClientState, Flight, Identity, Link, Profile, QueuedLogin};
+use crate::metrics::outcome::FlushReason;
+use crate::metrics::slots::{Stats, Worker};
 use crate::near_cache::{Admission, EntryId, HotSet};
 use crate::scripts::Scripts;
-use crate::stats::{FlushReason, Stats, Worker};
 use crate::upstream::{Endpoint, LinkSettings, Login, Lost, ServerLimits};
 use crate::worker_state::mailboxes;
 use crate::worker_state::policy::{Policy, View};
@@ -54,12 +55,14 @@ pub struct Shared {
     pub coherence: Arc<Coherence>,
     /// What is counted.
     pub stats: Arc<Stats>,
+    /// Bytes in the buffers of clients.
+    pub buffers: Arc<AllBuffers>,
     /// The server that connections lead to.
     pub endpoint: Arc<Endpoint>,
     /// Where writes are told to the fleet; none: a single instance.
     pub outbox: Option<Outbox>,
     /// PROXY and INFO.
-    pub windows: Box<dyn Windows>,
+    pub windows: Arc<dyn Windows>,
     /// Runs what must not hold up a worker.
     pub control: Handle,
     /// Who has a number of its own in L1.
@@ -137,7 +140,7 @@ impl Context {
         let slots = if l1.enabled { l1.hot_entries } else { 1 };
         Rc::new_cyclic(|me| Context {
             me: Weak::clone(me),
-            held: Held::new(Arc::clone(&shared.stats)),
+            held: Held::new(Arc::clone(&shared.buffers)),
             shared,
             worker,
             view: RefCell::new(Rc::new(view)),
@@ -290,14 +293,14 @@ impl Context {
 
     /// An error in Shortstop's own words, counted, as a reply.
     pub(crate) fn own_error(&self, error: &OwnError) -> Vec<u8> {
-        self.stats().count_error(error.side());
+        self.stats().errors.count(error.side());
         error.frame()
     }
 
     /// Redis could not be asked: counts the error that somebody gets for that.
     pub(crate) fn count_lost(&self, lost: &Lost) {
         self.stats().upstream_errors.add(1);
-        self.stats().count_error(lost.side());
+        self.stats().errors.count(lost.side());
     }
 
     /// Private connections that clients may have.

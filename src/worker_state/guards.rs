@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use crate::bus::{self, Event};
 use crate::exchange::write_guard::{Key, WriteGuard};
-use crate::stats::FlushReason;
+use crate::metrics::outcome::{FlushReason, UnknownWrite};
 use crate::worker_state::context::Context;
 use crate::worker_state::policy::View;
 
@@ -102,8 +102,9 @@ impl WriteGuard {
         }
     }
 
-    /// The reply will never come. `ran`: the command may have run, or may yet.
-    pub(crate) fn lose(mut self, context: &Context, ran: bool) {
+    /// The reply will never come. `unknown`: the command may have run, or may yet, and why nobody knows; none: it did not.
+    pub(crate) fn lose(mut self, context: &Context, unknown: Option<UnknownWrite>) {
+        let ran = unknown.is_some();
         self.count_down(context);
         self.look_at_functions(context);
         let coherence = &context.shared.coherence;
@@ -119,13 +120,13 @@ impl WriteGuard {
                 (false, false) => {}
             }
         }
-        if !ran {
+        let Some(unknown) = unknown else {
             if self.unbounded {
                 coherence.end_unbounded_write();
             }
             return;
-        }
-        context.stats().writes_unknown.add(1);
+        };
+        context.stats().writes_unknown.count(unknown);
         if self.first_rights {
             context.shared.users.first_rights_changed();
         }

@@ -42,6 +42,9 @@ pub trait Expected: Sized + 'static {
     /// All that was read in one go has been delivered.
     fn settled(context: &Self::Context);
 
+    /// So many reads are sent again, because their connection was lost.
+    fn repeated(context: &Self::Context, reads: u64);
+
     /// A connection stands again after one was lost. `served`: Redis had answered on the lost one with more than errors, so that L1
     /// or clients may have what came over it.
     fn reconnected(context: &Self::Context, served: bool);

@@ -259,7 +259,11 @@ impl<E: Expected> Link<E> {
 impl<E: Expected> Inner<E> {
     /// There is no connection any more. What certainly did not run, and what only reads, waits for the next one.
     pub(super) fn end_connection(&self, context: &E::Context, lost: &Lost) {
-        let gone = self.state.borrow_mut().connection_ended();
+        let (gone, repeats) = {
+            let mut state = self.state.borrow_mut();
+            (state.connection_ended(), state.queue.take_repeats())
+        };
+        E::repeated(context, repeats);
         self.lose(context, gone, lost);
     }
 

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use crate::errors::{OwnError, Side};
+use crate::metrics::outcome::UnknownWrite;
 use crate::upstream::login::{is_busy, is_too_many};
 
 /// Why Redis cannot be asked, as the error that the client gets.
@@ -11,19 +12,25 @@ pub struct Lost {
     /// The error, with its code.
     text: Rc<str>,
     side: Side,
+    unknown: UnknownWrite,
     login_refused: bool,
 }
 
 impl From<&OwnError> for Lost {
     fn from(error: &OwnError) -> Self {
-        Lost { text: error.text().into(), side: error.side(), login_refused: false }
+        Lost {
+            text: error.text().into(),
+            side: error.side(),
+            unknown: UnknownWrite::ConnectionLost,
+            login_refused: false,
+        }
     }
 }
 
 impl Lost {
     /// The error, code included, with which Redis refused the connection.
     pub(super) fn said(text: &str, login_refused: bool) -> Self {
-        Lost { text: text.into(), side: Side::Upstream, login_refused }
+        Lost { text: text.into(), side: Side::Upstream, unknown: UnknownWrite::ConnectionLost, login_refused }
     }
 
     /// The error, with its code.
@@ -34,6 +41,16 @@ impl Lost {
     /// Where the cause is to be looked for.
     pub fn side(&self) -> Side {
         self.side
+    }
+
+    /// The same, for connections that are given up for this reason.
+    pub fn because(self, unknown: UnknownWrite) -> Self {
+        Lost { unknown, ..self }
+    }
+
+    /// Why it is not known whether a write was executed that waits for its reply.
+    pub fn write_is_unknown(&self) -> UnknownWrite {
+        self.unknown
     }
 
     /// Whether Redis is there, and serves nothing while a script runs.

@@ -51,6 +51,8 @@ impl Expected for Request {
 
     fn settled((): &()) {}
 
+    fn repeated((): &(), _: u64) {}
+
     fn reconnected((): &(), _: bool) {}
 
     fn accepted_again((): &(), _: &Rc<Login>, _: Instant) {}

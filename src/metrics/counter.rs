@@ -1,0 +1,143 @@
+//! A number that one thread counts up and anybody may read, and a histogram made of such numbers. Adding is a plain load and store:
+//! the number is atomic only so that others may read it.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// A number that one thread counts up.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Counts `by` more. Only the thread that the slot belongs to may call this.
+    #[inline]
+    pub fn add(&self, by: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(by), Ordering::Relaxed);
+    }
+
+    /// Counts one less; for gauges.
+    #[inline]
+    pub fn sub(&self, by: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_sub(by), Ordering::Relaxed);
+    }
+
+    /// The number now.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Buckets of a power of two: relative error of a quantile at most 1/8.
+const STEPS: usize = 8;
+const BUCKETS: usize = 64 * STEPS;
+
+/// Durations in nanoseconds, in buckets that grow with the value.
+#[derive(Debug)]
+pub struct Histogram(Box<[Counter]>);
+
+impl Default for Histogram {
+    fn default() -> Self {
+        Histogram((0..BUCKETS).map(|_| Counter::default()).collect())
+    }
+}
+
+impl Histogram {
+    /// Counts `times` events that took `duration` each.
+    #[inline]
+    pub fn record(&self, duration: Duration, times: u64) {
+        let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        self.0[bucket(nanos)].add(times);
+    }
+}
+
+fn bucket(nanos: u64) -> usize {
+    if nanos < STEPS as u64 {
+        return nanos as usize;
+    }
+    let exponent = nanos.ilog2() as usize;
+    let step = (nanos >> (exponent - 3)) as usize & (STEPS - 1);
+    (exponent - 2) * STEPS + step
+}
+
+/// The least value that is in no lower bucket.
+fn upper_bound(bucket: usize) -> u64 {
+    let next = bucket + 1;
+    if next < STEPS {
+        return next as u64;
+    }
+    let (exponent, step) = (next / STEPS + 2, next % STEPS);
+    ((STEPS + step) as u64).checked_shl(exponent as u32 - 3).unwrap_or(u64::MAX)
+}
+
+/// What histograms have counted together, at one time or between two.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Totals(Vec<(u16, u64)>);
+
+impl Totals {
+    /// All of these together.
+    pub fn of<'a>(histograms: impl Iterator<Item = &'a Histogram> + Clone) -> Totals {
+        let sums = (0..BUCKETS).map(|at| (at as u16, histograms.clone().map(|one| one.0[at].get()).sum::<u64>()));
+        Totals(sums.filter(|(_, count)| *count > 0).collect())
+    }
+
+    /// What has been counted since `earlier`.
+    pub fn since(&self, earlier: &Totals) -> Totals {
+        let mut before = earlier.0.iter().peekable();
+        let left = self.0.iter().filter_map(|(at, count)| {
+            while before.next_if(|(earlier, _)| earlier < at).is_some() {}
+            let gone = before.next_if(|(earlier, _)| earlier == at).map_or(0, |(_, count)| *count);
+            // Workers count on while others read: a difference is never below zero.
+            Some((*at, count.saturating_sub(gone))).filter(|(_, count)| *count > 0)
+        });
+        Totals(left.collect())
+    }
+
+    /// The upper bound of the `quantile` (0 to 1); zero when nothing was counted.
+    pub fn quantile(&self, quantile: f64) -> Duration {
+        let total: u64 = self.0.iter().map(|(_, count)| count).sum();
+        let wanted = (total as f64 * quantile).ceil().max(1.0) as u64;
+        let mut seen = 0;
+        let found = self.0.iter().find(|(_, count)| {
+            seen += count;
+            seen >= wanted
+        });
+        found.map_or(Duration::ZERO, |(at, _)| Duration::from_nanos(upper_bound(usize::from(*at))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{BUCKETS, Histogram, Totals, bucket, upper_bound};
+
+    #[test]
+    fn buckets_are_in_order_and_bound_their_values() {
+        let near_powers = (0..64).flat_map(|exponent| [0, 1, 3].map(|more| (1u64 << exponent).saturating_add(more)));
+        for value in (0..100).chain(near_powers) {
+            let at = bucket(value);
+            assert!(at < BUCKETS, "{value}");
+            assert!(upper_bound(at) > value || upper_bound(at) == u64::MAX, "{value}");
+            assert!(at == 0 || upper_bound(at - 1) <= value, "{value}");
+        }
+    }
+
+    #[test]
+    fn quantiles_over_two_and_since_then() {
+        let (one, two) = (Histogram::default(), Histogram::default());
+        let totals = || Totals::of([&one, &two].into_iter());
+        assert_eq!(totals().quantile(0.5), Duration::ZERO);
+        one.record(Duration::from_micros(10), 98);
+        two.record(Duration::from_millis(5), 2);
+        let first = totals();
+        let (p50, p99) = (first.quantile(0.5), first.quantile(0.99));
+        assert!((10.0..11.5).contains(&(p50.as_nanos() as f64 / 1e3)), "{p50:?}");
+        assert!((5.0..5.7).contains(&(p99.as_nanos() as f64 / 1e6)), "{p99:?}");
+        assert_eq!(first.since(&Totals::default()), first);
+        assert_eq!(first.since(&first), Totals::default());
+        two.record(Duration::from_millis(5), 1);
+        one.record(Duration::from_nanos(5), 1);
+        let later = totals().since(&first);
+        assert_eq!((later.quantile(0.5), later.quantile(1.0)), (Duration::from_nanos(6), p99));
+    }
+}

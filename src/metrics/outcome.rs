@@ -1,0 +1,251 @@
+//! Outcomes and their names: log, INFO and every other display of the metrics say the same word for the same thing.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::errors::Side;
+
+use super::counter::Counter;
+
+/// One of a few named outcomes.
+pub trait Outcome: Copy + 'static {
+    /// All of them, in the order in which they are declared.
+    const ALL: &'static [Self];
+
+    /// Its name: one word of small letters, the end of the name of its field in INFO.
+    fn name(self) -> &'static str;
+
+    /// Its place in [`Outcome::ALL`].
+    fn place(self) -> usize;
+}
+
+/// Declares an enum of outcomes: variant and name, once.
+macro_rules! outcomes {
+    ($($(#[doc = $doc:literal])+ $name:ident { $($(#[doc = $each:literal])+ $variant:ident = $word:literal,)+ })+) => {
+        $(
+            $(#[doc = $doc])+
+            #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+            pub enum $name {
+                $($(#[doc = $each])+ $variant,)+
+            }
+
+            impl Outcome for $name {
+                const ALL: &'static [Self] = &[$($name::$variant),+];
+
+                fn name(self) -> &'static str {
+                    match self {
+                        $($name::$variant => $word,)+
+                    }
+                }
+
+                fn place(self) -> usize {
+                    self as usize
+                }
+            }
+
+            impl fmt::Display for $name {
+                fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                    f.write_str(self.name())
+                }
+            }
+        )+
+    };
+}
+
+outcomes! {
+    /// Why everything in L1 was dropped.
+    FlushReason {
+        /// A script or a function that may have written any key, here or at a peer.
+        Scripts = "scripts",
+        /// A command that may have changed any key (FLUSHALL, FUNCTION LOAD, …), here or at a peer.
+        Commands = "commands",
+        /// The bus may have lost a message, or a service asked for it over NATS.
+        Bus = "bus",
+        /// A connection to Redis was lost, or the server is another one or has another role.
+        Upstream = "upstream",
+        /// Everything else: changed rights, a reload, `PROXY FLUSH`.
+        Other = "other",
+    }
+
+    /// Why the reply to a read that a rule keeps was not kept.
+    NotKept {
+        /// The key was not asked for often enough so far (`admit_after`).
+        NotAdmitted = "not_admitted",
+        /// A write of the key was under way, or had an unknown outcome shortly before, or L1 is off.
+        Blocked = "blocked",
+        /// The key was written, or L1 flushed, while the reply was on its way.
+        Changed = "changed",
+        /// The client's user may not PTTL, so that nobody knows how long the key lives.
+        TtlUnknown = "ttl_unknown",
+        /// The key has expired, or expires at once.
+        Expired = "expired",
+        /// There is no such key, and the rule keeps no such answer (`negative_ttl`).
+        Absent = "absent",
+        /// It is larger than `max_value`.
+        TooLarge = "too_large",
+        /// It is an error, or no string where GET wants one.
+        NotAValue = "not_a_value",
+    }
+
+    /// Why a client was dropped.
+    DropReason {
+        /// More replies waited for it than `limits.output_buffer`.
+        OutputBuffer = "output_buffer",
+        /// Its request was longer than `limits.query_buffer`.
+        QueryBuffer = "query_buffer",
+        /// All buffers together were above `limits.buffers_total`, and its were the largest.
+        BuffersTotal = "buffers_total",
+        /// It took nothing for `limits.stall_timeout`.
+        StallTimeout = "stall_timeout",
+        /// It was silent for `limits.idle_timeout`.
+        IdleTimeout = "idle_timeout",
+        /// The connection to Redis was lost in the midst of a reply.
+        ReplyCut = "reply_cut",
+    }
+
+    /// Why L1 is in the mode that it is in.
+    ModeReason {
+        /// `l1.enabled` is false, or `coherence` is off.
+        SwitchedOff = "switched_off",
+        /// Redis has not been asked so far whether it is a primary.
+        RoleUnknown = "role_unknown",
+        /// Redis is a replica.
+        Replica = "replica",
+        /// All connections move to another server.
+        ServerChanges = "server_changes",
+        /// No NATS is configured.
+        NoNats = "no_nats",
+        /// NATS has brought back a probe within the last second.
+        BusProven = "bus_proven",
+        /// NATS is not connected, or a peer was lost that may still write.
+        BusInDoubt = "bus_in_doubt",
+        /// NATS has brought back no probe for a second.
+        BusSilent = "bus_silent",
+    }
+
+    /// Why it is not known whether a write was executed.
+    UnknownWrite {
+        /// The connection to Redis was lost before the reply.
+        ConnectionLost = "connection_lost",
+        /// All connections were given up because another server took Redis's place.
+        ServerChanged = "server_changed",
+        /// Shortstop gave the connection up.
+        GivenUp = "given_up",
+    }
+}
+
+impl Outcome for Side {
+    const ALL: &'static [Self] = &[Side::Client, Side::Upstream, Side::Us];
+
+    fn name(self) -> &'static str {
+        match self {
+            Side::Client => "client",
+            Side::Upstream => "upstream",
+            Side::Us => "us",
+        }
+    }
+
+    fn place(self) -> usize {
+        self as usize
+    }
+}
+
+impl DropReason {
+    /// What the log says: the limit by its name in the configuration.
+    pub fn text(self) -> &'static str {
+        match self {
+            DropReason::OutputBuffer => "limits.output_buffer",
+            DropReason::QueryBuffer => "limits.query_buffer",
+            DropReason::BuffersTotal => "limits.buffers_total",
+            DropReason::StallTimeout => "limits.stall_timeout",
+            DropReason::IdleTimeout => "limits.idle_timeout",
+            DropReason::ReplyCut => "the connection to Redis was lost in the midst of its reply",
+        }
+    }
+}
+
+/// How often each outcome came, counted by one thread.
+#[derive(Debug)]
+pub struct Tally<O>(Box<[Counter]>, PhantomData<O>);
+
+impl<O: Outcome> Default for Tally<O> {
+    fn default() -> Self {
+        Tally(O::ALL.iter().map(|_| Counter::default()).collect(), PhantomData)
+    }
+}
+
+impl<O: Outcome> Tally<O> {
+    /// Counts one. Only the thread that the slot belongs to may call this.
+    #[inline]
+    pub fn count(&self, outcome: O) {
+        self.0[outcome.place()].add(1);
+    }
+
+    /// How often it came.
+    pub fn get(&self, outcome: O) -> u64 {
+        self.0[outcome.place()].get()
+    }
+}
+
+/// How often each outcome came, counted by any thread.
+#[derive(Debug)]
+pub struct SharedTally<O>(Box<[AtomicU64]>, PhantomData<O>);
+
+impl<O: Outcome> Default for SharedTally<O> {
+    fn default() -> Self {
+        SharedTally(O::ALL.iter().map(|_| AtomicU64::default()).collect(), PhantomData)
+    }
+}
+
+impl<O: Outcome> SharedTally<O> {
+    /// Counts one.
+    pub fn count(&self, outcome: O) {
+        self.0[outcome.place()].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often it came.
+    pub fn get(&self, outcome: O) -> u64 {
+        self.0[outcome.place()].load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{DropReason, FlushReason, ModeReason, NotKept, Outcome, SharedTally, Side, Tally, UnknownWrite};
+
+    fn names<O: Outcome>() -> Vec<&'static str> {
+        O::ALL.iter().enumerate().for_each(|(at, outcome)| assert_eq!(outcome.place(), at));
+        O::ALL.iter().map(|outcome| outcome.name()).collect()
+    }
+
+    #[test]
+    fn each_outcome_has_a_name_that_is_the_end_of_a_field() {
+        let kinds = [
+            names::<FlushReason>(),
+            names::<NotKept>(),
+            names::<DropReason>(),
+            names::<UnknownWrite>(),
+            names::<Side>(),
+            names::<ModeReason>(),
+        ];
+        for mut names in kinds {
+            let is_word = |name: &&str| name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+            assert!(names.iter().all(|name| !name.is_empty() && is_word(name)), "{names:?}");
+            let count = names.len();
+            names.sort_unstable();
+            names.dedup();
+            assert_eq!(names.len(), count, "two outcomes have one name");
+        }
+    }
+
+    #[test]
+    fn outcomes_are_counted_each_by_itself() {
+        let (one, all) = (Tally::<NotKept>::default(), SharedTally::<FlushReason>::default());
+        one.count(NotKept::Changed);
+        one.count(NotKept::Changed);
+        all.count(FlushReason::Bus);
+        assert_eq!((one.get(NotKept::Changed), one.get(NotKept::Absent)), (2, 0));
+        assert_eq!((all.get(FlushReason::Bus), all.get(FlushReason::Other)), (1, 0));
+    }
+}

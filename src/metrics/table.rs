@@ -1,0 +1,605 @@
+//! The metrics, one row each: section, name, kind, unit, what it says, and how it is read. A new number is a new row, and nothing else.
+
+use std::fmt::Display;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, UNIX_EPOCH};
+
+use super::metric::Kind::{self, Counter, Gauge, Text};
+use super::metric::Unit::{self, Bytes, Microseconds, Milliseconds, None as Nothing, Ratio, Seconds};
+use super::metric::Value::{self, ByOutcome, Count, Known, Time};
+use super::metric::{Metric, Section, Sources};
+use super::outcome::{FlushReason, NotKept, Outcome, Tally};
+use super::slots::Worker;
+
+const MINUTE: Duration = Duration::from_secs(60);
+const TEN_MINUTES: Duration = Duration::from_secs(600);
+
+pub(super) const METRICS: &[Metric] = &[
+    row(Section::Proxy, "shortstop_version", Text, Nothing, "The version of this Shortstop.", |_| {
+        text(env!("CARGO_PKG_VERSION"))
+    }),
+    row(
+        Section::Proxy,
+        "incarnation",
+        Text,
+        Nothing,
+        "This start's number, as it stands in the names of the connections to Redis.",
+        |from| text(format_args!("{:016x}", from.facts.incarnation)),
+    ),
+    row(Section::Proxy, "fleet", Text, Nothing, "The name of the fleet.", |from| text(&from.facts.fleet)),
+    row(Section::Proxy, "listen", Text, Nothing, "Where clients connect.", |from| text(&from.facts.listen)),
+    row(
+        Section::Proxy,
+        "upstream",
+        Text,
+        Nothing,
+        "The upstream as it was configured, without its password.",
+        |from| text(&from.facts.upstream),
+    ),
+    row(Section::Proxy, "proxy_process_id", Gauge, Nothing, "The number of the process.", |_| {
+        Count(std::process::id().into())
+    }),
+    row(Section::Proxy, "proxy_uptime_in_seconds", Gauge, Seconds, "How long it has been running.", |from| {
+        Count(from.stats.started.elapsed().as_secs())
+    }),
+    row(Section::Proxy, "workers", Gauge, Nothing, "Threads that serve clients.", |from| {
+        Count(from.stats.workers.len() as u64)
+    }),
+    row(Section::Proxy, "panics", Counter, Nothing, "Connections that ended in a fault of Shortstop itself.", |from| {
+        shared(&from.stats.shared.panics)
+    }),
+    row(
+        Section::Proxy,
+        "log_lines_dropped",
+        Counter,
+        Nothing,
+        "Lines of the log that could not be written in time.",
+        |from| Count(from.facts.log_lines_dropped),
+    ),
+    row(Section::ProxyClients, "proxy_clients", Gauge, Nothing, "Clients connected now.", |from| {
+        Count(from.stats.sum(|worker| &worker.clients))
+    }),
+    row(Section::ProxyClients, "proxy_clients_accepted", Counter, Nothing, "Clients accepted.", |from| {
+        Count(from.stats.sum(|worker| &worker.clients_accepted))
+    }),
+    row(
+        Section::ProxyClients,
+        "proxy_clients_dropped",
+        Counter,
+        Nothing,
+        "Clients whose connection Shortstop ended because of a limit, or because it could not go on.",
+        |from| all(from, |worker| &worker.clients_dropped),
+    ),
+    row(Section::ProxyClients, "proxy_clients_dropped", Counter, Nothing, "The same, by reason.", |from| {
+        each(from, |worker| &worker.clients_dropped)
+    }),
+    row(
+        Section::ProxyClients,
+        "proxy_clients_refused",
+        Counter,
+        Nothing,
+        "Clients refused because limits.max_clients were connected.",
+        |from| shared(&from.stats.shared.clients_refused),
+    ),
+    row(Section::ProxyClients, "buffers_bytes", Gauge, Bytes, "Bytes in the buffers of all clients.", |from| {
+        Count(from.facts.buffers.0)
+    }),
+    row(
+        Section::ProxyClients,
+        "buffers_max_bytes",
+        Gauge,
+        Bytes,
+        "The bound of buffers_bytes: limits.buffers_total.",
+        |from| Count(from.facts.buffers.1),
+    ),
+    row(Section::ProxyClients, "proxy_commands", Counter, Nothing, "Requests of clients.", |from| {
+        Count(from.stats.sum(|worker| &worker.commands))
+    }),
+    row(
+        Section::ProxyClients,
+        "proxy_errors",
+        Counter,
+        Nothing,
+        "Errors in Shortstop's own words, by the side that has to do something about them.",
+        |from| each(from, |worker| &worker.errors),
+    ),
+    row(
+        Section::ProxyClients,
+        "proxy_sessions",
+        Gauge,
+        Nothing,
+        "Private connections to Redis that clients have now.",
+        |from| Count(from.stats.sum(|worker| &worker.sessions)),
+    ),
+    row(Section::L1, "l1_hits", Counter, Nothing, "Keys of reads answered from L1.", |from| {
+        Count(from.stats.sum(|worker| &worker.l1_hits))
+    }),
+    row(
+        Section::L1,
+        "l1_misses",
+        Counter,
+        Nothing,
+        "Keys of reads that went to Redis although a rule keeps them.",
+        |from| Count(from.stats.sum(|worker| &worker.l1_misses)),
+    ),
+    row(Section::L1, "l1_entries", Gauge, Nothing, "Entries in L1.", |from| shared(&from.stats.shared.entries)),
+    row(Section::L1, "l1_bytes", Gauge, Bytes, "Memory that the entries take.", |from| {
+        shared(&from.stats.shared.entry_bytes)
+    }),
+    row(Section::L1, "l1_max_bytes", Gauge, Bytes, "The bound of l1_bytes: l1.max_memory.", |from| {
+        Count(from.facts.l1_max.bytes)
+    }),
+    row(Section::L1, "l1_max_entries", Gauge, Nothing, "The bound of l1_entries: l1.max_entries.", |from| {
+        Count(from.facts.l1_max.entries)
+    }),
+    row(Section::L1, "l1_evictions", Counter, Nothing, "Entries taken out to make room.", |from| {
+        shared(&from.stats.shared.evictions)
+    }),
+    row(Section::L1, "hit_rate", Gauge, Ratio, "Hits among hits and misses, since the start.", |from| {
+        let hits = from.stats.sum(|worker| &worker.l1_hits);
+        ratio(hits, hits + from.stats.sum(|worker| &worker.l1_misses))
+    }),
+    row(
+        Section::L1,
+        "not_kept",
+        Counter,
+        Nothing,
+        "Replies to reads that a rule keeps, and that were not kept, by reason.",
+        |from| each(from, |worker| &worker.not_kept),
+    ),
+    row(
+        Section::Compression,
+        "compressed_values",
+        Counter,
+        Nothing,
+        "Values compressed on their way to Redis.",
+        |from| Count(from.stats.sum(|worker| &worker.compressed_values)),
+    ),
+    row(Section::Compression, "compressed_bytes_in", Counter, Bytes, "Bytes of these values.", |from| {
+        Count(from.stats.sum(|worker| &worker.compressed_bytes_in))
+    }),
+    row(Section::Compression, "compressed_bytes_out", Counter, Bytes, "Bytes that they became.", |from| {
+        Count(from.stats.sum(|worker| &worker.compressed_bytes_out))
+    }),
+    row(
+        Section::Compression,
+        "compression_saved_bytes",
+        Counter,
+        Bytes,
+        "Bytes that Redis does not have to hold.",
+        |from| {
+            let bytes_out = from.stats.sum(|worker| &worker.compressed_bytes_out);
+            Count(from.stats.sum(|worker| &worker.compressed_bytes_in).saturating_sub(bytes_out))
+        },
+    ),
+    row(
+        Section::Compression,
+        "compression_ratio",
+        Gauge,
+        Ratio,
+        "compressed_bytes_in divided by compressed_bytes_out.",
+        |from| {
+            let bytes_in = from.stats.sum(|worker| &worker.compressed_bytes_in);
+            ratio(bytes_in, from.stats.sum(|worker| &worker.compressed_bytes_out))
+        },
+    ),
+    row(
+        Section::Compression,
+        "opened_values",
+        Counter,
+        Nothing,
+        "Values decompressed on their way to clients.",
+        |from| Count(from.stats.sum(|worker| &worker.opened_values)),
+    ),
+    row(
+        Section::Compression,
+        "damaged_values",
+        Counter,
+        Nothing,
+        "Compressed values that could not be decompressed.",
+        |from| Count(from.stats.sum(|worker| &worker.damaged_values)),
+    ),
+    row(
+        Section::Invalidation,
+        "invalidations_published",
+        Counter,
+        Nothing,
+        "Events told to the fleet. An event is one key, or one flush.",
+        |from| shared(&from.bus.published),
+    ),
+    row(Section::Invalidation, "invalidations_received", Counter, Nothing, "Events heard from the fleet.", |from| {
+        shared(&from.bus.received)
+    }),
+    row(
+        Section::Invalidation,
+        "invalidations_applied",
+        Counter,
+        Nothing,
+        "Events applied to L1, from the fleet and from other services.",
+        |from| shared(&from.bus.applied),
+    ),
+    row(
+        Section::Invalidation,
+        "invalidations_dropped",
+        Counter,
+        Nothing,
+        "Events that could not be told; the fleet drops everything instead.",
+        |from| shared(&from.bus.dropped),
+    ),
+    row(Section::Invalidation, "json_published", Counter, Nothing, "Messages told to other services.", |from| {
+        shared(&from.bus.json_published)
+    }),
+    row(Section::Invalidation, "json_received", Counter, Nothing, "Messages heard from other services.", |from| {
+        shared(&from.bus.json_received)
+    }),
+    row(
+        Section::Invalidation,
+        "json_bad",
+        Counter,
+        Nothing,
+        "Messages of other services that were not understood.",
+        |from| shared(&from.bus.json_bad),
+    ),
+    row(
+        Section::Invalidation,
+        "json_dropped",
+        Counter,
+        Nothing,
+        "Messages to other services that could not be sent.",
+        |from| shared(&from.bus.json_dropped),
+    ),
+    row(Section::Invalidation, "nats_configured", Gauge, Nothing, "1: NATS is configured.", |from| {
+        Count(from.facts.nats_configured.into())
+    }),
+    row(
+        Section::Invalidation,
+        "nats_connected",
+        Gauge,
+        Nothing,
+        "1: NATS is connected, and has brought back what was sent.",
+        |from| Count(from.bus.connected.load(Ordering::Relaxed).into()),
+    ),
+    row(Section::Invalidation, "peers", Gauge, Nothing, "Other Shortstops of the fleet, lost ones included.", |from| {
+        shared(&from.bus.peers)
+    }),
+    row(
+        Section::Invalidation,
+        "peers_unheard",
+        Gauge,
+        Nothing,
+        "Shortstops of the fleet that Redis shows and that are not heard.",
+        |from| shared(&from.bus.unheard),
+    ),
+    row(
+        Section::Invalidation,
+        "peers_elsewhere",
+        Gauge,
+        Nothing,
+        "Shortstops of the fleet that have another Redis.",
+        |from| shared(&from.bus.other_upstream),
+    ),
+    row(Section::Invalidation, "gaps", Counter, Nothing, "Times when messages of the fleet were missed.", |from| {
+        shared(&from.bus.gaps)
+    }),
+    row(
+        Section::Invalidation,
+        "unreadable",
+        Counter,
+        Nothing,
+        "Messages of the fleet that were not understood.",
+        |from| shared(&from.bus.unreadable),
+    ),
+    row(Section::Invalidation, "flushes", Counter, Nothing, "Drops of everything in L1.", |from| Count(from.flushes())),
+    row(Section::Invalidation, "flushes", Counter, Nothing, "The same, by reason.", |from| {
+        let flushes = &from.stats.shared.flushes;
+        ByOutcome(FlushReason::ALL.iter().map(|reason| (reason.name(), flushes.get(*reason))).collect())
+    }),
+    row(
+        Section::Invalidation,
+        "last_flush_reason",
+        Text,
+        Nothing,
+        "The reason of the last flush; none: there was none.",
+        |from| text(from.stats.shared.last_flush().map_or("none", |last| last.reason.name())),
+    ),
+    row(Section::Invalidation, "last_flush_why", Text, Nothing, "The last flush, in the words of the log.", |from| {
+        text(from.stats.shared.last_flush().map(|last| last.why).unwrap_or_default())
+    }),
+    row(
+        Section::Invalidation,
+        "last_flush_age_ms",
+        Gauge,
+        Milliseconds,
+        "How long ago the last flush was; -1: there was none.",
+        |from| age(from.stats.shared.last_flush().map(|last| from.now.saturating_duration_since(last.at))),
+    ),
+    row(Section::Upstream, "upstream_up", Gauge, Nothing, "1: Redis answers, and lets Shortstop in.", |from| {
+        Count(from.facts.upstream_up.into())
+    }),
+    row(
+        Section::Upstream,
+        "upstream_last_error",
+        Text,
+        Nothing,
+        "Why it did not, the last time that it did not; empty: it always did.",
+        |from| text(from.facts.upstream_error.as_ref().map_or("", |(why, _)| why)),
+    ),
+    row(
+        Section::Upstream,
+        "upstream_last_error_age_ms",
+        Gauge,
+        Milliseconds,
+        "How long ago that was seen; -1: never.",
+        |from| age(from.facts.upstream_error.as_ref().map(|(_, age)| *age)),
+    ),
+    row(
+        Section::Upstream,
+        "upstream_missing_rights",
+        Text,
+        Nothing,
+        "Commands that Shortstop needs and its own user may not use, with commas.",
+        |from| text(from.facts.upstream_missing_rights.join(",")),
+    ),
+    row(Section::Upstream, "upstream_address", Text, Nothing, "The server that connections lead to.", |from| {
+        text(from.facts.server.as_ref().map_or("", |server| &server.address))
+    }),
+    row(Section::Upstream, "upstream_run_id", Text, Nothing, "What that server calls itself.", |from| {
+        text(from.facts.server.as_ref().map_or("", |server| &server.run_id))
+    }),
+    row(
+        Section::Upstream,
+        "upstream_moves",
+        Counter,
+        Nothing,
+        "Times that all connections moved to another server.",
+        |from| shared(&from.stats.shared.upstream_moves),
+    ),
+    row(Section::Upstream, "upstream_commands", Counter, Nothing, "Requests sent to Redis.", |from| {
+        Count(from.stats.sum(|worker| &worker.upstream_commands))
+    }),
+    row(
+        Section::Upstream,
+        "upstream_errors",
+        Counter,
+        Nothing,
+        "Requests answered with an error because Redis could not be asked.",
+        |from| Count(from.stats.sum(|worker| &worker.upstream_errors)),
+    ),
+    row(
+        Section::Upstream,
+        "upstream_reconnects",
+        Counter,
+        Nothing,
+        "Connections made again after one was lost.",
+        |from| Count(from.stats.sum(|worker| &worker.upstream_reconnects)),
+    ),
+    row(
+        Section::Upstream,
+        "upstream_repeats",
+        Counter,
+        Nothing,
+        "Reads sent again after their connection was lost.",
+        |from| Count(from.stats.sum(|worker| &worker.upstream_repeats)),
+    ),
+    row(
+        Section::Upstream,
+        "upstream_connections",
+        Gauge,
+        Nothing,
+        "Connections to Redis open now, private ones included.",
+        |from| Count(from.stats.sum(|worker| &worker.upstream_connections)),
+    ),
+    row(
+        Section::Upstream,
+        "writes_unknown",
+        Counter,
+        Nothing,
+        "Writes of which nobody knows whether they were executed.",
+        |from| all(from, |worker| &worker.writes_unknown),
+    ),
+    row(Section::Upstream, "writes_unknown", Counter, Nothing, "The same, by reason.", |from| {
+        each(from, |worker| &worker.writes_unknown)
+    }),
+    row(Section::Coherence, "mode", Text, Nothing, "How far L1 is trusted: off, single, live or degraded.", |from| {
+        text(from.facts.mode)
+    }),
+    row(Section::Coherence, "mode_reason", Text, Nothing, "Why.", |from| text(from.facts.mode_reason)),
+    row(Section::Coherence, "mode_since", Gauge, Seconds, "Since when, in seconds of Unix time.", |from| {
+        Count(from.facts.mode_since.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs())
+    }),
+    row(Section::Coherence, "coherence", Text, Nothing, "What keeps L1 right: nats, none or off.", |from| {
+        text(from.facts.coherence)
+    }),
+    row(
+        Section::Coherence,
+        "lease_age_ms",
+        Gauge,
+        Milliseconds,
+        "How long ago NATS brought back a probe; -1: never, or without NATS.",
+        |from| age(from.facts.lease_age),
+    ),
+    row(
+        Section::Coherence,
+        "max_staleness_ms",
+        Gauge,
+        Milliseconds,
+        "The bound of the age of what L1 serves.",
+        |from| Time(from.facts.max_staleness),
+    ),
+    row(Section::Coherence, "degraded_staleness_ms", Gauge, Milliseconds, "The same while NATS is in doubt.", |from| {
+        Time(from.facts.degraded_staleness)
+    }),
+    row(
+        Section::Coherence,
+        "generation",
+        Counter,
+        Nothing,
+        "Counts flushes; what is of an older generation is not served.",
+        |from| Count(from.facts.generation),
+    ),
+    row(Section::Coherence, "fills", Counter, Nothing, "Entries made in L1.", |from| shared(&from.stats.shared.fills)),
+    row(
+        Section::Coherence,
+        "fills_poisoned",
+        Counter,
+        Nothing,
+        "Replies that were not kept because their key changed meanwhile; the same as not_kept_changed.",
+        |from| Count(from.stats.tally(|worker| &worker.not_kept, NotKept::Changed)),
+    ),
+    row(
+        Section::Latency,
+        "hit_p50_usec",
+        Gauge,
+        Microseconds,
+        "Half of the reads answered from L1: from the read of the request to the write of the reply took no longer, since the start.",
+        |from| Time(from.latency(|all| all.hit.quantile(0.5), None)),
+    ),
+    row(
+        Section::Latency,
+        "hit_p99_usec",
+        Gauge,
+        Microseconds,
+        "99 of 100 of the reads answered from L1: from the read of the request to the write of the reply took no longer, since the start.",
+        |from| Time(from.latency(|all| all.hit.quantile(0.99), None)),
+    ),
+    row(
+        Section::Latency,
+        "hit_p50_usec_1m",
+        Gauge,
+        Microseconds,
+        "Half of the reads answered from L1: from the read of the request to the write of the reply took no longer, over the last minute.",
+        |from| Time(from.latency(|all| all.hit.quantile(0.5), Some(MINUTE))),
+    ),
+    row(
+        Section::Latency,
+        "hit_p99_usec_1m",
+        Gauge,
+        Microseconds,
+        "99 of 100 of the reads answered from L1: from the read of the request to the write of the reply took no longer, over the last minute.",
+        |from| Time(from.latency(|all| all.hit.quantile(0.99), Some(MINUTE))),
+    ),
+    row(
+        Section::Latency,
+        "hit_p50_usec_10m",
+        Gauge,
+        Microseconds,
+        "Half of the reads answered from L1: from the read of the request to the write of the reply took no longer, over the last ten minutes.",
+        |from| Time(from.latency(|all| all.hit.quantile(0.5), Some(TEN_MINUTES))),
+    ),
+    row(
+        Section::Latency,
+        "hit_p99_usec_10m",
+        Gauge,
+        Microseconds,
+        "99 of 100 of the reads answered from L1: from the read of the request to the write of the reply took no longer, over the last ten minutes.",
+        |from| Time(from.latency(|all| all.hit.quantile(0.99), Some(TEN_MINUTES))),
+    ),
+    row(
+        Section::Latency,
+        "miss_p50_usec",
+        Gauge,
+        Microseconds,
+        "Half of the reads that went to Redis: from the send to the reply took no longer, since the start.",
+        |from| Time(from.latency(|all| all.miss.quantile(0.5), None)),
+    ),
+    row(
+        Section::Latency,
+        "miss_p99_usec",
+        Gauge,
+        Microseconds,
+        "99 of 100 of the reads that went to Redis: from the send to the reply took no longer, since the start.",
+        |from| Time(from.latency(|all| all.miss.quantile(0.99), None)),
+    ),
+    row(
+        Section::Latency,
+        "miss_p50_usec_1m",
+        Gauge,
+        Microseconds,
+        "Half of the reads that went to Redis: from the send to the reply took no longer, over the last minute.",
+        |from| Time(from.latency(|all| all.miss.quantile(0.5), Some(MINUTE))),
+    ),
+    row(
+        Section::Latency,
+        "miss_p99_usec_1m",
+        Gauge,
+        Microseconds,
+        "99 of 100 of the reads that went to Redis: from the send to the reply took no longer, over the last minute.",
+        |from| Time(from.latency(|all| all.miss.quantile(0.99), Some(MINUTE))),
+    ),
+    row(
+        Section::Latency,
+        "miss_p50_usec_10m",
+        Gauge,
+        Microseconds,
+        "Half of the reads that went to Redis: from the send to the reply took no longer, over the last ten minutes.",
+        |from| Time(from.latency(|all| all.miss.quantile(0.5), Some(TEN_MINUTES))),
+    ),
+    row(
+        Section::Latency,
+        "miss_p99_usec_10m",
+        Gauge,
+        Microseconds,
+        "99 of 100 of the reads that went to Redis: from the send to the reply took no longer, over the last ten minutes.",
+        |from| Time(from.latency(|all| all.miss.quantile(0.99), Some(TEN_MINUTES))),
+    ),
+];
+
+const fn row(
+    section: Section,
+    name: &'static str,
+    kind: Kind,
+    unit: Unit,
+    help: &'static str,
+    read: fn(&Sources<'_>) -> Value,
+) -> Metric {
+    Metric { section, name, kind, unit, help, read }
+}
+
+fn text(text: impl Display) -> Value {
+    Value::Text(text.to_string())
+}
+
+fn shared(number: &AtomicU64) -> Value {
+    Count(number.load(Ordering::Relaxed))
+}
+
+fn age(age: Option<Duration>) -> Value {
+    Known(age.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)))
+}
+
+/// 0 of nothing.
+fn ratio(part: u64, whole: u64) -> Value {
+    Value::Ratio(if whole == 0 { 0.0 } else { part as f64 / whole as f64 })
+}
+
+/// How often each outcome came.
+fn each<O: Outcome>(from: &Sources<'_>, tally: impl Fn(&Worker) -> &Tally<O>) -> Value {
+    ByOutcome(O::ALL.iter().map(|outcome| (outcome.name(), from.stats.tally(&tally, *outcome))).collect())
+}
+
+/// How often any outcome came.
+fn all<O: Outcome>(from: &Sources<'_>, tally: impl Fn(&Worker) -> &Tally<O>) -> Value {
+    Count(O::ALL.iter().map(|outcome| from.stats.tally(&tally, *outcome)).sum())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Kind, METRICS, Section, Unit};
+
+    #[test]
+    fn rows_stand_by_section_and_say_what_they_are() {
+        let sections: Vec<Section> = METRICS.iter().map(|metric| metric.section).collect();
+        let mut seen = sections.clone();
+        seen.dedup();
+        assert_eq!(seen, Section::ALL, "INFO's order");
+        for metric in METRICS {
+            let name = metric.name;
+            assert!(metric.help.ends_with('.') && !metric.help.contains('\n'), "{name}");
+            let suffixes = [("_bytes", Unit::Bytes), ("_ms", Unit::Milliseconds), ("_usec", Unit::Microseconds)];
+            for (suffix, unit) in suffixes {
+                assert!(!name.ends_with(suffix) || metric.unit == unit, "{name}");
+            }
+            assert!(metric.kind != Kind::Text || metric.unit == Unit::None, "{name}");
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! Whether Redis answers Shortstop's own questions, and since when, for whoever looks at this Shortstop. Says in the log when that
+//! changes, and every minute while Redis does not answer: one line for the proxy, however many connections are in trouble.
+//!
+//! The control plane ([`super::topology`]) reports here. Nothing on the way of a request depends on it.
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::login::is_about_login;
+
+/// Between two lines while Redis does not answer.
+const AGAIN: Duration = Duration::from_secs(60);
+
+/// A right that Shortstop's own user should have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum OwnRight {
+    /// Is it a primary?
+    Role,
+    /// Which commands does it have?
+    Command,
+    /// Is it still the same server?
+    Info,
+}
+
+impl OwnRight {
+    /// The command.
+    pub fn name(self) -> &'static str {
+        match self {
+            OwnRight::Role => "role",
+            OwnRight::Command => "command",
+            OwnRight::Info => "info",
+        }
+    }
+
+    /// What Shortstop cannot do without it.
+    fn cost(self) -> &'static str {
+        match self {
+            OwnRight::Role => {
+                "Shortstop asks INFO in its place; without that, too, it takes Redis for a primary, and serves from L1 what a replica \
+                 has not heard of yet"
+            }
+            OwnRight::Command => {
+                "Shortstop goes by the table that it was built with: commands of modules and of newer servers get a private connection, \
+                 and their replies are not kept"
+            }
+            OwnRight::Info => "another server at the same address is noticed only when connections break",
+        }
+    }
+}
+
+/// What is known of Redis.
+#[derive(Debug, Default)]
+pub struct UpstreamStatus(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    /// Whether it answers, and since when; none: it was not asked so far.
+    answers: Option<(bool, Instant)>,
+    /// It has answered at least once since the start.
+    accepted: bool,
+    error: Option<(String, Instant)>,
+    /// When the log was told last that it does not answer, and whether that was about the login.
+    said: Option<(Instant, bool)>,
+    missing: BTreeSet<OwnRight>,
+}
+
+/// [`UpstreamStatus`], at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    /// Redis answers, and lets Shortstop in.
+    pub up: bool,
+    /// It has at least once since the start.
+    pub accepted: bool,
+    /// The last reason why it did not, and how long ago that was seen.
+    pub error: Option<(String, Duration)>,
+    /// What Shortstop's own user may not ask.
+    pub missing: Vec<OwnRight>,
+}
+
+impl UpstreamStatus {
+    /// Redis has answered Shortstop's own questions.
+    pub fn answered(&self, upstream: &str, now: Instant) {
+        let mut state = self.lock();
+        state.accepted = true;
+        let since = match state.answers {
+            Some((true, since)) => since,
+            Some((false, since)) => {
+                tracing::info!(upstream, away = ?now.saturating_duration_since(since), "Redis answers again");
+                now
+            }
+            None => now,
+        };
+        state.answers = Some((true, since));
+        state.said = None;
+    }
+
+    /// Redis has not answered, or does not let Shortstop in: why.
+    pub fn failed(&self, upstream: &str, why: &str, now: Instant) {
+        let mut state = self.lock();
+        let since = match state.answers {
+            Some((false, since)) => since,
+            _ => now,
+        };
+        state.answers = Some((false, since));
+        state.error = Some((why.to_owned(), now));
+        let about_login = is_about_login(why);
+        let is_due = state.said.is_none_or(|(when, was_about_login)| {
+            was_about_login != about_login || now.saturating_duration_since(when) >= AGAIN
+        });
+        if !is_due {
+            return;
+        }
+        state.said = Some((now, about_login));
+        let lasts = now.saturating_duration_since(since);
+        if about_login {
+            tracing::error!(
+                upstream,
+                why,
+                ?lasts,
+                "Redis does not let Shortstop in: correct the user and the password in `upstream` (REDIS_URL). Until then only clients \
+                 with a login of their own are served by Redis"
+            );
+        } else {
+            tracing::warn!(
+                upstream,
+                why,
+                ?lasts,
+                "Redis does not answer: what L1 may serve is served, all other requests get an error"
+            );
+        }
+    }
+
+    /// Whether Shortstop's own user may ask this. If not, that is said once.
+    pub fn may(&self, right: OwnRight, may: bool) {
+        let mut state = self.lock();
+        if may {
+            state.missing.remove(&right);
+        } else if state.missing.insert(right) {
+            let name = right.name().to_ascii_uppercase();
+            tracing::warn!(
+                "the user in the upstream URL may not {name}: {}. Give the user that right (+{})",
+                right.cost(),
+                right.name()
+            );
+        }
+    }
+
+    /// What is known now.
+    pub fn seen(&self, now: Instant) -> Seen {
+        let state = self.lock();
+        Seen {
+            up: matches!(state.answers, Some((true, _))),
+            accepted: state.accepted,
+            error: state.error.as_ref().map(|(why, when)| (why.clone(), now.saturating_duration_since(*when))),
+            missing: state.missing.iter().copied().collect(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::{OwnRight, UpstreamStatus};
+
+    #[test]
+    fn redis_was_accepted_once_it_has_answered() {
+        let status = UpstreamStatus::default();
+        let start = Instant::now();
+        assert!(!status.seen(start).up && !status.seen(start).accepted);
+        status.failed("host:1", "refused", start);
+        let seen = status.seen(start + Duration::from_secs(2));
+        assert!(!seen.up && !seen.accepted);
+        assert_eq!(seen.error, Some(("refused".to_owned(), Duration::from_secs(2))));
+        status.answered("host:1", start);
+        assert!(status.seen(start).up && status.seen(start).accepted);
+        status.failed("host:1", "closed", start);
+        assert!(!status.seen(start).up && status.seen(start).accepted);
+    }
+
+    #[test]
+    fn rights_that_are_missing_are_known_until_they_are_given() {
+        let status = UpstreamStatus::default();
+        let now = Instant::now();
+        status.may(OwnRight::Role, false);
+        status.may(OwnRight::Info, true);
+        assert_eq!(status.seen(now).missing, [OwnRight::Role]);
+        status.may(OwnRight::Role, true);
+        assert!(status.seen(now).missing.is_empty());
+    }
+}
