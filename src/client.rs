@@ -2,6 +2,8 @@
 //!
 //! Holds no buffer while the client is idle. Must not know what a command means.
 
+mod intake;
+
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
@@ -24,6 +26,8 @@ use crate::proxy::{Client, Next, Request};
 use crate::resp::{ProtocolError, Scan, Scanner, build};
 use crate::worker_state::context::Context;
 use crate::worker_state::policy::View;
+
+use intake::Intake;
 
 /// Bytes read in one go.
 const READ: usize = 64 << 10;
@@ -75,47 +79,6 @@ pub async fn serve(stream: TcpStream, context: Rc<Context>, state: Rc<ClientStat
         most: MOST_OUTSTANDING,
     };
     poll_fn(|task| connection.poll(task)).await
-}
-
-/// What is done with what the client sends. (While the worker drains, nothing more is read whatever this says; a session in the
-/// debugger gets the bytes as they are.)
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Intake {
-    /// Requests are taken.
-    Running,
-    /// Nothing is taken until all that was asked has been answered.
-    Paused,
-    /// Nothing is taken any more; the connection ends when all that was asked has been answered.
-    Closing,
-    /// What comes is thrown away until the client leaves, or something would be said to it.
-    Discarding,
-}
-
-impl Intake {
-    /// A request has been decided.
-    fn after(self, next: Next) -> Intake {
-        match next {
-            Next::Go => self,
-            Next::Again | Next::Pause => Intake::Paused,
-            Next::Close => Intake::Closing,
-            Next::Deafen => Intake::Discarding,
-        }
-    }
-
-    /// All that was asked has been answered.
-    fn answered(self) -> Intake {
-        if self == Intake::Paused { Intake::Running } else { self }
-    }
-
-    /// What came is no request, and the client has been told so, unless it is `unheard`.
-    fn refused(unheard: bool) -> Intake {
-        if unheard { Intake::Discarding } else { Intake::Closing }
-    }
-
-    /// Whether nothing is taken any more.
-    fn is_over(self) -> bool {
-        matches!(self, Intake::Closing | Intake::Discarding)
-    }
 }
 
 struct Connection {
@@ -603,36 +566,3 @@ fn give_way(task: &mut Task<'_>) {
 
 /// First byte of a TLS record with a handshake.
 const TLS_HELLO: u8 = 0x16;
-
-#[cfg(test)]
-mod tests {
-    use super::{Intake, Next};
-
-    #[test]
-    fn what_is_done_after_a_request() {
-        for (next, intake) in [
-            (Next::Go, Intake::Running),
-            (Next::Again, Intake::Paused),
-            (Next::Pause, Intake::Paused),
-            (Next::Close, Intake::Closing),
-            (Next::Deafen, Intake::Discarding),
-        ] {
-            assert_eq!(Intake::Running.after(next), intake, "{next:?}");
-            assert_eq!(intake.is_over(), matches!(next, Next::Close | Next::Deafen), "{next:?}");
-        }
-    }
-
-    #[test]
-    fn only_a_pause_ends_with_the_answers() {
-        assert_eq!(Intake::Running.answered(), Intake::Running);
-        assert_eq!(Intake::Paused.answered(), Intake::Running);
-        assert_eq!(Intake::Closing.answered(), Intake::Closing);
-        assert_eq!(Intake::Discarding.answered(), Intake::Discarding);
-    }
-
-    #[test]
-    fn a_client_that_hears_nothing_is_not_closed_for_what_it_sent() {
-        assert_eq!(Intake::refused(true), Intake::Discarding);
-        assert_eq!(Intake::refused(false), Intake::Closing);
-    }
-}
