@@ -2,8 +2,8 @@
 
 use crate::proxy::Next;
 
-/// What is done with what the client sends. (While the worker drains, nothing more is read whatever this says; a session in the
-/// debugger gets the bytes as they are.)
+/// What is done with what the client sends. Two things stand beside it: while the worker drains, nothing more is read from any client,
+/// and while the debugger talks with the client, bytes are passed on as they are (`client_state::connection_state::Mode`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Intake {
     /// Requests are taken.

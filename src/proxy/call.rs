@@ -12,11 +12,14 @@ use crate::resp::Chunks;
 
 /// Where a request goes.
 pub(super) enum Target {
+    /// A connection that clients share.
     Lane(Link),
+    /// The client's own.
     Session(Rc<Session>),
 }
 
 impl Target {
+    /// The connection.
     pub(super) fn link(&self) -> &Link {
         match self {
             Target::Lane(link) => link,
@@ -27,7 +30,9 @@ impl Target {
 
 /// What is sent in the place of a request.
 pub(super) enum Wire {
+    /// The request itself.
     AsIs,
+    /// These bytes.
     Instead(Vec<u8>),
 }
 
@@ -55,6 +60,7 @@ impl Call<'_> {
     }
 }
 
+/// Appends a request, or what is sent in its place.
 pub(super) fn write_wire(out: &mut Chunks, request: &Request<'_>, wire: Wire) {
     match wire {
         Wire::AsIs => request.write(out, Replacements::new()),

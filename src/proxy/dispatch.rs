@@ -15,7 +15,7 @@ use crate::resp::Version;
 use crate::worker_state::policy::View;
 
 impl Client {
-    /// Decides.
+    /// Decides what becomes of a request, and says what the client's connection does next.
     pub fn handle(&mut self, view: &View, permit: &ServePermit, request: Request<'_>) -> Next {
         let next = self.decide(view, permit, request);
         if next != Next::Again && !self.is_offloaded() {
