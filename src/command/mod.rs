@@ -2,7 +2,7 @@
 //!
 //! A row answers what the proxy must know before a byte is sent: where the command may run ([`Class`]), how the
 //! proxy treats it ([`Verb`]), what it may change ([`Row::is_write`]), which of its arguments are keys
-//! ([`Row::keys`]), and what else is true of it ([`Facts`]). After the table was asked nobody compares a command's name. Flags and
+//! ([`Row::keys`]), and what else is true of it ([`Facts`]). After the look-up no name is compared any more. Flags and
 //! key specs come from the server (<https://redis.io/docs/latest/commands/command/>,
 //! <https://redis.io/docs/latest/develop/reference/key-specs/>); what they do not say is decided by name in `decisions.rs`.
 //!

@@ -105,9 +105,9 @@ pub enum Verb {
     Blocking,
     /// WAIT and WAITAOF: wait until replicas, or the disk, have the client's writes.
     Wait,
-    /// XREAD: blocks only with BLOCK, see [`Row::class_for`].
+    /// XREAD: blocks only with BLOCK, see [`super::Row::class_for`].
     XRead,
-    /// XREADGROUP: blocks only with BLOCK, see [`Row::class_for`].
+    /// XREADGROUP: blocks only with BLOCK, see [`super::Row::class_for`].
     XReadGroup,
     /// SELECT.
     Select,

@@ -27,7 +27,7 @@ impl<'a> Question<'a> {
     /// Bytes of the longest request whose reply can be kept: an entry holds the length in 16 bits.
     pub const LONGEST: usize = u16::MAX as usize;
 
-    /// GET, or this key's part of an MGET. `user`: the number of the user who asks.
+    /// GET, or this key's part of an MGET. `user`: the number of the user.
     #[inline]
     pub fn get(db: u32, user: u32, key: &'a [u8]) -> Self {
         Question { db, user, key, request: None }
@@ -45,7 +45,7 @@ impl<'a> Question<'a> {
         self.db
     }
 
-    /// The number of the user who asks.
+    /// The number of the user.
     #[inline]
     pub fn user(&self) -> u32 {
         self.user

@@ -1,6 +1,6 @@
 //! The two versions of the protocol, as far as they differ for a proxy that passes bytes on.
 
-/// What a connection speaks.
+/// The version that a connection uses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Version {
     /// Every connection begins with this.

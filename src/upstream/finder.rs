@@ -98,7 +98,7 @@ impl Finder {
     }
 }
 
-/// What a server says of itself.
+/// What a server answers.
 #[derive(Debug, Default)]
 struct Answer {
     run_id: Option<Box<str>>,
@@ -227,7 +227,7 @@ mod tests {
             (&["1 b master"], Some(0)),
             (&["2 b master", "1 a master"], Some(1)),
             (&["2 b master", "1 a replica"], Some(0)),
-            // The name has moved, and the old server lives on by itself.
+            // The name has moved, and the old server still runs.
             (&["2 b master", "1 a master unnamed"], Some(0)),
             // It has moved to one that is no master yet.
             (&["2 b replica", "1 a master unnamed"], Some(1)),

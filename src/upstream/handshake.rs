@@ -22,7 +22,7 @@ use super::endpoint::{Server, differ};
 use super::finder::{read_reply, run_id};
 use super::login::{Login, NOAUTH, is_about_login, is_busy, is_too_many};
 
-/// After this a right that Shortstop's own user did not have is asked for again: somebody may have given it.
+/// After this a right that Shortstop's own user did not have is asked for again: it may have been granted.
 const ASK_AGAIN: Duration = Duration::from_secs(60);
 
 /// What Redis refused Shortstop's own user, so that it is not asked again for each connection. Each worker has its own.
@@ -243,7 +243,7 @@ impl Handshake<'_> {
         self.end(wire, greeted, place).await
     }
 
-    /// HELLO without a login: it gives the connection its name and protocol, and tells its number and whether it is let in.
+    /// HELLO without a login: it gives the connection its name and protocol, and returns its number and whether Redis wants a login.
     async fn hello(&self, wire: &mut Wire<'_>) -> Result<Greeted, NotTaken> {
         let replies = wire.ask(&[self.hello_words()]).await?;
         self.greeted(wire, &replies[0]).await

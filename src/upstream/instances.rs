@@ -2,7 +2,7 @@
 //!
 //! Each instance subscribes to the fleet's channel, where nothing is published. The number of subscribers, asked twice a second, shows
 //! at little cost to Redis whether there may be an instance that the bus does not hear. Then, and every ten seconds, the connections
-//! are listed, which every instance names. While Redis is away nothing is told.
+//! are listed, which every instance names. While Redis is away nothing is reported.
 //!
 //! The connection speaks RESP3, so that it can ask while it is subscribed. Which instances are missing is decided by the bus.
 
@@ -117,7 +117,7 @@ async fn look_at(
     connection.look(settings, fleet, warned).await
 }
 
-/// What the log has been told: each warning comes once.
+/// What has been logged: each warning comes once.
 #[derive(Default)]
 struct Warned {
     count: bool,

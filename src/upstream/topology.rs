@@ -54,7 +54,7 @@ pub enum News {
     Primary(bool),
     /// The server has been asked for its role, and does not tell.
     RoleNotTold,
-    /// Whether the server lets a client do anything that has not authenticated.
+    /// Whether the server takes commands from clients that have not authenticated.
     LetsIn(bool),
     /// What such a client may is another thing than it was at this time.
     FirstRights(Instant),
@@ -191,7 +191,7 @@ struct Known {
     finder: Finder,
     /// When the name was looked up last.
     found: Instant,
-    /// The role that the server told last.
+    /// The role that the server reported last.
     is_primary: Option<bool>,
     rights: Rights,
     limits: Arc<ServerLimits>,
@@ -264,7 +264,7 @@ impl Known {
         }
     }
 
-    /// The server has told its role, or not.
+    /// The server has reported its role, or not.
     fn role(&mut self, is_primary: Option<bool>, tell: &impl Fn(News)) {
         let Some(is_primary) = is_primary else { return };
         match self.is_primary.replace(is_primary) {
@@ -318,7 +318,7 @@ async fn look(
     {
         return Err(error);
     }
-    // How many there are in the table that was told last.
+    // The number of commands in the table that was reported last.
     let mut commands = None;
     // What Redis refuses is not asked again on this connection: it logs each refusal.
     let (mut may_info, mut may_role, mut may_command) = (true, true, true);
@@ -380,7 +380,7 @@ async fn look(
         known.status.may(OwnRight::Info, may_info);
         known.status.may(OwnRight::Role, may_role);
         let rights = known.rights.look(client, wants_rights()).await?;
-        // In this order: who was let in before is another client than those that are not.
+        // In this order: clients that were admitted before are others than those that are not.
         rights.first_changed_since.into_iter().for_each(|since| tell(News::FirstRights(since)));
         rights.lets_in.into_iter().for_each(|lets_in| tell(News::LetsIn(lets_in)));
         if rights.changed {

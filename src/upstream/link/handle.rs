@@ -42,7 +42,7 @@ pub struct LinkProfile {
     pub login: Option<Rc<Login>>,
     /// The database that it is in.
     pub db: u32,
-    /// What it speaks.
+    /// Its version of RESP.
     pub version: Version,
 }
 
@@ -62,7 +62,7 @@ pub(super) struct Inner<E: Expected> {
     pub(super) version: Cell<Version>,
     /// Its number in Redis (CLIENT ID); 0: not known.
     pub(super) id: Cell<u64>,
-    /// It is used for logins alone, and carries nobody's data.
+    /// It is used for logins only, and carries no client's data.
     pub(super) for_logins: Cell<bool>,
     pub(super) state: RefCell<State<E>>,
 }
@@ -91,7 +91,7 @@ impl<E: Expected> Link<E> {
         self.0.db.set(db);
     }
 
-    /// What it speaks.
+    /// Its version of RESP.
     pub fn version(&self) -> Version {
         self.0.version.get()
     }
@@ -121,7 +121,7 @@ impl<E: Expected> Link<E> {
         self.0.state.borrow().is_closed()
     }
 
-    /// The connection is used for logins alone.
+    /// From now on the connection is used for logins only.
     pub fn use_for_logins(&self) {
         self.0.for_logins.set(true);
     }
@@ -136,7 +136,7 @@ impl<E: Expected> Link<E> {
         self.0.state.borrow().stands_since(then)
     }
 
-    /// Waits until it stands, or does not.
+    /// Waits until the attempt to connect has ended.
     ///
     /// # Cancel safety
     /// Dropped, it has done nothing.
@@ -211,7 +211,7 @@ impl<E: Expected> Link<E> {
         self.0.state.borrow_mut().tap = tap;
     }
 
-    /// Closes the link when all that waits has been answered. Until then the tap takes what is nobody's reply. On a raw connection
+    /// Closes the link when all that waits has been answered. Until then the tap takes what is no reply. On a raw connection
     /// Redis learns that nothing more comes, and the link closes when Redis closes the connection.
     pub fn retire(&self) {
         let mut state = self.0.state.borrow_mut();

@@ -113,8 +113,8 @@ impl<E: Expected> State<E> {
         self.changed.notify_waiters();
     }
 
-    /// A connection stands. Hands back the requests that must not be sent on it, because it `takes_logins_only`; none: nobody wants
-    /// the link any more.
+    /// A connection stands. Hands back the requests that must not be sent on it, because it `takes_logins_only`; none: the link is
+    /// closed.
     pub(super) fn established(&mut self, now: Instant, epoch: u64, takes_logins_only: bool) -> Option<Vec<E>> {
         if self.close_if_done() {
             return None;
@@ -240,7 +240,7 @@ impl<E: Expected> State<E> {
         self.locked_since
     }
 
-    /// A handshake told whether Redis wants a login that the connection does not have; none: it does not, or is not known to.
+    /// Sets since when Redis is known to want a login that the connection does not have; none: it is not known to.
     pub(super) fn set_locked(&mut self, since: Option<Instant>) {
         self.locked_since = since;
     }
@@ -270,7 +270,7 @@ impl<E: Expected> State<E> {
         std::mem::take(&mut self.served)
     }
 
-    /// Whether the connection is a lane, and no reason is known of the connection itself why Redis should have closed it.
+    /// Whether the connection is a lane, and nothing that happened on it explains why Redis closed it.
     pub(super) fn is_close_unexplained(&self, now: Instant) -> bool {
         let Phase::Live(live) = &self.phase else { return false };
         let used = live.last_reply.unwrap_or(live.since);

@@ -106,7 +106,7 @@ impl<E: Expected> Inner<E> {
         }
     }
 
-    /// The connection stands. `false`: nobody wants it any more.
+    /// The connection stands. `false`: the link is closed.
     fn established(&self, context: &E::Context, epoch: u64) -> bool {
         let refused = {
             let mut state = self.state.borrow_mut();
@@ -177,7 +177,7 @@ impl<E: Expected> Inner<E> {
         let _ = tokio::time::timeout(backoff, passed).await;
     }
 
-    /// Waits until nobody wants the connection any more that is being made.
+    /// Waits until the link is closed while it connects.
     async fn given_up(&self) {
         poll_fn(|task: &mut Context<'_>| {
             let mut state = self.state.borrow_mut();
