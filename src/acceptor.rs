@@ -89,8 +89,8 @@ impl Refused {
     fn one(&mut self, limit: usize, now: Instant) {
         self.since_said += 1;
         if self.said.is_none_or(|said| now.saturating_duration_since(said) >= SAY_AGAIN) {
-            let clients = std::mem::take(&mut self.since_said);
             self.said = Some(now);
+            let clients = std::mem::take(&mut self.since_said);
             tracing::warn!(
                 clients,
                 limit,

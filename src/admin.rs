@@ -53,8 +53,9 @@ const HELP: [&str; 14] = [
     "HEALTH [live|ready]",
     "    OK, or why not. live: this process answers. ready: Redis has accepted its login since the start, and is a primary.",
     "    Needs no login.",
-    "DEBUG PANIC",
-    "    Panic while serving this connection, to see that the others go on. Only with enable_debug_command: true.",
+    "DEBUG PANIC [WORKER]",
+    "    Panic while serving this connection, to see that the others go on; or end the workers, to see that the process ends. Only \
+     with enable_debug_command: true.",
     "HELP",
     "    Print this help.",
     "Everything else is Redis's: see COMMAND and HELP of redis-cli.",
@@ -80,10 +81,11 @@ impl Windows for Admin {
                 self.coherence.flush("PROXY FLUSH");
                 out.extend_from_slice(b"+OK\r\n");
             }
-            (Some(b"health"), 2) => out = self.health(false),
-            (Some(b"health"), 3) if args[2].eq_ignore_ascii_case(b"live") => out = self.health(false),
-            (Some(b"health"), 3) if args[2].eq_ignore_ascii_case(b"ready") => out = self.health(true),
-            (Some(b"health"), 3) => build::error(&mut out, "ERR PROXY HEALTH takes live or ready"),
+            (Some(b"health"), 2 | 3) => match args.get(2).map(|word| word.to_ascii_lowercase()).as_deref() {
+                None | Some(b"live") => out = self.health(&[]),
+                Some(b"ready") => out = self.health(&self.unready()),
+                Some(_) => build::error(&mut out, "ERR PROXY HEALTH takes live or ready"),
+            },
             (Some(b"help" | b"flush" | b"health"), _) => {
                 let name = String::from_utf8_lossy(subcommand.as_deref().unwrap_or_default()).into_owned();
                 build::error(&mut out, &format!("ERR wrong number of arguments for 'proxy|{name}' command"));
@@ -152,6 +154,7 @@ impl Admin {
             buffers: (self.buffers.bytes(), self.buffers.max()),
             l1_max: L1Bounds { bytes: self.config.l1.max_memory as u64, entries: self.config.l1.max_entries as u64 },
             server,
+            upstream_overdue: self.endpoint.silence().overdue() as u64,
             upstream_up: upstream.up,
             upstream_error: upstream.error,
             upstream_missing_rights: upstream.missing.into_iter().map(OwnRight::name).collect(),
@@ -190,23 +193,21 @@ impl Admin {
     }
 
     /// What keeps it from being ready; nothing: it is. A process that is about to end takes no new connection, and so is not asked.
-    fn unready(&self, now: Instant) -> Vec<&'static str> {
+    fn unready(&self) -> Vec<&'static str> {
         let role = self.coherence.role();
         let reasons = [
-            (!self.status.seen(now).accepted, "Redis has not accepted the login of Shortstop so far"),
+            (!self.status.seen(Instant::now()).accepted, "Redis has not accepted the login of Shortstop so far"),
             (role == Role::Replica, "Redis is a replica"),
         ];
         reasons.into_iter().filter_map(|(holds, reason)| holds.then_some(reason)).collect()
     }
 
-    /// The answer to `PROXY HEALTH live` and `PROXY HEALTH ready`. Anybody may ask: it tells no more than reasons.
-    fn health(&self, asks_ready: bool) -> Vec<u8> {
-        let now = Instant::now();
-        let reasons = if asks_ready { self.unready(now) } else { Vec::new() };
+    /// The answer to `PROXY HEALTH`, with what speaks against the state that was asked for. Anybody may ask: it tells no more than reasons.
+    fn health(&self, reasons: &[&str]) -> Vec<u8> {
         let mut out = Vec::new();
         if !reasons.is_empty() {
             build::error(&mut out, &format!("NOTREADY {}", reasons.join("; ")));
-        } else if self.status.seen(now).up {
+        } else if self.status.seen(Instant::now()).up {
             out.extend_from_slice(b"+OK\r\n");
         } else {
             out.extend_from_slice(b"+OK, but Redis does not answer\r\n");

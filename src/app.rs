@@ -28,6 +28,7 @@ use crate::metrics::slots::{BusStats, Stats};
 use crate::metrics::window;
 use crate::near_cache::KeyId;
 use crate::scripts::Scripts;
+use crate::supervisor::{End, Failure, Supervisor};
 use crate::upstream::instances::{self, Fleet};
 use crate::upstream::status::UpstreamStatus;
 use crate::upstream::topology::{self, News};
@@ -38,6 +39,12 @@ use crate::worker_state::policy::{Policy, View};
 
 /// Between two rounds of housekeeping in the near cache.
 const TIDY: Duration = Duration::from_millis(500);
+
+/// What the names of the workers' threads begin with.
+const WORKER: &str = "shortstop-worker-";
+
+/// How long a thread that should end is waited for.
+const ABANDON: Duration = Duration::from_secs(5);
 
 /// Between two looks at the mode, which changes by the clock.
 const LOOK_AT_MODE: Duration = Duration::from_millis(100);
@@ -82,6 +89,7 @@ pub struct App {
     bus_stats: Arc<BusStats>,
     worker_handles: Vec<WorkerHandle>,
     threads: Vec<JoinHandle<()>>,
+    supervisor: Supervisor,
     client_limit: watch::Sender<usize>,
     stop: watch::Sender<bool>,
     control: Option<Runtime>,
@@ -120,7 +128,8 @@ impl App {
         let scripts = Arc::new(Scripts::default());
         scripts.set_trusted(config.scripts.are_trusted());
         let sink = BusSink { coherence: Arc::clone(&coherence), scripts: Arc::clone(&scripts) };
-        let bus = start_bus(&config, incarnation, &control, sink, &bus_stats)?;
+        let supervisor = Supervisor::default();
+        let bus = start_bus(&config, incarnation, &control, &supervisor, sink, &bus_stats)?;
         let endpoint = Arc::new(Endpoint::default());
         let (buffers, status) = (Arc::new(AllBuffers::default()), Arc::new(UpstreamStatus::default()));
         let admin = Arc::new(Admin {
@@ -159,6 +168,7 @@ impl App {
             bus_stats,
             worker_handles: Vec::new(),
             threads: Vec::new(),
+            supervisor,
             client_limit,
             stop,
             control: Some(control),
@@ -172,7 +182,8 @@ impl App {
             app.start_watch(control, &config, incarnation);
             app.start_looking(control);
             let stats = Arc::clone(&app.shared.stats);
-            control.spawn(acceptor::run(listener, app.worker_handles.clone(), limit, stats, stopped));
+            let accepts = acceptor::run(listener, app.worker_handles.clone(), limit, stats, stopped);
+            control.spawn(app.supervisor.watch("the acceptor", End::Never, accepts));
         }
         if config.monitor.is_some() {
             tracing::info!("this version has no monitor; `monitor` is ignored");
@@ -200,9 +211,8 @@ impl App {
             l1: config.l1.clone(),
             load: Arc::clone(&load),
         };
-        let thread = std::thread::Builder::new()
-            .name(format!("shortstop-worker-{number}"))
-            .spawn(move || worker::run(setup, receiver))?;
+        let name = format!("{WORKER}{number}");
+        let thread = self.supervisor.thread(&name, move || worker::run(setup, receiver))?;
         self.threads.push(thread);
         self.worker_handles.push(WorkerHandle { orders, load });
         Ok(())
@@ -271,7 +281,8 @@ impl App {
         };
         let users = Arc::clone(&self.shared);
         let wants_rights = move || users.users.wants_rights();
-        control.spawn(topology::watch(settings, wants_functions, wants_rights, tell));
+        let watches = topology::watch(settings, wants_functions, wants_rights, tell);
+        control.spawn(self.supervisor.watch("the watch over Redis", End::Never, watches));
         let watched = instances::Settings {
             upstream: config.upstream.clone(),
             endpoint: Arc::clone(&self.shared.endpoint),
@@ -279,35 +290,36 @@ impl App {
             name: connection_name(&config.fleet, incarnation),
             channel: instances::channel(&config.fleet),
         };
-        control.spawn(instances::watch(watched, self.fleet(&config.fleet, incarnation)));
+        let watches = instances::watch(watched, self.fleet(&config.fleet, incarnation));
+        control.spawn(self.supervisor.watch("the watch over the fleet", End::Never, watches));
         let cache = self.shared.coherence.cache().clone();
-        control.spawn(async move {
+        control.spawn(self.supervisor.watch("the near cache's housekeeping", End::Never, async move {
             let mut ticks = tokio::time::interval(TIDY);
             loop {
                 ticks.tick().await;
                 cache.tidy();
             }
-        });
+        }));
     }
 
     /// What has to be looked at by the clock, so that it can be shown: the mode, and what the latencies were.
     fn start_looking(&self, control: &Runtime) {
         let admin = Arc::clone(&self.admin);
-        control.spawn(async move {
+        control.spawn(self.supervisor.watch("the watch over the mode", End::Never, async move {
             let mut ticks = tokio::time::interval(LOOK_AT_MODE);
             loop {
                 ticks.tick().await;
                 admin.observe_mode(Instant::now());
             }
-        });
+        }));
         let stats = Arc::clone(&self.shared.stats);
-        control.spawn(async move {
+        control.spawn(self.supervisor.watch("the clock of the latencies", End::Never, async move {
             let mut ticks = tokio::time::interval(window::EVERY);
             loop {
                 ticks.tick().await;
                 stats.note_latencies(Instant::now());
             }
-        });
+        }));
     }
 
     /// What is told which instances Redis shows: the bus, or without one a counter and the log.
@@ -323,6 +335,15 @@ impl App {
                 others: Mutex::default(),
             }),
         }
+    }
+
+    /// Waits until something has ended without which the proxy cannot go on: a worker, the acceptor, a watch. The process should end
+    /// then, at once: what is under way may be lost, and the fleet takes it for that.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost.
+    pub async fn failed(&self) -> Failure {
+        self.supervisor.failed().await
     }
 
     /// Where clients connect.
@@ -356,6 +377,7 @@ impl App {
     /// answered.
     pub fn shutdown(mut self) -> bool {
         let limit = Instant::now() + self.started_with.timeouts.shutdown;
+        self.supervisor.stop();
         self.stop.send_replace(true);
         for worker_handle in &self.worker_handles {
             let _ = worker_handle.orders.send(Order::Drain);
@@ -368,6 +390,12 @@ impl App {
         if left > 0 {
             tracing::warn!(clients = left, limit = ?self.started_with.timeouts.shutdown, "leaving with clients that were not answered");
         }
+        let unfinished = self.supervisor.running();
+        let unfinished: Vec<&str> =
+            unfinished.iter().map(|name| &**name).filter(|name| name.starts_with(WORKER)).collect();
+        if !unfinished.is_empty() {
+            tracing::warn!("these did not finish in time: {}", unfinished.join(", "));
+        }
         // With a worker that has not ended a write may still be under way: no BYE then, so that the peers watch out for it.
         let settled = self.threads.iter().all(JoinHandle::is_finished);
         if let (Some(bus), Some(control), true) = (self.bus.take(), &self.control, settled) {
@@ -379,6 +407,7 @@ impl App {
 
 impl Drop for App {
     fn drop(&mut self) {
+        self.supervisor.stop();
         self.stop.send_replace(true);
         // Without a worker handle a worker ends at its next order.
         self.worker_handles.clear();
@@ -387,7 +416,16 @@ impl Drop for App {
             // The acceptor and the watch hold worker handles too.
             control.shutdown_timeout(Duration::from_secs(1));
         }
-        for thread in self.threads.drain(..) {
+        // A worker that hangs must not keep the process from ending.
+        let limit = Instant::now() + ABANDON;
+        while !self.threads.iter().all(JoinHandle::is_finished) && Instant::now() < limit {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let still = self.supervisor.running();
+        if !still.is_empty() {
+            tracing::warn!("these do not end and are left behind: {}", still.join(", "));
+        }
+        for thread in self.threads.drain(..).filter(JoinHandle::is_finished) {
             let _ = thread.join();
         }
     }
@@ -446,6 +484,7 @@ fn start_bus(
     config: &Config,
     incarnation: u64,
     control: &Runtime,
+    supervisor: &Supervisor,
     sink: BusSink,
     stats: &Arc<BusStats>,
 ) -> Result<Option<Bus>, BusError> {
@@ -456,6 +495,7 @@ fn start_bus(
     let mut settings = bus::Settings::new(nats.as_str(), config.fleet.clone(), incarnation);
     settings.json = config.bus.json.then(|| config.bus.json_subject.clone());
     settings.credentials.clone_from(&config.bus.credentials);
+    settings.supervisor = supervisor.clone();
     bus::start(control.handle(), settings, Arc::new(sink), Arc::clone(stats)).map(Some)
 }
 

@@ -527,7 +527,7 @@ impl Connection {
         } else if some || self.reply_queue.stalled.get().is_none() {
             self.reply_queue.stalled.set(Some(Instant::now()));
         }
-        if some && self.client.is_raw() {
+        if some && self.client.gets_raw() {
             self.client.raw_was_taken();
         }
         if some || hits > 0 {

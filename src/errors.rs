@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::fmt::{self, Display};
+use std::time::Duration;
 
 use crate::resp::build;
 
@@ -77,7 +78,7 @@ fixed! {
         SPEAKS_TLS = "this port speaks RESP, not TLS";
         /// A browser.
         SPEAKS_HTTP = "this port speaks RESP, not HTTP";
-        /// SYNC and its like.
+        /// CLUSTER SYNCSLOTS.
         REPLICATION = "replication does not pass through a proxy: let the replica connect to Redis itself";
         /// A login that is longer than a connection which clients share may carry.
         LONG_LOGIN = "this is too long for a login; shorten the name or the password";
@@ -85,6 +86,8 @@ fixed! {
         LARGE_LOGIN = "where Redis has a password, a login may have 10 arguments of 16 KB each; shorten it";
         /// A login in MULTI that newer servers may leave without an answer.
         LOGIN_IN_MULTI = "this server may not answer a login in a transaction; send it before MULTI";
+        /// SYNC or PSYNC in MULTI.
+        SYNC_IN_MULTI = "the replication stream cannot begin in a transaction; send SYNC or PSYNC outside of MULTI";
         /// PROXY DEBUG without `enable_debug_command`.
         NO_DEBUG = "PROXY DEBUG is not allowed; set enable_debug_command: true in config.yaml";
         /// PROXY in MULTI.
@@ -210,6 +213,11 @@ pub fn unreachable(address: impl Display, why: impl Display) -> OwnError {
 /// There was a connection to Redis.
 pub fn lost(address: impl Display, why: impl Display) -> OwnError {
     made(Side::Upstream, format_args!("the connection to Redis at {address} was lost: {why}"))
+}
+
+/// Redis keeps the connection and does not answer.
+pub fn hung(address: impl Display, silent: Duration) -> OwnError {
+    made(Side::Upstream, format_args!("Redis at {address} has not answered for {silent:.1?} (timeouts.reply)"))
 }
 
 /// Shortstop has ended a connection to Redis.

@@ -22,7 +22,7 @@
 //! | floor | modules | |
 //! | --- | --- | --- |
 //! | 0 words | [`resp`], [`reads`], [`glob`], [`config`], [`errors`], [`metrics`] | bytes in, values out; no I/O |
-//! | | [`log`] | where the log's lines go |
+//! | | [`log`], [`supervisor`] | where the log's lines go; which threads and tasks must not end |
 //! | 1 tables | [`command`], [`rules`], [`codec`] | pure |
 //! | 2 memory | [`near_cache`], [`coherence`], [`scripts`] | shared state; what may be served and kept, what scripts may write |
 //! | 3 wires | [`upstream`], [`bus`] | one kind of connection each |
@@ -66,6 +66,7 @@ mod replies;
 pub mod resp;
 pub mod rules;
 pub mod scripts;
+pub mod supervisor;
 pub mod upstream;
 mod worker;
 mod worker_state;

@@ -173,7 +173,18 @@ fn run(flags: &Flags, config: Config, log: &Log) -> ExitCode {
     });
     drop(announcing);
     tracing::info!(listen = %app.addr(), %upstream, "ready");
-    runtime.block_on(signals.told_to_leave(|| reload(flags, &app)));
+    let failure = runtime.block_on(async {
+        tokio::select! {
+            () = signals.told_to_leave(|| reload(flags, &app)) => None,
+            failure = app.failed() => Some(failure),
+        }
+    });
+    if let Some(failure) = failure {
+        tracing::error!("{failure}: leaving at once, because clients would wait for it for ever");
+        // What it shared with others may be in any state.
+        std::mem::forget(app);
+        return ExitCode::FAILURE;
+    }
     tracing::info!("leaving: answering what was asked; a second signal leaves at once");
     let last = log.clone();
     std::thread::spawn(move || {

@@ -109,6 +109,8 @@ async fn work(setup: Setup, mut orders: mpsc::UnboundedReceiver<Order>) {
             },
             _ = ticks.tick() => {
                 enforce(&context);
+                context.check_replies(Instant::now());
+                context.end_spare_auth_links();
                 if let Some(client) = context.panicked.take() {
                     tracing::error!(client, "serving a client panicked; its connection is closed, the others go on");
                 }

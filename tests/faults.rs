@@ -341,3 +341,16 @@ fn a_connection_to_a_paused_redis_ends_with_its_client() {
     drop(client);
     proxy.wait_stat("upstream_connections", |now| now == before);
 }
+
+#[test]
+fn a_process_whose_worker_is_gone_ends_with_an_error() {
+    let redis = Redis::start();
+    let mut proxy = Process::start(redis.addr(), "workers: 2\nenable_debug_command: true\n");
+    let mut client = proxy.client();
+    assert_reply(&client.cmd("PING"), "+PONG\r\n", "it serves");
+    client.send(&pipeline_of(&["PROXY DEBUG PANIC WORKER"]));
+    let status = proxy.wait_exit(common::PATIENCE);
+    assert_eq!(status.code(), Some(1), "{}", proxy.log());
+    assert!(proxy.log().contains("shortstop-worker-"), "the log names it: {}", proxy.log());
+    assert!(proxy.log().contains("has panicked: leaving at once"), "{}", proxy.log());
+}

@@ -76,29 +76,52 @@ fn handshakes_answer_as_redis_does() {
     }
 }
 
+/// Logins that a worker tries at a time, each on a connection of its own.
+const AT_A_TIME: u64 = 8;
+
+/// A login whose answer is late, as many of them as may be tried at a time.
+#[test]
+fn a_login_without_an_answer_holds_up_no_other() {
+    let redis = locked();
+    let fault = Fault::before(redis.addr());
+    let proxy = Shortstop::to(fault.addr(), "workers: 1");
+    let mut slow = proxy.client();
+    fault.hold_replies_to(b"held-back");
+    slow.send(&pipeline_of(&["AUTH held-back"]));
+    fault.wait_caught();
+    assert_reply(&proxy.client().cmd("AUTH secret"), "+OK\r\n", "the other is let in");
+    fault.release();
+    assert_reply(&slow.reply(), WRONGPASS, "its own answer");
+}
+
 /// With a server that loses errors of AUTH (redis/redis #15640), a login behind another one would be told the other one's fate.
 #[test]
-fn logins_are_tried_one_at_a_time() {
+fn on_each_connection_logins_are_tried_one_at_a_time() {
     let redis = locked();
     let fault = Fault::before(redis.addr());
     let proxy = Shortstop::to(fault.addr(), "workers: 1");
     let mut admin = administrator(&redis);
     let mut tried = || calls(&admin.cmd("INFO commandstats"), "auth");
     let before = tried();
-    let (mut first, mut second, mut other) = (proxy.client(), proxy.client(), proxy.client());
+    let mut first: Vec<Client> = (0..AT_A_TIME).map(|_| proxy.client()).collect();
+    let (mut last, mut other) = (proxy.client(), proxy.client());
     fault.hold_replies_to(b"held-back");
-    first.send(&pipeline_of(&["AUTH held-back"]));
-    fault.wait_caught();
-    wait_until("the first login is with Redis", || tried() == before + 1);
-    second.send(&pipeline_of(&["AUTH secret"]));
+    first.iter_mut().for_each(|client| client.send(&pipeline_of(&["AUTH held-back"])));
+    wait_until("the first logins are with Redis", || tried() == before + AT_A_TIME);
+    last.send(&pipeline_of(&["AUTH secret"]));
     // The worker has taken that when it has answered a good many others that came behind it.
     for _ in 0..100 {
         assert!(other.cmd("PROXY HELP").starts_with(b"*"), "served meanwhile");
     }
-    assert_eq!(tried(), before + 1, "the second waits");
+    assert_eq!(tried(), before + AT_A_TIME, "the last waits");
     fault.release();
-    assert_reply(&first.reply(), WRONGPASS, "its own answer");
-    assert_reply(&second.reply(), "+OK\r\n", "its own answer");
+    first.iter_mut().for_each(|client| assert_reply(&client.reply(), WRONGPASS, "its own answer"));
+    assert_reply(&last.reply(), "+OK\r\n", "its own answer");
+    // The connections go when nobody needs them any more. One stays, and so do the lanes of the two users.
+    wait_until("the connections for logins are gone", || {
+        let connections = field(&last.cmd("PROXY INFO upstream"), "upstream_connections");
+        connections.and_then(|count| count.parse::<u64>().ok()).is_some_and(|count| count <= 3)
+    });
 }
 
 #[test]

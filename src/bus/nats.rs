@@ -33,6 +33,7 @@ use super::receiver::Receiver;
 use super::services::{JsonWriter, apply_requests};
 use super::settings::{Settings, connection_name};
 use super::watch::{PeerWatch, Shared};
+use crate::supervisor::End;
 
 /// How long the end may take, BYE included.
 const SHUTDOWN: Duration = Duration::from_secs(1);
@@ -61,12 +62,13 @@ pub fn start(handle: &Handle, settings: Settings, sink: Arc<dyn Sink>, stats: Ar
     let (stop, stopped) = oneshot::channel();
     sink.set_doubtful(true);
     let wire = Wire { settings, subject: fleet_subject, json_subject, sink, stats, shared: Arc::clone(&shared) };
-    let task = handle.spawn(async move {
+    let supervisor = wire.settings.supervisor.clone();
+    let task = handle.spawn(supervisor.watch("the bus", End::Allowed, async move {
         match options.connect(servers).await {
             Ok(client) => wire.run(client, inlet, stopped).await,
             Err(error) => warn!(%error, "nats: cannot start; this proxy runs alone"),
         }
-    });
+    }));
     Ok(Bus { outbox, task, stop: Some(stop), shared })
 }
 
@@ -142,7 +144,7 @@ impl Wire {
             unheard: BTreeSet::new(),
             other_upstream: BTreeSet::new(),
         };
-        tasks.spawn(receiver.run(subscription));
+        tasks.spawn(self.settings.supervisor.watch("the bus's receiver", End::Allowed, receiver.run(subscription)));
         let (json, json_done) = self.start_json(&client, &mut tasks).await.unzip();
         let mut publisher = Publisher {
             client,
@@ -180,7 +182,8 @@ impl Wire {
                 return None;
             }
         };
-        tasks.spawn(apply_requests(subscription, Arc::clone(&self.sink), Arc::clone(&self.stats)));
+        let applies = apply_requests(subscription, Arc::clone(&self.sink), Arc::clone(&self.stats));
+        tasks.spawn(self.settings.supervisor.watch("the receiver of JSON", End::Allowed, applies));
         let (outbox, inlet) = queue(self.settings.queue);
         let (done, when_done) = oneshot::channel();
         let writer = JsonWriter {
@@ -190,11 +193,11 @@ impl Wire {
             stats: Arc::clone(&self.stats),
             owes_clear: false,
         };
-        tasks.spawn(async move {
+        tasks.spawn(self.settings.supervisor.watch("the sender of JSON", End::Allowed, async move {
             writer.run(inlet).await;
             // An error means that nothing waits for the end.
             let _ = done.send(());
-        });
+        }));
         Some((outbox, when_done))
     }
 }

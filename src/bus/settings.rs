@@ -4,6 +4,8 @@ use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::path::PathBuf;
 
+use crate::supervisor::Supervisor;
+
 /// Longest queue by default, in entries (see [`super::Outbox::try_send`]).
 pub const DEFAULT_QUEUE: usize = 1 << 18;
 
@@ -23,6 +25,8 @@ pub struct Settings {
     pub incarnation: u64,
     /// Bound of the [`super::Outbox`], in entries; also that of the JSON queue behind it.
     pub queue: usize,
+    /// Is told when a task of the bus has panicked.
+    pub supervisor: Supervisor,
 }
 
 impl Settings {
@@ -35,6 +39,7 @@ impl Settings {
             credentials: None,
             incarnation,
             queue: DEFAULT_QUEUE,
+            supervisor: Supervisor::default(),
         }
     }
 }

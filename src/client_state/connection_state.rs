@@ -36,6 +36,8 @@ pub enum Reason {
     NumberKnown = 1 << 6,
     /// The proxy itself sent RESET on it, or its client ended while an answer was due. The client is gone from it.
     Ended = 1 << 7,
+    /// SYNC or PSYNC was sent: Redis sends what it sends to a replica.
+    Replication = 1 << 8,
 }
 
 impl Reason {
@@ -90,6 +92,8 @@ pub enum Mode {
     Monitor,
     /// What the client and the debugger say to each other, until the connection ends.
     Raw,
+    /// What Redis says to a replica (SYNC, PSYNC), until the connection ends.
+    Replication,
 }
 
 /// Where the reply of EXEC is, on a connection on which messages may come with it.
@@ -176,6 +180,12 @@ impl ConnectionState {
     pub(crate) fn begin_monitor(&self) {
         self.bind(Reason::Monitor);
         self.mode.set(Mode::Monitor);
+    }
+
+    /// SYNC or PSYNC is about to be sent.
+    pub(crate) fn begin_replication(&self) {
+        self.bind(Reason::Replication);
+        self.mode.set(Mode::Replication);
     }
 
     /// The debugger has begun to talk. Redis ends the connection when it has done.
@@ -457,6 +467,12 @@ mod tests {
         state.begin_monitor();
         state.script_debug(true);
         assert_eq!(state.mode(), Mode::Monitor);
+
+        let replica = ConnectionState::default();
+        replica.begin_replication();
+        assert_eq!(replica.mode(), Mode::Replication);
+        assert!(!replica.is_free() && !replica.is_reusable());
+
         assert!(state.is_bound_by(Reason::Monitor) && !state.is_free());
     }
 

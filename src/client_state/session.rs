@@ -8,7 +8,7 @@ use crate::client_state::connection_state::{Answer, ConnectionState, ExecReply, 
 use crate::client_state::identity::Identity;
 use crate::client_state::reply_queue::ReplyQueue;
 use crate::resp::{Bulk, Version, bulk_of, elements};
-use crate::upstream::{Expected, Link, Tap};
+use crate::upstream::{Expected, Link, Tap, is_own};
 
 /// Bytes of a raw connection that may wait for the client, or for Redis, before no more is taken from the other side.
 const RAW_HIGH_WATER: usize = 256 << 10;
@@ -185,6 +185,17 @@ impl<E: Expected> Session<E> {
         self.listen();
     }
 
+    /// SYNC or PSYNC is about to be sent. What comes from now on is passed on as it is.
+    pub(crate) fn begin_replication(self: &Rc<Self>) {
+        self.state.begin_replication();
+        self.reply_queue.streaming.set(true);
+        self.listen();
+    }
+
+    pub(crate) fn is_replication(&self) -> bool {
+        self.state.mode() == Mode::Replication
+    }
+
     /// SCRIPT DEBUG was agreed to.
     pub(crate) fn set_debugs(&self, debugs: bool) {
         self.state.script_debug(debugs);
@@ -313,7 +324,7 @@ impl<E: Expected> Session<E> {
         let clean = self.is_clean() && self.state.is_reusable();
         self.holder.set(Holder::Nobody);
         self.reply_queue.streaming.set(false);
-        if !clean && !self.is_blocked() && !self.is_monitor() {
+        if !clean && !self.is_blocked() && !self.is_monitor() && !self.is_replication() {
             // What is under way is waited for: its guards come down with the replies.
             self.link.retire();
         }
@@ -347,7 +358,8 @@ impl<E: Expected> Tap for Session<E> {
                 _ => false,
             }
         };
-        if is_message && self.holder.get() != Holder::Nobody {
+        let is_hidden = self.is_monitor() && is_own(frame);
+        if is_message && !is_hidden && self.holder.get() != Holder::Nobody {
             match broken_redirection(frame, self.redirect.get()) {
                 Some(frame) => self.reply_queue.push(&frame),
                 None => self.reply_queue.push(frame),
@@ -361,7 +373,7 @@ impl<E: Expected> Tap for Session<E> {
     }
 
     fn is_raw(&self) -> bool {
-        self.state.mode() == Mode::Raw
+        matches!(self.state.mode(), Mode::Raw | Mode::Replication)
     }
 
     fn pass(&self, bytes: &[u8]) {

@@ -221,8 +221,8 @@ const DECISIONS: &[Decision] = &[
     session("client|tracking", Verb::Client(ClientSubcommand::Tracking)),
     row("client|help", Stateless, Verb::Client(ClientSubcommand::Other), Touch::Nothing),
     // PAUSE is for all connections. UNPAUSE must not queue on a lane behind a write that is paused.
-    row("client|pause", Stateless, Verb::Client(ClientSubcommand::Other), Touch::Nothing),
-    session("client|unpause", Verb::Client(ClientSubcommand::Other)),
+    row("client|pause", Stateless, Verb::Client(ClientSubcommand::Pause), Touch::Nothing),
+    session("client|unpause", Verb::Client(ClientSubcommand::Unpause)),
     // Tracking puts a client in a session. Without tracking, the reply is the same error on any connection.
     row("client|caching", Stateless, Verb::Client(ClientSubcommand::Other), Touch::Nothing),
     // The server.
@@ -309,9 +309,9 @@ const DECISIONS: &[Decision] = &[
     // Drops the keys of slots that moved to another server.
     any_key("trimslots", Verb::Plain),
     // These turn the connection into a replication link.
-    refused("sync", &errors::REPLICATION),
-    refused("psync", &errors::REPLICATION),
-    refused("replconf", &errors::REPLICATION),
+    session("sync", Verb::Sync),
+    session("psync", Verb::Sync),
+    session("replconf", Verb::ReplConf),
     refused("cluster|syncslots", &errors::REPLICATION),
     row("post", Refused(&errors::SPEAKS_HTTP), Verb::Http, Touch::Nothing),
     row("host:", Refused(&errors::SPEAKS_HTTP), Verb::Http, Touch::Nothing),
@@ -325,6 +325,25 @@ const FACTS: &[(Facts, &[&str])] = &[
     (Facts::TELLS_OF_STRINGS, &["dump"]),
     (Facts::WRITES_UNFLAGGED, &["pfcount"]),
     (Facts::CHANGES_NOTHING_IN_SCRIPTS, &["echo", "ping", "publish", "spublish", "time"]),
+    (
+        Facts::LONG,
+        &[
+            "debug",
+            "flushall",
+            "flushdb",
+            "function|load",
+            "function|restore",
+            "keys",
+            "migrate",
+            "module|load",
+            "module|loadex",
+            "pfselftest",
+            "save",
+            "shutdown",
+            "sort",
+            "sort_ro",
+        ],
+    ),
 ];
 
 /// Reads that say nothing of what a key holds, so that nothing kept can be older than what they say.
@@ -339,6 +358,9 @@ pub(super) fn facts(name: &str, reads: bool, verb: Verb) -> Facts {
     let mut facts: Facts = FACTS.iter().filter(|(_, names)| is_among(names)).map(|(fact, _)| *fact).collect();
     if matches!(verb, Verb::StringOp(_) | Verb::Script(_) | Verb::ScriptRo(_)) {
         facts |= Facts::TELLS_OF_STRINGS;
+    }
+    if matches!(verb, Verb::Script(_) | Verb::ScriptRo(_)) {
+        facts |= Facts::LONG;
     }
     facts.set(Facts::TELLS, reads && !is_among(SILENT));
     facts

@@ -59,5 +59,7 @@ bitflags! {
         const CHANGES_NOTHING_IN_SCRIPTS = 1 << 4;
         /// Writes the keys that it declares, though it is not flagged as a write.
         const WRITES_UNFLAGGED = 1 << 5;
+        /// Redis may execute it for long, and serves nobody else meanwhile: it runs code, or goes through all of the data set.
+        const LONG = 1 << 6;
     }
 }

@@ -83,6 +83,12 @@ impl Row {
         matches!(self.verb, Verb::Client(_))
     }
 
+    /// Whether Redis may execute it for long, and serves nobody else meanwhile. What a module does nobody knows.
+    #[must_use]
+    pub fn is_long(&self) -> bool {
+        self.facts.contains(Facts::LONG) || self.flags.contains(Flags::MODULE) || self.is_unknown()
+    }
+
     /// Whether the command is in no table.
     #[must_use]
     pub fn is_unknown(&self) -> bool {

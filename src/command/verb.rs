@@ -139,6 +139,10 @@ pub enum Verb {
     ReadOnly,
     /// READWRITE: ends READONLY.
     ReadWrite,
+    /// SYNC and PSYNC: what comes behind them is the replication stream, and no reply.
+    Sync,
+    /// REPLCONF: what a replica says of itself. Some of it has no reply.
+    ReplConf,
     /// SHUTDOWN: no reply when it succeeds.
     Shutdown,
     /// DEBUG.
@@ -208,6 +212,10 @@ pub enum ClientSubcommand {
     Redirection,
     /// CLIENT NO-EVICT and CLIENT NO-TOUCH.
     Switch,
+    /// CLIENT PAUSE: Redis answers no client for a time.
+    Pause,
+    /// CLIENT UNPAUSE.
+    Unpause,
     /// CLIENT itself, and any other subcommand.
     Other,
 }

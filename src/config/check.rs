@@ -65,6 +65,9 @@ pub(super) fn fields(config: &Config) -> Result<(), ConfigError> {
 
     let timeouts = &config.timeouts;
     time("timeouts.connect", timeouts.connect, MS..=ANY_TIME)?;
+    if !timeouts.reply.is_zero() {
+        time("timeouts.reply", timeouts.reply, Duration::from_secs(1)..=ANY_TIME)?;
+    }
     time("timeouts.backoff_min", timeouts.backoff_min, MS..=ANY_TIME)?;
     if timeouts.backoff_max < timeouts.backoff_min {
         let [max, min] = [timeouts.backoff_max, timeouts.backoff_min].map(units::show_time);

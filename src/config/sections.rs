@@ -231,6 +231,9 @@ pub struct Timeouts {
     /// For an upstream connection to be taken.
     #[serde(deserialize_with = "yaml::time")]
     pub connect: Duration,
+    /// For a reply from Redis; above, the connection is given up. Zero: for ever.
+    #[serde(deserialize_with = "yaml::time")]
+    pub reply: Duration,
     /// Before the first attempt to connect again.
     #[serde(deserialize_with = "yaml::time")]
     pub backoff_min: Duration,
@@ -246,6 +249,7 @@ impl Default for Timeouts {
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(2),
+            reply: Duration::from_secs(60),
             backoff_min: Duration::from_millis(50),
             backoff_max: Duration::from_secs(2),
             shutdown: Duration::from_secs(10),

@@ -241,6 +241,7 @@ fn mistakes_name_line_key_and_remedy() {
             "timeouts:\n  backoff_min: 5s",
             "line 2: timeouts.backoff_max: 2s is shorter than backoff_min; type 5s or more",
         ),
+        ("timeouts:\n  reply: 500ms", "line 2: timeouts.reply: 500ms is too small; type 1s or more"),
         ("fleet: a.b", "line 1: fleet: 'a.b' is not a name that a NATS subject can carry; type 1 to 64 letters,"),
         ("fleet: ''", "line 1: fleet: '' is not a name"),
         ("log: { level: verbose }", "line 1: log.level: 'verbose' is not a log level; type off, error,"),

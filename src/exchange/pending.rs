@@ -82,6 +82,8 @@ pub enum OnReply {
     Greet { client: Rc<ClientState>, greeting: Option<Box<Greeting>>, back: bool },
     /// Redis says whether the client may configure it. If so, do what the PROXY command asks for.
     Proxy { args: Vec<Vec<u8>> },
+    /// CLIENT PAUSE for so long; none: CLIENT UNPAUSE.
+    Paused(Option<Duration>),
     /// INFO, with the sections that are added.
     Info { added: String },
     /// Hand so many replies, in one piece, to a task of Shortstop's own. `repeat` as in `Pass`.

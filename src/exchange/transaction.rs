@@ -1,5 +1,7 @@
 //! What is in a transaction, from its commands' being queued until EXEC is answered.
 
+use std::time::Duration;
+
 use crate::exchange::client_command::ClientCommand;
 use crate::exchange::exec_demux::{Commands, ExecDemux};
 use crate::exchange::reply_shape::ReplyShape;
@@ -24,6 +26,10 @@ pub struct Queued {
     pub(crate) client_commands: Vec<(usize, ClientCommand)>,
     /// Places of WAIT and WAITAOF.
     pub(crate) waits: Vec<usize>,
+    /// A command is among them that Redis may execute for long.
+    pub(crate) long: bool,
+    /// Each CLIENT PAUSE, and CLIENT UNPAUSE as none: its place and its length.
+    pub(crate) pauses: Vec<(usize, Option<Duration>)>,
     /// CLIENT REPLY ON is among them.
     pub(crate) speaks: bool,
 }

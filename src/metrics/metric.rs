@@ -135,6 +135,8 @@ pub struct Facts {
     pub l1_max: L1Bounds,
     /// The server that connections lead to.
     pub server: Option<Server>,
+    /// Connections on which a reply is overdue.
+    pub upstream_overdue: u64,
     /// Redis answers, and lets Shortstop in.
     pub upstream_up: bool,
     /// Why it did not, the last time that it did not, and how long ago that was seen.

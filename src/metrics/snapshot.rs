@@ -8,8 +8,3 @@ pub fn take(sources: &Sources<'_>, shows: impl Fn(Section) -> bool) -> Vec<(&'st
     let shown = table::METRICS.iter().filter(|metric| shows(metric.section));
     shown.map(|metric| (metric, (metric.read)(sources))).collect()
 }
-
-/// All metrics.
-pub fn metrics() -> &'static [Metric] {
-    table::METRICS
-}

@@ -391,6 +391,14 @@ pub(super) const METRICS: &[Metric] = &[
     ),
     row(
         Section::Upstream,
+        "upstream_overdue",
+        Gauge,
+        Nothing,
+        "Connections on which a reply is overdue by a second.",
+        |from| Count(from.facts.upstream_overdue),
+    ),
+    row(
+        Section::Upstream,
         "writes_unknown",
         Counter,
         Nothing,

@@ -1,6 +1,6 @@
 //! HELLO, AUTH and RESET: who the client is, and what it speaks.
 //!
-//! Redis decides. A login is tried on the worker's auth link, a connection that is used for nothing else; then the client's
+//! Redis decides. A login is tried on one of the worker's auth links, connections that are used for nothing else; then the client's
 //! requests go to the lanes of that identity. No name or password is logged.
 
 use std::rc::Rc;

@@ -9,11 +9,17 @@ use crate::exchange::write_guard::WriteGuard;
 use crate::proxy::call::Call;
 use crate::proxy::client::{Client, Next, Replies};
 use crate::proxy::request::Replacements;
+use crate::upstream::Tap as _;
 
 impl Client {
     /// Whether what the client sends is passed on as it comes, and so is what it gets.
     pub fn is_raw(&self) -> bool {
         self.session.as_ref().is_some_and(|session| session.is_in_raw())
+    }
+
+    /// Whether what the client gets is passed on as it comes.
+    pub fn gets_raw(&self) -> bool {
+        self.session.as_ref().is_some_and(|session| session.is_raw())
     }
 
     /// Passes bytes on. Tells how many were taken; the client is woken when there is room for more.

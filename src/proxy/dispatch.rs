@@ -27,9 +27,9 @@ impl Client {
     fn decide(&mut self, view: &View, permit: &ServePermit, request: Request<'_>) -> Next {
         // A stream takes no requests.
         if let Some(session) = &self.session
-            && session.is_monitor()
+            && (session.is_monitor() || session.is_replication())
         {
-            return self.beside_monitor(view, permit, &Rc::clone(session), request);
+            return self.beside_stream(view, permit, &Rc::clone(session), request);
         }
 
         // What L1 may answer, before anything is looked up that a hit does not need.
@@ -124,6 +124,8 @@ impl Client {
                 self.alone(permit, call)
             }
             (Class::Session | Class::Blocking, Verb::Wait) if !self.in_multi() => self.wait(permit, call),
+            (Class::Session | Class::Blocking, Verb::Sync) => self.replicate(permit, call),
+            (Class::Session | Class::Blocking, Verb::ReplConf) if !self.in_multi() => self.replconf(permit, call),
             (Class::Session | Class::Blocking, Verb::Subscribe | Verb::Unsubscribe) => {
                 self.subscribe(permit, call, Kind::Channel)
             }

@@ -1,17 +1,20 @@
 //! A stateless command on its way to Redis: what is sent in its place, and what waits for its reply.
 
+use std::time::Duration;
+
 use smallvec::SmallVec;
 
 use crate::codec;
 use crate::coherence::ServePermit;
-use crate::command::{StringOp, Verb};
+use crate::command::{ClientSubcommand, StringOp, Verb};
 use crate::errors::{self, OwnError};
 use crate::exchange::pending::OnReply;
 use crate::exchange::reply_shape::ReplyShape;
 use crate::proxy::call::{Call, Target, Wire, write_wire};
 use crate::proxy::client::{Client, Next};
 use crate::proxy::string_guard;
-use crate::resp::build;
+use crate::resp::{build, parse_int};
+use crate::upstream::Delay;
 use crate::worker_state::policy::View;
 
 /// Keys of an MGET up to which its values are kept.
@@ -47,6 +50,9 @@ impl Client {
             write_wire(out, &call.request, wire);
             out.push_slice(&ttls);
         });
+        if call.row.is_long() {
+            target.link().may_take(Delay::Long);
+        }
         if matches!(call.row.verb, Verb::Script(_) | Verb::ScriptRo(_)) {
             target.link().sent_script(permit.now);
         }
@@ -103,6 +109,7 @@ impl Client {
                 call.args.get(2).into_iter().for_each(|text| self.context.shared.scripts.learn(text));
                 self.unkept(view, call)
             }
+            Verb::Client(ClientSubcommand::Pause | ClientSubcommand::Unpause) => OnReply::Paused(pause_of(call)),
             Verb::Info => OnReply::Info { added: self.context.shared.windows.info(&call.args[1..]) },
             _ if row.is_write() => OnReply::Write { guard: self.write_guard(view, call), shape: ReplyShape::Nothing },
             _ => self.unkept(view, call),
@@ -114,6 +121,13 @@ impl Client {
     pub(super) fn reply_shape(&self, call: Call<'_>) -> ReplyShape {
         ReplyShape::of(call.row.verb, call.args, self.state.profile.version())
     }
+}
+
+/// For how long CLIENT PAUSE stops Redis; none: it goes on (CLIENT UNPAUSE).
+fn pause_of(call: Call<'_>) -> Option<Duration> {
+    let is_pause = call.row.verb == Verb::Client(ClientSubcommand::Pause);
+    let millis = call.args.get(2).filter(|_| is_pause)?;
+    parse_int(millis).and_then(|millis| u64::try_from(millis).ok()).map(Duration::from_millis)
 }
 
 /// The PTTLs that an MGET asks for beside its values.

@@ -86,7 +86,12 @@ impl Client {
         if (word(1, b"info") || word(1, b"debug")) && !self.context.shared.users.lets_in(self.state.profile.user()) {
             return self.refuse(NOAUTH);
         }
-        if word(1, b"debug") && word(2, b"panic") && call.args.len() == 3 {
+        let ends_worker = word(3, b"worker") && call.args.len() == 4;
+        if word(1, b"debug") && word(2, b"panic") && (ends_worker || call.args.len() == 3) {
+            if view.policy.debug_command && ends_worker {
+                self.context.run_on_all_workers(|_| panic!("PROXY DEBUG PANIC WORKER was asked for"));
+                return Next::Pause;
+            }
             if view.policy.debug_command {
                 panic!("PROXY DEBUG PANIC was asked for");
             }

@@ -20,6 +20,7 @@ mod local;
 mod monitor;
 mod pubsub;
 mod read;
+mod replication;
 mod reply_shape;
 mod request;
 mod scripts;

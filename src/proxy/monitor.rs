@@ -1,4 +1,4 @@
-//! A client in MONITOR: its connection is a stream, and little may be sent beside it.
+//! A client whose connection is a stream: little may be sent beside it. MONITOR begins here, replication in `replication`.
 
 use std::rc::Rc;
 
@@ -23,13 +23,16 @@ impl Client {
     }
 
     /// The connection is a stream: what the client says is passed on, and what comes is passed back.
-    pub(super) fn beside_monitor(
+    pub(super) fn beside_stream(
         &mut self,
         view: &View,
         permit: &ServePermit,
         session: &Rc<Session>,
         request: Request<'_>,
     ) -> Next {
+        if session.is_replication() {
+            return self.beside_replication(view, session, request);
+        }
         let row = view.table.resolve(&request.words());
         match row.verb {
             Verb::Quit => {

@@ -8,14 +8,14 @@ use smallvec::SmallVec;
 
 use crate::client_state::connection_state::{Reason, Sent};
 use crate::coherence::ServePermit;
-use crate::command::{Facts, Verb};
+use crate::command::{ClientSubcommand, Facts, Verb};
 use crate::exchange::pending::{InSession, Link, OnReply, Pending, Session};
 use crate::exchange::write_guard::WriteGuard;
 use crate::proxy::call::Call;
 use crate::proxy::client::{Client, Next};
 use crate::proxy::request::Replacements;
 use crate::resp::build;
-use crate::upstream::Lost;
+use crate::upstream::{Delay, Lost};
 use crate::worker_state::policy::View;
 use crate::worker_state::turns::Place;
 
@@ -84,8 +84,14 @@ impl Client {
         if call.row.verb == Verb::Shutdown {
             self.shut_down(permit, call, &link);
         } else {
-            let on_reply = OnReply::Pass { repeat: false };
+            let on_reply = match call.row.verb {
+                Verb::Client(ClientSubcommand::Unpause) => OnReply::Paused(None),
+                _ => OnReply::Pass { repeat: false },
+            };
             self.send(permit.now, &link, on_reply, u64::MAX, |wire| call.request.write(wire, Replacements::new()));
+        }
+        if call.row.is_long() {
+            link.may_take(Delay::Long);
         }
         link.retire();
         Next::Pause
@@ -147,7 +153,9 @@ impl Client {
         guard.begin_blocking(&self.context);
         let observed = if self.is_told(view, call.row) { self.ids(call) } else { SmallVec::new() };
         session.block();
-        self.send_in(permit, call, &session, InSession::Blocked { guard, observed })
+        let next = self.send_in(permit, call, &session, InSession::Blocked { guard, observed });
+        session.link.may_take(Delay::Blocks);
+        next
     }
 
     /// A command that may leave something on its connection, or must not wait behind others.
@@ -156,10 +164,9 @@ impl Client {
             Ok(session) => session,
             Err(next) => return next,
         };
+        let leaves_nothing = call.row.facts.contains(Facts::LEAVES_NOTHING);
         let on_reply = match call.row.verb {
-            _ if call.row.facts.contains(Facts::LEAVES_NOTHING) => {
-                return self.send_in(permit, call, &session, InSession::Sent(Sent::Plain));
-            }
+            _ if leaves_nothing => InSession::Sent(Sent::Plain),
             Verb::ScriptDebug => InSession::ScriptDebug(!call.args[2].eq_ignore_ascii_case(b"no")),
             _ if call.row.is_unknown() => {
                 // Nobody knows it: if Redis does, it may have changed anything.
@@ -175,6 +182,9 @@ impl Client {
             _ => InSession::Sent(Sent::Setting),
         };
         self.send_in(permit, call, &session, on_reply);
-        Next::Pause
+        if call.row.is_long() {
+            session.link.may_take(Delay::Long);
+        }
+        if leaves_nothing { Next::Go } else { Next::Pause }
     }
 }

@@ -16,6 +16,7 @@ use crate::proxy::client::{Client, Next, Replies};
 use crate::proxy::compress::writes_values;
 use crate::proxy::request::Replacements;
 use crate::resp::{Chunks, Version, parse_int};
+use crate::upstream::Delay;
 use crate::worker_state::policy::View;
 
 impl Client {
@@ -63,7 +64,9 @@ impl Client {
         };
         let queued = self.queued();
         queued.read.extend(ids);
+        queued.long |= call.row.is_long();
         match on_reply {
+            OnReply::Paused(pause) => queued.pauses.push((queued.shape.len(), pause)),
             OnReply::Write { guard, .. } => queued.guard.extend(guard),
             OnReply::Elements { guard: Some(guard), observed, .. } => {
                 queued.guard.extend(*guard);
@@ -139,9 +142,12 @@ impl Client {
         let mask = queued.guard.mask();
         let subscribes = !queued.commands.subscribed.is_empty();
         let next = if queued.client_commands.is_empty() && !subscribes { Next::Go } else { Next::Pause };
-        let speaks = queued.speaks;
+        let (speaks, long) = (queued.speaks, queued.long);
         let on_reply = OnReply::session(session, InSession::Exec { client: Rc::clone(&self.state), queued });
         self.send(permit.now, &session.link, on_reply, mask, |wire| call.request.write(wire, Replacements::new()));
+        if long {
+            session.link.may_take(Delay::Long);
+        }
         if subscribes {
             self.mark_the_end_of_messages(permit, session);
         }

@@ -20,8 +20,8 @@ use crate::exchange::pending::{ClientState, Link, Waiter};
 use crate::proxy::call::Call;
 use crate::proxy::client::{Client, Next};
 use crate::resp::{Version, build, elements, parse_int, split_first};
-use crate::upstream::{Lost, Reply};
-use crate::worker_state::ask::{Request, ask};
+use crate::upstream::{Delay, Lost, Reply};
+use crate::worker_state::ask::{Request, ask, ask_with};
 use crate::worker_state::context::Context;
 use crate::worker_state::turns::Place;
 
@@ -162,7 +162,7 @@ async fn answer(
     };
     let [mark, second_mark] = marks;
     let requests = [mark, second_mark, question.request, words(&[b"ROLE"])];
-    let replies = ask(context, own, &requests, false).await?;
+    let replies = ask_with(context, own, &requests, false, Delay::Blocks).await?;
     let (first, rest) = split_first(&replies);
     let (second, rest) = split_first(rest);
     let (waited, role) = split_first(rest);

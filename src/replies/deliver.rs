@@ -55,10 +55,18 @@ impl Expected for Pending {
             // A login that is tried twice changes nothing more.
             OnReply::Greet { .. } | OnReply::Proxy { .. } | OnReply::ClientCommand(_) => true,
             OnReply::Elements { guard, .. } => guard.is_none(),
-            OnReply::Rest | OnReply::Write { .. } | OnReply::Select { .. } | OnReply::FirstSelect(_) => false,
+            OnReply::Rest
+            | OnReply::Paused(_)
+            | OnReply::Write { .. }
+            | OnReply::Select { .. }
+            | OnReply::FirstSelect(_) => false,
             OnReply::Queued(_) | OnReply::Session { .. } => false,
             OnReply::ShutDown { .. } | OnReply::Unsubscribed { .. } => false,
         }
+    }
+
+    fn asked(&self) -> Instant {
+        self.sent
     }
 
     fn askers(&self) -> SmallVec<[usize; 1]> {
@@ -214,6 +222,9 @@ impl Pending {
         if failed && tells_of_a_replica(reply.bytes()) {
             context.shared.endpoint.report(Suspicion::Replica);
         }
+        if failed && tells_why_it_is_silent(reply.bytes()) {
+            context.shared.endpoint.silence().excuse(now);
+        }
         let Pending { to, sent, on_reply } = self;
         match on_reply {
             OnReply::Pass { .. } | OnReply::Rest => answer(to, reply),
@@ -278,6 +289,12 @@ impl Pending {
                 let args: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();
                 answer(to, Reply::Owned(context.shared.windows.proxy(&args).into()));
             }
+            OnReply::Paused(pause) => {
+                if !failed {
+                    context.paused(pause);
+                }
+                answer(to, reply);
+            }
             OnReply::Info { added } => {
                 let (kind, text) = match (reply.bytes().first(), bulk_of(reply.bytes())) {
                     (Some(b'='), Bulk::Verbatim(text)) => (b'=', text),
@@ -324,6 +341,11 @@ fn answer_alone(context: &Context, on_reply: OnReply, reply: Result<Reply<'_>, &
         OnReply::Unsubscribed { reply_queue, slot, answer } => reply_queue.fill(slot, Reply::Borrowed(answer)),
         _ => unreachable!("all others need the reply, or lose a guard"),
     }
+}
+
+/// Whether the server says that it serves nobody for now.
+fn tells_why_it_is_silent(error: &[u8]) -> bool {
+    error.starts_with(b"-BUSY ") || error.starts_with(b"-LOADING ")
 }
 
 /// Whether the server says that it is a replica, or became one. A script can say the same.
@@ -391,7 +413,7 @@ mod tests {
 
     #[test]
     fn only_what_is_passed_as_it_is_is_passed_in_parts() {
-        let plain = b"$200000\r\nplain and more";
+        let plain = b"$200000\r\nplain, as the client wrote it";
         let compressed = [b"$200000\r\n", &crate::codec::MARK[..]].concat();
         let value = || pending(OnReply::Value { id: None });
         assert!(value().takes_parts(plain) && !value().takes_parts(&compressed));

@@ -69,7 +69,7 @@ pub(crate) fn ended(
         let on_reply = OnReply::session(&session, InSession::Exec { client, queued });
         return Some(Pending { to, sent, on_reply });
     }
-    let Queued { mut guard, mut shape, selects, demux, read, client_commands, waits, commands, .. } = queued;
+    let Queued { mut guard, mut shape, selects, demux, read, client_commands, waits, commands, pauses, .. } = queued;
     session.set_exec_reply(match commands.subscribed.is_empty() {
         true => ExecReply::None,
         false => ExecReply::MessagesDue,
@@ -118,6 +118,11 @@ pub(crate) fn ended(
         }
         if *shape == ReplyShape::Map && version == Version::Resp2 {
             *shape = ReplyShape::Nothing;
+        }
+    }
+    for (at, pause) in pauses {
+        if element(at) == Some(&b"+OK\r\n"[..]) {
+            context.paused(pause);
         }
     }
     for (at, db) in selects {

@@ -5,10 +5,13 @@ use fred::error::Error;
 use fred::interfaces::ClientLike;
 use fred::types::{ClusterHash, CustomCommand, Value};
 
+use super::own;
+
 /// One command and its reply; an error reply is an error.
 pub(super) async fn ask(client: &Client, command: &'static str, args: &[&str]) -> Result<Value, Error> {
     let args: Vec<Value> = args.iter().map(|arg| Value::from(*arg)).collect();
-    client.custom(CustomCommand::new_static(command, ClusterHash::FirstKey, false), args).await
+    let command = String::from_utf8_lossy(&own::mark(command.as_bytes())).into_owned();
+    client.custom(CustomCommand::new(command, ClusterHash::FirstKey, false), args).await
 }
 
 /// [`ask`]; none: the connection's user may not. That nobody is let in without a login remains an error.

@@ -9,8 +9,11 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use tokio::sync::{Notify, watch};
+
+use super::silence::Silence;
 
 /// A server: one process of Redis at one address.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,6 +67,7 @@ pub struct Endpoint {
     connection: AtomicBool,
     replica: AtomicBool,
     reported: Notify,
+    silence: Silence,
 }
 
 impl Default for Endpoint {
@@ -73,6 +77,7 @@ impl Default for Endpoint {
             connection: AtomicBool::new(false),
             replica: AtomicBool::new(false),
             reported: Notify::new(),
+            silence: Silence::default(),
         }
     }
 }
@@ -119,6 +124,11 @@ impl Endpoint {
         let _ = changes.wait_for(|state| state.epoch != epoch).await;
     }
 
+    /// How long the server has owed replies.
+    pub fn silence(&self) -> &Silence {
+        &self.silence
+    }
+
     /// Asks the control plane to look at once.
     pub fn report(&self, trouble: Suspicion) {
         let flag = match trouble {
@@ -153,6 +163,8 @@ impl Endpoint {
     /// From now on no connection is made. The epoch that begins.
     pub(super) fn close(&self) -> u64 {
         self.state.send_modify(|state| *state = State { epoch: state.epoch + 1, server: Whereabouts::Unknown });
+        // What the last server was silent for is no reason for the next one.
+        self.silence.end_excuse(Instant::now());
         self.epoch()
     }
 

@@ -12,10 +12,11 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
 use crate::config::UpstreamUrl;
-use crate::resp::{Bulk, ReplyScanner, build, bulk_of, elements};
+use crate::resp::{Bulk, ReplyScanner, bulk_of, elements};
 
 use super::endpoint::Server;
 use super::login::Login;
+use super::own;
 
 /// Which server connections are to lead to.
 #[derive(Debug)]
@@ -138,10 +139,10 @@ fn choose(current: Option<&Server>, candidates: &[Candidate]) -> Option<usize> {
 async fn interview(mut stream: TcpStream, login: Option<&Login>) -> io::Result<Answer> {
     let mut request = Vec::new();
     if let Some(login) = login {
-        build::request(&mut request, login.auth());
+        own::request(&mut request, login.auth());
     }
-    build::request(&mut request, [&b"INFO"[..], b"server"].into_iter());
-    build::request(&mut request, [&b"ROLE"[..]].into_iter());
+    own::request(&mut request, [&b"INFO"[..], b"server"].into_iter());
+    own::request(&mut request, [&b"ROLE"[..]].into_iter());
     stream.write_all(&request).await?;
     let mut inbox = BytesMut::new();
     if login.is_some() {

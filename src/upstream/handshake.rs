@@ -16,11 +16,12 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use crate::config::UpstreamUrl;
-use crate::resp::{Version, build, parse_int};
+use crate::resp::{Version, parse_int};
 
 use super::endpoint::{Server, differ};
 use super::finder::{read_reply, run_id};
 use super::login::{Login, NOAUTH, is_about_login, is_busy, is_too_many};
+use super::own;
 
 /// After this a right that Shortstop's own user did not have is asked for again: it may have been granted.
 const ASK_AGAIN: Duration = Duration::from_secs(60);
@@ -150,7 +151,7 @@ impl Wire<'_> {
     /// Sends some requests in one piece, and gives as many replies.
     async fn ask(&mut self, requests: &[Request<'_>]) -> Result<Vec<Bytes>, NotTaken> {
         let mut out = Vec::new();
-        requests.iter().for_each(|words| build::request(&mut out, words.iter().copied()));
+        requests.iter().for_each(|words| own::request(&mut out, words.iter().copied()));
         self.stream.write_all(&out).await?;
         let mut replies = Vec::with_capacity(requests.len());
         for _ in requests {

@@ -16,12 +16,13 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use crate::config::{Timeouts, UpstreamUrl};
-use crate::resp::{Bulk, build, bulk_of, elements, parse_int};
+use crate::resp::{Bulk, bulk_of, elements, parse_int};
 
 use super::RESERVED;
 use super::endpoint::{Endpoint, Server, differ};
 use super::finder::{read_reply, run_id_in};
 use super::login::Login;
+use super::own;
 
 /// How often the subscribers are counted; also the pause before connecting again. Three of these are the bound within which an
 /// instance is noticed: its subscription, the count, and a second look.
@@ -246,7 +247,7 @@ impl Connection {
 
     async fn send<'a>(&mut self, words: impl ExactSizeIterator<Item = &'a [u8]>) -> io::Result<()> {
         let mut request = Vec::new();
-        build::request(&mut request, words);
+        own::request(&mut request, words);
         tokio::time::timeout(self.limit, self.stream.write_all(&request)).await.map_err(|_| silent())?
     }
 

@@ -12,8 +12,10 @@ pub mod instances;
 mod limits;
 mod link;
 mod login;
+mod own;
 mod queue;
 mod rights;
+mod silence;
 pub mod status;
 pub mod topology;
 
@@ -25,3 +27,5 @@ pub use handshake::OwnRights;
 pub use limits::ServerLimits;
 pub use link::{Expected, Link, LinkProfile, LinkSettings, Lost, Reply, Tap};
 pub use login::{Login, NOAUTH};
+pub use own::is_own;
+pub use silence::{Delay, OVERDUE, Silence};

@@ -10,6 +10,8 @@ use smallvec::SmallVec;
 
 use crate::resp::Chunks;
 
+use super::silence::Delay;
+
 pub(super) struct Queue<E> {
     /// The requests that have not been sent completely.
     wire: Chunks,
@@ -23,6 +25,8 @@ pub(super) struct Queue<E> {
     kept: Chunks,
     /// Bytes of all their requests.
     pending: usize,
+    /// How many of them are [`Delay::Long`].
+    long: usize,
     /// Requests that had been sent whole and are sent again.
     repeats: u64,
 }
@@ -33,6 +37,7 @@ struct Waiting<E> {
     /// They are in `kept`, too.
     kept: bool,
     repeated: bool,
+    delay: Delay,
     expected: E,
 }
 
@@ -45,6 +50,7 @@ impl<E> Default for Queue<E> {
             sent: 0,
             kept: Chunks::default(),
             pending: 0,
+            long: 0,
             repeats: 0,
         }
     }
@@ -78,7 +84,25 @@ impl<E> Queue<E> {
             self.wire.copy(before, bytes, &mut self.kept);
         }
         self.pending += bytes;
-        self.waiting.push_back(Waiting { bytes, kept: keep, repeated: false, expected });
+        self.waiting.push_back(Waiting { bytes, kept: keep, repeated: false, delay: Delay::None, expected });
+    }
+
+    /// How long the reply to the request that was appended last may take.
+    pub(super) fn delay_last(&mut self, delay: Delay) {
+        if let Some(last) = self.waiting.back_mut() {
+            self.long += usize::from(delay == Delay::Long);
+            last.delay = delay;
+        }
+    }
+
+    /// Whether Redis may be executing one of the requests for long. The replies to those before it may wait until it has.
+    pub(super) fn has_long(&self) -> bool {
+        self.long > 0
+    }
+
+    /// How long the reply that is due next may take.
+    pub(super) fn front_delay(&self) -> Delay {
+        self.waiting.front().map_or(Delay::None, |waiting| waiting.delay)
     }
 
     /// Appends bytes that get no reply of their own. Nothing that does may be appended behind them.
@@ -158,6 +182,7 @@ impl<E> Queue<E> {
         let waiting = self.waiting.pop_front()?;
         self.sent -= 1;
         self.pending -= waiting.bytes;
+        self.long -= usize::from(waiting.delay == Delay::Long);
         if waiting.kept {
             self.kept.advance(waiting.bytes);
         }
@@ -166,7 +191,7 @@ impl<E> Queue<E> {
 
     /// Puts back in front what waits for more replies. Its request is not sent again.
     pub(super) fn put_back(&mut self, expected: E) {
-        self.waiting.push_front(Waiting { bytes: 0, kept: false, repeated: true, expected });
+        self.waiting.push_front(Waiting { bytes: 0, kept: false, repeated: true, delay: Delay::None, expected });
         self.sent += 1;
     }
 
@@ -196,7 +221,7 @@ impl<E> Queue<E> {
         let mut gone = Vec::new();
         let (mut in_kept, mut in_wire) = (0, 0);
         for (at, waiting) in was.waiting.into_iter().enumerate() {
-            let Waiting { bytes, kept, repeated, expected } = waiting;
+            let Waiting { bytes, kept, repeated, delay, expected } = waiting;
             // Redis runs a request only when its last byte has come. A request that was sent in part may be the reason why Redis
             // closed the connection, so it is tried only once more.
             let ran = at < was.sent;
@@ -206,6 +231,7 @@ impl<E> Queue<E> {
             if again && !(begun && repeated) {
                 self.repeats += u64::from(ran);
                 self.push(expected, kept, |wire| from.copy(start, bytes, wire));
+                self.delay_last(delay);
                 if let Some(waiting) = self.waiting.back_mut() {
                     waiting.repeated = repeated || begun;
                 }

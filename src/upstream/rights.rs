@@ -19,11 +19,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::config::Timeouts;
-use crate::resp::build;
 
 use super::acl;
 use super::control::ask_if_allowed;
 use super::login::{Login, is_about_login};
+use super::own;
 
 /// The pause between two looks at all users is at least this many times as long as a look takes: there may be thousands of users.
 const PAUSE: u32 = 100;
@@ -181,9 +181,9 @@ async fn first_reply(address: Option<SocketAddr>, first: Option<&Login>) -> std:
     let mut stream = TcpStream::connect(address).await?;
     let mut request = Vec::new();
     match first {
-        Some(login) => build::request(&mut request, login.auth()),
+        Some(login) => own::request(&mut request, login.auth()),
         // No right is needed for it, so that a refusal is about authentication alone, and is not logged.
-        None => build::request(&mut request, [&b"HELLO"[..]].into_iter()),
+        None => own::request(&mut request, [&b"HELLO"[..]].into_iter()),
     }
     stream.write_all(&request).await?;
     let mut reply = Vec::new();

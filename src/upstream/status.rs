@@ -65,6 +65,19 @@ struct State {
     missing: BTreeSet<OwnRight>,
 }
 
+impl State {
+    /// Whether the log is to be told now: at once, when the kind of trouble is another, and every minute.
+    fn is_due(&mut self, about_login: bool, now: Instant) -> bool {
+        let is_due = self.said.is_none_or(|(when, was_about_login)| {
+            was_about_login != about_login || now.saturating_duration_since(when) >= AGAIN
+        });
+        if is_due {
+            self.said = Some((now, about_login));
+        }
+        is_due
+    }
+}
+
 /// [`UpstreamStatus`], at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct Seen {
@@ -105,21 +118,17 @@ impl UpstreamStatus {
         state.answers = Some((false, since));
         state.error = Some((why.to_owned(), now));
         let about_login = is_about_login(why);
-        let is_due = state.said.is_none_or(|(when, was_about_login)| {
-            was_about_login != about_login || now.saturating_duration_since(when) >= AGAIN
-        });
-        if !is_due {
+        if !state.is_due(about_login, now) {
             return;
         }
-        state.said = Some((now, about_login));
         let lasts = now.saturating_duration_since(since);
         if about_login {
             tracing::error!(
                 upstream,
                 why,
                 ?lasts,
-                "Redis does not let Shortstop in: correct the user and the password in `upstream` (REDIS_URL). Until then only clients \
-                 with a login of their own are served by Redis"
+                "Redis does not let Shortstop in: correct the user and the password in `upstream` (REDIS_URL). Until then Redis \
+                 serves only clients with a login of their own, and Shortstop cannot see whether it is a replica"
             );
         } else {
             tracing::warn!(
@@ -166,7 +175,7 @@ impl UpstreamStatus {
 mod tests {
     use std::time::{Duration, Instant};
 
-    use super::{OwnRight, UpstreamStatus};
+    use super::{OwnRight, State, UpstreamStatus};
 
     #[test]
     fn redis_was_accepted_once_it_has_answered() {
@@ -181,6 +190,16 @@ mod tests {
         assert!(status.seen(start).up && status.seen(start).accepted);
         status.failed("host:1", "closed", start);
         assert!(!status.seen(start).up && status.seen(start).accepted);
+    }
+
+    #[test]
+    fn the_log_is_told_at_once_and_every_minute() {
+        let mut state = State::default();
+        let start = Instant::now();
+        let mut due = |about_login, seconds| state.is_due(about_login, start + Duration::from_secs(seconds));
+        assert!(due(true, 0) && !due(true, 1) && !due(true, 59) && due(true, 60) && !due(true, 61));
+        assert!(due(false, 62), "it is away now, and not only closed");
+        assert!(!due(false, 63));
     }
 
     #[test]

@@ -26,7 +26,7 @@ use super::endpoint::{Endpoint, Server, Suspicion, differ};
 use super::finder::{Choice, Finder, is_primary_in, run_id_in};
 use super::functions::without_writes;
 use super::limits::{self, ServerLimits};
-use super::login::Login;
+use super::login::{Login, is_about_login};
 use super::rights::Rights;
 use super::status::{OwnRight, UpstreamStatus};
 
@@ -152,14 +152,14 @@ pub async fn watch(
                             Ok(choice) => (again, moves_to) = (true, choice),
                             Err(error) => {
                                 tracing::debug!(%error, "the control connection to Redis ended");
-                                known.control_ended(error.details());
+                                known.control_ended(error.details(), &tell);
                                 tell(News::Blind);
                             }
                         },
                         // What is asked after the connection has ended would wait for its time-out.
                         _ = &mut task => {
                             tracing::debug!("Redis closed the control connection");
-                            known.control_ended("it closed the connection");
+                            known.control_ended("it closed the connection", &tell);
                         }
                     }
                     task.abort();
@@ -170,7 +170,7 @@ pub async fn watch(
                 }
                 Err(error) => {
                     tracing::debug!(%error, "no control connection to Redis");
-                    known.control_ended(error.details());
+                    known.control_ended(error.details(), &tell);
                     tell(News::Blind);
                 }
             }
@@ -258,7 +258,11 @@ impl Known {
     }
 
     /// There is no control connection any more. One that has answered may only have been closed: the next attempt tells.
-    fn control_ended(&self, why: &str) {
+    /// If Redis does not let Shortstop in, Shortstop cannot ask for the role, and clients with a login of their own go on.
+    fn control_ended(&self, why: &str, tell: &impl Fn(News)) {
+        if is_about_login(why) {
+            tell(News::RoleNotTold);
+        }
         if !self.answered {
             self.status.failed(&self.upstream, why, Instant::now());
         }

@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use crate::errors;
 use crate::exchange::pending::{Link, OnReply, Pending};
 use crate::resp::build;
-use crate::upstream::Lost;
+use crate::upstream::{Delay, Lost};
 use crate::worker_state::context::Context;
 
 /// The words of a request of our own.
@@ -18,6 +18,20 @@ pub(crate) type Request = Vec<Vec<u8>>;
 /// # Errors
 /// Redis is away, or the connection broke.
 pub(crate) async fn ask(context: &Context, link: &Link, requests: &[Request], repeat: bool) -> Result<Vec<u8>, Lost> {
+    ask_with(context, link, requests, repeat, Delay::None).await
+}
+
+/// [`ask`] for something that may take longer.
+///
+/// # Errors
+/// As there.
+pub(crate) async fn ask_with(
+    context: &Context,
+    link: &Link,
+    requests: &[Request],
+    repeat: bool,
+    delay: Delay,
+) -> Result<Vec<u8>, Lost> {
     link.check()?;
     let (answer, answered) = oneshot::channel();
     let on_reply = OnReply::Ask { replies: requests.len(), repeat, answer };
@@ -27,5 +41,6 @@ pub(crate) async fn ask(context: &Context, link: &Link, requests: &[Request], re
             wire.push_with(|out| build::request(out, words.iter().map(Vec::as_slice)));
         }
     });
+    link.may_take(delay);
     answered.await.unwrap_or_else(|_| Err(Lost::from(&errors::GIVEN_UP)))
 }

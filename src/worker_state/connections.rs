@@ -1,4 +1,4 @@
-//! A worker's connections to Redis: lanes, private connections, and the one for logins. Made here, and given up here.
+//! A worker's connections to Redis: lanes, private connections, and those for logins. Made here, and given up here.
 
 use std::rc::{Rc, Weak};
 use std::sync::atomic::Ordering;
@@ -11,6 +11,9 @@ use crate::resp::Version;
 use crate::upstream::{Expected, LinkProfile, Lost};
 use crate::worker_state::context::Context;
 use crate::worker_state::turns::{Place, Turn};
+
+/// Logins that a worker tries at a time.
+const MOST_AUTH_LINKS: usize = 8;
 
 impl Context {
     /// Connects at once: the first client does not wait for it, and the log says early that Redis is away.
@@ -46,15 +49,39 @@ impl Context {
         }
     }
 
-    /// Where a login is tried.
+    /// Where logins are tried, whether or not one is being tried there now.
     pub(crate) fn auth_link(self: &Rc<Self>) -> Link {
-        let known = self.auth_link.borrow().clone().filter(|auth_link| !auth_link.is_closed());
-        known.unwrap_or_else(|| {
-            let auth_link = self.connect(LinkProfile { login: None, db: 0, version: Version::Resp2 }, true);
-            auth_link.use_for_logins();
-            *self.auth_link.borrow_mut() = Some(auth_link.clone());
-            auth_link
-        })
+        self.auth_links.borrow_mut().retain(|auth_link| !auth_link.is_closed());
+        let known = self.auth_links.borrow().first().cloned();
+        known.unwrap_or_else(|| self.another_auth_link())
+    }
+
+    /// Where a login can be tried now; none: it has to wait for another.
+    pub(crate) fn free_auth_link(self: &Rc<Self>) -> Option<Link> {
+        self.auth_links.borrow_mut().retain(|auth_link| !auth_link.is_closed());
+        let known = self.auth_links.borrow();
+        let (free, count) = (known.iter().find(|auth_link| auth_link.is_idle()).cloned(), known.len());
+        drop(known);
+        free.or_else(|| (count < MOST_AUTH_LINKS).then(|| self.another_auth_link()))
+    }
+
+    fn another_auth_link(self: &Rc<Self>) -> Link {
+        let auth_link = self.connect(LinkProfile { login: None, db: 0, version: Version::Resp2 }, true);
+        auth_link.use_for_logins();
+        self.auth_links.borrow_mut().push(auth_link.clone());
+        auth_link
+    }
+
+    /// Ends the connections for logins that are not needed any more. One stays. To be called a few times a second.
+    pub fn end_spare_auth_links(&self) {
+        let mut first = true;
+        self.auth_links.borrow_mut().retain(|auth_link| {
+            let stays = std::mem::take(&mut first) || !auth_link.is_idle();
+            if !stays {
+                auth_link.retire();
+            }
+            stays
+        });
     }
 
     /// A private connection for whoever has taken a place for it.
@@ -169,7 +196,7 @@ impl Context {
         let identities: Vec<_> = self.identities.borrow().iter().filter_map(Weak::upgrade).collect();
         let anonymous = self.anonymous();
         let links = identities.iter().chain([&anonymous]).flat_map(|identity| identity.take_all());
-        links.chain(self.auth_link.take()).for_each(|link| drop(link.close()));
+        links.chain(self.auth_links.take()).for_each(|link| drop(link.close()));
         self.all_links.borrow_mut().clear();
         self.flights.borrow_mut().clear();
         self.queued_logins.borrow_mut().clear();

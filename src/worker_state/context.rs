@@ -90,8 +90,8 @@ pub struct Context {
     pub(crate) own: RefCell<Option<Rc<Identity>>>,
     /// Those who have.
     pub(crate) identities: RefCell<Vec<Weak<Identity>>>,
-    /// Where logins are tried: AUTH answers there whoever it was that asked before.
-    pub(crate) auth_link: RefCell<Option<Link>>,
+    /// Where logins are tried, one at a time on each: AUTH answers there whoever it was that asked before.
+    pub(crate) auth_links: RefCell<Vec<Link>>,
     /// Logins that are to be tried there; a client has one at most.
     pub(crate) queued_logins: RefCell<VecDeque<QueuedLogin>>,
     /// Its clients, by number.
@@ -123,6 +123,8 @@ pub struct Context {
     pub(crate) last_asker: Cell<u64>,
     /// Until then clients leave room for each other.
     pub(crate) shared_until: Cell<Option<Instant>>,
+    /// Connections on which a reply is overdue.
+    pub(crate) overdue: Cell<usize>,
     /// No more is asked of clients.
     pub draining: Cell<bool>,
 }
@@ -148,7 +150,7 @@ impl Context {
             anonymous: RefCell::new(Rc::new(Identity::new(anonymous.map(Rc::new), 0))),
             own: RefCell::default(),
             identities: RefCell::default(),
-            auth_link: RefCell::default(),
+            auth_links: RefCell::default(),
             queued_logins: RefCell::default(),
             all_links: RefCell::default(),
             links_made: Cell::default(),
@@ -165,6 +167,7 @@ impl Context {
             panicked: Cell::default(),
             last_asker: Cell::new(0),
             shared_until: Cell::new(None),
+            overdue: Cell::default(),
             draining: Cell::new(false),
         })
     }

@@ -17,9 +17,8 @@ use super::handle::Inner;
 #[cfg(target_os = "linux")]
 const UNACKNOWLEDGED: Duration = Duration::from_secs(10);
 
-/// How long a server that has taken a connection may be silent at first. It may be paused (CLIENT PAUSE) or busy with something
-/// long, and then it is waited for as on a connection that stands; but one behind something that takes connections in its name
-/// may be gone for good.
+/// How long a server that has taken a connection may be silent at first, where `timeouts.reply` says nothing: one behind something
+/// that takes connections in its name may be gone for good.
 const GREETING: Duration = Duration::from_secs(60);
 
 fn silent(limit: Duration) -> io::Error {
@@ -62,8 +61,11 @@ impl<E: Expected> Inner<E> {
         // Keep-alive does not run while bytes wait to be acknowledged.
         #[cfg(target_os = "linux")]
         socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED))?;
-        let greeted = tokio::time::timeout(GREETING, self.handshake(&mut stream, server)).await;
-        let is_server = greeted.unwrap_or_else(|_| Err(silent(GREETING).into()))?;
+        let limit = Some(self.settings.timeouts.reply).filter(|reply| !reply.is_zero()).unwrap_or(GREETING);
+        let is_server = tokio::select! {
+            greeted = self.handshake(&mut stream, server) => greeted?,
+            () = self.settings.endpoint.silence().lasts(limit) => return Err(silent(limit).into()),
+        };
         Ok(is_server.then_some(stream))
     }
 

@@ -21,6 +21,9 @@ pub trait Expected: Sized + 'static {
     /// Whether it may be sent again after the connection broke: it only reads.
     fn may_repeat(&self) -> bool;
 
+    /// When it was asked for.
+    fn asked(&self) -> Instant;
+
     /// The clients that get the reply, each by a number of its own.
     fn askers(&self) -> SmallVec<[usize; 1]>;
 

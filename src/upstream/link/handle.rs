@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 
 use crate::config::{Timeouts, UpstreamUrl};
 use crate::resp::{Chunks, Version};
-use crate::upstream::endpoint::Endpoint;
+use crate::upstream::endpoint::{Endpoint, Suspicion};
 use crate::upstream::handshake::OwnRights;
 use crate::upstream::limits::ServerLimits;
 use crate::upstream::login::Login;
+use crate::upstream::silence::Delay;
 
 use super::expected::{Expected, Tap};
 use super::lost::Lost;
@@ -183,6 +184,21 @@ impl<E: Expected> Link<E> {
         state.wake();
     }
 
+    /// What was just sent may take that long.
+    pub fn may_take(&self, delay: Delay) {
+        self.0.state.borrow_mut().queue.delay_last(delay);
+    }
+
+    /// Whether Redis may be executing for long what was sent.
+    pub fn has_long(&self) -> bool {
+        self.0.state.borrow().has_long()
+    }
+
+    /// Since when nothing has come of the reply that is due next; none: no reply is due that Redis could give at once.
+    pub fn owed_since(&self) -> Option<Instant> {
+        self.0.state.borrow().owed_since()
+    }
+
     /// What was just sent is a script, which may run for long.
     pub fn sent_script(&self, now: Instant) {
         self.0.state.borrow_mut().sent_script(now);
@@ -253,6 +269,30 @@ impl<E: Expected> Link<E> {
             inner.end_connection(context, why);
             self.wake();
         }
+    }
+
+    /// Gives the connection up, because Redis does not answer on it. Each request gets the error, and so does whatever comes before
+    /// there is another connection.
+    pub fn give_up(&self, context: &E::Context, why: &Lost) {
+        let inner = &*self.0;
+        let gone = {
+            let mut state = inner.state.borrow_mut();
+            if !state.is_live() {
+                return;
+            }
+            let (shared, unanswered) = (state.is_shared(), state.queue.len());
+            crate::seldom!(
+                warn,
+                "Redis does not answer; the connection is given up",
+                shared,
+                unanswered,
+                why = why.text()
+            );
+            state.hung(why)
+        };
+        inner.settings.endpoint.report(Suspicion::Connection);
+        inner.lose(context, gone, why);
+        self.wake();
     }
 }
 

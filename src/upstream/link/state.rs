@@ -1,10 +1,11 @@
-//! The phases of a link and every transition between them. Knows no socket and no clock, and hands back what is to be answered.
+//! The phases of a link and every transition between them. Knows no socket, and hands back what is to be answered.
 //!
 //! | from | event | to |
 //! | --- | --- | --- |
 //! | connecting, down | [`State::established`]: the handshake is over | live |
 //! | connecting, down | [`State::attempt_failed`] | down; closed, if the link is private or retiring |
 //! | live | [`State::connection_ended`] | connecting; closed, if the link is private |
+//! | live | [`State::hung`]: Redis does not answer | down; closed, if the link is private or retiring |
 //! | any | [`State::close_if_done`]: retiring, and nothing waits | closed |
 //! | any | [`State::close`] | closed |
 //!
@@ -18,6 +19,7 @@ use tokio::sync::Notify;
 
 use crate::errors;
 use crate::upstream::queue::Queue;
+use crate::upstream::silence::Delay;
 
 use super::expected::{Expected, Tap};
 use super::lost::Lost;
@@ -49,6 +51,8 @@ struct Live {
     epoch: u64,
     /// None: it has not been used.
     last_reply: Option<Instant>,
+    /// When a part was sent of a request that no other reply is due before; none: each was sent in one piece.
+    last_part: Option<Instant>,
     /// Redis has answered with a protocol error, after which it closes the connection.
     had_protocol_error: bool,
 }
@@ -119,7 +123,13 @@ impl<E: Expected> State<E> {
         if self.close_if_done() {
             return None;
         }
-        self.enter(Phase::Live(Live { since: now, epoch, last_reply: None, had_protocol_error: false }));
+        self.enter(Phase::Live(Live {
+            since: now,
+            epoch,
+            last_reply: None,
+            last_part: None,
+            had_protocol_error: false,
+        }));
         // They were sent while Redis wanted no login. On this connection Redis might close it for them.
         Some(if takes_logins_only { self.take_waiting() } else { Vec::new() })
     }
@@ -150,6 +160,15 @@ impl<E: Expected> State<E> {
             gone.iter_mut().for_each(|(_, ran)| *ran = false);
         }
         gone
+    }
+
+    /// The connection is given up, because Redis does not answer on it. Hands back all that waits, each with whether it may have run.
+    pub(super) fn hung(&mut self, lost: &Lost) -> Vec<(E, bool)> {
+        let has_login = !self.is_locked();
+        let goes_on = self.shared && !self.retiring;
+        self.enter(if goes_on { Phase::Down(lost.clone()) } else { Phase::Closed });
+        self.script_due = 0;
+        self.queue.take().map(|(expected, ran)| (expected, ran && has_login)).collect()
     }
 
     /// The link closes when nothing waits any more.
@@ -249,6 +268,35 @@ impl<E: Expected> State<E> {
     pub(super) fn replies_came(&mut self, now: Instant) {
         if let Phase::Live(live) = &mut self.phase {
             live.last_reply = Some(now);
+        }
+    }
+
+    /// Bytes have been sent.
+    #[inline]
+    pub(super) fn sent(&mut self, bytes: usize) {
+        self.queue.count_sent(bytes);
+        if !self.queue.is_front_sent()
+            && let Phase::Live(live) = &mut self.phase
+        {
+            live.last_part = Some(Instant::now());
+        }
+    }
+
+    /// Whether Redis may be executing for long what was sent.
+    pub(super) fn has_long(&self) -> bool {
+        self.is_live() && self.queue.has_long()
+    }
+
+    /// Since when nothing has come of the reply that is due next; none: no reply is due that Redis could give at once.
+    pub(super) fn owed_since(&self) -> Option<Instant> {
+        let front = self.queue.front().filter(|_| !self.is_raw() && self.queue.front_delay() != Delay::Blocks)?;
+        match &self.phase {
+            Phase::Connecting => Some(front.asked()),
+            Phase::Live(live) => {
+                let moved = [Some(live.since), live.last_reply, live.last_part];
+                Some(moved.into_iter().flatten().fold(front.asked(), Instant::max))
+            }
+            Phase::Down(_) | Phase::Closed => None,
         }
     }
 

@@ -12,6 +12,7 @@ use super::lost::Lost;
 use super::state::{HELD_UP, IDLE, State};
 use crate::errors;
 use crate::upstream::login::Login;
+use crate::upstream::silence::Delay;
 
 /// Requests that read are small letters, those that write are capitals. Each has a client of its own.
 type Request = &'static str;
@@ -25,6 +26,10 @@ impl Expected for Request {
 
     fn may_repeat(&self) -> bool {
         self.starts_with(char::is_lowercase)
+    }
+
+    fn asked(&self) -> Instant {
+        Instant::now()
     }
 
     fn askers(&self) -> SmallVec<[usize; 1]> {
@@ -177,6 +182,38 @@ fn a_link_that_nobody_wants_any_more_is_not_established() {
     state.retire();
     assert_eq!(state.established(Instant::now(), 1, false), None);
     assert!(state.is_closed());
+}
+
+#[test]
+fn a_lane_on_which_redis_hangs_repeats_nothing_and_refuses_requests() {
+    let mut state = live(LANE, &["a", "B", "C"]);
+    state.queue.count_sent(2);
+    assert!(state.owed_since().is_some());
+    assert_eq!(state.hung(&lost("silent")), [("a", true), ("B", true), ("C", false)]);
+    assert!(state.is_down() && state.owed_since().is_none());
+    assert_eq!(state.check(NO_LIMIT), Err(lost("silent")));
+    for (shared, retires) in [(PRIVATE, false), (LANE, true)] {
+        let mut state = live(shared, &["a"]);
+        if retires {
+            state.retire();
+        }
+        assert_eq!(state.hung(&lost("silent")), [("a", false)]);
+        assert!(state.is_closed());
+    }
+}
+
+#[test]
+fn what_blocks_is_not_owed_and_what_is_long_is_known() {
+    let mut state = live(LANE, &["a", "B"]);
+    assert!(!state.has_long());
+    state.queue.delay_last(Delay::Long);
+    assert!(state.has_long() && state.owed_since().is_some());
+    state.queue.count_sent(2);
+    assert_eq!((state.answered(b"$-1\r\n"), state.answered(b":1\r\n")), (Some("a"), Some("B")));
+    assert!(!state.has_long() && state.owed_since().is_none());
+    send(&mut state, &["B"]);
+    state.queue.delay_last(Delay::Blocks);
+    assert!(state.owed_since().is_none());
 }
 
 #[test]

@@ -47,7 +47,7 @@ impl<E: Expected> Link<E> {
                         if self.is_closed() {
                             return;
                         }
-                        was_left = true;
+                        was_left = !inner.state.borrow().is_down();
                         backoff = first_backoff;
                         continue;
                     };

@@ -114,7 +114,7 @@ impl<E: Expected> Wire<'_, E> {
             match written {
                 Ok(count) => {
                     some = true;
-                    state.queue.count_sent(count);
+                    state.sent(count);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => match self.stream.poll_write_ready(task) {
                     Poll::Ready(Ok(())) => {}

@@ -1,0 +1,155 @@
+//! How long Redis has owed replies, and since when it may be blamed for that. Knows no connection: each worker tells what its own
+//! connections wait for.
+//!
+//! Redis has a reason to be silent while it executes a long command, while it says that it is busy or loading, and while clients are
+//! paused. What waits meanwhile is not overdue.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// A reply that is due for longer than this is overdue.
+pub const OVERDUE: Duration = Duration::from_secs(1);
+
+/// How long the reply to a request may take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Delay {
+    /// Redis answers as soon as it gets to the request.
+    #[default]
+    None,
+    /// Redis may execute the request for long, and serves nobody else meanwhile.
+    Long,
+    /// The request waits for something to happen, and Redis serves others meanwhile.
+    Blocks,
+}
+
+/// What all workers know of it together.
+#[derive(Debug)]
+pub struct Silence {
+    began: Instant,
+    /// Milliseconds since `began`: until then Redis has a reason to be silent.
+    excused: AtomicU64,
+    overdue: Mutex<Overdue>,
+}
+
+#[derive(Debug, Default)]
+struct Overdue {
+    /// Connections on which a reply is overdue.
+    connections: usize,
+    /// Since when there are some.
+    since: Option<Instant>,
+}
+
+impl Default for Silence {
+    fn default() -> Self {
+        Silence { began: Instant::now(), excused: AtomicU64::new(0), overdue: Mutex::default() }
+    }
+}
+
+impl Silence {
+    /// Redis has a reason to be silent until then.
+    pub fn excuse(&self, until: Instant) {
+        let until = self.millis(until);
+        // Mostly it is known already, and then nothing shared is written.
+        if self.excused.load(Ordering::Relaxed) < until {
+            self.excused.fetch_max(until, Ordering::Relaxed);
+        }
+    }
+
+    /// The reason ends now.
+    pub fn end_excuse(&self, now: Instant) {
+        self.excused.store(self.millis(now), Ordering::Relaxed);
+    }
+
+    /// Until when Redis has a reason to be silent, or had one.
+    pub fn excused(&self) -> Instant {
+        self.began + Duration::from_millis(self.excused.load(Ordering::Relaxed))
+    }
+
+    /// A worker had so many connections with an overdue reply, and has so many now.
+    pub fn count(&self, before: usize, now: usize) {
+        if before == now {
+            return;
+        }
+        let mut overdue = self.overdue.lock().unwrap_or_else(PoisonError::into_inner);
+        overdue.connections = overdue.connections.saturating_sub(before) + now;
+        match (overdue.connections, overdue.since) {
+            (1.., None) => {
+                overdue.since = Some(Instant::now());
+                tracing::warn!(
+                    connections = overdue.connections,
+                    "replies from Redis are overdue by a second: requests wait; L1 goes on answering while it may"
+                );
+            }
+            (0, Some(since)) => {
+                overdue.since = None;
+                tracing::info!(lasted = ?since.elapsed() + OVERDUE, "no reply from Redis is overdue any more");
+            }
+            _ => {}
+        }
+    }
+
+    /// Connections on which a reply is overdue.
+    pub fn overdue(&self) -> usize {
+        self.overdue.lock().unwrap_or_else(PoisonError::into_inner).connections
+    }
+
+    /// Waits until Redis has been silent for this long without a reason, from now on.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost.
+    pub(super) async fn lasts(&self, limit: Duration) {
+        let start = Instant::now();
+        loop {
+            let end = self.excused().max(start) + limit;
+            if Instant::now() >= end {
+                return;
+            }
+            tokio::time::sleep_until(end.into()).await;
+        }
+    }
+
+    fn millis(&self, time: Instant) -> u64 {
+        u64::try_from(time.saturating_duration_since(self.began).as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use futures_util::FutureExt;
+
+    use super::Silence;
+
+    #[test]
+    fn the_longest_excuse_holds_until_it_is_taken_back() {
+        let silence = Silence::default();
+        let now = Instant::now();
+        silence.excuse(now + Duration::from_secs(60));
+        silence.excuse(now + Duration::from_secs(5));
+        assert!(silence.excused() > now + Duration::from_secs(59));
+        silence.end_excuse(now);
+        assert!(silence.excused() <= now);
+    }
+
+    #[tokio::test]
+    async fn an_excused_silence_does_not_last() {
+        let silence = Silence::default();
+        assert!(silence.lasts(Duration::ZERO).now_or_never().is_some());
+        silence.excuse(Instant::now() + Duration::from_secs(3600));
+        assert!(silence.lasts(Duration::ZERO).now_or_never().is_none());
+    }
+
+    #[test]
+    fn the_workers_are_counted_together() {
+        let silence = Silence::default();
+        silence.count(0, 2);
+        silence.count(0, 1);
+        assert_eq!(silence.overdue(), 3);
+        silence.count(2, 0);
+        assert_eq!(silence.overdue(), 1);
+        silence.count(1, 0);
+        assert_eq!(silence.overdue(), 0);
+    }
+}
