@@ -8,7 +8,7 @@ use std::time::{Instant, SystemTime};
 use crate::client_state::buffers::AllBuffers;
 use crate::coherence::mode_history::{Ended, ModeHistory};
 use crate::coherence::{Coherence, Mode, Role};
-use crate::config::{Coherence as Feeds, Config};
+use crate::config::{Coherence as Feeds, Config, Live};
 use crate::log;
 use crate::metrics::metric::{Facts, L1Bounds, Metric, Section, Server, Sources, Unit, Value};
 use crate::metrics::outcome::ModeReason;
@@ -37,8 +37,8 @@ pub struct Admin {
     pub buffers: Arc<AllBuffers>,
     /// Where clients connect.
     pub address: SocketAddr,
-    /// What was configured at the start.
-    pub config: Config,
+    /// What is configured now.
+    pub config: Live<Arc<Config>>,
     /// This start's number, as the connections to Redis are named.
     pub incarnation: u64,
 }
@@ -139,6 +139,7 @@ fn show(out: &mut String, metric: &Metric, value: &Value) {
 impl Admin {
     fn sources(&self) -> Sources<'_> {
         let now = Instant::now();
+        let config = self.config.get();
         let (mode, mode_reason) = self.observe_mode(now);
         let upstream = self.status.seen(now);
         let server = self.endpoint.server().map(|server| Server {
@@ -147,20 +148,20 @@ impl Admin {
         });
         let facts = Facts {
             incarnation: self.incarnation,
-            fleet: self.config.fleet.clone(),
+            fleet: config.fleet.clone(),
             listen: self.address.to_string(),
-            upstream: self.config.upstream.to_string(),
+            upstream: config.upstream.to_string(),
             log_lines_dropped: log::dropped_lines(),
             buffers: (self.buffers.bytes(), self.buffers.max()),
-            l1_max: L1Bounds { bytes: self.config.l1.max_memory as u64, entries: self.config.l1.max_entries as u64 },
+            l1_max: L1Bounds { bytes: config.l1.max_memory as u64, entries: config.l1.max_entries as u64 },
             server,
             upstream_overdue: self.endpoint.silence().overdue() as u64,
             upstream_up: upstream.up,
             upstream_error: upstream.error,
             upstream_missing_rights: upstream.missing.into_iter().map(OwnRight::name).collect(),
-            nats_configured: self.config.nats.is_some(),
-            coherence: match self.config.coherence {
-                Feeds::Auto if self.config.nats.is_some() => "nats",
+            nats_configured: config.nats.is_some(),
+            coherence: match config.coherence {
+                Feeds::Auto if config.nats.is_some() => "nats",
                 Feeds::Auto => "none",
                 other => other.as_str(),
             },
@@ -168,8 +169,8 @@ impl Admin {
             mode_reason,
             mode_since: self.history.since().unwrap_or_else(SystemTime::now),
             lease_age: self.coherence.lease_age(now),
-            max_staleness: self.config.max_staleness,
-            degraded_staleness: self.config.degraded_staleness,
+            max_staleness: config.max_staleness,
+            degraded_staleness: config.degraded_staleness,
             generation: self.coherence.generation(),
         };
         Sources { stats: &self.stats, bus: &self.bus, facts, now }

@@ -19,7 +19,7 @@ use crate::client_state::users::Users;
 use crate::coherence::mode_history::ModeHistory;
 use crate::coherence::{Coherence, Role};
 use crate::command::Table;
-use crate::config::{ClientsWithoutAuth, Config, ConfigError, UpstreamUrl};
+use crate::config::{ClientsWithoutAuth, Config, ConfigError, Finding, Live, Timeouts, UpstreamUrl, Waiting};
 use crate::fleet::{Alone, OnBus};
 use crate::glob::Glob;
 use crate::machine;
@@ -80,6 +80,12 @@ pub enum StartError {
     Thread(#[source] io::Error),
 }
 
+/// What is wrong with the files that a configuration refers to.
+pub fn check_files(config: &Config) -> Vec<Finding> {
+    let credentials = config.bus.credentials.as_deref().map(bus::check_credentials);
+    credentials.and_then(Result::err).map(|error| Finding::new("bus.credentials", error)).into_iter().collect()
+}
+
 /// A running proxy. Dropped, it ends at once.
 pub struct App {
     address: SocketAddr,
@@ -93,7 +99,9 @@ pub struct App {
     client_limit: watch::Sender<usize>,
     stop: watch::Sender<bool>,
     control: Option<Runtime>,
-    started_with: Config,
+    /// What holds now.
+    config: Live<Arc<Config>>,
+    timeouts: Live<Timeouts>,
 }
 
 impl App {
@@ -131,6 +139,7 @@ impl App {
         let supervisor = Supervisor::default();
         let bus = start_bus(&config, incarnation, &control, &supervisor, sink, &bus_stats)?;
         let endpoint = Arc::new(Endpoint::default());
+        let in_force = Live::new(Arc::new(config.clone()));
         let (buffers, status) = (Arc::new(AllBuffers::default()), Arc::new(UpstreamStatus::default()));
         let admin = Arc::new(Admin {
             stats: Arc::clone(&stats),
@@ -141,7 +150,7 @@ impl App {
             history: ModeHistory::default(),
             buffers: Arc::clone(&buffers),
             address,
-            config: config.clone(),
+            config: in_force.clone(),
             incarnation,
         });
         let shared = Arc::new(Shared {
@@ -172,7 +181,8 @@ impl App {
             client_limit,
             stop,
             control: Some(control),
-            started_with: config.clone(),
+            config: in_force,
+            timeouts: Live::new(config.timeouts),
         };
         for number in 0..workers {
             app.start_worker(number, &config, &view, incarnation).map_err(StartError::Thread)?;
@@ -201,14 +211,13 @@ impl App {
             links: LinkSettings {
                 upstream: config.upstream.clone(),
                 endpoint: Arc::clone(&self.shared.endpoint),
-                timeouts: config.timeouts.clone(),
+                timeouts: self.timeouts.clone(),
                 name: connection_name(&config.fleet, incarnation),
                 pending_limit: Cell::new(config.limits.upstream_pending),
                 server_limits: Arc::clone(&self.shared.server_limits),
                 own_rights: OwnRights::default(),
             },
             anonymous: anonymous(config),
-            l1: config.l1.clone(),
             load: Arc::clone(&load),
         };
         let name = format!("{WORKER}{number}");
@@ -272,7 +281,7 @@ impl App {
         let wants_functions = move || scripts.functions.wanted();
         let settings = topology::Settings {
             upstream: config.upstream.clone(),
-            timeouts: config.timeouts.clone(),
+            timeouts: self.timeouts.clone(),
             name: connection_name(&config.fleet, incarnation),
             first: anonymous(config),
             endpoint: Arc::clone(&self.shared.endpoint),
@@ -286,18 +295,18 @@ impl App {
         let watched = instances::Settings {
             upstream: config.upstream.clone(),
             endpoint: Arc::clone(&self.shared.endpoint),
-            timeouts: config.timeouts.clone(),
+            timeouts: self.timeouts.clone(),
             name: connection_name(&config.fleet, incarnation),
             channel: instances::channel(&config.fleet),
         };
         let watches = instances::watch(watched, self.fleet(&config.fleet, incarnation));
         control.spawn(self.supervisor.watch("the watch over the fleet", End::Never, watches));
-        let cache = self.shared.coherence.cache().clone();
+        let coherence = Arc::clone(&self.shared.coherence);
         control.spawn(self.supervisor.watch("the near cache's housekeeping", End::Never, async move {
             let mut ticks = tokio::time::interval(TIDY);
             loop {
                 ticks.tick().await;
-                cache.tidy();
+                coherence.tidy();
             }
         }));
     }
@@ -351,18 +360,18 @@ impl App {
         self.address
     }
 
-    /// Decides by another configuration from now on: rules and limits. What was kept under the old rules is dropped. The rest
-    /// (addresses, sizes of L1, workers) is as it was at the start.
+    /// Goes by another configuration from now on, and returns the settings that wait for a restart. What was kept under the old
+    /// one is dropped.
     ///
     /// # Errors
     /// When the configuration is not sound; the old one stays.
-    pub fn reload(&self, config: &Config) -> Result<(), ConfigError> {
+    pub fn reload(&self, config: &Config) -> Result<Vec<Waiting>, ConfigError> {
         config.check()?;
-        let waiting = self.started_with.waits_for_restart(config);
-        if !waiting.is_empty() {
-            tracing::warn!("changed, but only read at the start: {}; restart Shortstop for that", waiting.join(", "));
-        }
-        let policy = new_policy(config, &self.shared.buffers);
+        let old = self.config.get();
+        let (config, waiting) = old.reloaded(config);
+        self.timeouts.set(config.timeouts);
+        self.shared.coherence.configure(&old, &config);
+        let policy = new_policy(&config, &self.shared.buffers);
         // Holds for messages of peers from now on. Each worker flushes L1 when it gets the new policy.
         self.shared.scripts.set_trusted(config.scripts.are_trusted());
         for worker_handle in &self.worker_handles {
@@ -370,13 +379,14 @@ impl App {
             let _ = worker_handle.orders.send(Order::Policy(Arc::clone(&policy)));
         }
         self.client_limit.send_replace(config.limits.max_clients);
-        Ok(())
+        self.config.set(Arc::new(config));
+        Ok(waiting)
     }
 
     /// Accepts no more, answers what was asked, tells the fleet, and ends; within `timeouts.shutdown`. Returns whether all was
     /// answered.
     pub fn shutdown(mut self) -> bool {
-        let limit = Instant::now() + self.started_with.timeouts.shutdown;
+        let limit = Instant::now() + self.timeouts.get().shutdown;
         self.supervisor.stop();
         self.stop.send_replace(true);
         for worker_handle in &self.worker_handles {
@@ -388,7 +398,7 @@ impl App {
         let left: usize =
             self.worker_handles.iter().map(|worker_handle| worker_handle.load.load(Ordering::Relaxed)).sum();
         if left > 0 {
-            tracing::warn!(clients = left, limit = ?self.started_with.timeouts.shutdown, "leaving with clients that were not answered");
+            tracing::warn!(clients = left, limit = ?self.timeouts.get().shutdown, "leaving with clients that were not answered");
         }
         let unfinished = self.supervisor.running();
         let unfinished: Vec<&str> =
@@ -492,7 +502,7 @@ fn start_bus(
         tracing::info!("no NATS is configured: a single instance, no other is told of writes");
         return Ok(None);
     };
-    let mut settings = bus::Settings::new(nats.as_str(), config.fleet.clone(), incarnation);
+    let mut settings = bus::Settings::new(nats.clone(), config.fleet.clone(), incarnation);
     settings.json = config.bus.json.then(|| config.bus.json_subject.clone());
     settings.credentials.clone_from(&config.bus.credentials);
     settings.supervisor = supervisor.clone();

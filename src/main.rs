@@ -1,18 +1,25 @@
 //! The binary: flags, log, signals, exit code. Everything else is in the library.
 
+use std::ffi::OsStr;
 use std::fmt::Display;
+use std::fs;
 use std::io::{self, BufRead, BufReader, IsTerminal, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use shortstop::app::App;
-use shortstop::config::{Config, ConfigError, LogFormat, Setting};
+use shortstop::app::{self, App};
+use shortstop::config::{
+    CONFIG_VARIABLE, Config, ConfigError, DEFAULTS_VARIABLE, Loaded, LogFormat, Setting, Sources, Waiting,
+};
 use shortstop::log::Log;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, reload};
 
 /// How long the process waits at its end for the last lines of the log.
 const LAST_LINES: Duration = Duration::from_millis(500);
@@ -24,7 +31,7 @@ const LAST_LINES: Duration = Duration::from_millis(500);
 #[derive(Parser)]
 #[command(version, max_term_width = 100)]
 struct Flags {
-    /// The configuration file; without it, ./config.yaml if there is one
+    /// The configuration file; without it, ./config.yaml if there is one [env: SHORTSTOP_CONFIG]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Where clients connect [default: 127.0.0.1:6380] [env: SHORTSTOP_LISTEN]
@@ -45,9 +52,12 @@ struct Flags {
     /// What goes to the log: error, warn, info, debug, trace, or target=level pairs [env: SHORTSTOP_LOG]
     #[arg(long, value_name = "FILTER")]
     log: Option<String>,
-    /// Check the configuration, say what is wrong, and leave
+    /// Check the configuration and the files that it refers to, say all that is wrong, and leave
     #[arg(long)]
     check_config: bool,
+    /// Show the configuration that is in force, with its defaults and without passwords, and leave
+    #[arg(long)]
+    print_config: bool,
     /// Ask the Shortstop that listens here how it is, and leave with 0 or 1. live: it answers; ready: it can serve [default: live]
     #[arg(long, value_name = "live|ready", num_args = 0..=1, default_missing_value = "live")]
     health: Option<Health>,
@@ -63,14 +73,27 @@ enum Health {
 }
 
 impl Flags {
-    fn config(&self) -> Result<Config, ConfigError> {
-        let beside = PathBuf::from("config.yaml");
-        let mut config = match &self.config {
-            Some(path) => Config::load(path)?,
-            None if beside.exists() => Config::load(beside)?,
-            None => Config::default(),
+    /// The file that is meant to be read, if one is.
+    fn file(&self) -> Option<PathBuf> {
+        let named = || std::env::var_os(CONFIG_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from);
+        self.config.clone().or_else(named)
+    }
+
+    /// All that flags, environment and file say, and the file that was read.
+    fn load(&self) -> Result<(Loaded, Option<PathBuf>), ConfigError> {
+        let mut sources = Sources::default();
+        if let Some(path) = std::env::var_os(DEFAULTS_VARIABLE).filter(|path| !path.is_empty()) {
+            sources.add_file(Path::new(&path));
+        }
+        let beside = Path::new("config.yaml");
+        let file = match self.file() {
+            Some(path) => {
+                sources.add_file(&path);
+                Some(path)
+            }
+            None => (beside.exists() && sources.add_file_beside(beside)).then(|| beside.to_owned()),
         };
-        config.apply_env(|name| std::env::var(name).ok())?;
+        sources.add_env(|name| std::env::var(name).ok());
         let flags = [
             (Setting::Listen, &self.listen, "--listen"),
             (Setting::Upstream, &self.upstream, "--upstream"),
@@ -81,28 +104,58 @@ impl Flags {
         ];
         for (setting, value, flag) in flags {
             if let Some(value) = value {
-                config.set(setting, value, flag)?;
+                sources.set(setting, value, flag);
             }
         }
-        config.check()?;
-        Ok(config)
+        Ok((sources.done(app::check_files)?, file))
+    }
+
+    /// With the address of the Shortstop that runs as process 1 or below it, as in a container: a health check is a process of its
+    /// own, and does not know the flags of the one that serves.
+    fn or_those_of_process_1(self) -> Flags {
+        if self.config.is_some() || self.listen.is_some() {
+            return self;
+        }
+        let serving = fs::read("/proc/1/cmdline").ok().and_then(|line| flags_in(&line));
+        match serving {
+            Some(Flags { config, listen, .. }) => Flags { config, listen, ..self },
+            None => self,
+        }
     }
 }
 
+/// The flags in a command line as /proc shows it, if it is one of Shortstop, perhaps behind an init program's own words.
+fn flags_in(line: &[u8]) -> Option<Flags> {
+    let words = line.split(|byte| *byte == 0).map(OsStr::from_bytes);
+    let mut words = words.skip_while(|word| Path::new(word).file_name() != Some(OsStr::new("shortstop"))).peekable();
+    words.peek()?;
+    Flags::try_parse_from(words.filter(|word| !word.is_empty())).ok()
+}
+
 fn main() -> ExitCode {
-    let flags = Flags::parse();
-    let config = match flags.config() {
-        Ok(config) => config,
+    let mut flags = Flags::parse();
+    if flags.health.is_some() {
+        flags = flags.or_those_of_process_1();
+    }
+    let (loaded, file) = match flags.load() {
+        Ok(loaded) => loaded,
         Err(error) => {
-            complain(error);
+            error.findings().iter().for_each(complain);
             return ExitCode::from(2);
         }
     };
-    if flags.check_config {
-        // The exit code says the same.
-        let _ = writeln!(io::stdout(), "the configuration is sound");
+    if flags.check_config || flags.print_config {
+        loaded.warnings.iter().for_each(|finding| complain(format_args!("warning: {finding}")));
+        let text = match (flags.print_config, file) {
+            (true, _) => loaded.to_yaml(),
+            (false, Some(file)) => format!("{}: the configuration is sound\n", file.display()),
+            (false, None) => "the configuration is sound; no file was read\n".to_owned(),
+        };
+        // The exit code says whether it is sound.
+        let _ = write!(io::stdout(), "{text}");
         return ExitCode::SUCCESS;
     }
+    let Loaded { config, warnings, .. } = loaded;
     if let Some(asked) = flags.health {
         return health(config.listen, asked);
     }
@@ -113,8 +166,9 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    warnings.iter().for_each(|finding| tracing::warn!("in the configuration: {finding}"));
     let code = run(&flags, config, &log);
-    log.flush(LAST_LINES);
+    log.out.flush(LAST_LINES);
     code
 }
 
@@ -123,25 +177,38 @@ fn complain(what: impl Display) {
     let _ = writeln!(io::stderr(), "shortstop: {what}");
 }
 
-fn start_log(config: &Config) -> io::Result<Log> {
+/// The log of this process.
+struct Logging {
+    out: Log,
+    /// Makes another `log.level` hold.
+    set_level: Box<dyn Fn(&str)>,
+}
+
+fn start_log(config: &Config) -> io::Result<Logging> {
     let out = Log::to_stderr()?;
-    // The client libraries log each of their events; what matters of them is logged by the bus and the lanes.
-    let filter = EnvFilter::new(format!("async_nats=warn,fred=error,{}", config.log.level));
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let (level, handle) = reload::Layer::new(filter(&config.log.level));
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(out.clone())
         // The subscriber would print its own errors on standard error, and panic if that fails.
         .log_internal_errors(false)
         .with_ansi(io::stderr().is_terminal());
-    match config.log.format {
-        LogFormat::Text => log.init(),
-        LogFormat::Json => log.json().init(),
-    }
+    let lines = match config.log.format {
+        LogFormat::Text => lines.boxed(),
+        LogFormat::Json => lines.json().boxed(),
+    };
+    tracing_subscriber::registry().with(level).with(lines).init();
     out.write_panics(config.log.format == LogFormat::Json);
-    Ok(out)
+    // It fails only when there is no subscriber any more.
+    let set_level = move |level: &str| drop(handle.reload(filter(level)));
+    Ok(Logging { out, set_level: Box::new(set_level) })
 }
 
-fn run(flags: &Flags, config: Config, log: &Log) -> ExitCode {
+/// The client libraries log each of their events; what matters of them is logged by the bus and the lanes.
+fn filter(level: &str) -> EnvFilter {
+    EnvFilter::new(format!("async_nats=warn,fred=error,{level}"))
+}
+
+fn run(flags: &Flags, config: Config, log: &Logging) -> ExitCode {
     // 10,000 clients want more file descriptors than the usual limit.
     if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
         tracing::warn!(%error, "the limit of file descriptors cannot be raised");
@@ -175,7 +242,7 @@ fn run(flags: &Flags, config: Config, log: &Log) -> ExitCode {
     tracing::info!(listen = %app.addr(), %upstream, "ready");
     let failure = runtime.block_on(async {
         tokio::select! {
-            () = signals.told_to_leave(|| reload(flags, &app)) => None,
+            () = signals.told_to_leave(|| reload(flags, &app, log)) => None,
             failure = app.failed() => Some(failure),
         }
     });
@@ -186,7 +253,7 @@ fn run(flags: &Flags, config: Config, log: &Log) -> ExitCode {
         return ExitCode::FAILURE;
     }
     tracing::info!("leaving: answering what was asked; a second signal leaves at once");
-    let last = log.clone();
+    let last = log.out.clone();
     std::thread::spawn(move || {
         runtime.block_on(signals.told_to_leave(|| ()));
         last.flush(LAST_LINES);
@@ -223,10 +290,25 @@ impl Signals {
     }
 }
 
-fn reload(flags: &Flags, app: &App) {
-    match flags.config().and_then(|config| app.reload(&config)) {
-        Ok(()) => tracing::info!("rules and limits are reloaded"),
-        Err(error) => tracing::error!("the configuration is refused, the old one stays: {error}"),
+fn reload(flags: &Flags, app: &App, log: &Logging) {
+    let reloaded = flags.load().and_then(|(loaded, _)| {
+        let waiting = app.reload(&loaded.config)?;
+        Ok((loaded, waiting))
+    });
+    match reloaded {
+        Ok((loaded, waiting)) => {
+            (log.set_level)(&loaded.config.log.level);
+            loaded.warnings.iter().for_each(|finding| tracing::warn!("in the configuration: {finding}"));
+            for Waiting { key, why } in waiting {
+                tracing::warn!(key, why, "this setting has changed, and only a restart makes it hold");
+            }
+            tracing::info!("the configuration is reloaded");
+        }
+        Err(error) => {
+            for finding in error.findings() {
+                tracing::error!("the configuration is refused, the old one stays: {finding}");
+            }
+        }
     }
 }
 
@@ -262,6 +344,31 @@ fn health(listen: SocketAddr, asked: Health) -> ExitCode {
         Err(error) => {
             complain(format_args!("{address} does not answer: {error}"));
             ExitCode::FAILURE
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Path, flags_in};
+
+    #[test]
+    fn the_flags_of_a_command_line_are_found() {
+        let file = |line: &str| flags_in(line.replace(' ', "\0").as_bytes()).map(|flags| (flags.listen, flags.config));
+        let address = || Some("0.0.0.0:7000".to_owned());
+        for (line, expected) in [
+            ("/usr/local/bin/shortstop", Some((None, None))),
+            ("/usr/local/bin/shortstop --listen 0.0.0.0:7000", Some((address(), None))),
+            ("shortstop --listen=0.0.0.0:7000 --workers 2 ", Some((address(), None))),
+            (
+                "/sbin/docker-init -- /usr/local/bin/shortstop --config /c.yaml",
+                Some((None, Some(Path::new("/c.yaml").to_owned()))),
+            ),
+            ("/sbin/init splash", None),
+            ("", None),
+            ("shortstop --no-such-flag", None),
+        ] {
+            assert_eq!(file(line), expected, "{line}");
         }
     }
 }

@@ -14,7 +14,6 @@ use crate::client_state::buffers::ALWAYS_SERVED;
 use crate::client_state::client_info::ClientInfo;
 use crate::client_state::reply_queue::ReplyQueue;
 use crate::command::Table;
-use crate::config;
 use crate::exchange::pending::ClientState;
 use crate::metrics::outcome::DropReason;
 use crate::upstream::{LinkSettings, Login};
@@ -65,8 +64,6 @@ pub struct Setup {
     pub links: LinkSettings,
     /// Who a client is that has not authenticated.
     pub anonymous: Option<Login>,
-    /// The size of its hot set.
-    pub l1: config::L1,
     /// Clients that it has been given and that have not ended.
     pub load: Arc<AtomicUsize>,
 }
@@ -85,7 +82,7 @@ pub fn run(setup: Setup, orders: mpsc::UnboundedReceiver<Order>) {
 }
 
 async fn work(setup: Setup, mut orders: mpsc::UnboundedReceiver<Order>) {
-    let context = Context::new(setup.shared, setup.number, setup.view, setup.links, setup.anonymous, &setup.l1);
+    let context = Context::new(setup.shared, setup.number, setup.view, setup.links, setup.anonymous);
     context.warm_up();
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

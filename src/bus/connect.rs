@@ -2,7 +2,7 @@
 //! so that a wrong setting fails at the start. Does not connect.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -10,6 +10,8 @@ use std::time::Duration;
 use async_nats::{ConnectOptions, ServerAddr};
 use thiserror::Error;
 use tracing::{info, warn};
+
+use crate::config::{NatsLogin, NatsUrl};
 
 use super::log_limit::LogLimit;
 use super::settings::{Settings, connection_name};
@@ -30,13 +32,13 @@ const WAITING: usize = 65_536;
 #[derive(Debug, Error)]
 pub enum BusError {
     /// The URL cannot be used.
-    #[error("nats: expected nats://[user:pass@]host[:port] or tls://…, several separated by commas ({0})")]
-    Url(String),
+    #[error("the host of the NATS URL cannot be used; type nats://host:port")]
+    Url,
     /// The fleet's name or the JSON subject cannot be a NATS subject.
-    #[error("nats: {0:?} is not a usable subject: no spaces, no wildcards, no empty part between dots")]
+    #[error("{0:?} is not a usable subject: no spaces, no wildcards, no empty part between dots")]
     Subject(String),
     /// The credentials file cannot be used.
-    #[error("nats: credentials file {path}: {error}")]
+    #[error("the credentials file {path} cannot be used: {error}")]
     Credentials {
         /// The file, as configured.
         path: PathBuf,
@@ -45,68 +47,10 @@ pub enum BusError {
     },
 }
 
-/// The servers, and what to log in with. The library would not use the user in a URL, and would show it in its
-/// log at debug level: so it is taken out. The first one found is used for all servers.
-pub(super) fn servers(urls: &str) -> Result<(Vec<ServerAddr>, Option<Login>), BusError> {
-    let unreadable = || BusError::Url("it cannot be read".into());
-    let mut login = None;
-    let mut servers = Vec::new();
-    for url in urls.split(',') {
-        let server: ServerAddr = url.trim().parse().map_err(|_| unreadable())?;
-        if server.host().is_empty() {
-            return Err(BusError::Url("no host".into()));
-        }
-        if !matches!(server.scheme(), "nats" | "tls") {
-            return Err(BusError::Url(format!("not {}", server.scheme())));
-        }
-        login = login.or(Login::of(&server).ok_or_else(unreadable)?);
-        let mut url = server.into_inner();
-        // Both can fail only without a host.
-        url.set_username("").and_then(|()| url.set_password(None)).map_err(|()| unreadable())?;
-        servers.push(ServerAddr::from_url(url).map_err(|_| unreadable())?);
-    }
-    Ok((servers, login))
-}
-
-/// What stands before the `@` of a URL.
-pub(super) enum Login {
-    Password {
-        user: String,
-        password: String,
-    },
-    /// A user without a password, as other NATS clients take it.
-    Token(String),
-}
-
-impl Login {
-    /// `None`: it is not percent-encoded correctly.
-    fn of(server: &ServerAddr) -> Option<Option<Login>> {
-        let user = server.username().map(unescape);
-        let password = server.password().map(unescape);
-        match (user, password) {
-            (None, None) => Some(None),
-            (Some(token), None) => Some(Some(Login::Token(token?))),
-            (user, Some(password)) => {
-                Some(Some(Login::Password { user: user.unwrap_or(Some(String::new()))?, password: password? }))
-            }
-        }
-    }
-}
-
-/// `%40` becomes `@` (RFC 3986 §2.1); the rest stays.
-fn unescape(text: &str) -> Option<String> {
-    let mut bytes = text.bytes();
-    let mut out = Vec::with_capacity(text.len());
-    while let Some(byte) = bytes.next() {
-        if byte == b'%' {
-            let high = char::from(bytes.next()?).to_digit(16)?;
-            let low = char::from(bytes.next()?).to_digit(16)?;
-            out.push((high * 16 + low) as u8);
-        } else {
-            out.push(byte);
-        }
-    }
-    String::from_utf8(out).ok()
+/// The servers as the library wants them, without logins: it would not use the user in a URL, and would show it in its log at
+/// debug level.
+pub(super) fn servers(nats: &NatsUrl) -> Result<Vec<ServerAddr>, BusError> {
+    nats.servers().map(|server| server.parse().map_err(|_| BusError::Url)).collect()
 }
 
 pub(super) fn subject(name: String) -> Result<String, BusError> {
@@ -116,11 +60,7 @@ pub(super) fn subject(name: String) -> Result<String, BusError> {
     if name.split('.').any(bad) { Err(BusError::Subject(name)) } else { Ok(name) }
 }
 
-pub(super) fn options(
-    settings: &Settings,
-    login: Option<Login>,
-    shared: &Arc<Shared>,
-) -> Result<ConnectOptions, BusError> {
+pub(super) fn options(settings: &Settings, shared: &Arc<Shared>) -> Result<ConnectOptions, BusError> {
     let on_event = Arc::clone(shared);
     let on_delay = Arc::clone(shared);
     let limit = Arc::new(LogLimit::default());
@@ -144,17 +84,31 @@ pub(super) fn options(
             let (shared, limit) = (Arc::clone(&on_event), Arc::clone(&limit));
             async move { noted(&event, &shared, &limit) }
         });
-    let options = match login {
-        Some(Login::Password { user, password }) => options.user_and_password(user, password),
-        Some(Login::Token(token)) => options.token(token),
+    let options = match settings.nats.login() {
+        Some(NatsLogin::Password { user, password }) => {
+            options.user_and_password(user.clone(), password.expose().to_owned())
+        }
+        Some(NatsLogin::Token(token)) => options.token(token.expose().to_owned()),
         None => options,
     };
-    let Some(path) = &settings.credentials else {
-        return Ok(options);
-    };
+    match &settings.credentials {
+        Some(path) => with_credentials(options, path),
+        None => Ok(options),
+    }
+}
+
+fn with_credentials(options: ConnectOptions, path: &Path) -> Result<ConnectOptions, BusError> {
     std::fs::read_to_string(path)
         .and_then(|text| options.credentials(&text))
-        .map_err(|error| BusError::Credentials { path: path.clone(), error })
+        .map_err(|error| BusError::Credentials { path: path.to_owned(), error })
+}
+
+/// Whether a credentials file can be used.
+///
+/// # Errors
+/// It cannot be read, or holds no credentials.
+pub fn check_credentials(path: &Path) -> Result<(), BusError> {
+    with_credentials(ConnectOptions::new(), path).map(drop)
 }
 
 /// Logs an event of the library, and notes dropped messages. Events can be lost, so nothing that must be right may depend on them.
@@ -178,31 +132,13 @@ fn noted(event: &async_nats::Event, shared: &Shared, limit: &LogLimit) {
 
 #[cfg(test)]
 mod tests {
-    use super::{BusError, Login, servers, subject};
+    use super::{servers, subject};
 
     #[test]
-    fn urls() {
-        for good in
-            ["nats://127.0.0.1:4222", "tls://nats.example", "nats://[::1]", "localhost:4222", "nats://a, nats://b"]
-        {
-            assert!(servers(good).is_ok_and(|(_, login)| login.is_none()), "{good}");
-        }
-        for bad in ["", "redis://host", "ws://host", "nats://", "nats://a,", "nats://a:%4@host"] {
-            assert!(matches!(servers(bad), Err(BusError::Url(_))), "{bad}");
-        }
-    }
-
-    #[test]
-    fn logins_are_taken_out_of_the_url() {
-        let (found, login) = servers("nats://b,nats://us%40er:hunt%2Fer2@a:4223").expect("good");
-        assert_eq!(found[1].as_url_str(), "nats://a:4223");
-        let Some(Login::Password { user, password }) = login else { panic!("not found") };
-        assert_eq!((user.as_str(), password.as_str()), ("us@er", "hunt/er2"));
-        let (found, login) = servers("nats://secret@a").expect("good");
-        assert_eq!(found[0].as_url_str(), "nats://a");
-        assert!(matches!(login, Some(Login::Token(token)) if token == "secret"));
-        let Err(error) = servers("nats://user:hunter2@host:port") else { panic!("a port that is no number") };
-        assert!(!error.to_string().contains("hunter2"));
+    fn the_library_gets_no_login() {
+        let nats = "nats://b,tls://us%40er:hunter2@a.b_c:4223,[::1]:1".parse().expect("good");
+        let found: Vec<_> = servers(&nats).expect("good").iter().map(|server| server.as_url_str().to_owned()).collect();
+        assert_eq!(found, ["nats://b", "tls://a.b_c:4223", "nats://[::1]:1"]);
     }
 
     #[test]

@@ -29,7 +29,7 @@ mod services;
 mod settings;
 mod watch;
 
-pub use connect::BusError;
+pub use connect::{BusError, check_credentials};
 pub use event::{Batch, Event, Key, Sink};
 pub use nats::{Bus, start};
 pub use outbox::Outbox;

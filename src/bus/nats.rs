@@ -53,11 +53,11 @@ pub struct Bus {
 /// # Errors
 /// Only for what can be known without a connection: a bad URL, subject or credentials file (which is read here).
 pub fn start(handle: &Handle, settings: Settings, sink: Arc<dyn Sink>, stats: Arc<BusStats>) -> Result<Bus, BusError> {
-    let (servers, login) = servers(&settings.url)?;
+    let servers = servers(&settings.nats)?;
     let fleet_subject = subject(format!("shortstop.v1.{}", settings.fleet))?;
     let json_subject = settings.json.clone().map(subject).transpose()?;
     let shared = Arc::new(Shared::default());
-    let options = options(&settings, login, &shared)?;
+    let options = options(&settings, &shared)?;
     let (outbox, inlet) = queue(settings.queue);
     let (stop, stopped) = oneshot::channel();
     sink.set_doubtful(true);

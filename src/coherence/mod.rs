@@ -13,9 +13,11 @@ mod sync {
     pub(super) use std::sync::{Mutex, MutexGuard};
 }
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use arc_swap::{ArcSwap, Guard};
 
 use crate::config::{self, Config};
 use crate::glob::Glob;
@@ -94,7 +96,9 @@ impl Role {
 /// The state that all workers share.
 #[derive(Debug)]
 pub struct Coherence {
-    cache: NearCache,
+    cache: ArcSwap<NearCache>,
+    /// Those that were replaced, until they are empty.
+    replaced: Mutex<Vec<Arc<NearCache>>>,
     stripes: Arc<Stripes<Entry>>,
     stats: Arc<Stats>,
     generation: AtomicU64,
@@ -107,12 +111,13 @@ pub struct Coherence {
     unbounded_writes: AtomicUsize,
     origin: Instant,
     has_bus: bool,
-    switched_on: bool,
+    switched_on: AtomicBool,
     doubtful: AtomicBool,
     /// A [`Role`].
     role: AtomicU8,
-    max_staleness: Duration,
-    degraded_staleness: Duration,
+    /// In nanoseconds.
+    max_staleness: AtomicU64,
+    degraded_staleness: AtomicU64,
     /// The highest database of which something was kept, for messages that name a key and no database.
     highest_db: AtomicU32,
 }
@@ -153,7 +158,7 @@ impl Ticket {
         shared.stats.shared.entry_bytes.fetch_add(entry.weight() as u64, Ordering::Relaxed);
         // Outside of the lock, because moka may call back into the stripes. An entry that was dropped in between goes in dead, and is
         // never served.
-        shared.cache.insert(self.id, entry);
+        shared.cache.load().insert(self.id, entry);
         shared.let_go(dropped);
         shared.stats.shared.fills.fetch_add(1, Ordering::Relaxed);
         true
@@ -204,19 +209,10 @@ impl Coherence {
     pub fn new(config: &Config, stats: Arc<Stats>) -> Self {
         let origin = Instant::now();
         let stripes = Arc::new(Stripes::new(STRIPES));
-        let left = {
-            let (stripes, stats) = (Arc::clone(&stripes), Arc::clone(&stats));
-            move |id: &EntryId, entry: &Entry, by_policy: bool| {
-                stripes.forget(*id, entry);
-                stats.shared.entries.fetch_sub(1, Ordering::Relaxed);
-                stats.shared.entry_bytes.fetch_sub(entry.weight() as u64, Ordering::Relaxed);
-                if by_policy {
-                    stats.shared.evictions.fetch_add(1, Ordering::Relaxed);
-                }
-            }
-        };
+        let cache = new_cache(&config.l1, origin, &stripes, &stats);
         Coherence {
-            cache: NearCache::new(&config.l1, origin, left),
+            cache: ArcSwap::from_pointee(cache),
+            replaced: Mutex::default(),
             stripes,
             stats,
             generation: AtomicU64::new(0),
@@ -226,18 +222,49 @@ impl Coherence {
             unbounded_writes: AtomicUsize::new(0),
             origin,
             has_bus: config.nats.is_some(),
-            switched_on: config.l1.enabled && config.coherence != config::Coherence::Off,
+            switched_on: AtomicBool::new(is_on(config)),
             doubtful: AtomicBool::new(false),
             role: AtomicU8::new(Role::Unproven as u8),
-            max_staleness: config.max_staleness,
-            degraded_staleness: config.degraded_staleness,
+            max_staleness: AtomicU64::new(count_nanos(config.max_staleness)),
+            degraded_staleness: AtomicU64::new(count_nanos(config.degraded_staleness)),
             highest_db: AtomicU32::new(0),
         }
     }
 
+    /// Goes by another configuration from now on. `old` is the one before. With other bounds L1 begins anew, empty.
+    pub fn configure(&self, old: &Config, new: &Config) {
+        self.max_staleness.store(count_nanos(new.max_staleness), Ordering::Relaxed);
+        self.degraded_staleness.store(count_nanos(new.degraded_staleness), Ordering::Relaxed);
+        let bounds = |l1: &config::L1| (l1.max_memory, l1.max_entries, l1.policy);
+        if bounds(&old.l1) != bounds(&new.l1) {
+            let cache = new_cache(&new.l1, self.origin, &self.stripes, &self.stats);
+            let before = self.cache.swap(Arc::new(cache));
+            self.replaced().push(before);
+        }
+        self.switched_on.store(is_on(new), Ordering::Release);
+        self.flush("the configuration was reloaded");
+    }
+
     /// The near cache, to look entries up.
-    pub fn cache(&self) -> &NearCache {
-        &self.cache
+    pub fn cache(&self) -> Guard<Arc<NearCache>> {
+        self.cache.load()
+    }
+
+    /// Does what the near cache puts off; to be called now and then.
+    pub fn tidy(&self) {
+        self.cache.load().tidy();
+        self.replaced().retain(|cache| {
+            // Asked first: when this is the last handle, nobody puts anything in any more.
+            let is_last = Arc::strong_count(cache) == 1;
+            // Each entry has to leave by itself: it is counted, and the stripes know it.
+            cache.clear();
+            cache.tidy();
+            !(is_last && cache.is_empty())
+        });
+    }
+
+    fn replaced(&self) -> MutexGuard<'_, Vec<Arc<NearCache>>> {
+        self.replaced.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The generation; older entries are dead.
@@ -254,7 +281,7 @@ impl Coherence {
     #[inline]
     pub fn mode_and_reason(&self, now: Instant) -> (Mode, ModeReason) {
         let role = self.role();
-        if !self.switched_on {
+        if !self.switched_on.load(Ordering::Acquire) {
             (Mode::Off, ModeReason::SwitchedOff)
         } else if !role.serves() {
             let why = match role {
@@ -284,11 +311,11 @@ impl Coherence {
     pub fn permit(&self, now: Instant) -> ServePermit {
         let longest = match self.mode(now) {
             Mode::Off => None,
-            Mode::Single | Mode::Live => Some(self.max_staleness),
-            Mode::Degraded => Some(self.degraded_staleness).filter(|longest| !longest.is_zero()),
+            Mode::Single | Mode::Live => Some(self.max_staleness.load(Ordering::Relaxed)),
+            Mode::Degraded => Some(self.degraded_staleness.load(Ordering::Relaxed)).filter(|longest| *longest > 0),
         };
         let nanos = self.nanos(now);
-        let sent_after = longest.map(|longest| (nanos + 1).saturating_sub(longest.as_nanos() as u64));
+        let sent_after = longest.map(|longest| (nanos + 1).saturating_sub(longest));
         ServePermit { now, generation: self.generation(), nanos, sent_after }
     }
 
@@ -300,7 +327,7 @@ impl Coherence {
 
     /// The greatest age of an entry, whatever a rule says.
     pub fn max_staleness(&self) -> Duration {
-        self.max_staleness
+        Duration::from_nanos(self.max_staleness.load(Ordering::Relaxed))
     }
 
     /// How long ago the lease was renewed at least; none without a bus or before the first.
@@ -312,7 +339,7 @@ impl Coherence {
 
     /// A ticket for a fetch that is about to be sent; none while a write of the key is in flight, or nothing may be kept.
     pub fn ticket(self: &Arc<Self>, id: EntryId, db: u32, now: Instant) -> Option<Ticket> {
-        if !self.switched_on || matches!(self.role(), Role::Replica | Role::Changing) {
+        if !self.switched_on.load(Ordering::Acquire) || matches!(self.role(), Role::Replica | Role::Changing) {
             return None;
         }
         // Before the request is sent: a message that names no database must find the flight, too.
@@ -374,12 +401,12 @@ impl Coherence {
 
     /// Nothing of this key is kept for `max_staleness`.
     pub fn quarantine(&self, key: KeyId, now: Instant) {
-        self.let_go(self.stripes.quarantine(key, now + self.max_staleness));
+        self.let_go(self.stripes.quarantine(key, now + self.max_staleness()));
     }
 
     /// Drops everything, and keeps nothing for `max_staleness`: a write that may change any key may still run. `why` is for the log.
     pub fn quarantine_all(&self, now: Instant, reason: FlushReason, why: &str) {
-        let until = self.nanos(now + self.max_staleness);
+        let until = self.nanos(now + self.max_staleness());
         self.quarantined_until.fetch_max(until, Ordering::AcqRel);
         self.flush_for(reason, why);
     }
@@ -391,7 +418,7 @@ impl Coherence {
 
     #[inline]
     fn let_go(&self, dropped: impl AsRef<[EntryId]>) {
-        dropped.as_ref().iter().for_each(|id| self.cache.remove(*id));
+        dropped.as_ref().iter().for_each(|id| self.cache.load().remove(*id));
     }
 
     /// As [`Coherence::poison`], in every database.
@@ -421,7 +448,7 @@ impl Coherence {
     pub fn flush_for(&self, reason: FlushReason, why: &str) {
         self.generation.fetch_add(1, Ordering::AcqRel);
         self.stats.shared.flushed(reason, why);
-        self.cache.clear();
+        self.cache.load().clear();
         crate::seldom!(debug, "L1 flushed", why);
     }
 
@@ -461,7 +488,7 @@ impl Coherence {
 
     /// In nanoseconds after the origin, as the times of entries.
     fn nanos(&self, at: Instant) -> u64 {
-        u64::try_from(at.saturating_duration_since(self.origin).as_nanos()).unwrap_or(u64::MAX)
+        count_nanos(at.saturating_duration_since(self.origin))
     }
 
     fn micros(&self, at: Instant) -> u64 {
@@ -472,9 +499,32 @@ impl Coherence {
 /// How long a lease lasts, from when the probe that came back was sent (COHERENCE §5).
 pub const LEASE: Duration = Duration::from_secs(1);
 
+/// Whether a configuration lets L1 serve anything.
+fn is_on(config: &Config) -> bool {
+    config.l1.enabled && config.coherence != config::Coherence::Off
+}
+
+fn count_nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// An empty near cache, from which entries leave the stripes and the counters, too.
+fn new_cache(bounds: &config::L1, origin: Instant, stripes: &Arc<Stripes<Entry>>, stats: &Arc<Stats>) -> NearCache {
+    let (stripes, stats) = (Arc::clone(stripes), Arc::clone(stats));
+    NearCache::new(bounds, origin, move |id: &EntryId, entry: &Entry, by_policy: bool| {
+        stripes.forget(*id, entry);
+        stats.shared.entries.fetch_sub(1, Ordering::Relaxed);
+        stats.shared.entry_bytes.fetch_sub(entry.weight() as u64, Ordering::Relaxed);
+        if by_policy {
+            stats.shared.evictions.fetch_add(1, Ordering::Relaxed);
+        }
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::sync::atomic::Ordering;
     use std::time::{Duration, Instant};
 
     use super::{Coherence, Mode, ModeReason, Role};
@@ -511,6 +561,36 @@ mod tests {
     /// GET k, by a user.
     fn question(user: u32) -> Question<'static> {
         Question::get(0, user, b"k")
+    }
+
+    #[test]
+    fn another_configuration_holds_at_once() {
+        let config = |yaml: &str| Config::from_yaml(yaml).unwrap_or_else(|error| panic!("{error}"));
+        let (long, short) = (config("max_staleness: 60s"), config("max_staleness: 5s\nl1: { max_entries: 7 }"));
+        let stats = Arc::new(Stats::new(1));
+        let coherence = Arc::new(Coherence::new(&long, Arc::clone(&stats)));
+        coherence.set_role(Role::Primary);
+        let now = Instant::now();
+        let old = fill(&coherence, now, 60 * SECOND).expect("kept");
+        coherence.cache().tidy();
+        coherence.configure(&long, &short);
+        assert!(!coherence.permit(now).allows(&old), "L1 was flushed");
+        assert!(coherence.cache().get(question(0).id()).is_none(), "and is another one");
+        let held = coherence.replaced()[0].clone();
+        let new = fill(&coherence, now, 60 * SECOND).expect("kept");
+        coherence.tidy();
+        assert_eq!(coherence.replaced().len(), 1, "somebody may still put something in");
+        drop(held);
+        // moka takes out what is older than the flush, and its clock has steps.
+        while !coherence.replaced().is_empty() {
+            std::thread::yield_now();
+            coherence.tidy();
+        }
+        assert_eq!(stats.shared.entries.load(Ordering::Relaxed), 1, "the old one is not counted any more");
+        assert!(coherence.permit(now + 5 * SECOND - Duration::from_nanos(1)).allows(&new));
+        assert!(!coherence.permit(now + 5 * SECOND).allows(&new), "the new bound");
+        coherence.configure(&short, &config("l1: { enabled: false }"));
+        assert_eq!((coherence.mode(now), coherence.max_staleness()), (Mode::Off, 60 * SECOND));
     }
 
     #[test]

@@ -1,28 +1,22 @@
 //! What happens to a key: `defaults`, and a rule's changes to them. Data and the merge only; matching keys is `rules`.
 
 use std::fmt;
-use std::marker::PhantomData;
 use std::str::FromStr;
 use std::time::Duration;
 
-use serde::Deserialize;
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{Deserializer, Error, MapAccess, Visitor};
-
 use crate::reads::Reads;
 
+use super::fields::{Fields, Section};
+use super::reads::READS;
 use super::sections::words;
-use super::units::{self, Wrong};
-use super::yaml;
+use super::units::{self, PERCENT, SIZE, SWITCH, TEXT, TIME, Wrong, count, parsed};
 
 /// What happens to the keys that a rule matches: `defaults` of the file, and each rule after the merge.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields, expecting = "`key: value` lines below it")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RuleBody {
     /// Keep values in L1.
     pub cache: CacheBody,
     /// Tell the fleet about writes.
-    #[serde(deserialize_with = "yaml::switch")]
     pub watch: bool,
     /// Compress values on their way to Redis.
     pub compress: CompressBody,
@@ -35,8 +29,7 @@ impl Default for RuleBody {
 }
 
 /// How values are kept in L1. The numbers stay when it is off: a rule that switches it on again takes them up.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(from = "Switch<CachePatch>")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CacheBody {
     /// False: keep nothing. Typed as `cache: false`.
     pub on: bool,
@@ -66,8 +59,7 @@ impl Default for CacheBody {
 }
 
 /// How values are compressed. The numbers stay when it is off, as with [`CacheBody`].
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(from = "Switch<CompressPatch>")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CompressBody {
     /// False: store values as they come. Typed as `compress: false`.
     pub on: bool,
@@ -97,20 +89,15 @@ pub enum Codec {
 words!(Codec, "a codec", "gzip", "gzip" => Gzip);
 
 /// One entry of `rules`: a pattern and what it changes.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "`match: \"pattern\"` and what the rule changes")]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RuleSpec {
     /// A Redis glob pattern.
-    #[serde(rename = "match", deserialize_with = "yaml::text")]
     pub pattern: String,
     /// Changes to `defaults.cache`.
-    #[serde(default)]
     pub cache: Option<Switch<CachePatch>>,
     /// In place of `defaults.watch`.
-    #[serde(default, deserialize_with = "yaml::some::switch")]
     pub watch: Option<bool>,
     /// Changes to `defaults.compress`.
-    #[serde(default)]
     pub compress: Option<Switch<CompressPatch>>,
 }
 
@@ -138,33 +125,23 @@ pub enum Switch<P> {
 }
 
 /// What a rule says about L1; `None`: as in the defaults.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the fields of CacheBody")]
 pub struct CachePatch {
-    #[serde(deserialize_with = "yaml::some::time")]
     pub ttl: Option<Duration>,
-    #[serde(deserialize_with = "yaml::some::size")]
     pub max_value: Option<usize>,
-    #[serde(deserialize_with = "yaml::some::number")]
     pub admit_after: Option<u32>,
-    #[serde(deserialize_with = "yaml::some::time")]
     pub negative_ttl: Option<Duration>,
     pub reads: Option<Reads>,
 }
 
 /// What a rule says about compressing; `None`: as in the defaults.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the fields of CompressBody")]
 pub struct CompressPatch {
-    #[serde(deserialize_with = "yaml::some::parsed")]
     pub codec: Option<Codec>,
-    #[serde(deserialize_with = "yaml::some::number")]
     pub level: Option<u32>,
-    #[serde(deserialize_with = "yaml::some::size")]
     pub min_size: Option<usize>,
-    #[serde(deserialize_with = "yaml::some::percent")]
     pub min_saving: Option<u8>,
 }
 
@@ -199,59 +176,113 @@ impl Switch<CompressPatch> {
     }
 }
 
-impl From<Switch<CachePatch>> for CacheBody {
-    fn from(switch: Switch<CachePatch>) -> Self {
-        switch.cache(&Self::default())
+impl From<&CacheBody> for Switch<CachePatch> {
+    fn from(body: &CacheBody) -> Self {
+        if !body.on {
+            return Self::Off;
+        }
+        Self::On(CachePatch {
+            ttl: Some(body.ttl),
+            max_value: Some(body.max_value),
+            admit_after: Some(body.admit_after),
+            negative_ttl: Some(body.negative_ttl),
+            reads: Some(body.reads),
+        })
     }
 }
 
-impl From<Switch<CompressPatch>> for CompressBody {
-    fn from(switch: Switch<CompressPatch>) -> Self {
-        switch.compress(&Self::default())
+impl From<&CompressBody> for Switch<CompressPatch> {
+    fn from(body: &CompressBody) -> Self {
+        if !body.on {
+            return Self::Off;
+        }
+        Self::On(CompressPatch {
+            codec: Some(body.codec),
+            level: Some(body.level),
+            min_size: Some(body.min_size),
+            min_saving: Some(body.min_saving),
+        })
     }
 }
 
-impl<'de, P: Deserialize<'de> + Default> Deserialize<'de> for Switch<P> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(SwitchVisitor(PhantomData))
+/// What stands behind a switch: a section, for which one word may stand.
+pub(super) trait Patch: Section + Clone + Default + PartialEq {
+    /// Takes a word that is neither `true` nor `false`.
+    fn take_word(&mut self, text: &str) -> Result<(), Wrong>;
+}
+
+impl Patch for CachePatch {
+    /// `cache: 5m` is its `ttl`.
+    fn take_word(&mut self, text: &str) -> Result<(), Wrong> {
+        let remedy = "true, false, a time (5m), or `key: value` lines below it";
+        let ttl = units::time(text).map_err(|_| Wrong::not(text, "a switch or a time", remedy))?;
+        self.ttl = Some(ttl);
+        Ok(())
     }
 }
 
-struct SwitchVisitor<P>(PhantomData<P>);
-
-impl<'de, P: Deserialize<'de> + Default> Visitor<'de> for SwitchVisitor<P> {
-    type Value = Switch<P>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("false, true, or `key: value` lines below it")
+impl Patch for CompressPatch {
+    /// `compress: gzip` is its `codec`.
+    fn take_word(&mut self, text: &str) -> Result<(), Wrong> {
+        let remedy = "true, false, gzip, or `key: value` lines below it";
+        let codec = text.parse().map_err(|_| Wrong::not(text, "a switch or a codec", remedy))?;
+        self.codec = Some(codec);
+        Ok(())
     }
+}
 
-    fn visit_bool<E: Error>(self, on: bool) -> Result<Self::Value, E> {
-        Ok(if on { Switch::On(P::default()) } else { Switch::Off })
+impl Section for RuleBody {
+    fn fields(&mut self, fields: &mut impl Fields) {
+        let Self { cache, watch, compress } = self;
+        let mut switch = Some(Switch::from(&*cache));
+        fields.switch("cache", &mut switch);
+        *cache = switch.map_or_else(|| cache.clone(), |switch| switch.cache(cache));
+        fields.value("watch", watch, SWITCH);
+        let mut switch = Some(Switch::from(&*compress));
+        fields.switch("compress", &mut switch);
+        *compress = switch.map_or_else(|| compress.clone(), |switch| switch.compress(compress));
     }
+}
 
-    /// Words that YAML 1.2 does not take for booleans, people do.
-    fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
-        units::switch(text).map_err(E::custom).and_then(|on| self.visit_bool(on))
+impl Section for RuleSpec {
+    fn fields(&mut self, fields: &mut impl Fields) {
+        let Self { pattern, cache, watch, compress } = self;
+        fields.value("match", pattern, TEXT);
+        fields.switch("cache", cache);
+        fields.maybe("watch", watch, SWITCH);
+        fields.switch("compress", compress);
     }
+}
 
-    /// The key with nothing below it, or with all lines below it commented out.
-    fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
-        self.visit_bool(true)
+impl Section for CachePatch {
+    fn fields(&mut self, fields: &mut impl Fields) {
+        let Self { ttl, max_value, admit_after, negative_ttl, reads } = self;
+        fields.maybe("ttl", ttl, TIME);
+        fields.maybe("max_value", max_value, SIZE);
+        fields.maybe("admit_after", admit_after, count());
+        fields.maybe("negative_ttl", negative_ttl, TIME);
+        fields.maybe_words("reads", reads, READS);
     }
+}
 
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
-        P::deserialize(MapAccessDeserializer::new(map)).map(Switch::On)
+impl Section for CompressPatch {
+    fn fields(&mut self, fields: &mut impl Fields) {
+        let Self { codec, level, min_size, min_saving } = self;
+        fields.maybe("codec", codec, parsed());
+        fields.maybe("level", level, count());
+        fields.maybe("min_size", min_size, SIZE);
+        fields.maybe("min_saving", min_saving, PERCENT);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::yaml;
     use super::{CacheBody, CompressBody, Duration, RuleBody, RuleSpec};
+    use crate::config::Config;
 
     fn spec(text: &str) -> RuleSpec {
-        yaml::parse(text).unwrap_or_else(|error| panic!("{text}: {error}"))
+        let config = Config::from_yaml(&format!("rules: [{text}]")).unwrap_or_else(|error| panic!("{text}: {error}"));
+        config.rules.into_iter().next().expect("a rule")
     }
 
     #[test]
@@ -261,7 +292,7 @@ mod tests {
             watch: false,
             compress: CompressBody { level: 9, ..CompressBody::default() },
         };
-        assert_eq!(spec("match: a").body(&defaults), defaults);
+        assert_eq!(spec("{match: a}").body(&defaults), defaults);
         assert_eq!(
             spec("{match: a, cache: , watch: true, compress: true}").body(&defaults),
             RuleBody { watch: true, ..defaults.clone() }
@@ -275,11 +306,21 @@ mod tests {
 
     #[test]
     fn a_rule_switches_on_what_the_defaults_switch_off() {
-        let defaults: RuleBody = yaml::parse("{cache: off, compress: no}").expect("a body");
+        let defaults = Config::from_yaml("defaults: {cache: off, compress: no}").expect("a body").defaults;
         assert_eq!((defaults.cache.on, defaults.compress.on), (false, false));
         let on = spec("{match: a, cache: {ttl: 2s}, compress: {}}").body(&defaults);
         assert_eq!(on.cache, CacheBody { ttl: Duration::from_secs(2), ..CacheBody::default() });
         assert_eq!(on.compress, CompressBody::default());
-        assert!(!spec("match: a").body(&defaults).cache.on);
+        assert!(!spec("{match: a}").body(&defaults).cache.on);
+    }
+
+    #[test]
+    fn one_word_says_enough() {
+        let defaults = RuleBody::default();
+        let body = spec("{match: a, cache: 5m, compress: gzip}").body(&defaults);
+        assert_eq!(body.cache, CacheBody { ttl: Duration::from_secs(300), ..CacheBody::default() });
+        assert_eq!(body.compress, CompressBody::default());
+        let defaults = Config::from_yaml("defaults: { cache: 5m }").expect("a body").defaults;
+        assert_eq!(defaults.cache, CacheBody { ttl: Duration::from_secs(300), ..CacheBody::default() });
     }
 }

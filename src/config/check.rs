@@ -4,11 +4,12 @@ use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::error::ConfigError;
-use super::units::{self, Memory, Wrong};
 use crate::reads::Reads;
 
-use super::{Coherence, Config, RuleBody, Scripts};
+use super::body::Switch;
+use super::error::Finding;
+use super::units::{self, Memory, Wrong};
+use super::{CachePatch, Coherence, CompressPatch, Config, Scripts};
 
 /// gzip's trailer holds a value's length in 32 bits (RFC 1952 §2.3.1).
 const MAX_BULK: usize = (4 << 30) - (1 << 20);
@@ -20,193 +21,208 @@ const MS: Duration = Duration::from_millis(1);
 /// No key is meant to have an upper bound but what `units::time` lets pass.
 const ANY_TIME: Duration = Duration::MAX;
 
-/// Everything that the file alone decides; `nats` may still come from the environment or a flag.
-pub(super) fn fields(config: &Config) -> Result<(), ConfigError> {
-    token("fleet", &config.fleet)?;
-    number("workers", config.workers, 0..=1024)?;
-    log_level("log.level", &config.log.level)?;
-    if matches!(config.coherence, Coherence::Tracking | Coherence::Both) {
-        return Err(wrong("coherence", "this version has no tracking feed", "auto or nats"));
+/// All that is wrong.
+pub(super) fn all(config: &Config) -> Vec<Finding> {
+    let mut wrong = fields(config);
+    if config.coherence == Coherence::Nats && config.nats.is_none() {
+        let remedy = "coherence: auto, or nats: nats://127.0.0.1:4222";
+        let wrong_too = Wrong::new("nats is asked for, but no NATS server is named", remedy);
+        wrong.push(Finding::new("coherence", wrong_too));
     }
+    wrong
+}
 
-    time("max_staleness", config.max_staleness, MS..=ANY_TIME)?;
-    if config.degraded_staleness > config.max_staleness {
-        let [degraded, max] = [config.degraded_staleness, config.max_staleness].map(units::show_time);
-        return Err(wrong(
-            "degraded_staleness",
-            format!("{degraded} is longer than max_staleness"),
-            format!("{max} or less"),
-        ));
+/// The other key of a pair that does not fit together, which may be the one to blame.
+pub(super) fn other_side(at: &str) -> Option<&'static str> {
+    match at {
+        "degraded_staleness" => Some("max_staleness"),
+        "timeouts.backoff_max" => Some("timeouts.backoff_min"),
+        _ => None,
     }
+}
 
-    let l1 = &config.l1;
-    size("l1.max_memory", l1.max_memory, KB..=usize::MAX)?;
-    number("l1.max_entries", l1.max_entries, 1..=usize::MAX)?;
-    number("l1.hot_entries", l1.hot_entries, 1..=1 << 24)?;
-    size("l1.hot_max_value", l1.hot_max_value, 0..=1 << 20)?;
-
-    subject("bus.json_subject", &config.bus.json_subject)?;
-
-    let limits = &config.limits;
-    size("limits.max_bulk_length", limits.max_bulk_length, KB..=MAX_VALUE)?;
-    number("limits.max_arguments", limits.max_arguments, 1..=i32::MAX as usize)?;
-    size("limits.max_inline_length", limits.max_inline_length, 64..=1 << 30)?;
-    number("limits.max_clients", limits.max_clients, 1..=1 << 24)?;
-    size("limits.output_buffer", limits.output_buffer, KB..=usize::MAX)?;
-    match limits.buffers_total {
-        Memory::Bytes(bytes) => size("limits.buffers_total", bytes, MB..=usize::MAX)?,
-        Memory::Percent(share) => within("limits.buffers_total", share, 1..=100, |share| format!("{share}%"))?,
-    }
-    time("limits.stall_timeout", limits.stall_timeout, MS..=ANY_TIME)?;
-    size("limits.max_inflated", limits.max_inflated, KB..=MAX_BULK)?;
-    size("limits.query_buffer", limits.query_buffer, KB..=usize::MAX)?;
-    number("limits.max_sessions", limits.max_sessions, 1..=1 << 24)?;
-    size("limits.upstream_pending", limits.upstream_pending, KB..=usize::MAX)?;
-
-    let timeouts = &config.timeouts;
-    time("timeouts.connect", timeouts.connect, MS..=ANY_TIME)?;
-    if !timeouts.reply.is_zero() {
-        time("timeouts.reply", timeouts.reply, Duration::from_secs(1)..=ANY_TIME)?;
-    }
-    time("timeouts.backoff_min", timeouts.backoff_min, MS..=ANY_TIME)?;
-    if timeouts.backoff_max < timeouts.backoff_min {
-        let [max, min] = [timeouts.backoff_max, timeouts.backoff_min].map(units::show_time);
-        return Err(wrong(
-            "timeouts.backoff_max",
-            format!("{max} is shorter than backoff_min"),
-            format!("{min} or more"),
-        ));
-    }
-
-    if let Scripts::Matching(patterns) = &config.scripts {
-        if patterns.is_empty() {
-            return Err(wrong(
-                "scripts",
-                "an empty list matches no key",
-                "declared, or patterns, for example [\"bull:*\"]",
-            ));
-        }
-        if patterns.iter().any(String::is_empty) {
-            return Err(wrong(
-                "scripts",
-                "an empty pattern matches no key of use",
-                "a pattern, for example \"bull:*\"",
-            ));
-        }
-    }
-    body("defaults", &config.defaults)?;
+/// [`all`], but for `nats`, which may still come from the environment or a flag.
+pub(super) fn fields(config: &Config) -> Vec<Finding> {
+    let mut check = Check(Vec::new());
+    check.settings(config);
+    check.limits(config);
+    check.scripts(&config.scripts);
+    check.cache("defaults.cache", &Switch::from(&config.defaults.cache));
+    check.compress("defaults.compress", &Switch::from(&config.defaults.compress));
     for (index, rule) in config.rules.iter().enumerate() {
         let at = format!("rules[{index}]");
         if rule.pattern.is_empty() {
-            return Err(wrong(
-                format!("{at}.match"),
-                "an empty pattern matches no key of use",
-                "\"*\" for every key, or \"session:*\"",
-            ));
+            let remedy = "\"*\" for every key, or \"session:*\"";
+            check.wrong(&format!("{at}.match"), "an empty pattern matches no key of use", remedy);
         }
-        body(&at, &rule.body(&config.defaults))?;
+        // What a rule leaves out it has from the defaults, which are checked already.
+        if let Some(cache) = &rule.cache {
+            check.cache(&format!("{at}.cache"), cache);
+        }
+        if let Some(compress) = &rule.compress {
+            check.compress(&format!("{at}.compress"), compress);
+        }
     }
-    Ok(())
+    check.0
 }
 
-/// What holds only when file, environment and flags are together.
-pub(super) fn together(config: &Config) -> Result<(), ConfigError> {
-    if config.coherence == Coherence::Nats && config.nats.is_none() {
-        return Err(wrong(
-            "coherence",
-            "nats is asked for, but no NATS server is named",
-            "coherence: auto, or nats: nats://127.0.0.1:4222",
-        ));
+/// What was found so far.
+struct Check(Vec<Finding>);
+
+impl Check {
+    fn settings(&mut self, config: &Config) {
+        self.found("fleet", token(&config.fleet));
+        self.number("workers", config.workers, 0..=1024);
+        self.found("log.level", log_level(&config.log.level));
+        if matches!(config.coherence, Coherence::Tracking | Coherence::Both) {
+            self.wrong("coherence", "this version has no tracking feed", "auto or nats");
+        }
+        self.time("max_staleness", config.max_staleness, MS..=ANY_TIME);
+        if config.max_staleness >= MS && config.degraded_staleness > config.max_staleness {
+            let [degraded, max] = [config.degraded_staleness, config.max_staleness].map(units::show_time);
+            let what = format!("{degraded} is longer than max_staleness");
+            self.wrong("degraded_staleness", &what, &format!("{max} or less"));
+        }
+        let l1 = &config.l1;
+        self.size("l1.max_memory", l1.max_memory, KB..=usize::MAX);
+        self.number("l1.max_entries", l1.max_entries, 1..=usize::MAX);
+        self.number("l1.hot_entries", l1.hot_entries, 1..=1 << 24);
+        self.size("l1.hot_max_value", l1.hot_max_value, 0..=MB);
+        self.found("bus.json_subject", subject(&config.bus.json_subject));
+        let timeouts = &config.timeouts;
+        self.time("timeouts.connect", timeouts.connect, MS..=ANY_TIME);
+        if !timeouts.reply.is_zero() {
+            self.time("timeouts.reply", timeouts.reply, Duration::from_secs(1)..=ANY_TIME);
+        }
+        self.time("timeouts.backoff_min", timeouts.backoff_min, MS..=ANY_TIME);
+        if timeouts.backoff_max < timeouts.backoff_min {
+            let [max, min] = [timeouts.backoff_max, timeouts.backoff_min].map(units::show_time);
+            let what = format!("{max} is shorter than backoff_min");
+            self.wrong("timeouts.backoff_max", &what, &format!("{min} or more"));
+        }
     }
-    Ok(())
-}
 
-fn body(at: &str, body: &RuleBody) -> Result<(), ConfigError> {
-    let cache = &body.cache;
-    time(format!("{at}.cache.ttl"), cache.ttl, MS..=ANY_TIME)?;
-    size(format!("{at}.cache.max_value"), cache.max_value, 1..=MAX_BULK)?;
-    number(format!("{at}.cache.admit_after"), cache.admit_after, 1..=255)?;
-    if cache.reads.is_empty() {
-        return Err(wrong(format!("{at}.cache.reads"), "no command keeps nothing", "cache: false, or [get, mget]"));
+    fn limits(&mut self, config: &Config) {
+        let limits = &config.limits;
+        self.size("limits.max_bulk_length", limits.max_bulk_length, KB..=MAX_VALUE);
+        self.number("limits.max_arguments", limits.max_arguments, 1..=i32::MAX as usize);
+        self.size("limits.max_inline_length", limits.max_inline_length, 64..=1 << 30);
+        self.number("limits.max_clients", limits.max_clients, 1..=1 << 24);
+        self.size("limits.output_buffer", limits.output_buffer, KB..=usize::MAX);
+        match limits.buffers_total {
+            Memory::Bytes(bytes) => self.size("limits.buffers_total", bytes, MB..=usize::MAX),
+            Memory::Percent(share) => self.within("limits.buffers_total", share, 1..=100, |share| format!("{share}%")),
+        }
+        self.time("limits.stall_timeout", limits.stall_timeout, MS..=ANY_TIME);
+        self.size("limits.max_inflated", limits.max_inflated, KB..=MAX_BULK);
+        self.size("limits.query_buffer", limits.query_buffer, KB..=usize::MAX);
+        self.number("limits.max_sessions", limits.max_sessions, 1..=1 << 24);
+        self.size("limits.upstream_pending", limits.upstream_pending, KB..=usize::MAX);
     }
-    if cache.reads.contains(Reads::MGET) && !cache.reads.contains(Reads::GET) {
-        return Err(wrong(format!("{at}.cache.reads"), "mget keeps what get reads", "get as well: [get, mget]"));
+
+    fn scripts(&mut self, scripts: &Scripts) {
+        let Scripts::Matching(patterns) = scripts else { return };
+        if patterns.is_empty() {
+            let remedy = "declared, or patterns, for example [\"bull:*\"]";
+            self.wrong("scripts", "an empty list matches no key", remedy);
+        }
+        if patterns.iter().any(String::is_empty) {
+            self.wrong("scripts", "an empty pattern matches no key of use", "a pattern, for example \"bull:*\"");
+        }
     }
-    let compress = &body.compress;
-    number(format!("{at}.compress.level"), compress.level, 1..=9)?;
-    if compress.min_saving > 99 {
-        return Err(wrong(
-            format!("{at}.compress.min_saving"),
-            "nothing can be compressed to nothing",
-            "99% or less, for example 10%",
-        ));
+
+    fn cache(&mut self, at: &str, cache: &Switch<CachePatch>) {
+        let Switch::On(CachePatch { ttl, max_value, admit_after, negative_ttl: _, reads }) = cache else { return };
+        if let Some(ttl) = *ttl {
+            self.time(&format!("{at}.ttl"), ttl, MS..=ANY_TIME);
+        }
+        if let Some(max_value) = *max_value {
+            self.size(&format!("{at}.max_value"), max_value, 1..=MAX_BULK);
+        }
+        if let Some(admit_after) = *admit_after {
+            self.number(&format!("{at}.admit_after"), admit_after, 1..=255);
+        }
+        let at = format!("{at}.reads");
+        match *reads {
+            Some(reads) if reads.is_empty() => {
+                self.wrong(&at, "no command keeps nothing", "cache: false, or [get, mget]");
+            }
+            Some(reads) if reads.contains(Reads::MGET) && !reads.contains(Reads::GET) => {
+                self.wrong(&at, "mget keeps what get reads", "get as well: [get, mget]");
+            }
+            Some(_) | None => {}
+        }
     }
-    Ok(())
-}
 
-fn wrong(at: impl Into<String>, what: impl Into<String>, remedy: impl Into<String>) -> ConfigError {
-    ConfigError::new(at, Wrong::new(what, remedy))
-}
+    fn compress(&mut self, at: &str, compress: &Switch<CompressPatch>) {
+        let Switch::On(CompressPatch { codec: _, level, min_size: _, min_saving }) = compress else { return };
+        if let Some(level) = *level {
+            self.number(&format!("{at}.level"), level, 1..=9);
+        }
+        if min_saving.is_some_and(|share| share > 99) {
+            let at = format!("{at}.min_saving");
+            self.wrong(&at, "nothing can be compressed to nothing", "99% or less, for example 10%");
+        }
+    }
 
-fn number<T: PartialOrd + Display + Copy>(
-    at: impl Into<String>,
-    value: T,
-    range: RangeInclusive<T>,
-) -> Result<(), ConfigError> {
-    within(at, value, range, units::show)
-}
+    fn wrong(&mut self, at: &str, what: &str, remedy: &str) {
+        self.found(at, Err(Wrong::new(what, remedy)));
+    }
 
-fn size(at: impl Into<String>, value: usize, range: RangeInclusive<usize>) -> Result<(), ConfigError> {
-    within(at, value, range, units::show_size)
-}
+    fn found(&mut self, at: &str, result: Result<(), Wrong>) {
+        self.0.extend(result.err().map(|wrong| Finding::new(at, wrong)));
+    }
 
-fn time(at: impl Into<String>, value: Duration, range: RangeInclusive<Duration>) -> Result<(), ConfigError> {
-    within(at, value, range, units::show_time)
-}
+    fn number<T: PartialOrd + Display + Copy>(&mut self, at: &str, value: T, range: RangeInclusive<T>) {
+        self.within(at, value, range, units::show);
+    }
 
-fn within<T: PartialOrd + Copy>(
-    at: impl Into<String>,
-    value: T,
-    range: RangeInclusive<T>,
-    show: impl Fn(T) -> String,
-) -> Result<(), ConfigError> {
-    if value < *range.start() {
-        Err(wrong(at, format!("{} is too small", show(value)), format!("{} or more", show(*range.start()))))
-    } else if value > *range.end() {
-        Err(wrong(at, format!("{} is too large", show(value)), format!("{} or less", show(*range.end()))))
-    } else {
-        Ok(())
+    fn size(&mut self, at: &str, value: usize, range: RangeInclusive<usize>) {
+        self.within(at, value, range, units::show_size);
+    }
+
+    fn time(&mut self, at: &str, value: Duration, range: RangeInclusive<Duration>) {
+        self.within(at, value, range, units::show_time);
+    }
+
+    fn within<T: PartialOrd + Copy>(
+        &mut self,
+        at: &str,
+        value: T,
+        range: RangeInclusive<T>,
+        show: impl Fn(T) -> String,
+    ) {
+        if value < *range.start() {
+            let what = format!("{} is too small", show(value));
+            self.wrong(at, &what, &format!("{} or more", show(*range.start())));
+        } else if value > *range.end() {
+            let what = format!("{} is too large", show(value));
+            self.wrong(at, &what, &format!("{} or less", show(*range.end())));
+        }
     }
 }
 
 /// The fleet's name becomes one token of a NATS subject.
-fn token(at: &str, text: &str) -> Result<(), ConfigError> {
+fn token(text: &str) -> Result<(), Wrong> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
     if text.is_empty() || text.len() > 64 || !text.bytes().all(allowed) {
         let remedy = "1 to 64 letters, digits, - or _, for example default";
-        return Err(ConfigError::new(at, Wrong::not(text, "a name that a NATS subject can carry", remedy)));
+        return Err(Wrong::not(text, "a name that a NATS subject can carry", remedy));
     }
     Ok(())
 }
 
 /// A NATS subject to publish to: no wildcards, no empty token, not one of the fleets' own.
-fn subject(at: &str, text: &str) -> Result<(), ConfigError> {
+fn subject(text: &str) -> Result<(), Wrong> {
     let token = |token: &str| {
         !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'*' | b'>'))
     };
     if text.len() > 256 || !text.split('.').all(token) {
-        return Err(ConfigError::new(
-            at,
-            Wrong::not(
-                text,
-                "a NATS subject without wildcards",
-                "words with dots between them, for example cache.invalidate",
-            ),
-        ));
+        let remedy = "words with dots between them, for example cache.invalidate";
+        return Err(Wrong::not(text, "a NATS subject without wildcards", remedy));
     }
     if text.starts_with("shortstop.") {
-        return Err(wrong(
-            at,
+        return Err(Wrong::new(
             "subjects that begin with shortstop. carry the fleet's own messages",
             "another one, for example cache.invalidate",
         ));
@@ -216,18 +232,17 @@ fn subject(at: &str, text: &str) -> Result<(), ConfigError> {
 
 /// `level` or `target=level`, comma-separated. A bare word that is no level would be taken for a target and silence
 /// everything else, so it is refused here.
-fn log_level(at: &str, text: &str) -> Result<(), ConfigError> {
-    let level = |word: &str| {
-        matches!(word.to_ascii_lowercase().as_str(), "off" | "error" | "warn" | "info" | "debug" | "trace")
+fn log_level(text: &str) -> Result<(), Wrong> {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    let is_level = |word: &str| LEVELS.contains(&word.to_ascii_lowercase().as_str());
+    let is_good = |directive: &str| match directive.rsplit_once('=') {
+        Some((target, word)) => !target.is_empty() && !target.contains(char::is_whitespace) && is_level(word),
+        None => is_level(directive),
     };
-    let good = |directive: &str| match directive.rsplit_once('=') {
-        Some((target, word)) => !target.is_empty() && !target.contains(char::is_whitespace) && level(word),
-        None => level(directive),
-    };
-    if text.split(',').map(str::trim).all(good) {
+    if text.split(',').map(str::trim).all(is_good) {
         Ok(())
     } else {
         let remedy = "off, error, warn, info, debug or trace, or pairs, for example info,shortstop::bus=debug";
-        Err(ConfigError::new(at, Wrong::not(text, "a log level", remedy)))
+        Err(units::no_such_word(text, "a log level", &LEVELS, remedy))
     }
 }

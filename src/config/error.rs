@@ -3,30 +3,38 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use thiserror::Error;
-
-/// A configuration that is refused. Displays as `config.yaml: line 12: l1.max_memory: '256mib' is not a size; type …`,
+/// One thing that is wrong or doubtful. Displays as `config.yaml: line 12: l1.max_memory: '256xb' is not a size; type …`,
 /// leaving out what is not known.
-#[derive(Clone, Debug, Error, PartialEq, Eq)]
-pub struct ConfigError {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
     file: Option<PathBuf>,
     line: Option<usize>,
     at: String,
     message: String,
 }
 
-impl ConfigError {
+impl Finding {
     /// `at` is the key (`l1.max_memory`), variable or flag; may be empty.
-    pub(super) fn new(at: impl Into<String>, message: impl fmt::Display) -> Self {
+    pub fn new(at: impl Into<String>, message: impl fmt::Display) -> Self {
         Self { file: None, line: None, at: at.into(), message: message.to_string() }
     }
 
-    pub(super) fn with_line(self, line: Option<usize>) -> Self {
+    pub(super) fn on_line(self, line: Option<usize>) -> Self {
         Self { line, ..self }
     }
 
-    pub(super) fn with_file(self, file: &Path) -> Self {
-        Self { file: Some(file.to_owned()), ..self }
+    pub(super) fn in_file(self, file: Option<&Path>) -> Self {
+        Self { file: file.map(Path::to_owned), ..self }
+    }
+
+    /// The same about a value that came from this variable or flag.
+    pub(super) fn set_by(self, name: &str) -> Self {
+        Self { at: name.to_owned(), ..self }
+    }
+
+    /// Sorts by file and line, and puts last what has none.
+    fn place(&self) -> impl Ord {
+        (self.file.is_none(), self.file.as_deref(), self.line.unwrap_or(usize::MAX))
     }
 
     /// The line in the file, from 1; none for the environment, flags, and what no single line is to blame for.
@@ -40,7 +48,7 @@ impl ConfigError {
     }
 }
 
-impl fmt::Display for ConfigError {
+impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(file) = &self.file {
             write!(f, "{}: ", file.display())?;
@@ -52,5 +60,32 @@ impl fmt::Display for ConfigError {
             write!(f, "{}: ", self.at)?;
         }
         f.write_str(&self.message)
+    }
+}
+
+/// A configuration that is refused, for all of these reasons. Displays one a line; there is at least one.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct ConfigError(Vec<Finding>);
+
+impl ConfigError {
+    /// Good, or everything that is wrong: by file and line, then what has none.
+    pub(super) fn unless_empty(mut findings: Vec<Finding>) -> Result<(), Self> {
+        findings.sort_by(|one, other| one.place().cmp(&other.place()));
+        if findings.is_empty() { Ok(()) } else { Err(Self(findings)) }
+    }
+
+    /// What is wrong.
+    pub fn findings(&self) -> &[Finding] {
+        &self.0
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, finding) in self.0.iter().enumerate() {
+            let separator = if index == 0 { "" } else { "\n" };
+            write!(f, "{separator}{finding}")?;
+        }
+        Ok(())
     }
 }

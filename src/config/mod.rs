@@ -1,71 +1,70 @@
 //! The configuration: one struct per section, defaults, `config.yaml`, the environment.
 //!
-//! A flag beats the environment, the environment beats the file, the file beats the default. Each part of the proxy is
-//! handed its own section; nothing here is global, and nothing here does I/O but [`Config::load`].
+//! A flag beats the environment, the environment beats the file, the file beats the default ([`Sources`]). Each part of the
+//! proxy is handed its own section; nothing here is global, and nothing here does I/O but reading the file.
 //!
+//! Each section tells its keys in one place (`fields`): reading, printing and lists of keys all go by that.
 //! What each key means is written for its user in `config.yaml`, which parses to [`Config::default`].
 
 mod body;
 mod check;
 mod error;
+mod fields;
+mod live;
+mod print;
+mod read;
 mod reads;
+mod restart;
 mod scripts;
 mod sections;
 mod setting;
+mod sources;
+mod tree;
 pub mod units;
 mod url;
-mod yaml;
+mod warn;
 
-use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
 use std::time::Duration;
 
-use serde::Deserialize;
-
 pub use body::{CacheBody, CachePatch, Codec, CompressBody, CompressPatch, RuleBody, RuleSpec, Switch};
-pub use error::ConfigError;
+pub use error::{ConfigError, Finding};
+pub use live::Live;
+pub use restart::Waiting;
 pub use scripts::Scripts;
 pub use sections::{Bus, ClientsWithoutAuth, Coherence, L1, Limits, Log, LogFormat, Policy, Timeouts};
-pub use setting::Setting;
+pub use setting::{CONFIG_VARIABLE, DEFAULTS_VARIABLE, Setting};
+pub use sources::{Loaded, Sources};
 pub use units::Memory;
-pub use url::{NatsUrl, Secret, UpstreamUrl};
+pub use url::{NatsLogin, NatsUrl, Secret, UpstreamUrl};
+
+use fields::{Fields, Section};
+use units::{ADDRESS, OPTIONAL_ADDRESS, SIZE, SWITCH, TEXT, TIME, count, optional_parsed, parsed};
 
 /// All of `config.yaml`. `Debug` shows no password.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields, expecting = "`key: value` lines, a space after the colon")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Where clients connect.
-    #[serde(deserialize_with = "yaml::address")]
     pub listen: SocketAddr,
     /// The Redis behind.
-    #[serde(deserialize_with = "yaml::parsed")]
     pub upstream: UpstreamUrl,
     /// What a client may do that has not authenticated.
-    #[serde(deserialize_with = "yaml::parsed")]
     pub clients_without_auth: ClientsWithoutAuth,
     /// The bus; none: a single instance.
-    #[serde(deserialize_with = "yaml::optional_parsed")]
     pub nats: Option<NatsUrl>,
     /// Name shared by the proxies that invalidate each other; one token of a NATS subject.
-    #[serde(deserialize_with = "yaml::text")]
     pub fleet: String,
     /// Address of the monitor's web server; accepted, but this version has no monitor.
-    #[serde(deserialize_with = "yaml::optional_address")]
     pub monitor: Option<SocketAddr>,
     /// Threads that serve clients; 0: one per core.
-    #[serde(deserialize_with = "yaml::number")]
     pub workers: usize,
     /// What goes to the log.
     pub log: Log,
     /// Which feeds keep L1 right.
-    #[serde(deserialize_with = "yaml::parsed")]
     pub coherence: Coherence,
     /// Bound on staleness while a feed is live; at least 1 ms.
-    #[serde(deserialize_with = "yaml::time")]
     pub max_staleness: Duration,
     /// Bound on staleness while no feed is; zero: nothing is served from L1 then. Never above `max_staleness`.
-    #[serde(deserialize_with = "yaml::time")]
     pub degraded_staleness: Duration,
     /// Bounds of the near cache.
     pub l1: L1,
@@ -76,15 +75,12 @@ pub struct Config {
     /// How long to wait for others.
     pub timeouts: Timeouts,
     /// Bytes above which a value is compressed and opened off the worker's thread.
-    #[serde(deserialize_with = "yaml::size")]
     pub offload_above: usize,
     /// False: nothing is compressed anywhere; what is compressed is still opened.
-    #[serde(deserialize_with = "yaml::switch")]
     pub compression: bool,
     /// Which keys a script may write when its text does not prove it.
     pub scripts: Scripts,
     /// Allows `PROXY DEBUG`.
-    #[serde(deserialize_with = "yaml::switch")]
     pub enable_debug_command: bool,
     /// What happens to keys that no rule matches, and what rules leave out.
     pub defaults: RuleBody,
@@ -120,66 +116,78 @@ impl Default for Config {
     }
 }
 
+impl Section for Config {
+    fn fields(&mut self, fields: &mut impl Fields) {
+        let Self {
+            listen,
+            upstream,
+            clients_without_auth,
+            nats,
+            fleet,
+            monitor,
+            workers,
+            log,
+            coherence,
+            max_staleness,
+            degraded_staleness,
+            l1,
+            bus,
+            limits,
+            timeouts,
+            offload_above,
+            compression,
+            scripts,
+            enable_debug_command,
+            defaults,
+            rules,
+        } = self;
+        fields.value("listen", listen, ADDRESS);
+        fields.value("upstream", upstream, parsed());
+        fields.value("clients_without_auth", clients_without_auth, parsed());
+        fields.value("nats", nats, optional_parsed());
+        fields.value("fleet", fleet, TEXT);
+        fields.value("monitor", monitor, OPTIONAL_ADDRESS);
+        fields.value("workers", workers, count());
+        fields.section("log", log);
+        fields.value("coherence", coherence, parsed());
+        fields.value("max_staleness", max_staleness, TIME);
+        fields.value("degraded_staleness", degraded_staleness, TIME);
+        fields.section("l1", l1);
+        fields.section("bus", bus);
+        fields.section("limits", limits);
+        fields.section("timeouts", timeouts);
+        fields.value("offload_above", offload_above, SIZE);
+        fields.value("compression", compression, SWITCH);
+        fields.words("scripts", scripts, scripts::SCRIPTS);
+        fields.value("enable_debug_command", enable_debug_command, SWITCH);
+        fields.section("defaults", defaults);
+        fields.list("rules", rules, "match");
+    }
+}
+
 impl Config {
     /// Reads a configuration; what it leaves out is at its default.
     ///
     /// # Errors
-    /// Names line, key and what to type: for what is no YAML, unknown keys, values that cannot be read, and values that
-    /// no environment could make good. [`Config::check`] looks at the whole once more when all sources are applied.
+    /// All that is wrong, each with line, key and what to type: what is no YAML, unknown keys, values that cannot be read, and
+    /// values that cannot be. But `nats` may still come from elsewhere: [`Config::check`] looks at the whole.
     pub fn from_yaml(text: &str) -> Result<Self, ConfigError> {
-        let config: Self = yaml::parse(text)?;
-        check::fields(&config).map_err(|error| {
-            let line = yaml::line_of(text, error.at()).or_else(|| yaml::line_of(text, other_side(error.at())?));
-            error.with_line(line)
-        })?;
-        Ok(config)
+        let mut sources = Sources::default();
+        sources.add_yaml(text);
+        sources.finish(check::fields).map(|loaded| loaded.config)
     }
 
-    /// Reads a file, see [`Config::from_yaml`].
+    /// Everything that must hold before the proxy starts.
     ///
     /// # Errors
-    /// As there, with the file's name in front; and when the file cannot be read or is not UTF-8.
-    pub fn load(path: impl AsRef<Path>) -> Result<Self, ConfigError> {
-        let path = path.as_ref();
-        let text = fs::read_to_string(path).map_err(|error| {
-            ConfigError::new("", format!("cannot be read ({error}); type the path of a readable UTF-8 file"))
-                .with_file(path)
-        })?;
-        Self::from_yaml(&text).map_err(|error| error.with_file(path))
-    }
-
-    /// Everything that must hold before the proxy starts; after file, environment and flags are applied.
-    ///
-    /// # Errors
-    /// Names the key and what to type; no line, since the value may not come from the file.
+    /// Names the keys and what to type; no lines, since the values may not come from a file.
     pub fn check(&self) -> Result<(), ConfigError> {
-        check::fields(self)?;
-        check::together(self)
+        ConfigError::unless_empty(check::all(self))
     }
 
-    /// The keys in which another configuration differs and that are only read at the start.
-    pub fn waits_for_restart(&self, other: &Config) -> Vec<&'static str> {
-        macro_rules! differing {
-            ($($key:ident),+; changes at once: $($changes:ident),+) => {{
-                // Whoever adds a key has to say which it is.
-                let Config { $($key,)+ $($changes: _,)+ } = self;
-                [$((*$key != other.$key).then_some(stringify!($key))),+].into_iter().flatten().collect()
-            }};
-        }
-        differing!(
-            listen, upstream, clients_without_auth, nats, fleet, monitor, workers, log, coherence, max_staleness,
-            degraded_staleness, l1, bus, timeouts;
-            changes at once: limits, offload_above, compression, scripts, enable_debug_command, defaults, rules
-        )
-    }
-}
-
-/// The other key of a pair that does not fit together, for when the first is not in the file but at its default.
-fn other_side(at: &str) -> Option<&'static str> {
-    match at {
-        "degraded_staleness" => Some("max_staleness"),
-        "timeouts.backoff_max" => Some("timeouts.backoff_min"),
-        _ => None,
+    /// As YAML that can be loaded again, with all keys. Passwords are shown as `***`.
+    pub fn to_yaml(&self) -> String {
+        print::print(&mut self.clone(), |_| None)
     }
 }
 

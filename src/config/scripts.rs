@@ -1,10 +1,7 @@
 //! `scripts`: which keys a script or function may write when its text does not prove it. Parsing only; `crate::scripts` judges.
 
-use std::fmt;
-
-use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
-
-use super::units::Wrong;
+use super::fields::WordList;
+use super::units;
 
 /// What the user says about scripts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,46 +24,27 @@ impl Scripts {
 
 const REMEDY: &str = "any, declared, or a list of patterns, for example [\"bull:*\"]";
 
-impl<'de> Deserialize<'de> for Scripts {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(WordOrList)
-    }
-}
-
-struct WordOrList;
-
-impl<'de> Visitor<'de> for WordOrList {
-    type Value = Scripts;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(REMEDY)
-    }
-
-    fn visit_str<E: Error>(self, text: &str) -> Result<Scripts, E> {
-        match text {
-            "any" => Ok(Scripts::Any),
-            "declared" => Ok(Scripts::Declared),
-            _ => Err(E::custom(Wrong::not(text, "a way to treat scripts", REMEDY))),
+/// How it is typed: a word, or a list of patterns.
+pub(super) const SCRIPTS: WordList<Scripts> = WordList {
+    word: |text| match text.to_ascii_lowercase().as_str() {
+        "any" => Ok(Scripts::Any),
+        "declared" => Ok(Scripts::Declared),
+        _ => Err(units::no_such_word(text, "a way to treat scripts", &["any", "declared"], REMEDY)),
+    },
+    empty: || Scripts::Matching(Vec::new()),
+    add: |scripts, pattern| {
+        if let Scripts::Matching(patterns) = scripts {
+            patterns.push(pattern.to_owned());
         }
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Scripts, A::Error> {
-        let mut patterns = Vec::new();
-        while let Some(Pattern(pattern)) = list.next_element()? {
-            patterns.push(pattern);
-        }
-        Ok(Scripts::Matching(patterns))
-    }
-}
-
-/// An element of the list: text, never another list.
-struct Pattern(String);
-
-impl<'de> Deserialize<'de> for Pattern {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        super::yaml::text(deserializer).map(Pattern)
-    }
-}
+        Ok(())
+    },
+    show: |scripts| match scripts {
+        Scripts::Any => Ok("any".to_owned()),
+        Scripts::Declared => Ok("declared".to_owned()),
+        Scripts::Matching(patterns) => Err(patterns.clone()),
+    },
+    remedy: REMEDY,
+};
 
 #[cfg(test)]
 mod tests {
@@ -82,7 +60,7 @@ mod tests {
         assert_eq!(scripts("declared"), Ok(Scripts::Declared));
         assert_eq!(scripts("[\"bull:*\", cache]"), matching(&["bull:*", "cache"]));
         assert_eq!(scripts("[any]"), matching(&["any"]));
-        for wrong in ["Any", "bull:*", "[]", "[\"\"]", "[[a]]", "{a: b}", "true", "5", "''"] {
+        for wrong in ["anything", "bull:*", "[]", "[\"\"]", "[[a]]", "{a: b}", "true", "5", "''"] {
             let error = scripts(wrong).expect_err(wrong).to_string();
             assert!(error.contains("scripts"), "{wrong}: {error}");
         }

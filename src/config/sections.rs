@@ -1,26 +1,31 @@
 //! The sections of `config.yaml` as plain data with their defaults. What each key means to a user is written in
 //! `config.yaml`; here stands what code has to know. Limits of the values are in `check`.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use serde::Deserialize;
+use super::fields::{Fields, Section};
+use super::units::{self, MEMORY, Memory, OPTIONAL_PATH, SIZE, SWITCH, TEXT, TIME, Wrong, count, parsed};
 
-use super::units::{Memory, Wrong};
-use super::yaml;
-
-/// An enum whose variants are typed as words.
+/// An enum whose variants are typed as words, in lower case or not.
 macro_rules! words {
     ($name:ident, $kind:literal, $remedy:literal, $($word:literal => $variant:ident),+ $(,)?) => {
         impl FromStr for $name {
             type Err = Wrong;
 
             fn from_str(text: &str) -> Result<Self, Wrong> {
-                match text {
+                match text.to_ascii_lowercase().as_str() {
                     $($word => Ok(Self::$variant),)+
-                    _ => Err(Wrong::not(text, $kind, $remedy)),
+                    _ => Err(units::no_such_word(text, $kind, &[$($word),+], $remedy)),
                 }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.as_str())
             }
         }
 
@@ -88,14 +93,11 @@ pub enum LogFormat {
 words!(LogFormat, "a log format", "text or json", "text" => Text, "json" => Json);
 
 /// What goes to the log, on stderr.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields, expecting = "`key: value` lines below it")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Log {
     /// `info`, or `target=level` pairs, as `tracing_subscriber::EnvFilter` reads them.
-    #[serde(deserialize_with = "yaml::text")]
     pub level: String,
     /// Text or JSON.
-    #[serde(deserialize_with = "yaml::parsed")]
     pub format: LogFormat,
 }
 
@@ -105,27 +107,28 @@ impl Default for Log {
     }
 }
 
+impl Section for Log {
+    fn fields(&mut self, fields: &mut impl Fields) {
+        let Self { level, format } = self;
+        fields.value("level", level, TEXT);
+        fields.value("format", format, parsed());
+    }
+}
+
 /// Bounds of the near cache and the hot sets.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields, expecting = "`key: value` lines below it")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct L1 {
     /// False: nothing is cached.
-    #[serde(deserialize_with = "yaml::switch")]
     pub enabled: bool,
     /// Bytes of all entries.
-    #[serde(deserialize_with = "yaml::size")]
     pub max_memory: usize,
     /// Number of entries.
-    #[serde(deserialize_with = "yaml::number")]
     pub max_entries: usize,
     /// Who stays.
-    #[serde(deserialize_with = "yaml::parsed")]
     pub policy: Policy,
     /// Slots of each worker's hot set.
-    #[serde(deserialize_with = "yaml::number")]
     pub hot_entries: usize,
     /// Bytes of the largest value in a hot set.
-    #[serde(deserialize_with = "yaml::size")]
     pub hot_max_value: usize,
 }
 
@@ -142,18 +145,26 @@ impl Default for L1 {
     }
 }
 
+impl Section for L1 {
+    fn fields(&mut self, fields: &mut impl Fields) {
+        let Self { enabled, max_memory, max_entries, policy, hot_entries, hot_max_value } = self;
+        fields.value("enabled", enabled, SWITCH);
+        fields.value("max_memory", max_memory, SIZE);
+        fields.value("max_entries", max_entries, count());
+        fields.value("policy", policy, parsed());
+        fields.value("hot_entries", hot_entries, count());
+        fields.value("hot_max_value", hot_max_value, SIZE);
+    }
+}
+
 /// What goes over NATS beside the fleet's own subject, and how to log in.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields, expecting = "`key: value` lines below it")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bus {
     /// Speak the JSON of services that are not proxies, both ways.
-    #[serde(deserialize_with = "yaml::switch")]
     pub json: bool,
     /// Its subject.
-    #[serde(deserialize_with = "yaml::text")]
     pub json_subject: String,
     /// A NATS `.creds` file.
-    #[serde(deserialize_with = "yaml::optional_path")]
     pub credentials: Option<PathBuf>,
 }
 
@@ -163,45 +174,41 @@ impl Default for Bus {
     }
 }
 
+impl Section for Bus {
+    fn fields(&mut self, fields: &mut impl Fields) {
+        let Self { json, json_subject, credentials } = self;
+        fields.value("json", json, SWITCH);
+        fields.value("json_subject", json_subject, TEXT);
+        fields.value("credentials", credentials, OPTIONAL_PATH);
+    }
+}
+
 /// Bounds of every buffer and queue.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields, expecting = "`key: value` lines below it")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of one argument of a request.
-    #[serde(deserialize_with = "yaml::size")]
     pub max_bulk_length: usize,
     /// Arguments of one request.
-    #[serde(deserialize_with = "yaml::number")]
     pub max_arguments: usize,
     /// Bytes of an inline request or of a length line.
-    #[serde(deserialize_with = "yaml::size")]
     pub max_inline_length: usize,
     /// Client connections at once.
-    #[serde(deserialize_with = "yaml::number")]
     pub max_clients: usize,
     /// A client silent for this long is dropped; zero: never.
-    #[serde(deserialize_with = "yaml::time")]
     pub idle_timeout: Duration,
     /// Bytes of replies waiting for one client; near this no more requests are taken from it, above it is dropped.
-    #[serde(deserialize_with = "yaml::size")]
     pub output_buffer: usize,
     /// Bytes in the buffers of all clients together; near this the clients with the largest buffers are not read from.
-    #[serde(deserialize_with = "yaml::memory")]
     pub buffers_total: Memory,
     /// A client with replies waiting that takes nothing and sends nothing for this long is dropped.
-    #[serde(deserialize_with = "yaml::time")]
     pub stall_timeout: Duration,
     /// Bytes of what a client has sent and that is not a whole request yet; above, it is dropped.
-    #[serde(deserialize_with = "yaml::size")]
     pub query_buffer: usize,
     /// Bytes that an envelope may declare to open to.
-    #[serde(deserialize_with = "yaml::size")]
     pub max_inflated: usize,
     /// Private upstream connections at once, per worker.
-    #[serde(deserialize_with = "yaml::number")]
     pub max_sessions: usize,
     /// Bytes waiting for the upstream, per connection; above, a request is refused.
-    #[serde(deserialize_with = "yaml::size")]
     pub upstream_pending: usize,
 }
 
@@ -224,24 +231,49 @@ impl Default for Limits {
     }
 }
 
+impl Section for Limits {
+    fn fields(&mut self, fields: &mut impl Fields) {
+        let Self {
+            max_bulk_length,
+            max_arguments,
+            max_inline_length,
+            max_clients,
+            idle_timeout,
+            output_buffer,
+            buffers_total,
+            stall_timeout,
+            query_buffer,
+            max_inflated,
+            max_sessions,
+            upstream_pending,
+        } = self;
+        fields.value("max_bulk_length", max_bulk_length, SIZE);
+        fields.value("max_arguments", max_arguments, count());
+        fields.value("max_inline_length", max_inline_length, SIZE);
+        fields.value("max_clients", max_clients, count());
+        fields.value("idle_timeout", idle_timeout, TIME);
+        fields.value("output_buffer", output_buffer, SIZE);
+        fields.value("buffers_total", buffers_total, MEMORY);
+        fields.value("stall_timeout", stall_timeout, TIME);
+        fields.value("query_buffer", query_buffer, SIZE);
+        fields.value("max_inflated", max_inflated, SIZE);
+        fields.value("max_sessions", max_sessions, count());
+        fields.value("upstream_pending", upstream_pending, SIZE);
+    }
+}
+
 /// How long to wait for others.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields, expecting = "`key: value` lines below it")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
     /// For an upstream connection to be taken.
-    #[serde(deserialize_with = "yaml::time")]
     pub connect: Duration,
     /// For a reply from Redis; above, the connection is given up. Zero: for ever.
-    #[serde(deserialize_with = "yaml::time")]
     pub reply: Duration,
     /// Before the first attempt to connect again.
-    #[serde(deserialize_with = "yaml::time")]
     pub backoff_min: Duration,
     /// Between attempts, at most.
-    #[serde(deserialize_with = "yaml::time")]
     pub backoff_max: Duration,
     /// For what is under way at shutdown; zero: leave at once.
-    #[serde(deserialize_with = "yaml::time")]
     pub shutdown: Duration,
 }
 
@@ -254,5 +286,16 @@ impl Default for Timeouts {
             backoff_max: Duration::from_secs(2),
             shutdown: Duration::from_secs(10),
         }
+    }
+}
+
+impl Section for Timeouts {
+    fn fields(&mut self, fields: &mut impl Fields) {
+        let Self { connect, reply, backoff_min, backoff_max, shutdown } = self;
+        fields.value("connect", connect, TIME);
+        fields.value("reply", reply, TIME);
+        fields.value("backoff_min", backoff_min, TIME);
+        fields.value("backoff_max", backoff_max, TIME);
+        fields.value("shutdown", shutdown, TIME);
     }
 }

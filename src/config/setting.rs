@@ -1,9 +1,7 @@
-//! Settings that the environment and flags can change, each from one text. Precedence is the caller's order of calls:
-//! file, then environment, then flags.
+//! Settings that the environment and flags can change, each from one text. Which source beats which is decided in `sources`.
 
 use std::time::Duration;
 
-use super::error::ConfigError;
 use super::units::{self, Wrong};
 use super::{Coherence, Config};
 
@@ -38,8 +36,14 @@ pub enum Setting {
     MonitoringEnabled,
 }
 
+/// The variable that names the configuration file; `--config` beats it.
+pub const CONFIG_VARIABLE: &str = "SHORTSTOP_CONFIG";
+
+/// The variable that names a file of defaults, which every other source beats: for images and packages.
+pub const DEFAULTS_VARIABLE: &str = "SHORTSTOP_DEFAULTS";
+
 /// The variables, in the order in which they are applied: the switches last, since they overrule addresses.
-const VARIABLES: [(&str, Setting); 13] = [
+pub(super) const VARIABLES: [(&str, Setting); 13] = [
     ("SHORTSTOP_LISTEN", Setting::Listen),
     ("SHORTSTOP_MONITOR", Setting::Monitor),
     ("SHORTSTOP_WORKERS", Setting::Workers),
@@ -55,62 +59,73 @@ const VARIABLES: [(&str, Setting); 13] = [
     ("CACHE_MONITORING_ENABLED", Setting::MonitoringEnabled),
 ];
 
-impl Config {
-    /// Applies what the environment sets; `get` is `|name| std::env::var(name).ok()` in a program, a table in a test.
-    ///
-    /// A variable that is set but empty counts as not set, as compose files leave it; but an empty `NATS_URL` or
-    /// `SHORTSTOP_MONITOR` says "none", as the empty key in the file does.
-    ///
-    /// # Errors
-    /// Names the first variable whose text cannot be read; what came before it is applied.
-    pub fn apply_env(&mut self, get: impl Fn(&str) -> Option<String>) -> Result<(), ConfigError> {
-        for (name, setting) in VARIABLES {
-            let empty_means_none = matches!(setting, Setting::Nats | Setting::Monitor);
-            match get(name) {
-                Some(text) if empty_means_none || !text.is_empty() => self.set(setting, &text, name)?,
-                _ => {}
-            }
-        }
-        Ok(())
+impl Setting {
+    /// Whether an empty text is a value.
+    pub(super) fn may_be_empty(self) -> bool {
+        matches!(self, Setting::Nats | Setting::Monitor)
     }
 
-    /// Changes one setting; `from` is the flag or variable, for the error.
-    ///
-    /// # Errors
-    /// When `text` cannot be read. Limits are [`Config::check`]'s.
-    pub fn set(&mut self, setting: Setting, text: &str, from: &str) -> Result<(), ConfigError> {
-        self.change(setting, text).map_err(|wrong| ConfigError::new(from, wrong))
-    }
-
-    fn change(&mut self, setting: Setting, text: &str) -> Result<(), Wrong> {
-        match setting {
-            Setting::Listen => self.listen = units::address(text)?,
-            Setting::Upstream => self.upstream = text.parse()?,
-            Setting::Nats => self.nats = units::optional(text, str::parse)?,
-            Setting::Monitor => self.monitor = units::optional(text, units::address)?,
-            Setting::Workers => self.workers = units::number(text)?,
-            Setting::Fleet => self.fleet = text.to_owned(),
-            Setting::Log => self.log.level = text.to_owned(),
-            Setting::CacheEnabled => self.l1.enabled = units::switch(text)?,
-            Setting::CacheTtl => self.defaults.cache.ttl = seconds(text)?,
-            Setting::CacheMaxSize => self.l1.max_entries = units::number(text)?,
-            Setting::CompressionEnabled => self.compression = units::switch(text)?,
-            Setting::DistributedEnabled => {
-                if !units::switch(text)? {
-                    self.nats = None;
-                    // The file's `nats` asks for what was just taken away; the switch is the user's later word.
-                    if self.coherence == Coherence::Nats {
-                        self.coherence = Coherence::Auto;
-                    }
-                }
+    /// Changes the setting, and returns the keys that were set.
+    pub(super) fn change(self, config: &mut Config, text: &str) -> Result<&'static [&'static str], Wrong> {
+        Ok(match self {
+            Setting::Listen => {
+                config.listen = units::address(text)?;
+                &["listen"]
             }
-            Setting::MonitoringEnabled => {
-                if !units::switch(text)? {
-                    self.monitor = None;
-                }
+            Setting::Upstream => {
+                config.upstream = text.parse()?;
+                &["upstream"]
             }
-        }
-        Ok(())
+            Setting::Nats => {
+                config.nats = units::optional(text, str::parse)?;
+                &["nats"]
+            }
+            Setting::Monitor => {
+                config.monitor = units::optional(text, units::address)?;
+                &["monitor"]
+            }
+            Setting::Workers => {
+                config.workers = units::number(text)?;
+                &["workers"]
+            }
+            Setting::Fleet => {
+                config.fleet = text.to_owned();
+                &["fleet"]
+            }
+            Setting::Log => {
+                config.log.level = text.to_owned();
+                &["log.level"]
+            }
+            Setting::CacheEnabled => {
+                config.l1.enabled = units::switch(text)?;
+                &["l1.enabled"]
+            }
+            Setting::CacheTtl => {
+                config.defaults.cache.ttl = seconds(text)?;
+                &["defaults.cache.ttl"]
+            }
+            Setting::CacheMaxSize => {
+                config.l1.max_entries = units::number(text)?;
+                &["l1.max_entries"]
+            }
+            Setting::CompressionEnabled => {
+                config.compression = units::switch(text)?;
+                &["compression"]
+            }
+            Setting::DistributedEnabled if !units::switch(text)? => {
+                config.nats = None;
+                // The file's `nats` asks for what was just taken away; the switch is the user's later word.
+                if config.coherence == Coherence::Nats {
+                    config.coherence = Coherence::Auto;
+                }
+                &["nats", "coherence"]
+            }
+            Setting::MonitoringEnabled if !units::switch(text)? => {
+                config.monitor = None;
+                &["monitor"]
+            }
+            Setting::DistributedEnabled | Setting::MonitoringEnabled => &[],
+        })
     }
 }
 
@@ -122,13 +137,14 @@ fn seconds(text: &str) -> Result<Duration, Wrong> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Config, ConfigError, Setting, VARIABLES};
+    use super::{Config, Setting, VARIABLES};
+    use crate::config::{ConfigError, Sources};
 
     fn applied(pairs: &[(&str, &str)]) -> Result<Config, ConfigError> {
-        let mut config = Config::from_yaml("nats: nats://file:4222\nmonitor: 127.0.0.1:8083\nl1: { enabled: false }")?;
-        config.apply_env(|name| pairs.iter().find(|(key, _)| *key == name).map(|(_, text)| (*text).to_owned()))?;
-        config.check()?;
-        Ok(config)
+        let mut sources = Sources::default();
+        sources.add_yaml("nats: nats://file:4222\nmonitor: 127.0.0.1:8083\nl1: { enabled: false }");
+        sources.add_env(|name| pairs.iter().find(|(key, _)| *key == name).map(|(_, text)| (*text).to_owned()));
+        sources.done(|_| Vec::new()).map(|loaded| loaded.config)
     }
 
     #[test]
@@ -176,9 +192,10 @@ mod tests {
         let config = applied(&[("CACHE_DISTRIBUTED_ENABLED", "false"), ("NATS_URL", "nats://nats")]).expect("good");
         assert_eq!(config.nats, None);
 
-        let mut config = Config::from_yaml("{coherence: nats, nats: nats}").expect("good");
-        config.set(Setting::DistributedEnabled, "no", "CACHE_DISTRIBUTED_ENABLED").expect("good");
-        assert_eq!(config.check(), Ok(()), "the bus is off by the user's word");
+        let mut sources = Sources::default();
+        sources.add_yaml("{coherence: nats, nats: nats}");
+        sources.set(Setting::DistributedEnabled, "no", "CACHE_DISTRIBUTED_ENABLED");
+        assert!(sources.done(|_| Vec::new()).is_ok(), "the bus is off by the user's word");
     }
 
     #[test]
@@ -189,7 +206,7 @@ mod tests {
             ("REDIS_URL", "redis:hunter2", "redis://host:port"),
             ("NATS_URL", "http://hunter2@h", "nats://"),
             ("CACHE_ENABLED", "maybe", "true or false"),
-            ("CACHE_TTL", "1d", "ms, s, m or h"),
+            ("CACHE_TTL", "soon", "ms, s, m or h"),
             ("CACHE_MAX_SIZE", "10mb", "digits only"),
         ];
         for (name, text, hint) in table {
@@ -197,9 +214,12 @@ mod tests {
             let message = error.to_string();
             assert!(message.starts_with(&format!("{name}: ")) && message.contains(hint), "{message}");
             assert!(!message.contains("hunter2"), "{message}");
-            assert_eq!((error.at(), error.line()), (name, None));
         }
-        assert!(applied(&[("CACHE_TTL", "0")]).is_err(), "a ttl of nothing keeps nothing");
-        assert!(applied(&[("CACHE_MAX_SIZE", "0")]).is_err());
+        for (name, message) in [
+            ("CACHE_TTL", "CACHE_TTL: 0 is too small; type 1ms or more"),
+            ("CACHE_MAX_SIZE", "CACHE_MAX_SIZE: 0 is too small; type 1 or more"),
+        ] {
+            assert_eq!(applied(&[(name, "0")]).expect_err(name).to_string(), message);
+        }
     }
 }

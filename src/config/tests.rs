@@ -1,6 +1,8 @@
 //! `config.yaml` against the defaults, and mistakes against what they are answered with.
 
-use super::{Config, Duration, Policy, Setting};
+use std::path::Path;
+
+use super::{CONFIG_VARIABLE, Config, DEFAULTS_VARIABLE, Duration, Policy, Setting, Sources};
 
 /// The file that users start from.
 const SHIPPED: &str = include_str!("../../config.yaml");
@@ -10,20 +12,6 @@ fn the_shipped_file_is_the_default() {
     let config = Config::from_yaml(SHIPPED).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(config, Config::default());
     assert_eq!(config.check(), Ok(()));
-}
-
-#[test]
-fn what_waits_for_a_restart_is_named() {
-    let start = Config::default();
-    for (yaml, keys) in [
-        ("", &[][..]),
-        ("limits: { max_clients: 7 }\nrules: [{ match: a, cache: false }]\ncompression: false", &[]),
-        ("listen: 127.0.0.1:1\noffload_above: 1kb", &["listen"]),
-        ("workers: 3\ntimeouts: { shutdown: 1s }\nl1: { max_entries: 5 }", &["workers", "l1", "timeouts"]),
-    ] {
-        let other = Config::from_yaml(yaml).unwrap_or_else(|error| panic!("{error}"));
-        assert_eq!(start.waits_for_restart(&other), keys, "{yaml}");
-    }
 }
 
 /// Each line that sets a key in the shipped file, with its path: `(index of the line, "limits.max_clients")`.
@@ -45,13 +33,21 @@ fn shipped_keys() -> Vec<(usize, String)> {
     keys
 }
 
-/// Leaf fields of the structs, by the count of lines in the pretty `Debug` of the defaults.
 #[test]
 fn the_shipped_file_has_every_key() {
-    let shown = format!("{:#?}", Config::default());
-    let leaves = shown.lines().filter(|line| line.contains(": ") && !line.ends_with('{')).count();
-    // `on` of cache and of compress is typed as `false` in place of the mapping.
-    assert_eq!(shipped_keys().len(), leaves - 2, "{shown}");
+    let mut known = super::fields::keys(&mut Config::default());
+    known.retain(|key| !known_sections().iter().any(|section| section == key));
+    let typed: Vec<_> = shipped_keys().into_iter().map(|(_, path)| path).collect();
+    assert_eq!(typed, known);
+}
+
+/// The keys that have others below them.
+fn known_sections() -> Vec<String> {
+    let keys = super::fields::keys(&mut Config::default());
+    let above = |key: &String| Some(key.rsplit_once('.')?.0.to_owned());
+    let mut sections: Vec<_> = keys.iter().filter_map(above).collect();
+    sections.dedup();
+    sections
 }
 
 #[test]
@@ -99,14 +95,8 @@ fn the_example_rules_are_accepted() {
 /// Every variable in the comments exists, and every variable that exists is in the comments.
 #[test]
 fn the_variables_are_documented() {
-    let seen = std::cell::RefCell::new(Vec::new());
-    Config::default()
-        .apply_env(|name| {
-            seen.borrow_mut().push(name.to_owned());
-            None
-        })
-        .expect("nothing is set");
-    let mut known = seen.into_inner();
+    let variables = super::setting::VARIABLES.iter().map(|(name, _)| *name);
+    let mut known: Vec<_> = variables.chain([CONFIG_VARIABLE, DEFAULTS_VARIABLE]).map(str::to_owned).collect();
     let mut named: Vec<String> = SHIPPED
         .split(|c: char| !(c.is_ascii_uppercase() || c == '_'))
         .filter(|word| word.contains('_') && word.len() > 4)
@@ -149,12 +139,12 @@ fn mistakes_name_line_key_and_remedy() {
     // text, the message in full
     let table = [
         (
-            "\nl1:\n  max_memory: 256mib\n",
-            "line 3: l1.max_memory: '256mib' is not a size; type a number with kb, mb or gb, for example 256mb",
+            "\nl1:\n  max_memory: 256xb\n",
+            "line 3: l1.max_memory: '256xb' is not a size; type a number with kb, mb or gb, for example 256mb",
         ),
         (
             "max_staleness: 60",
-            "line 1: max_staleness: '60' is not a time; type a number with ms, s, m or h, for example 60s",
+            "line 1: max_staleness: '60' is not a time; type a unit as well: 60s, or another of ms, s, m, h",
         ),
         (
             "# c\ndefaults:\n  compress: { level: 3,\n    min_saving: 10 }",
@@ -162,9 +152,12 @@ fn mistakes_name_line_key_and_remedy() {
         ),
         (
             "rules:\n- match: a\n- match: b\n  cache: { ttl: 2 }",
-            "line 4: rules[1].cache.ttl: '2' is not a time; type a number with ms, s, m or h, for example 60s",
+            "line 4: rules[1].cache.ttl: '2' is not a time; type a unit as well: 2s, or another of ms, s, m, h",
         ),
-        ("rules:\n- match: b\n  cache: maybe", "line 3: rules[0].cache: 'maybe' is not a switch; type true or false"),
+        (
+            "rules:\n- match: b\n  cache: maybe",
+            "line 3: rules[0].cache: 'maybe' is not a switch or a time; type true, false, a time (5m),",
+        ),
         ("rules:\n- match: b\n  watch: 2", "line 3: rules[0].watch: '2' is not a switch; type true or false"),
         ("workers: -1", "line 1: workers: '-1' is not a whole number; type digits only, for example 1000"),
         ("l1:\n  policy: lfu", "line 2: l1.policy: 'lfu' is not an eviction policy; type tinylfu or lru"),
@@ -179,12 +172,12 @@ fn mistakes_name_line_key_and_remedy() {
             "line 3: defaults.cache.reads[1]: 'ttl' is not a command whose reply L1 can keep; type all, or a list of: get, mget,",
         ),
         (
-            "rules:\n- match: a\n  cache: { reads: [HGET] }",
-            "line 3: rules[0].cache.reads[0]: 'HGET' is not in lower case; type all",
+            "rules:\n- match: a\n  cache: { reads: [HGETS] }",
+            "line 3: rules[0].cache.reads[0]: 'HGETS' is not a command whose reply L1 can keep (did you mean hget?); type all",
         ),
         (
             "defaults: { cache: { reads: hset } }",
-            "line 1: defaults.cache.reads: 'hset' is not a command whose reply L1 can keep",
+            "line 1: defaults.cache.reads: 'hset' is not a command whose reply L1 can keep (did you mean hget?); type all,",
         ),
         (
             "defaults: { cache: { reads: } }\nrules: [{ match: a, cache: { reads: { get: 1 } } }]",
@@ -199,15 +192,18 @@ fn mistakes_name_line_key_and_remedy() {
             "line 3: defaults.cache.reads: mget keeps what get reads; type get as well: [get, mget]",
         ),
         // Shape.
-        ("\n\nmax_memory: 1mb", "line 3: there is no key 'max_memory' here; type one of `listen`, `upstream`,"),
-        ("log:\n  level: info\n  colour: red", "line 3: log: there is no key 'colour' here; type `level` or `format`"),
+        (
+            "\n\nmax_memory: 1mb",
+            "line 3: there is no key 'max_memory' here (did you mean l1.max_memory?); type one of listen, upstream,",
+        ),
+        ("log:\n  level: info\n  colour: red", "line 3: log: there is no key 'colour' here; type one of level, format"),
         (
             "rules:\n- match: a\n  cach: false",
-            "line 3: rules[0]: there is no key 'cach' here; type one of `match`, `cache`, `watch`, `compress`",
+            "line 3: rules[0]: there is no key 'cach' here (did you mean cache?); type one of match, cache, watch, compress",
         ),
         (
             "rules:\n- match: a\n  cache: { tll: 1s }",
-            "line 3: rules[0].cache: there is no key 'tll' here; type one of `ttl`,",
+            "line 3: rules[0].cache: there is no key 'tll' here; type one of ttl,",
         ),
         (
             "rules:\n- match: a\n- cache: false",
@@ -278,6 +274,7 @@ fn mistakes_name_line_key_and_remedy() {
     for (text, expected) in table {
         let message = Config::from_yaml(text).expect_err(text).to_string();
         assert!(message.starts_with(expected), "{text:?}\n  {message}\n  {expected}");
+        assert!(!message.contains('\n'), "one mistake is told once: {message}");
         assert!(message.contains("; type "), "{message}");
     }
 }
@@ -308,19 +305,208 @@ fn secrets_reach_neither_debug_nor_errors() {
     }
 }
 
+/// What is wrong, a line each.
+fn refused(sources: Sources) -> Vec<String> {
+    let error = sources.done(|_| Vec::new()).expect_err("it is not sound");
+    error.findings().iter().map(ToString::to_string).collect()
+}
+
+#[track_caller]
+fn assert_told(told: &[String], expected: &[&str]) {
+    let is_right = told.len() == expected.len() && told.iter().zip(expected).all(|(told, text)| told.starts_with(text));
+    assert!(is_right, "{told:#?} is not {expected:#?}");
+}
+
+#[test]
+fn all_mistakes_are_told_at_once() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = directory.path().join("config.yaml");
+    let text = "\
+listen: nowhere
+listen: 127.0.0.1:1
+max_stalenes: 5s
+coherence: nats
+l1:
+  policy: tiny
+  max_memory: 1
+timeouts: { backoff_min: 5s, backoff_max: soon }
+workers: 5
+rules:
+- match: a
+  cache: { ttl: 5 }
+- cache: { reads: [get, ttl, type, hgett] }
+";
+    std::fs::write(&path, text).expect("a config file");
+    let mut sources = Sources::default();
+    sources.add_file(&path);
+    sources.add_env(|name| match name {
+        "CACHE_TTL" => Some("soon".to_owned()),
+        "CACHE_MAX_SIZE" => Some("0".to_owned()),
+        _ => None,
+    });
+    sources.set(Setting::Workers, "5000", "--workers");
+    sources.set(Setting::Log, "wran", "--log");
+    let file = path.display();
+    let told = refused(sources);
+    let expected = [
+        "line 1: listen: 'nowhere' is not an address",
+        "line 2: the key 'listen' is there twice",
+        "line 3: there is no key 'max_stalenes' here (did you mean max_staleness?)",
+        "line 4: coherence: nats is asked for",
+        "line 6: l1.policy: 'tiny' is not an eviction policy (did you mean tinylfu?)",
+        "line 7: l1.max_memory: 1 is too small",
+        // Whether it fits together with backoff_min is not known.
+        "line 8: timeouts.backoff_max: 'soon' is not a time",
+        "line 12: rules[0].cache.ttl: '5' is not a time; type a unit as well: 5s",
+        "line 13: rules[1].cache.reads[1]: 'ttl' is not a command",
+        "line 13: rules[1].cache.reads[3]: 'hgett' is not a command whose reply L1 can keep (did you mean hget?)",
+        "line 13: rules[1]: the key 'match' is missing",
+    ];
+    let in_file: Vec<_> = expected.iter().map(|text| format!("{file}: {text}")).collect();
+    let elsewhere = [
+        "CACHE_TTL: 'soon' is not a time",
+        "--log: 'wran' is not a log level (did you mean warn?)",
+        "--workers: 5000 is too large; type 1024 or less",
+        "CACHE_MAX_SIZE: 0 is too small",
+    ];
+    // Those without a line stand behind, in no order that matters.
+    let mut told = told;
+    told[expected.len()..].sort();
+    let mut elsewhere = elsewhere.map(str::to_owned);
+    elsewhere.sort();
+    let expected: Vec<_> = in_file.iter().chain(&elsewhere).map(String::as_str).collect();
+    assert_told(&told, &expected);
+}
+
+#[test]
+fn the_usual_spellings_are_accepted() {
+    let typed = "\
+upstream: valkey://h
+nats: NATS://h
+coherence: Auto
+l1: { max_memory: 256 MB, max_entries: 1_000, policy: LRU }
+max_staleness: 1.5m
+degraded_staleness: 500 ms
+scripts: Declared
+defaults: { cache: 5m, compress: gzip }
+rules:
+- { match: a, cache: { reads: [GET, HGet] } }
+- { match: b, cache: { reads: ALL } }
+- { match: c, cache: OFF, compress: No }
+";
+    let meant = "\
+upstream: redis://h:6379/0
+nats: nats://h
+coherence: auto
+l1: { max_memory: 256mb, max_entries: 1000, policy: lru }
+max_staleness: 90s
+degraded_staleness: 500ms
+scripts: declared
+defaults: { cache: { ttl: 5m }, compress: { codec: gzip } }
+rules:
+- { match: a, cache: { reads: [get, hget] } }
+- { match: b, cache: { reads: all } }
+- { match: c, cache: false, compress: false }
+";
+    assert_eq!(Config::from_yaml(typed), Config::from_yaml(meant));
+    assert!(Config::from_yaml(meant).is_ok());
+}
+
 #[test]
 fn the_whole_is_checked_when_all_sources_are_in() {
-    let mut config = Config::from_yaml("coherence: nats").expect("a server may still come from the environment");
-    assert!(config.check().expect_err("no server").to_string().starts_with("coherence: nats is asked for"));
-    config.set(Setting::Nats, "nats://nats:4222", "--nats").expect("a server");
-    assert_eq!(config.check(), Ok(()));
-    config.workers = 5000;
-    let error = config.check().expect_err("too many");
-    assert_eq!((error.at(), error.line()), ("workers", None));
+    Config::from_yaml("coherence: nats").expect("a server may still come from the environment");
+    let sources = || {
+        let mut sources = Sources::default();
+        sources.add_yaml("coherence: nats\nworkers: 5000");
+        sources
+    };
+    assert_told(&refused(sources()), &["line 1: coherence: nats is asked for", "line 2: workers: 5000 is too large"]);
+    let mut both = sources();
+    both.set(Setting::Nats, "nats://nats:4222", "--nats");
+    both.set(Setting::Workers, "5", "--workers");
+    assert!(both.done(|_| Vec::new()).is_ok(), "the flags beat the file");
 }
 
 #[test]
 fn a_file_is_named_in_its_errors() {
-    let missing = Config::load("no/such/file.yaml").expect_err("missing").to_string();
-    assert!(missing.starts_with("no/such/file.yaml: cannot be read ("), "{missing}");
+    let mut sources = Sources::default();
+    sources.add_file(Path::new("no/such/file.yaml"));
+    assert_told(&refused(sources), &["no/such/file.yaml: cannot be read ("]);
+}
+
+#[test]
+fn a_file_of_another_program_is_left_alone() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = directory.path().join("config.yaml");
+    let beside = |text: &str| {
+        std::fs::write(&path, text).expect("a config file");
+        let mut sources = Sources::default();
+        let is_ours = sources.add_file_beside(&path);
+        (is_ours, sources.done(|_| Vec::new()))
+    };
+    let (is_ours, loaded) = beside("server: { port: 80 }\ndatabase: x\n");
+    let loaded = loaded.expect("it is ignored");
+    assert!(!is_ours && loaded.config == Config::default());
+    assert!(loaded.warnings[0].to_string().contains("config.yaml: none of its keys is known"), "{:?}", loaded.warnings);
+    for (text, error) in [
+        ("server: { port: 80 }\nlisten: 127.0.0.1:1\n", "there is no key 'server' here"),
+        ("upstream redis://:hunter2@h", "this does not fit here"),
+        ("a: b: c", "this is not YAML"),
+    ] {
+        let (is_ours, loaded) = beside(text);
+        let told = loaded.expect_err(text).to_string();
+        assert!(told.contains(error) && !told.contains("hunter2") && (is_ours || text == "a: b: c"), "{text}: {told}");
+    }
+    for text in ["", "# nothing\n", "workers: 3"] {
+        let (is_ours, loaded) = beside(text);
+        assert!(is_ours && loaded.is_ok_and(|loaded| loaded.warnings.is_empty()), "{text}");
+    }
+}
+
+#[test]
+fn what_is_printed_can_be_loaded_again() {
+    let full = "\
+upstream: redis://ann:***@h:1/2
+nats: nats://***@h:1,tls://i
+fleet: blue-1
+monitor: '[::1]:8083'
+log: { level: 'info,shortstop::bus=debug', format: json }
+bus: { credentials: '/a b/c.creds' }
+limits: { buffers_total: 1gb }
+scripts: ['bull:*', '']
+defaults: { cache: { reads: all, negative_ttl: 1ms }, watch: no }
+rules:
+- match: \"a: # 'x'\"
+- { match: b, cache: 5m, watch: yes }
+- { match: c, cache: false, compress: { level: 9 } }
+- { match: d, cache: true, compress: true }
+";
+    let full = full.replace(", ''", "");
+    for text in ["", SHIPPED, &full, "defaults: { cache: false, compress: false }"] {
+        let config = Config::from_yaml(text).unwrap_or_else(|error| panic!("{error}"));
+        let printed = config.to_yaml();
+        assert_eq!(
+            Config::from_yaml(&printed).unwrap_or_else(|error| panic!("{error}\n{printed}")),
+            config,
+            "{printed}"
+        );
+    }
+}
+
+#[test]
+fn what_is_printed_says_where_it_comes_from_and_no_password() {
+    let mut sources = Sources::default();
+    sources.add_yaml("upstream: redis://ann:hunter2@h\nl1:\n  max_entries: 5");
+    sources.set(Setting::Nats, "nats://ann:hunter2@h", "NATS_URL");
+    let printed = sources.done(|_| Vec::new()).expect("sound").to_yaml();
+    for line in [
+        "upstream: redis://ann:***@h:6379/0  # line 1",
+        "  max_entries: 5  # line 3",
+        "nats: nats://***@h  # NATS_URL",
+        "workers: 0\n",
+    ] {
+        assert!(printed.contains(line), "{line}\n{printed}");
+    }
+    assert!(!printed.contains("hunter2"), "{printed}");
+    assert!(Config::from_yaml(&printed).is_ok());
 }

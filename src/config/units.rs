@@ -3,15 +3,17 @@
 //! One function per kind, used alike for `config.yaml`, the environment and flags, so that the same text means the
 //! same thing everywhere. Knows no key names and no limits: whether a value makes sense is decided in `check`.
 
+use std::borrow::Cow;
 use std::fmt::Display;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
 use thiserror::Error;
 
-/// Longest accepted time, in hours (a hundred years): adding it to a clock cannot overflow.
-const MAX_HOURS: u64 = 876_000;
+/// Longest accepted time (a hundred years): adding it to a clock cannot overflow.
+const MAX_TIME: Duration = Duration::from_secs(876_000 * 3600);
 
 /// What is wrong with a value, and what to type instead.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -43,45 +45,123 @@ fn clip(text: &str) -> String {
     shown
 }
 
-/// Bytes: a whole number, alone or with `kb`, `mb`, `gb` (1024-based, as in `redis.conf`; case does not matter).
+/// How a kind of value is typed, and shown as it would be typed.
+#[derive(Debug)]
+pub struct Kind<T: 'static> {
+    /// From the text of a scalar.
+    pub parse: fn(&str) -> Result<T, Wrong>,
+    /// To a text that `parse` takes; of a URL without its secrets.
+    pub show: fn(&T) -> String,
+}
+
+/// See [`size`].
+pub const SIZE: Kind<usize> = Kind { parse: size, show: |bytes| show_size(*bytes) };
+/// See [`time`].
+pub const TIME: Kind<Duration> = Kind { parse: time, show: |span| show_time(*span) };
+/// See [`percent`].
+pub const PERCENT: Kind<u8> = Kind { parse: percent, show: |share| format!("{share}%") };
+/// See [`memory`].
+pub const MEMORY: Kind<Memory> = Kind {
+    parse: memory,
+    show: |memory| match memory {
+        Memory::Bytes(bytes) => show_size(*bytes),
+        Memory::Percent(share) => format!("{share}%"),
+    },
+};
+/// See [`switch`].
+pub const SWITCH: Kind<bool> = Kind { parse: switch, show: bool::to_string };
+/// See [`address`].
+pub const ADDRESS: Kind<SocketAddr> = Kind { parse: address, show: SocketAddr::to_string };
+/// See [`address`] and [`optional`].
+pub const OPTIONAL_ADDRESS: Kind<Option<SocketAddr>> =
+    Kind { parse: |text| optional(text, address), show: |address| address.map_or(String::new(), |it| it.to_string()) };
+/// The path of a file; empty: none.
+pub const OPTIONAL_PATH: Kind<Option<PathBuf>> = Kind {
+    parse: |text| optional(text, |text| Ok(PathBuf::from(text))),
+    show: |path| path.as_ref().map_or(String::new(), |path| path.display().to_string()),
+};
+/// Any text, as it is.
+pub const TEXT: Kind<String> = Kind { parse: |text| Ok(text.to_owned()), show: String::clone };
+
+/// See [`number`].
+pub const fn count<T: FromStr + Display>() -> Kind<T> {
+    Kind { parse: number, show: T::to_string }
+}
+
+/// What parses itself.
+pub const fn parsed<T: FromStr<Err = Wrong> + Display>() -> Kind<T> {
+    Kind { parse: T::from_str, show: T::to_string }
+}
+
+/// What parses itself, or nothing.
+pub const fn optional_parsed<T: FromStr<Err = Wrong> + Display>() -> Kind<Option<T>> {
+    Kind { parse: |text| optional(text, T::from_str), show: |value| value.as_ref().map_or(String::new(), T::to_string) }
+}
+
+/// Bytes: a number, alone or with `kb`, `mb`, `gb`, `tb` (1024-based, as in `redis.conf`; case does not matter). `256 MB`, `1.5gb`
+/// and `256MiB` are understood, too. `256m` is not: it is 256,000,000 bytes to Redis, and a time elsewhere in the file.
 pub fn size(text: &str) -> Result<usize, Wrong> {
-    let wrong = || Wrong::not(text, "a size", "a number with kb, mb or gb, for example 256mb");
+    let wrong = |remedy| Wrong::not(text, "a size", remedy);
     let (digits, unit) = split_unit(text);
     let scale: u64 = match unit.to_ascii_lowercase().as_str() {
-        "" => 1,
-        "kb" => 1 << 10,
-        "mb" => 1 << 20,
-        "gb" => 1 << 30,
-        _ => return Err(wrong()),
+        "" | "b" => 1,
+        "kb" | "kib" => 1 << 10,
+        "mb" | "mib" => 1 << 20,
+        "gb" | "gib" => 1 << 30,
+        "tb" | "tib" => 1 << 40,
+        "k" => return Err(wrong("the unit as kb, for example 64kb (1kb is 1024 bytes)")),
+        "m" => return Err(wrong("the unit as mb, for example 256mb (1mb is 1024kb)")),
+        "g" => return Err(wrong("the unit as gb, for example 2gb (1gb is 1024mb)")),
+        _ => return Err(wrong("a number with kb, mb or gb, for example 256mb")),
     };
-    let count: u64 = digits.parse().map_err(|_| wrong())?;
-    let bytes = count.checked_mul(scale).and_then(|bytes| usize::try_from(bytes).ok());
+    let bytes = decimal(digits, scale).ok_or_else(|| wrong("a number with kb, mb or gb, for example 256mb"))?;
+    let bytes = bytes.and_then(|bytes| usize::try_from(bytes).ok());
     bytes.ok_or_else(|| Wrong::not(text, "a size that this machine can count", "a smaller one, for example 256mb"))
 }
 
-/// A time span: a whole number with `ms`, `s`, `m` or `h`. Only zero may go without a unit.
+/// `1`, `1.5` or `1_000` times `scale`, if that is a whole number. None: it is no such number; some none: it is too large.
+fn decimal(text: &str, scale: u64) -> Option<Option<u64>> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
+    let digits = without_underscores(whole)?;
+    if !all_digits(&digits) || !all_digits(fraction) {
+        return None;
+    }
+    let parts = 10_u64.checked_pow(u32::try_from(fraction.len()).ok()?)?;
+    let parted = fraction.parse::<u64>().ok()?.checked_mul(scale)?;
+    if !parted.is_multiple_of(parts) {
+        return None;
+    }
+    Some(digits.parse::<u64>().ok().and_then(|whole| whole.checked_mul(scale)?.checked_add(parted / parts)))
+}
+
+/// A time span: a number with `ms`, `s`, `m`, `h` or `d`. Only zero may go without a unit. `1.5s`, `1m 30s`, `5 min` and the like are
+/// understood, too.
 pub fn time(text: &str) -> Result<Duration, Wrong> {
-    let wrong = || Wrong::not(text, "a time", "a number with ms, s, m or h, for example 60s");
-    let (digits, unit) = split_unit(text);
-    let count: u64 = digits.parse().map_err(|_| wrong())?;
-    let millis_per_unit: u64 = match unit {
-        "ms" => 1,
-        "s" => 1_000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        "" if count == 0 => 1,
-        _ => return Err(wrong()),
+    let wrong = |remedy: &str| Wrong::not(text, "a time", remedy);
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
+    if all_digits(text) {
+        return Err(wrong(&format!("a unit as well: {}s, or another of ms, s, m, h", clip(text))));
+    }
+    // Capital M is a month to the library, and was meant for a minute.
+    let span = Some(text).filter(|text| text.trim() == *text && !text.contains('M')).map(humantime::parse_duration);
+    let Some(Ok(span)) = span else {
+        return Err(wrong("a number with ms, s, m or h, for example 60s"));
     };
-    count
-        .checked_mul(millis_per_unit)
-        .filter(|millis| *millis <= MAX_HOURS * 3_600_000)
-        .map(Duration::from_millis)
-        .ok_or_else(|| Wrong::not(text, "a time within a hundred years", "a shorter one, for example 1h"))
+    if span.subsec_nanos() % 1_000_000 != 0 {
+        return Err(wrong("whole milliseconds, for example 1ms"));
+    }
+    if span > MAX_TIME {
+        return Err(Wrong::not(text, "a time within a hundred years", "a shorter one, for example 1h"));
+    }
+    Ok(span)
 }
 
 /// A share of a whole, 0 to 100, with its sign: `10%`.
 pub fn percent(text: &str) -> Result<u8, Wrong> {
-    let digits = text.strip_suffix('%').filter(|digits| all_digits(digits));
+    let digits = text.strip_suffix('%').map(|digits| digits.strip_suffix(' ').unwrap_or(digits));
+    let digits = digits.filter(|digits| all_digits(digits));
     digits
         .and_then(|digits| digits.parse().ok())
         .filter(|share| *share <= 100)
@@ -125,9 +205,9 @@ pub fn switch(text: &str) -> Result<bool, Wrong> {
     }
 }
 
-/// A whole number without sign or unit.
+/// A whole number without sign or unit; `1_000_000` is understood, too.
 pub fn number<T: FromStr>(text: &str) -> Result<T, Wrong> {
-    Some(text)
+    without_underscores(text)
         .filter(|text| all_digits(text))
         .and_then(|text| text.parse().ok())
         .ok_or_else(|| Wrong::not(text, "a whole number", "digits only, for example 1000"))
@@ -171,9 +251,37 @@ pub(super) fn show(value: impl Display) -> String {
     value.to_string()
 }
 
-/// Splits before the first character that is no digit. No digits at all leave the number empty, which does not parse.
+/// Number and unit, one space between them allowed. No digits at all leave the number empty, which does not parse.
 fn split_unit(text: &str) -> (&str, &str) {
-    text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()))
+    let in_number = |c: char| c.is_ascii_digit() || matches!(c, '.' | '_');
+    let (number, unit) = text.split_at(text.find(|c| !in_number(c)).unwrap_or(text.len()));
+    match unit.strip_prefix(' ') {
+        Some(unit) if !unit.is_empty() => (number, unit),
+        _ => (number, unit),
+    }
+}
+
+/// Without the underscores that part groups of digits; none when one stands at an end or beside another.
+fn without_underscores(text: &str) -> Option<Cow<'_, str>> {
+    if !text.contains('_') {
+        return Some(Cow::Borrowed(text));
+    }
+    text.split('_').all(all_digits).then(|| Cow::Owned(text.replace('_', "")))
+}
+
+/// The word that was probably meant, if it is close to one of these.
+pub fn closest<'a>(text: &str, words: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let text = text.to_ascii_lowercase();
+    let close = words.into_iter().map(|word| (strsim::jaro_winkler(&text, word), word));
+    close.filter(|(share, _)| *share > 0.8).max_by(|(one, _), (other, _)| one.total_cmp(other)).map(|(_, word)| word)
+}
+
+/// `text` is no `kind`, which is one of these words. Quotes the text, as [`Wrong::not`] does.
+pub fn no_such_word(text: &str, kind: &str, words: &[&str], remedy: &str) -> Wrong {
+    match closest(text, words.iter().copied()) {
+        Some(word) => Wrong::not(text, &format!("{kind} (did you mean {word}?)"), remedy),
+        None => Wrong::not(text, kind, remedy),
+    }
 }
 
 fn all_digits(text: &str) -> bool {
@@ -183,8 +291,7 @@ fn all_digits(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::{
-        Duration, MAX_HOURS, Memory, address, memory, number, optional, percent, show_size, show_time, size, switch,
-        time,
+        Duration, Memory, address, closest, memory, number, optional, percent, show_size, show_time, size, switch, time,
     };
 
     #[test]
@@ -198,6 +305,14 @@ mod tests {
             ("256mb", 268_435_456),
             ("1gb", 1 << 30),
             ("007kb", 7168),
+            ("256 MB", 268_435_456),
+            ("256mib", 268_435_456),
+            ("64 KiB", 65_536),
+            ("1.5gb", 3 << 29),
+            ("0.5kb", 512),
+            ("1tb", 1 << 40),
+            ("1b", 1),
+            ("1_000_000", 1_000_000),
         ];
         for (text, bytes) in good {
             assert_eq!(size(text), Ok(bytes), "{text}");
@@ -207,20 +322,25 @@ mod tests {
             "kb",
             "1k",
             "1m",
-            "256mib",
-            "1 mb",
+            "1G",
+            "1  mb",
             " 1mb",
             "1mb ",
-            "1.5gb",
+            "1 ",
+            "1.5",
+            "1.gb",
+            ".5gb",
+            "1.2.3gb",
+            "0.0001kb",
+            "_1",
+            "1__0",
             "-1",
             "+1",
             "1e3",
             "0x10",
-            "1tb",
-            "1b",
             "1mbb",
+            "1mbit",
             "٣mb",
-            "1_000",
             "18446744073709551615kb",
             "99999999999999999999",
         ];
@@ -228,8 +348,12 @@ mod tests {
             assert!(size(text).is_err(), "{text}");
         }
         assert_eq!(
-            size("256mib").unwrap_err().to_string(),
-            "'256mib' is not a size; type a number with kb, mb or gb, for example 256mb"
+            size("256xb").unwrap_err().to_string(),
+            "'256xb' is not a size; type a number with kb, mb or gb, for example 256mb"
+        );
+        assert_eq!(
+            size("256M").unwrap_err().to_string(),
+            "'256M' is not a size; type the unit as mb, for example 256mb (1mb is 1024kb)"
         );
     }
 
@@ -244,7 +368,15 @@ mod tests {
             ("60s", 60_000),
             ("5m", 300_000),
             ("1h", 3_600_000),
-            ("876000h", MAX_HOURS * 3_600_000),
+            ("876000h", 876_000 * 3_600_000),
+            ("1.5s", 1500),
+            ("1 s", 1000),
+            ("90 sec", 90_000),
+            ("5min", 300_000),
+            ("1h30m", 5_400_000),
+            ("1m 30s", 90_000),
+            ("2 hours", 7_200_000),
+            ("1d", 86_400_000),
         ];
         for (text, millis) in good {
             assert_eq!(time(text), Ok(Duration::from_millis(millis)), "{text}");
@@ -253,14 +385,15 @@ mod tests {
             "",
             "60",
             "s",
-            "1 s",
-            "1sec",
-            "1d",
+            " 1s",
+            "1s ",
             "1S",
             "1H",
+            "1M",
             "-1s",
-            "1.5s",
-            "1h30m",
+            "1.2345s",
+            "1..5s",
+            "1h30",
             "1us",
             "876001h",
             "18446744073709551615h",
@@ -270,16 +403,16 @@ mod tests {
         }
         assert_eq!(
             time("60").unwrap_err().to_string(),
-            "'60' is not a time; type a number with ms, s, m or h, for example 60s"
+            "'60' is not a time; type a unit as well: 60s, or another of ms, s, m, h"
         );
     }
 
     #[test]
     fn percentages() {
-        for (text, share) in [("0%", 0), ("10%", 10), ("100%", 100)] {
+        for (text, share) in [("0%", 0), ("10%", 10), ("100%", 100), ("10 %", 10)] {
             assert_eq!(percent(text), Ok(share), "{text}");
         }
-        for text in ["", "%", "10", "0.1", "101%", "256%", "-1%", "+1%", "10 %", "10%%", "1.5%"] {
+        for text in ["", "%", "10", "0.1", "101%", "256%", "-1%", "+1%", "10  %", " 10%", "10%%", "1.5%"] {
             assert!(percent(text).is_err(), "{text}");
         }
     }
@@ -291,7 +424,7 @@ mod tests {
         {
             assert_eq!(memory(text), Ok(amount), "{text}");
         }
-        for text in ["", "%", "101%", "1gb%", "25 %", "1.5gb", "many"] {
+        for text in ["", "%", "101%", "1gb%", "25  %", "1.5", "many"] {
             assert!(memory(text).is_err(), "{text}");
         }
         assert_eq!(Memory::Percent(25).of(usize::MAX), usize::MAX / 4);
@@ -315,7 +448,8 @@ mod tests {
     fn numbers() {
         assert_eq!(number::<usize>("100000"), Ok(100_000));
         assert_eq!(number::<u8>("255"), Ok(255));
-        for text in ["", "256", "-1", "+1", "1.0", "1kb", " 1", "1_000"] {
+        assert_eq!(number::<usize>("1_000_000"), Ok(1_000_000));
+        for text in ["", "256", "-1", "+1", "1.0", "1kb", " 1", "1_", "_1", "1__0"] {
             assert!(number::<u8>(text).is_err(), "{text}");
         }
     }
@@ -346,6 +480,14 @@ mod tests {
         }
         for text in ["2h", "90m", "61s", "1001ms", "1ms", "0"] {
             assert_eq!(show_time(time(text).expect("a time")), text);
+        }
+    }
+
+    #[test]
+    fn a_word_that_is_close_is_suggested() {
+        let words = ["tinylfu", "lru"];
+        for (text, word) in [("lfu", None), ("tiny-lfu", Some("tinylfu")), ("LRU", Some("lru")), ("fifo", None)] {
+            assert_eq!(closest(text, words), word, "{text}");
         }
     }
 

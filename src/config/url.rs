@@ -6,7 +6,12 @@ use std::fmt;
 use std::net::Ipv6Addr;
 use std::str::FromStr;
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+
 use super::units::Wrong;
+
+/// What has a meaning before the `@` of a URL, and more.
+const IN_LOGIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// Port of a Redis URL that names none.
 const REDIS_PORT: u16 = 6379;
@@ -33,7 +38,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// The Redis server behind the proxy: `redis://[[user]:password@]host[:port][/db]`.
+/// The Redis server behind the proxy: `redis://[[user]:password@]host[:port][/db]`. `valkey://` is the same, and so is `host:port`.
 ///
 /// User and password may be percent-encoded; only `%` itself must be (`%25`), since the last `@` ends them.
 #[derive(Clone, PartialEq, Eq)]
@@ -74,18 +79,26 @@ impl FromStr for UpstreamUrl {
         const REMEDY: &str =
             "redis://host:port or redis://user:password@host:port/db, for example redis://127.0.0.1:6379";
         let wrong = |what: &str| Wrong::new(what, REMEDY);
-        let rest = match text.split_once("://") {
-            Some(("redis", rest)) => rest,
-            Some(("rediss", _)) => {
+        let (scheme, rest) = match text.split_once("://") {
+            Some((scheme, rest)) => (scheme.to_ascii_lowercase(), rest),
+            // A host needs its port here: a word alone may be anything, a password too.
+            None if split_host(text.split('/').next().unwrap_or(text)).is_some_and(|(_, port)| port.is_some()) => {
+                ("redis".to_owned(), text)
+            }
+            None => return Err(wrong("this is not a Redis URL")),
+        };
+        match scheme.as_str() {
+            "redis" | "valkey" => {}
+            "rediss" | "valkeys" => {
                 return Err(wrong(
                     "rediss:// (Redis over TLS) is not supported by this version: put a TLS tunnel beside Redis",
                 ));
             }
-            Some(("unix" | "redis+unix" | "redis-socket", _)) => {
+            "unix" | "redis+unix" | "redis-socket" => {
                 return Err(wrong("unix sockets are not supported by this version"));
             }
             _ => return Err(wrong("this is not a Redis URL")),
-        };
+        }
         let (login, place) = match rest.rsplit_once('@') {
             Some((login, place)) => (Some(login), place),
             None => (None, rest),
@@ -95,7 +108,7 @@ impl FromStr for UpstreamUrl {
             Some(None) => {
                 return Err(wrong("the part before @ has no colon: a password alone is written :password@"));
             }
-            Some(Some((user, password))) => (percent_decode(user)?, percent_decode(password)?),
+            Some(Some((user, password))) => (decoded(user)?, decoded(password)?),
         };
         if user.is_some() && password.is_none() {
             return Err(wrong("the URL has a user but no password"));
@@ -119,7 +132,7 @@ impl fmt::Display for UpstreamUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("redis://")?;
         if self.password.is_some() {
-            write!(f, "{}:***@", self.user.as_deref().unwrap_or_default())?;
+            write!(f, "{}:***@", utf8_percent_encode(self.user.as_deref().unwrap_or_default(), IN_LOGIN))?;
         }
         write!(f, "{}/{}", self.address(), self.db)
     }
@@ -134,17 +147,43 @@ impl fmt::Debug for UpstreamUrl {
 /// One or more NATS servers, comma-separated: `nats://[user:password@|token@]host[:port],…`; `tls://` asks for TLS;
 /// a server without a scheme gets `nats://`. The default port, 4222, is left to the client library.
 #[derive(Clone, PartialEq, Eq)]
-pub struct NatsUrl(String);
+pub struct NatsUrl {
+    servers: Vec<NatsServer>,
+}
+
+/// One of them.
+#[derive(Clone, PartialEq, Eq)]
+pub struct NatsServer {
+    /// `nats` or `tls`.
+    scheme: String,
+    /// `host[:port]`, IPv6 in brackets.
+    place: String,
+    login: Option<NatsLogin>,
+}
+
+/// What a NATS URL says before the `@`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NatsLogin {
+    /// `user:password@`
+    Password {
+        /// The user; may be empty.
+        user: String,
+        /// The password.
+        password: Secret,
+    },
+    /// `token@`: a user without a password, as other NATS clients take it.
+    Token(Secret),
+}
 
 impl NatsUrl {
-    /// All servers, comma-separated, logins included: for the connection only, never for a log.
-    pub fn as_str(&self) -> &str {
-        &self.0
+    /// Each server's URL, without its login.
+    pub fn servers(&self) -> impl Iterator<Item = String> {
+        self.servers.iter().map(|server| format!("{}://{}", server.scheme, server.place))
     }
 
-    /// Each server's URL, logins included: for the connection only, never for a log.
-    pub fn servers(&self) -> impl Iterator<Item = &str> {
-        self.0.split(',')
+    /// What to log in with: the first login that is named, at all servers.
+    pub fn login(&self) -> Option<&NatsLogin> {
+        self.servers.iter().find_map(|server| server.login.as_ref())
     }
 }
 
@@ -152,32 +191,46 @@ impl FromStr for NatsUrl {
     type Err = Wrong;
 
     fn from_str(text: &str) -> Result<Self, Wrong> {
+        text.split(',').map(|server| server.trim().parse()).collect::<Result<_, _>>().map(|servers| Self { servers })
+    }
+}
+
+impl FromStr for NatsServer {
+    type Err = Wrong;
+
+    fn from_str(text: &str) -> Result<Self, Wrong> {
         let wrong = |what: &str| Wrong::new(what, "nats://host:port, for example nats://127.0.0.1:4222");
-        let mut servers = Vec::new();
-        for server in text.split(',').map(str::trim) {
-            let (scheme, rest) = server.split_once("://").unwrap_or(("nats", server));
-            if !matches!(scheme, "nats" | "tls") {
-                return Err(wrong("a NATS URL begins with nats:// or tls://"));
-            }
-            let rest = rest.strip_suffix('/').unwrap_or(rest);
-            let place = rest.rsplit_once('@').map_or(rest, |(_, place)| place);
-            split_host(place).ok_or_else(|| wrong("host or port of the NATS URL is not valid"))?;
-            servers.push(format!("{scheme}://{rest}"));
+        let (scheme, rest) = text.split_once("://").unwrap_or(("nats", text));
+        let scheme = scheme.to_ascii_lowercase();
+        if !matches!(scheme.as_str(), "nats" | "tls") {
+            return Err(wrong("a NATS URL begins with nats:// or tls://"));
         }
-        Ok(Self(servers.join(",")))
+        let rest = rest.strip_suffix('/').unwrap_or(rest);
+        let (login, place) = match rest.rsplit_once('@') {
+            Some((login, place)) => (Some(login), place),
+            None => (None, rest),
+        };
+        split_host(place).ok_or_else(|| wrong("host or port of the NATS URL is not valid"))?;
+        let login = match login.map(|login| login.split_once(':').unwrap_or((login, ""))) {
+            None => None,
+            Some((user, password)) => match (decoded(user)?, decoded(password)?) {
+                (None, None) => None,
+                (Some(token), None) => Some(NatsLogin::Token(Secret(token))),
+                (user, Some(password)) => {
+                    Some(NatsLogin::Password { user: user.unwrap_or_default(), password: Secret(password) })
+                }
+            },
+        };
+        Ok(Self { scheme, place: place.to_owned(), login })
     }
 }
 
 impl fmt::Display for NatsUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, server) in self.servers().enumerate() {
+        for (index, server) in self.servers.iter().enumerate() {
             let comma = if index == 0 { "" } else { "," };
-            // Each server was built as `scheme://rest` above; without that shape nothing of it is shown.
-            let (scheme, rest) = server.split_once("://").unwrap_or_default();
-            match rest.rsplit_once('@') {
-                Some((_, place)) => write!(f, "{comma}{scheme}://***@{place}")?,
-                None => write!(f, "{comma}{scheme}://{rest}")?,
-            }
+            let login = if server.login.is_some() { "***@" } else { "" };
+            write!(f, "{comma}{}://{login}{}", server.scheme, server.place)?;
         }
         Ok(())
     }
@@ -216,36 +269,22 @@ fn split_host(text: &str) -> Option<(&str, Option<u16>)> {
     }
 }
 
-/// RFC 3986 §2.1. Empty text is none.
-fn percent_decode(text: &str) -> Result<Option<String>, Wrong> {
+/// The user or password that stands percent-encoded in a URL (RFC 3986 §2.1). Empty text is none.
+fn decoded(text: &str) -> Result<Option<String>, Wrong> {
     let wrong =
         || Wrong::new("user or password of the URL has a % that is no percent-encoding", "%25 for a percent sign");
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&byte, after)) = rest.split_first() {
-        rest = after;
-        if byte != b'%' {
-            bytes.push(byte);
-            continue;
-        }
-        let (high, low) = match *rest {
-            [high, low, ..] => (hex(high).ok_or_else(wrong)?, hex(low).ok_or_else(wrong)?),
-            _ => return Err(wrong()),
-        };
-        bytes.push(high << 4 | low);
-        rest = &rest[2..];
+    // The library leaves what is none as it is.
+    let is_encoding = |after: &str| after.as_bytes().get(..2).is_some_and(|two| two.iter().all(u8::is_ascii_hexdigit));
+    if !text.split('%').skip(1).all(is_encoding) {
+        return Err(wrong());
     }
-    let text = String::from_utf8(bytes).map_err(|_| wrong())?;
-    Ok(Some(text).filter(|text| !text.is_empty()))
-}
-
-fn hex(digit: u8) -> Option<u8> {
-    char::from(digit).to_digit(16).map(|value| value as u8)
+    let text = percent_decode_str(text).decode_utf8().map_err(|_| wrong())?;
+    Ok(Some(text.into_owned()).filter(|text| !text.is_empty()))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{NatsUrl, Secret, UpstreamUrl};
+    use super::{NatsLogin, NatsUrl, Secret, UpstreamUrl};
 
     fn upstream(text: &str) -> UpstreamUrl {
         text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
@@ -266,6 +305,10 @@ mod tests {
             ("redis://:@h", None, None, "h:6379", 0),
             ("redis://[::1]:6400/1", None, None, "[::1]:6400", 1),
             ("redis://[::1]", None, None, "[::1]:6379", 0),
+            ("localhost:6380", None, None, "localhost:6380", 0),
+            ("127.0.0.1:6380/2", None, None, "127.0.0.1:6380", 2),
+            ("valkey://:pw@h/1", None, Some("pw"), "h:6379", 1),
+            ("REDIS://h", None, None, "h:6379", 0),
         ];
         for (text, user, password, address, db) in table {
             let url = upstream(text);
@@ -281,10 +324,12 @@ mod tests {
         let bad = [
             "",
             "hunter2",
-            "127.0.0.1:6379",
+            "127.0.0.1",
+            "hunter2@h:6379",
+            ":hunter2@h:6379",
             "http://h",
-            "REDIS://h",
             "rediss://:hunter2@h",
+            "valkeys://:hunter2@h",
             "unix:///hunter2",
             "redis://",
             "redis://:6379",
@@ -323,17 +368,39 @@ mod tests {
             ("localhost", "nats://localhost"),
             ("tls://a,nats://b:1/", "tls://a,nats://b:1"),
             ("a:1, b:2", "nats://a:1,nats://b:2"),
-            ("nats://u:p@h:1", "nats://u:p@h:1"),
+            ("nats://u:p@h:1", "nats://h:1"),
             ("nats://[::1]:4222", "nats://[::1]:4222"),
+            ("NATS://h", "nats://h"),
         ];
         for (text, url) in table {
-            assert_eq!(text.parse::<NatsUrl>().expect(text).as_str(), url);
+            let servers: Vec<_> = text.parse::<NatsUrl>().expect(text).servers().collect();
+            assert_eq!(servers.join(","), url);
         }
-        for text in
-            ["", ",", "nats://", "http://hunter2@h", "nats://hunter2@", "h:0", "h:x", "a,", "nats://hunter2@h:99999"]
-        {
+        let password =
+            |user: &str, text: &str| NatsLogin::Password { user: user.to_owned(), password: Secret::new(text) };
+        for (text, login) in [
+            ("nats://h", None),
+            ("nats://@h", None),
+            ("nats://b,nats://us%40er:hunt%2Fer2@a:4223,nats://x:y@c", Some(password("us@er", "hunt/er2"))),
+            ("nats://:p@h", Some(password("", "p"))),
+            ("nats://secret@h", Some(NatsLogin::Token(Secret::new("secret")))),
+        ] {
+            assert_eq!(text.parse::<NatsUrl>().expect(text).login(), login.as_ref(), "{text}");
+        }
+        for text in [
+            "",
+            ",",
+            "nats://",
+            "http://hunter2@h",
+            "nats://hunter2@",
+            "h:0",
+            "h:x",
+            "a,",
+            "nats://hunter2@h:99999",
+            "nats://hunter2%zz@h",
+        ] {
             let message = text.parse::<NatsUrl>().expect_err(text).to_string();
-            assert!(message.contains("; type nats://") && !message.contains("hunter2"), "{text}: {message}");
+            assert!(message.contains("; type ") && !message.contains("hunter2"), "{text}: {message}");
         }
     }
 
@@ -344,6 +411,9 @@ mod tests {
             format!("{url} {url:?} {:?}", url.password),
             "redis://ann:***@h:6379/1 redis://ann:***@h:6379/1 Some(***)"
         );
+        // What is shown is a URL again, of the same user.
+        let shown = upstream("redis://a%40n%3An%25:hunter2@h").to_string();
+        assert_eq!(upstream(&shown).user.as_deref(), Some("a@n:n%"), "{shown}");
         let nats: NatsUrl = "nats://ann:hunter2@h,hunter2@i,j".parse().expect("a NATS URL");
         assert_eq!(format!("{nats} {nats:?}"), "nats://***@h,nats://***@i,nats://j nats://***@h,nats://***@i,nats://j");
     }

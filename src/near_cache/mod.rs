@@ -95,6 +95,11 @@ impl NearCache {
         self.entries.invalidate_all();
     }
 
+    /// Whether nothing is in it, as of the last [`NearCache::tidy`].
+    pub fn is_empty(&self) -> bool {
+        self.entries.entry_count() == 0
+    }
+
     /// Runs moka's pending work (evictions, expiry), which would otherwise wait for the next write.
     pub fn tidy(&self) {
         self.entries.run_pending_tasks();

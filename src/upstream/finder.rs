@@ -3,7 +3,6 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use bytes::BytesMut;
 use futures_util::future::join_all;
@@ -11,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
-use crate::config::UpstreamUrl;
+use crate::config::{Live, Timeouts, UpstreamUrl};
 use crate::resp::{Bulk, ReplyScanner, bulk_of, elements};
 
 use super::endpoint::Server;
@@ -30,15 +29,15 @@ pub(super) struct Choice {
 pub(super) struct Finder {
     upstream: UpstreamUrl,
     login: Option<Login>,
-    /// How long a look-up of the name may take, and each server's answer.
-    limit: Duration,
+    /// `connect` is how long a look-up of the name may take, and each server's answer.
+    timeouts: Live<Timeouts>,
     /// A look-up that takes too long goes on for the next call. There is never more than one, as each holds a thread.
     lookup: Option<JoinHandle<io::Result<Vec<SocketAddr>>>>,
 }
 
 impl Finder {
-    pub(super) fn new(upstream: UpstreamUrl, limit: Duration) -> Self {
-        Finder { login: Login::of(&upstream), upstream, limit, lookup: None }
+    pub(super) fn new(upstream: UpstreamUrl, timeouts: Live<Timeouts>) -> Self {
+        Finder { login: Login::of(&upstream), upstream, timeouts, lookup: None }
     }
 
     /// The server that connections should lead to. `current`: the one that they lead to now.
@@ -80,7 +79,7 @@ impl Finder {
             let (host, port) = (self.upstream.host.clone(), self.upstream.port);
             tokio::spawn(async move { tokio::net::lookup_host((host, port)).await.map(Iterator::collect) })
         });
-        let Ok(done) = tokio::time::timeout(self.limit, lookup).await else {
+        let Ok(done) = tokio::time::timeout(self.timeouts.get().connect, lookup).await else {
             return Err(io::Error::new(io::ErrorKind::TimedOut, "no answer from the resolver of host names"));
         };
         self.lookup = None;
@@ -89,11 +88,12 @@ impl Finder {
 
     /// Asks one server. A server that takes the connection and does not tell its role may be busy, or we may not ask.
     async fn ask(&self, address: SocketAddr) -> io::Result<Answer> {
-        let connecting = tokio::time::timeout(self.limit, TcpStream::connect(address));
-        let stream = connecting.await.unwrap_or_else(|_| {
-            Err(io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {:?}", self.limit)))
-        })?;
-        tokio::time::timeout(self.limit, interview(stream, self.login.as_ref()))
+        let limit = self.timeouts.get().connect;
+        let connecting = tokio::time::timeout(limit, TcpStream::connect(address));
+        let stream = connecting
+            .await
+            .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {limit:?}"))))?;
+        tokio::time::timeout(limit, interview(stream, self.login.as_ref()))
             .await
             .unwrap_or_else(|_| Ok(Answer::default()))
     }

@@ -15,7 +15,7 @@ use bytes::BytesMut;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use crate::config::{Timeouts, UpstreamUrl};
+use crate::config::{Live, Timeouts, UpstreamUrl};
 use crate::resp::{Bulk, bulk_of, elements, parse_int};
 
 use super::RESERVED;
@@ -76,7 +76,7 @@ pub struct Settings {
     /// Where Redis is.
     pub endpoint: Arc<Endpoint>,
     /// How long to wait.
-    pub timeouts: Timeouts,
+    pub timeouts: Live<Timeouts>,
     /// The name of the connection.
     pub name: String,
     /// The fleet's channel.
@@ -157,6 +157,7 @@ struct Connection {
 impl Connection {
     async fn open(server: &Server, settings: &Settings) -> io::Result<Connection> {
         let Settings { upstream, timeouts, name, channel, .. } = settings;
+        let timeouts = timeouts.get();
         let limit = timeouts.connect + EVERY;
         let connecting = TcpStream::connect(server.address);
         let stream = tokio::time::timeout(timeouts.connect, connecting).await.map_err(|_| silent())??;

@@ -18,7 +18,7 @@ use fred::types::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::config::Timeouts;
+use crate::config::{Live, Timeouts};
 
 use super::acl;
 use super::control::ask_if_allowed;
@@ -50,7 +50,7 @@ pub(super) struct Seen {
 pub(super) struct Rights {
     /// Where the server is.
     address: Option<SocketAddr>,
-    timeouts: Timeouts,
+    timeouts: Live<Timeouts>,
     /// The login of clients that have not authenticated.
     first: Option<Login>,
     first_user: String,
@@ -67,7 +67,7 @@ pub(super) struct Rights {
 }
 
 impl Rights {
-    pub(super) fn new(timeouts: Timeouts, first: Option<Login>) -> Self {
+    pub(super) fn new(timeouts: Live<Timeouts>, first: Option<Login>) -> Self {
         let first_user = first.as_ref().map_or(&b"default"[..], Login::user);
         Rights {
             address: None,
@@ -111,7 +111,7 @@ impl Rights {
             }
             None => {
                 self.may_ask = false;
-                let limit = self.timeouts.connect;
+                let limit = self.timeouts.get().connect;
                 let answer = tokio::time::timeout(limit, first_reply(self.address, self.first.as_ref())).await;
                 let lets_in = answer.ok().and_then(Result::ok).flatten();
                 seen.lets_in = lets_in.map(|lets_in| lets_in || self.first.is_some());

@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use tokio::time::Interval;
 
 use crate::command::Table;
-use crate::config::{Timeouts, UpstreamUrl};
+use crate::config::{Live, Timeouts, UpstreamUrl};
 use crate::errors;
 
 use super::control::{ask, ask_if_allowed, ask_unless_refused};
@@ -80,7 +80,7 @@ pub struct Settings {
     /// The server's name, and the login there.
     pub upstream: UpstreamUrl,
     /// How long to wait.
-    pub timeouts: Timeouts,
+    pub timeouts: Live<Timeouts>,
     /// The name of the connection (CLIENT SETNAME).
     pub name: String,
     /// Who a client is that has not authenticated.
@@ -102,21 +102,13 @@ pub async fn watch(
     tell: impl Fn(News),
 ) {
     let Settings { upstream, timeouts, name, first, endpoint, limits, status } = settings;
-    let performance =
-        PerformanceConfig { default_command_timeout: timeouts.connect + EVERY, ..PerformanceConfig::default() };
-    let connection = ConnectionConfig {
-        connection_timeout: timeouts.connect,
-        // What may have run is not sent again behind our back.
-        max_command_attempts: 1,
-        ..ConnectionConfig::default()
-    };
     let mut known = Known {
         endpoint,
         upstream: upstream.address(),
-        finder: Finder::new(upstream.clone(), timeouts.connect),
+        finder: Finder::new(upstream.clone(), timeouts.clone()),
         found: Instant::now(),
         is_primary: None,
-        rights: Rights::new(timeouts, first),
+        rights: Rights::new(timeouts.clone(), first),
         limits,
         status,
         answered: false,
@@ -140,9 +132,18 @@ pub async fn watch(
                 server: ServerConfig::new_centralized(host, port),
                 ..Config::default()
             };
+            // Others hold with the next connection.
+            let limit = timeouts.get().connect;
+            let performance =
+                PerformanceConfig { default_command_timeout: limit + EVERY, ..PerformanceConfig::default() };
+            let connection = ConnectionConfig {
+                connection_timeout: limit,
+                // What may have run is not sent again behind our back.
+                max_command_attempts: 1,
+                ..ConnectionConfig::default()
+            };
             // A client for as long as a connection lasts: reconnecting is done here, where nothing is in flight.
-            let client =
-                Client::new(config, Some(performance.clone()), Some(connection.clone()), None::<ReconnectPolicy>);
+            let client = Client::new(config, Some(performance), Some(connection), None::<ReconnectPolicy>);
             known.answered = false;
             match client.init().await {
                 Ok(mut task) => {

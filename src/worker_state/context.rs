@@ -129,6 +129,11 @@ pub struct Context {
     pub draining: Cell<bool>,
 }
 
+fn hot_set(l1: &config::L1) -> HotSet {
+    let slots = if l1.enabled { l1.hot_entries } else { 1 };
+    HotSet::new(slots, l1.hot_max_value + 32)
+}
+
 impl Context {
     /// A worker's belongings.
     pub fn new(
@@ -137,9 +142,8 @@ impl Context {
         view: View,
         links: LinkSettings,
         anonymous: Option<Login>,
-        l1: &config::L1,
     ) -> Rc<Self> {
-        let slots = if l1.enabled { l1.hot_entries } else { 1 };
+        let hot = RefCell::new(hot_set(&view.policy.l1));
         Rc::new_cyclic(|me| Context {
             me: Weak::clone(me),
             held: Held::new(Arc::clone(&shared.buffers)),
@@ -157,7 +161,7 @@ impl Context {
             clients: RefCell::default(),
             losses: Cell::default(),
             turns: Turns::default(),
-            hot: RefCell::new(HotSet::new(slots, l1.hot_max_value + 32)),
+            hot,
             admission: RefCell::default(),
             flights: RefCell::default(),
             events: RefCell::default(),
@@ -181,6 +185,9 @@ impl Context {
     /// Decides by another configuration from now on. What was kept under the old rules is dropped.
     pub fn set_policy(&self, policy: Arc<Policy>) {
         self.links.pending_limit.set(policy.limits.upstream_pending);
+        if self.view().policy.l1 != policy.l1 {
+            self.hot.replace(hot_set(&policy.l1));
+        }
         self.set_view(|view| view.policy = policy);
         // There may be more places than before.
         self.turns.next(self.max_sessions());
@@ -272,7 +279,7 @@ impl Context {
 
     /// How long a connection to Redis is waited for.
     pub(crate) fn connect_timeout(&self) -> Duration {
-        self.links.timeouts.connect
+        self.links.timeouts.get().connect
     }
 
     /// Whether no write is under way: guards are down, and what was to be told is with the bus.

@@ -17,7 +17,7 @@ impl Context {
             silence.excuse(now);
         }
         let excused = silence.excused();
-        let limit = self.links.timeouts.reply;
+        let limit = self.links.timeouts.get().reply;
         let mut overdue = 0;
         for link in &links {
             let Some(since) = link.owed_since() else { continue };

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::command::Table;
-use crate::config::{Config, Limits};
+use crate::config::{self, Config, Limits};
 use crate::reads::Reads;
 use crate::resp::ScanLimits;
 use crate::rules::Rules;
@@ -21,6 +21,8 @@ pub struct Policy {
     pub mget_everywhere: bool,
     /// Bytes of the smallest value that may be compressed; none: nothing is.
     pub compresses_from: Option<usize>,
+    /// Bounds of L1; of the hot set, here.
+    pub l1: config::L1,
     /// Bounds of buffers and queues.
     pub limits: Limits,
     /// `limits.buffers_total` in bytes.
@@ -43,6 +45,7 @@ impl Policy {
             mget_everywhere: rules.mget_everywhere(),
             compresses_from: rules.compresses_from(),
             rules,
+            l1: config.l1.clone(),
             limits: config.limits.clone(),
             buffers_total: config.limits.buffers_total.of(memory),
             scan: ScanLimits {

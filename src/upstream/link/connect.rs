@@ -40,7 +40,7 @@ impl<E: Expected> Inner<E> {
             }
             // The address leads to another server now. The control plane moves all connections there, or finds a better one.
             endpoint.report(Suspicion::Connection);
-            let limit = self.settings.timeouts.connect;
+            let limit = self.settings.timeouts.get().connect;
             if tokio::time::timeout(limit, endpoint.passed(epoch)).await.is_err() {
                 let text = "another server than before answers there";
                 return Err(io::Error::new(io::ErrorKind::ConnectionRefused, text).into());
@@ -50,7 +50,7 @@ impl<E: Expected> Inner<E> {
 
     /// A connection to this server; none: it is another that answers.
     async fn dial(&self, server: &Server) -> Result<Option<TcpStream>, NotTaken> {
-        let limit = self.settings.timeouts.connect;
+        let limit = self.settings.timeouts.get().connect;
         let connecting = TcpStream::connect(server.address);
         let mut stream = tokio::time::timeout(limit, connecting).await.unwrap_or_else(|_| Err(silent(limit)))?;
         stream.set_nodelay(true)?;
@@ -61,7 +61,7 @@ impl<E: Expected> Inner<E> {
         // Keep-alive does not run while bytes wait to be acknowledged.
         #[cfg(target_os = "linux")]
         socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED))?;
-        let limit = Some(self.settings.timeouts.reply).filter(|reply| !reply.is_zero()).unwrap_or(GREETING);
+        let limit = Some(self.settings.timeouts.get().reply).filter(|reply| !reply.is_zero()).unwrap_or(GREETING);
         let is_server = tokio::select! {
             greeted = self.handshake(&mut stream, server) => greeted?,
             () = self.settings.endpoint.silence().lasts(limit) => return Err(silent(limit).into()),

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::config::{Timeouts, UpstreamUrl};
+use crate::config::{Live, Timeouts, UpstreamUrl};
 use crate::resp::{Chunks, Version};
 use crate::upstream::endpoint::{Endpoint, Suspicion};
 use crate::upstream::handshake::OwnRights;
@@ -25,7 +25,7 @@ pub struct LinkSettings {
     /// Where it is.
     pub endpoint: Arc<Endpoint>,
     /// How long to wait, and between attempts.
-    pub timeouts: Timeouts,
+    pub timeouts: Live<Timeouts>,
     /// The name of the connections (CLIENT SETNAME).
     pub name: String,
     /// Bytes that may wait for their replies on one connection; may change at a reload.

@@ -20,11 +20,11 @@ impl<E: Expected> Link<E> {
     pub async fn drive(self, context: Rc<E::Context>) {
         let inner = &*self.0;
         let endpoint = &inner.settings.endpoint;
-        let (first_backoff, longest_backoff) =
-            (inner.settings.timeouts.backoff_min, inner.settings.timeouts.backoff_max);
-        let mut backoff = first_backoff;
+        // They may change between two attempts.
+        let timeouts = || inner.settings.timeouts.get();
+        let mut backoff = timeouts().backoff_min;
         let (mut was_up, mut was_left) = (false, false);
-        let until = Instant::now() + inner.settings.timeouts.connect;
+        let until = Instant::now() + timeouts().connect;
         let mut closed = None;
         loop {
             let connected = tokio::select! {
@@ -48,7 +48,7 @@ impl<E: Expected> Link<E> {
                             return;
                         }
                         was_left = !inner.state.borrow().is_down();
-                        backoff = first_backoff;
+                        backoff = timeouts().backoff_min;
                         continue;
                     };
                     let now = Instant::now();
@@ -57,12 +57,12 @@ impl<E: Expected> Link<E> {
                     if self.is_closed() {
                         return;
                     }
-                    if since.elapsed() > longest_backoff {
-                        backoff = first_backoff;
+                    if since.elapsed() > timeouts().backoff_max {
+                        backoff = timeouts().backoff_min;
                     } else {
                         // A connection that does not last is not made again as fast as can be.
                         inner.pause(backoff, epoch).await;
-                        backoff = (backoff * 2).min(longest_backoff);
+                        backoff = (backoff * 2).min(timeouts().backoff_max);
                     }
                 }
                 Err(not_taken) if !inner.is_shared() && not_taken.may_pass() && Instant::now() < until => {
@@ -71,7 +71,7 @@ impl<E: Expected> Link<E> {
                         () = tokio::time::sleep(backoff.min(until.saturating_duration_since(Instant::now()))) => {}
                         () = inner.given_up() => return,
                     }
-                    backoff = (backoff * 2).min(longest_backoff);
+                    backoff = (backoff * 2).min(timeouts().backoff_max);
                 }
                 Err(not_taken) => {
                     // Asked for before the clients get the error, so that the next attempt finds another server.
@@ -82,7 +82,7 @@ impl<E: Expected> Link<E> {
                         return;
                     }
                     inner.pause(backoff, epoch).await;
-                    backoff = (backoff * 2).min(longest_backoff);
+                    backoff = (backoff * 2).min(timeouts().backoff_max);
                 }
             }
         }

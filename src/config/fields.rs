@@ -1,0 +1,109 @@
+//! How a section of the configuration tells its keys, once for all purposes: [`super::read`] takes them from the file,
+//! [`super::print`] writes them, and [`keys`] lists them.
+//!
+//! To add a key: a field in the section's struct, its default, a line in its `fields`, its limits in `check`, and its comment
+//! in `config.yaml`. To add a section: a struct that is a [`Section`], and one line in that of `Config`.
+
+use super::body::{Patch, Switch};
+use super::units::{Kind, Wrong};
+
+/// What a section shows its fields to, one by one.
+pub(super) trait Fields {
+    /// A key with a scalar.
+    fn value<T>(&mut self, key: &'static str, value: &mut T, kind: Kind<T>);
+
+    /// A key with a scalar that may be left out, which is not the same as any value.
+    fn maybe<T>(&mut self, key: &'static str, value: &mut Option<T>, kind: Kind<T>);
+
+    /// A key with a word, or a list of words.
+    fn words<T>(&mut self, key: &'static str, value: &mut T, kind: WordList<T>);
+
+    /// As `words`, and it may be left out.
+    fn maybe_words<T>(&mut self, key: &'static str, value: &mut Option<T>, kind: WordList<T>);
+
+    /// A key with a section below it.
+    fn section(&mut self, key: &'static str, section: &mut impl Section);
+
+    /// A key with `false`, `true`, or a section below it; none: it is left out.
+    fn switch<P: Patch>(&mut self, key: &'static str, switch: &mut Option<Switch<P>>);
+
+    /// A key with a list of sections, each of which must have the key `needs`.
+    fn list<S: Section + Default>(&mut self, key: &'static str, list: &mut Vec<S>, needs: &'static str);
+}
+
+/// A part of the file: `key: value` lines.
+pub(super) trait Section {
+    /// Shows each field to `fields`, in the order of `config.yaml`.
+    fn fields(&mut self, fields: &mut impl Fields);
+}
+
+/// A kind of value that is a word or a list of words.
+pub(super) struct WordList<T> {
+    /// From a word alone.
+    pub word: fn(&str) -> Result<T, Wrong>,
+    /// What an empty list is.
+    pub empty: fn() -> T,
+    /// Adds a word of the list.
+    pub add: fn(&mut T, &str) -> Result<(), Wrong>,
+    /// Back to a word, or to the words of a list.
+    pub show: fn(&T) -> Result<String, Vec<String>>,
+    /// Completes "type …" where something else is found.
+    pub remedy: &'static str,
+}
+
+/// The paths of all keys of a section, without those within lists: `l1.max_memory`.
+pub(super) fn keys(section: &mut impl Section) -> Vec<String> {
+    let mut keys = Keys::default();
+    section.fields(&mut keys);
+    keys.paths
+}
+
+#[derive(Default)]
+struct Keys {
+    above: String,
+    paths: Vec<String>,
+}
+
+impl Keys {
+    fn add(&mut self, key: &str) {
+        self.paths.push(format!("{}{key}", self.above));
+    }
+
+    fn below(&mut self, key: &str, section: &mut impl Section) {
+        self.add(key);
+        let above = format!("{}{key}.", self.above);
+        let before = std::mem::replace(&mut self.above, above);
+        section.fields(self);
+        self.above = before;
+    }
+}
+
+impl Fields for Keys {
+    fn value<T>(&mut self, key: &'static str, _: &mut T, _: Kind<T>) {
+        self.add(key);
+    }
+
+    fn maybe<T>(&mut self, key: &'static str, _: &mut Option<T>, _: Kind<T>) {
+        self.add(key);
+    }
+
+    fn words<T>(&mut self, key: &'static str, _: &mut T, _: WordList<T>) {
+        self.add(key);
+    }
+
+    fn maybe_words<T>(&mut self, key: &'static str, _: &mut Option<T>, _: WordList<T>) {
+        self.add(key);
+    }
+
+    fn section(&mut self, key: &'static str, section: &mut impl Section) {
+        self.below(key, section);
+    }
+
+    fn switch<P: Patch>(&mut self, key: &'static str, _: &mut Option<Switch<P>>) {
+        self.below(key, &mut P::default());
+    }
+
+    fn list<S: Section + Default>(&mut self, key: &'static str, _: &mut Vec<S>, _: &'static str) {
+        self.add(key);
+    }
+}

@@ -1,0 +1,64 @@
+//! Which settings only a restart changes, and why. All others change when the configuration is read again.
+
+use super::Config;
+
+/// A setting whose new value waits for a restart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// The key, or the section of which at least one key has changed.
+    pub key: &'static str,
+    /// Completes "it waits because".
+    pub why: &'static str,
+}
+
+impl Config {
+    /// What is in force when `self` is, and `new` is read: the new values, but for those that wait for a restart, which are
+    /// named.
+    pub fn reloaded(&self, new: &Config) -> (Config, Vec<Waiting>) {
+        let mut config = new.clone();
+        let mut waiting = Vec::new();
+        macro_rules! waits {
+            ($($($key:ident).+: $why:literal,)+) => {
+                $(if config.$($key).+ != self.$($key).+ {
+                    config.$($key).+.clone_from(&self.$($key).+);
+                    waiting.push(Waiting { key: concat!($(".", stringify!($key)),+).trim_start_matches('.'), why: $why });
+                })+
+            };
+        }
+        waits! {
+            listen: "the address is bound once, so that no client is refused in between",
+            upstream: "connections, and what they have under way, belong to the server and the user that they were made for",
+            clients_without_auth: "clients that are connected were let in by it",
+            nats: "the other Shortstops know this one by its connection",
+            fleet: "connections to Redis and NATS carry the name",
+            monitor: "this version has no monitor",
+            workers: "each thread owns its clients and their connections to Redis",
+            log.format: "the log would change its form in the middle",
+            bus: "the other Shortstops know this one by its connection",
+        }
+        (config, waiting)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Config;
+
+    #[test]
+    fn what_waits_for_a_restart_is_named_and_stays() {
+        let start = Config::default();
+        for (yaml, keys) in [
+            ("", &[][..]),
+            ("limits: { max_clients: 7 }\nrules: [{ match: a, cache: false }]\ncompression: false", &[]),
+            ("max_staleness: 5s\nl1: { max_entries: 5 }\ntimeouts: { shutdown: 1s }\nlog: { level: debug }", &[]),
+            ("listen: 127.0.0.1:1\noffload_above: 1kb", &["listen"]),
+            ("workers: 3\ntimeouts: { shutdown: 1s }\nlog: { level: debug, format: json }", &["workers", "log.format"]),
+        ] {
+            let new = Config::from_yaml(yaml).unwrap_or_else(|error| panic!("{error}"));
+            let (config, waiting) = start.reloaded(&new);
+            assert_eq!(waiting.iter().map(|waiting| waiting.key).collect::<Vec<_>>(), keys, "{yaml}");
+            assert_eq!((config.listen, config.workers, config.log.format), (start.listen, 0, start.log.format));
+            assert_eq!((config.timeouts, config.l1, config.log.level), (new.timeouts, new.l1, new.log.level), "{yaml}");
+        }
+    }
+}
