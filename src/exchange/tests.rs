@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use crate::client_state::connection_state::{ExecReply, Kind, Reason, Sent};
 use crate::client_state::reply_queue::ReplyQueue;
-use crate::config::Config;
+use crate::config::{Config, Live};
 use crate::exchange::exec_demux::{Commands, ExecDemux, Subscribed};
 use crate::exchange::pending::{Identity, Link, Session};
 use crate::resp::Version;
@@ -19,7 +19,7 @@ fn link(version: Version) -> Link {
     let settings = LinkSettings {
         upstream: config.upstream,
         endpoint: Arc::new(Endpoint::default()),
-        timeouts: config.timeouts,
+        timeouts: Live::new(config.timeouts),
         name: String::new(),
         pending_limit: Cell::new(config.limits.upstream_pending),
         server_limits: Arc::new(ServerLimits::default()),
