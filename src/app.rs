@@ -161,6 +161,7 @@ impl App {
             windows: Arc::clone(&admin) as Arc<dyn Windows>,
             buffers,
             control: control.handle().clone(),
+            offload: Arc::default(),
             users: Users::new(config.upstream.password.is_none()),
             mailboxes: Mailboxes::default(),
             scripts,

@@ -164,6 +164,10 @@ impl Connection {
         if waiting > view.policy.limits.output_buffer.max(self.tolerated) {
             return Some(End::Dropped(DropReason::OutputBuffer));
         }
+        let messages = view.policy.limits.pubsub_buffer;
+        if messages > 0 && waiting > messages && self.client.is_subscribed() {
+            return Some(End::Dropped(DropReason::PubsubBuffer));
+        }
         if let Some(why) = self.reply_queue.dropped.get() {
             return Some(End::Dropped(why));
         }

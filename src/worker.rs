@@ -182,7 +182,13 @@ fn enforce(context: &Context) {
             // Redis holds the client up, and nothing more is read from it. It may be a client that sends all before it reads.
             reply_queue.stalled.set(Some(now));
         }
-        let limit = if reply_queue.stalled.get().is_some_and(|since| longer(since, limits.stall_timeout)) {
+        let messages = client.reply_queue.len() > limits.pubsub_buffer_soft && limits.pubsub_buffer_soft > 0;
+        let is_subscribed = || client.session().is_some_and(|session| session.is_subscribed());
+        let above_soft = (messages && is_subscribed()).then(|| reply_queue.above_soft.get().unwrap_or(now));
+        reply_queue.above_soft.set(above_soft);
+        let limit = if above_soft.is_some_and(|since| longer(since, limits.pubsub_buffer_time)) {
+            Some(DropReason::PubsubBuffer)
+        } else if reply_queue.stalled.get().is_some_and(|since| longer(since, limits.stall_timeout)) {
             Some(DropReason::StallTimeout)
         } else if reply_queue.is_empty()
             && reply_queue.outstanding() == 0

@@ -6,7 +6,8 @@ use std::io::Read;
 use std::net::SocketAddr;
 
 use common::{
-    Client, Fault, Process, Redis, Shortstop, Way, assert_reply, bulk, command, noise, wait_until, wait_within,
+    Client, Fault, Process, Redis, Shortstop, Way, assert_reply, bulk, command, noise, pipeline_of, prose, wait_until,
+    wait_within,
 };
 
 const REQUESTS: usize = 120_000;
@@ -341,4 +342,66 @@ fn what_cannot_be_stopped_drops_the_client_with_most_at_twice_the_bound() {
     });
     wait_until("the log says why", || proxy.log().contains("limits.buffers_total"));
     wait_until("nothing is held any more", || proxy.stat("buffers_bytes") == 0);
+}
+
+/// Eight replies of one value that Redis holds in a few KB: only what fits is decompressed before the client reads.
+#[test]
+fn values_wait_to_be_decompressed_when_there_is_no_room_for_them() {
+    const VALUES: usize = 8;
+    let redis = Redis::start();
+    let proxy = Shortstop::start(&redis, "workers: 1\nlimits: { buffers_total: 8mb }\ndefaults: { cache: false }\n");
+    let (mut client, mut other) = (proxy.client(), proxy.client());
+    let value = prose(4 * MB, 1);
+    assert_reply(&client.call(&[b"SET", b"large", &value]), "+OK\r\n", "it is stored compressed");
+    assert!(redis.client().cmd("STRLEN large").len() < 12, "it is small there");
+    client.send(&pipeline_of(&["GET large"; VALUES]));
+    // Two ticks later whoever is above twice the bound would be gone.
+    proxy.wait_stat("buffers_bytes", |bytes| bytes > 0);
+    for _ in 0..10 {
+        std::thread::sleep(std::time::Duration::from_millis(60));
+        assert!(proxy.stat("buffers_bytes") < 20 * MB as u64, "one at a time is decompressed");
+        assert_reply(&other.cmd("ECHO x"), bulk(b"x"), "others are served");
+    }
+    assert_eq!(proxy.stat("proxy_clients_dropped"), 0);
+    for _ in 0..VALUES {
+        assert!(client.reply() == bulk(&value), "the value");
+    }
+    proxy.wait_stat("buffers_offloaded_bytes", |bytes| bytes == 0);
+}
+
+/// Publishes until Shortstop drops the subscriber, which reads nothing.
+fn publish_until_dropped(proxy: &Shortstop, what: &str) {
+    let mut subscriber = proxy.client();
+    subscriber.cmd("SUBSCRIBE news");
+    let mut publisher = proxy.client();
+    let message = noise(100 << 10, 1);
+    wait_until(what, || {
+        publisher.call(&[b"PUBLISH", b"news", &message]);
+        proxy.stat("proxy_clients_dropped") == 1
+    });
+}
+
+#[test]
+fn a_subscriber_that_does_not_read_is_dropped_above_its_own_limit() {
+    let redis = Redis::start();
+    let limits = "pubsub_buffer: 1mb, pubsub_buffer_soft: 0";
+    let proxy = Shortstop::start(&redis, &format!("limits: {{ {limits} }}\ndefaults: {{ compress: false }}\n"));
+    // Replies have another limit.
+    let mut reader = proxy.client();
+    let value = noise(MB, 2);
+    reader.call(&[b"SET", b"k", &value]);
+    reader.send(&pipeline_of(&["GET k"; 16]));
+    publish_until_dropped(&proxy, "it is dropped at once");
+    for _ in 0..16 {
+        assert!(reader.reply() == bulk(&value), "the value");
+    }
+    assert_eq!(proxy.stat("proxy_clients_dropped"), 1);
+}
+
+#[test]
+fn a_subscriber_that_is_behind_for_long_is_dropped_above_the_soft_limit() {
+    let redis = Redis::start();
+    let limits = "pubsub_buffer: 0, pubsub_buffer_soft: 512kb, pubsub_buffer_time: 300ms";
+    let proxy = Shortstop::start(&redis, &format!("limits: {{ {limits} }}\n"));
+    publish_until_dropped(&proxy, "it is dropped after a while");
 }

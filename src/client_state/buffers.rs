@@ -54,6 +54,8 @@ const SHARE: usize = 8;
 pub struct AllBuffers {
     /// Bytes in them, as of each worker's last word.
     bytes: AtomicU64,
+    /// Bytes that values take which are being compressed or decompressed on other threads.
+    offloaded: AtomicU64,
     /// `limits.buffers_total` in bytes.
     max: AtomicU64,
 }
@@ -67,6 +69,21 @@ impl AllBuffers {
     /// `limits.buffers_total` in bytes.
     pub fn max(&self) -> u64 {
         self.max.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that values take which are being compressed or decompressed on other threads.
+    pub fn offloaded(&self) -> u64 {
+        self.offloaded.load(Ordering::Relaxed)
+    }
+
+    /// Such work begins.
+    pub fn add_offloaded(&self, bytes: usize) {
+        self.offloaded.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Such work has ended.
+    pub fn remove_offloaded(&self, bytes: usize) {
+        self.offloaded.fetch_sub(bytes as u64, Ordering::Relaxed);
     }
 
     /// The bound is this from now on.
@@ -120,7 +137,7 @@ impl Held {
     /// leaves room for others (Choudhury and Hahne, "Dynamic queue length thresholds", 1998).
     pub fn stops(&self, own: usize, counted: usize, most: usize) -> bool {
         own >= ALWAYS_SERVED && {
-            let all = (self.all() + own).saturating_sub(counted);
+            let all = (self.all() + self.all.offloaded() as usize + own).saturating_sub(counted);
             own >= most.saturating_sub(all).saturating_mul(SHARE)
         }
     }

@@ -54,6 +54,8 @@ pub struct ReplyQueue {
     pub active: Cell<Instant>,
     /// Since when the client takes nothing of what is ready for it.
     pub stalled: Cell<Option<Instant>>,
+    /// Since when more messages wait than `limits.pubsub_buffer_soft`.
+    pub above_soft: Cell<Option<Instant>>,
     /// No more is read from the client or taken from it, because of `limits.buffers_total`.
     pub stopped: Cell<bool>,
     /// Although stopped, it may finish the request that it is sending: otherwise stopped clients could wait for each other for ever.
@@ -155,6 +157,7 @@ impl ReplyQueue {
             pushed: Cell::new(false),
             active: Cell::new(now),
             stalled: Cell::new(None),
+            above_soft: Cell::new(None),
             stopped: Cell::new(false),
             goes_first: Cell::new(false),
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::reads::Reads;
 
-use super::fields::{Fields, Section};
+use super::fields::{Fields, Patch, Section, Switch};
 use super::reads::READS;
 use super::sections::words;
 use super::units::{self, PERCENT, SIZE, SWITCH, TEXT, TIME, Wrong, count, parsed};
@@ -115,15 +115,6 @@ impl RuleSpec {
     }
 }
 
-/// `false`, or what is to be changed; `true` changes nothing but switches on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Switch<P> {
-    /// Typed as `false`.
-    Off,
-    /// Typed as a mapping, or `true`.
-    On(P),
-}
-
 /// What a rule says about L1; `None`: as in the defaults.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the fields of CacheBody")]
@@ -203,12 +194,6 @@ impl From<&CompressBody> for Switch<CompressPatch> {
             min_saving: Some(body.min_saving),
         })
     }
-}
-
-/// What stands behind a switch: a section, for which one word may stand.
-pub(super) trait Patch: Section + Clone + Default + PartialEq {
-    /// Takes a word that is neither `true` nor `false`.
-    fn take_word(&mut self, text: &str) -> Result<(), Wrong>;
 }
 
 impl Patch for CachePatch {

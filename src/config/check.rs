@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use crate::reads::Reads;
 
-use super::body::Switch;
 use super::error::Finding;
+use super::fields::Switch;
 use super::units::{self, Memory, Wrong};
 use super::{CachePatch, Coherence, CompressPatch, Config, Scripts};
 

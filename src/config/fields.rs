@@ -4,7 +4,6 @@
 //! To add a key: a field in the section's struct, its default, a line in its `fields`, its limits in `check`, and its comment
 //! in `config.yaml`. To add a section: a struct that is a [`Section`], and one line in that of `Config`.
 
-use super::body::{Patch, Switch};
 use super::units::{Kind, Wrong};
 
 /// What a section shows its fields to, one by one.
@@ -35,6 +34,21 @@ pub(super) trait Fields {
 pub(super) trait Section {
     /// Shows each field to `fields`, in the order of `config.yaml`.
     fn fields(&mut self, fields: &mut impl Fields);
+}
+
+/// `false`, or what is to be changed; `true` changes nothing but switches on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Switch<P> {
+    /// Typed as `false`.
+    Off,
+    /// Typed as a mapping, or `true`.
+    On(P),
+}
+
+/// What stands behind a switch: a section, for which one word may stand.
+pub(super) trait Patch: Section + Clone + Default + PartialEq {
+    /// Takes a word that is neither `true` nor `false`.
+    fn take_word(&mut self, text: &str) -> Result<(), Wrong>;
 }
 
 /// A kind of value that is a word or a list of words.

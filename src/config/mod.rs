@@ -27,8 +27,9 @@ mod warn;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-pub use body::{CacheBody, CachePatch, Codec, CompressBody, CompressPatch, RuleBody, RuleSpec, Switch};
+pub use body::{CacheBody, CachePatch, Codec, CompressBody, CompressPatch, RuleBody, RuleSpec};
 pub use error::{ConfigError, Finding};
+pub use fields::Switch;
 pub use live::Live;
 pub use restart::Waiting;
 pub use scripts::Scripts;

@@ -1,7 +1,6 @@
 //! The configuration as YAML that can be loaded again. Passwords are printed as `***`.
 
-use super::body::{Patch, Switch};
-use super::fields::{Fields, Section, WordList};
+use super::fields::{Fields, Patch, Section, Switch, WordList};
 use super::units::Kind;
 
 /// All keys of a section with their values. `origin` says where the value of a path comes from, for a comment beside it.

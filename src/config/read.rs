@@ -6,9 +6,8 @@
 use std::collections::HashMap;
 use std::fmt::Display;
 
-use super::body::{Patch, Switch};
 use super::error::Finding;
-use super::fields::{Fields, Section, WordList, keys};
+use super::fields::{Fields, Patch, Section, Switch, WordList, keys};
 use super::tree::{Key, Node, Value};
 use super::units::{self, Kind, Wrong};
 

@@ -198,6 +198,12 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// Bytes of replies waiting for one client; near this no more requests are taken from it, above it is dropped.
     pub output_buffer: usize,
+    /// Bytes of messages waiting for a client that is subscribed; above, it is dropped. Zero: `output_buffer` alone counts.
+    pub pubsub_buffer: usize,
+    /// The same for a client that is above this for `pubsub_buffer_time`.
+    pub pubsub_buffer_soft: usize,
+    /// See there.
+    pub pubsub_buffer_time: Duration,
     /// Bytes in the buffers of all clients together; near this the clients with the largest buffers are not read from.
     pub buffers_total: Memory,
     /// A client with replies waiting that takes nothing and sends nothing for this long is dropped.
@@ -221,6 +227,9 @@ impl Default for Limits {
             max_clients: 10_000,
             idle_timeout: Duration::ZERO,
             output_buffer: 1 << 30,
+            pubsub_buffer: 32 << 20,
+            pubsub_buffer_soft: 8 << 20,
+            pubsub_buffer_time: Duration::from_secs(60),
             buffers_total: Memory::Percent(25),
             stall_timeout: Duration::from_secs(60),
             query_buffer: 1 << 30,
@@ -240,6 +249,9 @@ impl Section for Limits {
             max_clients,
             idle_timeout,
             output_buffer,
+            pubsub_buffer,
+            pubsub_buffer_soft,
+            pubsub_buffer_time,
             buffers_total,
             stall_timeout,
             query_buffer,
@@ -253,6 +265,9 @@ impl Section for Limits {
         fields.value("max_clients", max_clients, count());
         fields.value("idle_timeout", idle_timeout, TIME);
         fields.value("output_buffer", output_buffer, SIZE);
+        fields.value("pubsub_buffer", pubsub_buffer, SIZE);
+        fields.value("pubsub_buffer_soft", pubsub_buffer_soft, SIZE);
+        fields.value("pubsub_buffer_time", pubsub_buffer_time, TIME);
         fields.value("buffers_total", buffers_total, MEMORY);
         fields.value("stall_timeout", stall_timeout, TIME);
         fields.value("query_buffer", query_buffer, SIZE);

@@ -1,7 +1,7 @@
 //! What a sound configuration says and probably does not mean.
 
-use super::body::Switch;
 use super::error::Finding;
+use super::fields::Switch;
 use super::units::{show_size, show_time};
 use super::{CachePatch, Config};
 

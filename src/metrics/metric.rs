@@ -129,8 +129,10 @@ pub struct Facts {
     pub upstream: String,
     /// Lines of the log that could not be written.
     pub log_lines_dropped: u64,
-    /// Bytes in the buffers of clients, and their bound.
+    /// Bytes in the buffers of clients with `buffers_offloaded`, and their bound.
     pub buffers: (u64, u64),
+    /// Bytes that values take which are being compressed or decompressed on other threads.
+    pub buffers_offloaded: u64,
     /// The bounds of L1.
     pub l1_max: L1Bounds,
     /// The server that connections lead to.

@@ -92,6 +92,8 @@ outcomes! {
     DropReason {
         /// More replies waited for it than `limits.output_buffer`.
         OutputBuffer = "output_buffer",
+        /// More messages of its subscriptions waited for it than `limits.pubsub_buffer` and `limits.pubsub_buffer_soft` allow.
+        PubsubBuffer = "pubsub_buffer",
         /// Its request was longer than `limits.query_buffer`.
         QueryBuffer = "query_buffer",
         /// All buffers together were above `limits.buffers_total`, and its were the largest.
@@ -156,6 +158,7 @@ impl DropReason {
     pub fn text(self) -> &'static str {
         match self {
             DropReason::OutputBuffer => "limits.output_buffer",
+            DropReason::PubsubBuffer => "limits.pubsub_buffer",
             DropReason::QueryBuffer => "limits.query_buffer",
             DropReason::BuffersTotal => "limits.buffers_total",
             DropReason::StallTimeout => "limits.stall_timeout",

@@ -81,9 +81,22 @@ pub(super) const METRICS: &[Metric] = &[
         "Clients refused because limits.max_clients were connected.",
         |from| shared(&from.stats.shared.clients_refused),
     ),
-    row(Section::ProxyClients, "buffers_bytes", Gauge, Bytes, "Bytes in the buffers of all clients.", |from| {
-        Count(from.facts.buffers.0)
-    }),
+    row(
+        Section::ProxyClients,
+        "buffers_bytes",
+        Gauge,
+        Bytes,
+        "Bytes in the buffers of all clients, and of buffers_offloaded_bytes.",
+        |from| Count(from.facts.buffers.0),
+    ),
+    row(
+        Section::ProxyClients,
+        "buffers_offloaded_bytes",
+        Gauge,
+        Bytes,
+        "Bytes that values take which are being compressed or decompressed on other threads.",
+        |from| Count(from.facts.buffers_offloaded),
+    ),
     row(
         Section::ProxyClients,
         "buffers_max_bytes",

@@ -12,6 +12,11 @@ use crate::proxy::client::{Client, Next, Replies};
 use crate::proxy::request::Replacements;
 
 impl Client {
+    /// Whether messages of channels may come for the client.
+    pub fn is_subscribed(&self) -> bool {
+        self.session.as_ref().is_some_and(|session| session.is_subscribed())
+    }
+
     /// A command of the family; `kind`: of what.
     pub(super) fn subscribe(&mut self, permit: &ServePermit, call: Call<'_>, kind: Kind) -> Next {
         let session = match self.own_session(permit, call) {

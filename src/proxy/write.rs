@@ -128,7 +128,10 @@ impl Client {
         let outcome: Rc<RefCell<Option<Outcome>>> = Rc::default();
         let ranges = request.ranges.clone();
         let (there, reply_queue) = (Rc::clone(&outcome), Rc::clone(&self.reply_queue));
-        self.context.offload_to_control(
+        // The request, and what its values become at worst.
+        let bytes = raw.len().saturating_mul(2);
+        self.context.offload(
+            bytes,
             move || compress::compress(&raw, &ranges, &candidates),
             move |_, compressed| {
                 *there.borrow_mut() = Some(compressed);

@@ -152,7 +152,10 @@ fn decode_with(
         return on_reply(context, Reply::Borrowed(&decoded.reply));
     }
     let reply = reply.to_bytes();
-    context.offload_to_control(
+    // The value, and the reply that it becomes a part of.
+    let bytes = reply.len().saturating_add(declared.saturating_mul(2));
+    context.offload(
+        bytes,
         move || decode(&reply, limit),
         move |context, decoded| {
             let decoded =

@@ -139,6 +139,17 @@ impl Chunks {
         (self.is_empty() && self.open.capacity() > 0).then(|| std::mem::take(&mut self.open))
     }
 
+    /// Gives memory back that an empty queue holds for gathering, if it is more than so many bytes.
+    #[inline]
+    pub fn give_back(&mut self, most: usize) {
+        if self.is_empty() && self.open.capacity() > most {
+            self.open = Vec::new();
+        }
+        if self.is_empty() && self.closed.capacity() > KEPT {
+            self.closed = VecDeque::new();
+        }
+    }
+
     /// Closes what has been gathered if it is at least so many bytes, and gives back the memory that it does not need.
     #[inline]
     pub fn close_from(&mut self, least: usize) {

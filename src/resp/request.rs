@@ -83,6 +83,9 @@ pub enum ProtocolError {
     Quotes,
 }
 
+/// Places for arguments that are kept from one request to the next.
+const KEPT_ARGUMENTS: usize = 1024;
+
 /// The scan of one request after the other.
 #[derive(Debug, Default)]
 pub struct Scanner {
@@ -113,6 +116,10 @@ impl Scanner {
     /// The next scan is of another request.
     #[inline]
     pub fn forget(&mut self) {
+        if self.args.capacity() > KEPT_ARGUMENTS {
+            // One large request must not cost its memory for as long as the client stays.
+            self.args = Args::default();
+        }
         self.args.clear();
         self.resume = Resume::default();
     }
@@ -258,7 +265,7 @@ mod tests {
     use redis_protocol::resp2::decode::decode_bytes;
     use redis_protocol::resp2::types::BytesFrame;
 
-    use super::{ProtocolError, Scan, ScanLimits, Scanner};
+    use super::{KEPT_ARGUMENTS, ProtocolError, Scan, ScanLimits, Scanner};
     use crate::resp::build;
 
     const LIMITS: ScanLimits = ScanLimits { bulk_length: 512 << 20, arguments: 1 << 20, line_length: 64 << 10 };
@@ -313,6 +320,17 @@ mod tests {
             assert_eq!(found, Scan::Request { len: input.len(), regular });
             assert_eq!(args, [b"PING"]);
         }
+    }
+
+    #[test]
+    fn a_request_of_many_arguments_does_not_keep_its_memory() {
+        let mut whole = Vec::new();
+        build::request(&mut whole, vec![&b"x"[..]; 100_000].into_iter());
+        let mut scanner = Scanner::default();
+        assert_eq!(scanner.scan(&whole, &LIMITS).expect("valid"), Scan::Request { len: whole.len(), regular: true });
+        assert_eq!(scanner.args.len(), 100_000);
+        scanner.forget();
+        assert!(scanner.args.capacity() <= KEPT_ARGUMENTS, "{}", scanner.args.capacity());
     }
 
     proptest! {

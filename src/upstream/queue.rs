@@ -12,6 +12,12 @@ use crate::resp::Chunks;
 
 use super::silence::Delay;
 
+/// Places for requests that a queue keeps when it runs dry.
+const KEPT_PLACES: usize = 1024;
+
+/// Bytes for requests that it keeps.
+const KEPT_BYTES: usize = 256 << 10;
+
 pub(super) struct Queue<E> {
     /// The requests that have not been sent completely.
     wire: Chunks,
@@ -186,6 +192,13 @@ impl<E> Queue<E> {
         if waiting.kept {
             self.kept.advance(waiting.bytes);
         }
+        if self.waiting.capacity() > KEPT_PLACES && self.waiting.len() < self.waiting.capacity() / 8 {
+            self.waiting.shrink_to(KEPT_PLACES.max(self.waiting.len() * 2));
+        }
+        if self.waiting.is_empty() {
+            self.wire.give_back(KEPT_BYTES);
+            self.kept.give_back(KEPT_BYTES);
+        }
         Some(waiting.expected)
     }
 
@@ -271,7 +284,7 @@ mod tests {
 
     use smallvec::{SmallVec, smallvec};
 
-    use super::Queue;
+    use super::{KEPT_BYTES, KEPT_PLACES, Queue};
 
     /// Requests that read are small letters, those that write are capitals.
     fn queue(requests: &[&'static str]) -> Queue<&'static str> {
@@ -367,6 +380,20 @@ mod tests {
         assert_eq!((queue.pop(), queue.may_send(6), queue.may_send(1)), (Some("aaaa"), 4, 2));
         queue.count_sent(6);
         assert_eq!((queue.pop(), queue.pop(), queue.may_send(6)), (Some("BBBB"), Some("cccc"), 6));
+    }
+
+    #[test]
+    fn a_peak_is_given_back() {
+        let mut queue: Queue<&str> = Queue::default();
+        let large = vec![b'x'; 100];
+        for _ in 0..50_000 {
+            queue.push("a", true, |wire| wire.push_slice(&large));
+        }
+        queue.count_sent(50_000 * large.len());
+        while queue.pop().is_some() {}
+        assert!(queue.waiting.capacity() <= 2 * KEPT_PLACES, "{}", queue.waiting.capacity());
+        assert!(queue.wire.capacity() <= KEPT_BYTES, "{}", queue.wire.capacity());
+        assert!(queue.kept.capacity() <= KEPT_BYTES, "{}", queue.kept.capacity());
     }
 
     #[test]

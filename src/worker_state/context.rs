@@ -23,6 +23,7 @@ use crate::near_cache::{Admission, EntryId, HotSet};
 use crate::scripts::Scripts;
 use crate::upstream::{Endpoint, LinkSettings, Login, Lost, ServerLimits};
 use crate::worker_state::mailboxes;
+use crate::worker_state::offload::Offload;
 use crate::worker_state::policy::{Policy, View};
 use crate::worker_state::turns::Turns;
 
@@ -65,6 +66,8 @@ pub struct Shared {
     pub windows: Arc<dyn Windows>,
     /// Runs what must not hold up a worker.
     pub control: Handle,
+    /// How much of that there is.
+    pub offload: Arc<Offload>,
     /// Who has a number of its own in L1.
     pub users: Users,
     /// What one worker asks all of them.

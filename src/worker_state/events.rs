@@ -31,19 +31,4 @@ impl Context {
             let _ = outbox.try_send(std::mem::take(&mut events));
         }
     }
-
-    /// Does `work` on a thread that serves nobody, and `then` here; `then` gets none if the work panicked.
-    pub(crate) fn offload_to_control<T: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> T + Send + 'static,
-        on_reply: impl FnOnce(&Context, Option<T>) + 'static,
-    ) {
-        let job = self.shared.control.spawn_blocking(work);
-        let Some(context) = self.me.upgrade() else { return };
-        tokio::task::spawn_local(async move {
-            let done = job.await.ok();
-            on_reply(&context, done);
-            context.publish();
-        });
-    }
 }

@@ -10,6 +10,7 @@ pub mod guards;
 pub mod logins;
 pub mod mailboxes;
 pub mod named_connections;
+pub mod offload;
 pub mod overdue;
 pub mod own_answers;
 pub mod policy;

@@ -171,7 +171,8 @@ impl<E: Expected> Wire<'_, E> {
                     if let Err(why) = sound {
                         return Poll::Ready(why);
                     }
-                    if self.inbox.is_empty() && !shared {
+                    // A lane lets go of what only a large reply needed.
+                    if self.inbox.is_empty() && (!shared || self.inbox.capacity() > 2 * SHARED_INBOX) {
                         self.inbox = BytesMut::new();
                     }
                 }
