@@ -2,6 +2,8 @@
 //!
 //! Holds no buffer while the client is idle. Must not know what a command means.
 
+mod intake;
+
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
@@ -26,6 +28,8 @@ use crate::proxy::{Client, Next, Request};
 use crate::resp::{ProtocolError, Scan, Scanner, build};
 use crate::worker_state::context::Context;
 use crate::worker_state::policy::View;
+
+use intake::Intake;
 
 /// Bytes read in one go.
 const READ: usize = 64 << 10;
@@ -69,9 +73,7 @@ pub async fn serve(stream: Stream, context: Rc<Context>, state: Rc<ClientState>)
         inbox: BytesMut::new(),
         scanner: Scanner::default(),
         need: 1,
-        pause: false,
-        over: false,
-        deaf: false,
+        intake: Intake::Running,
         ended: false,
         flushed: true,
         turn: 0,
@@ -99,12 +101,7 @@ struct Connection {
     scanner: Scanner,
     /// Bytes that the inbox must have before another look is worth it.
     need: usize,
-    /// Nothing is taken until all that was asked has been answered.
-    pause: bool,
-    /// Nothing is taken any more.
-    over: bool,
-    /// What comes is thrown away until the client leaves, or something would be said to it.
-    deaf: bool,
+    intake: Intake,
     /// The client has closed its side.
     ended: bool,
     /// Nothing that was written waits in a buffer of the stream.
@@ -211,10 +208,10 @@ impl Connection {
         if self.reply_queue.outstanding() > 0 {
             return None;
         }
-        if self.deaf && !self.ended {
+        if self.intake == Intake::Discarding && !self.ended {
             return leaving.then_some(End::Drained);
         }
-        if self.over || (self.ended && !self.can_take()) {
+        if self.intake.is_over() || (self.ended && !self.can_take()) {
             return Some(End::Client);
         }
         (leaving && !self.can_take()).then_some(End::Drained)
@@ -222,19 +219,20 @@ impl Connection {
 
     /// Whether there may be a request in the inbox that can be taken now or later.
     fn can_take(&self) -> bool {
-        !self.over && (self.pause || self.inbox.len() >= self.need.max(1))
+        !self.intake.is_over() && (self.intake == Intake::Paused || self.inbox.len() >= self.need.max(1))
     }
 
     /// Whether nothing is taken any more: the client ends, or is ended.
     fn is_over(&self) -> bool {
-        self.over || self.reply_queue.closing.get()
+        self.intake.is_over() || self.reply_queue.closing.get()
     }
 
     /// Whether the next request in the inbox may be taken now.
     fn can_go_on(&self, view: &View) -> bool {
-        let blocked = self.is_over() || self.pause || self.client.is_offloaded() || self.is_full(view);
+        let blocked =
+            self.is_over() || self.intake == Intake::Paused || self.client.is_offloaded() || self.is_full(view);
         // All that can be passed on has been.
-        let blocked = blocked || (self.client.is_raw() && !self.pause);
+        let blocked = blocked || (self.client.is_raw() && self.intake != Intake::Paused);
         !blocked && self.inbox.len() >= self.need.max(1)
     }
 
@@ -256,10 +254,13 @@ impl Connection {
     fn wants_more(&self, view: &View) -> bool {
         self.reply_queue.stopped.set(false);
         // After QUIT behind a command that may never be answered, reading goes on: only that shows when the client goes away.
-        let is_read = !self.is_over() || self.deaf || self.client.is_blocked();
+        let is_read = !self.is_over() || self.intake == Intake::Discarding || self.client.is_blocked();
         !self.ended && is_read && !self.context.draining.get() && {
-            let waits = self.pause || self.client.is_offloaded() || self.is_full(view) || self.client.is_raw();
-            let waits = waits || (self.is_over() && !self.deaf);
+            let waits = self.intake == Intake::Paused
+                || self.client.is_offloaded()
+                || self.is_full(view)
+                || self.client.is_raw();
+            let waits = waits || (self.is_over() && self.intake != Intake::Discarding);
             let stopped = self.is_stopped(view, self.reply_queue.len() + self.inbox.len());
             self.reply_queue.stopped.set(stopped);
             // Also while waiting: whether the client is still there can only be read.
@@ -319,14 +320,12 @@ impl Connection {
 
     /// Takes as many requests as can be taken now.
     fn take(&mut self, view: &View, inbox: &mut BytesMut) {
-        if self.deaf {
+        if self.intake == Intake::Discarding {
             return inbox.clear();
         }
         let outstanding = self.reply_queue.outstanding();
-        if self.pause && outstanding == 0 {
-            self.pause = false;
-        }
         if outstanding == 0 {
+            self.intake = self.intake.answered();
             self.client.refresh();
         }
         if self.client.is_offloaded() {
@@ -334,11 +333,11 @@ impl Connection {
             let Some(next) = self.client.resume_offloaded(view, &permit) else { return };
             self.follow(next);
         }
-        if self.client.is_raw() && !self.pause && !self.is_over() {
+        if self.client.is_raw() && self.intake != Intake::Paused && !self.is_over() {
             self.pass_raw(inbox);
             return;
         }
-        if inbox.len() < self.need.max(1) || self.pause || self.is_over() {
+        if inbox.len() < self.need.max(1) || self.intake == Intake::Paused || self.is_over() {
             return;
         }
         let mut permit = self.context.shared.coherence.permit(Instant::now());
@@ -346,7 +345,7 @@ impl Connection {
         self.most = self.context.most_outstanding(self.state.info.id, permit.now);
         let mut at = 0;
         let mut taken = 0;
-        while at < inbox.len() && self.turn > 0 && !self.pause && !self.over && !self.client.is_offloaded() {
+        while at < inbox.len() && self.turn > 0 && self.intake == Intake::Running && !self.client.is_offloaded() {
             if self.is_full(view) {
                 self.need = 1;
                 break;
@@ -462,19 +461,10 @@ impl Connection {
 
     /// Does what is to be done after a request.
     fn follow(&mut self, next: Next) {
-        match next {
-            Next::Go => {}
-            Next::Again => {
-                self.pause = true;
-                self.scanner.forget();
-                self.need = 1;
-            }
-            Next::Pause => self.pause = true,
-            Next::Close => self.over = true,
-            Next::Deafen => {
-                self.over = true;
-                self.deaf = true;
-            }
+        self.intake = self.intake.after(next);
+        if next == Next::Again {
+            self.scanner.forget();
+            self.need = 1;
         }
     }
 
@@ -492,8 +482,7 @@ impl Connection {
         build::error(&mut out, text);
         let muted = self.client.is_muted();
         self.reply_queue.local(&out, muted);
-        self.over = true;
-        self.deaf = muted && !self.reply_queue.owes();
+        self.intake = Intake::refused(muted && !self.reply_queue.owes());
     }
 
     /// Writes what is ready, [`TURN_BYTES`] at most. Returns whether the client would take more.
@@ -503,7 +492,7 @@ impl Connection {
             // Before the client can know of them and ask for the count.
             self.context.stats().l1_hits.add(hits);
         }
-        if self.deaf && !self.reply_queue.is_empty() {
+        if self.intake == Intake::Discarding && !self.reply_queue.is_empty() {
             // As Redis does, at the next thing that it would have said.
             return Err(io::ErrorKind::ConnectionAborted.into());
         }

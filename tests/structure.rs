@@ -63,6 +63,19 @@ fn a_module_imports_only_from_modules_below_it() {
     assert!(report.is_empty(), "imports from modules that the table in src/lib.rs lists later:\n{report}");
 }
 
+/// What waits for a reply is data (`exchange`), so neither side has to call the other.
+#[test]
+fn the_request_side_and_the_reply_side_do_not_know_each_other() {
+    let imports = imports(&src());
+    let mut report = String::new();
+    for (side, other) in [("proxy", "replies"), ("replies", "proxy")] {
+        for file in imports.keys().filter(|file| module(file) == side) {
+            describe(&mut report, &imports, file, |imported| module(imported) == other);
+        }
+    }
+    assert!(report.is_empty(), "\n{report}");
+}
+
 /// What a file imports from those others that are `wanted`.
 fn describe(report: &mut String, imports: &Imports, file: &str, wanted: impl Fn(&String) -> bool) {
     for (other, names) in imports[file].iter().filter(|(other, _)| wanted(other)) {

@@ -69,9 +69,52 @@ pub enum Answer {
     Unexpected,
 }
 
+/// Where a connection is with MULTI and EXEC.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Transaction {
+    #[default]
+    None,
+    /// Redis has agreed to MULTI, and queues what is sent.
+    Open,
+    /// EXEC has been sent. What is sent behind it is outside of the transaction; the connection is in it until the answer is here.
+    Executing,
+}
+
+/// What the bytes on a connection are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// Requests and their replies, and messages in between.
+    #[default]
+    Requests,
+    /// As before, but the next script is run by Redis's debugger (SCRIPT DEBUG).
+    Debugger,
+    /// What Redis tells of the requests of others (MONITOR), until the connection ends.
+    Monitor,
+    /// What the client and the debugger say to each other, until the connection ends.
+    Raw,
+    /// What Redis says to a replica (SYNC, PSYNC), until the connection ends.
+    Replication,
+}
+
+/// Where the reply of EXEC is, on a connection on which messages may come with it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ExecReply {
+    #[default]
+    None,
+    /// The rest of it is due: a push belongs there.
+    Due,
+    /// It has come, and the reply to the command that marks the end of its messages comes next.
+    MessagesDue,
+}
+
+/// What is known of a connection by its answers.
 #[derive(Debug, Default)]
 pub struct ConnectionState {
-    in_transaction: Cell<bool>,
+    mode: Cell<Mode>,
+    exec_reply: Cell<ExecReply>,
+    /// Commands that may wait for long and have not been answered.
+    blocked: Cell<usize>,
+    transaction: Cell<Transaction>,
     watching: Cell<bool>,
     /// WATCHes whose answer is due.
     watches_due: Cell<usize>,
@@ -107,9 +150,9 @@ impl ConnectionState {
         match (sent, answer) {
             (_, Answer::Unexpected) => self.bind(Reason::Unproven),
             (_, Answer::Refused) | (Sent::Plain, _) => {}
-            (Sent::Multi, _) => self.in_transaction.set(true),
+            (Sent::Multi, _) => self.transaction.set(Transaction::Open),
             (Sent::Exec | Sent::Discard, _) => {
-                self.in_transaction.set(false);
+                self.transaction.set(Transaction::None);
                 self.watching.set(false);
             }
             (Sent::Watch, _) => self.watching.set(true),
@@ -117,6 +160,72 @@ impl ConnectionState {
             (Sent::Setting, _) => self.bind(Reason::Setting),
         }
         answer
+    }
+
+    /// What the bytes on the connection are.
+    pub(crate) fn mode(&self) -> Mode {
+        self.mode.get()
+    }
+
+    /// Redis has agreed to SCRIPT DEBUG. A stream stays one.
+    pub(crate) fn script_debug(&self, on: bool) {
+        self.mode.set(match self.mode.get() {
+            Mode::Requests | Mode::Debugger if on => Mode::Debugger,
+            Mode::Requests | Mode::Debugger => Mode::Requests,
+            stream => stream,
+        });
+    }
+
+    /// Redis has agreed to MONITOR.
+    pub(crate) fn begin_monitor(&self) {
+        self.bind(Reason::Monitor);
+        self.mode.set(Mode::Monitor);
+    }
+
+    /// SYNC or PSYNC is about to be sent.
+    pub(crate) fn begin_replication(&self) {
+        self.bind(Reason::Replication);
+        self.mode.set(Mode::Replication);
+    }
+
+    /// The debugger has begun to talk. Redis ends the connection when it has done.
+    pub(crate) fn begin_raw(&self) {
+        self.mode.set(Mode::Raw);
+    }
+
+    /// Where the reply of EXEC is.
+    pub(crate) fn exec_reply(&self) -> ExecReply {
+        self.exec_reply.get()
+    }
+
+    /// Some of EXEC's reply has come, or the mark behind it.
+    pub(crate) fn set_exec_reply(&self, exec_reply: ExecReply) {
+        self.exec_reply.set(exec_reply);
+    }
+
+    /// A command that may wait for long is about to be sent.
+    pub(crate) fn block(&self) {
+        self.blocked.set(self.blocked.get() + 1);
+    }
+
+    /// Such a command has been answered.
+    pub(crate) fn unblocked(&self) {
+        self.blocked.set(self.blocked.get() - 1);
+    }
+
+    /// Whether such a command waits.
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.blocked.get() > 0
+    }
+
+    /// EXEC is about to be sent.
+    pub(crate) fn begin_exec(&self) {
+        self.transaction.set(Transaction::Executing);
+    }
+
+    /// Whether what is sent now is queued in a transaction.
+    pub(crate) fn in_multi(&self) -> bool {
+        self.transaction.get() == Transaction::Open
     }
 
     /// The answer to a command that was sent in a transaction, and not to end it. `false`: Redis did not queue it, and did not
@@ -165,7 +274,7 @@ impl ConnectionState {
 
     /// Whether, by the answers so far, the client has nothing on the connection.
     pub(crate) fn is_free(&self) -> bool {
-        !self.in_transaction.get() && !self.is_watching() && !self.is_subscribed() && !self.is_bound()
+        self.transaction.get() == Transaction::None && !self.is_watching() && !self.is_subscribed() && !self.is_bound()
     }
 
     /// Whether, by the answers so far, the connection may serve another client.
@@ -261,7 +370,7 @@ fn contradicts(sent: Sent, error: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Answer, ConnectionState, Kind, Reason, Sent};
+    use super::{Answer, ConnectionState, Kind, Mode, Reason, Sent};
 
     const OK: &[u8] = b"+OK\r\n";
     const NOPERM: &[u8] = b"-NOPERM no\r\n";
@@ -314,6 +423,68 @@ mod tests {
             let state = after(steps);
             assert_eq!((state.is_reusable(), state.is_free()), (reusable, reusable), "{steps:?}");
         }
+    }
+
+    #[test]
+    fn a_transaction_is_open_from_the_answer_to_multi_until_exec_is_sent() {
+        let state = ConnectionState::default();
+        assert!(!state.in_multi());
+        state.answered(Sent::Multi, NOPERM);
+        assert!(!state.in_multi(), "Redis refused it");
+        state.answered(Sent::Multi, OK);
+        assert!(state.in_multi() && !state.is_free());
+        state.answered(Sent::Discard, NOPERM);
+        assert!(state.in_multi(), "Redis refused DISCARD, and the transaction is still there");
+        state.begin_exec();
+        assert!(!state.in_multi() && !state.is_free(), "what is sent behind EXEC is outside, but the answer is due");
+        state.answered(Sent::Exec, b"*0\r\n");
+        assert!(state.is_free());
+        // MULTI behind an EXEC that is not answered.
+        state.answered(Sent::Multi, OK);
+        state.begin_exec();
+        state.answered(Sent::Exec, b"*-1\r\n");
+        state.answered(Sent::Multi, OK);
+        assert!(state.in_multi());
+        state.answered(Sent::Discard, OK);
+        assert!(!state.in_multi() && state.is_reusable());
+    }
+
+    #[test]
+    fn what_the_bytes_are() {
+        let state = ConnectionState::default();
+        assert_eq!(state.mode(), Mode::Requests);
+        state.script_debug(true);
+        assert_eq!(state.mode(), Mode::Debugger);
+        state.script_debug(false);
+        assert_eq!(state.mode(), Mode::Requests);
+        state.script_debug(true);
+        state.begin_raw();
+        assert_eq!(state.mode(), Mode::Raw);
+        state.script_debug(false);
+        assert_eq!(state.mode(), Mode::Raw, "a stream stays one until the connection ends");
+
+        let state = ConnectionState::default();
+        state.begin_monitor();
+        state.script_debug(true);
+        assert_eq!(state.mode(), Mode::Monitor);
+
+        let replica = ConnectionState::default();
+        replica.begin_replication();
+        assert_eq!(replica.mode(), Mode::Replication);
+        assert!(!replica.is_free() && !replica.is_reusable());
+
+        assert!(state.is_bound_by(Reason::Monitor) && !state.is_free());
+    }
+
+    #[test]
+    fn commands_that_wait_are_counted() {
+        let state = ConnectionState::default();
+        state.block();
+        state.block();
+        state.unblocked();
+        assert!(state.is_blocked(), "the second one waits");
+        state.unblocked();
+        assert!(!state.is_blocked());
     }
 
     #[test]

@@ -7,10 +7,9 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::Instant;
 
+use crate::client_state::users::Users;
 use crate::resp::Version;
 use crate::upstream::{Expected, Link, Login};
-
-use crate::client_state::users::Users;
 
 /// Private connections kept for the next session.
 const SPARE_SESSIONS: usize = 4;

@@ -4,11 +4,10 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Instant;
 
-use crate::resp::Version;
-use crate::upstream::{Expected, Link, Lost};
-
 use crate::client_state::identity::Identity;
 use crate::client_state::users::Users;
+use crate::resp::Version;
+use crate::upstream::{Expected, Link, Lost};
 
 /// Changed by the replies to SELECT, HELLO and AUTH; read by every request.
 pub struct Profile<E: Expected> {

@@ -10,11 +10,10 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use crate::client_state::buffers::Buffers;
 use crate::metrics::outcome::DropReason;
 use crate::resp::Chunks;
 use crate::upstream::Reply;
-
-use crate::client_state::buffers::Buffers;
 
 /// What is expected of an answer before any was seen: a client that asks for many large values at once is given few of them
 /// at a time, and one that asks for small ones gets up to speed within some replies.

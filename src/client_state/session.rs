@@ -4,15 +4,26 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
+use crate::client_state::connection_state::{Answer, ConnectionState, ExecReply, Kind, Mode, Reason, Sent};
+use crate::client_state::identity::Identity;
+use crate::client_state::reply_queue::ReplyQueue;
 use crate::resp::{Bulk, Version, bulk_of, elements};
 use crate::upstream::{Expected, Link, Tap, is_own};
 
-use crate::client_state::connection_state::{Answer, ConnectionState, Kind, Reason, Sent};
-use crate::client_state::identity::Identity;
-use crate::client_state::reply_queue::ReplyQueue;
-
 /// Bytes of a raw connection that may wait for the client, or for Redis, before no more is taken from the other side.
 const RAW_HIGH_WATER: usize = 256 << 10;
+
+/// Who has the connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Holder {
+    /// Its client.
+    #[default]
+    Client,
+    /// Its client, which is to end, because the connection broke.
+    Lost,
+    /// Nobody: the client has left, and what still waits for its reply does so without it.
+    Nobody,
+}
 
 /// The connection, and what is known of its state.
 pub struct Session<E: Expected> {
@@ -22,24 +33,9 @@ pub struct Session<E: Expected> {
     reply_queue: Rc<ReplyQueue>,
     /// What Redis's answers say of the connection.
     state: ConnectionState,
-    /// A transaction is open, by what has been sent: commands behind EXEC are outside of it.
-    multi: Cell<bool>,
-    /// Commands that may wait for long and have not been answered.
-    blocked: Cell<usize>,
-    /// The connection broke.
-    lost: Cell<bool>,
-    /// The client has left, and what still waits for its reply does so without it.
-    left: Cell<bool>,
+    holder: Cell<Holder>,
     /// Whom CLIENT TRACKING redirects to, in the proxy's numbers.
     pub(crate) redirect: Cell<u64>,
-    /// The next script is run by Redis's debugger (SCRIPT DEBUG).
-    debugs: Cell<bool>,
-    /// The rest of EXEC's reply is due: a push belongs there.
-    in_exec: Cell<bool>,
-    /// EXEC's reply has come, and the reply to the command that marks the end of its messages comes next.
-    behind_exec: Cell<bool>,
-    /// The debugger talks with the client: requests and replies are no more than bytes.
-    raw: Cell<bool>,
 }
 
 impl<E: Expected> Session<E> {
@@ -49,25 +45,18 @@ impl<E: Expected> Session<E> {
             identity,
             reply_queue,
             state: ConnectionState::default(),
-            multi: Cell::default(),
-            blocked: Cell::default(),
-            lost: Cell::default(),
-            left: Cell::default(),
+            holder: Cell::default(),
             redirect: Cell::default(),
-            debugs: Cell::default(),
-            in_exec: Cell::default(),
-            behind_exec: Cell::default(),
-            raw: Cell::default(),
         }
     }
 
     /// Whether the client has nothing on the connection, and may go back to a lane.
     pub(crate) fn is_clean(&self) -> bool {
-        !self.in_multi() && !self.lost.get() && self.state.is_free() && self.link.is_idle()
+        self.holder.get() != Holder::Lost && self.state.is_free() && self.link.is_idle()
     }
 
     pub(crate) fn in_multi(&self) -> bool {
-        self.multi.get()
+        self.state.in_multi()
     }
 
     /// Whether a transaction is open, or being prepared with WATCH.
@@ -79,11 +68,8 @@ impl<E: Expected> Session<E> {
     /// the connection and the client: its next command would run in an unknown state.
     pub(crate) fn answered(&self, sent: Sent, reply: &[u8]) -> Answer {
         let answer = self.state.answered(sent, reply);
-        match (sent, answer) {
-            (Sent::Multi, Answer::Agreed) => self.multi.set(true),
-            (Sent::Discard, Answer::Agreed) => self.multi.set(false),
-            (_, Answer::Unexpected) => self.give_up(),
-            _ => {}
+        if answer == Answer::Unexpected {
+            self.give_up();
         }
         answer
     }
@@ -105,7 +91,7 @@ impl<E: Expected> Session<E> {
     /// EXEC is about to be sent. Commands sent behind EXEC are outside the transaction, but the connection counts as in a
     /// transaction until the answer is here.
     pub(crate) fn begin_exec(&self) {
-        self.multi.set(false);
+        self.state.begin_exec();
     }
 
     /// The connection stays with its client until it ends.
@@ -190,46 +176,46 @@ impl<E: Expected> Session<E> {
     }
 
     pub(crate) fn is_monitor(&self) -> bool {
-        self.state.is_bound_by(Reason::Monitor)
+        self.state.mode() == Mode::Monitor
     }
 
     pub(crate) fn begin_monitor(self: &Rc<Self>) {
-        self.state.bind(Reason::Monitor);
+        self.state.begin_monitor();
         self.reply_queue.streaming.set(true);
         self.listen();
     }
 
     /// SYNC or PSYNC is about to be sent. What comes from now on is passed on as it is.
     pub(crate) fn begin_replication(self: &Rc<Self>) {
-        self.state.bind(Reason::Replication);
+        self.state.begin_replication();
         self.reply_queue.streaming.set(true);
         self.listen();
     }
 
     pub(crate) fn is_replication(&self) -> bool {
-        self.state.is_bound_by(Reason::Replication)
+        self.state.mode() == Mode::Replication
     }
 
     /// SCRIPT DEBUG was agreed to.
     pub(crate) fn set_debugs(&self, debugs: bool) {
-        self.debugs.set(debugs);
+        self.state.script_debug(debugs);
     }
 
     /// Whether a script would be run by the debugger.
     pub(crate) fn debugs(&self) -> bool {
-        self.debugs.get()
+        self.state.mode() == Mode::Debugger
     }
 
     /// The debugger has begun to talk. Redis ends the connection when it has done.
     pub(crate) fn begin_raw(self: &Rc<Self>) {
-        self.raw.set(true);
+        self.state.begin_raw();
         self.listen();
         // A client that has left meanwhile says nothing more, and Redis is to know that.
         self.link.wake();
     }
 
     pub(crate) fn is_in_raw(&self) -> bool {
-        self.raw.get()
+        self.state.mode() == Mode::Raw
     }
 
     /// Sends bytes of the client on a raw connection. Tells how many it took; when there is room again, the client is woken.
@@ -240,15 +226,15 @@ impl<E: Expected> Session<E> {
     }
 
     pub(crate) fn block(&self) {
-        self.blocked.set(self.blocked.get() + 1);
+        self.state.block();
     }
 
     pub(crate) fn unblocked(&self) {
-        self.blocked.set(self.blocked.get() - 1);
+        self.state.unblocked();
     }
 
     pub(crate) fn is_blocked(&self) -> bool {
-        self.blocked.get() > 0
+        self.state.is_blocked()
     }
 
     /// Whether acknowledgements are due: until they are here, nobody knows what may be sent.
@@ -266,12 +252,9 @@ impl<E: Expected> Session<E> {
         self.is_bound() || self.is_subscribed()
     }
 
-    pub(crate) fn set_in_exec(&self, in_exec: bool) {
-        self.in_exec.set(in_exec);
-    }
-
-    pub(crate) fn set_behind_exec(&self, behind: bool) {
-        self.behind_exec.set(behind);
+    /// Some of EXEC's reply has come, or the mark behind it.
+    pub(crate) fn set_exec_reply(&self, exec_reply: ExecReply) {
+        self.state.set_exec_reply(exec_reply);
     }
 
     /// Whether the frame looks like a message of something that is subscribed to.
@@ -317,11 +300,11 @@ impl<E: Expected> Session<E> {
 
     /// The connection broke: the state is gone, and the client has to know.
     pub(crate) fn lost(&self) {
-        if self.left.get() {
+        if self.holder.get() == Holder::Nobody {
             // Whoever the client is by now, it is nothing to it.
             return;
         }
-        self.lost.set(true);
+        self.holder.set(Holder::Lost);
         self.reply_queue.closing.set(true);
         self.reply_queue.wake();
     }
@@ -329,7 +312,9 @@ impl<E: Expected> Session<E> {
     /// Nobody knows any more what comes on the connection.
     pub(crate) fn give_up(&self) {
         self.state.bind(Reason::Unproven);
-        self.in_exec.set(false);
+        if self.state.exec_reply() == ExecReply::Due {
+            self.state.set_exec_reply(ExecReply::None);
+        }
         self.lost();
     }
 
@@ -337,7 +322,7 @@ impl<E: Expected> Session<E> {
     pub(crate) fn leave(&self) -> bool {
         self.reply_queue.pushed.set(false);
         let clean = self.is_clean() && self.state.is_reusable();
-        self.left.set(true);
+        self.holder.set(Holder::Nobody);
         self.reply_queue.streaming.set(false);
         if !clean && !self.is_blocked() && !self.is_monitor() && !self.is_replication() {
             // What is under way is waited for: its guards come down with the replies.
@@ -359,7 +344,7 @@ impl<E: Expected> Tap for Session<E> {
     }
 
     fn take(&self, frame: &[u8]) -> bool {
-        if self.in_exec.get() {
+        if self.state.exec_reply() == ExecReply::Due {
             return false;
         }
         let is_message = self.is_monitor() || {
@@ -368,13 +353,13 @@ impl<E: Expected> Tap for Session<E> {
                 // Whatever is pushed and acknowledges nothing that was asked.
                 (Some(b'>'), Some(Bulk::Value(kind))) => !(kind.ends_with(b"subscribe") && self.is_acknowledging()),
                 (Some(b'*'), Some(Bulk::Value(b"message" | b"pmessage" | b"smessage"))) => {
-                    self.is_subscribed() || self.behind_exec.get()
+                    self.is_subscribed() || self.state.exec_reply() == ExecReply::MessagesDue
                 }
                 _ => false,
             }
         };
         let is_hidden = self.is_monitor() && is_own(frame);
-        if is_message && !is_hidden && !self.left.get() {
+        if is_message && !is_hidden && self.holder.get() != Holder::Nobody {
             match broken_redirection(frame, self.redirect.get()) {
                 Some(frame) => self.reply_queue.push(&frame),
                 None => self.reply_queue.push(frame),
@@ -388,17 +373,17 @@ impl<E: Expected> Tap for Session<E> {
     }
 
     fn is_raw(&self) -> bool {
-        self.raw.get() || self.is_replication()
+        matches!(self.state.mode(), Mode::Raw | Mode::Replication)
     }
 
     fn pass(&self, bytes: &[u8]) {
-        if !self.left.get() {
+        if self.holder.get() != Holder::Nobody {
             self.reply_queue.push(bytes);
         }
     }
 
     fn is_full(&self) -> bool {
-        !self.left.get() && self.reply_queue.len() >= RAW_HIGH_WATER
+        self.holder.get() != Holder::Nobody && self.reply_queue.len() >= RAW_HIGH_WATER
     }
 
     fn sent(&self) {

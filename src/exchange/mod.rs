@@ -4,9 +4,11 @@ pub mod client_command;
 pub mod client_list;
 pub mod exec_demux;
 pub mod greeting;
-pub mod in_flight;
 pub mod pending;
 pub mod reply_shape;
 pub mod transaction;
 pub mod values;
 pub mod write_guard;
+
+#[cfg(test)]
+mod tests;

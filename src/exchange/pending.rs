@@ -47,22 +47,22 @@ pub type Waiter = waiter::Waiter<Pending>;
 
 /// A request that was sent, and whose reply is due.
 pub struct Pending {
-    /// Whose; the reply of a request of our own goes nowhere.
+    /// Who gets the reply; none: a request of Shortstop's own.
     pub(crate) to: Option<(Rc<ReplyQueue>, Slot)>,
     /// When it was sent.
     pub(crate) sent: Instant,
     pub(crate) on_reply: OnReply,
 }
 
-/// What happens to the reply.
+/// What is to be done with the reply.
 pub enum OnReply {
-    /// Passed on as it is.
+    /// Pass it on as it is. `repeat`: the request may be sent again when the connection broke.
     Pass { repeat: bool },
-    /// As `Pass`, and a part of it has been passed on.
+    /// As `Pass`, after a part of the reply has been passed on.
     Rest,
-    /// GET that is not kept; no id: nothing is kept at all.
+    /// GET whose reply is not kept. No id: L1 keeps nothing at all.
     Value { id: Option<EntryId> },
-    /// Another read that could be kept, and is not this time.
+    /// Another read whose reply L1 could keep, and does not keep this time.
     Read { id: EntryId },
     /// GET or another read, and PTTL, to be kept.
     Fill(Rc<Flight>),
@@ -80,19 +80,19 @@ pub enum OnReply {
     FirstSelect(Box<FirstSelect>),
     /// HELLO or AUTH, and with `back` HELLO back. None: Redis will refuse it.
     Greet { client: Rc<ClientState>, greeting: Option<Box<Greeting>>, back: bool },
-    /// Whether the client may configure Redis, and so have this done by the PROXY command.
+    /// Redis says whether the client may configure it. If so, do what the PROXY command asks for.
     Proxy { args: Vec<Vec<u8>> },
     /// CLIENT PAUSE for so long; none: CLIENT UNPAUSE.
     Paused(Option<Duration>),
     /// INFO, with the sections that are added.
     Info { added: String },
-    /// So many replies in one piece, for a task of Shortstop's own. `repeat`: it may be asked again when the connection broke.
+    /// Hand so many replies, in one piece, to a task of Shortstop's own. `repeat` as in `Pass`.
     Ask { replies: usize, repeat: bool, answer: oneshot::Sender<Result<Vec<u8>, Lost>> },
-    /// A command of the CLIENT family, in the form in which Redis was asked.
+    /// A command of the CLIENT family. Redis was asked whether it has anything against it; now Shortstop does it.
     ClientCommand(Box<AskedClientCommand>),
-    /// SHUTDOWN: if Redis does, the client's connection ends without an answer.
+    /// SHUTDOWN. When Redis ends, the client's connection ends without an answer, as it would at Redis.
     ShutDown { reply_queue: Rc<ReplyQueue>, slot: Slot },
-    /// RESET in the name of a client that leaves its session: then the client gets this.
+    /// Shortstop's own RESET, for a client that leaves its session. When it is answered, the client gets `answer`.
     Unsubscribed { reply_queue: Rc<ReplyQueue>, slot: Slot, answer: &'static [u8] },
     /// A command in a transaction: Redis says that it is queued, or why not.
     Queued(Rc<Session>),
@@ -101,7 +101,7 @@ pub enum OnReply {
 }
 
 impl OnReply {
-    /// Rare and large, so that it is not what makes all others large.
+    /// In a box: it is rare and large, and would make every pending request large.
     pub(crate) fn session(session: &Rc<Session>, on_reply: InSession) -> OnReply {
         OnReply::Session { session: Rc::clone(session), on_reply: Box::new(on_reply) }
     }

@@ -4,7 +4,6 @@
 use smallvec::SmallVec;
 
 use crate::bus;
-use crate::exchange::in_flight;
 use crate::near_cache::KeyId;
 
 /// A key that is written.
@@ -118,7 +117,7 @@ impl WriteGuard {
         if self.any || self.is_unproven() {
             u64::MAX
         } else {
-            self.keys.iter().fold(0, |mask, key| mask | in_flight::bit(key.id))
+            self.keys.iter().fold(0, |mask, key| mask | key.id.in_flight_bit())
         }
     }
 

@@ -232,6 +232,17 @@ impl Entry {
 /// moka's node, the handle's count, the registry's slot.
 const ENTRY_OVERHEAD: usize = 256;
 
+/// A value of L1 in a client's protocol. It is the same in both; that there is none is kept as RESP2 says it.
+#[inline]
+pub fn in_version(reply: &[u8], version: Version) -> &[u8] {
+    if reply == Version::Resp2.null() { version.null() } else { reply }
+}
+
+/// As L1 keeps it: that there is no value, in the words of RESP2.
+pub fn kept_as(reply: &[u8]) -> &[u8] {
+    if reply == Version::Resp3.null() { Version::Resp2.null() } else { reply }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;

@@ -39,6 +39,13 @@ impl KeyId {
         KeyId::from_hash(db, hash_key(key))
     }
 
+    /// Its bit in an in-flight mask: the keys of what a client has asked and has not been answered. A key whose bit is set is not served
+    /// from L1, so that a reader never overtakes what it asked before.
+    #[inline]
+    pub fn in_flight_bit(self) -> u64 {
+        1 << (self.bits() >> 58)
+    }
+
     /// 64 well-mixed bits.
     #[inline]
     pub fn bits(self) -> u64 {

@@ -19,7 +19,7 @@ use moka::sync::Cache;
 use crate::config;
 
 pub use admission::Admission;
-pub use entry::{Asked, Entry, Question, Times};
+pub use entry::{Asked, Entry, Question, Times, in_version, kept_as};
 pub use hot_set::HotSet;
 pub use id::{EntryId, IdHasher, KeyId, hash_key};
 

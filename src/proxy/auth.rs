@@ -11,7 +11,8 @@ use crate::errors;
 use crate::exchange::client_command::ClientCommand;
 use crate::exchange::greeting::Greeting;
 use crate::exchange::pending::{InSession, OnReply, Pending, QueuedLogin, Session};
-use crate::proxy::client::{Call, Client, Next, Replies};
+use crate::proxy::call::Call;
+use crate::proxy::client::{Client, Next, Replies};
 use crate::proxy::local::is_name;
 use crate::proxy::request::Replacements;
 use crate::proxy::unauthenticated::is_small;
@@ -62,6 +63,9 @@ impl Greeting {
 impl Client {
     /// HELLO in any form. On the way to Redis the name is the fleet's: the connections keep it.
     pub(super) fn hello(&mut self, view: &View, permit: &ServePermit, call: Call<'_>) -> Next {
+        if let Some(next) = self.refuse_long_login(call) {
+            return next;
+        }
         let greeting = Greeting { client: self.id, ..Greeting::of_hello(call.args) };
         let fleet_name = self.context.connection_name().as_bytes().to_vec();
         let mut replacements = Replacements::new();
@@ -95,8 +99,17 @@ impl Client {
         Next::Pause
     }
 
+    /// Logins of other clients are tried on the same connection.
+    fn refuse_long_login(&self, call: Call<'_>) -> Option<Next> {
+        let is_long = call.request.raw.len() > self.context.shared.server_limits.shared();
+        (self.session.is_none() && is_long).then(|| self.refuse_own(&errors::LONG_LOGIN))
+    }
+
     /// AUTH in any form.
     pub(super) fn auth(&mut self, view: &View, permit: &ServePermit, call: Call<'_>) -> Next {
+        if let Some(next) = self.refuse_long_login(call) {
+            return next;
+        }
         let greeting = Greeting::of_auth(call.args);
         if self.session.is_some() || !greeting.is_understood {
             // Redis refuses an AUTH with a wrong number of words before it does anything.
@@ -226,22 +239,6 @@ impl Client {
         self.leave_session();
         self.context.reset(&self.state.profile);
         next
-    }
-
-    /// Gives `answer` when Redis says that the client is subscribed to nothing any more, so that whoever hears of it counts it no
-    /// longer. `false`: it was subscribed to nothing.
-    pub(super) fn unsubscribe_first(&mut self, permit: &ServePermit, answer: &'static [u8]) -> bool {
-        let session = self.session.as_ref().filter(|session| session.is_subscribed() && !session.is_monitor());
-        let Some(session) = session.filter(|session| session.link.check().is_ok()) else { return false };
-        let (reply_queue, slot) = (Rc::clone(&self.reply_queue), self.reply_queue.open(self.is_muted()));
-        // Whatever Redis says, the connection is closed. RESET makes it the default user's, so no client of this user may get it.
-        session.never_reuse();
-        self.context.stats().upstream_commands.add(1);
-        let on_reply = OnReply::Unsubscribed { reply_queue, slot, answer };
-        session
-            .link
-            .send(Pending { to: None, sent: permit.now, on_reply }, |wire| wire.push_slice(b"*1\r\n$5\r\nRESET\r\n"));
-        true
     }
 }
 

@@ -6,10 +6,9 @@ use smallvec::SmallVec;
 use crate::codec::{self, CompressOptions};
 use crate::command::Verb;
 use crate::errors::{self, OwnError};
+use crate::proxy::request::{Replacements, Request};
 use crate::resp::{Args, parse_int};
 use crate::rules::CompressRule;
-
-use crate::proxy::request::{Replacements, Request};
 use crate::worker_state::policy::Policy;
 
 /// What came of compressing elsewhere; none: it panicked.

@@ -1,39 +1,20 @@
-//! Commands that the proxy answers, because only it knows the answer, or because on a shared connection they would act on
+//! SELECT, QUIT and PROXY: the proxy answers, because only it knows the answer, or because on a shared connection they would act on
 //! everybody.
 
 use std::rc::Rc;
 
 use crate::coherence::ServePermit;
-use crate::command::Verb;
 use crate::errors;
 use crate::exchange::pending::{FirstSelect, InSession, OnReply, Pending};
-use crate::proxy::client::{Call, Client, Next, Target};
+use crate::proxy::call::{Call, Target};
+use crate::proxy::client::{Client, Next};
 use crate::proxy::request::Replacements;
 use crate::resp::{build, parse_int};
 use crate::upstream::NOAUTH;
 use crate::worker_state::policy::View;
 
 impl Client {
-    pub(super) fn local(&mut self, view: &View, permit: &ServePermit, call: Call<'_>) -> Next {
-        let bytes = call.request.raw.len();
-        match call.row.verb {
-            // Logins of other clients are tried on the same connection.
-            Verb::Hello | Verb::Auth
-                if self.session.is_none() && bytes > self.context.shared.server_limits.shared() =>
-            {
-                self.refuse_own(&errors::LONG_LOGIN)
-            }
-            Verb::Select => self.select(permit, call),
-            Verb::Quit => self.quit(permit),
-            Verb::Reset => self.reset(permit),
-            Verb::Hello => self.hello(view, permit, call),
-            Verb::Auth => self.auth(view, permit, call),
-            Verb::Proxy => self.proxy(view, permit, call),
-            _ => self.pass_where_it_is(permit, call),
-        }
-    }
-
-    fn quit(&mut self, permit: &ServePermit) -> Next {
+    pub(super) fn quit(&mut self, permit: &ServePermit) -> Next {
         if self.is_muted() && !self.reply_queue.owes() {
             return Next::Deafen;
         }
@@ -47,7 +28,7 @@ impl Client {
     }
 
     /// Redis decides whether the database exists: asked on the lane, which goes back to its own at once.
-    fn select(&mut self, permit: &ServePermit, call: Call<'_>) -> Next {
+    pub(super) fn select(&mut self, permit: &ServePermit, call: Call<'_>) -> Next {
         let db = parse_int(call.args[1]).and_then(|db| u32::try_from(db).ok());
         if let Err(next) = self.leave_lane_if_large(permit, call.request.raw.len(), call.args.len()) {
             return next;
@@ -99,7 +80,7 @@ impl Client {
         link.retire();
     }
 
-    fn proxy(&mut self, view: &View, permit: &ServePermit, call: Call<'_>) -> Next {
+    pub(super) fn proxy(&mut self, view: &View, permit: &ServePermit, call: Call<'_>) -> Next {
         let word = |at: usize, word: &[u8]| call.args.get(at).is_some_and(|arg| arg.eq_ignore_ascii_case(word));
         // Redis is not asked: the state is needed most while Redis is away.
         if (word(1, b"info") || word(1, b"debug")) && !self.context.shared.users.lets_in(self.state.profile.user()) {

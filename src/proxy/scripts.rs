@@ -3,12 +3,12 @@
 use smallvec::SmallVec;
 
 use crate::command::ScriptBy;
-use crate::scripts::{Name, Reach};
-
 use crate::exchange::pending::OnReply;
 use crate::exchange::reply_shape::ReplyShape;
 use crate::exchange::write_guard::WriteGuard;
-use crate::proxy::client::{Call, Client};
+use crate::proxy::call::Call;
+use crate::proxy::client::Client;
+use crate::scripts::{Name, Reach};
 use crate::worker_state::policy::View;
 
 impl Client {

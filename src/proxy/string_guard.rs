@@ -9,10 +9,9 @@ use crate::command::StringOp;
 use crate::errors::{
     COMPARES_COMPRESSED, LOOKS_INTO_COMPRESSED, OwnError, ROUNDED_BITFIELD, STORES_COMPRESSED, WRITES_MARK,
 };
-use crate::resp::{build, parse_int};
-
 use crate::proxy::bitfield;
 use crate::proxy::reply_shape::{SortOption, sort_options};
+use crate::resp::{build, parse_int};
 
 /// What each script begins with: whether a string is an envelope, as `codec::is_compressed` has it. ARGV begins with the mark.
 macro_rules! knowing_envelopes {

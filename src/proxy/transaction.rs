@@ -11,7 +11,8 @@ use crate::errors::OwnError;
 use crate::exchange::pending::{InSession, OnReply, Pending, Session};
 use crate::exchange::reply_shape::ReplyShape;
 use crate::exchange::transaction::Queued;
-use crate::proxy::client::{Call, Client, Next, Replies, Target, write_wire};
+use crate::proxy::call::{Call, Target, write_wire};
+use crate::proxy::client::{Client, Next, Replies};
 use crate::proxy::compress::writes_values;
 use crate::proxy::request::Replacements;
 use crate::resp::{Chunks, Version, parse_int};
@@ -25,7 +26,8 @@ impl Client {
     }
 
     /// A command in a transaction: Redis answers QUEUED, or why not; what it does is done at EXEC.
-    pub(super) fn queue(&mut self, view: &View, permit: &ServePermit, call: Call<'_>, session: &Rc<Session>) -> Next {
+    pub(super) fn queue(&mut self, view: &View, permit: &ServePermit, call: Call<'_>) -> Next {
+        let Some(session) = &self.session.clone() else { return self.forward(view, permit, call) };
         match call.row.verb {
             Verb::Discard => {
                 if let Err(lost) = session.link.check() {
@@ -100,6 +102,34 @@ impl Client {
         let abort_transaction = OnReply::Pass { repeat: false };
         session.link.send(Pending { to: None, sent: permit.now, on_reply: abort_transaction }, no_command);
         self.refuse_own(error)
+    }
+
+    /// MULTI: the transaction is open when Redis has agreed.
+    pub(super) fn multi(&mut self, permit: &ServePermit, call: Call<'_>) -> Next {
+        let session = match self.own_session(permit, call) {
+            Ok(session) => session,
+            Err(next) => return next,
+        };
+        self.queued = None;
+        self.send_in(permit, call, &session, InSession::Sent(Sent::Multi));
+        Next::Pause
+    }
+
+    pub(super) fn watch(&mut self, permit: &ServePermit, call: Call<'_>) -> Next {
+        let session = match self.own_session(permit, call) {
+            Ok(session) => session,
+            Err(next) => return next,
+        };
+        session.begin_watch();
+        self.send_in(permit, call, &session, InSession::Sent(Sent::Watch))
+    }
+
+    /// UNWATCH on the client's private connection.
+    pub(super) fn unwatch(&mut self, permit: &ServePermit, call: Call<'_>) -> Next {
+        match self.session.clone() {
+            Some(session) => self.send_in(permit, call, &session, InSession::Sent(Sent::Unwatch)),
+            None => self.pass_where_it_is(permit, call),
+        }
     }
 
     pub(super) fn exec(&mut self, view: &View, permit: &ServePermit, call: Call<'_>, session: &Rc<Session>) -> Next {

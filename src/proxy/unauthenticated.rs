@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use crate::coherence::ServePermit;
 use crate::command::{Facts, Flags, Verb};
-use crate::upstream::{NOAUTH, Reply};
-
 use crate::exchange::pending::Link;
-use crate::proxy::client::{Call, Client, Next};
+use crate::proxy::call::Call;
+use crate::proxy::client::{Client, Next};
+use crate::upstream::{NOAUTH, Reply};
 
 /// Arguments that Redis takes from a connection that has not authenticated (networking.c, processMultibulkBuffer).
 const MOST_WITHOUT_LOGIN: usize = 10;

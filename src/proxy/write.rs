@@ -1,18 +1,60 @@
-//! Commands that write values: compressed on their way, here or, if they are large, where nobody waits for it.
+//! Writes: what a command may change, and values, which are compressed on their way, here or, if they are large, where nobody waits for it.
 
 use std::cell::{OnceCell, RefCell};
 use std::rc::Rc;
 
 use crate::coherence::ServePermit;
+use crate::command::{Keys, Verb};
 use crate::errors::{self, OwnError};
-
 use crate::exchange::pending::OnReply;
-use crate::proxy::client::{Call, Client, Next, Target};
+use crate::exchange::write_guard::WriteGuard;
+use crate::proxy::call::{Call, Target};
+use crate::proxy::client::{Client, Next};
 use crate::proxy::compress::{self, Candidates, Compressed, Offloaded, Outcome};
 use crate::proxy::request::{Replacements, Request};
 use crate::worker_state::policy::View;
 
 impl Client {
+    /// What a command may change.
+    pub(super) fn write_guard(&self, view: &View, call: Call<'_>) -> WriteGuard {
+        let mut guard = WriteGuard::default();
+        let db = self.state.profile.db();
+        let (all, keys) = call.keys();
+        if *all == Keys::Unknown {
+            guard.add_any();
+        }
+        let is_told = self.context.shared.outbox.is_some();
+        let mut add = |db| {
+            for at in keys {
+                let key = call.args[*at as usize];
+                guard.add(db, key, is_told && view.policy.rules.of(key).watch);
+            }
+        };
+        add(db);
+        call.row.other_databases(call.args).into_iter().for_each(add);
+        if call.row.verb == Verb::Functions {
+            guard.changes_functions();
+        }
+        if keys.is_empty() {
+            self.changes_settings(call, &mut guard);
+        }
+        guard
+    }
+
+    /// What a command without keys may change of the server's settings and users.
+    pub(super) fn changes_settings(&self, call: Call<'_>, guard: &mut WriteGuard) {
+        match call.row.verb {
+            Verb::AclDelUser => guard.deletes_users(call.args[2..].iter().copied()),
+            Verb::AclSetUser => self.context.shared.users.forget_ttl(call.args.get(2).copied()),
+            Verb::AclLoad => self.context.shared.users.forget_ttl(None),
+            Verb::ConfigSet => self.context.shared.server_limits.forget(),
+            _ => {}
+        }
+        if changes_first_rights(call) {
+            guard.first_rights();
+        }
+    }
+
     /// SET and its kin: compresses what is worth it, here or elsewhere, and sends.
     pub(super) fn write_values(&mut self, view: &View, permit: &ServePermit, call: Call<'_>) -> Next {
         let candidates = compress::candidates(call.row.verb, &call.request, &view.policy);
@@ -24,14 +66,6 @@ impl Client {
         }
         let (replacements, compressed) = compress::compress(call.request.raw, call.request.ranges, &candidates);
         self.send_values(view, permit, call, replacements, &compressed)
-    }
-
-    /// Refuses a command; one in a transaction aborts the transaction.
-    pub(super) fn refuse_where_it_is(&mut self, permit: &ServePermit, error: &OwnError) -> Next {
-        match self.session.clone().filter(|session| session.in_multi()) {
-            Some(session) => self.abort_transaction(permit, &session, error),
-            None => self.refuse_own(error),
-        }
     }
 
     fn send_values(
@@ -149,4 +183,15 @@ fn bytes_of(request: Request<'_>, replacements: &Replacements) -> usize {
         .iter()
         .fold((0, 0), |(added, gone), (at, bytes)| (added + bytes.len(), gone + request.arg(*at).len()));
     request.raw.len() + added - gone
+}
+
+/// Whether a command may change what a client may do that has not authenticated.
+fn changes_first_rights(call: Call<'_>) -> bool {
+    let has = |word: &[u8]| call.args.iter().skip(2).any(|arg| arg.eq_ignore_ascii_case(word));
+    match call.row.verb {
+        Verb::ConfigSet => has(b"requirepass"),
+        Verb::AclSetUser => call.args.get(2) == Some(&&b"default"[..]),
+        Verb::AclLoad => true,
+        _ => false,
+    }
 }

@@ -13,8 +13,8 @@ use crate::codec;
 use crate::errors;
 use crate::exchange::pending::{InSession, OnReply, Pending};
 use crate::exchange::reply_shape::ReplyShape;
-use crate::exchange::values::kept_as;
 use crate::metrics::outcome::{DropReason, FlushReason};
+use crate::near_cache::kept_as;
 use crate::replies::answers::{answer, end_lost};
 use crate::replies::client_command;
 use crate::replies::decode::{decode_all, decode_one};
@@ -357,4 +357,77 @@ fn tells_of_a_replica(error: &[u8]) -> bool {
 fn value_begun(beginning: &[u8]) -> Option<&[u8]> {
     let end = memchr::memchr(b'\n', beginning)?;
     beginning.starts_with(b"$").then(|| &beginning[end + 1..])
+}
+
+#[cfg(test)]
+mod tests {
+    use std::rc::Rc;
+    use std::time::Instant;
+
+    use smallvec::SmallVec;
+    use tokio::sync::oneshot;
+
+    use super::{Expected, OnReply, Pending, ReplyQueue, ReplyShape};
+    use crate::exchange::write_guard::WriteGuard;
+    use crate::near_cache::{EntryId, KeyId};
+
+    fn pending(on_reply: OnReply) -> Pending {
+        Pending { to: None, sent: Instant::now(), on_reply }
+    }
+
+    fn id() -> EntryId {
+        EntryId::new(KeyId::new(0, b"k"), 0)
+    }
+
+    #[test]
+    fn what_only_reads_may_be_sent_again() {
+        let ask = |repeat| OnReply::Ask { replies: 3, repeat, answer: oneshot::channel().0 };
+        let write = || OnReply::Write { guard: WriteGuard::default(), shape: ReplyShape::Nothing };
+        let elements = |guard: Option<Box<WriteGuard>>| OnReply::Elements {
+            guard,
+            observed: SmallVec::new(),
+            shape: ReplyShape::Nothing,
+        };
+        let reply_queue = Rc::new(ReplyQueue::new(Instant::now(), Rc::default()));
+        let slot = reply_queue.open(false);
+        let shut_down = OnReply::ShutDown { reply_queue: Rc::clone(&reply_queue), slot };
+        for (what, on_reply, replies, repeat) in [
+            ("pass", OnReply::Pass { repeat: false }, 1, false),
+            ("pass a read", OnReply::Pass { repeat: true }, 1, true),
+            ("the rest", OnReply::Rest, 1, false),
+            ("value", OnReply::Value { id: Some(id()) }, 1, true),
+            ("read", OnReply::Read { id: id() }, 1, true),
+            ("write", write(), 1, false),
+            ("sort", elements(None), 1, true),
+            ("sort and store", elements(Some(Box::default())), 1, false),
+            ("info", OnReply::Info { added: String::new() }, 1, true),
+            ("proxy", OnReply::Proxy { args: Vec::new() }, 1, true),
+            ("a question", ask(true), 3, true),
+            ("a question that writes", ask(false), 3, false),
+            ("shutdown", shut_down, 1, false),
+        ] {
+            let pending = pending(on_reply);
+            assert_eq!((pending.replies(), pending.may_repeat()), (replies, repeat), "{what}");
+        }
+    }
+
+    #[test]
+    fn only_what_is_passed_as_it_is_is_passed_in_parts() {
+        let plain = b"$200000\r\nplain, as the client wrote it";
+        let compressed = [b"$200000\r\n", &crate::codec::MARK[..]].concat();
+        let value = || pending(OnReply::Value { id: None });
+        assert!(value().takes_parts(plain) && !value().takes_parts(&compressed));
+        assert!(!value().takes_parts(b"$200000\r\n"), "it is not known yet");
+        assert!(pending(OnReply::Pass { repeat: true }).takes_parts(&compressed));
+        let content = |shape| pending(OnReply::Content { keys: SmallVec::new(), shape });
+        assert!(content(ReplyShape::Nothing).takes_parts(plain) && !content(ReplyShape::Values).takes_parts(plain));
+    }
+
+    #[test]
+    fn a_client_asks_for_itself() {
+        let reply_queue = Rc::new(ReplyQueue::new(Instant::now(), Rc::default()));
+        let slot = reply_queue.open(false);
+        let pending = Pending { to: Some((Rc::clone(&reply_queue), slot)), ..pending(OnReply::Pass { repeat: true }) };
+        assert_eq!(pending.askers()[..], [Rc::as_ptr(&reply_queue).addr()]);
+    }
 }

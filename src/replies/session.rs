@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::time::Instant;
 
-use crate::client_state::connection_state::{Reason, Sent};
+use crate::client_state::connection_state::{ExecReply, Reason, Sent};
 use crate::client_state::reply_queue::{ReplyQueue, Slot};
 use crate::exchange::pending::{InSession, OnReply, Pending, Session};
 use crate::replies::answers::answer;
@@ -30,7 +30,7 @@ pub(crate) fn in_session(
         InSession::Exec { client, queued } => {
             return transaction::ended(context, client, session, queued, to, sent, reply);
         }
-        InSession::BehindExec => session.set_behind_exec(false),
+        InSession::BehindExec => session.set_exec_reply(ExecReply::None),
         InSession::Unknown(guard) => {
             if !reply.bytes().starts_with(b"-ERR unknown command") {
                 session.bind(Reason::Setting);

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::time::Instant;
 
-use crate::client_state::connection_state::Sent;
+use crate::client_state::connection_state::{ExecReply, Sent};
 use crate::client_state::reply_queue::{ReplyQueue, Slot};
 use crate::errors;
 use crate::exchange::client_command::ClientCommand;
@@ -38,7 +38,7 @@ fn tell_apart(session: &Rc<Session>, queued: &mut Queued, come: &[u8]) -> Result
         rest = others;
     }
     let whole = demux.missing() == 0;
-    session.set_in_exec(!whole);
+    session.set_exec_reply(if whole { ExecReply::None } else { ExecReply::Due });
     Ok(whole)
 }
 
@@ -70,7 +70,10 @@ pub(crate) fn ended(
         return Some(Pending { to, sent, on_reply });
     }
     let Queued { mut guard, mut shape, selects, demux, read, client_commands, waits, commands, pauses, .. } = queued;
-    session.set_behind_exec(!commands.subscribed.is_empty());
+    session.set_exec_reply(match commands.subscribed.is_empty() {
+        true => ExecReply::None,
+        false => ExecReply::MessagesDue,
+    });
     guard.always();
     if told_apart.is_err() {
         guard.end(context, failed);

@@ -23,7 +23,7 @@ use crate::near_cache::{Admission, EntryId, HotSet};
 use crate::scripts::Scripts;
 use crate::upstream::{Endpoint, LinkSettings, Login, Lost, ServerLimits};
 use crate::worker_state::mailboxes;
-use crate::worker_state::offload::Offload;
+use crate::worker_state::offload_memory::Offload;
 use crate::worker_state::policy::{Policy, View};
 use crate::worker_state::turns::Turns;
 

@@ -1,4 +1,4 @@
-//! What a worker tells the fleet, and what it has done by threads that serve nobody.
+//! What a worker tells the fleet.
 
 use crate::bus::Event;
 use crate::worker_state::context::Context;

@@ -11,6 +11,7 @@ pub mod logins;
 pub mod mailboxes;
 pub mod named_connections;
 pub mod offload;
+pub mod offload_memory;
 pub mod overdue;
 pub mod own_answers;
 pub mod policy;

@@ -6,41 +6,14 @@
 //! waits; work that can never fit is done alone. Must not know what the work is.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::sync::Mutex;
-
-use crate::client_state::buffers::{ALWAYS_SERVED, AllBuffers};
+use crate::client_state::buffers::ALWAYS_SERVED;
 use crate::worker_state::context::Context;
+use crate::worker_state::offload_memory::Taken;
 
 /// Between two looks whether there is room by now. Clients that read tell nobody.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
-
-/// What all workers share.
-#[derive(Debug, Default)]
-pub struct Offload {
-    /// Held by the work whose turn it is to wait for room.
-    turn: Mutex<()>,
-    /// Large work that is being done.
-    large: AtomicUsize,
-}
-
-/// Memory that work takes, until it is dropped.
-struct Taken {
-    offload: Arc<Offload>,
-    buffers: Arc<AllBuffers>,
-    bytes: usize,
-}
-
-impl Drop for Taken {
-    fn drop(&mut self) {
-        self.buffers.remove_offloaded(self.bytes);
-        if self.bytes >= ALWAYS_SERVED {
-            self.offload.large.fetch_sub(1, Ordering::Relaxed);
-        }
-    }
-}
 
 impl Context {
     /// Does `work`, which takes so many bytes of memory, on a thread that serves nobody, and `on_reply` here; `on_reply` gets none if
@@ -66,7 +39,7 @@ impl Context {
 
     async fn wait_for_memory(&self, bytes: usize) -> Taken {
         let offload = Arc::clone(&self.shared.offload);
-        let _turn = offload.turn.lock().await;
+        let _turn = offload.turn().await;
         while !self.has_room(bytes) {
             tokio::time::sleep(LOOK_AGAIN).await;
         }
@@ -77,15 +50,11 @@ impl Context {
         let most = self.view().policy.buffers_total;
         let buffers = self.held.all();
         let offloaded = self.shared.buffers.offloaded() as usize;
-        let is_alone = self.shared.offload.large.load(Ordering::Relaxed) == 0 && buffers <= most / 2;
+        let is_alone = !self.shared.offload.is_large() && buffers <= most / 2;
         is_alone || buffers.saturating_add(offloaded).saturating_add(bytes) <= most
     }
 
     fn take_memory(&self, bytes: usize) -> Taken {
-        self.shared.buffers.add_offloaded(bytes);
-        if bytes >= ALWAYS_SERVED {
-            self.shared.offload.large.fetch_add(1, Ordering::Relaxed);
-        }
-        Taken { offload: Arc::clone(&self.shared.offload), buffers: Arc::clone(&self.shared.buffers), bytes }
+        Taken::new(&self.shared.offload, &self.shared.buffers, bytes)
     }
 }

@@ -114,3 +114,95 @@ impl Turns {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+    use std::time::Duration;
+
+    use super::{ClientState, Instant, Place, Rc, Turn, Turns};
+    use crate::client_state::client_info::ClientInfo;
+    use crate::client_state::reply_queue::ReplyQueue;
+    use crate::exchange::pending::{Identity, Profile};
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    fn client() -> Rc<ClientState> {
+        let profile = Profile::new(Rc::new(Identity::new(None, 0)), 0);
+        Rc::new(ClientState::new(ReplyQueue::new(Instant::now(), Rc::default()), profile, ClientInfo::default()))
+    }
+
+    /// A client and its wait.
+    #[derive(Clone)]
+    struct Waiting(Rc<ClientState>, Option<Rc<Turn>>);
+
+    impl Waiting {
+        fn new() -> Self {
+            Waiting(client(), None)
+        }
+
+        fn asks(&mut self, turns: &Turns, limit: usize, now: Instant, until: Instant) -> Place {
+            turns.take(&self.0, &mut self.1, limit, now, until)
+        }
+    }
+
+    fn run(test: impl Future<Output = ()>) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+        tokio::task::LocalSet::new().block_on(&runtime, test);
+    }
+
+    #[test]
+    fn who_has_waited_longest_is_next() {
+        run(async {
+            let (turns, now) = (Turns::default(), Instant::now());
+            let [mut a, mut b, mut c] = [(); 3].map(|()| Waiting::new());
+            assert!(matches!(a.asks(&turns, 1, now, now + LONG), Place::Taken));
+            assert!(matches!(b.asks(&turns, 1, now, now + LONG), Place::Later));
+            assert!(matches!(c.asks(&turns, 1, now, now + LONG), Place::Later));
+            assert!(b.0.info.in_line.get() && c.0.info.in_line.get());
+            turns.give_back(1);
+            assert!(!turns.try_take(1), "the place is kept for the next in line");
+            assert!(matches!(c.asks(&turns, 1, now, now + LONG), Place::Later));
+            assert!(matches!(b.asks(&turns, 1, now, now + LONG), Place::Taken));
+            assert!(!b.0.info.in_line.get());
+            turns.give_back(1);
+            assert!(matches!(c.asks(&turns, 1, now, now + LONG), Place::Taken));
+        });
+    }
+
+    #[test]
+    fn whoever_leaves_the_line_gives_its_place_on() {
+        run(async {
+            let (turns, now) = (Turns::default(), Instant::now());
+            let [mut a, mut b, mut c] = [(); 3].map(|()| Waiting::new());
+            assert!(matches!(a.asks(&turns, 1, now, now + LONG), Place::Taken));
+            assert!(matches!(b.asks(&turns, 1, now, now + LONG), Place::Later));
+            assert!(matches!(c.asks(&turns, 1, now, now + LONG), Place::Later));
+            turns.give_back(1);
+            turns.leave(b.1.take().expect("it waits"), 1);
+            assert!(matches!(c.asks(&turns, 1, now, now + LONG), Place::Taken), "the place was kept for b");
+        });
+    }
+
+    #[test]
+    fn nobody_waits_for_ever() {
+        run(async {
+            let (turns, now) = (Turns::default(), Instant::now());
+            let mut late = Waiting::new();
+            assert!(matches!(late.asks(&turns, 0, now, now + LONG), Place::Later));
+            assert!(matches!(late.asks(&turns, 0, now + LONG, now + LONG), Place::None(_)));
+            assert!(!late.0.info.in_line.get() && late.1.is_none());
+        });
+    }
+
+    #[test]
+    fn a_higher_limit_makes_places() {
+        run(async {
+            let (turns, now) = (Turns::default(), Instant::now());
+            let mut one = Waiting::new();
+            assert!(matches!(one.asks(&turns, 0, now, now + LONG), Place::Later));
+            turns.next(1);
+            assert!(matches!(one.asks(&turns, 1, now, now + LONG), Place::Taken));
+        });
+    }
+}

@@ -1,0 +1,125 @@
+//! Which connection a request goes to, and how it is sent there.
+
+use std::rc::Rc;
+use std::time::Instant;
+
+use crate::client_state::connection_state::Sent;
+use crate::coherence::ServePermit;
+use crate::command::Class;
+use crate::exchange::pending::{InSession, Link, OnReply, Pending, Session};
+use crate::proxy::call::{Call, Target};
+use crate::proxy::client::{Client, Next};
+use crate::proxy::request::Replacements;
+use crate::resp::Chunks;
+use crate::upstream::Lost;
+
+/// Arguments of a request up to which every server takes it: before 7.0 Redis closes the connection at more.
+const MOST_ARGUMENTS: usize = 1 << 20;
+
+impl Client {
+    /// A request that Redis will refuse. It goes to the client's own connection if there is one, where it aborts an open transaction.
+    pub(super) fn pass_where_it_is(&mut self, permit: &ServePermit, call: Call<'_>) -> Next {
+        if let Err(next) = self.leave_lane_if_large(permit, call.request.raw.len(), call.args.len()) {
+            return next;
+        }
+        match self.target() {
+            Ok(target) => self.pass(permit, call, target),
+            Err(lost) => self.unavailable(&lost),
+        }
+    }
+
+    pub(super) fn pass(&mut self, permit: &ServePermit, call: Call<'_>, target: Target) -> Next {
+        if let Err(lost) = target.link().check() {
+            return self.unavailable(&lost);
+        }
+        let on_reply = match &target {
+            Target::Session(session) if session.in_multi() => OnReply::Queued(Rc::clone(session)),
+            // Redis should refuse it. If Redis does not, the command may have left anything on the connection.
+            Target::Session(session) if call.row.class != Class::Stateless => {
+                OnReply::session(session, InSession::Sent(Sent::Setting))
+            }
+            _ => OnReply::Pass { repeat: false },
+        };
+        self.send(permit.now, target.link(), on_reply, u64::MAX, |wire| call.request.write(wire, Replacements::new()));
+        Next::Go
+    }
+
+    /// Sends a request on the client's private connection as it is.
+    pub(super) fn send_in(
+        &mut self,
+        permit: &ServePermit,
+        call: Call<'_>,
+        session: &Rc<Session>,
+        on_reply: InSession,
+    ) -> Next {
+        if let Err(lost) = session.link.check() {
+            return self.unavailable(&lost);
+        }
+        let on_reply = OnReply::session(session, on_reply);
+        self.send(permit.now, &session.link, on_reply, u64::MAX, |wire| call.request.write(wire, Replacements::new()));
+        Next::Go
+    }
+
+    /// To be called before a request of this size is sent. A request that could make Redis close the connection gets a private one,
+    /// so that it cannot end the requests of other clients.
+    #[inline]
+    pub(super) fn leave_lane_if_large(
+        &mut self,
+        permit: &ServePermit,
+        bytes: usize,
+        arguments: usize,
+    ) -> Result<(), Next> {
+        let is_small = bytes <= self.context.shared.server_limits.shared() && arguments <= MOST_ARGUMENTS;
+        if is_small || self.session.is_some() {
+            return Ok(());
+        }
+        match self.enter_session(permit) {
+            Ok(Some(_)) => Ok(()),
+            Ok(None) => Err(Next::Again),
+            Err(lost) => Err(self.unavailable(&lost)),
+        }
+    }
+
+    /// A script that runs holds up all that is sent behind it on its connection, SCRIPT KILL included. A client that waits for
+    /// nothing goes on over another lane, where Redis answers that it is busy.
+    pub(super) fn leave_lane_if_held_up(&self, now: Instant) {
+        let profile = &self.state.profile;
+        if !profile.is_held_up(now) || self.session.is_some() || self.reply_queue.outstanding() > 0 {
+            return;
+        }
+        profile.forget_lane();
+        // Another client may have made the other lane already.
+        if profile.is_held_up(now) {
+            self.context.renew_lane(&profile.identity(), profile.db(), profile.version());
+        }
+    }
+
+    pub(super) fn in_multi(&self) -> bool {
+        self.session.as_ref().is_some_and(|session| session.in_multi())
+    }
+
+    /// Where a stateless command goes: with the state that the client has, else on the lane.
+    pub(super) fn target(&mut self) -> Result<Target, Lost> {
+        match &self.session {
+            Some(session) => {
+                session.link.check()?;
+                Ok(Target::Session(Rc::clone(session)))
+            }
+            None => Ok(Target::Lane(self.context.lane_of(&self.state.profile)?)),
+        }
+    }
+
+    pub(super) fn send(
+        &mut self,
+        now: Instant,
+        link: &Link,
+        on_reply: OnReply,
+        mask: u64,
+        write: impl FnOnce(&mut Chunks),
+    ) {
+        let slot = self.reply_queue.open(self.is_muted());
+        self.in_flight |= mask;
+        self.context.stats().upstream_commands.add(1);
+        link.send(Pending { to: Some((Rc::clone(&self.reply_queue), slot)), sent: now, on_reply }, write);
+    }
+}

@@ -1,0 +1,201 @@
+//! The one dispatcher: a checklist that reads from top to bottom, and one match at its end. Each arm has a file of its own.
+
+use std::cell::OnceCell;
+use std::rc::Rc;
+
+use crate::client_state::connection_state::Kind;
+use crate::coherence::ServePermit;
+use crate::command::{Class, Facts, ScriptBy, Verb};
+use crate::errors;
+use crate::proxy::call::{Call, Target};
+use crate::proxy::client::{Client, Next};
+use crate::proxy::compress::writes_values;
+use crate::proxy::request::{Request, Words};
+use crate::resp::Version;
+use crate::worker_state::policy::View;
+
+impl Client {
+    /// Decides what becomes of a request, and says what the client's connection does next.
+    pub fn handle(&mut self, view: &View, permit: &ServePermit, request: Request<'_>) -> Next {
+        let next = self.decide(view, permit, request);
+        if next != Next::Again && !self.is_offloaded() {
+            self.end_of_request();
+        }
+        next
+    }
+
+    fn decide(&mut self, view: &View, permit: &ServePermit, request: Request<'_>) -> Next {
+        // A stream takes no requests.
+        if let Some(session) = &self.session
+            && (session.is_monitor() || session.is_replication())
+        {
+            return self.beside_stream(view, permit, &Rc::clone(session), request);
+        }
+
+        // What L1 may answer, before anything is looked up that a hit does not need.
+        let named = self.lookup.get(&view.table, request.raw, &request.ranges[0]);
+        if let Some(row) = named
+            && row.verb == Verb::Get
+            && request.argc() == 2
+            && self.session.is_none()
+        {
+            self.state.info.last.set(row.number);
+            return self.get(view, permit, request);
+        }
+        if let Some(row) = named
+            && let Some(cacheable) = row.cacheable(request.argc())
+            && view.policy.reads.contains(cacheable.read)
+            && self.session.is_none()
+            && let Some(next) = self.read(view, permit, row, cacheable, request)
+        {
+            return next;
+        }
+
+        // What was asked before comes first.
+        if self.awaits_flight() {
+            return Next::Again;
+        }
+        self.leave_lane_if_held_up(permit.now);
+
+        // Which command it is.
+        let args: Words<'_> = request.words();
+        let row = match named {
+            Some(row) if row.subs().is_empty() => row,
+            _ => view.table.resolve(&args),
+        };
+        let keys = OnceCell::new();
+        let call = Call { row, request, args: &args, keys: &keys };
+        if self.is_own_connection(call) {
+            // To be said before anything waits for Redis: it would wait for itself.
+            self.refuse_own(&errors::UPSTREAM_IS_ITSELF);
+            return Next::Close;
+        }
+        // To Redis a container's subcommand that does not exist is no command.
+        let is_one = row.subs().is_empty() || args.len() == 1;
+        self.state.info.last.set(if is_one { row.number } else { 0 });
+        self.note_write(row);
+
+        // Nothing is left of the client on its private connection.
+        if self.reply_queue.outstanding() == 0 && self.session.as_ref().is_some_and(|session| session.is_clean()) {
+            self.leave_session();
+        }
+
+        // Whom Redis does not let in without a login.
+        if self.session.is_none()
+            && self.state.profile.has_no_login()
+            && !self.state.profile.is_let_in()
+            && let Some(next) = self.before_auth(permit, call)
+        {
+            return next;
+        }
+
+        // What is about clients.
+        if let Verb::Client(subcommand) = row.verb
+            && row.arity_ok(args.len())
+            && let Some(next) = self.client(permit, call, subcommand)
+        {
+            return next;
+        }
+
+        // What the state of the private connection decides.
+        if let Some(next) = self.in_state(view, permit, call) {
+            return next;
+        }
+
+        // What the command decides.
+        match (row.class_for(&args), row.verb) {
+            (Class::Refused(why), Verb::Http) => {
+                crate::seldom!(warn, "a client is closed, as Redis does", client = self.id, why = why.reason());
+                Next::Close
+            }
+            (Class::Refused(why), _) => self.refuse_where_it_is(permit, why),
+            // Redis refuses it.
+            (_, verb) if !row.arity_ok(args.len()) && verb != Verb::Proxy => self.pass_where_it_is(permit, call),
+
+            (Class::Local, Verb::Select) => self.select(permit, call),
+            (Class::Local, Verb::Quit) => self.quit(permit),
+            (Class::Local, Verb::Reset) => self.reset(permit),
+            (Class::Local, Verb::Hello) => self.hello(view, permit, call),
+            (Class::Local, Verb::Auth) => self.auth(view, permit, call),
+            (Class::Local, Verb::Proxy) => self.proxy(view, permit, call),
+            (Class::Local, _) => self.pass_where_it_is(permit, call),
+
+            (Class::Session, _) if self.session.is_none() && row.facts.contains(Facts::LEAVES_NOTHING) => {
+                self.alone(permit, call)
+            }
+            (Class::Session | Class::Blocking, Verb::Wait) if !self.in_multi() => self.wait(permit, call),
+            (Class::Session | Class::Blocking, Verb::Sync) => self.replicate(permit, call),
+            (Class::Session | Class::Blocking, Verb::ReplConf) if !self.in_multi() => self.replconf(permit, call),
+            (Class::Session | Class::Blocking, Verb::Subscribe | Verb::Unsubscribe) => {
+                self.subscribe(permit, call, Kind::Channel)
+            }
+            (Class::Session | Class::Blocking, Verb::PSubscribe | Verb::PUnsubscribe) => {
+                self.subscribe(permit, call, Kind::Pattern)
+            }
+            (Class::Session | Class::Blocking, Verb::SSubscribe | Verb::SUnsubscribe) => {
+                self.subscribe(permit, call, Kind::Shard)
+            }
+
+            // Refused by Redis, and the transaction goes on.
+            (_, Verb::Multi | Verb::Watch) if self.in_multi() => self.pass_where_it_is(permit, call),
+            _ if self.in_multi() => self.queue(view, permit, call),
+
+            (Class::Session | Class::Blocking, Verb::Multi) => self.multi(permit, call),
+            (Class::Session | Class::Blocking, Verb::Watch) => self.watch(permit, call),
+            (Class::Session | Class::Blocking, Verb::Monitor) => self.monitor(permit, call),
+            (Class::Session | Class::Blocking, Verb::Blocking | Verb::Wait | Verb::XRead | Verb::XReadGroup) => {
+                self.blocking(view, permit, call)
+            }
+            (Class::Session | Class::Blocking, _) => self.setting(permit, call),
+
+            (Class::Stateless, Verb::Unwatch) if self.session.is_some() => self.unwatch(permit, call),
+            (Class::Stateless, Verb::MGet) if self.session.is_none() && self.mget_from_l1(view, permit, &args) => {
+                Next::Go
+            }
+            (Class::Stateless, verb) if writes_values(verb, &args) => self.write_values(view, permit, call),
+            (Class::Stateless, _) => self.forward(view, permit, call),
+        }
+    }
+
+    /// Whether the client gives itself the name that Shortstop's own connections to Redis have.
+    fn is_own_connection(&self, call: Call<'_>) -> bool {
+        matches!(call.row.verb, Verb::Hello | Verb::Client(_))
+            && call.args.contains(&self.context.connection_name().as_bytes())
+    }
+
+    /// What goes before all else while a session has state.
+    fn in_state(&mut self, view: &View, permit: &ServePermit, call: Call<'_>) -> Option<Next> {
+        let session = self.session.clone()?;
+        match call.row.verb {
+            // Ends a transaction even when Redis refuses it for its arguments.
+            Verb::Exec if session.in_multi() => Some(self.exec(view, permit, call, &session)),
+            Verb::Quit | Verb::Reset => None,
+            Verb::Proxy if session.in_multi() => {
+                Some(self.abort_transaction(permit, &session, &errors::PROXY_IN_MULTI))
+            }
+            Verb::Hello | Verb::Auth if session.in_multi() => None,
+            _ if session.in_multi() && call.row.class == Class::Local => Some(self.queue(view, permit, call)),
+            // In RESP2 a subscribed connection takes only commands of the family; Redis says so to all others.
+            Verb::Subscribe
+            | Verb::PSubscribe
+            | Verb::SSubscribe
+            | Verb::Unsubscribe
+            | Verb::PUnsubscribe
+            | Verb::SUnsubscribe => None,
+            // Whether it is subscribed afterwards decides what may be sent, and how.
+            _ if session.is_acknowledging() => Some(Next::Again),
+            _ if session.is_subscribed() && self.state.profile.version() == Version::Resp2 => {
+                Some(self.pass(permit, call, Target::Session(session)))
+            }
+            // A name that nobody knows may be EVAL's.
+            _ if session.debugs() && call.row.arity_ok(call.args.len()) => match call.row.verb {
+                Verb::Script(ScriptBy::Text) | Verb::ScriptRo(ScriptBy::Text) => {
+                    Some(self.debug(permit, call, session))
+                }
+                _ if call.row.is_unknown() => Some(self.debug(permit, call, session)),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+}

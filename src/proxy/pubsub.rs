@@ -1,0 +1,66 @@
+//! The SUBSCRIBE family, which gets as many replies as it names channels.
+
+use std::rc::Rc;
+
+use crate::client_state::connection_state::{Kind, Reason};
+use crate::coherence::ServePermit;
+use crate::exchange::exec_demux::Subscribed;
+use crate::exchange::pending::{InSession, OnReply, Pending};
+use crate::exchange::reply_shape::ReplyShape;
+use crate::proxy::call::{Call, Target};
+use crate::proxy::client::{Client, Next, Replies};
+use crate::proxy::request::Replacements;
+
+impl Client {
+    /// Whether messages of channels may come for the client.
+    pub fn is_subscribed(&self) -> bool {
+        self.session.as_ref().is_some_and(|session| session.is_subscribed())
+    }
+
+    /// A command of the family; `kind`: of what.
+    pub(super) fn subscribe(&mut self, permit: &ServePermit, call: Call<'_>, kind: Kind) -> Next {
+        let session = match self.own_session(permit, call) {
+            Ok(session) => session,
+            Err(next) => return next,
+        };
+        let named = call.args.len() - 1;
+        if session.in_multi() {
+            // Redis from 7.2 and Valkey send messages of the transaction behind EXEC's reply, also those of channels that it leaves.
+            session.bind(Reason::Setting);
+            let queued = self.queued();
+            let (at, word) = (queued.shape.len(), call.row.name.clone());
+            queued.commands.subscribed.push(Subscribed { at, kind, word, named });
+            queued.shape.push(ReplyShape::Nothing);
+            return self.pass(permit, call, Target::Session(session));
+        }
+        if (!session.is_subscribed() || named == 0) && self.reply_queue.outstanding() > 0 {
+            return Next::Again;
+        }
+        // Without names: everything, and one acknowledgement even for nothing.
+        let left = if named > 0 { named } else { session.subscriptions(kind).max(1) };
+        session.begin_acknowledging();
+        // Acknowledgements are not muted, as messages are not (CLIENT REPLY OFF).
+        let muted = self.is_muted();
+        let replies = std::mem::replace(&mut self.replies, Replies::On);
+        let on_reply = OnReply::session(&session, InSession::Acknowledge { kind, left, muted });
+        self.send(permit.now, &session.link, on_reply, u64::MAX, |wire| call.request.write(wire, Replacements::new()));
+        self.replies = replies;
+        Next::Go
+    }
+
+    /// Gives `answer` when Redis says that the client is subscribed to nothing any more, so that whoever hears of it counts it no
+    /// longer. `false`: it was subscribed to nothing.
+    pub(super) fn unsubscribe_first(&mut self, permit: &ServePermit, answer: &'static [u8]) -> bool {
+        let session = self.session.as_ref().filter(|session| session.is_subscribed() && !session.is_monitor());
+        let Some(session) = session.filter(|session| session.link.check().is_ok()) else { return false };
+        let (reply_queue, slot) = (Rc::clone(&self.reply_queue), self.reply_queue.open(self.is_muted()));
+        // Whatever Redis says, the connection is closed. RESET makes it the default user's, so no client of this user may get it.
+        session.never_reuse();
+        self.context.stats().upstream_commands.add(1);
+        let on_reply = OnReply::Unsubscribed { reply_queue, slot, answer };
+        session
+            .link
+            .send(Pending { to: None, sent: permit.now, on_reply }, |wire| wire.push_slice(b"*1\r\n$5\r\nRESET\r\n"));
+        true
+    }
+}

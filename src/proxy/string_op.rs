@@ -1,0 +1,27 @@
+//! Commands that look into strings, or copy and compare them, while values may be compressed: what is sent in their place.
+
+use crate::command::StringOp;
+use crate::errors::{self, OwnError};
+use crate::proxy::call::{Call, Wire};
+use crate::proxy::client::Client;
+use crate::proxy::string_guard;
+
+impl Client {
+    /// What is sent in the place of a command that looks into a string.
+    pub(super) fn guarded(&self, call: Call<'_>, op: StringOp) -> Result<Wire, OwnError> {
+        // Without a condition DELEX looks at nothing.
+        if call.args.len() == 2 && op == StringOp::DelEx {
+            return Ok(Wire::AsIs);
+        }
+        string_guard::request(op, call.args, &call.keys().1)
+            .map(Wire::Instead)
+            .ok_or_else(|| errors::TOO_MANY_ARGUMENTS.clone())
+    }
+
+    /// What is sent in the place of a SORT that stores or compares strings of other keys.
+    pub(super) fn sort_guarded(&self, call: Call<'_>, looks: &[string_guard::Look<'_>]) -> Result<Wire, OwnError> {
+        string_guard::sort_request(call.args, &call.keys().1, looks)
+            .map(Wire::Instead)
+            .ok_or_else(|| errors::TOO_MANY_ARGUMENTS.clone())
+    }
+}
