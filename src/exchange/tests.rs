@@ -12,14 +12,16 @@ use crate::config::{Config, Live};
 use crate::exchange::exec_demux::{Commands, ExecDemux, Subscribed};
 use crate::exchange::pending::{Identity, Link, Session};
 use crate::resp::Version;
-use crate::upstream::{Endpoint, LinkProfile, LinkSettings, OwnRights, ServerLimits, Tap};
+use crate::upstream::{Dialer, Endpoint, LinkProfile, LinkSettings, OwnRights, ServerLimits, Tap};
 
 fn link(version: Version) -> Link {
     let config = Config::default();
+    let timeouts = Live::new(config.timeouts);
+    let dialer = Dialer::new(config.upstream, &config.upstream_tls, timeouts.clone()).expect("no certificates");
     let settings = LinkSettings {
-        upstream: config.upstream,
+        dialer,
         endpoint: Arc::new(Endpoint::default()),
-        timeouts: Live::new(config.timeouts),
+        timeouts,
         name: String::new(),
         pending_limit: Cell::new(config.limits.upstream_pending),
         server_limits: Arc::new(ServerLimits::default()),
