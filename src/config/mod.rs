@@ -15,6 +15,7 @@ mod print;
 mod read;
 mod reads;
 mod restart;
+mod root;
 mod scripts;
 mod sections;
 mod setting;
@@ -25,15 +26,12 @@ pub mod units;
 mod url;
 mod warn;
 
-use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
-use std::time::Duration;
-
 pub use body::{CacheBody, CachePatch, Codec, CompressBody, CompressPatch, RuleBody, RuleSpec};
 pub use error::{ConfigError, Finding};
 pub use fields::Switch;
 pub use live::Live;
 pub use restart::Waiting;
+pub use root::Config;
 pub use scripts::Scripts;
 pub use sections::{Bus, ClientsWithoutAuth, Coherence, L1, Limits, Log, LogFormat, Policy, Timeouts};
 pub use setting::{CONFIG_VARIABLE, DEFAULTS_VARIABLE, Setting};
@@ -41,179 +39,6 @@ pub use sources::{Loaded, Sources};
 pub use tls::{Tls, UpstreamTls};
 pub use units::Memory;
 pub use url::{NatsLogin, NatsUrl, Secret, Target, UpstreamUrl};
-
-use fields::{Fields, Section};
-use units::{OPTIONAL_ADDRESS, OPTIONAL_PATH, SIZE, SWITCH, TEXT, TIME, count, optional_parsed, parsed};
-
-/// All of `config.yaml`. `Debug` shows no password.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Config {
-    /// Where clients connect; none: only where `tls` and `listen_unix` say.
-    pub listen: Option<SocketAddr>,
-    /// Where clients connect with TLS.
-    pub tls: Tls,
-    /// The Unix socket that clients connect to; none: there is none.
-    pub listen_unix: Option<PathBuf>,
-    /// Refuses clients of other machines while nobody needs a password or a certificate.
-    pub protected_mode: bool,
-    /// The Redis behind.
-    pub upstream: UpstreamUrl,
-    /// How TLS to Redis is done, when the URL asks for it.
-    pub upstream_tls: UpstreamTls,
-    /// What a client may do that has not authenticated.
-    pub clients_without_auth: ClientsWithoutAuth,
-    /// The bus; none: a single instance.
-    pub nats: Option<NatsUrl>,
-    /// Name shared by the proxies that invalidate each other; one token of a NATS subject.
-    pub fleet: String,
-    /// Address of the monitor's web server; accepted, but this version has no monitor.
-    pub monitor: Option<SocketAddr>,
-    /// Threads that serve clients; 0: one per core.
-    pub workers: usize,
-    /// What goes to the log.
-    pub log: Log,
-    /// Which feeds keep L1 right.
-    pub coherence: Coherence,
-    /// Bound on staleness while a feed is live; at least 1 ms.
-    pub max_staleness: Duration,
-    /// Bound on staleness while no feed is; zero: nothing is served from L1 then. Never above `max_staleness`.
-    pub degraded_staleness: Duration,
-    /// Bounds of the near cache.
-    pub l1: L1,
-    /// Details of the bus.
-    pub bus: Bus,
-    /// Bounds of buffers and queues.
-    pub limits: Limits,
-    /// How long to wait for others.
-    pub timeouts: Timeouts,
-    /// Bytes above which a value is compressed and opened off the worker's thread.
-    pub offload_above: usize,
-    /// False: nothing is compressed anywhere; what is compressed is still opened.
-    pub compression: bool,
-    /// Which keys a script may write when its text does not prove it.
-    pub scripts: Scripts,
-    /// Allows `PROXY DEBUG`.
-    pub enable_debug_command: bool,
-    /// What happens to keys that no rule matches, and what rules leave out.
-    pub defaults: RuleBody,
-    /// First match wins.
-    pub rules: Vec<RuleSpec>,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            listen: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 6380))),
-            tls: Tls::default(),
-            listen_unix: None,
-            protected_mode: true,
-            upstream: UpstreamUrl::default(),
-            upstream_tls: UpstreamTls::default(),
-            clients_without_auth: ClientsWithoutAuth::Nobody,
-            nats: None,
-            fleet: "default".to_owned(),
-            monitor: None,
-            workers: 0,
-            log: Log::default(),
-            coherence: Coherence::Auto,
-            max_staleness: Duration::from_secs(60),
-            degraded_staleness: Duration::from_secs(1),
-            l1: L1::default(),
-            bus: Bus::default(),
-            limits: Limits::default(),
-            timeouts: Timeouts::default(),
-            offload_above: 64 << 10,
-            compression: true,
-            scripts: Scripts::Any,
-            enable_debug_command: false,
-            defaults: RuleBody::default(),
-            rules: Vec::new(),
-        }
-    }
-}
-
-impl Section for Config {
-    fn fields(&mut self, fields: &mut impl Fields) {
-        let Self {
-            listen,
-            tls,
-            listen_unix,
-            protected_mode,
-            upstream,
-            upstream_tls,
-            clients_without_auth,
-            nats,
-            fleet,
-            monitor,
-            workers,
-            log,
-            coherence,
-            max_staleness,
-            degraded_staleness,
-            l1,
-            bus,
-            limits,
-            timeouts,
-            offload_above,
-            compression,
-            scripts,
-            enable_debug_command,
-            defaults,
-            rules,
-        } = self;
-        fields.value("listen", listen, OPTIONAL_ADDRESS);
-        fields.section("tls", tls);
-        fields.value("listen_unix", listen_unix, OPTIONAL_PATH);
-        fields.value("protected_mode", protected_mode, SWITCH);
-        fields.value("upstream", upstream, parsed());
-        fields.section("upstream_tls", upstream_tls);
-        fields.value("clients_without_auth", clients_without_auth, parsed());
-        fields.value("nats", nats, optional_parsed());
-        fields.value("fleet", fleet, TEXT);
-        fields.value("monitor", monitor, OPTIONAL_ADDRESS);
-        fields.value("workers", workers, count());
-        fields.section("log", log);
-        fields.value("coherence", coherence, parsed());
-        fields.value("max_staleness", max_staleness, TIME);
-        fields.value("degraded_staleness", degraded_staleness, TIME);
-        fields.section("l1", l1);
-        fields.section("bus", bus);
-        fields.section("limits", limits);
-        fields.section("timeouts", timeouts);
-        fields.value("offload_above", offload_above, SIZE);
-        fields.value("compression", compression, SWITCH);
-        fields.words("scripts", scripts, scripts::SCRIPTS);
-        fields.value("enable_debug_command", enable_debug_command, SWITCH);
-        fields.section("defaults", defaults);
-        fields.list("rules", rules, "match");
-    }
-}
-
-impl Config {
-    /// Reads a configuration; what it leaves out is at its default.
-    ///
-    /// # Errors
-    /// All that is wrong, each with line, key and what to type: what is no YAML, unknown keys, values that cannot be read, and
-    /// values that cannot be. But some may still come from elsewhere: [`Config::check`] looks at the whole.
-    pub fn from_yaml(text: &str) -> Result<Self, ConfigError> {
-        let mut sources = Sources::default();
-        sources.add_yaml(text);
-        sources.finish(check::fields).map(|loaded| loaded.config)
-    }
-
-    /// Everything that must hold before the proxy starts.
-    ///
-    /// # Errors
-    /// Names the keys and what to type; no lines, since the values may not come from a file.
-    pub fn check(&self) -> Result<(), ConfigError> {
-        ConfigError::unless_empty(check::all(self))
-    }
-
-    /// As YAML that can be loaded again, with all keys. Passwords are shown as `***`.
-    pub fn to_yaml(&self) -> String {
-        print::print(&mut self.clone(), |_| None)
-    }
-}
 
 #[cfg(test)]
 mod tests;

@@ -175,3 +175,29 @@ fn placed(origins: &HashMap<String, Origin>, finding: Finding) -> Finding {
         None => finding,
     }
 }
+
+impl Config {
+    /// Reads a configuration; what it leaves out is at its default.
+    ///
+    /// # Errors
+    /// All that is wrong, each with line, key and what to type: what is no YAML, unknown keys, values that cannot be read, and
+    /// values that cannot be. But some may still come from elsewhere: [`Config::check`] looks at the whole.
+    pub fn from_yaml(text: &str) -> Result<Self, ConfigError> {
+        let mut sources = Sources::default();
+        sources.add_yaml(text);
+        sources.finish(check::fields).map(|loaded| loaded.config)
+    }
+
+    /// Everything that must hold before the proxy starts.
+    ///
+    /// # Errors
+    /// Names the keys and what to type; no lines, since the values may not come from a file.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        ConfigError::unless_empty(check::all(self))
+    }
+
+    /// As YAML that can be loaded again, with all keys. Passwords are shown as `***`.
+    pub fn to_yaml(&self) -> String {
+        print(&mut self.clone(), |_| None)
+    }
+}

@@ -1,8 +1,9 @@
 //! `config.yaml` against the defaults, and mistakes against what they are answered with.
 
 use std::path::Path;
+use std::time::Duration;
 
-use super::{CONFIG_VARIABLE, Config, DEFAULTS_VARIABLE, Duration, Policy, Setting, Sources};
+use super::{CONFIG_VARIABLE, Config, DEFAULTS_VARIABLE, Policy, Setting, Sources};
 
 /// The file that users start from.
 const SHIPPED: &str = include_str!("../../config.yaml");
