@@ -46,7 +46,7 @@ pub struct Rule {
 /// How to keep a value in L1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CacheRule {
-    /// Longest time to keep it; PTTL and `max_staleness` bound it further (COHERENCE §1).
+    /// Longest time to keep it; PTTL and `max_staleness` bound it further (`docs/coherence.md`).
     pub ttl: Duration,
     /// Bytes of the largest value to keep.
     pub max_value: usize,

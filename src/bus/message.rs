@@ -1,4 +1,4 @@
-//! The binary message of the fleet's subject, version 1 (COHERENCE §5). Bytes in, values out; no I/O.
+//! The binary message of the fleet's subject, version 1 (`docs/coherence.md`). Bytes in, values out; no I/O.
 //!
 //! ```text
 //! 0   "Ss"              what this is

@@ -1,6 +1,6 @@
 //! The bus: tells the other Shortstops of a fleet over NATS which keys were written, and applies what they tell.
 //!
-//! One binary subject per fleet carries everything that must be in order (COHERENCE §5); a JSON subject speaks
+//! One binary subject per fleet carries everything that must be in order (`docs/coherence.md`); a JSON subject speaks
 //! to services that are not proxies. The bus sees the cache through [`Sink`] alone, and it must never make a worker wait.
 //!
 //! | file | |

@@ -1,5 +1,5 @@
 //! The other Shortstops of the fleet, and whether their messages arrive here: a state machine without I/O and without
-//! a clock of its own (COHERENCE §5–6). Every doubt ends in a flush, never in a guess.
+//! a clock of its own (`docs/coherence.md`). Every doubt ends in a flush, never in a guess.
 //!
 //! Two things are kept apart. The *lease* says that everything the NATS server routed before an instant has been applied
 //! here; the echo of this proxy's own heartbeat proves it. *Doubtful* says that the lease is not enough: there is no connection to

@@ -496,7 +496,7 @@ impl Coherence {
     }
 }
 
-/// How long a lease lasts, from when the probe that came back was sent (COHERENCE §5).
+/// How long a lease lasts, from when the probe that came back was sent (`docs/coherence.md`).
 pub const LEASE: Duration = Duration::from_secs(1);
 
 /// Whether a configuration lets L1 serve anything.

@@ -1,4 +1,4 @@
-//! Write guards and fill tickets (COHERENCE §2–3): a small locked state per stripe of keys.
+//! Write guards and fill tickets (`docs/coherence.md`): a small locked state per stripe of keys.
 //!
 //! The stripes also hold a handle to every entry that may be served: an entry must be found and dropped even when the near cache has
 //! evicted it and only a hot set still holds it. A key has one entry for each user and each request that reads it. A write drops all

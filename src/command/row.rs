@@ -50,7 +50,7 @@ impl Row {
         if self.arity >= 0 { argc == wanted } else { argc >= wanted }
     }
 
-    /// Whether it may change what a key holds or how long it lives (COHERENCE §3): the server's flags and key specs,
+    /// Whether it may change what a key holds or how long it lives (`docs/coherence.md`): the server's flags and key specs,
     /// corrected for EVAL, EVALSHA and FCALL (not flagged, and do), PFCOUNT (flagged read-only, and changes the
     /// cached count inside the string), DEBUG, REPLICAOF and others that reach all keys. An unknown command is a
     /// write unless it is flagged read-only. Commands that write only with an option (SORT … STORE,

@@ -279,7 +279,7 @@ fn verbs_are_these() {
     }
 }
 
-/// COHERENCE §3: the server's flags, and where they are wrong.
+/// As `docs/coherence.md` has it: the server's flags, and where they are wrong.
 #[test]
 fn writes_are_what_is_flagged_and_these() {
     let table = Table::builtin();

@@ -41,7 +41,7 @@ macro_rules! words {
 }
 pub(super) use words;
 
-/// What keeps L1 right (COHERENCE §4–6).
+/// What keeps L1 right (`docs/coherence.md`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Coherence {
     /// All feeds that can be had.

@@ -114,11 +114,11 @@ impl Asked {
 /// When an entry is good. In nanoseconds after the cache's origin: half of the size of two `Instant`s.
 #[derive(Clone, Copy, Debug)]
 pub struct Times {
-    /// The generation that it was made in (COHERENCE §2); an entry of an older one is dead.
+    /// The generation that it was made in (`docs/coherence.md`); an entry of an older one is dead.
     pub generation: u64,
     /// When its request was sent; its age counts from here.
     pub sent: u64,
-    /// Never served from then on (COHERENCE §1).
+    /// Never served from then on (`docs/coherence.md`).
     pub deadline: u64,
 }
 

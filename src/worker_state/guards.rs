@@ -1,4 +1,4 @@
-//! Write guards at work: raised before a command is sent, lowered when its reply is here or will never come (COHERENCE §3).
+//! Write guards at work: raised before a command is sent, lowered when its reply is here or will never come (`docs/coherence.md`).
 
 use std::time::Instant;
 

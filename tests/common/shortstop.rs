@@ -68,7 +68,7 @@ impl Shortstop {
         wait_until(&format!("{name} of PROXY INFO, last seen at {}", self.stat(name)), || right(self.stat(name)));
     }
 
-    /// The mode of COHERENCE.md §6: `live`, `degraded`, `single`, …
+    /// The mode of `docs/coherence.md`: `live`, `degraded`, `single`, …
     #[track_caller]
     pub fn mode(&self) -> String {
         let info = self.client().cmd("PROXY INFO");
