@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use crate::client_state::connection_state::Kind;
 use crate::coherence::ServePermit;
-use crate::command::{Class, Facts, ScriptBy, Verb};
+use crate::command::{Class, Facts, Row, ScriptBy, Verb};
 use crate::errors;
 use crate::proxy::call::{Call, Target};
 use crate::proxy::client::{Client, Next};
@@ -24,6 +24,8 @@ impl Client {
         next
     }
 
+    /// The requests that L1 may answer; all others go to [`Client::dispatch`], whose large frame a hit does not pay for.
+    #[inline]
     fn decide(&mut self, view: &View, permit: &ServePermit, request: Request<'_>) -> Next {
         // A stream takes no requests.
         if let Some(session) = &self.session
@@ -50,7 +52,12 @@ impl Client {
         {
             return next;
         }
+        self.dispatch(view, permit, request, named)
+    }
 
+    /// The checklist, from top to bottom. `named`: the row of the command's name, if there is one.
+    #[inline(never)]
+    fn dispatch(&mut self, view: &View, permit: &ServePermit, request: Request<'_>, named: Option<&Row>) -> Next {
         // What was asked before comes first.
         if self.awaits_flight() {
             return Next::Again;

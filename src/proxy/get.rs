@@ -151,19 +151,20 @@ impl Client {
         question: &Question<'_>,
         found: impl FnOnce(&[u8]),
     ) -> bool {
-        let cache = self.context.shared.coherence.cache();
+        // The near cache may be replaced by a reload, so asking for it costs something. A hit in the hot set does not ask.
+        let cache = || self.context.shared.coherence.cache();
         let mut hot_set = self.context.hot.borrow_mut();
         if let Some(hot) = hot_set.get(id) {
             if permit.allows(hot.entry) && hot.entry.answers(question) {
                 found(hot.entry.reply());
                 if hot.touch {
-                    cache.get(id);
+                    cache().get(id);
                 }
                 return true;
             }
             hot_set.remove(id);
         }
-        match cache.get(id) {
+        match cache().get(id) {
             Some(entry) if permit.allows(&entry) && entry.answers(question) => {
                 found(entry.reply());
                 hot_set.put(id, &entry);

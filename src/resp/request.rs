@@ -129,6 +129,7 @@ impl Scanner {
     ///
     /// # Errors
     /// What Redis would close the connection for.
+    #[inline]
     pub fn scan(&mut self, buffer: &[u8], limits: &ScanLimits) -> Result<Scan, ProtocolError> {
         let Scanner { args, resume, last } = self;
         let mut at = resume.at;
