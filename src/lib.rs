@@ -7,7 +7,7 @@
 //! clients ──RESP──▶ worker 0 ─┐                      ┌─▶ Redis
 //!                   worker 1 ─┼── lanes, sessions ───┘
 //!                   …         │
-//!                   shared: near cache, guards, rules, stats
+//!                   shared: near cache, guards, rules, metrics
 //!                   control: NATS bus · topology · reload · signals
 //! ```
 //!
