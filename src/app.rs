@@ -27,6 +27,7 @@ use crate::machine;
 use crate::metrics::outcome::FlushReason;
 use crate::metrics::slots::{BusStats, Stats};
 use crate::metrics::window;
+use crate::monitor::{self, Monitor, MonitorError};
 use crate::near_cache::KeyId;
 use crate::net::{Address, tls};
 use crate::scripts::Scripts;
@@ -36,8 +37,9 @@ use crate::upstream::status::UpstreamStatus;
 use crate::upstream::topology::{self, News};
 use crate::upstream::{self, Dialer, Endpoint, LinkSettings, Login, OwnRights, ServerLimits};
 use crate::worker::{self, Order, Setup};
-use crate::worker_state::context::{Mailbox, Mailboxes, Shared, Windows};
+use crate::worker_state::context::{Mailbox, Mailboxes, Shared};
 use crate::worker_state::policy::{Policy, View};
+use crate::worker_state::windows::Windows;
 
 /// Between two rounds of housekeeping in the near cache.
 const TIDY: Duration = Duration::from_millis(500);
@@ -60,6 +62,9 @@ pub enum StartError {
     /// The address for clients.
     #[error("{0}")]
     Listen(#[from] ListenError),
+    /// The monitor's address.
+    #[error("{0}")]
+    Monitor(#[from] MonitorError),
     /// Clients of the proxy would be sent back to it.
     #[error(
         "`upstream` leads to {address}, where this Shortstop itself listens; name the address of Redis in `upstream` (REDIS_URL), or \
@@ -82,7 +87,7 @@ pub fn check_files(config: &Config) -> Vec<Finding> {
     let credentials = config.bus.credentials.as_deref().map(bus::check_credentials);
     let credentials = credentials.and_then(Result::err).map(|error| Finding::new("bus.credentials", error));
     let server = listeners::server(&config.tls).err();
-    [server, upstream::check_files(config), credentials].into_iter().flatten().collect()
+    [server, upstream::check_files(config), credentials, monitor::check_files(config)].into_iter().flatten().collect()
 }
 
 /// A running proxy. Dropped, it ends at once.
@@ -93,6 +98,7 @@ pub struct App {
     /// What TLS clients are shown; none: there are none.
     server: Option<watch::Sender<tls::Server>>,
     admin: Arc<Admin>,
+    monitor: Option<Monitor>,
     bus: Option<Bus>,
     bus_stats: Arc<BusStats>,
     worker_handles: Vec<WorkerHandle>,
@@ -119,6 +125,7 @@ impl App {
             Dialer::new(config.upstream.clone(), &config.upstream_tls, timeouts.clone()).map_err(ConfigError::from)?;
         let server = listeners::server(&config.tls).map_err(ConfigError::from)?;
         let (listeners, addresses) = listeners::bind(&config)?;
+        let monitor = monitor::bind(config.monitor)?;
         for address in [addresses.plain, addresses.tls].into_iter().flatten() {
             if leads_to(&config.upstream, address) {
                 return Err(StartError::Itself { address: address.into() });
@@ -188,6 +195,7 @@ impl App {
             dialer,
             server,
             admin,
+            monitor: None,
             bus,
             bus_stats,
             worker_handles: Vec::new(),
@@ -215,8 +223,9 @@ impl App {
                 control.spawn(app.supervisor.watch("the acceptor", End::Never, accepts));
             }
         }
-        if config.monitor.is_some() {
-            tracing::info!("this version has no monitor; `monitor` is ignored");
+        if let Some(listener) = monitor {
+            let admin = Arc::clone(&app.admin);
+            app.monitor = Some(Monitor::start(listener, admin, app.config.clone()).map_err(StartError::Thread)?);
         }
         Ok(app)
     }
@@ -378,6 +387,11 @@ impl App {
         &self.addresses
     }
 
+    /// Where the monitor listens; none: there is none.
+    pub fn monitor(&self) -> Option<SocketAddr> {
+        self.monitor.as_ref().map(Monitor::address)
+    }
+
     /// Goes by another configuration from now on, and returns the settings that wait for a restart. What was kept under the old
     /// one is dropped; connections go on with the certificates that they began with.
     ///
@@ -445,6 +459,7 @@ impl Drop for App {
         self.stop.send_replace(true);
         // Without a worker handle a worker ends at its next order.
         self.worker_handles.clear();
+        self.monitor = None;
         self.bus = None;
         if let Some(control) = self.control.take() {
             // The acceptor and the watch hold worker handles too.

@@ -133,6 +133,8 @@ fixed! {
         MOVED = "the connection to Redis was given up: another server has taken the place of the last one";
     }
     Us {
+        /// A subcommand of PROXY panicked.
+        PROXY_FAILED = "this subcommand of PROXY has failed, which is a fault of Shortstop; the log has more";
         /// A connection of Shortstop's own comes to Shortstop.
         UPSTREAM_IS_ITSELF = "the upstream of this Shortstop leads to this Shortstop itself; name the address of Redis in `upstream` \
             (REDIS_URL)";

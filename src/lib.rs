@@ -33,7 +33,7 @@
 //! | 5 decision | `proxy` | the request side: what becomes of a request |
 //! | | `replies` | the reply side: what is done with a reply. It and `proxy` do not know each other |
 //! | 6 sockets | `client`, `arrival`, `worker`, `acceptor` | read, decide, write in order |
-//! | 7 windows | [`admin`] | shows the rest, owns nothing |
+//! | 7 windows | [`admin`], [`monitor`] | show the rest, own nothing: the PROXY command, and HTTP |
 //! | 8 wiring | [`machine`], [`listeners`], [`fleet`], [`app`] | how much memory there is; what clients connect to; what Redis shows of the fleet; build, run, reload, drain |
 //!
 //! # The life of a GET
@@ -62,6 +62,7 @@ pub mod listeners;
 pub mod log;
 pub mod machine;
 pub mod metrics;
+pub mod monitor;
 pub mod near_cache;
 pub mod net;
 mod proxy;

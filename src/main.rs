@@ -47,7 +47,7 @@ struct Flags {
     /// The NATS server for invalidations; empty: a single instance [env: NATS_URL]
     #[arg(long, value_name = "URL")]
     nats: Option<String>,
-    /// The monitor's address; empty: off; this version has no monitor yet [env: SHORTSTOP_MONITOR]
+    /// The monitor's address; empty: off [default: 127.0.0.1:8083] [env: SHORTSTOP_MONITOR]
     #[arg(long, value_name = "HOST:PORT")]
     monitor: Option<String>,
     /// Threads that serve clients; 0: one per core [env: SHORTSTOP_WORKERS]

@@ -11,6 +11,7 @@ mod check;
 mod error;
 mod fields;
 mod live;
+mod monitor;
 mod print;
 mod read;
 mod reads;
@@ -30,6 +31,7 @@ pub use body::{CacheBody, CachePatch, Codec, CompressBody, CompressPatch, RuleBo
 pub use error::{ConfigError, Finding};
 pub use fields::Switch;
 pub use live::Live;
+pub use monitor::{MonitorAddress, MonitorAuth};
 pub use restart::Waiting;
 pub use root::Config;
 pub use scripts::Scripts;

@@ -33,7 +33,7 @@ impl Config {
             clients_without_auth: "clients that are connected were let in by it",
             nats: "the other Shortstops know this one by its connection",
             fleet: "connections to Redis and NATS carry the name",
-            monitor: "this version has no monitor",
+            monitor: "the address is bound once, so that no reader is refused in between",
             workers: "each thread owns its clients and their connections to Redis",
             log.format: "the log would change its form in the middle",
             bus: "the other Shortstops know this one by its connection",

@@ -6,11 +6,14 @@ use std::time::Duration;
 
 use super::body::{RuleBody, RuleSpec};
 use super::fields::{Fields, Section};
+use super::monitor::{MonitorAddress, MonitorAuth};
 use super::scripts::{self, Scripts};
 use super::sections::{Bus, ClientsWithoutAuth, Coherence, L1, Limits, Log, Timeouts};
 use super::tls::{Tls, UpstreamTls};
-use super::units::{OPTIONAL_ADDRESS, OPTIONAL_PATH, SIZE, SWITCH, TEXT, TIME, count, optional_parsed, parsed};
-use super::url::{NatsUrl, UpstreamUrl};
+use super::units::{
+    OPTIONAL_ADDRESS, OPTIONAL_PATH, OPTIONAL_SECRET, SIZE, SWITCH, TEXT, TIME, count, optional_parsed, parsed,
+};
+use super::url::{NatsUrl, Secret, UpstreamUrl};
 
 /// All of `config.yaml`. `Debug` shows no password.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,8 +36,16 @@ pub struct Config {
     pub nats: Option<NatsUrl>,
     /// Name shared by the proxies that invalidate each other; one token of a NATS subject.
     pub fleet: String,
-    /// Address of the monitor's web server; accepted, but this version has no monitor.
-    pub monitor: Option<SocketAddr>,
+    /// Where the monitor's web server listens.
+    pub monitor: MonitorAddress,
+    /// What the monitor wants to see before it changes anything; none: it changes nothing, unless `monitor_token_file` has a token.
+    pub monitor_token: Option<Secret>,
+    /// A file with the token.
+    pub monitor_token_file: Option<PathBuf>,
+    /// What the token is asked for.
+    pub monitor_auth: MonitorAuth,
+    /// Keys are not shown by the monitor and by the subcommands of PROXY.
+    pub redact_keys: bool,
     /// Threads that serve clients; 0: one per core.
     pub workers: usize,
     /// What goes to the log.
@@ -79,7 +90,11 @@ impl Default for Config {
             clients_without_auth: ClientsWithoutAuth::Nobody,
             nats: None,
             fleet: "default".to_owned(),
-            monitor: None,
+            monitor: MonitorAddress::Usual,
+            monitor_token: None,
+            monitor_token_file: None,
+            monitor_auth: MonitorAuth::Changes,
+            redact_keys: false,
             workers: 0,
             log: Log::default(),
             coherence: Coherence::Auto,
@@ -112,6 +127,10 @@ impl Section for Config {
             nats,
             fleet,
             monitor,
+            monitor_token,
+            monitor_token_file,
+            monitor_auth,
+            redact_keys,
             workers,
             log,
             coherence,
@@ -137,7 +156,11 @@ impl Section for Config {
         fields.value("clients_without_auth", clients_without_auth, parsed());
         fields.value("nats", nats, optional_parsed());
         fields.value("fleet", fleet, TEXT);
-        fields.value("monitor", monitor, OPTIONAL_ADDRESS);
+        fields.value("monitor", monitor, parsed());
+        fields.value("monitor_token", monitor_token, OPTIONAL_SECRET);
+        fields.value("monitor_token_file", monitor_token_file, OPTIONAL_PATH);
+        fields.value("monitor_auth", monitor_auth, parsed());
+        fields.value("redact_keys", redact_keys, SWITCH);
         fields.value("workers", workers, count());
         fields.section("log", log);
         fields.value("coherence", coherence, parsed());

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::units::{self, Wrong};
-use super::{Coherence, Config};
+use super::{Coherence, Config, MonitorAddress, Secret};
 
 /// A setting that can be changed from outside the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +18,8 @@ pub enum Setting {
     Nats,
     /// `monitor`; empty: none.
     Monitor,
+    /// `monitor_token`
+    MonitorToken,
     /// `workers`
     Workers,
     /// `fleet`
@@ -45,10 +47,11 @@ pub const CONFIG_VARIABLE: &str = "SHORTSTOP_CONFIG";
 pub const DEFAULTS_VARIABLE: &str = "SHORTSTOP_DEFAULTS";
 
 /// The variables, in the order in which they are applied: the switches last, since they overrule addresses.
-pub(super) const VARIABLES: [(&str, Setting); 14] = [
+pub(super) const VARIABLES: [(&str, Setting); 15] = [
     ("SHORTSTOP_LISTEN", Setting::Listen),
     ("SHORTSTOP_PROTECTED_MODE", Setting::ProtectedMode),
     ("SHORTSTOP_MONITOR", Setting::Monitor),
+    ("SHORTSTOP_MONITOR_TOKEN", Setting::MonitorToken),
     ("SHORTSTOP_WORKERS", Setting::Workers),
     ("SHORTSTOP_FLEET", Setting::Fleet),
     ("SHORTSTOP_LOG", Setting::Log),
@@ -88,8 +91,12 @@ impl Setting {
                 &["nats"]
             }
             Setting::Monitor => {
-                config.monitor = units::optional(text, units::address)?;
+                config.monitor = text.parse()?;
                 &["monitor"]
+            }
+            Setting::MonitorToken => {
+                config.monitor_token = Some(Secret::new(text));
+                &["monitor_token"]
             }
             Setting::Workers => {
                 config.workers = units::number(text)?;
@@ -128,7 +135,7 @@ impl Setting {
                 &["nats", "coherence"]
             }
             Setting::MonitoringEnabled if !units::switch(text)? => {
-                config.monitor = None;
+                config.monitor = MonitorAddress::Off;
                 &["monitor"]
             }
             Setting::DistributedEnabled | Setting::MonitoringEnabled => &[],
@@ -171,8 +178,9 @@ mod tests {
         let table: &[(&str, &str, Look, &str)] = &[
             ("SHORTSTOP_LISTEN", "0.0.0.0:7000", |c| format!("{:?}", c.listen), "Some(0.0.0.0:7000)"),
             ("SHORTSTOP_PROTECTED_MODE", "no", |c| c.protected_mode.to_string(), "false"),
-            ("SHORTSTOP_MONITOR", "0.0.0.0:9000", |c| format!("{:?}", c.monitor), "Some(0.0.0.0:9000)"),
-            ("SHORTSTOP_MONITOR", "", |c| format!("{:?}", c.monitor), "None"),
+            ("SHORTSTOP_MONITOR", "0.0.0.0:9000", |c| c.monitor.to_string(), "0.0.0.0:9000"),
+            ("SHORTSTOP_MONITOR", "", |c| c.monitor.to_string(), ""),
+            ("SHORTSTOP_MONITOR_TOKEN", "s3cret", |c| format!("{:?}", c.monitor_token), "Some(***)"),
             ("SHORTSTOP_WORKERS", "3", |c| c.workers.to_string(), "3"),
             ("SHORTSTOP_FLEET", "blue", |c| c.fleet.clone(), "blue"),
             ("SHORTSTOP_LOG", "debug", |c| c.log.level.clone(), "debug"),
@@ -186,8 +194,8 @@ mod tests {
             ("CACHE_COMPRESSION_ENABLED", "0", |c| c.compression.to_string(), "false"),
             ("CACHE_DISTRIBUTED_ENABLED", "off", |c| format!("{:?}", c.nats), "None"),
             ("CACHE_DISTRIBUTED_ENABLED", "on", |c| format!("{:?}", c.nats), "Some(nats://file:4222)"),
-            ("CACHE_MONITORING_ENABLED", "false", |c| format!("{:?}", c.monitor), "None"),
-            ("CACHE_MONITORING_ENABLED", "true", |c| format!("{:?}", c.monitor), "Some(127.0.0.1:8083)"),
+            ("CACHE_MONITORING_ENABLED", "false", |c| c.monitor.to_string(), ""),
+            ("CACHE_MONITORING_ENABLED", "true", |c| c.monitor.to_string(), "127.0.0.1:8083"),
         ];
         for (name, text, look, expected) in table {
             let config = applied(&[(name, text)]).unwrap_or_else(|error| panic!("{error}"));

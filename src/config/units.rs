@@ -12,6 +12,8 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use super::url::Secret;
+
 /// Longest accepted time (a hundred years): adding it to a clock cannot overflow.
 const MAX_TIME: Duration = Duration::from_secs(876_000 * 3600);
 
@@ -78,6 +80,9 @@ pub const OPTIONAL_PATH: Kind<Option<PathBuf>> = Kind {
     parse: |text| optional(text, |text| Ok(PathBuf::from(text))),
     show: |path| path.as_ref().map_or(String::new(), |path| path.display().to_string()),
 };
+/// A password or a token; empty: none. It is never shown.
+pub const OPTIONAL_SECRET: Kind<Option<Secret>> =
+    Kind { parse: |text| optional(text, |text| Ok(Secret::new(text))), show: |_| String::new() };
 /// Any text; empty: none.
 pub const OPTIONAL_TEXT: Kind<Option<String>> =
     Kind { parse: |text| optional(text, |text| Ok(text.to_owned())), show: |text| text.clone().unwrap_or_default() };

@@ -31,13 +31,16 @@ impl Counter {
 const STEPS: usize = 8;
 const BUCKETS: usize = 64 * STEPS;
 
-/// Durations in nanoseconds, in buckets that grow with the value.
+/// Durations in nanoseconds, in buckets that grow with the value, and their sum.
 #[derive(Debug)]
-pub struct Histogram(Box<[Counter]>);
+pub struct Histogram {
+    buckets: Box<[Counter]>,
+    sum: Counter,
+}
 
 impl Default for Histogram {
     fn default() -> Self {
-        Histogram((0..BUCKETS).map(|_| Counter::default()).collect())
+        Histogram { buckets: (0..BUCKETS).map(|_| Counter::default()).collect(), sum: Counter::default() }
     }
 }
 
@@ -46,7 +49,8 @@ impl Histogram {
     #[inline]
     pub fn record(&self, duration: Duration, times: u64) {
         let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
-        self.0[bucket(nanos)].add(times);
+        self.buckets[bucket(nanos)].add(times);
+        self.sum.add(nanos.wrapping_mul(times));
     }
 }
 
@@ -71,33 +75,66 @@ fn upper_bound(bucket: usize) -> u64 {
 
 /// What histograms have counted together, at one time or between two.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Totals(Vec<(u16, u64)>);
+pub struct Totals {
+    /// Buckets that are not empty, in order, with their counts.
+    counts: Vec<(u16, u64)>,
+    /// Nanoseconds of all durations together.
+    sum: u64,
+}
 
 impl Totals {
     /// All of these together.
     pub fn of<'a>(histograms: impl Iterator<Item = &'a Histogram> + Clone) -> Totals {
-        let sums = (0..BUCKETS).map(|at| (at as u16, histograms.clone().map(|one| one.0[at].get()).sum::<u64>()));
-        Totals(sums.filter(|(_, count)| *count > 0).collect())
+        let counts =
+            (0..BUCKETS).map(|at| (at as u16, histograms.clone().map(|one| one.buckets[at].get()).sum::<u64>()));
+        Totals {
+            counts: counts.filter(|(_, count)| *count > 0).collect(),
+            sum: histograms.clone().map(|one| one.sum.get()).fold(0, u64::wrapping_add),
+        }
     }
 
     /// What has been counted since `earlier`.
     pub fn since(&self, earlier: &Totals) -> Totals {
-        let mut before = earlier.0.iter().peekable();
-        let left = self.0.iter().filter_map(|(at, count)| {
+        let mut before = earlier.counts.iter().peekable();
+        let left = self.counts.iter().filter_map(|(at, count)| {
             while before.next_if(|(earlier, _)| earlier < at).is_some() {}
             let gone = before.next_if(|(earlier, _)| earlier == at).map_or(0, |(_, count)| *count);
             // Workers count on while others read: a difference is never below zero.
             Some((*at, count.saturating_sub(gone))).filter(|(_, count)| *count > 0)
         });
-        Totals(left.collect())
+        Totals { counts: left.collect(), sum: self.sum.saturating_sub(earlier.sum) }
+    }
+
+    /// How many durations were counted.
+    pub fn count(&self) -> u64 {
+        self.counts.iter().map(|(_, count)| count).sum()
+    }
+
+    /// All durations together.
+    pub fn sum(&self) -> Duration {
+        Duration::from_nanos(self.sum)
+    }
+
+    /// How many durations were counted up to each bound and above the one before it. A bucket counts where its upper bound is, so that
+    /// a duration may be counted one bound too high, never too low.
+    pub fn split(&self, bounds: &[Duration]) -> Vec<u64> {
+        let mut counts = self.counts.iter().peekable();
+        let below = |bound: u64| move |(at, _): &&(u16, u64)| upper_bound(usize::from(*at)) <= bound;
+        bounds
+            .iter()
+            .map(|bound| {
+                let bound = u64::try_from(bound.as_nanos()).unwrap_or(u64::MAX);
+                std::iter::from_fn(|| counts.next_if(below(bound))).map(|(_, count)| count).sum()
+            })
+            .collect()
     }
 
     /// The upper bound of the `quantile` (0 to 1); zero when nothing was counted.
     pub fn quantile(&self, quantile: f64) -> Duration {
-        let total: u64 = self.0.iter().map(|(_, count)| count).sum();
+        let total = self.count();
         let wanted = (total as f64 * quantile).ceil().max(1.0) as u64;
         let mut seen = 0;
-        let found = self.0.iter().find(|(_, count)| {
+        let found = self.counts.iter().find(|(_, count)| {
             seen += count;
             seen >= wanted
         });
@@ -139,5 +176,8 @@ mod tests {
         one.record(Duration::from_nanos(5), 1);
         let later = totals().since(&first);
         assert_eq!((later.quantile(0.5), later.quantile(1.0)), (Duration::from_nanos(6), p99));
+        assert_eq!((later.count(), later.sum()), (2, Duration::from_nanos(5_000_005)));
+        let split = first.split(&[Duration::from_micros(5), Duration::from_micros(50), Duration::from_secs(1)]);
+        assert_eq!(split, [0, 98, 2]);
     }
 }

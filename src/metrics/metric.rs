@@ -84,6 +84,7 @@ pub enum Unit {
 }
 
 /// A metric, whatever its value is.
+#[derive(Debug)]
 pub struct Metric {
     /// Where it is shown.
     pub section: Section,

@@ -10,8 +10,9 @@ use crate::proxy::call::{Call, Target};
 use crate::proxy::client::{Client, Next};
 use crate::proxy::request::Replacements;
 use crate::resp::{build, parse_int};
-use crate::upstream::NOAUTH;
+use crate::upstream::{NOAUTH, Reply};
 use crate::worker_state::policy::View;
+use crate::worker_state::windows::{Access, Asker};
 
 impl Client {
     pub(super) fn quit(&mut self, permit: &ServePermit) -> Next {
@@ -83,7 +84,8 @@ impl Client {
     pub(super) fn proxy(&mut self, view: &View, permit: &ServePermit, call: Call<'_>) -> Next {
         let word = |at: usize, word: &[u8]| call.args.get(at).is_some_and(|arg| arg.eq_ignore_ascii_case(word));
         // Redis is not asked: the state is needed most while Redis is away.
-        if (word(1, b"info") || word(1, b"debug")) && !self.context.shared.users.lets_in(self.state.profile.user()) {
+        let access = self.context.shared.windows.access(call.args);
+        if access == Access::Clients && !self.context.shared.users.lets_in(self.state.profile.user()) {
             return self.refuse(NOAUTH);
         }
         let ends_worker = word(3, b"worker") && call.args.len() == 4;
@@ -97,25 +99,28 @@ impl Client {
             }
             return self.refuse_own(&errors::NO_DEBUG);
         }
-        if word(1, b"flush") {
-            // For those whom Redis lets configure it.
+        if access == Access::Configurers {
             let target = match self.target() {
                 Ok(target) => target,
                 Err(lost) => return self.unavailable(&lost),
             };
-            let on_reply = OnReply::Proxy { args: call.args.iter().map(|arg| arg.to_vec()).collect() };
+            let args = call.args.iter().map(|arg| arg.to_vec()).collect();
+            let on_reply = OnReply::Proxy { client: Rc::clone(&self.state), args };
             self.send(permit.now, target.link(), on_reply, 0, |wire| wire.push_slice(MAY_CONFIGURE));
-            // L1 is flushed when Redis has answered. What the client asks next must not be answered from L1 before that.
+            // It is done when Redis has answered. What the client asks next must not be answered before that.
             return Next::Pause;
         }
-        let answer = self.context.shared.windows.proxy(call.args);
-        self.answer(&answer);
+        let slot = self.reply_queue.open(self.is_muted());
+        let reply_queue = Rc::clone(&self.reply_queue);
+        self.context.ask_windows(call.args, Asker::of(&self.state.profile), move |frame| {
+            reply_queue.fill(slot, Reply::Owned(frame.into()));
+        });
         Next::Go
     }
 }
 
-/// Refused to whom Redis does not let configure it.
-const MAY_CONFIGURE: &[u8] = b"*3\r\n$6\r\nCONFIG\r\n$3\r\nGET\r\n$4\r\nport\r\n";
+/// A CONFIG SET that changes nothing: the parameter does not exist.
+const MAY_CONFIGURE: &[u8] = b"*4\r\n$6\r\nCONFIG\r\n$3\r\nSET\r\n$17\r\nshortstop-may-set\r\n$1\r\n1\r\n";
 
 /// Whether Redis takes it for the name of a client.
 pub(super) fn is_name(name: &[u8]) -> bool {

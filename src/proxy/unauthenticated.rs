@@ -14,6 +14,7 @@ use crate::exchange::pending::Link;
 use crate::proxy::call::Call;
 use crate::proxy::client::{Client, Next};
 use crate::upstream::{NOAUTH, Reply};
+use crate::worker_state::windows::Access;
 
 /// Arguments that Redis takes from a connection that has not authenticated (networking.c, processMultibulkBuffer).
 const MOST_WITHOUT_LOGIN: usize = 10;
@@ -44,17 +45,17 @@ impl Client {
         if matches!(row.verb, Verb::Quit | Verb::Reset | Verb::Http) {
             return None;
         }
-        let proxy = |word: &[u8]| call.args.get(1).is_some_and(|arg| arg.eq_ignore_ascii_case(word));
+        let is_debug = call.args.get(1).is_some_and(|arg| arg.eq_ignore_ascii_case(b"debug"));
         match self.admission() {
             Admission::Open => return None,
             // PROXY INFO is needed most while Redis does not answer.
-            Admission::Unknown(_) if row.verb == Verb::Proxy && !proxy(b"debug") => return None,
+            Admission::Unknown(_) if row.verb == Verb::Proxy && !is_debug => return None,
             Admission::Unknown(lane) => return Some(self.wait_for(&lane)),
             Admission::Locked => {}
         }
         if row.verb == Verb::Proxy {
-            let open = !(proxy(b"info") || proxy(b"debug") || proxy(b"flush"));
-            return if open { None } else { Some(self.refuse(NOAUTH)) };
+            let is_open = self.context.shared.windows.access(call.args) == Access::Anybody;
+            return if is_open { None } else { Some(self.refuse(NOAUTH)) };
         }
         let exists = row.number > 0 && (row.subs().is_empty() || call.args.len() == 1);
         let is_whole = exists && row.arity_ok(call.args.len());

@@ -20,6 +20,7 @@ use crate::replies::client_command;
 use crate::replies::decode::{decode_all, decode_one};
 use crate::replies::fills::{fill, fill_many, forget};
 use crate::replies::login;
+use crate::replies::proxy_command;
 use crate::replies::session::in_session;
 use crate::resp::{Bulk, build, bulk_of, split_first};
 use crate::upstream::{Expected, Login, Lost, Reply, Suspicion};
@@ -284,11 +285,7 @@ impl Pending {
                 }
                 next_login(context);
             }
-            OnReply::Proxy { .. } if failed => answer(to, Reply::Borrowed(&context.own_error(&errors::NOT_ALLOWED))),
-            OnReply::Proxy { args } => {
-                let args: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();
-                answer(to, Reply::Owned(context.shared.windows.proxy(&args).into()));
-            }
+            OnReply::Proxy { client, args } => proxy_command::answered(context, &client, &args, to, reply.bytes()),
             OnReply::Paused(pause) => {
                 if !failed {
                     context.paused(pause);
@@ -401,7 +398,6 @@ mod tests {
             ("sort", elements(None), 1, true),
             ("sort and store", elements(Some(Box::default())), 1, false),
             ("info", OnReply::Info { added: String::new() }, 1, true),
-            ("proxy", OnReply::Proxy { args: Vec::new() }, 1, true),
             ("a question", ask(true), 3, true),
             ("a question that writes", ask(false), 3, false),
             ("shutdown", shut_down, 1, false),

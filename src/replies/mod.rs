@@ -7,5 +7,6 @@ mod deliver;
 mod fills;
 mod halves;
 mod login;
+mod proxy_command;
 mod session;
 mod transaction;

@@ -26,6 +26,7 @@ use crate::worker_state::mailboxes;
 use crate::worker_state::offload_memory::Offload;
 use crate::worker_state::policy::{Policy, View};
 use crate::worker_state::turns::Turns;
+use crate::worker_state::windows::Windows;
 
 /// What a worker is asked to do by another.
 pub type WorkerTask = mailboxes::WorkerTask<Context>;
@@ -41,15 +42,6 @@ const SHARED_FOR: Duration = Duration::from_secs(1);
 
 /// Requests that one client may have due from Redis while others are active: theirs wait behind these.
 const MOST_WHILE_SHARED: usize = 64;
-/// Answers the PROXY command and adds to INFO; the windows of the house, which stand above this floor.
-pub trait Windows: Send + Sync {
-    /// The answer to `PROXY …`, a whole frame.
-    fn proxy(&self, args: &[&[u8]]) -> Vec<u8>;
-
-    /// What `INFO [section …]` shows beside Redis's own sections.
-    fn info(&self, sections: &[&[u8]]) -> String;
-}
-
 /// What all workers of a proxy share.
 pub struct Shared {
     /// What may be served.

@@ -16,4 +16,5 @@ pub mod overdue;
 pub mod own_answers;
 pub mod policy;
 pub mod turns;
+pub mod windows;
 pub mod worker_tasks;

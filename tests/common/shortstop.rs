@@ -50,6 +50,11 @@ impl Shortstop {
         self.app.addresses().tls.expect("it listens with TLS")
     }
 
+    /// Where its monitor listens, if the test has named an address.
+    pub fn monitor(&self) -> SocketAddr {
+        self.app.monitor().expect("the test has named an address")
+    }
+
     /// A client of the proxy.
     #[track_caller]
     pub fn client(&self) -> Client {

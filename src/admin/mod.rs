@@ -1,0 +1,121 @@
+//! The PROXY command, and the sections that INFO gets: shows the state of the rest, and owns nothing.
+//!
+//! `subcommands` is the table of what PROXY understands; each has its file. A `view` is what one shows, as a reply and as JSON.
+
+mod health;
+mod info;
+pub mod subcommands;
+pub mod view;
+
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use crate::client_state::buffers::AllBuffers;
+use crate::coherence::mode_history::{Ended, ModeHistory};
+use crate::coherence::{Coherence, Mode};
+use crate::config::{Coherence as Feeds, Config, Live};
+use crate::log;
+use crate::metrics::metric::{Facts, L1Bounds, Server, Sources};
+use crate::metrics::outcome::ModeReason;
+use crate::metrics::slots::{BusStats, Stats};
+use crate::upstream::Endpoint;
+use crate::upstream::status::{OwnRight, UpstreamStatus};
+use crate::worker_state::windows::{Access, Asker, ProxyAnswer, Windows};
+
+/// What can be shown.
+pub struct Admin {
+    /// The workers' counters.
+    pub stats: Arc<Stats>,
+    /// The server that connections lead to.
+    pub endpoint: Arc<Endpoint>,
+    /// The mode and the lease.
+    pub coherence: Arc<Coherence>,
+    /// The bus's counters; all zero without a bus.
+    pub bus: Arc<BusStats>,
+    /// Whether Redis answers.
+    pub status: Arc<UpstreamStatus>,
+    /// Since when the mode is what it is.
+    pub history: ModeHistory,
+    /// Bytes in the buffers of clients.
+    pub buffers: Arc<AllBuffers>,
+    /// Where clients connect, in the words of INFO.
+    pub listen: String,
+    /// What is configured now.
+    pub config: Live<Arc<Config>>,
+    /// This start's number, as the connections to Redis are named.
+    pub incarnation: u64,
+}
+
+impl Windows for Admin {
+    fn access(&self, args: &[&[u8]]) -> Access {
+        subcommands::access(args)
+    }
+
+    fn proxy(self: Arc<Self>, args: &[&[u8]], asker: Asker) -> ProxyAnswer {
+        subcommands::reply(&self, args, asker)
+    }
+
+    fn info(&self, sections: &[&[u8]]) -> String {
+        info::text(self, sections)
+    }
+}
+
+impl Admin {
+    /// Where the metrics are read at this moment.
+    pub fn sources(&self) -> Sources<'_> {
+        let now = Instant::now();
+        let config = self.config.get();
+        let (mode, mode_reason) = self.observe_mode(now);
+        let upstream = self.status.seen(now);
+        let server = self.endpoint.server().map(|server| Server {
+            address: server.address.to_string(),
+            run_id: server.run_id.as_deref().unwrap_or_default().to_owned(),
+        });
+        let facts = Facts {
+            incarnation: self.incarnation,
+            fleet: config.fleet.clone(),
+            listen: self.listen.clone(),
+            upstream: config.upstream.to_string(),
+            log_lines_dropped: log::dropped_lines(),
+            buffers: (self.buffers.bytes().wrapping_add(self.buffers.offloaded()), self.buffers.max()),
+            buffers_offloaded: self.buffers.offloaded(),
+            l1_max: L1Bounds { bytes: config.l1.max_memory as u64, entries: config.l1.max_entries as u64 },
+            server,
+            upstream_overdue: self.endpoint.silence().overdue() as u64,
+            upstream_up: upstream.up,
+            upstream_error: upstream.error,
+            upstream_missing_rights: upstream.missing.into_iter().map(OwnRight::name).collect(),
+            nats_configured: config.nats.is_some(),
+            coherence: match config.coherence {
+                Feeds::Auto if config.nats.is_some() => "nats",
+                Feeds::Auto => "none",
+                other => other.as_str(),
+            },
+            mode: mode.as_str(),
+            mode_reason,
+            mode_since: self.history.since().unwrap_or_else(SystemTime::now),
+            lease_age: self.coherence.lease_age(now),
+            max_staleness: config.max_staleness,
+            degraded_staleness: config.degraded_staleness,
+            generation: self.coherence.generation(),
+        };
+        Sources { stats: &self.stats, bus: &self.bus, facts, now }
+    }
+
+    /// The mode and its reason. Says in the log when it is another one than the last time. To be called by the clock, too: nobody is
+    /// told when a lease ends.
+    pub fn observe_mode(&self, now: Instant) -> (Mode, ModeReason) {
+        let (mode, reason) = self.coherence.mode_and_reason(now);
+        if let Some(Ended { mode: from, lasted }) = self.history.observe(mode, now) {
+            tracing::info!(
+                mode = mode.as_str(),
+                reason = %reason,
+                from = from.as_str(),
+                ?lasted,
+                "L1's mode has changed: {}",
+                mode.for_reads()
+            );
+        }
+        (mode, reason)
+    }
+}

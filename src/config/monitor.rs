@@ -1,0 +1,92 @@
+//! The monitor: where it listens, and who may see and change what.
+
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::str::FromStr;
+
+use super::units::{self, Wrong};
+
+/// Where the monitor listens when nobody says anything else.
+const USUAL: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8083);
+
+/// Where the monitor listens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MonitorAddress {
+    /// Nobody has named an address: 127.0.0.1:8083, or nowhere if that address is taken.
+    #[default]
+    Usual,
+    /// Nowhere: there is no monitor.
+    Off,
+    /// Here; if the address is taken, Shortstop does not start.
+    At(SocketAddr),
+}
+
+impl MonitorAddress {
+    /// The address; none: there is no monitor.
+    pub fn address(self) -> Option<SocketAddr> {
+        match self {
+            MonitorAddress::Usual => Some(USUAL),
+            MonitorAddress::Off => None,
+            MonitorAddress::At(address) => Some(address),
+        }
+    }
+}
+
+impl FromStr for MonitorAddress {
+    type Err = Wrong;
+
+    fn from_str(text: &str) -> Result<Self, Wrong> {
+        Ok(units::optional(text, units::address)?.map_or(MonitorAddress::Off, MonitorAddress::At))
+    }
+}
+
+impl fmt::Display for MonitorAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.address().map_or(Ok(()), |address| write!(f, "{address}"))
+    }
+}
+
+/// What the monitor asks the token for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MonitorAuth {
+    /// Whatever changes something.
+    #[default]
+    Changes,
+    /// Reading, too; only `/livez` and `/readyz` are free.
+    All,
+}
+
+impl FromStr for MonitorAuth {
+    type Err = Wrong;
+
+    fn from_str(text: &str) -> Result<Self, Wrong> {
+        match text {
+            "changes" => Ok(MonitorAuth::Changes),
+            "all" => Ok(MonitorAuth::All),
+            _ => Err(Wrong::not(text, "changes or all", "one of these two words")),
+        }
+    }
+}
+
+impl fmt::Display for MonitorAuth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            MonitorAuth::Changes => "changes",
+            MonitorAuth::All => "all",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{MonitorAddress, USUAL};
+
+    #[test]
+    fn an_address_is_named_or_usual_or_there_is_none() {
+        let at: MonitorAddress = "127.0.0.1:9".parse().expect("an address");
+        assert_eq!(at.address().map(|address| address.port()), Some(9));
+        assert_eq!("".parse::<MonitorAddress>().expect("none").address(), None);
+        assert_eq!(MonitorAddress::Usual.address(), Some(USUAL));
+        assert_ne!(USUAL.to_string().parse(), Ok(MonitorAddress::Usual), "it was named");
+    }
+}

@@ -1,0 +1,123 @@
+//! The monitor's paths, and what is answered at each.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use axum::extract::{Path, Query};
+use axum::http::header::{ACCEPT, CONTENT_TYPE};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use serde_json::json;
+
+use crate::admin::Admin;
+use crate::admin::subcommands::{self, Answer};
+use crate::admin::view::View;
+use crate::config::{Config, Live};
+use crate::resp::Version;
+use crate::worker_state::windows::Asker;
+
+use super::auth;
+use super::prometheus;
+
+/// What the paths show.
+#[derive(Clone)]
+pub struct State {
+    /// The state of the rest.
+    pub admin: Arc<Admin>,
+    /// What is configured now.
+    pub config: Live<Arc<Config>>,
+}
+
+/// Paths below `/api` that show what a subcommand of PROXY shows: path, subcommand, and the parameters that are its arguments, in order.
+const SHOWN: &[(&str, &str, &[&str])] = &[];
+
+/// All paths.
+pub(super) fn router(state: State) -> Router {
+    Router::new()
+        .route("/livez", get(|| async { Json(json!({ "live": true })) }))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
+        .route("/api/info", get(info))
+        .route("/api/{name}", get(shown))
+        .fallback(|| async { error(StatusCode::NOT_FOUND, "there is no such path; / shows what there is") })
+        .method_not_allowed_fallback(|| async {
+            error(StatusCode::METHOD_NOT_ALLOWED, "this path takes another method")
+        })
+        .with_state(state)
+}
+
+/// An error as JSON.
+fn error(status: StatusCode, text: &str) -> Response {
+    (status, Json(json!({ "error": text }))).into_response()
+}
+
+/// Whether the request may be served.
+fn may(state: &State, headers: &HeaderMap, changes: bool) -> Result<(), Response> {
+    auth::check(&state.config.get(), headers, changes).map_err(|(status, text)| error(status, text))
+}
+
+async fn ready(state: axum::extract::State<State>) -> Response {
+    let reasons = state.admin.unready();
+    let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(json!({ "ready": reasons.is_empty(), "reasons": reasons }))).into_response()
+}
+
+async fn metrics(state: axum::extract::State<State>, headers: HeaderMap) -> Response {
+    if let Err(refused) = may(&state, &headers, false) {
+        return refused;
+    }
+    let accepted = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect::<Vec<_>>().join(",");
+    let form = prometheus::Form::accepted(&accepted);
+    match prometheus::text(&state.admin.sources(), form) {
+        Ok(text) => ([(CONTENT_TYPE, form.content_type())], text).into_response(),
+        Err(why) => error(StatusCode::INTERNAL_SERVER_ERROR, &why.to_string()),
+    }
+}
+
+async fn info(
+    state: axum::extract::State<State>,
+    Query(query): Query<HashMap<String, String>>,
+    headers: HeaderMap,
+) -> Response {
+    if let Err(refused) = may(&state, &headers, false) {
+        return refused;
+    }
+    let sections: Vec<&[u8]> =
+        query.get("section").into_iter().flat_map(|names| names.split(',')).map(str::as_bytes).collect();
+    Json(state.admin.info_view(&sections)).into_response()
+}
+
+/// What a subcommand of PROXY shows.
+async fn shown(
+    state: axum::extract::State<State>,
+    Path(name): Path<String>,
+    Query(query): Query<HashMap<String, String>>,
+    headers: HeaderMap,
+) -> Response {
+    let Some((_, subcommand, parameters)) = SHOWN.iter().find(|(path, _, _)| *path == name) else {
+        return error(StatusCode::NOT_FOUND, "there is no such path");
+    };
+    if let Err(refused) = may(&state, &headers, false) {
+        return refused;
+    }
+    let given = parameters.iter().map_while(|name| query.get(*name)).map(|value| value.as_bytes());
+    let args: Vec<&[u8]> = [b"PROXY", subcommand.as_bytes()].into_iter().chain(given).collect();
+    answer(&state.admin, &args).await
+}
+
+/// Answers `PROXY …` as JSON. The monitor asks as Shortstop itself, in database 0.
+async fn answer(admin: &Arc<Admin>, args: &[&[u8]]) -> Response {
+    let asker = Asker { version: Version::Resp3, db: 0, user: 0 };
+    let answer: Result<View, String> = match subcommands::answer(admin, args, asker) {
+        Answer::View(view) => Ok(view),
+        Answer::Later(view) => view.await,
+        Answer::Error(text) => Err(text),
+        Answer::Frame(_) => Err("ERR this subcommand has no JSON form".to_owned()),
+    };
+    match answer {
+        Ok(view) => Json(view).into_response(),
+        Err(text) => error(StatusCode::BAD_REQUEST, text.strip_prefix("ERR ").unwrap_or(&text)),
+    }
+}

@@ -1,0 +1,76 @@
+//! How a worker asks the windows of the house, which stand above this floor, for the answer to PROXY and for INFO's sections.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::errors;
+use crate::exchange::pending::Profile;
+use crate::resp::Version;
+use crate::worker_state::context::Context;
+
+/// Who may use a subcommand of PROXY.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Also who has not logged in.
+    Anybody,
+    /// Whom Redis lets in.
+    Clients,
+    /// Whom Redis allows CONFIG SET.
+    Configurers,
+}
+
+/// Who asks.
+#[derive(Clone, Copy, Debug)]
+pub struct Asker {
+    /// The protocol of the reply.
+    pub version: Version,
+    /// The database that the client has selected.
+    pub db: u32,
+    /// The number of the client's user in L1.
+    pub user: u32,
+}
+
+impl Asker {
+    /// A client.
+    pub(crate) fn of(profile: &Profile) -> Self {
+        Asker { version: profile.version(), db: profile.db(), user: profile.user() }
+    }
+}
+
+/// The answer to PROXY, a whole frame.
+pub enum ProxyAnswer {
+    /// Here it is.
+    Now(Vec<u8>),
+    /// It has to be found out. Does not run on a worker.
+    Later(Pin<Box<dyn Future<Output = Vec<u8>> + Send>>),
+}
+
+/// Answers the PROXY command and adds to INFO.
+pub trait Windows: Send + Sync {
+    /// Who may use `PROXY …`.
+    fn access(&self, args: &[&[u8]]) -> Access;
+
+    /// The answer to `PROXY …`. Whether the client may use it has been seen to.
+    fn proxy(self: Arc<Self>, args: &[&[u8]], asker: Asker) -> ProxyAnswer;
+
+    /// What `INFO [section …]` shows beside Redis's own sections.
+    fn info(&self, sections: &[&[u8]]) -> String;
+}
+
+impl Context {
+    /// Has PROXY answered.
+    pub(crate) fn ask_windows(self: &Rc<Self>, args: &[&[u8]], asker: Asker, answer: impl FnOnce(Vec<u8>) + 'static) {
+        match Arc::clone(&self.shared.windows).proxy(args, asker) {
+            ProxyAnswer::Now(frame) => answer(frame),
+            ProxyAnswer::Later(frame) => {
+                let found_out = self.shared.control.spawn(frame);
+                let context = Rc::clone(self);
+                tokio::task::spawn_local(async move {
+                    answer(found_out.await.unwrap_or_else(|_| context.own_error(&errors::PROXY_FAILED)));
+                });
+            }
+        }
+    }
+}
