@@ -10,13 +10,24 @@ use crate::net::{Address, Listener, tls};
 
 /// An address that clients were to connect to cannot be listened on.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address}: {error}; type another address for {key}, or stop what listens there")]
+#[error("cannot listen on {address}: {error}; type another address for {key}{}", self.or_else())]
 pub struct ListenError {
     /// As configured.
     address: Address,
     /// Where it is configured.
     key: &'static str,
     error: io::Error,
+}
+
+impl ListenError {
+    /// What else can be done.
+    fn or_else(&self) -> &'static str {
+        match self.error.kind() {
+            io::ErrorKind::AddrInUse => ", or stop what listens there",
+            io::ErrorKind::PermissionDenied => ", or give Shortstop the right to use this one",
+            _ => "",
+        }
+    }
 }
 
 /// Where clients connect.

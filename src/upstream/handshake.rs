@@ -18,7 +18,7 @@ use crate::resp::{Version, parse_int};
 use super::dial::{Connection, Dialer, Request};
 use super::endpoint::{Server, differ};
 use super::finder::run_id;
-use super::login::{Login, NOAUTH, is_about_login, is_busy, is_too_many};
+use super::login::{Login, NOAUTH, is_about_disk, is_about_login, is_busy, is_too_many};
 
 /// After this a right that Shortstop's own user did not have is asked for again: it may have been granted.
 const ASK_AGAIN: Duration = Duration::from_secs(60);
@@ -317,7 +317,7 @@ impl Handshake<'_> {
             match error_of(reply) {
                 None => {}
                 Some(error) if is_no_right(error) => self.refused(&rights.ping, error, "PING"),
-                Some(error) if is_busy(error) => {}
+                Some(error) if is_busy(error) || is_about_disk(error) => {}
                 Some(error) => return Err(said(error)),
             }
         }

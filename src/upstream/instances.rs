@@ -224,9 +224,13 @@ impl Connection {
         self.ask(words.iter().map(|word| word.as_bytes()).collect()).await
     }
 
-    /// One command and its reply.
+    /// One command and its reply, which may be that the user may not.
+    ///
+    /// # Errors
+    /// The connection is of no use now, and another one may be later.
     async fn ask(&mut self, request: dial::Request<'_>) -> io::Result<Bytes> {
-        timeout(self.limit, self.connection.ask(request)).await.unwrap_or_else(|_| Err(silent(self.limit)))
+        let asked = timeout(self.limit, self.connection.ask(request)).await;
+        lasting(asked.unwrap_or_else(|_| Err(silent(self.limit)))?)
     }
 
     /// Whether Redis allows it.
@@ -234,9 +238,19 @@ impl Connection {
         let subscribing = async {
             self.connection.send(&[vec![b"SUBSCRIBE", channel.as_bytes()]]).await?;
             // A push, or an error.
-            Ok(self.connection.frame().await?.first() == Some(&b'>'))
+            Ok(lasting(self.connection.frame().await?)?.first() == Some(&b'>'))
         };
         timeout(self.limit, subscribing).await.unwrap_or_else(|_| Err(silent(self.limit)))
+    }
+}
+
+/// A reply that will be the same the next time. The other errors pass: Redis is busy with a script, loads its data, or lets nobody in.
+fn lasting(reply: Bytes) -> io::Result<Bytes> {
+    match reply.strip_prefix(b"-") {
+        Some(error) if !["NOPERM ", "ERR "].iter().any(|code| error.starts_with(code.as_bytes())) => {
+            Err(io::Error::other(String::from_utf8_lossy(error).trim_end().to_owned()))
+        }
+        _ => Ok(reply),
     }
 }
 

@@ -91,6 +91,17 @@ pub struct Seen {
     pub missing: Vec<OwnRight>,
 }
 
+impl Seen {
+    /// What is wrong while it is not up, in words.
+    pub fn trouble(&self) -> String {
+        match &self.error {
+            Some((why, _)) if is_about_login(why) => format!("Redis does not let Shortstop in: {why}"),
+            Some((why, _)) => format!("Redis does not answer: {why}"),
+            None => "Redis has not been asked so far".to_owned(),
+        }
+    }
+}
+
 impl UpstreamStatus {
     /// Redis has answered Shortstop's own questions.
     pub fn answered(&self, upstream: &str, now: Instant) {
@@ -127,8 +138,9 @@ impl UpstreamStatus {
                 upstream,
                 why,
                 ?lasts,
-                "Redis does not let Shortstop in: correct the user and the password in `upstream` (REDIS_URL). Until then Redis \
-                 serves only clients with a login of their own, and Shortstop cannot see whether it is a replica"
+                "Redis does not let Shortstop in: correct the user and the password in `upstream` (REDIS_URL) and restart \
+                 Shortstop, or correct them at Redis. Until then Redis serves only clients with a login of their own, and \
+                 Shortstop cannot see whether it is a replica"
             );
         } else {
             tracing::warn!(

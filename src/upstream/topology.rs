@@ -129,14 +129,14 @@ pub async fn watch(
                         }
                         Err(error) => {
                             tracing::debug!(%error, "the control connection to Redis ended");
-                            known.control_ended(&error.to_string(), &tell);
+                            known.control_ended(&error, &tell);
                             tell(News::Blind);
                         }
                     }
                 }
                 Err(error) => {
                     tracing::debug!(%error, "no control connection to Redis");
-                    known.control_ended(&error.to_string(), &tell);
+                    known.control_ended(&error, &tell);
                     tell(News::Blind);
                 }
             }
@@ -222,14 +222,16 @@ impl Known {
         self.endpoint.open(server);
     }
 
-    /// There is no control connection any more. One that has answered may only have been closed: the next attempt tells.
+    /// There is no control connection any more. One that has answered may only have been closed: the next attempt tells. It may
+    /// not have fallen silent.
     /// If Redis does not let Shortstop in, Shortstop cannot ask for the role, and clients with a login of their own go on.
-    fn control_ended(&self, why: &str, tell: &impl Fn(News)) {
-        if is_about_login(why) {
+    fn control_ended(&self, error: &io::Error, tell: &impl Fn(News)) {
+        let why = error.to_string();
+        if is_about_login(&why) {
             tell(News::RoleNotTold);
         }
-        if !self.answered {
-            self.status.failed(&self.upstream, why, Instant::now());
+        if !self.answered || error.kind() == io::ErrorKind::TimedOut {
+            self.status.failed(&self.upstream, &why, Instant::now());
         }
     }
 
@@ -290,7 +292,7 @@ async fn look(
     // The number of commands in the table that was reported last.
     let mut commands = None;
     // What Redis refuses is not asked again on this connection: it logs each refusal.
-    let (mut may_info, mut may_role, mut may_command) = (true, true, true);
+    let (mut may_info, mut may_role, mut may_command, mut may_ping) = (true, true, true, true);
     known.rights.connected(server.address.clone());
     // The same for the list of functions.
     let mut may_ask_functions = true;
@@ -329,6 +331,8 @@ async fn look(
         {
             return Ok(Some(choice));
         }
+        // While Redis loads its data it tells its role, and refuses what clients ask.
+        may_ping = may_ping && control.may_ping().await?;
         // Before the table: what is loaded between the two is noticed the next time.
         let count = if may_command { control.ask_unless_refused(&["COMMAND", "COUNT"]).await? } else { None };
         if count.is_some()
