@@ -325,3 +325,19 @@ fn too_few_file_descriptors_are_said_at_the_start() {
     child.wait().expect("a child of ours can be waited for");
     assert!(is_said);
 }
+
+/// Connections that stand go on, so that only the log tells. It once had no line for it when it had warned of a right before.
+#[test]
+fn a_password_that_is_changed_is_said_with_the_next_connection() {
+    let redis = Redis::start();
+    redis.client().cmd("ACL SETUSER own on >pw ~* &* +@all -info");
+    let proxy = Process::start(redis.addr(), &format!("upstream: redis://own:pw@{}\n", redis.addr()));
+    let mut first = proxy.client();
+    assert_reply(&first.cmd("WATCH k"), "+OK\r\n", "it has a connection of its own");
+    wait_until("a right is missing", || lines_with(&proxy, "may not INFO") > 0);
+    redis.client().cmd("ACL SETUSER own resetpass >other");
+    let mut second = proxy.client();
+    assert_reply(&second.cmd("WATCH k"), "+OK\r\n", "a new connection");
+    wait_until("the log has it", || lines_with(&proxy, "Redis does not let the user in the upstream URL in") > 0);
+    assert_eq!(text(&mut second, "upstream_up"), "1", "the connection that stands goes on");
+}

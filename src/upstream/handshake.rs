@@ -30,6 +30,8 @@ pub struct OwnRights {
     info: Right,
     ping: Right,
     warned: Cell<bool>,
+    /// When the log was told last that Redis does not let Shortstop's own user in.
+    login_warned: Cell<Option<Instant>>,
 }
 
 #[derive(Debug, Default)]
@@ -289,10 +291,7 @@ impl Handshake<'_> {
         if begins == 1
             && let Some(error) = error_of(&replies[0])
         {
-            self.warn(&format!(
-                "Redis does not let the user in the upstream URL in ({}); correct the user or the password in the URL",
-                String::from_utf8_lossy(error).trim_end()
-            ));
+            self.warn_of_login(&String::from_utf8_lossy(error));
         }
         let mut replies = replies[begins..].iter();
         if infos && let Some(reply) = replies.next() {
@@ -343,6 +342,19 @@ impl Handshake<'_> {
                 "Shortstop's own user at Redis (the one in the upstream URL, else default) may not {command}; give it that right"
             );
             self.warn(&text);
+        }
+    }
+
+    /// Connections that stand go on after a password was changed, so that nothing else may tell.
+    fn warn_of_login(&self, error: &str) {
+        let warned = &self.rights.login_warned;
+        if warned.get().is_none_or(|when| when.elapsed() > ASK_AGAIN) {
+            warned.set(Some(Instant::now()));
+            tracing::warn!(
+                why = error.trim_end(),
+                "Redis does not let the user in the upstream URL in: correct the user or the password in the URL and restart. Until \
+                 then users may need the right to SELECT, and another server at the same address is noticed later"
+            );
         }
     }
 

@@ -3,13 +3,13 @@
 //!
 //! The control plane ([`super::topology`]) reports here. Nothing on the way of a request depends on it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::login::is_about_login;
 
-/// Between two lines while Redis does not answer.
+/// Between two lines for the same reason while Redis does not answer.
 const AGAIN: Duration = Duration::from_secs(60);
 
 /// A right that Shortstop's own user should have.
@@ -60,21 +60,22 @@ struct State {
     /// It has answered at least once since the start.
     accepted: bool,
     error: Option<(String, Instant)>,
-    /// When the log was told last that it does not answer, and whether that was about the login.
-    said: Option<(Instant, bool)>,
+    /// When the log was told that it does not answer, by the kind of reason.
+    said: BTreeMap<String, Instant>,
     missing: BTreeSet<OwnRight>,
 }
 
 impl State {
-    /// Whether the log is to be told now: at once, when the kind of trouble is another, and every minute.
-    fn is_due(&mut self, about_login: bool, now: Instant) -> bool {
-        let is_due = self.said.is_none_or(|(when, was_about_login)| {
-            was_about_login != about_login || now.saturating_duration_since(when) >= AGAIN
-        });
-        if is_due {
-            self.said = Some((now, about_login));
+    /// Whether the log is to be told now: at once, when the kind of reason is another, and every minute.
+    fn is_due(&mut self, why: &str, now: Instant) -> bool {
+        self.said.retain(|_, said| now.saturating_duration_since(*said) < AGAIN);
+        // The code of Redis's errors. The whole text may have times in it.
+        let kind = why.split(' ').next().unwrap_or_default();
+        if self.said.contains_key(kind) {
+            return false;
         }
-        is_due
+        self.said.insert(kind.to_owned(), now);
+        true
     }
 }
 
@@ -116,7 +117,7 @@ impl UpstreamStatus {
             None => now,
         };
         state.answers = Some((true, since));
-        state.said = None;
+        state.said.clear();
     }
 
     /// Redis has not answered, or does not let Shortstop in: why.
@@ -128,12 +129,11 @@ impl UpstreamStatus {
         };
         state.answers = Some((false, since));
         state.error = Some((why.to_owned(), now));
-        let about_login = is_about_login(why);
-        if !state.is_due(about_login, now) {
+        if !state.is_due(why, now) {
             return;
         }
         let lasts = now.saturating_duration_since(since);
-        if about_login {
+        if is_about_login(why) {
             tracing::error!(
                 upstream,
                 why,
@@ -208,10 +208,11 @@ mod tests {
     fn the_log_is_told_at_once_and_every_minute() {
         let mut state = State::default();
         let start = Instant::now();
-        let mut due = |about_login, seconds| state.is_due(about_login, start + Duration::from_secs(seconds));
-        assert!(due(true, 0) && !due(true, 1) && !due(true, 59) && due(true, 60) && !due(true, 61));
-        assert!(due(false, 62), "it is away now, and not only closed");
-        assert!(!due(false, 63));
+        let mut due = |why, seconds| state.is_due(why, start + Duration::from_secs(seconds));
+        let (silent, busy) = ("no answer within 3s", "BUSY Redis is busy");
+        assert!(due(silent, 0) && !due(silent, 1) && due(busy, 2), "the reason is another");
+        assert!(!due(silent, 3) && !due(busy, 4), "however often they take turns");
+        assert!(!due(silent, 59) && due(silent, 60) && !due(silent, 61));
     }
 
     #[test]
