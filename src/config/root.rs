@@ -37,6 +37,7 @@ pub struct Config {
     pub monitor: Option<SocketAddr>,
     /// Number of threads that serve clients. 0: one per core.
     pub workers: usize,
+    /// The log.
     pub log: Log,
     /// Which feeds keep L1 coherent.
     pub coherence: Coherence,

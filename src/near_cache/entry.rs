@@ -104,6 +104,7 @@ pub struct Asked {
 }
 
 impl Asked {
+    /// The question.
     pub fn question(&self) -> Question<'_> {
         let request = self.request.as_ref().map(|(version, request)| (*version, &**request));
         Question { db: self.db, user: self.user, key: &self.key, request }
