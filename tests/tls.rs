@@ -314,7 +314,7 @@ fn redis_that_wants_a_certificate_gets_one() {
     let reply = without.client().cmd("PING");
     assert!(reply.starts_with(b"-ERR shortstop: Redis at "), "{}", common::show(&reply));
     // What Redis says before it closes the connection may be lost with it.
-    common::wait_until("the error says what to do", || {
+    wait_until("the error says what to do", || {
         String::from_utf8_lossy(&without.client().cmd("PING")).contains("name one in upstream_tls.certificate")
     });
     let (certificate, key) = (mine.certificate.display(), mine.key.display());
