@@ -92,7 +92,7 @@ impl Context {
     }
 
     /// A private connection for one request, which ends when it is retired. It is in no particular database.
-    pub(crate) fn connection_for_one(self: &Rc<Self>, identity: &Identity, version: Version) -> Link {
+    pub(crate) fn single_use_connection(self: &Rc<Self>, identity: &Identity, version: Version) -> Link {
         self.connect(LinkProfile { login: identity.login.clone(), db: 0, version }, false)
     }
 
@@ -128,7 +128,7 @@ impl Context {
     }
 
     /// The client does not wait for a place any more.
-    pub(crate) fn leave_line(&self, waiting: Rc<Turn>) {
+    pub(crate) fn cancel_turn(&self, waiting: Rc<Turn>) {
         self.turns.leave(waiting, self.max_sessions());
     }
 
