@@ -53,9 +53,9 @@ pub struct Config {
     pub limits: Limits,
     /// How long to wait for others.
     pub timeouts: Timeouts,
-    /// Bytes above which a value is compressed and opened off the worker's thread.
+    /// Bytes above which a value is compressed and decompressed off the worker's thread.
     pub offload_above: usize,
-    /// False: nothing is compressed anywhere; what is compressed is still opened.
+    /// False: nothing is compressed anywhere; what is compressed is still decompressed.
     pub compression: bool,
     /// Which keys a script may write when its text does not prove it.
     pub scripts: Scripts,

@@ -52,9 +52,9 @@ counters! {
     compressed_bytes_in,
     /// Bytes of the envelopes that they became.
     compressed_bytes_out,
-    /// Envelopes opened.
+    /// Envelopes decompressed.
     opened_values,
-    /// Envelopes that could not be opened.
+    /// Envelopes that could not be decompressed.
     damaged_values,
     /// Commands sent to Redis.
     upstream_commands,

@@ -1,5 +1,5 @@
-//! Replies on their way to the client: which parts of them are values, and how those that are compressed are opened, here or, if they
-//! are large, elsewhere.
+//! Replies on their way to the client: which parts of them are values, and how those that are compressed are decompressed: here, or on another thread
+//! if they are large.
 
 use bytes::Bytes;
 
@@ -54,37 +54,37 @@ fn without_own_channels(reply: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Opens a reply that is one value, if it is compressed, and hands it to `then`: at once, or later if it is large.
-pub(crate) fn decode_one(context: &Context, reply: Reply<'_>, on_reply: impl FnOnce(&Context, Reply<'_>) + 'static) {
+/// Decompresses a reply that is one value, if it is compressed, and hands it to `then`: at once, or later if it is large.
+pub(crate) fn decode_one(context: &Context, reply: Reply<'_>, then: impl FnOnce(&Context, Reply<'_>) + 'static) {
     let compressed = matches!(bulk_of(reply.bytes()), Bulk::Value(value) if codec::is_compressed(value));
     if !compressed {
-        return on_reply(context, reply);
+        return then(context, reply);
     }
-    decode_with(context, reply, decode_value, on_reply);
+    decode_with(context, reply, decode_value, then);
 }
 
-/// Opens what a reply holds, and hands the whole to `then`.
+/// Decompresses what a reply holds, and hands the whole to `then`.
 pub(crate) fn decode_all(
     context: &Context,
     reply: Reply<'_>,
     shape: ReplyShape,
-    on_reply: impl FnOnce(&Context, Reply<'_>) + 'static,
+    then: impl FnOnce(&Context, Reply<'_>) + 'static,
 ) {
     if !shape.is_to_be_looked_at(reply.bytes()) {
-        return on_reply(context, reply);
+        return then(context, reply);
     }
-    decode_with(context, reply, move |reply, limit| shape.decode(reply, limit), on_reply);
+    decode_with(context, reply, move |reply, limit| shape.decode(reply, limit), then);
 }
 
-/// Opens what the elements of EXEC's reply hold, and hands the whole to `then`.
+/// Decompresses what the elements of EXEC's reply hold, and hands the whole to `then`.
 pub(crate) fn decode_each(
     context: &Context,
     reply: Reply<'_>,
     shape: Vec<ReplyShape>,
-    on_reply: impl FnOnce(&Context, Reply<'_>) + 'static,
+    then: impl FnOnce(&Context, Reply<'_>) + 'static,
 ) {
     if !any_is_to_be_looked_at(&shape, reply.bytes()) {
-        return on_reply(context, reply);
+        return then(context, reply);
     }
     let decode = move |reply: &[u8], limit: usize| {
         let Some(elements) = elements(reply) else { return Decoded::as_it_is(reply.to_vec()) };
@@ -97,7 +97,7 @@ pub(crate) fn decode_each(
         }
         all
     };
-    decode_with(context, reply, decode, on_reply);
+    decode_with(context, reply, decode, then);
 }
 
 /// Whether any element of EXEC's reply is to be looked at.
@@ -106,7 +106,7 @@ fn any_is_to_be_looked_at(shape: &[ReplyShape], reply: &[u8]) -> bool {
         && elements(reply).is_some_and(|all| shape.iter().zip(all).any(|(shape, one)| shape.is_to_be_looked_at(one)))
 }
 
-/// A reply with its values opened, and what was counted meanwhile.
+/// A reply with its values decompressed, and what was counted meanwhile.
 struct Decoded {
     reply: Vec<u8>,
     decoded: u64,
@@ -129,7 +129,7 @@ fn decode_with(
     context: &Context,
     reply: Reply<'_>,
     decode: impl FnOnce(&[u8], usize) -> Decoded + Send + 'static,
-    on_reply: impl FnOnce(&Context, Reply<'_>) + 'static,
+    then: impl FnOnce(&Context, Reply<'_>) + 'static,
 ) {
     let view = context.view();
     let limit = view.policy.limits.max_inflated;
@@ -149,7 +149,7 @@ fn decode_with(
     if reply.bytes().len().max(declared) <= view.policy.offload_above {
         let decoded = decode(reply.bytes(), limit);
         count(context, &decoded);
-        return on_reply(context, Reply::Borrowed(&decoded.reply));
+        return then(context, Reply::Borrowed(&decoded.reply));
     }
     let reply = reply.to_bytes();
     // The value, and the reply that it becomes a part of.
@@ -161,7 +161,7 @@ fn decode_with(
             let decoded =
                 decoded.unwrap_or_else(|| Decoded { reply: errors::NOT_DECOMPRESSED.frame(), decoded: 0, damaged: 1 });
             count(context, &decoded);
-            on_reply(context, Reply::Owned(Bytes::from(decoded.reply)));
+            then(context, Reply::Owned(Bytes::from(decoded.reply)));
         },
     );
 }
@@ -209,7 +209,7 @@ mod tests {
     use super::{ReplyShape, build, codec};
 
     #[test]
-    fn columns_are_opened_and_others_stay() {
+    fn columns_are_decompressed_and_others_stay() {
         let bulk = |value: &[u8]| {
             let mut out = Vec::new();
             build::bulk(&mut out, value);
