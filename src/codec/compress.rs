@@ -7,35 +7,35 @@ use flate2::{Compress, Compression, FlushCompress, Status};
 use super::envelope::{HEADER_LEN, SHORTEST_BODY, TRAILER_LEN, begin, finish, is_compressed};
 use super::number::is_number;
 
-/// The longest value, in bytes, that [`compress`] takes: both the value and its stored form stay below gzip's 4 GiB.
+/// Maximum size of a value for [`compress`]: the value and its stored form stay below gzip's 4 GiB.
 pub const MAX_LEN: usize = 1 << 31;
 
-/// The longest stored block of deflate, in bytes (RFC 1951 §3.2.4).
+/// Maximum size of a stored block of deflate (RFC 1951 §3.2.4).
 const STORED_BLOCK: usize = 0xffff;
 
-/// How a HyperLogLog begins. PFADD and PFCOUNT look for these bytes inside Redis, so they are left where they are.
+/// The beginning of a HyperLogLog. PFADD and PFCOUNT look for these bytes inside Redis, so such a value is never compressed.
 const HYPERLOGLOG: &[u8] = b"HYLL";
 
 thread_local! {
-    // Making a compressor costs hundreds of kilobytes. A state is put back only when it has ended its stream, so no
-    // panic, damage or stop half way can leak into the next value. Stopping half way is where this bites: in zlib-rs
-    // 0.6 a reset keeps the open block of level 1 and the offset of the pending output, and the next value panics.
+    // A compressor's state takes hundreds of kilobytes, so it is reused. It is put back only after it has ended its stream, so no
+    // panic, damage or abort can affect the next value. An abort is the critical case: in zlib-rs 0.6 a reset keeps the open block
+    // of level 1 and the offset of the pending output, and the next value panics.
     static DEFLATER: Cell<Option<Deflater>> = const { Cell::new(None) };
 }
 
-/// When compressing pays, and how hard to try.
+/// When compression is worth it, and how hard to try.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CompressOptions {
-    /// Level of gzip, 1 (fast) to 9 (small); above 9 counts as 9. At 0 nothing is ever saved.
+    /// gzip level, 1 (fast) to 9 (small). Above 9 counts as 9. Level 0 never saves anything.
     pub level: u32,
-    /// Values shorter than this many bytes stay raw.
+    /// Values shorter than this many bytes are stored uncompressed.
     pub min_size: usize,
     /// An envelope must be at least this many percent shorter than the value, and at least one byte.
     pub min_saving: u8,
 }
 
 impl CompressOptions {
-    /// The longest envelope, in bytes, that still saves enough; `None` when no envelope could.
+    /// The maximum size of an envelope that saves enough. `None` if no envelope can.
     fn longest(&self, value: &[u8]) -> Option<usize> {
         if value.len() < self.min_size || value.len() > MAX_LEN {
             return None;
@@ -46,12 +46,12 @@ impl CompressOptions {
     }
 }
 
-/// The envelope of `value`, or `None` when the value is to be stored as it is.
+/// The envelope of `value`. `None` if the value is to be stored uncompressed.
 ///
-/// `how` is `None` where nothing is compressed. Even then, and whatever it saves, a value that [`is_compressed`] recognises gets
-/// an envelope: else it would be opened when it comes back. A HyperLogLog never gets one, nor does a number ([`is_number`]),
-/// because commands read them inside Redis. Nor does a value above [`MAX_LEN`]; if such a value begins with the mark it must
-/// not be stored at all.
+/// `how` is `None` if compression is off. Even then, and whatever it saves, a value that [`is_compressed`] recognises gets an
+/// envelope: otherwise it would be decompressed when it is read. A HyperLogLog never gets an envelope, nor does a number
+/// ([`is_number`]), because commands read them inside Redis. Neither does a value above [`MAX_LEN`]; if such a value begins with
+/// the mark, it must not be stored at all.
 pub fn compress(value: &[u8], how: Option<&CompressOptions>) -> Option<Vec<u8>> {
     if value.starts_with(HYPERLOGLOG) || is_number(value) {
         return None;
@@ -63,7 +63,7 @@ pub fn compress(value: &[u8], how: Option<&CompressOptions>) -> Option<Vec<u8>> 
     compressed
 }
 
-/// Bytes that [`compress`] adds at most to a value of this length, where it does not make it shorter.
+/// Maximum number of bytes that [`compress`] adds to a value of this length.
 pub fn most_added(len: usize) -> usize {
     HEADER_LEN + 5 * len.div_ceil(STORED_BLOCK) + TRAILER_LEN
 }
@@ -74,7 +74,7 @@ struct Deflater {
 }
 
 fn fresh_deflater(level: u32) -> Deflater {
-    // Not `set_level` on the one at hand: rules rarely differ in level, and a new state has no history to reason about.
+    // Not `set_level` on the existing one: rules rarely differ in level, and a new state has no history.
     match DEFLATER.take() {
         Some(mut old) if old.level == level => {
             old.state.reset();
@@ -86,7 +86,7 @@ fn fresh_deflater(level: u32) -> Deflater {
 
 fn gzip(value: &[u8], how: &CompressOptions) -> Option<Vec<u8>> {
     let longest = how.longest(value)?;
-    // The room is what may be used, so that the compressor stops as soon as the saving is out of reach.
+    // The capacity is the limit, so that the compressor stops as soon as the saving is out of reach.
     let mut compressed = begin(longest);
     let mut deflater = fresh_deflater(how.level.min(9));
     match deflater.state.compress_vec(value, &mut compressed, FlushCompress::Finish) {
@@ -99,7 +99,7 @@ fn gzip(value: &[u8], how: &CompressOptions) -> Option<Vec<u8>> {
     Some(finish(compressed, value))
 }
 
-/// An envelope of stored blocks: a little longer than the value, needs no compressor, cannot fail.
+/// An envelope of stored blocks: slightly longer than the value, needs no compressor, and cannot fail.
 fn store(value: &[u8]) -> Vec<u8> {
     let blocks = value.len().div_ceil(STORED_BLOCK);
     let mut compressed = begin(value.len() + most_added(value.len()));

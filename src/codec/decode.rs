@@ -6,7 +6,7 @@ use flate2::{Decompress, FlushDecompress, Status};
 
 use super::envelope::{DecodeError, Parts, crc32};
 
-/// What one byte of deflate can become at most: a match of 258 bytes takes no less than 2 bits.
+/// Maximum expansion of one byte of deflate: a match of 258 bytes takes at least 2 bits.
 const MOST_INFLATION: u64 = 1032;
 
 thread_local! {
@@ -14,17 +14,17 @@ thread_local! {
     static INFLATER: Cell<Option<Decompress>> = const { Cell::new(None) };
 }
 
-/// The value in an envelope: exactly the bytes that were compressed, `max_len` of them at most.
+/// The value in an envelope: exactly the bytes that were compressed, at most `max_len` of them.
 ///
-/// Total: any bytes may be given. No more is ever allocated than the declared length, and that only after it has been
-/// held against `max_len` and against what deflate can yield from so many bytes.
+/// Accepts any bytes. Allocates no more than the declared length, and only after checking it against `max_len` and against what
+/// deflate can yield from so many bytes.
 ///
 /// # Errors
 ///
-/// Each [`DecodeError`]; anything before, after or between what one envelope consists of is [`DecodeError::Damaged`].
+/// Each [`DecodeError`]. Bytes before, after or between the parts of one envelope are [`DecodeError::Damaged`].
 pub fn decode(compressed: &[u8], max_len: usize) -> Result<Vec<u8>, DecodeError> {
     let parts = Parts::of(compressed)?;
-    // First, so that a flipped bit is called damage and not "too large", and no work is done on it.
+    // First, so that a flipped bit is reported as damage and not as "too large", and is not decompressed.
     if crc32(parts.body) != parts.body_crc {
         return Err(DecodeError::Damaged("its compressed bytes have changed"));
     }

@@ -2,13 +2,13 @@
 
 use flate2::Crc;
 
-/// What every envelope of every version begins with.
+/// The beginning of every envelope of every version.
 ///
-/// The version is not part of it: an envelope from a newer Shortstop has to be an error here, not a client's own value.
+/// The version is not part of the mark: an envelope from a newer Shortstop must be an error here, not a client's own value.
 pub const MARK: [u8; 16] = [0x1f, 0x8b, 8, 4, 0, 0, 0, 0, 0, 0xff, 9, 0, b'S', b's', 5, 0];
 
-/// How many flipped bits of the mark are recognised as damage. A gzip header that others write is further away: that of
-/// BGZF, the nearest that is in use, by 11 bits.
+/// Up to this many flipped bits of the mark are recognised as damage. Gzip headers of other programs differ more: BGZF's, the
+/// nearest in use, by 11 bits.
 pub const MARK_DAMAGE: u32 = 3;
 
 pub(super) const VERSION: u8 = 1;
@@ -19,42 +19,42 @@ pub(super) const TRAILER_LEN: usize = 8;
 /// No deflate stream is shorter: block header and end of block take 10 bits.
 pub(super) const SHORTEST_BODY: usize = 2;
 
-/// Why an envelope could not be opened. The texts hold numbers only, never a byte of the value.
+/// Why an envelope could not be decompressed. The texts contain numbers only, never a byte of the value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
-    /// The value begins neither with [`MARK`] nor with a damaged one.
+    /// The value begins neither with [`MARK`] nor with a damaged mark.
     #[error("the value is not an envelope")]
     NotCompressed,
     /// Shorter than the shortest envelope.
     #[error("the envelope is truncated: only {len} bytes are left")]
     Truncated {
-        /// Bytes there are.
+        /// Its size in bytes.
         len: usize,
     },
-    /// Compressed by a Shortstop whose envelopes this one does not know.
+    /// Compressed by a newer Shortstop whose envelopes are unknown here.
     #[error("the envelope has version {0}, this Shortstop opens version 1")]
     UnknownVersion(u8),
     /// Its value is longer than allowed.
     #[error("the envelope holds {declared} bytes, at most {max} are allowed")]
     TooLarge {
-        /// Bytes that the envelope declares.
+        /// The size that the envelope declares.
         declared: usize,
-        /// Bytes allowed.
+        /// The size that is allowed.
         max: usize,
     },
-    /// The allocator has no room for the value.
+    /// The allocator has no memory for the value.
     #[error("no memory for the {declared} bytes in the envelope")]
     NoMemory {
-        /// Bytes that the envelope declares.
+        /// The size that the envelope declares.
         declared: usize,
     },
-    /// Some byte of it is not what was compressed.
+    /// A byte of it has changed since compression.
     #[error("the envelope is damaged: {0}")]
     Damaged(&'static str),
 }
 
-/// Whether a stored value is an envelope (of any version, whole or damaged): it begins with [`MARK`], or differs from the
-/// mark in no more than [`MARK_DAMAGE`] bits.
+/// Whether a stored value is an envelope (of any version, intact or damaged): it begins with [`MARK`], or differs from the mark by
+/// at most [`MARK_DAMAGE`] bits.
 #[inline]
 pub fn is_compressed(value: &[u8]) -> bool {
     const HALVES: (u64, u64) = halves(&MARK);
@@ -69,14 +69,14 @@ const fn halves(bytes: &[u8; 16]) -> (u64, u64) {
     (both as u64, (both >> 64) as u64)
 }
 
-/// The length, in bytes, that an envelope declares for its value; `None` if it is no envelope or has lost its end.
+/// The size that an envelope declares for its value. `None` if it is no envelope or is truncated.
 ///
-/// Nothing is verified: good for choosing where to open it, not for an answer to a client.
+/// Nothing is verified. Use it to decide where to decompress, not for a reply to a client.
 pub fn declared_len(compressed: &[u8]) -> Option<usize> {
     Some(Parts::of(compressed).ok()?.declared)
 }
 
-/// An envelope taken apart. Only the mark, the version and the least length have been checked.
+/// The parts of an envelope. Only the mark, the version and the minimum length have been checked.
 pub(super) struct Parts<'a> {
     pub(super) body: &'a [u8],
     pub(super) body_crc: u32,
@@ -119,7 +119,7 @@ pub(super) fn begin(capacity: usize) -> Vec<u8> {
     compressed
 }
 
-/// Completes what [`begin`] began and a deflate stream of `value` (at most [`MAX_LEN`] bytes) followed.
+/// Completes an envelope that [`begin`] began, after the deflate stream of `value` (at most [`MAX_LEN`] bytes).
 pub(super) fn finish(mut compressed: Vec<u8>, value: &[u8]) -> Vec<u8> {
     let body_crc = crc32(&compressed[HEADER_LEN..]);
     compressed[BODY_CRC_AT..HEADER_LEN].copy_from_slice(&body_crc.to_le_bytes());

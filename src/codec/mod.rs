@@ -1,12 +1,12 @@
-//! The envelope: how a value lies in Redis when Shortstop has compressed it.
+//! The envelope: the form in which Redis stores a value that Shortstop has compressed.
 //!
-//! An envelope is one standard gzip member (RFC 1952) whose header carries [`MARK`], so `gzip -d` opens it and nothing
-//! that a client stores can be mistaken for it: a value that begins with the mark, or with something that up to
-//! [`MARK_DAMAGE`] flipped bits make of the mark, is itself compressed. After the mark come a version byte and a CRC-32 of the
-//! deflate stream; the trailer gives the CRC-32 and the length of the value. Together they cover every bit, so a damaged
-//! envelope is an error, never other bytes.
+//! An envelope is one standard gzip member (RFC 1952) whose header contains [`MARK`], so `gzip -d` decompresses it. No value of a
+//! client can be mistaken for an envelope: a value that begins with the mark, or with bytes that differ from it by up to
+//! [`MARK_DAMAGE`] flipped bits, is itself compressed. After the mark come a version byte and a CRC-32 of the deflate stream. The
+//! trailer contains the CRC-32 and the length of the value. Together they cover every bit, so a damaged envelope is an error and
+//! never yields other bytes.
 //!
-//! Bytes in, bytes out. It must not know keys, rules or sockets, and it allocates nothing before the length is checked.
+//! Bytes in, bytes out. Must not know keys, rules or sockets. Allocates nothing before the length is checked.
 //!
 //! ```text
 //! offset  0  1f 8b 08 04  00 00 00 00  00 ff    gzip, deflate, FEXTRA; no time, no hints, unknown OS

@@ -1,7 +1,7 @@
 //! Which values Redis reads as numbers: they are not compressed, so that Redis finds them.
 
-/// Whether Redis reads the value as a number where a command asks for one (`INCRBYFLOAT`, `SORT BY`): what `strtod` of C reads,
-/// as far as the first zero byte. There is no bound on its length. Words for NaN are left out: Redis refuses them.
+/// Whether Redis parses the value as a number where a command needs one (`INCRBYFLOAT`, `SORT BY`): everything that C's `strtod`
+/// accepts, up to the first zero byte. Its length is not bounded. Words for NaN do not count, because Redis refuses them.
 pub fn is_number(value: &[u8]) -> bool {
     let blanks = value.iter().take_while(|byte| matches!(byte, b' ' | b'\t'..=b'\r')).count();
     let text = without_sign(&value[blanks..]);
@@ -15,7 +15,7 @@ pub fn is_number(value: &[u8]) -> bool {
     }
 }
 
-/// Digits with at most one point among them, then perhaps an exponent.
+/// Digits with at most one decimal point, and optionally an exponent.
 fn is_positional(text: &[u8], is_digit: fn(&u8) -> bool, exponent: u8) -> bool {
     let (whole, rest) = digits(text, is_digit);
     let (fraction, rest) = match rest {
@@ -29,7 +29,7 @@ fn is_positional(text: &[u8], is_digit: fn(&u8) -> bool, exponent: u8) -> bool {
     whole + fraction > 0 && in_exponent > 0 && ends(rest)
 }
 
-/// How many digits the text begins with, and what is behind them.
+/// The number of leading digits, and the rest of the text.
 fn digits(text: &[u8], is_digit: fn(&u8) -> bool) -> (usize, &[u8]) {
     let count = text.iter().take_while(|byte| is_digit(byte)).count();
     (count, &text[count..])

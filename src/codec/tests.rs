@@ -28,7 +28,7 @@ fn text(len: usize) -> Vec<u8> {
     out
 }
 
-/// Bytes of `len` that no compressor makes shorter (xorshift64*).
+/// `len` bytes that no compressor makes shorter (xorshift64*).
 fn noise(len: usize, seed: u64) -> Vec<u8> {
     let mut x = seed | 1;
     let next = || {
@@ -52,7 +52,7 @@ fn deflate(value: &[u8]) -> Vec<u8> {
     out
 }
 
-/// An envelope with a right checksum around whatever body and trailer an attacker likes.
+/// An envelope with a correct checksum around an arbitrary body and trailer.
 fn forge(body: &[u8], value_crc: u32, declared: u32) -> Vec<u8> {
     let mut out = marked(&[VERSION]);
     out.extend_from_slice(&crc32(body).to_le_bytes());
@@ -71,7 +71,7 @@ fn gunzip(compressed: &[u8]) -> Vec<u8> {
         .expect("the gzip program is installed");
     let mut stdin = gzip.stdin.take().expect("stdin was piped");
     let compressed = compressed.to_vec();
-    // On a thread of its own: both pipes may be full at once.
+    // On a thread of its own, because both pipes may be full at once.
     let feeder = std::thread::spawn(move || stdin.write_all(&compressed));
     let done = gzip.wait_with_output().expect("gzip runs to its end");
     feeder.join().expect("the feeder does not panic").expect("gzip reads everything");
@@ -143,7 +143,7 @@ fn a_mark_with_up_to_three_flipped_bits_is_damage() {
             assert_eq!(decode(&bad, ANY_LEN), Err(DecodeError::Damaged("its mark has changed")));
         }
     }
-    // With one more it is a client's own value.
+    // With one more flipped bit it is a client's own value.
     for mark in damaged_marks(3).into_iter().step_by(1009) {
         let unflipped = (0..128).filter(|bit| (mark[bit / 8] ^ MARK[bit / 8]) >> (bit % 8) & 1 == 0);
         for bit in unflipped {
@@ -171,7 +171,7 @@ fn a_value_that_looks_like_a_damaged_mark_is_compressed() {
 
 /// Block gzip of genomics (BGZF): the same format with a subfield of its own.
 #[test]
-fn a_header_of_bgzf_is_the_clients() {
+fn a_header_of_bgzf_is_a_clients_own_value() {
     let bgzf = [0x1f, 0x8b, 8, 4, 0, 0, 0, 0, 0, 0xff, 6, 0, b'B', b'C', 2, 0, 0x1b, 0, 3, 0];
     assert!(!is_compressed(&bgzf));
     assert_eq!(compress(&bgzf, None), None);
@@ -193,7 +193,7 @@ fn a_number_stays_where_redis_finds_it() {
         format!("{}7", " \t\n\x0b\x0c\r".repeat(300)),
         format!("{}-inf", " ".repeat(1100)),
         format!("{}Infinity", " ".repeat(1100)),
-        // To SORT BY a zero byte is the end.
+        // For SORT BY, a zero byte is the end.
         format!("7.5\0{}", zeros(1100)),
     ] {
         assert!(is_number(number.as_bytes()), "{number}");
@@ -244,7 +244,7 @@ fn a_hyperloglog_stays_where_redis_finds_it() {
 }
 
 #[test]
-fn gzip_of_the_client_is_the_clients() {
+fn a_clients_own_gzip_data_is_not_decompressed() {
     let mut gz = GzEncoder::new(Vec::new(), Compression::best());
     gz.write_all(&text(9000)).expect("writing to a Vec does not fail");
     let value = gz.finish().expect("writing to a Vec does not fail");
@@ -256,7 +256,7 @@ fn gzip_of_the_client_is_the_clients() {
 }
 
 #[test]
-fn the_gzip_program_opens_it() {
+fn the_gzip_program_decompresses_an_envelope() {
     let stored = marked(&noise(200_000, 3));
     for value in [text(1024), text(300_000), vec![0; 1 << 20], stored] {
         let compressed = compress(&value, Some(&DEFAULT)).expect("each of them is compressed");
@@ -264,10 +264,9 @@ fn the_gzip_program_opens_it() {
     }
 }
 
-/// In zlib-rs 0.6 a reset after an unfinished stream leaves state behind: at level 1 the next value on this thread
-/// panicked.
+/// In zlib-rs 0.6 a reset after an unfinished stream leaves state behind: at level 1 the next value on this thread panicked.
 #[test]
-fn giving_up_half_way_leaves_nothing_behind() {
+fn an_aborted_compression_leaves_no_state_behind() {
     let (noise, value) = (noise(200_000, 5), text(20_000));
     for how in (0..=12).map(level) {
         for cut in [60, 1000, 20_000, 70_000, 200_000] {
@@ -327,7 +326,7 @@ fn errors_have_names() {
     assert_eq!(decode(&forge(&[3, 0], 0, 0), 0), Ok(Vec::new()));
 }
 
-/// Whole gzip members after the first are for `zcat`, not for us.
+/// Further gzip members are for `zcat`, not for Shortstop.
 #[test]
 fn a_second_member_is_an_error() {
     let value = text(2000);
@@ -345,7 +344,8 @@ fn bombs_are_bounded() {
     let too_large = DecodeError::TooLarge { declared: 64 << 20, max: 1 << 20 };
     assert_eq!(decode(&honest, 1 << 20), Err(too_large));
     assert_eq!(decode(&honest, 64 << 20), Ok(zeros));
-    // One that understates its length inflates no further than that, one that overstates it not at all.
+    // An envelope that understates its length decompresses no further than that. One that overstates it is not decompressed at
+    // all.
     assert!(matches!(decode(&forge(&body, crc, 1000), 1 << 20), Err(DecodeError::Damaged(_))));
     let impossible = Err(DecodeError::Damaged("it declares more than it can inflate to"));
     assert_eq!(decode(&forge(&deflate(b"small"), 0, u32::MAX), ANY_LEN), impossible);
@@ -359,11 +359,11 @@ fn values() -> impl Strategy<Value = Vec<u8>> {
         (long.clone(), any::<u64>()).prop_map(|(len, seed)| noise(len, seed)),
         long.clone().prop_map(text),
         (long.clone(), any::<u8>()).prop_map(|(len, byte)| vec![byte; len]),
-        // Changes its nature half way: a compressor that gives up early has to be right about the rest.
+        // Its nature changes half way: a compressor that gives up early must be right about the rest.
         (0usize..35_000, 0usize..35_000, any::<u64>()).prop_map(|(a, b, seed)| [noise(a, seed), text(b)].concat()),
         (0usize..40_000, any::<u64>()).prop_map(|(len, seed)| marked(&noise(len, seed))),
         (0usize..40_000).prop_map(|len| marked(&text(len))),
-        // Gzip data of the client.
+        // A client's own gzip data.
         long.prop_map(|len| {
             let mut gz = GzEncoder::new(Vec::new(), Compression::fast());
             gz.write_all(&text(len)).expect("writing to a Vec does not fail");
@@ -380,7 +380,7 @@ fn hows() -> impl Strategy<Value = Option<CompressOptions>> {
 
 proptest! {
     #[test]
-    fn what_is_stored_comes_back(value in values(), how in hows()) {
+    fn every_stored_value_is_returned_unchanged(value in values(), how in hows()) {
         match compress(&value, how.as_ref()) {
             None => prop_assert!(!is_compressed(&value)),
             Some(compressed) => {
@@ -420,7 +420,7 @@ proptest! {
         }
     }
 
-    /// Past the checksum of the body: the inflater, the lengths and the other checksum on their own.
+    /// Behind a correct checksum of the body, so that the decompressor, the lengths and the other checksum are tested.
     #[test]
     fn a_forged_body_is_an_error_or_what_its_checksum_says(
         value in values(),
@@ -440,7 +440,7 @@ proptest! {
     }
 
     #[test]
-    fn open_is_total(bytes in vec(any::<u8>(), 0..300)) {
+    fn any_bytes_may_be_decoded(bytes in vec(any::<u8>(), 0..300)) {
         prop_assert!(decode(&bytes, 1 << 20).is_err());
         prop_assert!(decode(&marked(&bytes), 1 << 20).is_err());
     }

@@ -3,18 +3,18 @@
 /// How far L1 may be trusted now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// Nothing is served: switched off, or the upstream is no primary.
+    /// Nothing is served: L1 is switched off, or the upstream is no primary.
     Off,
-    /// No feed is configured: by configuration this proxy is the only writer.
+    /// No feed is configured: this Shortstop is configured as the only writer.
     Single,
-    /// The bus has proven that it brings every invalidation.
+    /// The bus has proven that it delivers every invalidation.
     Live,
-    /// The bus has not proven that. Entries are served until they are `degraded_staleness` old.
+    /// The bus has not proven that it delivers every invalidation. Entries are served until they are `degraded_staleness` old.
     Degraded,
 }
 
 impl Mode {
-    /// As `PROXY INFO` shows it.
+    /// The name that `PROXY INFO` shows.
     pub fn as_str(self) -> &'static str {
         match self {
             Mode::Off => "off",
@@ -24,7 +24,7 @@ impl Mode {
         }
     }
 
-    /// What it means for reads, for the log.
+    /// What the mode means for reads, for the log.
     pub fn for_reads(self) -> &'static str {
         match self {
             Mode::Off => "nothing is served from L1: every read goes to Redis",
@@ -37,12 +37,12 @@ impl Mode {
     }
 }
 
-/// What is known of the role that the upstream has. Nothing is served from a server that is not known to be a primary, unless it may
-/// not be asked.
+/// What is known of the upstream's role. Nothing is served from a server that is not known to be a primary, unless the server
+/// refuses to tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Role {
-    /// Nobody has asked so far. What is read now may be kept, and is served when the role is known.
+    /// Redis has not been asked yet. Entries read now may be kept, and are served once the role is known.
     Unproven,
     /// All connections are moving to another server.
     Changing,
@@ -50,7 +50,7 @@ pub enum Role {
     Replica,
     /// A primary.
     Primary,
-    /// It was asked and does not tell. It is taken for a primary.
+    /// Redis was asked and does not tell. It counts as a primary.
     NotTold,
 }
 

@@ -4,16 +4,16 @@ use std::time::Instant;
 
 use crate::near_cache::{Entry, Times};
 
-/// The right to serve from L1. Made once for all that was read from a client in one go, and again after a request that flushes L1
-/// (`Coherence::is_current`).
+/// The right to serve from L1. Made once for everything that was read from a client at once, and again after a request that flushes
+/// L1 (`Coherence::is_current`).
 #[derive(Clone, Copy, Debug)]
 pub struct ServePermit {
     /// The time that deadlines are compared with.
     pub now: Instant,
     pub(super) generation: u64,
-    /// `now`, in nanoseconds after the origin, as the times of entries.
+    /// `now` in nanoseconds after the origin, like the times of entries.
     pub(super) nanos: u64,
-    /// The request of an entry must have been sent after this; none: nothing is served.
+    /// An entry's request must have been sent after this. `None`: nothing is served.
     pub(super) sent_after: Option<u64>,
 }
 
@@ -23,7 +23,7 @@ impl ServePermit {
         self.sent_after.is_some()
     }
 
-    /// Whether this entry may be the answer.
+    /// Whether this entry may be served.
     #[inline]
     pub fn allows(&self, entry: &Entry) -> bool {
         entry.is_valid() && self.allows_times(entry.times())

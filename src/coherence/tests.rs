@@ -41,7 +41,7 @@ fn question(user: u32) -> Question<'static> {
 }
 
 #[test]
-fn another_configuration_holds_at_once() {
+fn another_configuration_takes_effect_at_once() {
     let config = |yaml: &str| Config::from_yaml(yaml).unwrap_or_else(|error| panic!("{error}"));
     let (long, short) = (config("max_staleness: 60s"), config("max_staleness: 5s\nl1: { max_entries: 7 }"));
     let stats = Arc::new(Stats::new(1));
@@ -58,7 +58,7 @@ fn another_configuration_holds_at_once() {
     coherence.tidy();
     assert_eq!(coherence.replaced().len(), 1, "somebody may still put something in");
     drop(held);
-    // moka takes out what is older than the flush, and its clock has steps.
+    // moka removes entries older than the flush, and its clock advances in steps.
     while !coherence.replaced().is_empty() {
         std::thread::yield_now();
         coherence.tidy();
@@ -100,7 +100,7 @@ fn a_single_instance_serves_until_the_deadline() {
 }
 
 #[test]
-fn a_flush_is_at_once_and_for_all() {
+fn a_flush_drops_every_entry_at_once() {
     let coherence = coherence("");
     let now = Instant::now();
     let entry = fill(&coherence, now, 5 * SECOND).expect("kept");
@@ -109,7 +109,7 @@ fn a_flush_is_at_once_and_for_all() {
 }
 
 #[test]
-fn after_a_write_of_unknown_keys_that_may_still_run_nothing_is_kept_for_a_while() {
+fn a_lost_write_of_unknown_keys_quarantines_everything() {
     let coherence = coherence("max_staleness: 10s");
     let now = Instant::now();
     let entry = fill(&coherence, now, 5 * SECOND).expect("kept");
@@ -121,7 +121,7 @@ fn after_a_write_of_unknown_keys_that_may_still_run_nothing_is_kept_for_a_while(
 }
 
 #[test]
-fn the_lease_decides() {
+fn entries_are_served_only_under_a_lease() {
     let coherence = coherence("nats: nats://127.0.0.1:4222");
     let now = Instant::now();
     assert_eq!(coherence.mode(now), Mode::Degraded);
@@ -129,10 +129,10 @@ fn the_lease_decides() {
     assert_eq!(coherence.mode(now), Mode::Live);
     let entry = fill(&coherence, now, 60 * SECOND).expect("kept");
     assert!(coherence.permit(now + SECOND / 2).allows(&entry));
-    // Frozen for an hour, and awake again: the lease is long gone, and so is the right to serve.
+    // The process was frozen for an hour: the lease has long expired, and with it the right to serve.
     assert_eq!(coherence.mode(now + SECOND), Mode::Degraded);
     assert!(!coherence.permit(now + SECOND).allows(&entry));
-    // The lease is back: what was kept before the hole is dead.
+    // The lease is back. Entries kept before the gap are dead.
     coherence.lease(now + 3 * SECOND, now + 2 * SECOND);
     assert!(!coherence.permit(now + 2 * SECOND).allows(&entry));
 }
@@ -177,7 +177,7 @@ fn nothing_is_served_before_redis_has_been_asked_for_its_role() {
         assert!(coherence.permit(now).allows(&entry), "{proof:?}");
         assert_eq!(reason(&coherence), (Mode::Single, ModeReason::NoNats));
     }
-    // It was a replica all the time.
+    // The server was a replica all the time.
     let coherence = start();
     let entry = fill(&coherence, now, 60 * SECOND).expect("kept for later");
     coherence.set_role(Role::Replica);

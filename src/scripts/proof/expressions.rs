@@ -4,12 +4,12 @@ use super::call::{Argument, Call};
 use super::parser::{ExpressionKind, KEYS, NAMES, Outcome, Parser, Prefix, REDIS, Shape, UNREADABLE};
 use crate::scripts::lua::{Token, Word};
 
-/// Most calls that are remembered.
+/// Maximum number of calls to remember.
 const MAX_CALLS: usize = 256;
-/// Most arguments of a call that are remembered.
+/// Maximum number of arguments to remember per call.
 const MAX_ARGUMENTS: usize = 64;
 
-/// Names of Lua's and Redis's that reach no command and no way to call one.
+/// Names of Lua and Redis that reach no command and no way to call one.
 const KNOWN: [&str; 22] = [
     "ARGV", "assert", "bit", "cjson", "cmsgpack", "error", "ipairs", "math", "next", "os", "pairs", "pcall", "select",
     "string", "struct", "table", "tonumber", "tostring", "type", "unpack", "xpcall", "print",
@@ -38,7 +38,7 @@ impl<'a> Parser<'a> {
         Ok(kinds)
     }
 
-    /// Operands with operators between them: which of these bind first does not matter here.
+    /// Parses operands with operators between them. Operator precedence does not matter here.
     pub(super) fn expression(&mut self) -> Outcome<ExpressionKind<'a>> {
         self.deeper(|parser| {
             let mut kind = parser.operand()?;
@@ -103,7 +103,7 @@ impl<'a> Parser<'a> {
         Ok(if signs { ExpressionKind::One } else { kind })
     }
 
-    /// `#KEYS`, or `#KEYS[…]`, which is the length of a key.
+    /// Parses `#KEYS`, or `#KEYS[…]`, which is the length of a key.
     pub(super) fn count_of_keys(&mut self) -> Outcome<ExpressionKind<'a>> {
         let mut ahead = self.lexer.clone();
         match ahead.next().ok_or(UNREADABLE)? {
@@ -138,7 +138,7 @@ impl<'a> Parser<'a> {
         self.expect("}")
     }
 
-    /// A name or an expression in brackets, and what is taken of it or called with it.
+    /// Parses a name or a parenthesised expression with its fields, indexes and calls.
     pub(super) fn suffixed(&mut self) -> Outcome<Prefix> {
         self.deeper(|parser| {
             let mut prefix = parser.prefix()?;
@@ -146,7 +146,7 @@ impl<'a> Parser<'a> {
                 let shape = match parser.token {
                     Token::Sign(".") => {
                         parser.advance()?;
-                        // A field of that name may hold the global of that name.
+                        // A field of that name may hold the global of the same name.
                         if matches!(parser.name()?, b"redis" | b"server") {
                             return Err(REDIS);
                         }
@@ -158,7 +158,7 @@ impl<'a> Parser<'a> {
                         parser.expect("]")?;
                         Shape::Part
                     }
-                    // Before Redis 7.0 another script can have changed what the methods of strings do.
+                    // Before Redis 7.0, another script may have replaced the methods of strings.
                     Token::Sign(":") => return Err("it calls a method (value:name())"),
                     Token::Sign("(" | "{") | Token::Plain(_) | Token::Text => {
                         parser.arguments()?;
@@ -220,7 +220,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// The arguments of `redis.call`.
+    /// Parses the arguments of `redis.call`.
     pub(super) fn command(&mut self) -> Outcome {
         if !self.take("(")? {
             return Err(REDIS);
@@ -254,7 +254,7 @@ impl<'a> Parser<'a> {
         Ok(())
     }
 
-    /// The arguments of any other function.
+    /// Parses the arguments of any other function.
     pub(super) fn arguments(&mut self) -> Outcome {
         match self.token {
             Token::Plain(_) | Token::Text => self.advance(),

@@ -1,10 +1,11 @@
-//! Which commands a script calls, read from its text, with what is known of their arguments; or that this cannot be told.
+//! Finds the commands that a script calls, with what is known of their arguments, by parsing its text. Returns an error if they
+//! cannot be determined.
 //!
-//! A parser for Lua 5.1 that follows names and computes no values. A text passes only if `redis` appears as `redis.call(` or
-//! `redis.pcall(` (or as one of a few functions that call nothing) with the command's name written out, `KEYS` as `KEYS[…]` that is
-//! read or as `#KEYS`, and every other name is a local one of the text or one of Lua's that reaches no command. So the script calls
-//! no command that is not seen here, and `KEYS[…]` is always a declared key. A local name that is set to a `KEYS[…]` where it is
-//! declared, and never to anything else, stands for that key. What the commands mean is not known here.
+//! A parser for Lua 5.1 that follows names and computes no values. A text passes only under these conditions. `redis` appears only
+//! as `redis.call(` or `redis.pcall(` with a literal command name, or as one of a few functions that call no command. `KEYS`
+//! appears only as `#KEYS` or as `KEYS[…]` that is read. Every other name is local to the text, or one of Lua's names that reach no
+//! command. So the parser sees every command that the script calls, and `KEYS[…]` is always a declared key. A local name that is
+//! initialised with a `KEYS[…]` and never assigned again stands for that key. What the commands mean is not known here.
 
 mod call;
 mod expressions;
@@ -16,18 +17,18 @@ use parser::{Outcome, Parser, UNREADABLE};
 
 pub(super) use call::{Argument, Call};
 
-/// Longer texts are not read.
+/// Longer texts are not parsed.
 const MAX_TEXT: usize = 64 << 10;
 
-/// The calls of a script.
+/// The commands that a script calls.
 ///
 /// # Errors
-/// Why they cannot be told, for the log.
+/// Why they cannot be determined, for the log.
 pub(super) fn calls(text: &[u8]) -> Result<Vec<Call>, &'static str> {
     if text.len() > MAX_TEXT {
         return Err("its text is too long to be checked");
     }
-    // The first run collects the names that are assigned to. In the second run all other local names may stand for keys.
+    // The first pass collects the names that are assigned to. In the second pass, all other local names may stand for keys.
     let first = Parser::run(text, None)?;
     Ok(Parser::run(text, Some(first.assigned))?.calls)
 }

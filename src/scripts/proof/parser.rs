@@ -4,10 +4,10 @@
 use super::call::Call;
 use crate::scripts::lua::{Lexer, Token, Word};
 
-/// Most blocks and brackets inside each other: bounds the stack.
+/// Maximum nesting of blocks and brackets: bounds the stack.
 const MAX_DEPTH: usize = 100;
-/// Most names in scope, and most names that are assigned to: bounds the time that a look-up takes. Lua itself allows 200 names in a
-/// function.
+/// Maximum number of names in scope, and of names that are assigned to: bounds the time of a lookup. Lua itself allows 200 names in
+/// a function.
 const MAX_NAMES: usize = 256;
 
 pub(super) const TOO_MANY: &str = "it has too many local names to be checked";
@@ -18,22 +18,22 @@ pub(super) const NAMES: &str = "it uses a name that is neither its own nor one o
 
 pub(super) type Outcome<T = ()> = Result<T, &'static str>;
 
-/// What an expression is, as far as it matters.
+/// What the parser knows about an expression.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ExpressionKind<'a> {
-    /// A string by itself.
+    /// A string alone.
     Text(&'a [u8]),
-    /// `KEYS[…]` by itself.
+    /// `KEYS[…]` alone.
     Key,
-    /// A call, or `...`: none or several values where it comes last.
+    /// A call, or `...`: expands to none or several values in the last position.
     Several,
-    /// `unpack(KEYS)` by itself.
+    /// `unpack(KEYS)` alone.
     Keys,
     /// One value.
     One,
 }
 
-/// What may stand in front of a `.`, a `[` or a `(`, and what it is so far.
+/// The left side of a `.`, a `[` or a `(`, and what it is so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Prefix {
     pub(super) shape: Shape,
@@ -56,7 +56,7 @@ pub(super) enum Shape {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Local<'a> {
     pub(super) name: &'a [u8],
-    /// It stands for a declared key.
+    /// The name stands for a declared key.
     pub(super) is_key: bool,
 }
 
@@ -67,14 +67,14 @@ pub(super) struct Parser<'a> {
     /// The names in scope, the innermost last.
     pub(super) locals: Vec<Local<'a>>,
     pub(super) calls: Vec<Call>,
-    /// Names that are assigned to after they were declared.
+    /// Names that are assigned to after their declaration.
     pub(super) assigned: Vec<&'a [u8]>,
-    /// The same for the whole text; none in the first run.
+    /// The same for the whole text. `None` during the first pass.
     pub(super) all_assigned: Option<Vec<&'a [u8]>>,
 }
 
 impl<'a> Parser<'a> {
-    /// Whether these tokens come now.
+    /// Whether these tokens come next.
     pub(super) fn is_ahead(&self, tokens: &[Token<'_>]) -> bool {
         let mut ahead = self.lexer.clone();
         let mut token = Some(self.token);
@@ -144,7 +144,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// Notes that a local name is assigned to.
+    /// Records that a local name is assigned to.
     pub(super) fn assign(&mut self, name: &'a [u8]) -> Outcome {
         if !self.assigned.contains(&name) {
             if self.assigned.len() >= MAX_NAMES {

@@ -4,7 +4,7 @@ use super::parser::{ExpressionKind, KEYS, NAMES, Outcome, Parser, Prefix, Shape,
 use crate::scripts::lua::{Token, Word};
 
 impl<'a> Parser<'a> {
-    /// Statements up to a word that ends a block. Names that they declare go out of scope.
+    /// Parses statements up to a word that ends a block. Names declared in the block go out of scope.
     pub(super) fn block(&mut self) -> Outcome {
         let before = self.locals.len();
         self.open_block()?;
@@ -12,7 +12,7 @@ impl<'a> Parser<'a> {
         Ok(())
     }
 
-    /// As [`Parser::block`], but the names stay in scope.
+    /// Like [`Parser::block`], but the names stay in scope.
     pub(super) fn open_block(&mut self) -> Outcome {
         self.deeper(|parser| {
             loop {
@@ -64,7 +64,7 @@ impl<'a> Parser<'a> {
                 let before = self.locals.len();
                 self.open_block()?;
                 self.expect_word(Word::Until)?;
-                // Names that were declared inside are in scope here.
+                // Names that were declared inside the loop are in scope here.
                 self.expression()?;
                 self.locals.truncate(before);
                 Ok(())
@@ -86,7 +86,7 @@ impl<'a> Parser<'a> {
             Word::For => self.for_loop(),
             Word::Function => {
                 let name = self.name()?;
-                // A global function, or a field of something global.
+                // A global function, or a field of a global.
                 if !self.is_local(name) {
                     return Err(NAMES);
                 }
@@ -152,7 +152,7 @@ impl<'a> Parser<'a> {
         Ok(names)
     }
 
-    /// Parameters, statements, `end`.
+    /// Parses parameters, statements and `end`.
     pub(super) fn body(&mut self, has_self: bool) -> Outcome {
         let before = self.locals.len();
         if has_self {
@@ -162,7 +162,7 @@ impl<'a> Parser<'a> {
         if !self.take(")")? {
             loop {
                 if self.take("...")? {
-                    // In Lua 5.1 the further arguments may be had under this name, too.
+                    // In Lua 5.1 the extra arguments are also available under this name.
                     self.declare(b"arg", ExpressionKind::One)?;
                     break;
                 }
