@@ -1,10 +1,13 @@
 //! Puts the parts together: builds, runs, reloads, drains. A value, not a process: two may run side by side.
 
+mod bus_sink;
+mod watches;
+
 use std::cell::Cell;
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -13,47 +16,36 @@ use tokio::sync::{mpsc, watch};
 
 use crate::acceptor::{self, Front, WorkerHandle};
 use crate::admin::Admin;
-use crate::bus::{self, Bus, BusError, Event, Sink, connection_name, random_incarnation};
+use crate::bus::{self, Bus, BusError, connection_name, random_incarnation};
 use crate::client_state::buffers::AllBuffers;
 use crate::client_state::users::Users;
+use crate::coherence::Coherence;
 use crate::coherence::mode_history::ModeHistory;
-use crate::coherence::{Coherence, Role};
 use crate::command::Table;
 use crate::config::{ClientsWithoutAuth, Config, ConfigError, Finding, Live, Target, Timeouts, UpstreamUrl, Waiting};
-use crate::fleet::{Alone, OnBus};
-use crate::glob::Glob;
 use crate::listeners::{self, Addresses, ListenError};
 use crate::machine;
-use crate::metrics::outcome::FlushReason;
 use crate::metrics::slots::{BusStats, Stats};
-use crate::metrics::window;
 use crate::monitor::{self, Monitor, MonitorError};
-use crate::near_cache::KeyId;
 use crate::net::{Address, tls};
 use crate::scripts::Scripts;
 use crate::supervisor::{End, Failure, Supervisor};
-use crate::upstream::instances::{self, Fleet};
 use crate::upstream::status::UpstreamStatus;
-use crate::upstream::topology::{self, News};
 use crate::upstream::{self, Dialer, Endpoint, LinkSettings, Login, OwnRights, ServerLimits};
 use crate::worker::{self, Order, Setup};
 use crate::worker_state::context::{Mailbox, Mailboxes, Shared};
 use crate::worker_state::policy::{Policy, View};
 use crate::worker_state::windows::Windows;
 
-/// Between two rounds of housekeeping in the near cache.
-const TIDY: Duration = Duration::from_millis(500);
+use bus_sink::BusSink;
 
-/// What the names of the workers' threads begin with.
+/// Prefix of the names of the workers' threads.
 const WORKER: &str = "shortstop-worker-";
 
-/// How long a thread that should end is waited for.
+/// How long to wait for a thread to end.
 const ABANDON: Duration = Duration::from_secs(5);
 
-/// Between two looks at the mode, which changes by the clock.
-const LOOK_AT_MODE: Duration = Duration::from_millis(100);
-
-/// Why a proxy cannot start, or cannot go on with another configuration.
+/// Why Shortstop cannot start, or cannot use another configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The configuration.
@@ -62,16 +54,16 @@ pub enum StartError {
     /// The address for clients.
     #[error("{0}")]
     Listen(#[from] ListenError),
-    /// The monitor's address.
+    /// The address of the monitor.
     #[error("{0}")]
     Monitor(#[from] MonitorError),
-    /// Clients of the proxy would be sent back to it.
+    /// Clients of Shortstop would be sent back to it.
     #[error(
         "`upstream` leads to {address}, where this Shortstop itself listens; name the address of Redis in `upstream` (REDIS_URL), or \
              listen elsewhere with --listen"
     )]
     Itself {
-        /// Where it listens.
+        /// The address on which it listens.
         address: Address,
     },
     /// The bus's URL, subject or credentials.
@@ -82,7 +74,7 @@ pub enum StartError {
     Thread(#[source] io::Error),
 }
 
-/// What is wrong with the files that a configuration refers to.
+/// Checks the files that a configuration refers to.
 pub fn check_files(config: &Config) -> Vec<Finding> {
     let credentials = config.bus.credentials.as_deref().map(bus::check_credentials);
     let credentials = credentials.and_then(Result::err).map(|error| Finding::new("bus.credentials", error));
@@ -90,12 +82,12 @@ pub fn check_files(config: &Config) -> Vec<Finding> {
     [server, upstream::check_files(config), credentials, monitor::check_files(config)].into_iter().flatten().collect()
 }
 
-/// A running proxy. Dropped, it ends at once.
+/// A running Shortstop. It ends at once when dropped.
 pub struct App {
     addresses: Addresses,
     shared: Arc<Shared>,
     dialer: Arc<Dialer>,
-    /// What TLS clients are shown; none: there are none.
+    /// The certificate for TLS clients, if there are any.
     server: Option<watch::Sender<tls::Server>>,
     admin: Arc<Admin>,
     monitor: Option<Monitor>,
@@ -107,17 +99,17 @@ pub struct App {
     client_limit: watch::Sender<usize>,
     stop: watch::Sender<bool>,
     control: Option<Runtime>,
-    /// What holds now.
+    /// The current configuration.
     config: Live<Arc<Config>>,
     timeouts: Live<Timeouts>,
 }
 
 impl App {
-    /// Starts a proxy with a configuration, and returns when clients can connect. Blocks briefly; not for the inside of an
+    /// Starts Shortstop with a configuration, and returns when clients can connect. Blocks briefly, so do not call it from an
     /// asynchronous task.
     ///
     /// # Errors
-    /// What keeps it from starting. Redis or NATS being away does not.
+    /// What prevents the start. Redis or NATS being away does not.
     pub fn start(config: Config) -> Result<App, StartError> {
         config.check()?;
         let timeouts = Live::new(config.timeouts);
@@ -256,125 +248,8 @@ impl App {
         Ok(())
     }
 
-    /// The control plane: what is asked of the server once a second, and the near cache's housekeeping.
-    fn start_watch(&self, control: &Runtime, config: &Config, incarnation: u64) {
-        let coherence = Arc::clone(&self.shared.coherence);
-        let (worker_handles, shared) = (self.worker_handles.clone(), Arc::clone(&self.shared));
-        let stats = Arc::clone(&self.shared.stats);
-        let (scripts, outbox) = (Arc::clone(&self.shared.scripts), self.shared.outbox.clone());
-        let tell = move |news| match news {
-            News::Table(table) => {
-                let table = Arc::new(*table);
-                worker_handles
-                    .iter()
-                    .for_each(|worker_handle| drop(worker_handle.orders.send(Order::Table(Arc::clone(&table)))));
-            }
-            News::Leave { epoch, done } => {
-                // Nothing is served, and nothing that is read from now on is kept, until the move is over.
-                coherence.set_role(Role::Changing);
-                for worker_handle in &worker_handles {
-                    // A worker that has ended has no connections.
-                    let _ = worker_handle.orders.send(Order::Leave { epoch, done: done.clone() });
-                }
-            }
-            News::Moved(is_primary) => {
-                stats.shared.upstream_moves.fetch_add(1, Ordering::Relaxed);
-                scripts.functions.forget();
-                coherence.flush_for(FlushReason::Upstream, "connections lead to another server");
-                coherence.set_role(role_of(is_primary));
-            }
-            News::Functions { number, asked, no_writes } => {
-                if scripts.functions.learn(number, asked, no_writes) {
-                    // Calls that were taken for reads may have written anything, here or at a peer that believed the same.
-                    if !scripts.are_trusted() {
-                        coherence.flush_for(FlushReason::Scripts, "a function lost its flag no-writes");
-                    }
-                    let event = Event::Script { lost: false, clear: !scripts.are_trusted() };
-                    let _ = outbox.as_ref().is_some_and(|outbox| outbox.try_send(vec![event]));
-                }
-            }
-            News::Primary(is_primary) => coherence.set_role(role_of(Some(is_primary))),
-            News::RoleNotTold => coherence.role_is_not_told(),
-            News::LetsIn(lets_in) => shared.users.let_in(lets_in),
-            News::FirstRights(since) => {
-                let was = shared.users.first_rights_changed();
-                worker_handles
-                    .iter()
-                    .for_each(|worker_handle| drop(worker_handle.orders.send(Order::FirstRights { since, was })));
-            }
-            News::Users(users) => shared.users.set_rights(users),
-            News::Blind => shared.users.cannot_look(),
-            News::Rights => coherence.flush("users have other rights"),
-        };
-        let scripts = Arc::clone(&self.shared.scripts);
-        let wants_functions = move || scripts.functions.wanted();
-        let settings = topology::Settings {
-            dialer: Arc::clone(&self.dialer),
-            name: connection_name(&config.fleet, incarnation),
-            first: anonymous(config),
-            endpoint: Arc::clone(&self.shared.endpoint),
-            limits: Arc::clone(&self.shared.server_limits),
-            status: Arc::clone(&self.admin.status),
-        };
-        let users = Arc::clone(&self.shared);
-        let wants_rights = move || users.users.wants_rights();
-        let watches = topology::watch(settings, wants_functions, wants_rights, tell);
-        control.spawn(self.supervisor.watch("the watch over Redis", End::Never, watches));
-        let watched = instances::Settings {
-            dialer: Arc::clone(&self.dialer),
-            endpoint: Arc::clone(&self.shared.endpoint),
-            name: connection_name(&config.fleet, incarnation),
-            channel: instances::channel(&config.fleet),
-        };
-        let watches = instances::watch(watched, self.fleet(&config.fleet, incarnation));
-        control.spawn(self.supervisor.watch("the watch over the fleet", End::Never, watches));
-        let coherence = Arc::clone(&self.shared.coherence);
-        control.spawn(self.supervisor.watch("the near cache's housekeeping", End::Never, async move {
-            let mut ticks = tokio::time::interval(TIDY);
-            loop {
-                ticks.tick().await;
-                coherence.tidy();
-            }
-        }));
-    }
-
-    /// What has to be looked at by the clock, so that it can be shown: the mode, and what the latencies were.
-    fn start_looking(&self, control: &Runtime) {
-        let admin = Arc::clone(&self.admin);
-        control.spawn(self.supervisor.watch("the watch over the mode", End::Never, async move {
-            let mut ticks = tokio::time::interval(LOOK_AT_MODE);
-            loop {
-                ticks.tick().await;
-                admin.observe_mode(Instant::now());
-            }
-        }));
-        let stats = Arc::clone(&self.shared.stats);
-        control.spawn(self.supervisor.watch("the clock of the latencies", End::Never, async move {
-            let mut ticks = tokio::time::interval(window::EVERY);
-            loop {
-                ticks.tick().await;
-                stats.note_latencies(Instant::now());
-            }
-        }));
-    }
-
-    /// What is told which instances Redis shows: the bus, or without one a counter and the log.
-    fn fleet(&self, name: &str, incarnation: u64) -> Arc<dyn Fleet> {
-        match &self.bus {
-            Some(bus) => Arc::new(OnBus { peers: bus.peers(), fleet: name.to_owned() }),
-            None => Arc::new(Alone {
-                fleet: name.to_owned(),
-                incarnation,
-                stats: Arc::clone(&self.bus_stats),
-                unheard: AtomicU64::new(0),
-                subscribed: AtomicBool::new(false),
-                others: Mutex::default(),
-            }),
-        }
-    }
-
-    /// Waits until something has ended without which the proxy cannot go on: a worker, the acceptor, a watch. The process should end
-    /// then, at once: what is under way may be lost, and the fleet takes it for that.
+    /// Waits until something has ended that Shortstop cannot do without: a worker, the acceptor, a watch. The process should then
+    /// end at once. In-flight requests may be lost, and the fleet assumes so.
     ///
     /// # Cancel safety
     /// Nothing is lost.
@@ -382,26 +257,26 @@ impl App {
         self.supervisor.failed().await
     }
 
-    /// Where clients connect.
+    /// The addresses for clients.
     pub fn addresses(&self) -> &Addresses {
         &self.addresses
     }
 
-    /// Where the monitor listens; none: there is none.
+    /// The address of the monitor. `None` if there is none.
     pub fn monitor(&self) -> Option<SocketAddr> {
         self.monitor.as_ref().map(Monitor::address)
     }
 
-    /// Goes by another configuration from now on, and returns the settings that wait for a restart. What was kept under the old
-    /// one is dropped; connections go on with the certificates that they began with.
+    /// Uses another configuration from now on. Returns the settings that need a restart. Entries kept under the old configuration
+    /// are dropped. Existing connections keep the certificates with which they began.
     ///
     /// # Errors
-    /// When the configuration is not sound, or a certificate cannot be used; the old one stays.
+    /// The configuration is invalid, or a certificate cannot be used. The old configuration stays.
     pub fn reload(&self, config: &Config) -> Result<Vec<Waiting>, ConfigError> {
         config.check()?;
         let old = self.config.get();
         let (config, waiting) = old.reloaded(config);
-        // What can fail comes first.
+        // Steps that can fail come first.
         let server = listeners::server(&config.tls)?;
         self.dialer.reload(&config.upstream_tls)?;
         if let (Some(known), Some(server)) = (&self.server, server) {
@@ -410,7 +285,7 @@ impl App {
         self.timeouts.set(config.timeouts);
         self.shared.coherence.configure(&old, &config);
         let policy = new_policy(&config, &self.shared.buffers);
-        // Holds for messages of peers from now on. Each worker flushes L1 when it gets the new policy.
+        // Takes effect for messages of peers at once. Each worker flushes L1 when it gets the new policy.
         self.shared.scripts.set_trusted(config.scripts.are_trusted());
         for worker_handle in &self.worker_handles {
             // A worker that has ended needs no rules.
@@ -421,8 +296,8 @@ impl App {
         Ok(waiting)
     }
 
-    /// Accepts no more, answers what was asked, tells the fleet, and ends; within `timeouts.shutdown`. Returns whether all was
-    /// answered.
+    /// Stops accepting, answers pending requests, publishes what is queued, and ends, within `timeouts.shutdown`. Returns whether
+    /// everything was answered.
     pub fn shutdown(mut self) -> bool {
         let limit = Instant::now() + self.timeouts.get().shutdown;
         self.supervisor.stop();
@@ -444,7 +319,7 @@ impl App {
         if !unfinished.is_empty() {
             tracing::warn!("these did not finish in time: {}", unfinished.join(", "));
         }
-        // With a worker that has not ended a write may still be under way: no BYE then, so that the peers watch out for it.
+        // If a worker has not ended, a write may still be in flight. Then no BYE is sent, so that the peers watch for it.
         let settled = self.threads.iter().all(JoinHandle::is_finished);
         if let (Some(bus), Some(control), true) = (self.bus.take(), &self.control, settled) {
             control.block_on(bus.shutdown());
@@ -480,15 +355,15 @@ impl Drop for App {
     }
 }
 
-/// The policy of a configuration. Publishes the bound of all buffers, which depends on the machine's memory.
+/// The policy of a configuration. Sets the bound of all buffers, which depends on the machine's memory.
 fn new_policy(config: &Config, buffers: &AllBuffers) -> Arc<Policy> {
     let policy = Policy::new(config, machine::memory());
     buffers.set_max(policy.buffers_total);
     Arc::new(policy)
 }
 
-/// Whether an upstream is what listens here. Looks its name up only when the port is the same. Other ways back, through another address or
-/// a forwarder, show when the first connection comes.
+/// Whether an upstream leads to this listener. Resolves the upstream's name only if the port is the same. Other loops, through
+/// another address or a forwarder, are found when the first connection arrives.
 fn leads_to(upstream: &UpstreamUrl, listen: SocketAddr) -> bool {
     let is_here = |address: IpAddr| match listen.ip() {
         // Only an address of this machine can be bound.
@@ -503,16 +378,7 @@ fn leads_to(upstream: &UpstreamUrl, listen: SocketAddr) -> bool {
         && (host, port).to_socket_addrs().is_ok_and(|mut addresses| addresses.any(|address| is_here(address.ip())))
 }
 
-/// What is known of the role of a server.
-fn role_of(is_primary: Option<bool>) -> Role {
-    match is_primary {
-        Some(true) => Role::Primary,
-        Some(false) => Role::Replica,
-        None => Role::Unproven,
-    }
-}
-
-/// The way to a worker for tasks. It must not keep the worker from ending with its last worker handle.
+/// The mailbox of a worker. It must not keep the worker from ending with its last worker handle.
 fn post(worker_handle: &WorkerHandle) -> Mailbox {
     let orders = worker_handle.orders.downgrade();
     Box::new(move |task| {
@@ -523,7 +389,7 @@ fn post(worker_handle: &WorkerHandle) -> Mailbox {
     })
 }
 
-/// Who a client is to Redis that has not authenticated.
+/// The login that unauthenticated clients use in Redis.
 fn anonymous(config: &Config) -> Option<Login> {
     match config.clients_without_auth {
         ClientsWithoutAuth::Upstream => Login::of(&config.upstream),
@@ -548,65 +414,4 @@ fn start_bus(
     settings.credentials.clone_from(&config.bus.credentials);
     settings.supervisor = supervisor.clone();
     bus::start(control.handle(), settings, Arc::new(sink), Arc::clone(stats)).map(Some)
-}
-
-/// What the bus may do to the cache.
-struct BusSink {
-    coherence: Arc<Coherence>,
-    scripts: Arc<Scripts>,
-}
-
-impl Sink for BusSink {
-    fn invalidate(&self, db: u32, hash: u128) {
-        self.coherence.poison(KeyId::from_hash(db, hash));
-    }
-
-    fn invalidate_key(&self, key: &[u8]) {
-        self.coherence.poison_everywhere(key);
-    }
-
-    fn quarantine(&self, db: u32, hash: u128) {
-        self.coherence.quarantine(KeyId::from_hash(db, hash), Instant::now());
-    }
-
-    fn quarantine_all(&self) {
-        self.scripts.functions.forget();
-        let why = "bus: a peer lost a command that may change any key";
-        self.coherence.quarantine_all(Instant::now(), FlushReason::Commands, why);
-    }
-
-    fn flush(&self, why: &'static str) {
-        self.coherence.flush_for(FlushReason::Bus, why);
-    }
-
-    fn script(&self, lost: bool) {
-        match (self.scripts.are_trusted(), lost) {
-            (true, _) => {}
-            (false, true) => {
-                let why = "bus: a peer lost a script that may write any key";
-                self.coherence.quarantine_all(Instant::now(), FlushReason::Scripts, why);
-            }
-            (false, false) => {
-                self.coherence.flush_for(FlushReason::Scripts, "bus: a peer ran a script that may write any key");
-            }
-        }
-    }
-
-    fn changed(&self) {
-        // It may have been FUNCTION LOAD.
-        self.scripts.functions.forget();
-        self.coherence.flush_for(FlushReason::Commands, "bus: a peer ran a command that may change any key");
-    }
-
-    fn invalidate_pattern(&self, glob: &[u8]) {
-        self.coherence.poison_matching(&Glob::new(glob));
-    }
-
-    fn lease(&self, until: Instant) {
-        self.coherence.lease(until, Instant::now());
-    }
-
-    fn set_doubtful(&self, doubtful: bool) {
-        self.coherence.doubt(doubtful);
-    }
 }

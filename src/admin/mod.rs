@@ -26,7 +26,7 @@ use crate::worker_state::windows::{Access, Asker, ProxyAnswer, Windows};
 pub struct Admin {
     /// The workers' counters.
     pub stats: Arc<Stats>,
-    /// The server that connections lead to.
+    /// The server to which connections lead.
     pub endpoint: Arc<Endpoint>,
     /// The mode and the lease.
     pub coherence: Arc<Coherence>,
@@ -34,15 +34,15 @@ pub struct Admin {
     pub bus: Arc<BusStats>,
     /// Whether Redis answers.
     pub status: Arc<UpstreamStatus>,
-    /// Since when the mode is what it is.
+    /// Since when L1 has been in its mode.
     pub history: ModeHistory,
     /// Bytes in the buffers of clients.
     pub buffers: Arc<AllBuffers>,
-    /// Where clients connect, in the words of INFO.
+    /// The addresses for clients, as INFO shows them.
     pub listen: String,
-    /// What is configured now.
+    /// The current configuration.
     pub config: Live<Arc<Config>>,
-    /// This start's number, as the connections to Redis are named.
+    /// This start's incarnation, as in the names of the connections to Redis.
     pub incarnation: u64,
 }
 
@@ -102,8 +102,8 @@ impl Admin {
         Sources { stats: &self.stats, bus: &self.bus, facts, now }
     }
 
-    /// The mode and its reason. Says in the log when it is another one than the last time. To be called by the clock, too: nobody is
-    /// told when a lease ends.
+    /// The mode and its reason. Logs a change since the last call. Call this from a timer too, because the end of a lease is no
+    /// event.
     pub fn observe_mode(&self, now: Instant) -> (Mode, ModeReason) {
         let (mode, reason) = self.coherence.mode_and_reason(now);
         if let Some(Ended { mode: from, lasted }) = self.history.observe(mode, now) {
