@@ -98,6 +98,7 @@ impl Row {
     /// Where this call may run: [`Row::class`], but XREAD and XREADGROUP are blocking only with BLOCK, and DEBUG PROTOCOL push makes
     /// Redis push something, which belongs to no reply.
     #[must_use]
+    #[inline]
     pub fn class_for(&self, args: &[&[u8]]) -> Class {
         match self.verb {
             Verb::XRead | Verb::XReadGroup if !keys::blocks(args) => Class::Stateless,

@@ -1,6 +1,5 @@
 //! One call of a command: its row, its arguments, where it goes, and what is sent.
 
-use std::cell::OnceCell;
 use std::rc::Rc;
 
 use smallvec::SmallVec;
@@ -42,21 +41,25 @@ pub(super) struct Call<'a> {
     pub(super) row: &'a Row,
     pub(super) request: Request<'a>,
     pub(super) args: &'a [&'a [u8]],
-    /// See [`Call::keys`].
-    pub(super) keys: &'a OnceCell<FoundKeys>,
+    /// Its keys, which are looked for once.
+    pub(super) keys: &'a FoundKeys,
 }
 
-/// Which arguments of a call are keys, and whether these are all that it may touch.
-pub(super) type FoundKeys = (Keys, SmallVec<[u32; 4]>);
+/// Which arguments of a call are keys.
+pub(super) struct FoundKeys {
+    /// Whether these are all keys that it may touch.
+    pub(super) all: Keys,
+    /// Their places.
+    pub(super) places: SmallVec<[u32; 4]>,
+}
 
-impl Call<'_> {
-    /// The places of the keys. They are looked for once, when they are first asked for.
-    pub(super) fn keys(&self) -> &FoundKeys {
-        self.keys.get_or_init(|| {
-            let mut places = SmallVec::new();
-            let all = self.row.keys(self.args, &mut places);
-            (all, places)
-        })
+impl FoundKeys {
+    /// The keys of a call; `args` is the whole call.
+    #[inline]
+    pub(super) fn of(row: &Row, args: &[&[u8]]) -> Self {
+        let mut places = SmallVec::new();
+        let all = row.keys(args, &mut places);
+        FoundKeys { all, places }
     }
 }
 

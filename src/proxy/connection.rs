@@ -82,9 +82,10 @@ impl Client {
 
     /// A script that runs holds up all that is sent behind it on its connection, SCRIPT KILL included. A client that waits for
     /// nothing goes on over another lane, where Redis answers that it is busy.
+    #[inline]
     pub(super) fn leave_lane_if_held_up(&self, now: Instant) {
         let profile = &self.state.profile;
-        if !profile.is_held_up(now) || self.session.is_some() || self.reply_queue.outstanding() > 0 {
+        if self.session.is_some() || self.reply_queue.outstanding() > 0 || !profile.is_held_up(now) {
             return;
         }
         profile.forget_lane();

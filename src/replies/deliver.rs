@@ -217,6 +217,8 @@ impl Expected for Pending {
 
 impl Pending {
     /// Does what is to be done with the reply, and hands back what waits for more.
+    // Otherwise what waits is copied once more.
+    #[inline(always)]
     fn act(self, context: &Context, reply: Reply<'_>, now: Instant) -> Option<Pending> {
         let failed = reply.bytes().first() == Some(&b'-');
         if failed && tells_of_a_replica(reply.bytes()) {

@@ -231,6 +231,12 @@ impl<E: Expected> State<E> {
         }
     }
 
+    /// Whether [`State::check`] finds nothing that speaks against sending. What sends asks this first, because it is cheaper.
+    #[inline]
+    pub(super) fn may_send(&self, pending_limit: usize) -> bool {
+        matches!(self.phase, Phase::Connecting | Phase::Live(_)) && self.queue.pending() <= pending_limit
+    }
+
     /// Whether the connection stands, and Redis executes requests on it.
     #[inline]
     pub(super) fn is_let_in(&self) -> bool {
