@@ -1,4 +1,4 @@
-//! One call of a command: its row, its arguments, where it goes, and what is sent.
+//! One call of a command: its row, its arguments, its target, and the bytes to send.
 
 use std::rc::Rc;
 
@@ -9,16 +9,15 @@ use crate::exchange::pending::{Link, Session};
 use crate::proxy::request::{Replacements, Request};
 use crate::resp::Chunks;
 
-/// Where a request goes.
+/// The connection that a request goes to.
 pub(super) enum Target {
     /// A connection that clients share.
     Lane(Link),
-    /// The client's own.
+    /// The client's private connection.
     Session(Rc<Session>),
 }
 
 impl Target {
-    /// The connection.
     pub(super) fn link(&self) -> &Link {
         match self {
             Target::Lane(link) => link,
@@ -27,34 +26,34 @@ impl Target {
     }
 }
 
-/// What is sent in the place of a request.
+/// The bytes to send for a request.
 pub(super) enum Wire {
     /// The request itself.
     AsIs,
-    /// These bytes.
+    /// Other bytes in its place.
     Instead(Vec<u8>),
 }
 
-/// One call: the row, the request, its arguments.
+/// One call: the command's row, the request, and its arguments.
 #[derive(Clone, Copy)]
 pub(super) struct Call<'a> {
     pub(super) row: &'a Row,
     pub(super) request: Request<'a>,
     pub(super) args: &'a [&'a [u8]],
-    /// Its keys, which are looked for once.
+    /// Its keys, located once.
     pub(super) keys: &'a FoundKeys,
 }
 
-/// Which arguments of a call are keys.
+/// Where the keys of a call are.
 pub(super) struct FoundKeys {
-    /// Whether these are all keys that it may touch.
+    /// Whether the call can touch other keys too.
     pub(super) all: Keys,
-    /// Their places.
+    /// Which arguments are keys.
     pub(super) places: SmallVec<[u32; 4]>,
 }
 
 impl FoundKeys {
-    /// The keys of a call; `args` is the whole call.
+    /// Locates the keys of a call. `args` is the whole call.
     #[inline]
     pub(super) fn of(row: &Row, args: &[&[u8]]) -> Self {
         let mut places = SmallVec::new();
@@ -63,7 +62,7 @@ impl FoundKeys {
     }
 }
 
-/// Appends a request, or what is sent in its place.
+/// Appends a request, or the bytes to send in its place.
 pub(super) fn write_wire(out: &mut Chunks, request: &Request<'_>, wire: Wire) {
     match wire {
         Wire::AsIs => request.write(out, Replacements::new()),

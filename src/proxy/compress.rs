@@ -1,4 +1,4 @@
-//! Values on their way to Redis: which arguments they are, and how they are compressed.
+//! Values on their way to Redis: which arguments are values, and how they are compressed.
 
 use bytes::Bytes;
 use smallvec::SmallVec;
@@ -11,22 +11,22 @@ use crate::resp::{Args, parse_int};
 use crate::rules::CompressRule;
 use crate::worker_state::policy::Policy;
 
-/// What came of compressing elsewhere; none: it panicked.
+/// The result of offloaded compression. `None` if it panicked.
 pub(super) type Outcome = Option<(Replacements, Compressed)>;
 
-/// A value that is to be compressed: its place, and how.
+/// An argument to compress: its position, and how.
 type Candidate = (usize, Option<CompressOptions>);
 
-/// The values of a request that are worth a try.
+/// The values of a request that are worth compressing.
 pub(super) struct Candidates {
     places: SmallVec<[Candidate; 1]>,
-    /// Bytes of all of them.
+    /// Total size of the values.
     pub(super) bytes: usize,
-    /// Why they must not be stored.
+    /// Why the values must not be stored.
     pub(super) refused: Option<OwnError>,
 }
 
-/// A request that waits for its values to be compressed elsewhere.
+/// A request whose values are being compressed on another thread.
 pub(super) struct Offloaded {
     pub(super) raw: Bytes,
     pub(super) ranges: Args,
@@ -38,7 +38,7 @@ impl Offloaded {
     }
 }
 
-/// What compressing did, for the counters.
+/// What was compressed, for the counters.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Compressed {
     pub(super) values: u64,
@@ -46,16 +46,16 @@ pub(super) struct Compressed {
     pub(super) bytes_out: u64,
 }
 
-/// Whether a SET compares the stored string with a word of its own, or with a digest of one: `IFEQ` of Valkey 8.1 and Redis 8.4
-/// and its kin. With what is stored compressed that would be wrong.
+/// Whether a SET compares the stored string with an argument or with a digest (`IFEQ` and its variants, Valkey 8.1 and Redis 8.4).
+/// If the stored string is compressed, the comparison would give the wrong result.
 #[inline]
 pub(super) fn compares(args: &[&[u8]]) -> bool {
     const WORDS: [&[u8]; 4] = [b"ifeq", b"ifne", b"ifdeq", b"ifdne"];
-    // No condition is shorter than its word and what it compares with.
+    // A condition is at least two arguments: its name and its operand.
     args.len() > 4 && args[3..].iter().any(|arg| WORDS.iter().any(|word| arg.eq_ignore_ascii_case(word)))
 }
 
-/// Where keys and values are in a command that writes values; `count`: how many there are, where it says so.
+/// The positions of keys and values in a command that writes values. `count` is the number of pairs, for commands that state it.
 fn pairs(verb: Verb, argc: usize, count: usize) -> impl Iterator<Item = (usize, usize)> {
     let (key, value, last) = match verb {
         Verb::Set | Verb::SetNx | Verb::GetSet => (1, 2, 3),
@@ -74,24 +74,24 @@ fn pairs(verb: Verb, argc: usize, count: usize) -> impl Iterator<Item = (usize, 
     })
 }
 
-/// Looks at the values of a command that writes values.
+/// Selects the values of a command that are to be compressed.
 pub(super) fn candidates(verb: Verb, request: &Request<'_>, policy: &Policy) -> Candidates {
     let mut found = Candidates { places: SmallVec::new(), bytes: 0, refused: None };
-    // A count that is none Redis refuses.
+    // Redis refuses an invalid count.
     let count = || parse_int(request.arg(1)).and_then(|count| usize::try_from(count).ok()).unwrap_or(0);
     let count = if verb == Verb::MSetEx { count() } else { 0 };
     for (key, value) in pairs(verb, request.argc(), count) {
         let bytes = request.arg(value);
         let may_be = policy.compresses_from.is_some_and(|least| bytes.len() >= least);
         let rule = if may_be { policy.rules.of(request.arg(key)).compress } else { None };
-        // What could not be opened again is not compressed.
+        // A value that Shortstop could not decompress again is not compressed.
         let sizes = |rule: &CompressRule| rule.min_size..=policy.limits.max_inflated;
         let how = rule.filter(|rule| sizes(rule).contains(&bytes.len())).map(|rule| CompressOptions {
             level: rule.level,
             min_size: rule.min_size,
             min_saving: rule.min_saving,
         });
-        // A client's value that looks like an envelope is compressed whatever the rule says.
+        // A client's value that looks like an envelope is always compressed, whatever the rule says.
         let looks_compressed = codec::is_compressed(bytes);
         if looks_compressed && bytes.len() > policy.limits.max_inflated {
             found.refused = Some(errors::too_long_with_mark(bytes.len(), policy.limits.max_inflated));
@@ -104,7 +104,7 @@ pub(super) fn candidates(verb: Verb, request: &Request<'_>, policy: &Policy) -> 
     found
 }
 
-/// Compresses; `args` are those of the request that the candidates were found in.
+/// Compresses the candidates. `args` are the arguments of the request that contains the candidates.
 #[inline]
 pub(super) fn compress(raw: &[u8], args: &Args, candidates: &Candidates) -> (Replacements, Compressed) {
     let mut replacements = Replacements::new();
@@ -121,7 +121,7 @@ pub(super) fn compress(raw: &[u8], args: &Args, candidates: &Candidates) -> (Rep
     (replacements, compressed)
 }
 
-/// Whether the command's values are compressed on their way, and that is all there is to see to.
+/// Whether compressing the values is all that a command needs on its way to Redis.
 pub(super) fn writes_values(verb: Verb, args: &[&[u8]]) -> bool {
     match verb {
         Verb::SetEx | Verb::PSetEx | Verb::SetNx | Verb::MSet | Verb::MSetNx | Verb::MSetEx | Verb::GetSet => true,
@@ -136,7 +136,7 @@ mod tests {
     use crate::command::Verb;
 
     #[test]
-    fn where_values_are() {
+    fn positions_of_values() {
         let all = |verb, argc| pairs(verb, argc, 2).collect::<Vec<_>>();
         assert_eq!(all(Verb::Set, 7), [(1, 2)]);
         assert_eq!(all(Verb::SetEx, 4), [(1, 3)]);
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn what_compares() {
+    fn set_conditions_that_compare_the_stored_string() {
         let compares = |line: &str| super::compares(&line.split(' ').map(str::as_bytes).collect::<Vec<_>>());
         for line in ["SET k v IFEQ w", "SET k v GET ifne w", "SET k v EX 10 IfDeq 0123456789abcdef"] {
             assert!(compares(line), "{line}");
