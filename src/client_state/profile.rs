@@ -123,10 +123,11 @@ impl<E: Expected> Profile<E> {
     #[inline]
     pub(crate) fn lane(&self, find: impl FnOnce(&Identity<E>, u32, Version) -> Link<E>) -> Result<Link<E>, Lost> {
         if let Some(lane) = &*self.lane.borrow() {
-            match lane.check() {
-                Ok(()) => return Ok(lane.clone()),
-                Err(_) if lane.is_closed() => {}
-                Err(lost) => return Err(lost),
+            if lane.may_send() {
+                return Ok(lane.clone());
+            }
+            if !lane.is_closed() {
+                lane.check()?;
             }
         }
         let lane = find(&self.identity(), self.db(), self.version());

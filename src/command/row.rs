@@ -97,6 +97,7 @@ impl Row {
     /// Where this call may run. Like [`Row::class`], but XREAD and XREADGROUP are blocking only with BLOCK, and DEBUG PROTOCOL push
     /// needs a session because Redis sends a push that is no reply.
     #[must_use]
+    #[inline]
     pub fn class_for(&self, args: &[&[u8]]) -> Class {
         match self.verb {
             Verb::XRead | Verb::XReadGroup if !keys::blocks(args) => Class::Stateless,

@@ -1,6 +1,5 @@
 //! One call of a command: its row, its arguments, its target, and the bytes to send.
 
-use std::cell::OnceCell;
 use std::rc::Rc;
 
 use smallvec::SmallVec;
@@ -41,21 +40,25 @@ pub(super) struct Call<'a> {
     pub(super) row: &'a Row,
     pub(super) request: Request<'a>,
     pub(super) args: &'a [&'a [u8]],
-    /// See [`Call::keys`].
-    pub(super) keys: &'a OnceCell<FoundKeys>,
+    /// Its keys, located once.
+    pub(super) keys: &'a FoundKeys,
 }
 
-/// Where the keys of a call are, and whether the call can touch other keys too.
-pub(super) type FoundKeys = (Keys, SmallVec<[u32; 4]>);
+/// Where the keys of a call are.
+pub(super) struct FoundKeys {
+    /// Whether the call can touch other keys too.
+    pub(super) all: Keys,
+    /// Which arguments are keys.
+    pub(super) places: SmallVec<[u32; 4]>,
+}
 
-impl Call<'_> {
-    /// Where the keys are. They are located once, on first use.
-    pub(super) fn keys(&self) -> &FoundKeys {
-        self.keys.get_or_init(|| {
-            let mut places = SmallVec::new();
-            let all = self.row.keys(self.args, &mut places);
-            (all, places)
-        })
+impl FoundKeys {
+    /// Locates the keys of a call. `args` is the whole call.
+    #[inline]
+    pub(super) fn of(row: &Row, args: &[&[u8]]) -> Self {
+        let mut places = SmallVec::new();
+        let all = row.keys(args, &mut places);
+        FoundKeys { all, places }
     }
 }
 

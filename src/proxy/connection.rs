@@ -83,9 +83,10 @@ impl Client {
 
     /// A running script blocks everything that is sent behind it on the same connection, SCRIPT KILL included. A client without
     /// in-flight requests moves to another lane, where Redis answers that it is busy.
+    #[inline]
     pub(super) fn leave_lane_if_held_up(&self, now: Instant) {
         let profile = &self.state.profile;
-        if !profile.is_held_up(now) || self.session.is_some() || self.reply_queue.outstanding() > 0 {
+        if self.session.is_some() || self.reply_queue.outstanding() > 0 || !profile.is_held_up(now) {
             return;
         }
         profile.forget_lane();

@@ -1,13 +1,12 @@
 //! The dispatcher: a checklist that reads from top to bottom, with one match at its end. Each arm has a file of its own.
 
-use std::cell::OnceCell;
 use std::rc::Rc;
 
 use crate::client_state::connection_state::Kind;
 use crate::coherence::ServePermit;
 use crate::command::{Class, Facts, Row, ScriptBy, Verb};
 use crate::errors;
-use crate::proxy::call::{Call, Target};
+use crate::proxy::call::{Call, FoundKeys, Target};
 use crate::proxy::client::{Client, Next};
 use crate::proxy::compress::writes_values;
 use crate::proxy::request::{Request, Words};
@@ -71,8 +70,7 @@ impl Client {
             Some(row) if row.subs().is_empty() => row,
             _ => view.table.resolve(&args),
         };
-        let keys = OnceCell::new();
-        let call = Call { row, request, args: &args, keys: &keys };
+        let call = Call { row, request, args: &args, keys: &FoundKeys::of(row, &args) };
         if self.is_own_connection(call) {
             // Refuse before anything waits for Redis: Shortstop would wait for itself.
             self.refuse_own(&errors::UPSTREAM_IS_ITSELF);

@@ -21,8 +21,8 @@ use crate::rules::CacheRule;
 use crate::worker_state::policy::View;
 
 /// How to keep the reply of a fetch.
-pub(super) struct Keeping {
-    pub(super) rule: CacheRule,
+pub(super) struct Keeping<'a> {
+    pub(super) rule: &'a CacheRule,
     pub(super) absent: Absent,
 }
 
@@ -56,7 +56,7 @@ impl Client {
         permit: &ServePermit,
         question: Question<'_>,
         id: EntryId,
-        keeping: Option<Keeping>,
+        keeping: Option<Keeping<'_>>,
         request: Request<'_>,
         wire: Wire,
     ) -> Next {
@@ -88,7 +88,7 @@ impl Client {
         let may_ttl = || self.state.profile.may_ttl(&self.context.shared.users);
         let keeping = keeping.filter(|_| self.keeps_if(may_ttl(), NotKept::TtlUnknown));
         let admits = |rule: &CacheRule| self.context.admission.borrow_mut().asked(id, rule.admit_after);
-        let keeping = keeping.filter(|keeping| self.keeps_if(admits(&keeping.rule), NotKept::NotAdmitted));
+        let keeping = keeping.filter(|keeping| self.keeps_if(admits(keeping.rule), NotKept::NotAdmitted));
         if let Some(Keeping { rule, absent }) = keeping {
             if self.reply_queue.outstanding() == 0 && permit.serves() && self.join(permit, id, &question, mask) {
                 return Next::Go;
@@ -101,7 +101,7 @@ impl Client {
                 let flight = Rc::new(Flight {
                     id,
                     asked: question.keep(),
-                    rule,
+                    rule: *rule,
                     absent,
                     ticket: RefCell::new(Some(ticket)),
                     sent: permit.now,
@@ -205,6 +205,6 @@ impl Client {
 }
 
 /// The rule by which replies to this read are kept. `None` if they are not kept.
-pub(super) fn rule_for(view: &View, key: &[u8], read: Reads) -> Option<CacheRule> {
-    view.policy.rules.of(key).cache.filter(|rule| rule.reads.contains(read))
+pub(super) fn rule_for<'a>(view: &'a View, key: &[u8], read: Reads) -> Option<&'a CacheRule> {
+    view.policy.rules.of(key).cache.as_ref().filter(|rule| rule.reads.contains(read))
 }

@@ -1,7 +1,5 @@
 //! Reads other than GET: whether L1 may answer them, and whether their reply shows that an entry of L1 is out of date.
 
-use std::cell::OnceCell;
-
 use smallvec::SmallVec;
 
 use crate::coherence::ServePermit;
@@ -11,7 +9,7 @@ use crate::exchange::reply_shape::ReplyShape;
 use crate::exchange::values::{ValueKey, Values};
 use crate::metrics::outcome::NotKept;
 use crate::near_cache::{EntryId, KeyId, Question, in_version};
-use crate::proxy::call::{Call, Wire};
+use crate::proxy::call::{Call, FoundKeys, Wire};
 use crate::proxy::client::{Client, Next};
 use crate::proxy::get::{Keeping, rule_for};
 use crate::proxy::request::Request;
@@ -45,7 +43,7 @@ impl Client {
         let wire = match row.verb {
             Verb::StringOp(op) => {
                 let args = request.words();
-                let keys = OnceCell::new();
+                let keys = FoundKeys::of(row, &args);
                 let call = Call { row, request, args: &args, keys: &keys };
                 if self.reply_shape(call) == ReplyShape::Halves {
                     // The reply comes in halves (`bitfield`) and is not kept.
@@ -115,7 +113,7 @@ impl Client {
                 self.context.stats().l1_misses.add(1);
             }
             let asked = |rule: &CacheRule| self.context.admission.borrow_mut().asked(id, rule.admit_after);
-            let admitted = rule.filter(|rule| may_keep && self.keeps_if(asked(rule), NotKept::NotAdmitted));
+            let admitted = rule.copied().filter(|rule| may_keep && self.keeps_if(asked(rule), NotKept::NotAdmitted));
             let ticket = admitted.and_then(|_| self.context.shared.coherence.ticket(id, question.db(), permit.now));
             self.keeps_if(admitted.is_none() || ticket.is_some(), NotKept::Blocked);
             ValueKey { id, keep: ticket.zip(admitted).map(|(ticket, rule)| (ticket, rule, question.keep())) }
@@ -154,16 +152,16 @@ impl Client {
     }
 
     pub(super) fn ids(&self, call: Call<'_>) -> SmallVec<[KeyId; 1]> {
-        call.keys().1.iter().map(|at| KeyId::new(self.state.profile.db(), call.args[*at as usize])).collect()
+        call.keys.places.iter().map(|at| KeyId::new(self.state.profile.db(), call.args[*at as usize])).collect()
     }
 
     pub(super) fn keys_mask(&self, view: &View, call: Call<'_>) -> u64 {
         if !view.policy.caches {
             return 0;
         }
-        match call.keys() {
-            (Keys::Unknown, _) => u64::MAX,
-            (Keys::Known, keys) => keys.iter().fold(0, |mask, at| {
+        match call.keys.all {
+            Keys::Unknown => u64::MAX,
+            Keys::Known => call.keys.places.iter().fold(0, |mask, at| {
                 mask | KeyId::new(self.state.profile.db(), call.args[*at as usize]).in_flight_bit()
             }),
         }

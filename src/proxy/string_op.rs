@@ -13,14 +13,14 @@ impl Client {
         if call.args.len() == 2 && op == StringOp::DelEx {
             return Ok(Wire::AsIs);
         }
-        string_guard::request(op, call.args, &call.keys().1)
+        string_guard::request(op, call.args, &call.keys.places)
             .map(Wire::Instead)
             .ok_or_else(|| errors::TOO_MANY_ARGUMENTS.clone())
     }
 
     /// The bytes to send for a SORT that stores or compares strings of other keys.
     pub(super) fn sort_guarded(&self, call: Call<'_>, looks: &[string_guard::Look<'_>]) -> Result<Wire, OwnError> {
-        string_guard::sort_request(call.args, &call.keys().1, looks)
+        string_guard::sort_request(call.args, &call.keys.places, looks)
             .map(Wire::Instead)
             .ok_or_else(|| errors::TOO_MANY_ARGUMENTS.clone())
     }

@@ -1,6 +1,6 @@
 //! Writes: which keys a command may change, and the compression of values. Large values are compressed on another thread.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::RefCell;
 use std::rc::Rc;
 
 use crate::coherence::ServePermit;
@@ -8,7 +8,7 @@ use crate::command::{Keys, Verb};
 use crate::errors::{self, OwnError};
 use crate::exchange::pending::OnReply;
 use crate::exchange::write_guard::WriteGuard;
-use crate::proxy::call::{Call, Target};
+use crate::proxy::call::{Call, FoundKeys, Target};
 use crate::proxy::client::{Client, Next};
 use crate::proxy::compress::{self, Candidates, Compressed, Offloaded, Outcome};
 use crate::proxy::request::{Replacements, Request};
@@ -19,8 +19,8 @@ impl Client {
     pub(super) fn write_guard(&self, view: &View, call: Call<'_>) -> WriteGuard {
         let mut guard = WriteGuard::default();
         let db = self.state.profile.db();
-        let (all, keys) = call.keys();
-        if *all == Keys::Unknown {
+        let keys = &call.keys.places;
+        if call.keys.all == Keys::Unknown {
             guard.add_any();
         }
         let is_told = self.context.shared.outbox.is_some();
@@ -171,8 +171,8 @@ impl Client {
         };
         let request = offloaded.request();
         let args = request.words();
-        let keys = OnceCell::new();
-        let call = Call { row: view.table.resolve(&args), request, args: &args, keys: &keys };
+        let row = view.table.resolve(&args);
+        let call = Call { row, request, args: &args, keys: &FoundKeys::of(row, &args) };
         let next = self.send_values(view, permit, call, replacements, &compressed);
         self.end_of_request();
         Some(next)

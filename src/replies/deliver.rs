@@ -218,6 +218,8 @@ impl Expected for Pending {
 
 impl Pending {
     /// Handles the reply. Returns what waits for further replies, if anything does.
+    // Inlined, because the call would copy the pending request once more.
+    #[inline(always)]
     fn act(self, context: &Context, reply: Reply<'_>, now: Instant) -> Option<Pending> {
         let failed = reply.bytes().first() == Some(&b'-');
         if failed && is_from_a_replica(reply.bytes()) {

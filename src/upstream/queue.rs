@@ -183,7 +183,8 @@ impl<E> Queue<E> {
     }
 
     /// Removes it, because its reply has arrived. Call this only if its request has been sent completely.
-    #[inline]
+    // Inlined, because the call would copy what waits once more.
+    #[inline(always)]
     pub(super) fn pop(&mut self) -> Option<E> {
         let waiting = self.waiting.pop_front()?;
         self.sent -= 1;
@@ -192,14 +193,22 @@ impl<E> Queue<E> {
         if waiting.kept {
             self.kept.advance(waiting.bytes);
         }
-        if self.waiting.capacity() > KEPT_PLACES && self.waiting.len() < self.waiting.capacity() / 8 {
+        if self.waiting.capacity() > KEPT_PLACES || self.waiting.is_empty() {
+            self.give_back();
+        }
+        Some(waiting.expected)
+    }
+
+    /// Gives memory back that only a peak needed.
+    #[inline(never)]
+    fn give_back(&mut self) {
+        if self.waiting.len() < self.waiting.capacity() / 8 {
             self.waiting.shrink_to(KEPT_PLACES.max(self.waiting.len() * 2));
         }
         if self.waiting.is_empty() {
             self.wire.give_back(KEPT_BYTES);
             self.kept.give_back(KEPT_BYTES);
         }
-        Some(waiting.expected)
     }
 
     /// Puts back what waits for more replies. Its request is not repeated.

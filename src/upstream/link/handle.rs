@@ -177,6 +177,12 @@ impl<E: Expected> Link<E> {
         self.0.state.borrow().check(self.0.settings.pending_limit.get())
     }
 
+    /// Whether [`Link::check`] would succeed. Cheaper, because it says no reason.
+    #[inline]
+    pub fn may_send(&self) -> bool {
+        self.0.state.borrow().may_send(self.0.settings.pending_limit.get())
+    }
+
     /// Appends what `write` writes. `expected` gets the replies. Call this only directly after [`Link::check`].
     #[inline]
     pub fn send(&self, expected: E, write: impl FnOnce(&mut Chunks)) {

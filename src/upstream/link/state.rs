@@ -233,6 +233,12 @@ impl<E: Expected> State<E> {
         }
     }
 
+    /// Whether [`State::check`] would succeed. Cheaper, because it says no reason.
+    #[inline]
+    pub(super) fn may_send(&self, pending_limit: usize) -> bool {
+        matches!(self.phase, Phase::Connecting | Phase::Live(_)) && self.queue.pending() <= pending_limit
+    }
+
     /// Whether it is connected, and Redis executes its requests.
     #[inline]
     pub(super) fn is_let_in(&self) -> bool {
