@@ -80,8 +80,8 @@ pub enum OnReply {
     FirstSelect(Box<FirstSelect>),
     /// HELLO or AUTH, and with `back` HELLO back. None: Redis will refuse it.
     Greet { client: Rc<ClientState>, greeting: Option<Box<Greeting>>, back: bool },
-    /// Redis says whether the client may configure it. If so, do what the PROXY command asks for.
-    Proxy { args: Vec<Vec<u8>> },
+    /// PROXY FLUSH: Redis says whether the client may configure it. If so, L1 is flushed.
+    Flush,
     /// CLIENT PAUSE for so long; none: CLIENT UNPAUSE.
     Paused(Option<Duration>),
     /// INFO, with the sections that are added.

@@ -53,7 +53,7 @@ impl Expected for Pending {
             | OnReply::Content { .. }
             | OnReply::Info { .. } => true,
             // A login that is tried twice changes nothing more.
-            OnReply::Greet { .. } | OnReply::Proxy { .. } | OnReply::ClientCommand(_) => true,
+            OnReply::Greet { .. } | OnReply::Flush | OnReply::ClientCommand(_) => true,
             OnReply::Elements { guard, .. } => guard.is_none(),
             OnReply::Rest
             | OnReply::Paused(_)
@@ -284,10 +284,10 @@ impl Pending {
                 }
                 next_login(context);
             }
-            OnReply::Proxy { .. } if failed => answer(to, Reply::Borrowed(&context.own_error(&errors::NOT_ALLOWED))),
-            OnReply::Proxy { args } => {
-                let args: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();
-                answer(to, Reply::Owned(context.shared.windows.proxy(&args).into()));
+            OnReply::Flush if failed => answer(to, Reply::Borrowed(&context.own_error(&errors::NOT_ALLOWED))),
+            OnReply::Flush => {
+                context.shared.coherence.flush("PROXY FLUSH");
+                answer(to, Reply::Borrowed(b"+OK\r\n"));
             }
             OnReply::Paused(pause) => {
                 if !failed {
@@ -401,7 +401,7 @@ mod tests {
             ("sort", elements(None), 1, true),
             ("sort and store", elements(Some(Box::default())), 1, false),
             ("info", OnReply::Info { added: String::new() }, 1, true),
-            ("proxy", OnReply::Proxy { args: Vec::new() }, 1, true),
+            ("flush", OnReply::Flush, 1, true),
             ("a question", ask(true), 3, true),
             ("a question that writes", ask(false), 3, false),
             ("shutdown", shut_down, 1, false),
