@@ -95,6 +95,9 @@ fn redis_away_is_shown_and_leaves_it_alive_and_ready() {
         proxy.log().lines().any(|line| line.contains("answers again") && line.contains("away="))
     });
     assert_reply(&client.cmd("PROXY HEALTH ready"), "+OK\r\n", "as before");
+    // One line for each connection that was lost, and none for the attempts to make it again.
+    assert!(lines_with(&proxy, "a connection to Redis was lost") > 0);
+    assert_eq!(lines_with(&proxy, "there is no connection to Redis"), 0, "{}", proxy.log());
     assert_eq!(text(&mut client, "last_flush_reason"), "upstream");
     assert!(!text(&mut client, "last_flush_why").is_empty());
     assert!(text(&mut client, "last_flush_age_ms").parse::<i64>().is_ok_and(|age| age >= 0));

@@ -24,6 +24,8 @@ impl<E: Expected> Link<E> {
         let timeouts = || inner.settings.timeouts.get();
         let mut backoff = timeouts().backoff_min;
         let (mut was_up, mut was_left) = (false, false);
+        // The log says that there is no connection.
+        let mut is_told = false;
         let until = Instant::now() + timeouts().connect;
         let mut closed = None;
         loop {
@@ -47,13 +49,15 @@ impl<E: Expected> Link<E> {
                         if self.is_closed() {
                             return;
                         }
-                        was_left = !inner.state.borrow().is_down();
+                        is_told = inner.state.borrow().is_down();
+                        was_left = !is_told;
                         backoff = timeouts().backoff_min;
                         continue;
                     };
                     let now = Instant::now();
                     closed = Some(now).filter(|now| why == CLOSED && inner.state.borrow().is_close_unexplained(*now));
                     inner.connection_lost(&context, &why);
+                    is_told = true;
                     if self.is_closed() {
                         return;
                     }
@@ -77,7 +81,11 @@ impl<E: Expected> Link<E> {
                     // Asked for before the clients get the error, so that the next attempt finds another server.
                     endpoint.report(Suspicion::Connection);
                     let epoch = endpoint.epoch();
-                    inner.attempt_failed(&context, inner.lost(not_taken));
+                    let lost = inner.lost(not_taken);
+                    if !std::mem::replace(&mut is_told, true) && !self.is_closed() {
+                        crate::seldom!(warn, "there is no connection to Redis", why = lost.text());
+                    }
+                    inner.attempt_failed(&context, lost);
                     if self.is_closed() {
                         return;
                     }
@@ -160,9 +168,6 @@ impl<E: Expected> Inner<E> {
             let mut state = self.state.borrow_mut();
             if state.is_closed() {
                 return;
-            }
-            if !state.is_down() {
-                crate::seldom!(warn, "there is no connection to Redis", why = lost.text());
             }
             state.attempt_failed(&lost)
         };
