@@ -11,6 +11,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use crate::client_state::buffers::Buffers;
+use crate::client_state::ending::Ending;
 use crate::metrics::outcome::DropReason;
 use crate::resp::Chunks;
 use crate::upstream::Reply;
@@ -40,12 +41,7 @@ pub struct Slot(u64);
 pub struct ReplyQueue {
     state: RefCell<State>,
     buffers: Rc<Buffers>,
-    /// Close the connection as soon as what is due is written.
-    pub closing: Cell<bool>,
-    /// Its user was deleted: the client gets no errors about what was lost with the user's connections.
-    pub user_ended: Cell<bool>,
-    /// Close the connection now: this limit was reached, or this happened.
-    pub dropped: Cell<Option<DropReason>>,
+    ending: Cell<Ending>,
     /// Messages may come without being asked for: silence of the client is no idleness.
     pub streaming: Cell<bool>,
     /// As `streaming`, or news of what it has read: their place among the replies matters.
@@ -150,9 +146,7 @@ impl ReplyQueue {
                 woken: false,
                 abandoned: false,
             }),
-            closing: Cell::new(false),
-            user_ended: Cell::new(false),
-            dropped: Cell::new(None),
+            ending: Cell::default(),
             streaming: Cell::new(false),
             pushed: Cell::new(false),
             active: Cell::new(now),
@@ -453,9 +447,29 @@ impl ReplyQueue {
         }
     }
 
+    /// Whether the connection goes on.
+    #[inline]
+    pub fn ending(&self) -> Ending {
+        self.ending.get()
+    }
+
     /// Ends the connection as soon as what is due is written.
     pub fn close(&self) {
-        self.closing.set(true);
+        self.end(Ending::close);
+    }
+
+    /// Ends the connection as soon as what is due is written, since the client's user was deleted.
+    pub fn delete_user(&self) {
+        self.end(Ending::delete_user);
+    }
+
+    /// Ends the connection now.
+    pub fn drop_for(&self, why: DropReason) {
+        self.end(|ending| ending.drop_for(why));
+    }
+
+    fn end(&self, how: impl FnOnce(Ending) -> Ending) {
+        self.ending.set(how(self.ending.get()));
         self.wake();
     }
 

@@ -305,8 +305,7 @@ impl<E: Expected> Session<E> {
             return;
         }
         self.holder.set(Holder::Lost);
-        self.reply_queue.closing.set(true);
-        self.reply_queue.wake();
+        self.reply_queue.close();
     }
 
     /// Nobody knows any more what comes on the connection.

@@ -128,8 +128,7 @@ impl Expected for Pending {
             if let Some((reply_queue, slot)) = self.to
                 && !reply_queue.skip(slot)
             {
-                reply_queue.dropped.set(Some(DropReason::ReplyCut));
-                reply_queue.wake();
+                reply_queue.drop_for(DropReason::ReplyCut);
             }
             return;
         }
