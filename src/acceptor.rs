@@ -1,4 +1,4 @@
-//! Accepts clients and hands each to the worker that has the fewest. Says nothing to them but that there are too many.
+//! Accepts clients and passes each to the worker with the fewest. Sends clients nothing except that there are too many.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -14,9 +14,9 @@ use crate::worker::Order;
 /// A worker as the acceptor sees it.
 #[derive(Clone, Debug)]
 pub struct WorkerHandle {
-    /// Where orders go.
+    /// The worker's queue of orders.
     pub orders: mpsc::UnboundedSender<Order>,
-    /// Clients that it has.
+    /// The worker's number of clients.
     pub load: Arc<AtomicUsize>,
 }
 
@@ -25,15 +25,15 @@ pub struct WorkerHandle {
 pub struct Front {
     /// The workers.
     pub worker_handles: Vec<WorkerHandle>,
-    /// How many clients there may be.
+    /// Maximum number of clients.
     pub limit: watch::Receiver<usize>,
-    /// Where refused clients are counted.
+    /// Counts refused clients.
     pub stats: Arc<Stats>,
-    /// Clients accepted so far. They are numbered in the order in which they came, as Redis does it, whichever worker serves them.
+    /// Clients accepted so far. Client ids count in the order of arrival, as in Redis, whichever worker serves the client.
     pub number: Arc<AtomicU64>,
 }
 
-/// Accepts until `stop` changes. `tls`: what clients of this listener are shown; none: they come without TLS.
+/// Accepts until `stop` changes. `tls` is the certificate for this listener's clients. `None`: they connect without TLS.
 pub async fn run(
     listener: Listener,
     tls: Option<watch::Receiver<tls::Server>>,
@@ -56,7 +56,7 @@ pub async fn run(
         match accepted {
             Ok(socket) => front.hand_over(socket, tls.as_ref().map(|tls| tls.borrow().clone()), &mut refused),
             Err(error) => {
-                // Most likely no file descriptors are left: clients that wait are accepted when others have gone.
+                // Most likely there are no file descriptors left. Waiting clients are accepted when others have disconnected.
                 crate::seldom!(warn, "a client cannot be accepted", %error);
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
@@ -64,10 +64,10 @@ pub async fn run(
     }
 }
 
-/// Between two lines about clients that are refused.
+/// Interval of log lines about refused clients.
 const SAY_AGAIN: Duration = Duration::from_secs(60);
 
-/// Clients that were refused, for the log: one line at the first, and one a minute while it goes on.
+/// Clients that were refused, for the log: one line for the first, and then one a minute.
 #[derive(Default)]
 struct Refused {
     said: Option<Instant>,
@@ -106,7 +106,7 @@ impl Front {
             return;
         };
         worker_handle.load.fetch_add(1, Ordering::Relaxed);
-        // An error means that the worker has ended: the client sees its connection close.
+        // An error means that the worker has ended. The client sees its connection close.
         let _ = worker_handle.orders.send(Order::Client(Arrival { socket, tls, number }));
     }
 }

@@ -1,4 +1,4 @@
-//! The PROXY command, and the sections that INFO gets: shows the state of the rest, and owns nothing.
+//! The PROXY command, and the sections added to INFO. Shows the state of other modules, and owns nothing.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use crate::worker_state::context::Windows;
 pub struct Admin {
     /// The workers' counters.
     pub stats: Arc<Stats>,
-    /// The server that connections lead to.
+    /// The server to which connections lead.
     pub endpoint: Arc<Endpoint>,
     /// The mode and the lease.
     pub coherence: Arc<Coherence>,
@@ -31,15 +31,15 @@ pub struct Admin {
     pub bus: Arc<BusStats>,
     /// Whether Redis answers.
     pub status: Arc<UpstreamStatus>,
-    /// Since when the mode is what it is.
+    /// Since when L1 has been in its mode.
     pub history: ModeHistory,
     /// Bytes in the buffers of clients.
     pub buffers: Arc<AllBuffers>,
-    /// Where clients connect, in the words of INFO.
+    /// The addresses for clients, as INFO shows them.
     pub listen: String,
-    /// What is configured now.
+    /// The current configuration.
     pub config: Live<Arc<Config>>,
-    /// This start's number, as the connections to Redis are named.
+    /// This start's incarnation, as in the names of the connections to Redis.
     pub incarnation: u64,
 }
 
@@ -111,7 +111,7 @@ impl Windows for Admin {
     }
 }
 
-/// The lines of a metric. Writing to memory does not fail.
+/// Writes the lines of a metric. Writing to memory does not fail.
 fn show(out: &mut String, metric: &Metric, value: &Value) {
     let name = metric.name;
     let _ = match value {
@@ -123,7 +123,7 @@ fn show(out: &mut String, metric: &Metric, value: &Value) {
             write!(out, "{name}:{:.3}\r\n", time.as_secs_f64() * 1e6)
         }
         Value::Time(time) => write!(out, "{name}:{}\r\n", time.as_millis()),
-        // A line is one line, whatever another server has said.
+        // A text must stay on one line, whatever another server has sent.
         Value::Text(text) => write!(out, "{name}:{}\r\n", text.replace(['\r', '\n'], " ")),
         Value::ByOutcome(numbers) => {
             numbers.iter().try_for_each(|(outcome, number)| write!(out, "{name}_{outcome}:{number}\r\n"))
@@ -172,8 +172,8 @@ impl Admin {
         Sources { stats: &self.stats, bus: &self.bus, facts, now }
     }
 
-    /// The mode and its reason. Says in the log when it is another one than the last time. To be called by the clock, too: nobody is
-    /// told when a lease ends.
+    /// The mode and its reason. Logs a change since the last call. Call this from a timer too, because the end of a lease is no
+    /// event.
     pub fn observe_mode(&self, now: Instant) -> (Mode, ModeReason) {
         let (mode, reason) = self.coherence.mode_and_reason(now);
         if let Some(Ended { mode: from, lasted }) = self.history.observe(mode, now) {
@@ -189,7 +189,8 @@ impl Admin {
         (mode, reason)
     }
 
-    /// What keeps it from being ready; nothing: it is. A process that is about to end takes no new connection, and so is not asked.
+    /// The reasons why it is not ready; empty if it is. A process that is about to end accepts no new connection, so it cannot be
+    /// asked.
     fn unready(&self) -> Vec<&'static str> {
         let role = self.coherence.role();
         let reasons = [
@@ -199,7 +200,8 @@ impl Admin {
         reasons.into_iter().filter_map(|(holds, reason)| holds.then_some(reason)).collect()
     }
 
-    /// The answer to `PROXY HEALTH`, with what speaks against the state that was asked for. Anybody may ask: it tells no more than reasons.
+    /// The reply to `PROXY HEALTH`, with the reasons against the state that was asked for. It needs no login, so it tells nothing
+    /// else.
     fn health(&self, reasons: &[&str]) -> Vec<u8> {
         let mut out = Vec::new();
         if !reasons.is_empty() {

@@ -39,19 +39,19 @@ use crate::worker::{self, Order, Setup};
 use crate::worker_state::context::{Mailbox, Mailboxes, Shared, Windows};
 use crate::worker_state::policy::{Policy, View};
 
-/// Between two rounds of housekeeping in the near cache.
+/// Interval of the near cache's housekeeping.
 const TIDY: Duration = Duration::from_millis(500);
 
-/// What the names of the workers' threads begin with.
+/// Prefix of the names of the workers' threads.
 const WORKER: &str = "shortstop-worker-";
 
-/// How long a thread that should end is waited for.
+/// How long to wait for a thread to end.
 const ABANDON: Duration = Duration::from_secs(5);
 
-/// Between two looks at the mode, which changes by the clock.
+/// Interval of checks of the mode, which changes with the clock.
 const LOOK_AT_MODE: Duration = Duration::from_millis(100);
 
-/// Why a proxy cannot start, or cannot go on with another configuration.
+/// Why Shortstop cannot start, or cannot use another configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The configuration.
@@ -60,13 +60,13 @@ pub enum StartError {
     /// The address for clients.
     #[error("{0}")]
     Listen(#[from] ListenError),
-    /// Clients of the proxy would be sent back to it.
+    /// Clients of Shortstop would be sent back to it.
     #[error(
         "`upstream` leads to {address}, where this Shortstop itself listens; name the address of Redis in `upstream` (REDIS_URL), or \
              listen elsewhere with --listen"
     )]
     Itself {
-        /// Where it listens.
+        /// The address on which it listens.
         address: Address,
     },
     /// The bus's URL, subject or credentials.
@@ -77,7 +77,7 @@ pub enum StartError {
     Thread(#[source] io::Error),
 }
 
-/// What is wrong with the files that a configuration refers to.
+/// Checks the files that a configuration refers to.
 pub fn check_files(config: &Config) -> Vec<Finding> {
     let credentials = config.bus.credentials.as_deref().map(bus::check_credentials);
     let credentials = credentials.and_then(Result::err).map(|error| Finding::new("bus.credentials", error));
@@ -85,12 +85,12 @@ pub fn check_files(config: &Config) -> Vec<Finding> {
     [server, upstream::check_files(config), credentials].into_iter().flatten().collect()
 }
 
-/// A running proxy. Dropped, it ends at once.
+/// A running Shortstop. It ends at once when dropped.
 pub struct App {
     addresses: Addresses,
     shared: Arc<Shared>,
     dialer: Arc<Dialer>,
-    /// What TLS clients are shown; none: there are none.
+    /// The certificate for TLS clients, if there are any.
     server: Option<watch::Sender<tls::Server>>,
     admin: Arc<Admin>,
     bus: Option<Bus>,
@@ -101,17 +101,17 @@ pub struct App {
     client_limit: watch::Sender<usize>,
     stop: watch::Sender<bool>,
     control: Option<Runtime>,
-    /// What holds now.
+    /// The current configuration.
     config: Live<Arc<Config>>,
     timeouts: Live<Timeouts>,
 }
 
 impl App {
-    /// Starts a proxy with a configuration, and returns when clients can connect. Blocks briefly; not for the inside of an
+    /// Starts Shortstop with a configuration, and returns when clients can connect. Blocks briefly, so do not call it from an
     /// asynchronous task.
     ///
     /// # Errors
-    /// What keeps it from starting. Redis or NATS being away does not.
+    /// What prevents the start. Redis or NATS being away does not.
     pub fn start(config: Config) -> Result<App, StartError> {
         config.check()?;
         let timeouts = Live::new(config.timeouts);
@@ -247,7 +247,7 @@ impl App {
         Ok(())
     }
 
-    /// The control plane: what is asked of the server once a second, and the near cache's housekeeping.
+    /// The control plane: the polling of the server once a second, and the near cache's housekeeping.
     fn start_watch(&self, control: &Runtime, config: &Config, incarnation: u64) {
         let coherence = Arc::clone(&self.shared.coherence);
         let (worker_handles, shared) = (self.worker_handles.clone(), Arc::clone(&self.shared));
@@ -261,7 +261,7 @@ impl App {
                     .for_each(|worker_handle| drop(worker_handle.orders.send(Order::Table(Arc::clone(&table)))));
             }
             News::Leave { epoch, done } => {
-                // Nothing is served, and nothing that is read from now on is kept, until the move is over.
+                // Until the move is over, nothing is served, and nothing that is read from now on is kept.
                 coherence.set_role(Role::Changing);
                 for worker_handle in &worker_handles {
                     // A worker that has ended has no connections.
@@ -276,7 +276,7 @@ impl App {
             }
             News::Functions { number, asked, no_writes } => {
                 if scripts.functions.learn(number, asked, no_writes) {
-                    // Calls that were taken for reads may have written anything, here or at a peer that believed the same.
+                    // Calls that counted as reads may have written anything, here or at a peer with the same belief.
                     if !scripts.are_trusted() {
                         coherence.flush_for(FlushReason::Scripts, "a function lost its flag no-writes");
                     }
@@ -329,7 +329,7 @@ impl App {
         }));
     }
 
-    /// What has to be looked at by the clock, so that it can be shown: the mode, and what the latencies were.
+    /// Starts the timers of what can be shown: the mode and the latencies.
     fn start_looking(&self, control: &Runtime) {
         let admin = Arc::clone(&self.admin);
         control.spawn(self.supervisor.watch("the watch over the mode", End::Never, async move {
@@ -349,7 +349,7 @@ impl App {
         }));
     }
 
-    /// What is told which instances Redis shows: the bus, or without one a counter and the log.
+    /// The receiver of the instances that Redis shows: the bus, or without one a counter and the log.
     fn fleet(&self, name: &str, incarnation: u64) -> Arc<dyn Fleet> {
         match &self.bus {
             Some(bus) => Arc::new(OnBus { peers: bus.peers(), fleet: name.to_owned() }),
@@ -364,8 +364,8 @@ impl App {
         }
     }
 
-    /// Waits until something has ended without which the proxy cannot go on: a worker, the acceptor, a watch. The process should end
-    /// then, at once: what is under way may be lost, and the fleet takes it for that.
+    /// Waits until something has ended that Shortstop cannot do without: a worker, the acceptor, a watch. The process should then
+    /// end at once. In-flight requests may be lost, and the fleet assumes so.
     ///
     /// # Cancel safety
     /// Nothing is lost.
@@ -373,21 +373,21 @@ impl App {
         self.supervisor.failed().await
     }
 
-    /// Where clients connect.
+    /// The addresses for clients.
     pub fn addresses(&self) -> &Addresses {
         &self.addresses
     }
 
-    /// Goes by another configuration from now on, and returns the settings that wait for a restart. What was kept under the old
-    /// one is dropped; connections go on with the certificates that they began with.
+    /// Uses another configuration from now on. Returns the settings that need a restart. Entries kept under the old configuration
+    /// are dropped. Existing connections keep the certificates with which they began.
     ///
     /// # Errors
-    /// When the configuration is not sound, or a certificate cannot be used; the old one stays.
+    /// The configuration is invalid, or a certificate cannot be used. The old configuration stays.
     pub fn reload(&self, config: &Config) -> Result<Vec<Waiting>, ConfigError> {
         config.check()?;
         let old = self.config.get();
         let (config, waiting) = old.reloaded(config);
-        // What can fail comes first.
+        // Steps that can fail come first.
         let server = listeners::server(&config.tls)?;
         self.dialer.reload(&config.upstream_tls)?;
         if let (Some(known), Some(server)) = (&self.server, server) {
@@ -396,7 +396,7 @@ impl App {
         self.timeouts.set(config.timeouts);
         self.shared.coherence.configure(&old, &config);
         let policy = new_policy(&config, &self.shared.buffers);
-        // Holds for messages of peers from now on. Each worker flushes L1 when it gets the new policy.
+        // Takes effect for messages of peers at once. Each worker flushes L1 when it gets the new policy.
         self.shared.scripts.set_trusted(config.scripts.are_trusted());
         for worker_handle in &self.worker_handles {
             // A worker that has ended needs no rules.
@@ -407,8 +407,8 @@ impl App {
         Ok(waiting)
     }
 
-    /// Accepts no more, answers what was asked, tells the fleet, and ends; within `timeouts.shutdown`. Returns whether all was
-    /// answered.
+    /// Stops accepting, answers pending requests, publishes what is queued, and ends, within `timeouts.shutdown`. Returns whether
+    /// everything was answered.
     pub fn shutdown(mut self) -> bool {
         let limit = Instant::now() + self.timeouts.get().shutdown;
         self.supervisor.stop();
@@ -430,7 +430,7 @@ impl App {
         if !unfinished.is_empty() {
             tracing::warn!("these did not finish in time: {}", unfinished.join(", "));
         }
-        // With a worker that has not ended a write may still be under way: no BYE then, so that the peers watch out for it.
+        // If a worker has not ended, a write may still be in flight. Then no BYE is sent, so that the peers watch for it.
         let settled = self.threads.iter().all(JoinHandle::is_finished);
         if let (Some(bus), Some(control), true) = (self.bus.take(), &self.control, settled) {
             control.block_on(bus.shutdown());
@@ -465,15 +465,15 @@ impl Drop for App {
     }
 }
 
-/// The policy of a configuration. Publishes the bound of all buffers, which depends on the machine's memory.
+/// The policy of a configuration. Sets the bound of all buffers, which depends on the machine's memory.
 fn new_policy(config: &Config, buffers: &AllBuffers) -> Arc<Policy> {
     let policy = Policy::new(config, machine::memory());
     buffers.set_max(policy.buffers_total);
     Arc::new(policy)
 }
 
-/// Whether an upstream is what listens here. Looks its name up only when the port is the same. Other ways back, through another address or
-/// a forwarder, show when the first connection comes.
+/// Whether an upstream leads to this listener. Resolves the upstream's name only if the port is the same. Other loops, through
+/// another address or a forwarder, are found when the first connection arrives.
 fn leads_to(upstream: &UpstreamUrl, listen: SocketAddr) -> bool {
     let is_here = |address: IpAddr| match listen.ip() {
         // Only an address of this machine can be bound.
@@ -488,7 +488,7 @@ fn leads_to(upstream: &UpstreamUrl, listen: SocketAddr) -> bool {
         && (host, port).to_socket_addrs().is_ok_and(|mut addresses| addresses.any(|address| is_here(address.ip())))
 }
 
-/// What is known of the role of a server.
+/// The role of a server, as far as it is known.
 fn role_of(is_primary: Option<bool>) -> Role {
     match is_primary {
         Some(true) => Role::Primary,
@@ -497,7 +497,7 @@ fn role_of(is_primary: Option<bool>) -> Role {
     }
 }
 
-/// The way to a worker for tasks. It must not keep the worker from ending with its last worker handle.
+/// The mailbox of a worker. It must not keep the worker from ending with its last worker handle.
 fn post(worker_handle: &WorkerHandle) -> Mailbox {
     let orders = worker_handle.orders.downgrade();
     Box::new(move |task| {
@@ -508,7 +508,7 @@ fn post(worker_handle: &WorkerHandle) -> Mailbox {
     })
 }
 
-/// Who a client is to Redis that has not authenticated.
+/// The login that unauthenticated clients use in Redis.
 fn anonymous(config: &Config) -> Option<Login> {
     match config.clients_without_auth {
         ClientsWithoutAuth::Upstream => Login::of(&config.upstream),

@@ -1,4 +1,4 @@
-//! A client before its first request: TLS, and protected mode. Must not read a request.
+//! A client before its first request: the TLS handshake, and protected mode. Must not read a request.
 
 use std::io;
 use std::sync::atomic::Ordering;
@@ -11,7 +11,7 @@ use crate::errors::{self, OwnError};
 use crate::net::{Socket, Stream, tls};
 use crate::worker_state::context::Context;
 
-/// How long a client may take for its TLS handshake, and to take the reason why it is refused.
+/// Timeout of a client's TLS handshake, and for sending the reason why it is refused.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A client that has connected.
@@ -19,17 +19,17 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub struct Arrival {
     /// Its socket.
     pub socket: Socket,
-    /// What it is shown; none: it comes without TLS.
+    /// The certificate to present. `None`: the client connects without TLS.
     pub tls: Option<tls::Server>,
-    /// Its number.
+    /// Its client id.
     pub number: u64,
 }
 
 impl Arrival {
-    /// The client's connection, ready for requests; none: it has gone, or was refused.
+    /// The client's connection, ready for requests. `None` if the client has disconnected or was refused.
     ///
     /// # Cancel safety
-    /// Dropped, the connection is closed.
+    /// Dropping it closes the connection.
     pub async fn admit(self, context: &Context) -> Option<Stream> {
         let stream = match self.socket.open() {
             Ok(stream) => stream,
@@ -60,7 +60,7 @@ impl Arrival {
             stream.write_all(&why.frame()).await?;
             stream.shutdown().await
         };
-        // Whether it arrives is the client's luck.
+        // The reason may not arrive.
         let _ = timeout(PATIENCE, say).await;
         None
     }
@@ -70,7 +70,7 @@ fn refused(context: &Context) {
     context.shared.stats.shared.clients_refused.fetch_add(1, Ordering::Relaxed);
 }
 
-/// Why this client is refused by protected mode, as it is to be told; none: it is not.
+/// The error with which protected mode refuses this client. `None` if it does not.
 async fn protect(stream: &Stream, context: &Context) -> Option<&'static OwnError> {
     let is_trusted = !context.view().policy.protected_mode
         || stream.has_peer_certificate()

@@ -1,4 +1,4 @@
-//! One client's connection: reads, has requests decided in order, writes what is due in order.
+//! One client's connection: reads, has requests handled in order, and writes replies in order.
 //!
 //! Holds no buffer while the client is idle. Must not know what a command means.
 
@@ -32,34 +32,34 @@ use crate::worker_state::policy::View;
 
 use intake::Intake;
 
-/// Bytes read in one go.
+/// Maximum number of bytes per read.
 const READ: usize = 64 << 10;
 
 /// From this size on a request is passed on without a copy.
 const LARGE: usize = 32 << 10;
 
-/// Bytes that may be read ahead while their requests cannot be taken.
+/// Maximum number of bytes to read ahead while requests cannot be taken.
 pub const READ_AHEAD: usize = 64 << 10;
 
-/// Requests that are taken from one client before the other clients of the worker have their turn.
+/// Number of requests that are taken from one client before the worker's other clients get their turn.
 const TURN: usize = 96;
 
-/// Bytes that are written to one client before the others have their turn.
+/// Number of bytes that are written to one client before others get their turn.
 const TURN_BYTES: usize = 256 << 10;
 
-/// Arguments from which on the scan of an incomplete request is resumed instead of repeated.
+/// From this number of arguments on, the scan of an incomplete request is resumed instead of repeated.
 const WORTH_RESUMING: usize = 32;
 
 /// Why a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// The client closed it, or asked for that.
+    /// The client closed it, or asked to close it (QUIT).
     Client,
-    /// Another client ended it (CLIENT KILL).
+    /// Another client closed it (CLIENT KILL).
     Killed,
-    /// A limit was reached, or there is no going on.
+    /// A limit was reached, or Shortstop cannot continue.
     Dropped(DropReason),
-    /// The proxy is leaving.
+    /// Shortstop is shutting down.
     Drained,
 }
 
@@ -84,7 +84,7 @@ pub async fn serve(stream: Stream, context: Rc<Context>, state: Rc<ClientState>)
     };
     let end = poll_fn(|task| connection.poll(task)).await;
     if connection.stream.is_buffered() && !matches!(end, End::Dropped(_)) {
-        // The client is told that this is the end and no cut, as far as that needs no waiting.
+        // Tell the client that the connection ends in order, if that is possible without waiting.
         let _ = connection.stream.shutdown().now_or_never();
     }
     end
@@ -96,25 +96,25 @@ struct Connection {
     context: Rc<Context>,
     reply_queue: Rc<ReplyQueue>,
     state: Rc<ClientState>,
-    /// What has been read and not been taken; without memory when empty.
+    /// Bytes that were read but not taken. Holds no memory when empty.
     inbox: BytesMut,
     /// Scan of the request at the start of the inbox.
     scanner: Scanner,
-    /// Bytes that the inbox must have before another look is worth it.
+    /// Number of bytes that the inbox must have before it is scanned again.
     need: usize,
     intake: Intake,
     /// The client has closed its side.
     ended: bool,
-    /// Nothing that was written waits in a buffer of the stream.
+    /// No written bytes wait in a buffer of the stream.
     flushed: bool,
     /// Requests that may still be taken in this turn.
     turn: usize,
-    /// Bytes that may wait although they are above `limits.output_buffer`: the last request was taken below that bound, and its
-    /// reply went above. 0: none did.
+    /// Bytes that may wait above `limits.output_buffer`: the last request was taken below that bound, and its reply exceeded it. 0:
+    /// none.
     tolerated: usize,
-    /// Bytes of the client's buffers as the worker has counted them.
+    /// The bytes in the client's buffers that are included in the worker's count.
     counted: usize,
-    /// How many of the client's requests may wait for Redis.
+    /// Maximum number of this client's in-flight requests.
     most: usize,
 }
 
@@ -139,7 +139,7 @@ impl Connection {
     }
 
     fn advance(&mut self, task: &mut Task<'_>, view: &View) -> Poll<End> {
-        // A client that sends faster than it can be served gives others their turn after some reads.
+        // A client that sends faster than it can be served gives others their turn after a few reads.
         for _ in 0..8 {
             let mut inbox = std::mem::take(&mut self.inbox);
             self.take(view, &mut inbox);
@@ -157,7 +157,7 @@ impl Connection {
                 continue;
             }
             if !self.wants_more(view) {
-                // Whoever fills the reply queue, or takes from it, wakes this task.
+                // Code that fills or drains the reply queue wakes this task.
                 return Poll::Pending;
             }
             match self.read(task, view) {
@@ -186,7 +186,7 @@ impl Connection {
             return Some(End::Killed);
         }
         if self.ended && self.client.is_blocked() {
-            // As Redis does: the answer may never come, and nothing behind it counts.
+            // As in Redis: the reply may never come, and later requests do not matter.
             return Some(End::Client);
         }
         if self.client.is_offloaded() || waiting > 0 || !self.flushed {
@@ -198,7 +198,7 @@ impl Connection {
         let leaving = self.context.draining.get();
         if self.client.is_raw() {
             if self.ended && self.inbox.is_empty() {
-                // What comes of what it sent is still the client's.
+                // Redis may still send replies to what the client has sent.
                 self.client.finish_raw();
             }
             return leaving.then_some(End::Drained);
@@ -218,12 +218,12 @@ impl Connection {
         (leaving && !self.can_take()).then_some(End::Drained)
     }
 
-    /// Whether there may be a request in the inbox that can be taken now or later.
+    /// Whether the inbox may contain a request that can be taken now or later.
     fn can_take(&self) -> bool {
         !self.intake.is_over() && (self.intake == Intake::Paused || self.inbox.len() >= self.need.max(1))
     }
 
-    /// Whether nothing is taken any more: the client ends, or is ended.
+    /// Whether no more requests are taken, because the connection is ending.
     fn is_over(&self) -> bool {
         self.intake.is_over() || self.reply_queue.ending() != Ending::None
     }
@@ -232,12 +232,12 @@ impl Connection {
     fn can_go_on(&self, view: &View) -> bool {
         let blocked =
             self.is_over() || self.intake == Intake::Paused || self.client.is_offloaded() || self.is_full(view);
-        // All that can be passed on has been.
+        // Everything that can be passed on has been.
         let blocked = blocked || (self.client.is_raw() && self.intake != Intake::Paused);
         !blocked && self.inbox.len() >= self.need.max(1)
     }
 
-    /// Whether as much is due to the client as the limits allow.
+    /// Whether the replies due to the client have reached the limits.
     #[inline]
     fn is_full(&self, view: &View) -> bool {
         match self.reply_queue.room(view.policy.limits.output_buffer, self.most) {
@@ -246,7 +246,7 @@ impl Connection {
         }
     }
 
-    /// Whether the client must wait with so many bytes in its buffers, because of all that wait for any client.
+    /// Whether the client must wait, with `own` bytes in its buffers, because of the buffers of all clients.
     #[inline]
     fn is_stopped(&self, view: &View, own: usize) -> bool {
         own >= ALWAYS_SERVED && self.context.held.stops(own, self.counted, view.policy.buffers_total)
@@ -254,7 +254,7 @@ impl Connection {
 
     fn wants_more(&self, view: &View) -> bool {
         self.reply_queue.stopped.set(false);
-        // After QUIT behind a command that may never be answered, reading goes on: only that shows when the client goes away.
+        // After QUIT behind a blocking command, reading continues: only a read shows that the client has disconnected.
         let is_read = !self.is_over() || self.intake == Intake::Discarding || self.client.is_blocked();
         !self.ended && is_read && !self.context.draining.get() && {
             let waits = self.intake == Intake::Paused
@@ -264,7 +264,7 @@ impl Connection {
             let waits = waits || (self.is_over() && self.intake != Intake::Discarding);
             let stopped = self.is_stopped(view, self.reply_queue.len() + self.inbox.len());
             self.reply_queue.stopped.set(stopped);
-            // Also while waiting: whether the client is still there can only be read.
+            // Also while waiting: only a read shows whether the client is still connected.
             let ahead = self.inbox.len() < READ_AHEAD;
             if waits { ahead } else { ahead || !stopped || self.reply_queue.goes_first.get() }
         }
@@ -272,20 +272,21 @@ impl Connection {
 
     fn read(&mut self, task: &mut Task<'_>, view: &View) -> Poll<io::Result<()>> {
         if !self.inbox.is_empty() {
-            // Grows with what has come, not with what is announced.
+            // Grows with the bytes received, not with the announced length.
             let missing = self.need.saturating_sub(self.inbox.len());
             self.inbox.reserve(missing.min(self.inbox.len()).max(READ));
-            // Unlike `try_read`, this knows that a read that did not fill the buffer emptied the socket, and does not ask again.
+            // Unlike `try_read`, this knows that a read that did not fill the buffer has emptied the socket, and does not try
+            // again.
             let read = ready!(poll_read_buf(Pin::new(&mut self.stream), task, &mut self.inbox))?;
             self.has_read(read);
-            // A long upload is no silence.
+            // A client that uploads is not idle.
             self.reply_queue.active.set(Instant::now());
             if self.inbox.len() > view.policy.limits.query_buffer {
                 self.reply_queue.drop_for(DropReason::QueryBuffer);
             }
             return Poll::Ready(Ok(()));
         }
-        // All clients of the worker are read into one buffer; what cannot be taken at once is copied out of it.
+        // All clients of the worker are read into one buffer. Bytes that cannot be taken at once are copied out of it.
         let mut scratch = self.context.scratch.take();
         scratch.clear();
         scratch.reserve(READ);
@@ -306,12 +307,12 @@ impl Connection {
         self.ended = read == 0;
         count(&self.state.info.received, read as u64);
         if read > 0 && self.reply_queue.stalled.get().is_some() {
-            // It may be a client that sends all its requests before it reads a reply.
+            // The client may send all its requests before it reads a reply.
             self.reply_queue.stalled.set(Some(Instant::now()));
         }
     }
 
-    /// Puts what was not taken back; an empty buffer is let go.
+    /// Stores the bytes that were not taken. Releases an empty buffer.
     fn keep(&mut self, inbox: BytesMut) {
         self.state.info.unread.set(inbox.len());
         if !inbox.is_empty() {
@@ -420,8 +421,8 @@ impl Connection {
         count(&self.state.info.commands, taken);
     }
 
-    /// Takes another permit if the request that was just taken has flushed L1, since the next request of the same read must not see
-    /// what was there before. Not called for hits, which change nothing.
+    /// Gets another permit if the last request has flushed L1, because the next request of the same read must not see older
+    /// entries. Not called for hits, which change nothing.
     fn renew(&self, permit: &mut ServePermit) {
         let coherence = &self.context.shared.coherence;
         if !coherence.is_current(permit) {
@@ -429,7 +430,7 @@ impl Connection {
         }
     }
 
-    /// Takes bytes as they are: they are no requests.
+    /// Passes bytes on unchanged: they are no requests.
     fn pass_raw(&mut self, inbox: &mut BytesMut) {
         if inbox.is_empty() {
             return;
@@ -439,12 +440,12 @@ impl Connection {
         self.need = 1;
     }
 
-    /// A request whose bytes had to be put into order first.
+    /// Handles a request whose bytes had to be normalised first.
     fn request_anew(&mut self, view: &View, permit: &ServePermit, raw: &[u8]) -> bool {
         self.scanner.forget();
         match self.scanner.scan(raw, &view.policy.scan) {
             Ok(Scan::Request { .. }) => self.request(view, permit, raw, None),
-            // Longer than allowed now that it is in order.
+            // Longer than allowed after normalisation.
             _ => {
                 self.protocol_error(&ProtocolError::BulkLength);
                 true
@@ -452,7 +453,7 @@ impl Connection {
         }
     }
 
-    /// Has one request decided; `false`: it must be taken again.
+    /// Handles one request. Returns false if it must be taken again.
     fn request(&mut self, view: &View, permit: &ServePermit, raw: &[u8], owned: Option<&Bytes>) -> bool {
         let request = Request { raw, ranges: &self.scanner.args, owned };
         let next = self.client.handle(view, permit, request);
@@ -460,7 +461,7 @@ impl Connection {
         next != Next::Again
     }
 
-    /// Does what is to be done after a request.
+    /// Applies the result of a request.
     fn follow(&mut self, next: Next) {
         self.intake = self.intake.after(next);
         if next == Next::Again {
@@ -477,7 +478,7 @@ impl Connection {
         self.refuse(&format!("ERR Protocol error: {error}"));
     }
 
-    /// Says why and takes nothing more.
+    /// Sends an error and takes no more requests.
     fn refuse(&mut self, text: &str) {
         let mut out = Vec::new();
         build::error(&mut out, text);
@@ -486,15 +487,15 @@ impl Connection {
         self.intake = Intake::refused(muted && !self.reply_queue.owes());
     }
 
-    /// Writes what is ready, [`TURN_BYTES`] at most. Returns whether the client would take more.
+    /// Writes ready bytes, at most [`TURN_BYTES`]. Returns whether the client could take more.
     fn write(&mut self, task: &mut Task<'_>, view: &View) -> io::Result<bool> {
         let hits = self.client.take_hits();
         if hits > 0 {
-            // Before the client can know of them and ask for the count.
+            // Before the client can receive the replies and ask for the count.
             self.context.stats().l1_hits.add(hits);
         }
         if self.intake == Intake::Discarding && !self.reply_queue.is_empty() {
-            // As Redis does, at the next thing that it would have said.
+            // As in Redis, when the next reply would be sent.
             return Err(io::ErrorKind::ConnectionAborted.into());
         }
         let stream = &mut self.stream;
@@ -519,7 +520,7 @@ impl Connection {
             if all || stalled {
                 break;
             }
-            // A client above `limits.output_buffer` is about to be dropped: first give it all that it takes.
+            // A client above `limits.output_buffer` is about to be dropped: first give it all bytes that it takes.
             if self.reply_queue.len() <= view.policy.limits.output_buffer {
                 more = true;
                 break;
@@ -550,7 +551,7 @@ impl Connection {
     }
 }
 
-/// Writes up to `most` bytes in one call; nothing when `most` is 0.
+/// Writes up to `most` bytes in one call. Does nothing if `most` is 0.
 fn poll_write_some(
     stream: &mut Stream,
     task: &mut Task<'_>,
@@ -570,12 +571,12 @@ fn poll_write_some(
     }
 }
 
-/// Has the task run again after the other tasks, and after the runtime has looked at their sockets. A task that only wakes itself
-/// would run many times before that.
+/// Runs the task again after the other tasks, and after the runtime has polled their sockets. A task that only wakes itself would
+/// run many times before that.
 fn give_way(task: &mut Task<'_>) {
     let again = pin!(tokio::task::yield_now());
     let _ = again.poll(task);
 }
 
-/// First byte of a TLS record with a handshake.
+/// The first byte of a TLS handshake record.
 const TLS_HELLO: u8 = 0x16;

@@ -1,12 +1,12 @@
-//! The envelope: how a value lies in Redis when Shortstop has compressed it.
+//! The envelope: the form in which Redis stores a value that Shortstop has compressed.
 //!
-//! An envelope is one standard gzip member (RFC 1952) whose header carries [`MARK`], so `gzip -d` opens it and nothing
-//! that a client stores can be mistaken for it: a value that begins with the mark, or with something that up to
-//! [`MARK_DAMAGE`] flipped bits make of the mark, is itself compressed. After the mark come a version byte and a CRC-32 of the
-//! deflate stream; the trailer gives the CRC-32 and the length of the value. Together they cover every bit, so a damaged
-//! envelope is an error, never other bytes.
+//! An envelope is one standard gzip member (RFC 1952) whose header contains [`MARK`], so `gzip -d` decompresses it. No value of a
+//! client can be mistaken for an envelope: a value that begins with the mark, or with bytes that differ from it by up to
+//! [`MARK_DAMAGE`] flipped bits, is itself compressed. After the mark come a version byte and a CRC-32 of the deflate stream. The
+//! trailer contains the CRC-32 and the length of the value. Together they cover every bit, so a damaged envelope is an error and
+//! never yields other bytes.
 //!
-//! Bytes in, bytes out. It must not know keys, rules or sockets, and it allocates nothing before the length is checked.
+//! Bytes in, bytes out. Must not know keys, rules or sockets. Allocates nothing before the length is checked.
 //!
 //! ```text
 //! offset  0  1f 8b 08 04  00 00 00 00  00 ff    gzip, deflate, FEXTRA; no time, no hints, unknown OS
@@ -21,16 +21,16 @@ use std::cell::Cell;
 
 use flate2::{Compress, Compression, Crc, Decompress, FlushCompress, FlushDecompress, Status};
 
-/// What every envelope of every version begins with.
+/// The beginning of every envelope of every version.
 ///
-/// The version is not part of it: an envelope from a newer Shortstop has to be an error here, not a client's own value.
+/// The version is not part of the mark: an envelope from a newer Shortstop must be an error here, not a client's own value.
 pub const MARK: [u8; 16] = [0x1f, 0x8b, 8, 4, 0, 0, 0, 0, 0, 0xff, 9, 0, b'S', b's', 5, 0];
 
-/// How many flipped bits of the mark are recognised as damage. A gzip header that others write is further away: that of
-/// BGZF, the nearest that is in use, by 11 bits.
+/// Up to this many flipped bits of the mark are recognised as damage. Gzip headers of other programs differ more: BGZF's, the
+/// nearest in use, by 11 bits.
 pub const MARK_DAMAGE: u32 = 3;
 
-/// The longest value, in bytes, that [`compress`] takes: both the value and its stored form stay below gzip's 4 GiB.
+/// Maximum size of a value for [`compress`]: the value and its stored form stay below gzip's 4 GiB.
 pub const MAX_LEN: usize = 1 << 31;
 
 const VERSION: u8 = 1;
@@ -41,36 +41,36 @@ const TRAILER_LEN: usize = 8;
 /// No deflate stream is shorter: block header and end of block take 10 bits.
 const SHORTEST_BODY: usize = 2;
 
-/// What one byte of deflate can become at most: a match of 258 bytes takes no less than 2 bits.
+/// Maximum expansion of one byte of deflate: a match of 258 bytes takes at least 2 bits.
 const MOST_INFLATION: u64 = 1032;
 
-/// The longest stored block of deflate, in bytes (RFC 1951 §3.2.4).
+/// Maximum size of a stored block of deflate (RFC 1951 §3.2.4).
 const STORED_BLOCK: usize = 0xffff;
 
-/// How a HyperLogLog begins. PFADD and PFCOUNT look for these bytes inside Redis, so they are left where they are.
+/// The beginning of a HyperLogLog. PFADD and PFCOUNT look for these bytes inside Redis, so such a value is never compressed.
 const HYPERLOGLOG: &[u8] = b"HYLL";
 
 thread_local! {
-    // Making a compressor costs hundreds of kilobytes. A state is put back only when it has ended its stream, so no
-    // panic, damage or stop half way can leak into the next value. Stopping half way is where this bites: in zlib-rs
-    // 0.6 a reset keeps the open block of level 1 and the offset of the pending output, and the next value panics.
+    // A compressor's state takes hundreds of kilobytes, so it is reused. It is put back only after it has ended its stream, so no
+    // panic, damage or abort can affect the next value. An abort is the critical case: in zlib-rs 0.6 a reset keeps the open block
+    // of level 1 and the offset of the pending output, and the next value panics.
     static DEFLATER: Cell<Option<Deflater>> = const { Cell::new(None) };
     static INFLATER: Cell<Option<Decompress>> = const { Cell::new(None) };
 }
 
-/// When compressing pays, and how hard to try.
+/// When compression is worth it, and how hard to try.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CompressOptions {
-    /// Level of gzip, 1 (fast) to 9 (small); above 9 counts as 9. At 0 nothing is ever saved.
+    /// gzip level, 1 (fast) to 9 (small). Above 9 counts as 9. Level 0 never saves anything.
     pub level: u32,
-    /// Values shorter than this many bytes stay raw.
+    /// Values shorter than this many bytes are stored uncompressed.
     pub min_size: usize,
     /// An envelope must be at least this many percent shorter than the value, and at least one byte.
     pub min_saving: u8,
 }
 
 impl CompressOptions {
-    /// The longest envelope, in bytes, that still saves enough; `None` when no envelope could.
+    /// The maximum size of an envelope that saves enough. `None` if no envelope can.
     fn longest(&self, value: &[u8]) -> Option<usize> {
         if value.len() < self.min_size || value.len() > MAX_LEN {
             return None;
@@ -81,42 +81,42 @@ impl CompressOptions {
     }
 }
 
-/// Why an envelope could not be opened. The texts hold numbers only, never a byte of the value.
+/// Why an envelope could not be decompressed. The texts contain numbers only, never a byte of the value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
-    /// The value begins neither with [`MARK`] nor with a damaged one.
+    /// The value begins neither with [`MARK`] nor with a damaged mark.
     #[error("the value is not an envelope")]
     NotCompressed,
     /// Shorter than the shortest envelope.
     #[error("the envelope is truncated: only {len} bytes are left")]
     Truncated {
-        /// Bytes there are.
+        /// Its size in bytes.
         len: usize,
     },
-    /// Compressed by a Shortstop whose envelopes this one does not know.
+    /// Compressed by a newer Shortstop whose envelopes are unknown here.
     #[error("the envelope has version {0}, this Shortstop opens version 1")]
     UnknownVersion(u8),
     /// Its value is longer than allowed.
     #[error("the envelope holds {declared} bytes, at most {max} are allowed")]
     TooLarge {
-        /// Bytes that the envelope declares.
+        /// The size that the envelope declares.
         declared: usize,
-        /// Bytes allowed.
+        /// The size that is allowed.
         max: usize,
     },
-    /// The allocator has no room for the value.
+    /// The allocator has no memory for the value.
     #[error("no memory for the {declared} bytes in the envelope")]
     NoMemory {
-        /// Bytes that the envelope declares.
+        /// The size that the envelope declares.
         declared: usize,
     },
-    /// Some byte of it is not what was compressed.
+    /// A byte of it has changed since compression.
     #[error("the envelope is damaged: {0}")]
     Damaged(&'static str),
 }
 
-/// Whether a stored value is an envelope (of any version, whole or damaged): it begins with [`MARK`], or differs from the
-/// mark in no more than [`MARK_DAMAGE`] bits.
+/// Whether a stored value is an envelope (of any version, intact or damaged): it begins with [`MARK`], or differs from the mark by
+/// at most [`MARK_DAMAGE`] bits.
 #[inline]
 pub fn is_compressed(value: &[u8]) -> bool {
     const HALVES: (u64, u64) = halves(&MARK);
@@ -131,8 +131,8 @@ const fn halves(bytes: &[u8; 16]) -> (u64, u64) {
     (both as u64, (both >> 64) as u64)
 }
 
-/// Whether Redis reads the value as a number where a command asks for one (`INCRBYFLOAT`, `SORT BY`): what `strtod` of C reads,
-/// as far as the first zero byte. There is no bound on its length. Words for NaN are left out: Redis refuses them.
+/// Whether Redis parses the value as a number where a command needs one (`INCRBYFLOAT`, `SORT BY`): everything that C's `strtod`
+/// accepts, up to the first zero byte. Its length is not bounded. Words for NaN do not count, because Redis refuses them.
 pub fn is_number(value: &[u8]) -> bool {
     let blanks = value.iter().take_while(|byte| matches!(byte, b' ' | b'\t'..=b'\r')).count();
     let text = without_sign(&value[blanks..]);
@@ -146,7 +146,7 @@ pub fn is_number(value: &[u8]) -> bool {
     }
 }
 
-/// Digits with at most one point among them, then perhaps an exponent.
+/// Digits with at most one decimal point, and optionally an exponent.
 fn is_positional(text: &[u8], is_digit: fn(&u8) -> bool, exponent: u8) -> bool {
     let (whole, rest) = digits(text, is_digit);
     let (fraction, rest) = match rest {
@@ -160,7 +160,7 @@ fn is_positional(text: &[u8], is_digit: fn(&u8) -> bool, exponent: u8) -> bool {
     whole + fraction > 0 && in_exponent > 0 && ends(rest)
 }
 
-/// How many digits the text begins with, and what is behind them.
+/// The number of leading digits, and the rest of the text.
 fn digits(text: &[u8], is_digit: fn(&u8) -> bool) -> (usize, &[u8]) {
     let count = text.iter().take_while(|byte| is_digit(byte)).count();
     (count, &text[count..])
@@ -175,19 +175,19 @@ fn ends(rest: &[u8]) -> bool {
     matches!(rest, [] | [0, ..])
 }
 
-/// The length, in bytes, that an envelope declares for its value; `None` if it is no envelope or has lost its end.
+/// The size that an envelope declares for its value. `None` if it is no envelope or is truncated.
 ///
-/// Nothing is verified: good for choosing where to open it, not for an answer to a client.
+/// Nothing is verified. Use it to decide where to decompress, not for a reply to a client.
 pub fn declared_len(compressed: &[u8]) -> Option<usize> {
     Some(Parts::of(compressed).ok()?.declared)
 }
 
-/// The envelope of `value`, or `None` when the value is to be stored as it is.
+/// The envelope of `value`. `None` if the value is to be stored uncompressed.
 ///
-/// `how` is `None` where nothing is compressed. Even then, and whatever it saves, a value that [`is_compressed`] recognises gets
-/// an envelope: else it would be opened when it comes back. A HyperLogLog never gets one, nor does a number ([`is_number`]),
-/// because commands read them inside Redis. Nor does a value above [`MAX_LEN`]; if such a value begins with the mark it must
-/// not be stored at all.
+/// `how` is `None` if compression is off. Even then, and whatever it saves, a value that [`is_compressed`] recognises gets an
+/// envelope: otherwise it would be decompressed when it is read. A HyperLogLog never gets an envelope, nor does a number
+/// ([`is_number`]), because commands read them inside Redis. Neither does a value above [`MAX_LEN`]; if such a value begins with
+/// the mark, it must not be stored at all.
 pub fn compress(value: &[u8], how: Option<&CompressOptions>) -> Option<Vec<u8>> {
     if value.starts_with(HYPERLOGLOG) || is_number(value) {
         return None;
@@ -199,22 +199,22 @@ pub fn compress(value: &[u8], how: Option<&CompressOptions>) -> Option<Vec<u8>> 
     compressed
 }
 
-/// Bytes that [`compress`] adds at most to a value of this length, where it does not make it shorter.
+/// Maximum number of bytes that [`compress`] adds to a value of this length.
 pub fn most_added(len: usize) -> usize {
     HEADER_LEN + 5 * len.div_ceil(STORED_BLOCK) + TRAILER_LEN
 }
 
-/// The value in an envelope: exactly the bytes that were compressed, `max_len` of them at most.
+/// The value in an envelope: exactly the bytes that were compressed, at most `max_len` of them.
 ///
-/// Total: any bytes may be given. No more is ever allocated than the declared length, and that only after it has been
-/// held against `max_len` and against what deflate can yield from so many bytes.
+/// Accepts any bytes. Allocates no more than the declared length, and only after checking it against `max_len` and against what
+/// deflate can yield from so many bytes.
 ///
 /// # Errors
 ///
-/// Each [`DecodeError`]; anything before, after or between what one envelope consists of is [`DecodeError::Damaged`].
+/// Each [`DecodeError`]. Bytes before, after or between the parts of one envelope are [`DecodeError::Damaged`].
 pub fn decode(compressed: &[u8], max_len: usize) -> Result<Vec<u8>, DecodeError> {
     let parts = Parts::of(compressed)?;
-    // First, so that a flipped bit is called damage and not "too large", and no work is done on it.
+    // First, so that a flipped bit is reported as damage and not as "too large", and is not decompressed.
     if crc32(parts.body) != parts.body_crc {
         return Err(DecodeError::Damaged("its compressed bytes have changed"));
     }
@@ -251,7 +251,7 @@ pub fn decode(compressed: &[u8], max_len: usize) -> Result<Vec<u8>, DecodeError>
     Ok(value)
 }
 
-/// An envelope taken apart. Only the mark, the version and the least length have been checked.
+/// The parts of an envelope. Only the mark, the version and the minimum length have been checked.
 struct Parts<'a> {
     body: &'a [u8],
     body_crc: u32,
@@ -292,7 +292,7 @@ struct Deflater {
 }
 
 fn fresh_deflater(level: u32) -> Deflater {
-    // Not `set_level` on the one at hand: rules rarely differ in level, and a new state has no history to reason about.
+    // Not `set_level` on the existing one: rules rarely differ in level, and a new state has no history.
     match DEFLATER.take() {
         Some(mut old) if old.level == level => {
             old.state.reset();
@@ -320,7 +320,7 @@ fn crc32(bytes: &[u8]) -> u32 {
 
 fn gzip(value: &[u8], how: &CompressOptions) -> Option<Vec<u8>> {
     let longest = how.longest(value)?;
-    // The room is what may be used, so that the compressor stops as soon as the saving is out of reach.
+    // The capacity is the limit, so that the compressor stops as soon as the saving is out of reach.
     let mut compressed = begin(longest);
     let mut deflater = fresh_deflater(how.level.min(9));
     match deflater.state.compress_vec(value, &mut compressed, FlushCompress::Finish) {
@@ -333,7 +333,7 @@ fn gzip(value: &[u8], how: &CompressOptions) -> Option<Vec<u8>> {
     Some(finish(compressed, value))
 }
 
-/// An envelope of stored blocks: a little longer than the value, needs no compressor, cannot fail.
+/// An envelope of stored blocks: slightly longer than the value, needs no compressor, and cannot fail.
 fn store(value: &[u8]) -> Vec<u8> {
     let blocks = value.len().div_ceil(STORED_BLOCK);
     let mut compressed = begin(value.len() + most_added(value.len()));
@@ -355,7 +355,7 @@ fn begin(capacity: usize) -> Vec<u8> {
     compressed
 }
 
-/// Completes what [`begin`] began and a deflate stream of `value` (at most [`MAX_LEN`] bytes) followed.
+/// Completes an envelope that [`begin`] began, after the deflate stream of `value` (at most [`MAX_LEN`] bytes).
 fn finish(mut compressed: Vec<u8>, value: &[u8]) -> Vec<u8> {
     let body_crc = crc32(&compressed[HEADER_LEN..]);
     compressed[BODY_CRC_AT..HEADER_LEN].copy_from_slice(&body_crc.to_le_bytes());
@@ -396,7 +396,7 @@ mod tests {
         out
     }
 
-    /// Bytes of `len` that no compressor makes shorter (xorshift64*).
+    /// `len` bytes that no compressor makes shorter (xorshift64*).
     fn noise(len: usize, seed: u64) -> Vec<u8> {
         let mut x = seed | 1;
         let next = || {
@@ -420,7 +420,7 @@ mod tests {
         out
     }
 
-    /// An envelope with a right checksum around whatever body and trailer an attacker likes.
+    /// An envelope with a correct checksum around an arbitrary body and trailer.
     fn forge(body: &[u8], value_crc: u32, declared: u32) -> Vec<u8> {
         let mut out = marked(&[VERSION]);
         out.extend_from_slice(&crc32(body).to_le_bytes());
@@ -439,7 +439,7 @@ mod tests {
             .expect("the gzip program is installed");
         let mut stdin = gzip.stdin.take().expect("stdin was piped");
         let compressed = compressed.to_vec();
-        // On a thread of its own: both pipes may be full at once.
+        // On a thread of its own, because both pipes may be full at once.
         let feeder = std::thread::spawn(move || stdin.write_all(&compressed));
         let done = gzip.wait_with_output().expect("gzip runs to its end");
         feeder.join().expect("the feeder does not panic").expect("gzip reads everything");
@@ -511,7 +511,7 @@ mod tests {
                 assert_eq!(decode(&bad, ANY_LEN), Err(DecodeError::Damaged("its mark has changed")));
             }
         }
-        // With one more it is a client's own value.
+        // With one more flipped bit it is a client's own value.
         for mark in damaged_marks(3).into_iter().step_by(1009) {
             let unflipped = (0..128).filter(|bit| (mark[bit / 8] ^ MARK[bit / 8]) >> (bit % 8) & 1 == 0);
             for bit in unflipped {
@@ -539,7 +539,7 @@ mod tests {
 
     /// Block gzip of genomics (BGZF): the same format with a subfield of its own.
     #[test]
-    fn a_header_of_bgzf_is_the_clients() {
+    fn a_header_of_bgzf_is_a_clients_own_value() {
         let bgzf = [0x1f, 0x8b, 8, 4, 0, 0, 0, 0, 0, 0xff, 6, 0, b'B', b'C', 2, 0, 0x1b, 0, 3, 0];
         assert!(!is_compressed(&bgzf));
         assert_eq!(compress(&bgzf, None), None);
@@ -561,7 +561,7 @@ mod tests {
             format!("{}7", " \t\n\x0b\x0c\r".repeat(300)),
             format!("{}-inf", " ".repeat(1100)),
             format!("{}Infinity", " ".repeat(1100)),
-            // To SORT BY a zero byte is the end.
+            // For SORT BY, a zero byte is the end.
             format!("7.5\0{}", zeros(1100)),
         ] {
             assert!(is_number(number.as_bytes()), "{number}");
@@ -612,7 +612,7 @@ mod tests {
     }
 
     #[test]
-    fn gzip_of_the_client_is_the_clients() {
+    fn a_clients_own_gzip_data_is_not_decompressed() {
         let mut gz = GzEncoder::new(Vec::new(), Compression::best());
         gz.write_all(&text(9000)).expect("writing to a Vec does not fail");
         let value = gz.finish().expect("writing to a Vec does not fail");
@@ -624,7 +624,7 @@ mod tests {
     }
 
     #[test]
-    fn the_gzip_program_opens_it() {
+    fn the_gzip_program_decompresses_an_envelope() {
         let stored = marked(&noise(200_000, 3));
         for value in [text(1024), text(300_000), vec![0; 1 << 20], stored] {
             let compressed = compress(&value, Some(&DEFAULT)).expect("each of them is compressed");
@@ -632,10 +632,9 @@ mod tests {
         }
     }
 
-    /// In zlib-rs 0.6 a reset after an unfinished stream leaves state behind: at level 1 the next value on this thread
-    /// panicked.
+    /// In zlib-rs 0.6 a reset after an unfinished stream leaves state behind: at level 1 the next value on this thread panicked.
     #[test]
-    fn giving_up_half_way_leaves_nothing_behind() {
+    fn an_aborted_compression_leaves_no_state_behind() {
         let (noise, value) = (noise(200_000, 5), text(20_000));
         for how in (0..=12).map(level) {
             for cut in [60, 1000, 20_000, 70_000, 200_000] {
@@ -695,7 +694,7 @@ mod tests {
         assert_eq!(decode(&forge(&[3, 0], 0, 0), 0), Ok(Vec::new()));
     }
 
-    /// Whole gzip members after the first are for `zcat`, not for us.
+    /// Further gzip members are for `zcat`, not for Shortstop.
     #[test]
     fn a_second_member_is_an_error() {
         let value = text(2000);
@@ -713,7 +712,8 @@ mod tests {
         let too_large = DecodeError::TooLarge { declared: 64 << 20, max: 1 << 20 };
         assert_eq!(decode(&honest, 1 << 20), Err(too_large));
         assert_eq!(decode(&honest, 64 << 20), Ok(zeros));
-        // One that understates its length inflates no further than that, one that overstates it not at all.
+        // An envelope that understates its length decompresses no further than that. One that overstates it is not decompressed at
+        // all.
         assert!(matches!(decode(&forge(&body, crc, 1000), 1 << 20), Err(DecodeError::Damaged(_))));
         let impossible = Err(DecodeError::Damaged("it declares more than it can inflate to"));
         assert_eq!(decode(&forge(&deflate(b"small"), 0, u32::MAX), ANY_LEN), impossible);
@@ -727,11 +727,11 @@ mod tests {
             (long.clone(), any::<u64>()).prop_map(|(len, seed)| noise(len, seed)),
             long.clone().prop_map(text),
             (long.clone(), any::<u8>()).prop_map(|(len, byte)| vec![byte; len]),
-            // Changes its nature half way: a compressor that gives up early has to be right about the rest.
+            // Its nature changes half way: a compressor that gives up early must be right about the rest.
             (0usize..35_000, 0usize..35_000, any::<u64>()).prop_map(|(a, b, seed)| [noise(a, seed), text(b)].concat()),
             (0usize..40_000, any::<u64>()).prop_map(|(len, seed)| marked(&noise(len, seed))),
             (0usize..40_000).prop_map(|len| marked(&text(len))),
-            // Gzip data of the client.
+            // A client's own gzip data.
             long.prop_map(|len| {
                 let mut gz = GzEncoder::new(Vec::new(), Compression::fast());
                 gz.write_all(&text(len)).expect("writing to a Vec does not fail");
@@ -748,7 +748,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_stored_comes_back(value in values(), how in hows()) {
+        fn every_stored_value_is_returned_unchanged(value in values(), how in hows()) {
             match compress(&value, how.as_ref()) {
                 None => prop_assert!(!is_compressed(&value)),
                 Some(compressed) => {
@@ -788,7 +788,7 @@ mod tests {
             }
         }
 
-        /// Past the checksum of the body: the inflater, the lengths and the other checksum on their own.
+        /// Behind a correct checksum of the body, so that the decompressor, the lengths and the other checksum are tested.
         #[test]
         fn a_forged_body_is_an_error_or_what_its_checksum_says(
             value in values(),
@@ -808,7 +808,7 @@ mod tests {
         }
 
         #[test]
-        fn open_is_total(bytes in vec(any::<u8>(), 0..300)) {
+        fn any_bytes_may_be_decoded(bytes in vec(any::<u8>(), 0..300)) {
             prop_assert!(decode(&bytes, 1 << 20).is_err());
             prop_assert!(decode(&marked(&bytes), 1 << 20).is_err());
         }

@@ -1,6 +1,6 @@
-//! Every error that a client gets in Shortstop's own words, and whose side it is on.
+//! All of Shortstop's own errors, each with its side.
 //!
-//! An error of Redis is passed on as it is and does not stand here; nor do the words of Redis that Shortstop says in its place
+//! Redis's errors are passed on unchanged and are not listed here; neither are errors that Shortstop returns in Redis's words
 //! (`NOAUTH`, a protocol error, a wrong number of arguments). A text says what happened and what to do about it.
 
 use std::borrow::Cow;
@@ -9,18 +9,18 @@ use std::time::Duration;
 
 use crate::resp::build;
 
-/// Where the cause of an error is to be looked for.
+/// Which side has caused an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Side {
-    /// The client asked for what it may not have, or what a proxy cannot do.
+    /// The client asked for something that is not allowed, or that a proxy cannot do.
     Client,
-    /// Redis cannot be asked, or what it holds cannot be used.
+    /// Redis cannot answer, or the data in it cannot be used.
     Upstream,
-    /// Shortstop: a limit of its own was reached, or it lacks something.
+    /// Shortstop: one of its limits was reached, or it lacks something.
     Us,
 }
 
-/// An error in Shortstop's own words.
+/// One of Shortstop's own errors.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct OwnError {
     side: Side,
@@ -29,7 +29,7 @@ pub struct OwnError {
 }
 
 impl OwnError {
-    /// Where its cause is to be looked for.
+    /// The side that caused it.
     pub fn side(&self) -> Side {
         self.side
     }
@@ -58,7 +58,7 @@ impl Display for OwnError {
     }
 }
 
-/// How each text begins, but that of [`NOT_ALLOWED`].
+/// The beginning of each text, except [`NOT_ALLOWED`].
 const PREFIX: &str = "ERR shortstop: ";
 
 /// Errors with a fixed text.
@@ -74,17 +74,17 @@ macro_rules! fixed {
 
 fixed! {
     Client {
-        /// The first bytes of the connection are those of TLS.
+        /// The connection begins with bytes of TLS.
         SPEAKS_TLS = "this port speaks RESP, not TLS";
-        /// A browser.
+        /// The connection begins with HTTP.
         SPEAKS_HTTP = "this port speaks RESP, not HTTP";
         /// CLUSTER SYNCSLOTS.
         REPLICATION = "replication does not pass through a proxy: let the replica connect to Redis itself";
-        /// A login that is longer than a connection which clients share may carry.
+        /// A login that is too long for a shared connection.
         LONG_LOGIN = "this is too long for a login; shorten the name or the password";
-        /// A login that Redis does not take from a connection that has not authenticated.
+        /// A login that Redis does not accept from an unauthenticated connection.
         LARGE_LOGIN = "where Redis has a password, a login may have 10 arguments of 16 KB each; shorten it";
-        /// A login in MULTI that newer servers may leave without an answer.
+        /// A login in MULTI, to which newer servers may not reply.
         LOGIN_IN_MULTI = "this server may not answer a login in a transaction; send it before MULTI";
         /// SYNC or PSYNC in MULTI.
         SYNC_IN_MULTI = "the replication stream cannot begin in a transaction; send SYNC or PSYNC outside of MULTI";
@@ -97,57 +97,57 @@ fixed! {
         /// EVAL in MULTI after SCRIPT DEBUG YES.
         DEBUGGER_IN_MULTI = "what the debugger says in a transaction cannot be told from replies; send EVAL outside of MULTI, \
             or SCRIPT DEBUG NO before it";
-        /// After SCRIPT DEBUG YES a command that may be EVAL by another name.
+        /// After SCRIPT DEBUG YES: a command that may be EVAL under another name.
         UNKNOWN_TO_DEBUGGER = "this command is not in the server's COMMAND table, and could start the debugger; send SCRIPT DEBUG NO \
             before it";
-        /// A client in MONITOR writes, or asks what only Shortstop can answer.
+        /// A client in MONITOR writes, or sends a command that Shortstop would have to answer.
         BESIDE_MONITOR = "not beside MONITOR; use another connection, or RESET";
-        /// SET with IFEQ and its like.
+        /// SET with IFEQ or a similar condition.
         COMPARED_WITH_MARK = "the value looks like one that is stored compressed; SET it without a comparison";
-        /// More arguments than a script can pass on.
+        /// More arguments than a script can take.
         TOO_MANY_ARGUMENTS = "too many arguments for a command that looks into a string while values may be compressed; send fewer \
             at a time";
-        /// GETRANGE and its like, on a compressed value.
+        /// GETRANGE or a similar command, on a compressed value.
         LOOKS_INTO_COMPRESSED = "the value at this key is stored compressed, and this command looks into the stored bytes; GET and \
             SET it, or give its keys a rule with compress: false and SET it again";
         /// APPEND or SETRANGE would write the mark of a compressed value.
         WRITES_MARK = "the value would begin as one that is stored compressed, and could not be read again; SET the whole value";
-        /// SORT … GET … STORE, of compressed values.
+        /// SORT … GET … STORE with compressed values.
         STORES_COMPRESSED = "a value that SORT GET finds is stored compressed, and STORE would keep it so; use SORT GET and store \
             its reply";
-        /// SORT … BY, of compressed values.
+        /// SORT … BY with compressed values.
         COMPARES_COMPRESSED = "a value that SORT BY compares is stored compressed; keep the weights in hashes (BY key*->field)";
     }
     Upstream {
-        /// The compressed values of several keys cannot be given together.
+        /// The compressed values of several keys cannot be returned together.
         DAMAGED_AMONG = "a compressed value among these keys cannot be opened, or all together are larger than limits.max_inflated; \
             ask for each with GET to see";
         /// WAIT after a connection was lost.
         WRITES_NOT_PROVEN = "a connection to Redis was lost since the first of these writes, so that it is not known how many \
             replicas have them; write again, or ask Redis itself";
-        /// A request came to a connection that has ended for good.
+        /// A request on a connection that has ended for good.
         ENDED = "the connection to Redis has ended";
-        /// A question of Shortstop's own will not be answered.
+        /// A request of Shortstop's own that gets no reply.
         GIVEN_UP = "the connection to Redis was given up";
-        /// All connections move to another server.
+        /// All connections are moving to another server.
         MOVED = "the connection to Redis was given up: another server has taken the place of the last one";
     }
     Us {
-        /// A connection of Shortstop's own comes to Shortstop.
+        /// One of Shortstop's own connections leads to Shortstop.
         UPSTREAM_IS_ITSELF = "the upstream of this Shortstop leads to this Shortstop itself; name the address of Redis in `upstream` \
             (REDIS_URL)";
-        /// Redis takes an option of CLIENT KILL or CLIENT LIST that is not known here.
+        /// Redis accepts an option of CLIENT KILL or CLIENT LIST that is not known here.
         UNKNOWN_OPTION = "Redis knows an option that this version of Shortstop does not; leave it out";
-        /// BITFIELD with wide integers, and an operation that is not known here.
+        /// BITFIELD with wide integers and an unknown operation.
         ROUNDED_BITFIELD = "the command was executed, but its reply has integers of more than 53 bits and its form is not known \
             here; send each field in a BITFIELD of its own";
         /// Compressing panicked.
         NOT_COMPRESSED = "the value could not be compressed; it was not stored";
         /// Decompressing panicked.
         NOT_DECOMPRESSED = "the value could not be opened";
-        /// A message cannot be told from EXEC's reply.
+        /// A message cannot be distinguished from EXEC's reply.
         EXEC_IN_DOUBT = "a message came among the replies of EXEC and could not be told from them; the transaction was executed";
-        /// Protected mode, before Redis has been asked whether it wants a password.
+        /// Protected mode, before Redis has been asked whether it requires a password.
         PROTECTED_UNTIL_ASKED = "protected mode: Redis has not been reached so far, so that it is not known whether clients need \
             a password; try again later";
         /// `limits.max_sessions`.
@@ -155,13 +155,13 @@ fixed! {
     }
 }
 
-/// PROXY FLUSH by a user whom Redis does not let configure it.
+/// PROXY FLUSH by a user who may not read Redis's configuration.
 pub static NOT_ALLOWED: OwnError = OwnError {
     side: Side::Client,
     text: Cow::Borrowed("NOPERM shortstop: this is for users whom Redis allows CONFIG"),
 };
 
-/// Protected mode refuses a client. Redis's words, with Shortstop's settings.
+/// Protected mode refuses a client. Redis's text, with Shortstop's settings.
 pub static PROTECTED: OwnError = OwnError {
     side: Side::Client,
     text: Cow::Borrowed(
@@ -177,10 +177,10 @@ pub static PROTECTED: OwnError = OwnError {
     ),
 };
 
-/// Behind the error of a write that may have been executed all the same.
+/// Appended to the error of a write that may have been executed.
 pub const MAY_HAVE_RUN: &str = "; the command may have been executed";
 
-/// An error with a text of this moment.
+/// An error whose text is made at run time.
 fn made(side: Side, text: impl Display) -> OwnError {
     OwnError { side, text: format!("{PREFIX}{text}").into() }
 }
@@ -194,7 +194,7 @@ pub fn too_long_with_mark(bytes: usize, max_inflated: usize) -> OwnError {
     made(Side::Client, text)
 }
 
-/// A value that begins with the mark of a compressed one, and has become longer than Redis takes.
+/// A value that begins with the mark of a compressed one, and has become longer than Redis accepts.
 pub fn too_long_for_redis(bytes: usize, most: usize) -> OwnError {
     let text = format_args!(
         "the value looks like one that is stored compressed, and has to be stored in {bytes} bytes, which is above Redis's \
@@ -209,7 +209,7 @@ pub fn damaged(why: impl Display) -> OwnError {
     made(Side::Upstream, text)
 }
 
-/// WAIT where Redis does not answer what WAIT needs to know; `why` is Redis's error.
+/// WAIT if Redis does not provide what WAIT needs. `why` is Redis's error.
 pub fn replicas_not_known(why: impl Display) -> OwnError {
     let text = format_args!(
         "it is not known what replicas have; give the user in the upstream URL the right to ROLE, WAIT, WAITAOF and SPUBLISH: {why}"
@@ -229,17 +229,17 @@ pub fn unreachable(address: impl Display, why: impl Display) -> OwnError {
     made(Side::Upstream, format_args!("Redis at {address} cannot be reached: {why}"))
 }
 
-/// There was a connection to Redis.
+/// The connection to Redis was lost.
 pub fn lost(address: impl Display, why: impl Display) -> OwnError {
     made(Side::Upstream, format_args!("the connection to Redis at {address} was lost: {why}"))
 }
 
-/// Redis keeps the connection and does not answer.
+/// Redis keeps the connection open but does not reply.
 pub fn hung(address: impl Display, silent: Duration) -> OwnError {
     made(Side::Upstream, format_args!("Redis at {address} has not answered for {silent:.1?} (timeouts.reply)"))
 }
 
-/// Shortstop has ended a connection to Redis.
+/// Shortstop has closed a connection to Redis.
 pub fn given_up(why: impl Display) -> OwnError {
     made(Side::Us, format_args!("the connection to Redis was given up: {why}"))
 }

@@ -1,6 +1,7 @@
-//! Tells the bus which instances of the fleet Redis shows, and what to ask Redis for. Decides nothing: the bus does.
+//! Passes the instances that Redis shows to the bus, and tells the control plane what to ask Redis for. Decides nothing: the bus
+//! does.
 //!
-//! Without a bus an instance cannot hear others: it only names those of its fleet in the log.
+//! Without a bus an instance cannot hear others. It only names other instances of its fleet in the log.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,7 +13,7 @@ use crate::bus::{Instance, PeerWatch, incarnation_of};
 use crate::metrics::slots::BusStats;
 use crate::upstream::instances::{Fleet, Need, Shown};
 
-/// An instance on a bus.
+/// An instance with a bus.
 pub struct OnBus {
     /// The bus.
     pub peers: PeerWatch,
@@ -52,13 +53,13 @@ pub struct Alone {
     pub fleet: String,
     /// Its own incarnation.
     pub incarnation: u64,
-    /// Where the others are shown.
+    /// Where the number of others is stored.
     pub stats: Arc<BusStats>,
-    /// How many others there were at the last list.
+    /// Number of other instances in the last list.
     pub unheard: AtomicU64,
     /// Whether it is subscribed to the fleet's channel.
     pub subscribed: AtomicBool,
-    /// The others of the last list, and those that the log has named.
+    /// The others in the last list, and those that the log has named.
     pub others: Mutex<[BTreeSet<u64>; 2]>,
 }
 
@@ -83,7 +84,7 @@ impl Fleet for Alone {
         let now: BTreeSet<u64> = found.iter().map(|instance| instance.incarnation).collect();
         let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
         let [last, named] = &mut *others;
-        // Only what two lists in a row show counts: an instance in one list may be about to leave.
+        // Only instances in two lists in a row count, because an instance in one list may be about to leave.
         let stays: BTreeSet<u64> = now.intersection(last).copied().collect();
         for instance in found.iter().filter(|instance| stays.contains(&instance.incarnation)) {
             if named.insert(instance.incarnation) {

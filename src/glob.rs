@@ -1,18 +1,18 @@
-//! Redis's glob patterns on bytes, as `stringmatchlen` in Redis's `util.c` reads them, compiled once.
+//! Redis's glob patterns on bytes, as in `stringmatchlen` of Redis's `util.c`, compiled once.
 //!
-//! `*` any bytes, `?` one byte, `[abc]` `[a-z]` `[^a]` one byte of a set, `\x` the byte x itself. Every pattern means
-//! something: an unclosed `[` ends with the pattern, a last `\` is itself. A match takes at most pattern × key steps, since
-//! only the last `*` is ever gone back to.
+//! `*` any bytes, `?` one byte, `[abc]` `[a-z]` `[^a]` one byte of a set, `\x` the byte x itself. Every pattern is valid: an
+//! unclosed `[` ends with the pattern, and a final `\` stands for itself. A match takes at most pattern × key steps, since
+//! backtracking goes only to the last `*`.
 //!
-//! Two differences, both where Redis is odd. A pattern of stars alone matches the empty key (`stringmatchlen` says no;
-//! `KEYS` and `SCAN` never ask it about `*`). Bytes above 127 are ordered as unsigned in ranges (in Redis this depends on
-//! the platform's `char`).
+//! Two differences, in cases where Redis is inconsistent. A pattern of stars alone matches the empty key (`stringmatchlen` does not
+//! match it, but `KEYS` and `SCAN` never call it for `*`). Bytes above 127 are ordered as unsigned in ranges (in Redis this depends
+//! on the platform's `char`).
 
 /// A compiled pattern.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Glob(Shape);
 
-/// The common shapes need no steps.
+/// Common patterns have a faster form.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Shape {
     All,
@@ -23,7 +23,7 @@ enum Shape {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Step {
-    /// `*`; never two in a row.
+    /// `*`, never two in a row.
     Many,
     /// `?`
     One,
@@ -50,7 +50,7 @@ impl Set {
 }
 
 impl Glob {
-    /// Compiles any pattern.
+    /// Compiles a pattern. Every pattern is valid.
     pub fn new(pattern: &[u8]) -> Self {
         let steps = compile(pattern);
         let (last, before) = match steps.split_last() {
@@ -77,7 +77,7 @@ impl Glob {
     }
 }
 
-/// The steps as plain bytes, when they are nothing else.
+/// The steps as plain bytes, if they contain nothing else.
 fn bytes(steps: &[Step]) -> Option<Box<[u8]>> {
     steps.iter().map(|step| if let Step::Byte(byte) = step { Some(*byte) } else { None }).collect()
 }
@@ -108,8 +108,8 @@ fn compile(mut rest: &[u8]) -> Vec<Step> {
     steps
 }
 
-/// What follows a `[`, and what is left after its `]`. The order of the cases is Redis's: a range swallows a `]` as its
-/// end, an escaped byte starts no range.
+/// Parses a set after its `[`. Returns the set and what follows its `]`. The order of the cases is Redis's: a range takes a `]` as
+/// its end, and an escaped byte starts no range.
 fn compile_set(pattern: &[u8]) -> (Set, &[u8]) {
     let mut set = Set([0; 4]);
     let (inverted, mut rest) = match pattern {
@@ -143,7 +143,7 @@ fn compile_set(pattern: &[u8]) -> (Set, &[u8]) {
     (set, rest)
 }
 
-/// Greedy with one way back: when a step after the last `*` fails, that `*` takes one byte more. Earlier ones need not:
+/// Greedy with one backtracking point: if a step after the last `*` fails, that `*` takes one more byte. Earlier ones need not:
 /// whatever they could give up, the last one can take.
 fn walk(steps: &[Step], key: &[u8]) -> bool {
     let (mut step, mut at) = (0, 0);
@@ -181,7 +181,7 @@ mod tests {
 
     use super::{Glob, Shape};
 
-    /// The law, step by step as `stringmatchlen` takes them, recursive and slow; with the two differences above.
+    /// The reference: follows `stringmatchlen` step by step, recursive and slow, with the two differences above.
     fn reference(mut pattern: &[u8], mut key: &[u8]) -> bool {
         if key.is_empty() {
             return pattern.iter().all(|byte| *byte == b'*');
@@ -280,7 +280,7 @@ mod tests {
             ("[", &[], &["[", ""]),
             ("[abc", &["a", "b", "c"], &["[abc", "d"]),
             ("[a-", &["a", "-"], &["b"]),
-            // The range swallows the bracket: a to ], and the set ends with the pattern.
+            // The range takes the bracket: a to ], and the set ends with the pattern.
             ("[a-]", &["a", "]", "^"], &["-", "b"]),
             (r"[\a-z]", &["a", "-", "z"], &["b"]),
             ("user:[0-9]*:name", &["user:1:name", "user:12:name"], &["user:x:name", "user::name"]),
@@ -321,7 +321,7 @@ mod tests {
         assert!(glob.matches(&key));
     }
 
-    /// Bytes that mean something, few enough that patterns and keys meet.
+    /// Special bytes and a few others, so that patterns and keys often match.
     fn byte() -> impl Strategy<Value = u8> {
         prop_oneof![8 => select(b"abc*?[]^-\\".as_slice()), 1 => any::<u8>(), 1 => Just(b'*')]
     }

@@ -1,4 +1,4 @@
-//! What clients connect to, from the configuration to bound sockets. Accepts nobody: that is the acceptor's.
+//! Binds the listeners in the configuration. Accepts no client: the acceptor does.
 
 use std::fmt;
 use std::io;
@@ -8,18 +8,18 @@ use std::path::Path;
 use crate::config::{Config, Finding, Tls};
 use crate::net::{Address, Listener, tls};
 
-/// An address that clients were to connect to cannot be listened on.
+/// A configured listener cannot be bound.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address}: {error}; type another address for {key}, or stop what listens there")]
 pub struct ListenError {
     /// As configured.
     address: Address,
-    /// Where it is configured.
+    /// The key of the configuration.
     key: &'static str,
     error: io::Error,
 }
 
-/// Where clients connect.
+/// The addresses for clients.
 #[derive(Clone, Debug, Default)]
 pub struct Addresses {
     /// Without TLS.
@@ -39,10 +39,10 @@ impl fmt::Display for Addresses {
     }
 }
 
-/// Binds all that clients connect to. Whether clients of a listener come with TLS stands beside it.
+/// Binds all listeners. The flag beside each says whether it uses TLS.
 ///
 /// # Errors
-/// One of them cannot be bound.
+/// A listener cannot be bound.
 pub fn bind(config: &Config) -> Result<(Vec<(Listener, bool)>, Addresses), ListenError> {
     let plain = config.listen.map(|address| tcp("listen", address)).transpose()?;
     let tls = config.tls.listen.map(|address| tcp("tls.listen", address)).transpose()?;
@@ -58,7 +58,7 @@ pub fn bind(config: &Config) -> Result<(Vec<(Listener, bool)>, Addresses), Liste
     Ok(([plain, tls, unix].into_iter().flatten().collect(), addresses))
 }
 
-/// The address is the one that was bound: in place of port 0 it has another.
+/// Binds an address. The returned address has the actual port if the port was 0.
 fn tcp(key: &'static str, address: SocketAddr) -> Result<(Listener, SocketAddr), ListenError> {
     let bound = Listener::tcp(address).and_then(|listener| {
         let bound = listener.address()?.ip().unwrap_or(address);
@@ -75,7 +75,7 @@ fn unix(path: &Path) -> Result<(Listener, Address), ListenError> {
     }
 }
 
-/// What TLS clients are shown; none: there is no TLS for clients.
+/// The certificate for TLS clients. `None` if TLS is not configured.
 ///
 /// # Errors
 /// A certificate or a key cannot be used.

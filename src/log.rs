@@ -1,8 +1,8 @@
-//! Writes the log: a line that cannot be written is dropped and counted. Nothing that serves clients waits for standard
-//! error, and nothing ends when standard error is closed, full or not read.
+//! Writes the log. A line that cannot be written is dropped and counted. No code that serves clients waits for standard error, and
+//! nothing ends when standard error is closed, full or not read.
 //!
 //! Lines go into a buffer in memory, and one thread writes them. The thread has a file handle of its own, because
-//! [`std::io::stderr`] takes a lock that others may hold. There is one log per process, so the counters are the process's.
+//! [`std::io::stderr`] takes a lock that other threads may hold. There is one log per process, so the counters count per process.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -14,26 +14,26 @@ use std::time::{Duration, Instant};
 
 use tracing_subscriber::fmt::MakeWriter;
 
-/// Bytes of lines that may wait to be written; above, lines are dropped. The thread may hold as many again while it writes.
+/// Maximum size of lines that wait to be written. Above it, lines are dropped. The thread may hold as many again while it writes.
 const BUFFER: usize = 1 << 20;
 
-/// Between two attempts, when standard error takes nothing for now.
+/// Interval of attempts while standard error accepts nothing.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// How often lines that were left out are looked for.
+/// Interval of checks for suppressed lines.
 const LEFT_OUT_EVERY: Duration = Duration::from_secs(1);
 
-/// Lines of one kind in a second; more are left out.
+/// Maximum number of lines of one kind per second. More are suppressed.
 const LINES_A_SECOND: u32 = 10;
 
 static DROPPED: AtomicU64 = AtomicU64::new(0);
 
-/// Lines that were dropped because they could not be written in time, or not at all.
+/// Number of lines that could not be written in time, or not at all.
 pub fn dropped_lines() -> u64 {
     DROPPED.load(Ordering::Relaxed)
 }
 
-/// Where lines are put. Never waits for more than a copy of a line, and never fails.
+/// The log. Adding a line only copies it, and never fails.
 #[derive(Clone, Debug)]
 pub struct Log(Arc<Shared>);
 
@@ -54,7 +54,7 @@ impl Log {
     /// A log on standard error, and the thread that writes it.
     ///
     /// # Errors
-    /// The system gives no thread, or no further handle of standard error.
+    /// The system provides no thread, or no further handle of standard error.
     pub fn to_stderr() -> io::Result<Log> {
         let out = File::from(io::stderr().as_fd().try_clone_to_owned()?);
         Log::to(out)
@@ -79,7 +79,7 @@ impl Log {
         self.0.changed.notify_all();
     }
 
-    /// Waits until all lines are written, but not longer than this.
+    /// Waits until all lines are written, at most this long.
     pub fn flush(&self, limit: Duration) {
         let end = Instant::now() + limit;
         let mut state = self.0.lock();
@@ -92,7 +92,7 @@ impl Log {
         }
     }
 
-    /// Writes panics to the log, since Rust's own hook waits for standard error. Does not use `tracing`, whose code may have
+    /// Writes panics to the log, because Rust's own hook waits for standard error. Does not use `tracing`, whose code may have
     /// panicked.
     pub fn write_panics(&self, json: bool) {
         static PANICS: Seldom = Seldom::new("panicked");
@@ -132,7 +132,7 @@ impl Shared {
             let mut state = self.lock();
             state.writing = false;
             if state.waiting.is_empty() {
-                // Wakes `flush`: all is written.
+                // Wakes `flush`, because everything is written.
                 self.changed.notify_all();
                 state = self.changed.wait_timeout(state, LEFT_OUT_EVERY).unwrap_or_else(PoisonError::into_inner).0;
             }
@@ -152,7 +152,7 @@ impl Shared {
                         lines = dropped - told,
                         "lines of this log were dropped: standard error could not be written in time; see to what reads it"
                     );
-                    // If that line cannot be written either, it counts as well.
+                    // If that line cannot be written either, it counts too.
                     told = dropped;
                 }
             }
@@ -160,7 +160,7 @@ impl Shared {
     }
 }
 
-/// As [`Write::write_all`], and waits while a handle that does not block takes nothing.
+/// Like [`Write::write_all`], but waits while a non-blocking handle accepts nothing.
 fn write_all(out: &mut impl Write, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         match out.write(bytes) {
@@ -178,7 +178,7 @@ fn count(lines: &[u8]) -> u64 {
     memchr::memchr_iter(b'\n', lines).count() as u64
 }
 
-/// One event of `tracing`, which is put into the log as a whole.
+/// One event of `tracing`, which is added to the log as a whole.
 #[derive(Debug)]
 pub struct Line {
     log: Log,
@@ -212,10 +212,10 @@ impl<'a> MakeWriter<'a> for Log {
     }
 }
 
-/// Bounds the lines of one kind, which any client may cause as often as it likes. Used by [`seldom!`](crate::seldom).
+/// Limits the lines of one kind, which any client may cause at any rate. Used by [`seldom!`](crate::seldom).
 #[derive(Debug)]
 pub struct Seldom {
-    /// What the lines say.
+    /// The text of the lines.
     what: &'static str,
     state: Mutex<Second>,
 }
@@ -229,16 +229,16 @@ struct Second {
     listed: bool,
 }
 
-/// The kinds of which lines were left out.
+/// The kinds of which lines were suppressed.
 static LEFT_OUT: Mutex<Vec<&'static Seldom>> = Mutex::new(Vec::new());
 
 impl Seldom {
-    /// For lines that say this.
+    /// For lines with this text.
     pub const fn new(what: &'static str) -> Self {
         Seldom { what, state: Mutex::new(Second { began: None, lines: 0, left_out: 0, listed: false }) }
     }
 
-    /// Whether one more line may be written. If not, the line is counted, and the count is logged later.
+    /// Whether another line may be written. If not, the line is counted, and the count is logged later.
     pub fn allows(&'static self) -> bool {
         self.allows_at(Instant::now())
     }
@@ -267,7 +267,7 @@ impl Seldom {
     }
 }
 
-/// One line for each kind of which lines were left out.
+/// Logs one line for each kind of which lines were suppressed.
 fn tell_left_out() {
     let kinds = std::mem::take(&mut *LEFT_OUT.lock().unwrap_or_else(PoisonError::into_inner));
     for kind in kinds {
@@ -275,13 +275,13 @@ fn tell_left_out() {
     }
 }
 
-/// A line of `tracing` that any client may cause: `seldom!(warn, "what it says", client = 7)`. At most ten a second are written
-/// for each place in the code; how many were left out is logged a second later.
+/// A line of `tracing` that any client may cause: `seldom!(warn, "the text", client = 7)`. At most ten a second are written for
+/// each place in the code. The number of suppressed lines is logged a second later.
 #[macro_export]
 macro_rules! seldom {
     ($level:ident, $what:literal $(, $($fields:tt)+)?) => {{
         static SELDOM: $crate::log::Seldom = $crate::log::Seldom::new($what);
-        // Lines of a level that is switched off do not count.
+        // Lines of a disabled level do not count.
         if tracing::enabled!($crate::seldom!(@level $level)) && SELDOM.allows() {
             tracing::$level!($($($fields)+,)? $what);
         }
@@ -300,7 +300,7 @@ mod tests {
 
     use super::{BUFFER, LINES_A_SECOND, Log, Seldom, dropped_lines};
 
-    /// Takes each write when the test says so.
+    /// Accepts each write when the test says so.
     struct Gate(mpsc::Receiver<io::Result<usize>>, mpsc::Sender<Vec<u8>>);
 
     impl Write for Gate {
@@ -315,7 +315,7 @@ mod tests {
         }
     }
 
-    /// One test, as what is dropped is counted for the process.
+    /// A single test, because dropped lines are counted per process.
     #[test]
     fn lines_that_cannot_be_written_are_dropped_and_counted() {
         let (open, gate) = mpsc::channel();
@@ -323,7 +323,7 @@ mod tests {
         let log = Log::to(Gate(gate, sender)).expect("a thread");
         let before = dropped_lines();
         log.add(b"one\n");
-        // In parts, and with what a signal or a handle that does not block may say in between.
+        // In parts, with the errors that a signal or a non-blocking handle may cause in between.
         for result in [Ok(2), Err(io::ErrorKind::WouldBlock.into()), Err(io::ErrorKind::Interrupted.into()), Ok(2)] {
             open.send(result).expect("it writes");
         }
@@ -332,7 +332,7 @@ mod tests {
         open.send(Err(io::ErrorKind::BrokenPipe.into())).expect("it writes");
         log.flush(Duration::from_secs(10));
         assert_eq!(dropped_lines(), before + 1);
-        // Nobody reads: what is too much is dropped, and nobody waits.
+        // No reader: lines above the limit are dropped, and no caller waits.
         log.add(b"held\n");
         log.flush(Duration::from_millis(50));
         let line = [b'x'; 1023].iter().chain(b"\n").copied().collect::<Vec<u8>>();

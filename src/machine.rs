@@ -1,27 +1,27 @@
-//! How much memory there is: that of the machine, or less if the process's control groups say so (containers).
+//! The available memory: that of the machine, or less if the process's control groups say so (containers).
 //!
-//! Reads files of Linux; knows nothing of what the memory is for.
+//! Reads files of Linux. Must not know what the memory is for.
 
 use std::fs;
 use std::path::Path;
 
-/// Bytes to assume where the system does not tell.
+/// The size to assume if the system does not tell.
 const UNKNOWN: usize = 4 << 30;
 
-/// Bytes of memory that the process may use, with all others on the machine or in its control groups.
+/// The memory available to this process and all others on the machine or in its control groups, in bytes.
 pub fn memory() -> usize {
     let total = fs::read_to_string("/proc/meminfo").ok().and_then(|text| total_of(&text)).unwrap_or(UNKNOWN);
     let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     limit_of(Path::new("/sys/fs/cgroup"), &groups).map_or(total, |limit| limit.min(total))
 }
 
-/// `MemTotal` of `/proc/meminfo`, which counts in kB.
+/// `MemTotal` in `/proc/meminfo`, in kB.
 fn total_of(text: &str) -> Option<usize> {
     let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
     line.trim().strip_suffix("kB")?.trim_end().parse::<usize>().ok()?.checked_mul(1024)
 }
 
-/// The least limit of the control groups, of version 2 or 1, and of those around them. `groups` is `/proc/self/cgroup`.
+/// The lowest limit of the control groups, of version 2 or 1, and of their parents. `groups` is the content of `/proc/self/cgroup`.
 fn limit_of(root: &Path, groups: &str) -> Option<usize> {
     let lines = groups.lines().filter_map(|line| {
         let mut parts = line.splitn(3, ':');
@@ -31,7 +31,7 @@ fn limit_of(root: &Path, groups: &str) -> Option<usize> {
         let places: &[(&str, &str)] = if controllers.split(',').any(|name| name == "memory") {
             &[("memory", "memory.limit_in_bytes")]
         } else if number == "0" && controllers.is_empty() {
-            // `unified` is the place where both versions are mounted.
+            // `unified` is the directory where both versions are mounted.
             &[("", "memory.max"), ("unified", "memory.max")]
         } else {
             &[]
@@ -41,10 +41,10 @@ fn limit_of(root: &Path, groups: &str) -> Option<usize> {
     limits.min()
 }
 
-/// The least number in `file` of a group and of those around it. In a container the path may be that of the host, which is not
-/// there; then the outermost group is the container's own.
+/// The lowest number in `file` of a group and its parents. In a container the path may be that of the host, which does not exist
+/// there. Then the outermost group is the container's own.
 fn least_of(mount: &Path, group: &str, file: &str) -> Option<usize> {
-    // A group outside of those that can be seen begins with "/..".
+    // The path of a group outside of the visible ones begins with "/..".
     let group = if group.split('/').any(|name| name == "..") { "" } else { group.trim_start_matches('/') };
     let inner = mount.join(group);
     let around = inner.ancestors().take_while(|place| place.starts_with(mount));

@@ -1,4 +1,4 @@
-//! The binary: flags, log, signals, exit code. Everything else is in the library.
+//! The binary: flags, log, signals, exit code. All other code is in the library.
 
 use std::ffi::OsStr;
 use std::fmt::Display;
@@ -28,46 +28,47 @@ use tracing_subscriber::{EnvFilter, Layer, reload};
 /// How long the process waits at its end for the last lines of the log.
 const LAST_LINES: Duration = Duration::from_millis(500);
 
-/// A Redis-protocol caching proxy: hot GETs from memory, values compressed on the way to Redis, invalidations over NATS.
+/// A caching proxy for Redis: hot reads from memory, values compressed in Redis, invalidations over NATS.
 ///
-/// A flag beats the environment, the environment beats the file, the file beats the default. SIGHUP reads the file again;
-/// SIGTERM and Ctrl-C answer what was asked and leave; a second one leaves at once.
+/// A flag beats the environment, the environment beats the file, the file beats the default. SIGHUP reads the file again. SIGTERM
+/// and Ctrl-C answer pending requests and exit; a second one exits at once.
 #[derive(Parser)]
 #[command(version, max_term_width = 100)]
 struct Flags {
     /// The configuration file; without it, ./config.yaml if there is one [env: SHORTSTOP_CONFIG]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Where clients connect [default: 127.0.0.1:6380] [env: SHORTSTOP_LISTEN]
+    /// The address for clients [default: 127.0.0.1:6380] [env: SHORTSTOP_LISTEN]
     #[arg(long, value_name = "HOST:PORT")]
     listen: Option<String>,
-    /// The Redis behind [default: redis://127.0.0.1:6379] [env: REDIS_URL]
+    /// The Redis server [default: redis://127.0.0.1:6379] [env: REDIS_URL]
     #[arg(long, value_name = "URL")]
     upstream: Option<String>,
     /// The NATS server for invalidations; empty: a single instance [env: NATS_URL]
     #[arg(long, value_name = "URL")]
     nats: Option<String>,
-    /// The monitor's address; empty: off; this version has no monitor yet [env: SHORTSTOP_MONITOR]
+    /// The address of the monitor; empty: off; this version has no monitor yet [env: SHORTSTOP_MONITOR]
     #[arg(long, value_name = "HOST:PORT")]
     monitor: Option<String>,
     /// Threads that serve clients; 0: one per core [env: SHORTSTOP_WORKERS]
     #[arg(long, value_name = "COUNT")]
     workers: Option<String>,
-    /// What goes to the log: error, warn, info, debug, trace, or target=level pairs [env: SHORTSTOP_LOG]
+    /// The log level: error, warn, info, debug, trace, or target=level pairs [env: SHORTSTOP_LOG]
     #[arg(long, value_name = "FILTER")]
     log: Option<String>,
-    /// Check the configuration and the files that it refers to, say all that is wrong, and leave
+    /// Check the configuration and the files that it refers to, print all errors, and exit
     #[arg(long)]
     check_config: bool,
-    /// Show the configuration that is in force, with its defaults and without passwords, and leave
+    /// Print the configuration in force, with defaults and without passwords, and exit
     #[arg(long)]
     print_config: bool,
-    /// Ask the Shortstop that listens here how it is, and leave with 0 or 1. live: it answers; ready: it can serve [default: live]
+    /// Ask the Shortstop that listens here for its health, and exit with 0 or 1. live: it answers; ready: it can serve [default:
+    /// live]
     #[arg(long, value_name = "live|ready", num_args = 0..=1, default_missing_value = "live")]
     health: Option<Health>,
 }
 
-/// What is asked by `--health`.
+/// The state that `--health` asks for.
 #[derive(Clone, Copy, clap::ValueEnum)]
 enum Health {
     /// Whether the process answers.
@@ -77,13 +78,13 @@ enum Health {
 }
 
 impl Flags {
-    /// The file that is meant to be read, if one is.
+    /// The file to read, if there is one.
     fn file(&self) -> Option<PathBuf> {
         let named = || std::env::var_os(CONFIG_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from);
         self.config.clone().or_else(named)
     }
 
-    /// All that flags, environment and file say, and the file that was read.
+    /// The configuration from flags, environment and file, and the file that was read.
     fn load(&self) -> Result<(Loaded, Option<PathBuf>), ConfigError> {
         let mut sources = Sources::default();
         if let Some(path) = std::env::var_os(DEFAULTS_VARIABLE).filter(|path| !path.is_empty()) {
@@ -114,8 +115,8 @@ impl Flags {
         Ok((sources.done(app::check_files)?, file))
     }
 
-    /// With the address of the Shortstop that runs as process 1 or below it, as in a container: a health check is a process of its
-    /// own, and does not know the flags of the one that serves.
+    /// Uses the address of the Shortstop that runs as process 1 or below it, as in a container: a health check is a process of its
+    /// own, and does not know the flags of the serving process.
     fn or_those_of_process_1(self) -> Flags {
         if self.config.is_some() || self.listen.is_some() {
             return self;
@@ -128,7 +129,7 @@ impl Flags {
     }
 }
 
-/// The flags in a command line as /proc shows it, if it is one of Shortstop, perhaps behind an init program's own words.
+/// The flags in a command line from /proc, if it is Shortstop's. The words of an init program may precede it.
 fn flags_in(line: &[u8]) -> Option<Flags> {
     let words = line.split(|byte| *byte == 0).map(OsStr::from_bytes);
     let mut words = words.skip_while(|word| Path::new(word).file_name() != Some(OsStr::new("shortstop"))).peekable();
@@ -155,7 +156,7 @@ fn main() -> ExitCode {
             (false, Some(file)) => format!("{}: the configuration is sound\n", file.display()),
             (false, None) => "the configuration is sound; no file was read\n".to_owned(),
         };
-        // The exit code says whether it is sound.
+        // The exit code says whether it is valid.
         let _ = write!(io::stdout(), "{text}");
         return ExitCode::SUCCESS;
     }
@@ -176,7 +177,7 @@ fn main() -> ExitCode {
     code
 }
 
-/// Writes to standard error why the program does not run. If that cannot be written, nothing else changes.
+/// Writes to standard error why the program does not run. If that fails, nothing else changes.
 fn complain(what: impl Display) {
     let _ = writeln!(io::stderr(), "shortstop: {what}");
 }
@@ -184,7 +185,7 @@ fn complain(what: impl Display) {
 /// The log of this process.
 struct Logging {
     out: Log,
-    /// Makes another `log.level` hold.
+    /// Changes `log.level`.
     set_level: Box<dyn Fn(&str)>,
 }
 
@@ -202,18 +203,18 @@ fn start_log(config: &Config) -> io::Result<Logging> {
     };
     tracing_subscriber::registry().with(level).with(lines).init();
     out.write_panics(config.log.format == LogFormat::Json);
-    // It fails only when there is no subscriber any more.
+    // It fails only if there is no subscriber any more.
     let set_level = move |level: &str| drop(handle.reload(filter(level)));
     Ok(Logging { out, set_level: Box::new(set_level) })
 }
 
-/// The client libraries log each of their events; what matters of them is logged by the bus and the lanes.
+/// The client libraries log each of their events. The bus and the lanes log those that matter.
 fn filter(level: &str) -> EnvFilter {
     EnvFilter::new(format!("async_nats=warn,{level}"))
 }
 
 fn run(flags: &Flags, config: Config, log: &Logging) -> ExitCode {
-    // 10,000 clients want more file descriptors than the usual limit.
+    // 10,000 clients need more file descriptors than the usual limit.
     if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
         tracing::warn!(%error, "the limit of file descriptors cannot be raised");
     }
@@ -239,7 +240,7 @@ fn run(flags: &Flags, config: Config, log: &Logging) -> ExitCode {
     };
     let addresses = app.addresses().clone();
     tracing::info!(listen = %addresses, %upstream, "ready");
-    // Whoever started it may have closed its standard output, or may not read it.
+    // Standard output may be closed or not read.
     let announcing = std::thread::Builder::new().spawn(move || announce(&addresses));
     drop(announcing);
     let failure = runtime.block_on(async {
@@ -250,7 +251,7 @@ fn run(flags: &Flags, config: Config, log: &Logging) -> ExitCode {
     });
     if let Some(failure) = failure {
         tracing::error!("{failure}: leaving at once, because clients would wait for it for ever");
-        // What it shared with others may be in any state.
+        // What it shared with other threads may be in any state.
         std::mem::forget(app);
         return ExitCode::FAILURE;
     }
@@ -264,7 +265,7 @@ fn run(flags: &Flags, config: Config, log: &Logging) -> ExitCode {
     if app.shutdown() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// The signals that are listened to, from one end of the program to the other: none between two of these is missed.
+/// The signals to wait for, registered once for the whole run, so that none is missed in between.
 struct Signals {
     hangup: Signal,
     terminate: Signal,
@@ -280,7 +281,7 @@ impl Signals {
         })
     }
 
-    /// SIGTERM or Ctrl-C; calls `reload` for each SIGHUP until then.
+    /// Waits for SIGTERM or Ctrl-C. Calls `reload` for each SIGHUP until then.
     async fn told_to_leave(&mut self, reload: impl Fn()) {
         loop {
             tokio::select! {
@@ -292,7 +293,7 @@ impl Signals {
     }
 }
 
-/// Says on standard output where clients can connect.
+/// Prints on standard output where clients can connect.
 fn announce(addresses: &Addresses) {
     let mut out = io::stdout();
     if let Some(address) = addresses.plain {
@@ -328,7 +329,7 @@ fn reload(flags: &Flags, app: &App, log: &Logging) {
     }
 }
 
-/// Asks the proxy that this configuration is of whether it is alive, or ready.
+/// Asks the Shortstop with this configuration whether it is alive or ready.
 fn health(config: &Config, asked: Health) -> ExitCode {
     let patience = Duration::from_secs(2);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -338,7 +339,7 @@ fn health(config: &Config, asked: Health) -> ExitCode {
             Err(io::Error::new(io::ErrorKind::TimedOut, format!("nothing came within {patience:?}")))
         })
     });
-    // With all its clients connected it serves these, and a restart would not help.
+    // A full Shortstop serves its clients, and a restart would not help.
     let is_full = |line: &str| matches!(asked, Health::Live) && line.starts_with("-ERR max number of clients");
     match answer {
         Ok(line) if line.starts_with("+OK") || is_full(&line) => {
@@ -371,14 +372,14 @@ async fn ask(config: &Config, asked: Health) -> io::Result<String> {
     Ok(line.trim_end().to_owned())
 }
 
-/// Connects to where this configuration listens.
+/// Connects to a listener of this configuration.
 async fn connect(config: &Config) -> io::Result<Stream> {
     match (config.listen, &config.listen_unix, config.tls.listen) {
         (Some(address), ..) => TcpStream::connect(reachable(address)).await.map(Stream::Tcp),
         (None, Some(path), _) => UnixStream::connect(path).await.map(Stream::Unix),
         (None, None, Some(address)) => {
-            // It asks itself, so that there is nobody to be taken in. Where clients have to show a certificate, the only one at hand may
-            // not be accepted.
+            // It asks itself, so the certificate need not be verified. If clients must present a certificate, the only one at hand
+            // may not be accepted.
             let shown = config.tls.client_ca.is_some();
             let tls = UpstreamTls {
                 insecure: true,
@@ -394,7 +395,7 @@ async fn connect(config: &Config) -> io::Result<Stream> {
     }
 }
 
-/// An address to connect to a listener at this one.
+/// An address through which a listener at this address can be reached.
 fn reachable(mut address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() {
         address.set_ip(if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });

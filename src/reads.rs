@@ -1,46 +1,46 @@
-//! The reads whose replies L1 may keep: the one list of them, and sets of them.
+//! The list of reads whose replies L1 may keep, and sets of them.
 //!
-//! Each has the name that rules use, the kind of key that it reads, and its reply when there is no such key. Whether a server's
-//! command of that name really is such a read is checked by the command table.
+//! Each has its name in rules, the type of key that it reads, and its reply if the key does not exist. The command table checks
+//! whether a server's command of that name really is such a read.
 
 use std::fmt;
 use std::ops::BitOr;
 
 use crate::resp::{Bulk, bulk_of, elements};
 
-/// A command that reads one key, changes nothing, and gives the same reply until the key changes.
+/// A command that reads one key, changes nothing, and returns the same reply until the key changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Read {
     /// In lower case.
     pub name: &'static str,
-    /// What is kept of it.
+    /// What L1 keeps for it.
     pub kept: Kept,
 }
 
-/// What L1 keeps of a read.
+/// What L1 keeps for a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kept {
     /// The value of each key (GET and MGET).
     Value,
     /// The reply.
     Reply {
-        /// What the key has to be.
+        /// The required type of the key.
         key: KeyKind,
-        /// The reply when there is no such key.
+        /// The reply if the key does not exist.
         absent: Absent,
     },
 }
 
-/// What kind of key a read is about.
+/// The type of key that a read needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyKind {
-    /// A string, which has no parts that could end by themselves.
+    /// A string, which has no parts that could expire by themselves.
     String,
     /// A hash.
     Hash,
     /// A list, a set, a sorted set, a stream.
     Other,
-    /// Whatever is there.
+    /// Any type.
     Any,
 }
 
@@ -52,9 +52,10 @@ const fn reply(name: &'static str, key: KeyKind, absent: Absent) -> Read {
     Read { name, kept: Kept::Reply { key, absent } }
 }
 
-/// Left out on purpose: what depends on the time (TTL, PTTL, XPENDING), on chance (SRANDMEMBER, HRANDFIELD, ZRANDMEMBER), on a cursor
-/// that may come back otherwise (the SCAN family), on how a value is stored or used (OBJECT, MEMORY, DUMP, TOUCH, XINFO), on other
-/// keys (SORT_RO, LCS, SINTER and its like), on code (EVAL_RO, FCALL_RO), and PFCOUNT, which writes.
+/// Not in the list on purpose: reads that depend on the time (TTL, PTTL, XPENDING), on chance (SRANDMEMBER, HRANDFIELD,
+/// ZRANDMEMBER), on a cursor that may differ between calls (the SCAN family), on how a value is stored or used (OBJECT, MEMORY,
+/// DUMP, TOUCH, XINFO), on other keys (SORT_RO, LCS, SINTER and similar commands), or on code (EVAL_RO, FCALL_RO), and PFCOUNT,
+/// which writes.
 const READS: &[Read] = &[
     value("get"),
     value("mget"),
@@ -99,7 +100,7 @@ const READS: &[Read] = &[
     reply("zlexcount", KeyKind::Other, Absent::Zero),
     reply("zrank", KeyKind::Other, Absent::Nothing),
     reply("zrevrank", KeyKind::Other, Absent::Nothing),
-    // Places.
+    // Geographic positions.
     reply("geopos", KeyKind::Other, Absent::Nothing),
     reply("geodist", KeyKind::Other, Absent::Nothing),
     reply("geohash", KeyKind::Other, Absent::Nothing),
@@ -117,7 +118,7 @@ const READS: &[Read] = &[
     reply("pexpiretime", KeyKind::Any, Absent::Only(b":-2\r\n")),
 ];
 
-/// A reply to a read of a key that does not exist.
+/// The reply to a read of a key that does not exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Absent {
     /// Null, an empty aggregate, or an array of nulls.
@@ -128,12 +129,12 @@ pub enum Absent {
     Is(&'static [u8]),
     /// These bytes, which are never the reply for a key that exists.
     Only(&'static [u8]),
-    /// It depends on the arguments, and existing keys can give the same.
+    /// It depends on the arguments, and an existing key can give the same reply.
     Varies,
 }
 
 impl Absent {
-    /// Whether a complete reply is what is said of a key that does not exist (and of some that do, too).
+    /// Whether a complete reply is the reply for a key that does not exist. Some existing keys give the same.
     #[must_use]
     pub fn is(self, reply: &[u8]) -> bool {
         let all = |wanted: fn(&[u8]) -> bool| elements(reply).is_some_and(|mut all| all.all(wanted));
@@ -147,42 +148,42 @@ impl Absent {
     }
 }
 
-/// A set of commands. One command is a set of one.
+/// A set of commands. A single command is a set of one.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Reads(u64);
 
 impl Reads {
-    /// None.
+    /// The empty set.
     pub const NONE: Reads = Reads(0);
     /// GET.
     pub const GET: Reads = Reads(1);
-    /// MGET, which reads and keeps what GET does.
+    /// MGET, which reads and keeps the same as GET.
     pub const MGET: Reads = Reads(1 << 1);
     /// Everything that a rule may name.
     pub const ALL: Reads = Reads((1 << READS.len()) - 1);
 
-    /// The command of this lower-case name, if its reply may be kept.
+    /// The command with this lower-case name, if its reply may be kept.
     pub fn named(name: &str) -> Option<Reads> {
         READS.iter().position(|known| known.name == name).map(|at| Reads(1 << at))
     }
 
-    /// Whether all of `other` are in it.
+    /// Whether it contains all of `other`.
     #[inline]
     pub fn contains(self, other: Reads) -> bool {
         self.0 & other.0 == other.0
     }
 
-    /// Whether nothing is.
+    /// Whether it is empty.
     pub fn is_empty(self) -> bool {
         self == Reads::NONE
     }
 
-    /// Without those of `other`.
+    /// The set without those of `other`.
     pub fn without(self, other: Reads) -> Reads {
         Reads(self.0 & !other.0)
     }
 
-    /// What is known of each.
+    /// The properties of each.
     pub fn list(self) -> impl Iterator<Item = &'static Read> {
         READS.iter().enumerate().filter(move |(at, _)| self.0 >> at & 1 == 1).map(|(_, read)| read)
     }
@@ -193,7 +194,7 @@ impl Reads {
     }
 }
 
-/// What is kept unless a rule says otherwise.
+/// The reads that are kept unless a rule says otherwise.
 impl Default for Reads {
     fn default() -> Self {
         Reads::GET | Reads::MGET

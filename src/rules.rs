@@ -1,6 +1,6 @@
-//! What happens to a key: the first rule of `config.yaml` whose pattern matches, else the defaults.
+//! What happens to a key: the first rule of `config.yaml` whose pattern matches, otherwise the defaults.
 //!
-//! Compiled once per configuration and shared read-only. Asked when an entry is made or a value is written, never on a hit.
+//! Compiled once per configuration, and shared read-only. Looked up when an entry is made or a value is written, never on a hit.
 
 use std::time::Duration;
 
@@ -8,18 +8,18 @@ use crate::config::{Coherence, Config, RuleBody, Scripts};
 use crate::glob::Glob;
 use crate::reads::Reads;
 
-/// The rules of one configuration, ready to be asked.
+/// The compiled rules of one configuration.
 #[derive(Clone, Debug)]
 pub struct Rules {
     /// In the file's order.
     ordered: Vec<(Glob, Both)>,
-    /// For keys that nothing above matches.
+    /// For keys that match no rule.
     otherwise: Both,
-    /// Keys that scripts may write undeclared (`scripts` in the configuration): they are never kept in L1.
+    /// Keys that scripts may write without declaring them (`scripts` in the configuration). They are never kept in L1.
     of_scripts: Box<[Glob]>,
 }
 
-/// A rule as configured, and the same rule with nothing kept in L1, for keys that scripts may write undeclared.
+/// A rule as configured, and the same rule without caching, for keys that scripts may write without declaring them.
 #[derive(Clone, Debug)]
 struct Both {
     rule: Rule,
@@ -35,24 +35,24 @@ impl Both {
 /// What happens to one key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
-    /// How to keep its value in L1; none: do not.
+    /// How to keep its value in L1. `None`: it is not kept.
     pub cache: Option<CacheRule>,
-    /// Tell the fleet about writes to it.
+    /// Publish writes to the fleet.
     pub watch: bool,
-    /// How to compress its value; none: do not.
+    /// How to compress its value. `None`: it is not compressed.
     pub compress: Option<CompressRule>,
 }
 
 /// How to keep a value in L1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CacheRule {
-    /// Longest time to keep it; PTTL and `max_staleness` bound it further (`docs/coherence.md`).
+    /// Maximum time to keep it. PTTL and `max_staleness` bound it further (`docs/coherence.md`).
     pub ttl: Duration,
-    /// Bytes of the largest value to keep.
+    /// Maximum size of a value to keep.
     pub max_value: usize,
-    /// The request for a key, counted from 1, with which its value is kept.
+    /// Keep a value at this request for its key, counted from 1.
     pub admit_after: u32,
-    /// How long to remember that the key is absent; zero: not at all.
+    /// How long to remember that the key does not exist. Zero: not at all.
     pub negative_ttl: Duration,
     /// Commands whose replies are kept.
     pub reads: Reads,
@@ -63,14 +63,14 @@ pub struct CacheRule {
 pub struct CompressRule {
     /// gzip level, 1 to 9.
     pub level: u32,
-    /// Bytes of the smallest value to try.
+    /// Minimum size of a value to try.
     pub min_size: usize,
-    /// Percent of the length that has to be saved.
+    /// Percentage of its size that a value must save.
     pub min_saving: u8,
 }
 
 impl Rules {
-    /// Total, provided that [`Config::check`] passed.
+    /// Cannot fail, provided that [`Config::check`] passed.
     pub fn compile(config: &Config) -> Self {
         let caching = config.l1.enabled && config.coherence != Coherence::Off;
         let rule = |body: &RuleBody| Rule {
@@ -105,7 +105,7 @@ impl Rules {
         if self.of_scripts.iter().any(|glob| glob.matches(key)) { &both.never_kept } else { &both.rule }
     }
 
-    /// Bytes of the smallest value of any key that may be compressed; none: nothing is.
+    /// Size of the smallest value of any key that may be compressed. `None` if no value is compressed.
     pub fn compresses_from(&self) -> Option<usize> {
         self.all().filter_map(|rule| rule.compress.as_ref()).map(|rule| rule.min_size).min()
     }
@@ -115,17 +115,17 @@ impl Rules {
         self.any(|rule| rule.cache.is_some())
     }
 
-    /// Commands whose replies are kept of some key.
+    /// Commands whose replies are kept for at least one key.
     pub fn reads(&self) -> Reads {
         self.caching().fold(Reads::NONE, |all, rule| all | rule.reads)
     }
 
-    /// Whether what is kept of GET may answer an MGET, of every key that is kept at all.
+    /// Whether entries of GET may answer an MGET, for every key that is kept at all.
     pub fn mget_everywhere(&self) -> bool {
         self.caching().all(|rule| rule.reads.contains(Reads::MGET))
     }
 
-    /// Whether writes to any key are told to the fleet.
+    /// Whether writes to any key are published to the fleet.
     pub fn watches_anything(&self) -> bool {
         self.any(|rule| rule.watch)
     }
@@ -215,7 +215,7 @@ rules:
     }
 
     #[test]
-    fn what_scripts_may_write_undeclared_is_never_kept() {
+    fn keys_that_scripts_may_write_undeclared_are_never_kept() {
         let rules = rules(
             r#"
 scripts: ["bull:*", "cache:?"]

@@ -1,6 +1,6 @@
-//! Watches the threads and tasks that a proxy cannot do without, each by its name. When one ends that should not, the proxy has
-//! failed: whoever runs it is told, and ends the process. Must not know what they do, and starts none anew: a worker that is gone
-//! took its clients and its guards along, and only a new process is sound.
+//! Watches the named threads and tasks that Shortstop cannot do without. If one ends that should not, Shortstop has failed: the
+//! caller is told, and ends the process. Must not know what they do. Restarts none of them: a worker that is gone took its clients
+//! and its guards along, and only a new process is in a known state.
 
 use std::future::Future;
 use std::io;
@@ -13,9 +13,9 @@ use tokio::sync::watch;
 /// Whether the end of a task is a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// It ends by itself only when it has failed.
+    /// It must not end by itself.
     Never,
-    /// It may have nothing more to do; only a panic is a failure.
+    /// It may end when it has nothing more to do. Only a panic is a failure.
     Allowed,
 }
 
@@ -27,21 +27,21 @@ pub struct Failure {
     how: &'static str,
 }
 
-/// The watch over one proxy.
+/// The watch over one Shortstop.
 #[derive(Clone, Debug, Default)]
 pub struct Supervisor(Arc<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    /// Names of what runs.
+    /// Names of the threads and tasks that run.
     running: Mutex<Vec<Arc<str>>>,
-    /// The proxy ends: whatever ends now does so rightly.
+    /// Shortstop is shutting down, so nothing that ends now has failed.
     stopping: AtomicBool,
     failed: watch::Sender<Option<Failure>>,
 }
 
 impl Supervisor {
-    /// A task under watch. Dropped before its end, it was given up, which is no failure.
+    /// Watches a task. If it is dropped before its end, it was cancelled, which is no failure.
     pub fn watch<T: Future>(&self, name: &str, end: End, task: T) -> impl Future<Output = T::Output> + use<T> {
         let watched = self.enter(name, end);
         async move {
@@ -51,10 +51,10 @@ impl Supervisor {
         }
     }
 
-    /// Starts a thread under watch.
+    /// Starts a watched thread.
     ///
     /// # Errors
-    /// The system gives no thread.
+    /// The system provides no thread.
     pub fn thread(&self, name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
         let watched = self.enter(name, End::Never);
         std::thread::Builder::new().name(name.to_owned()).spawn(move || {
@@ -63,12 +63,12 @@ impl Supervisor {
         })
     }
 
-    /// The proxy ends: from now on nothing that ends has failed.
+    /// Shortstop is shutting down: from now on nothing that ends has failed.
     pub fn stop(&self) {
         self.0.stopping.store(true, Ordering::Release);
     }
 
-    /// Names of what has not ended.
+    /// Names of the threads and tasks that have not ended.
     pub fn running(&self) -> Vec<Arc<str>> {
         self.0.running().clone()
     }
@@ -83,7 +83,7 @@ impl Supervisor {
             if let Some(failure) = failures.borrow_and_update().clone() {
                 return failure;
             }
-            // The sender is borrowed, so that it cannot be gone.
+            // The sender is borrowed, so it cannot be dropped meanwhile.
             let _ = failures.changed().await;
         }
     }
@@ -97,13 +97,12 @@ impl Supervisor {
 
 impl Inner {
     fn running(&self) -> MutexGuard<'_, Vec<Arc<str>>> {
-        // Nothing that is done under this lock can leave the list half changed.
+        // No operation under this lock can leave the list half changed.
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Says how it ended when it is dropped. Logs nothing: should logging panic while a panic unwinds, the process would end without a
-/// word.
+/// Reports on drop how it ended. Logs nothing: if logging panicked during an unwinding, the process would abort without a message.
 struct Watched {
     inner: Arc<Inner>,
     name: Arc<str>,
@@ -112,7 +111,7 @@ struct Watched {
 }
 
 impl Watched {
-    /// It has come to its end, and was not given up.
+    /// It has ended, and was not cancelled.
     fn ends(mut self) {
         self.has_ended = true;
     }
@@ -162,7 +161,7 @@ mod tests {
     async fn the_end_of_a_task_is_a_failure_where_it_should_not_end() {
         let supervisor = Supervisor::default();
         supervisor.watch("one that may end", End::Allowed, async {}).await;
-        // One that is given up.
+        // A task that is cancelled.
         drop(supervisor.watch("one that never ends", End::Never, std::future::pending::<()>()));
         assert!(supervisor.failed().now_or_never().is_none());
         supervisor.watch("one that should not end", End::Never, async {}).await;

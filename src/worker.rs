@@ -20,35 +20,35 @@ use crate::upstream::{LinkSettings, Login};
 use crate::worker_state::context::{Context, Shared, WorkerTask};
 use crate::worker_state::policy::{Policy, View};
 
-/// Between two looks at who is idle or stalled: the precision of those limits.
+/// Interval of checks for idle and stalled clients: the precision of those limits.
 const TICK: Duration = Duration::from_millis(250);
 
-/// What a worker is told.
+/// An order to a worker.
 #[derive(Debug)]
 pub enum Order {
     /// Serve this client.
     Client(Arrival),
-    /// Decide by this configuration from now on.
+    /// Use this configuration from now on.
     Policy(Arc<Policy>),
-    /// Decide by this table from now on.
+    /// Use this command table from now on.
     Table(Arc<Table>),
-    /// What clients may do without authentication has changed since then, when their number was this.
+    /// The rights of unauthenticated clients have changed.
     FirstRights {
-        /// When it was last seen to be as before.
+        /// When they were last seen unchanged.
         since: Instant,
         /// See [`crate::client_state::users::Users::first_rights_changed`].
         was: u32,
     },
     /// Give up all connections to Redis that are older than this epoch ([`crate::upstream::Endpoint`]).
     Leave {
-        /// The epoch that has begun.
+        /// The new epoch.
         epoch: u64,
         /// Dropped when it is done.
         done: mpsc::Sender<()>,
     },
-    /// Do this, for this worker or another.
+    /// Run this task of this or another worker.
     WorkerTask(WorkerTask),
-    /// Answer what was asked, and end.
+    /// Answer pending requests, and end.
     Drain,
 }
 
@@ -56,19 +56,19 @@ pub enum Order {
 pub struct Setup {
     /// Its number.
     pub number: usize,
-    /// What it shares with the others.
+    /// The state that all workers share.
     pub shared: Arc<Shared>,
-    /// Rules and table to begin with.
+    /// The first rules and command table.
     pub view: View,
     /// How it connects to Redis.
     pub links: LinkSettings,
-    /// Who a client is that has not authenticated.
+    /// The login that unauthenticated clients use in Redis.
     pub anonymous: Option<Login>,
-    /// Clients that it has been given and that have not ended.
+    /// Number of clients that were passed to it and are still connected.
     pub load: Arc<AtomicUsize>,
 }
 
-/// Runs until it is told to drain and has, or until nobody is left to tell it.
+/// Runs until it was told to drain and has done so, or until its last worker handle is dropped.
 pub fn run(setup: Setup, orders: mpsc::UnboundedReceiver<Order>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
     let runtime = match runtime {
@@ -133,7 +133,7 @@ fn accept(arrival: Arrival, context: &Rc<Context>, load: &Arc<AtomicUsize>) {
         context.clients.borrow_mut().insert(id, Rc::clone(&client));
         context.stats().clients.add(1);
         context.stats().clients_accepted.add(1);
-        // Whatever ends the task, a panic included, the guard takes it off the books.
+        // However the task ends, even by a panic, this guard removes the client.
         let gone = Gone { id, context: Rc::clone(&context) };
         if let End::Dropped(why) = serve(stream, context, client).await {
             gone.context.stats().clients_dropped.count(why);
@@ -142,7 +142,7 @@ fn accept(arrival: Arrival, context: &Rc<Context>, load: &Arc<AtomicUsize>) {
     });
 }
 
-/// A client that counts as one of the worker's: when it has been handed over, until its connection has ended.
+/// Counts a client for a worker, from when it is passed to the worker until its connection has ended.
 struct Load(Arc<AtomicUsize>);
 
 impl Drop for Load {
@@ -151,7 +151,7 @@ impl Drop for Load {
     }
 }
 
-/// A client on the books.
+/// Removes a client from the worker's list on drop.
 struct Gone {
     id: u64,
     context: Rc<Context>,
@@ -163,13 +163,13 @@ impl Drop for Gone {
         self.context.stats().clients.sub(1);
         if std::thread::panicking() {
             self.context.shared.stats.shared.panics.fetch_add(1, Ordering::Relaxed);
-            // Logged later: should logging panic while this panic unwinds, the process would end.
+            // Logged later: if logging panicked during this unwinding, the process would abort.
             self.context.panicked.set(Some(self.id));
         }
     }
 }
 
-/// Drops who is silent for too long, and who does not take what it asked for.
+/// Drops clients that are idle for too long, and clients that do not read their replies.
 fn enforce(context: &Context) {
     let now = Instant::now();
     let view = context.view();
@@ -179,7 +179,8 @@ fn enforce(context: &Context) {
         let (reply_queue, info) = (&client.reply_queue, &client.info);
         let longer = |since: Instant, limit| now.saturating_duration_since(since) > limit;
         if reply_queue.outstanding() > 0 && info.unread.get() >= READ_AHEAD && reply_queue.stalled.get().is_some() {
-            // Redis holds the client up, and nothing more is read from it. It may be a client that sends all before it reads.
+            // Redis holds the client up, and nothing more is read from it. It may be a client that sends all its requests before it
+            // reads.
             reply_queue.stalled.set(Some(now));
         }
         let messages = client.reply_queue.len() > limits.pubsub_buffer_soft && limits.pubsub_buffer_soft > 0;
@@ -206,8 +207,8 @@ fn enforce(context: &Context) {
     }
 }
 
-/// Wakes the clients that `limits.buffers_total` has stopped, lets one of them finish the request that it is sending, and drops the
-/// client with the largest buffers when stopping is not enough.
+/// Wakes the clients that `limits.buffers_total` has stopped, lets one of them finish its current request, and drops the client
+/// with the largest buffers if stopping is not enough.
 fn share_buffers(context: &Context, view: &View, now: Instant) {
     context.held.publish();
     let clients = context.clients.borrow();

@@ -1,5 +1,5 @@
-//! How the NATS client is set up: servers and login from the URL, limits, reconnecting. Checks what can be known without a connection,
-//! so that a wrong setting fails at the start. Does not connect.
+//! The options of the NATS client: servers and login from the URL, limits, reconnecting. Checks what can be checked without a
+//! connection, so that a wrong setting fails at the start. Does not connect.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -17,18 +17,19 @@ use super::log_limit::LogLimit;
 use super::settings::{Settings, connection_name};
 use super::watch::Shared;
 
-/// How often NATS is pinged, to notice a dead connection: three unanswered pings close it.
+/// Interval of NATS pings, which detect a dead connection: three unanswered pings close it.
 const PING: Duration = Duration::from_secs(2);
 /// How long one attempt to connect may take.
 const CONNECT: Duration = Duration::from_secs(2);
-/// Back-off between attempts: doubles from the first to the second.
+/// Back-off between attempts: doubles from the first value to the second.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
-/// Commands queued in the library; with `message::MAX_BYTES` this bounds what a stalled link holds to 16 MB.
+/// Maximum number of commands queued in the library. With `message::MAX_BYTES` this bounds the memory of a stalled connection to 16
+/// MB.
 const COMMANDS: usize = 256;
-/// Messages received and not yet taken, for each subject.
+/// Maximum number of messages received but not yet taken, per subject.
 const WAITING: usize = 65_536;
 
-/// Why the bus could not be started. No text holds the URL: it may contain a password.
+/// Why the bus could not be started. No text contains the URL, because it may contain a password.
 #[derive(Debug, Error)]
 pub enum BusError {
     /// The URL cannot be used.
@@ -47,8 +48,7 @@ pub enum BusError {
     },
 }
 
-/// The servers as the library wants them, without logins: it would not use the user in a URL, and would show it in its log at
-/// debug level.
+/// The servers in the library's form, without logins: the library would ignore the user in a URL, and would log it at debug level.
 pub(super) fn servers(nats: &NatsUrl) -> Result<Vec<ServerAddr>, BusError> {
     nats.servers().map(|server| server.parse().map_err(|_| BusError::Url)).collect()
 }
@@ -73,8 +73,8 @@ pub(super) fn options(settings: &Settings, shared: &Arc<Shared>) -> Result<Conne
         .subscription_capacity(WAITING)
         .reconnect_delay_callback(move |attempt| {
             if on_delay.ended.load(Ordering::Relaxed) {
-                // The library notices that its client is gone only while connected. A sleeping task is all that
-                // is left of it until the runtime ends.
+                // The library notices only while connected that its client is gone. After that, only a sleeping task is left of it
+                // until the runtime ends.
                 return Duration::from_secs(u64::from(u32::MAX));
             }
             let doublings = u32::try_from(attempt).unwrap_or(u32::MAX).saturating_sub(1).min(16);
@@ -103,15 +103,15 @@ fn with_credentials(options: ConnectOptions, path: &Path) -> Result<ConnectOptio
         .map_err(|error| BusError::Credentials { path: path.to_owned(), error })
 }
 
-/// Whether a credentials file can be used.
+/// Checks that a credentials file can be used.
 ///
 /// # Errors
-/// It cannot be read, or holds no credentials.
+/// It cannot be read, or contains no credentials.
 pub fn check_credentials(path: &Path) -> Result<(), BusError> {
     with_credentials(ConnectOptions::new(), path).map(drop)
 }
 
-/// Logs an event of the library, and notes dropped messages. Events can be lost, so nothing that must be right may depend on them.
+/// Logs an event of the library, and records dropped messages. Events can be lost, so correctness must not depend on them.
 fn noted(event: &async_nats::Event, shared: &Shared, limit: &LogLimit) {
     match event {
         async_nats::Event::Connected => info!("nats: connected"),

@@ -1,10 +1,10 @@
-//! The interface between the bus and the rest of the proxy: events that go out, and what the bus may do to the cache.
+//! The interface between the bus and the rest of Shortstop: events to publish, and what the bus may do to the cache.
 
 use std::time::Instant;
 
 use triomphe::ThinArc;
 
-/// What happened to the store.
+/// A change of the data in Redis.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// A key was written.
@@ -14,14 +14,14 @@ pub enum Event {
         /// The key.
         key: Key,
     },
-    /// A key may or may not have been written: it must not be filled for a while.
+    /// A key may have been written: it must not be filled for a while.
     Quarantine {
         /// XXH3-128 of the key, seed 0.
         hash: u128,
         /// The key.
         key: Key,
     },
-    /// Anything may or may not have been written, or may be yet.
+    /// Anything may have been written, or may still be written.
     QuarantineAll,
     /// Everything may have changed (FLUSHALL, FLUSHDB, SWAPDB, a command whose keys are not known).
     Flush,
@@ -29,12 +29,12 @@ pub enum Event {
     Script {
         /// Its reply was lost: it may still be running.
         lost: bool,
-        /// Whether services on the JSON subject have to drop everything.
+        /// Whether services on the JSON subject must drop everything.
         clear: bool,
     },
 }
 
-/// A key of a database. One word in size, because it is kept with each write until the reply is here.
+/// A key of a database. One word in size, because each pending write keeps one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Key(ThinArc<u32, u8>);
 
@@ -55,35 +55,34 @@ impl Key {
     }
 }
 
-/// The events of one read of an upstream socket, oldest first.
+/// The events from one read of an upstream socket, the oldest first.
 pub type Batch = Vec<Event>;
 
 /// What the bus may do to the cache. Called from the bus's tasks, so an implementation must not block.
 ///
-/// The calls of the fleet's subject come in order from one task, those of the JSON subject from another.
+/// Calls for the fleet's subject come in order from one task, those for the JSON subject from another.
 pub trait Sink: Send + Sync + 'static {
-    /// Poison one key. `hash` is XXH3-128 of the key's bytes with seed 0.
+    /// Drop one key. `hash` is XXH3-128 of the key's bytes with seed 0.
     fn invalidate(&self, db: u32, hash: u128);
-    /// Poison one key in every database: the JSON message names none.
+    /// Drop one key in every database, because the JSON message names none.
     fn invalidate_key(&self, key: &[u8]);
-    /// Poison one key and keep it from being filled for `max_staleness`: a write with an unknown outcome.
+    /// Drop one key and keep it from being filled for `max_staleness`, because a write has an unknown outcome.
     fn quarantine(&self, db: u32, hash: u128);
-    /// Drop everything and keep nothing for `max_staleness`: a write of unknown keys with an unknown outcome.
+    /// Drop everything and keep nothing for `max_staleness`, because a write of unknown keys has an unknown outcome.
     fn quarantine_all(&self);
-    /// Drop everything: generation + 1. `why` is for the log and the counters.
+    /// Drop everything: starts a new generation. `why` is for the log and the counters.
     fn flush(&self, why: &'static str);
-    /// A peer ran a script that may have written anything; with `lost` it may still be running. What follows from that is this
-    /// proxy's own setting (`scripts`).
+    /// A peer ran a script that may have written any key. With `lost` it may still be running. This Shortstop's own setting
+    /// (`scripts`) decides what follows.
     fn script(&self, lost: bool);
-    /// A peer ran a command that may have changed anything, the server's functions included.
+    /// A peer ran a command that may have changed anything, including the server's functions.
     fn changed(&self);
-    /// Poison every key that matches a Redis glob.
+    /// Drop every key that matches a Redis glob.
     fn invalidate_pattern(&self, glob: &[u8]);
-    /// All that the server routed before the probe was sent has been applied; good until `until` (probe's send
-    /// time + 1 s). A later call never names an earlier instant.
+    /// Everything that the server routed before the probe was sent has been applied. Valid until `until` (the time the probe was
+    /// sent + 1 s). A later call never names an earlier instant.
     fn lease(&self, until: Instant);
-    /// `true`: degraded whatever the lease says, because the bus is not connected, or a peer was lost and may
-    /// still be writing. `false`: over; the flush that has to come first was already asked for.
-    /// Called on changes only; `true` is the first call.
+    /// `true`: degraded whatever the lease says, because the bus is not connected, or a peer was lost and may still be writing.
+    /// `false`: no longer; the flush that must come first was already requested. Called on changes only; the first call is `true`.
     fn set_doubtful(&self, doubtful: bool);
 }

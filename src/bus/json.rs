@@ -1,7 +1,7 @@
-//! The JSON contract with services that are not proxies: `{"action":"invalidate","key":…,"timestamp":…}`.
+//! The JSON contract with services that are not Shortstops: `{"action":"invalidate","key":…,"timestamp":…}`.
 //!
-//! What Shortstop sends also has its `instance`. Other Shortstops ignore such messages: they received the key on
-//! the fleet's own subject. A key that is not UTF-8 travels as `key_base64`. Bytes in, values out; no I/O.
+//! Messages from a Shortstop also have the field `instance`. Other Shortstops ignore them, because they received the key on the
+//! fleet's own subject. A key that is not UTF-8 is sent as `key_base64`. Bytes in, values out; no I/O.
 
 use std::time::SystemTime;
 
@@ -10,15 +10,15 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// The beginning of a Shortstop's instance id.
+/// Prefix of a Shortstop's instance id.
 const OURS: &str = "shortstop:";
 
-/// What a service asks for.
+/// A service's request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Request {
     /// Drop one key, in every database.
     Key(Vec<u8>),
-    /// Drop what matches a Redis glob.
+    /// Drop all keys that match a Redis glob.
     Pattern(Vec<u8>),
     /// Drop everything.
     Clear,
@@ -29,7 +29,7 @@ pub(super) enum Request {
 /// Why a JSON message was ignored.
 #[derive(Debug, Error)]
 pub(super) enum JsonError {
-    /// The parser's own text is left out: it may quote a key.
+    /// The parser's own text is left out, because it may quote a key.
     #[error("not the expected JSON, at line {} column {}", .0.line(), .0.column())]
     Syntax(#[from] serde_json::Error),
     #[error("unknown action: expected invalidate, invalidate_pattern or clear")]
@@ -40,7 +40,7 @@ pub(super) enum JsonError {
     Base64,
 }
 
-/// Every field a message may have; others are ignored, since services add their own.
+/// The fields that a message may have. Others are ignored, since services add their own.
 #[derive(Deserialize)]
 struct Inbound {
     action: String,
@@ -62,7 +62,7 @@ struct Outbound<'a> {
     instance: &'a str,
 }
 
-/// A service may use a field of this name for its own purposes: only a string can be ours.
+/// A service may use a field of this name for its own purposes. Only a string can be a Shortstop's.
 fn instance<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
     Ok(match serde_json::Value::deserialize(from)? {
         serde_json::Value::String(text) => Some(text),
@@ -70,7 +70,7 @@ fn instance<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<String>,
     })
 }
 
-/// Reads what a service, or a Shortstop, has sent.
+/// Parses a message from a service or a Shortstop.
 pub(super) fn read(bytes: &[u8]) -> Result<Request, JsonError> {
     let message: Inbound = serde_json::from_slice(bytes)?;
     if message.instance.is_some_and(|instance| instance.starts_with(OURS)) {
@@ -112,7 +112,7 @@ fn write(message: &Outbound<'_>) -> Vec<u8> {
     serde_json::to_vec(message).expect("texts only: there is nothing in it that JSON cannot hold")
 }
 
-/// UTC with milliseconds, RFC 3339: `2025-01-31T09:30:00.125Z`. Before 1970 is 1970.
+/// UTC with milliseconds, RFC 3339: `2025-01-31T09:30:00.125Z`. Times before 1970 become 1970.
 fn timestamp(now: SystemTime) -> String {
     humantime::format_rfc3339_millis(now.max(SystemTime::UNIX_EPOCH)).to_string()
 }
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn what_services_send_is_understood() {
+    fn messages_of_services_are_understood() {
         let cases = [
             (
                 r#"{"action":"invalidate","key":"a","timestamp":"2025-01-31T09:30:00.000001"}"#,
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_understood_is_an_error() {
+    fn invalid_messages_are_errors() {
         let deep = "[".repeat(100_000);
         let cases = [
             "",
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn the_shape_is_the_one_services_know() {
+    fn the_json_format_is_fixed() {
         let sent: Value = serde_json::from_slice(&invalidate(b"a\"b", "shortstop:1", at(0, 5))).expect("JSON");
         let expected = json!({
             "action": "invalidate", "key": "a\"b", "timestamp": "1970-01-01T00:00:00.005Z", "instance": "shortstop:1"
@@ -214,7 +214,7 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_make_it_panic(bytes in vec(any::<u8>(), 0..200)) {
+        fn no_input_makes_the_parser_panic(bytes in vec(any::<u8>(), 0..200)) {
             prop_assert!(read(&bytes).is_err());
         }
     }

@@ -1,9 +1,9 @@
-//! A limit for log lines about faults that can repeat at any rate.
+//! A rate limit for log lines about faults that can repeat at any rate.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// One line in the log for faults that can repeat at any rate.
+/// Interval of log lines for one kind of fault.
 const LOG_EVERY: Duration = Duration::from_secs(10);
 
 /// Lets one fault through every [`LOG_EVERY`] and counts the rest.
@@ -11,7 +11,7 @@ const LOG_EVERY: Duration = Duration::from_secs(10);
 pub(super) struct LogLimit(Mutex<(Option<Instant>, u64)>);
 
 impl LogLimit {
-    /// `Some(times)`: write a line; it stands for so many faults.
+    /// `Some(times)`: write a line that stands for this many faults.
     pub(super) fn allow(&self) -> Option<u64> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         state.1 += 1;

@@ -11,11 +11,11 @@
 //!     INV, QUARANTINE:  one or more groups: database u32, count u32 (≥ 1), count × hash u128
 //! ```
 //! Fields of a heartbeat: 1 = upstream u64 (a hash of the run id of the sender's Redis), 2 = subscribed u8 (1: the sender is
-//! subscribed to the fleet's channel at Redis). Fields are optional. A field with an unknown tag is skipped, and so are bytes of a
-//! known field behind those named here. So a later version can add fields without another version number.
+//! subscribed to the fleet's channel at Redis). Fields are optional. A field with an unknown tag is skipped, and so are extra bytes
+//! at the end of a known field. So a later version can add fields without another version number.
 //!
-//! Integers are big-endian. Nothing else may follow. Counts are checked against the length before anything is
-//! allocated; what cannot be understood is an error, for which the caller has to flush.
+//! Integers are big-endian. No bytes may follow a message. Counts are checked against the length before anything is allocated.
+//! Anything that is not understood is an error, for which the caller must flush.
 
 use thiserror::Error;
 
@@ -25,28 +25,28 @@ const HEADER: usize = 20;
 const GROUP: usize = 8;
 const HASH: usize = 16;
 
-/// Largest message we send, in bytes: 4,000 keys. Well below NATS's usual 1 MB, since a heartbeat waits behind it, and
-/// what the client library queues while the link is stalled is so many messages of this size.
+/// Maximum size of a message that Shortstop sends, in bytes: 4,000 keys. Well below NATS's usual 1 MB, since a heartbeat waits
+/// behind it, and since the client library queues many messages of this size while the connection is stalled.
 pub(super) const MAX_BYTES: usize = 64 * 1024;
 
 /// One message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Message {
-    /// The sender: random at each start of a proxy.
+    /// The sender: random at each start of a Shortstop.
     pub incarnation: u64,
-    /// The sender's number: see the table above.
+    /// The message's sequence number: see the table in `docs/coherence.md`.
     pub sequence: u64,
     pub body: Body,
 }
 
-/// What a message says.
+/// The content of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Body {
     /// The sender has just connected for the first time.
     Hello,
-    /// The sender is alive. When it receives this itself, its own inbound path works.
+    /// The sender is alive. If the sender receives its own heartbeat, its inbound path works.
     Heartbeat(Probe, About),
-    /// The sender ends, and writes no more.
+    /// The sender ends and writes no more.
     Bye,
     /// Keys were written.
     Invalidate(Vec<Keys>),
@@ -54,19 +54,19 @@ pub(super) enum Body {
     Quarantine(Vec<Keys>),
     /// Anything may have changed.
     Flush,
-    /// Anything may change yet: a write of unknown keys has an unknown outcome.
+    /// Anything may still change: a write of unknown keys has an unknown outcome.
     QuarantineAll,
-    /// A script may have written anything. What follows from that is the receiver's own setting (`scripts`).
+    /// A script may have written any key. The receiver's own setting (`scripts`) decides what follows.
     Script {
         /// Its reply was lost: it may still be running.
         lost: bool,
     },
 }
 
-/// What the sender of a heartbeat reads from its echo. Means nothing to others.
+/// What the sender of a heartbeat reads from its echo. Other receivers ignore it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Probe {
-    /// The number of the sender's connection to NATS, counted from the first.
+    /// The number of the sender's connection to NATS, counted from its start.
     pub connection: u64,
     /// When it was sent, in nanoseconds of the sender's own clock.
     pub sent: u64,
@@ -75,7 +75,7 @@ pub(super) struct Probe {
 /// What a heartbeat says about its sender.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct About {
-    /// A hash of the run id of the Redis behind the sender; none: not known.
+    /// A hash of the run id of the sender's Redis. `None`: not known.
     pub upstream: Option<u64>,
     /// The sender is subscribed to the fleet's channel at that Redis.
     pub subscribed: bool,
@@ -99,11 +99,11 @@ impl About {
         }
     }
 
-    /// Bytes that [`About::encode`] writes at most.
+    /// Maximum number of bytes that [`About::encode`] writes.
     const MAX: usize = 3 + 8 + 3 + 1;
 }
 
-/// Hashes of keys of one database; never empty on the wire.
+/// Hashes of keys of one database. Never empty on the wire.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Keys {
     pub db: u32,
@@ -130,7 +130,7 @@ pub(super) enum DecodeError {
 }
 
 impl Body {
-    /// Whether the message has a sequence number of its own.
+    /// Whether the message uses up a sequence number.
     pub fn counts(&self) -> bool {
         matches!(
             self,
@@ -138,7 +138,7 @@ impl Body {
         )
     }
 
-    /// Keys named, or 1 for a flush: what the counters count.
+    /// The number of keys, or 1 for a flush, for the counters.
     pub fn events(&self) -> u64 {
         match self {
             Body::Invalidate(groups) | Body::Quarantine(groups) => {
@@ -164,7 +164,7 @@ impl Body {
 }
 
 impl Message {
-    /// The message as sent. Groups of more than `u32::MAX` keys do not exist: [`split`] bounds them.
+    /// The message in its wire form. Groups of more than `u32::MAX` keys do not exist: [`split`] bounds them.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(HEADER + body_len(&self.body));
         out.extend_from_slice(&MAGIC);
@@ -193,7 +193,7 @@ impl Message {
         out
     }
 
-    /// Reads a message; the whole of `bytes` has to be one.
+    /// Parses a message. It must take up all of `bytes`.
     pub fn decode(bytes: &[u8]) -> Result<Message, DecodeError> {
         let mut rest = Reader(bytes);
         if rest.take::<2>().map_err(|_| DecodeError::Foreign)? != MAGIC {
@@ -232,13 +232,13 @@ impl Message {
     }
 }
 
-/// Packs keys into as few lists of groups as fit messages of `max` bytes each. A list holds at least one key,
-/// however small `max` is. Keys of one database become one group; the order between databases is not kept, and
-/// need not be: each key is dropped on its own.
+/// Packs keys into as few lists of groups as fit messages of `max` bytes each. A list holds at least one key, however small `max`
+/// is. Keys of one database become one group. The order between databases is not kept, and need not be, because each key is dropped
+/// on its own.
 pub(super) fn split(keys: impl IntoIterator<Item = (u32, u128)>, max: usize) -> Vec<Vec<Keys>> {
     let mut by_db: Vec<Keys> = Vec::new();
     for (db, hash) in keys {
-        // Nearly always the last one; databases are few.
+        // Usually the last one. There are few databases.
         match by_db.iter_mut().rev().find(|keys| keys.db == db) {
             Some(keys) => keys.hashes.push(hash),
             None => by_db.push(Keys { db, hashes: vec![hash] }),
@@ -288,7 +288,7 @@ impl Reader<'_> {
         Ok(*head)
     }
 
-    /// The fields up to the end.
+    /// Parses the fields up to the end.
     fn about(&mut self) -> Result<About, DecodeError> {
         let mut about = About::default();
         while !self.0.is_empty() {
@@ -366,7 +366,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_sent_is_read(message in message()) {
+        fn an_encoded_message_is_decoded_again(message in message()) {
             prop_assert_eq!(Message::decode(&message.encode()), Ok(message));
         }
 
@@ -385,14 +385,14 @@ mod tests {
         fn bytes_after_the_end_are_refused(message in message(), extra in vec(any::<u8>(), 1..8)) {
             let mut bytes = message.encode();
             bytes.extend(extra);
-            // Behind a heartbeat they may happen to be a field.
+            // After a heartbeat they may happen to form a field.
             if !matches!(message.body, Body::Heartbeat(..)) {
                 prop_assert!(Message::decode(&bytes).is_err());
             }
         }
 
         #[test]
-        fn no_bytes_make_it_panic(bytes in vec(any::<u8>(), 0..200)) {
+        fn no_input_makes_the_decoder_panic(bytes in vec(any::<u8>(), 0..200)) {
             let _ = Message::decode(&bytes);
         }
 
@@ -403,7 +403,7 @@ mod tests {
                 let at = at.index(bytes.len());
                 bytes[at] ^= value;
             }
-            // Fields that are not known are skipped.
+            // Unknown fields are skipped.
             if let Ok(read) = Message::decode(&bytes)
                 && !matches!(read.body, Body::Heartbeat(..))
             {
@@ -412,7 +412,7 @@ mod tests {
         }
 
         #[test]
-        fn fields_that_are_not_known_are_skipped(
+        fn unknown_fields_are_skipped(
             before in vec((3u8.., vec(any::<u8>(), 0..300)), 0..4),
             behind in vec((3u8.., vec(any::<u8>(), 0..300)), 0..4),
             upstream in any::<u64>(),
@@ -477,7 +477,7 @@ mod tests {
         let bytes = Message { incarnation: 0, sequence: 0, body }.encode();
         let expected = b"\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\x02\x01\0\x08\x01\x02\x03\x04\x05\x06\x07\x08\x02\0\x01\x01";
         assert_eq!(bytes[HEADER..], expected[..]);
-        // One that is too short is a fault of the sender.
+        // A field that is too short is the sender's fault.
         let mut short = bytes[..HEADER + 16].to_vec();
         short.extend(b"\x01\0\x07\x01\x02\x03\x04\x05\x06\x07");
         assert_eq!(Message::decode(&short), Err(DecodeError::Truncated));

@@ -1,15 +1,15 @@
-//! The bus: tells the other Shortstops of a fleet over NATS which keys were written, and applies what they tell.
+//! The bus: publishes to the other Shortstops of a fleet over NATS which keys were written, and applies what they publish.
 //!
-//! One binary subject per fleet carries everything that must be in order (`docs/coherence.md`); a JSON subject speaks
-//! to services that are not proxies. The bus sees the cache through [`Sink`] alone, and it must never make a worker wait.
+//! One binary subject per fleet carries everything that must be in order (`docs/coherence.md`). A JSON subject serves services that
+//! are not Shortstops. The bus reaches the cache only through [`Sink`], and must never make a worker wait.
 //!
 //! | file | |
 //! | --- | --- |
-//! | `event`, `settings` | what goes in and out |
+//! | `event`, `settings` | the interface |
 //! | `message`, `json` | codecs |
 //! | `outbox` | the queue from the workers |
-//! | `peers` | which peers there are, and what may be served: a state machine without I/O |
-//! | `watch` | what the bus and the part that asks Redis tell each other |
+//! | `peers` | the known peers, and whether the bus is in doubt: a state machine without I/O |
+//! | `watch` | the state shared between the bus and the task that asks Redis |
 //! | `connect`, `client` | set-up and use of the NATS client |
 //! | `publisher`, `receiver`, `services` | the tasks |
 //! | `nats` | starts and ends the tasks |

@@ -1,12 +1,12 @@
-//! The running bus: starts its tasks on one NATS connection, and ends them in good order.
+//! The running bus: starts its tasks on one NATS connection, and ends them in order.
 //!
-//! The library is trusted with bytes, not with being alive: it buffers commands while disconnected and then blocks, it
-//! says "connected" before the subscriptions are back, and it drops messages when they are not taken fast enough.
-//! So nothing is published while disconnected, nothing waits longer than `client::PUBLISH`, and whether this proxy receives
-//! what its peers send is decided in `peers`, by echoes and numbers. Decisions do not belong here.
+//! Shortstop relies on the library to transfer bytes, but not to detect failures: it buffers commands while disconnected and then
+//! blocks, it reports "connected" before the subscriptions are back, and it drops messages that are not taken fast enough. So
+//! nothing is published while disconnected, nothing waits longer than `client::PUBLISH`, and `peers` decides by echoes and sequence
+//! numbers whether this Shortstop receives what its peers send. Decisions do not belong here.
 //!
-//! Up to four tasks: publisher, receiver, and one for each direction of the JSON subject, so that neither a
-//! stalled link nor a flood of JSON can delay the fleet's subject. The lease is about the fleet's subject only.
+//! Up to four tasks: publisher, receiver, and one for each direction of the JSON subject. So neither a stalled connection nor a
+//! flood of JSON can delay the fleet's subject. The lease is about the fleet's subject only.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -35,10 +35,10 @@ use super::settings::{Settings, connection_name};
 use super::watch::{PeerWatch, Shared};
 use crate::supervisor::End;
 
-/// How long the end may take, BYE included.
+/// Timeout of the shutdown, BYE included.
 const SHUTDOWN: Duration = Duration::from_secs(1);
 
-/// A running bus. Dropped without [`Bus::shutdown`] it ends at once and says no BYE: peers will miss it.
+/// A running bus. If it is dropped without [`Bus::shutdown`], it ends at once and sends no BYE, so the peers count it as lost.
 #[derive(Debug)]
 pub struct Bus {
     outbox: Outbox,
@@ -47,11 +47,11 @@ pub struct Bus {
     shared: Arc<Shared>,
 }
 
-/// Starts the bus on `handle` and returns at once, connected or not. `sink.set_doubtful(true)` has been called by then;
-/// it ends when a heartbeat has come back. NATS may come and go at any time.
+/// Starts the bus on `handle` and returns at once, connected or not. By then `sink.set_doubtful(true)` has been called; the doubt
+/// ends when a heartbeat has come back. NATS may come and go at any time.
 ///
 /// # Errors
-/// Only for what can be known without a connection: a bad URL, subject or credentials file (which is read here).
+/// Only what can be checked without a connection: a bad URL, subject or credentials file (which is read here).
 pub fn start(handle: &Handle, settings: Settings, sink: Arc<dyn Sink>, stats: Arc<BusStats>) -> Result<Bus, BusError> {
     let servers = servers(&settings.nats)?;
     let fleet_subject = subject(format!("shortstop.v1.{}", settings.fleet))?;
@@ -73,12 +73,12 @@ pub fn start(handle: &Handle, settings: Settings, sink: Arc<dyn Sink>, stats: Ar
 }
 
 impl Bus {
-    /// A sending end; one for each worker.
+    /// A sender of events; one for each worker.
     pub fn outbox(&self) -> Outbox {
         self.outbox.clone()
     }
 
-    /// A handle for the part that asks Redis which instances are connected. It does not keep the bus alive.
+    /// A handle for the task that asks Redis which instances are connected. It does not keep the bus alive.
     pub fn peers(&self) -> PeerWatch {
         PeerWatch(Arc::clone(&self.shared))
     }
@@ -88,8 +88,8 @@ impl Bus {
         self.peers().lost()
     }
 
-    /// Sends what is queued, says BYE, and ends; waits at most a second. The caller must have finished
-    /// writing to Redis: the peers stop watching for this proxy.
+    /// Sends what is queued, sends BYE, and ends. Takes a second at most. The caller must have finished writing to Redis, because
+    /// the peers then forget this Shortstop.
     pub async fn shutdown(mut self) {
         if let Some(stop) = self.stop.take() {
             // An error means that the task has ended already.
@@ -108,7 +108,7 @@ impl Drop for Bus {
     }
 }
 
-/// What the tasks are made from.
+/// The parts from which the tasks are made.
 struct Wire {
     settings: Settings,
     subject: String,
@@ -121,7 +121,7 @@ struct Wire {
 impl Wire {
     async fn run(self, client: Client, inlet: Inlet, stopped: oneshot::Receiver<()>) {
         let origin = Instant::now();
-        // Dropped with this future, and the tasks with it.
+        // Dropped with this future, which ends the tasks.
         let mut tasks = JoinSet::new();
         let subscription = match client.subscribe(self.subject.clone()).await {
             Ok(subscription) => subscription,
@@ -163,16 +163,16 @@ impl Wire {
         }
         publisher.json = None;
         if let Some(done) = json_done {
-            // An error is the task's end as well.
+            // An error also means that the task has ended.
             let _ = done.await;
         }
         if publisher.send(Body::Bye).await {
-            // Its echo shows that the server has routed it, and all before it. The caller limits the wait.
+            // Its echo shows that the server has routed it and everything before it. The caller sets a timeout.
             let _ = bye_is_back.await;
         }
     }
 
-    /// Starts the two tasks of the JSON subject. Returns the queue to the one that sends, and a signal of its end.
+    /// Starts the two tasks of the JSON subject. Returns the queue to the sending one, and a signal of its end.
     async fn start_json(&self, client: &Client, tasks: &mut JoinSet<()>) -> Option<(Outbox, oneshot::Receiver<()>)> {
         let subject = self.json_subject.clone()?;
         let subscription = match client.subscribe(subject.clone()).await {
@@ -195,7 +195,7 @@ impl Wire {
         };
         tasks.spawn(self.settings.supervisor.watch("the sender of JSON", End::Allowed, async move {
             writer.run(inlet).await;
-            // An error means that nothing waits for the end.
+            // An error means that no task waits for the end.
             let _ = done.send(());
         }));
         Some((outbox, when_done))

@@ -1,7 +1,7 @@
-//! The queue between the workers and the bus: bounded in entries, never waits, loses nothing silently.
+//! The queue between the workers and the bus: bounded in entries, never blocks, and loses nothing silently.
 //!
-//! What does not fit is not kept: one [`Event::Flush`] stands for all of it, or one [`Event::QuarantineAll`], so that the peers
-//! drop everything instead of missing something. This file must not know what is done with the events.
+//! Events that do not fit are dropped. One [`Event::Flush`], or one [`Event::QuarantineAll`], stands for all of them, so that the
+//! peers drop everything instead of missing something. This file must not know what happens to the events.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -10,20 +10,20 @@ use tokio::sync::mpsc;
 
 use super::event::{Batch, Event};
 
-/// An event with a key of up to this many bytes counts as one entry; a longer key counts as several.
+/// An event with a key of up to this many bytes counts as one entry. A longer key counts as several.
 const KEY_BYTES_PER_ENTRY: usize = 256;
 
-/// Batches taken in one go; a bound on how long the receiver's buffer gets, no more.
+/// Maximum number of batches taken at once. It only bounds the size of the receiver's buffer.
 const TAKE: usize = 1024;
 
-/// The workers' end of the bus. Cloning is cheap; each worker has its own.
+/// The workers' end of the queue. Cloning is cheap; each worker has its own.
 #[derive(Clone, Debug)]
 pub struct Outbox {
     sender: mpsc::UnboundedSender<Batch>,
     shared: Arc<Shared>,
 }
 
-/// The bus's end.
+/// The bus's end of the queue.
 #[derive(Debug)]
 pub(super) struct Inlet {
     receiver: mpsc::UnboundedReceiver<Batch>,
@@ -33,11 +33,11 @@ pub(super) struct Inlet {
 
 #[derive(Debug)]
 struct Shared {
-    /// Entries queued now. The channel itself is unbounded; this is its bound.
+    /// Number of entries queued. The channel itself is unbounded; this bounds it.
     pending: AtomicUsize,
     limit: usize,
     overflowed: AtomicBool,
-    /// What did not fit included a quarantine.
+    /// The events that did not fit included a quarantine.
     doubtful: AtomicBool,
     lost: AtomicUsize,
 }
@@ -69,11 +69,11 @@ fn weight(batch: &[Event]) -> usize {
 }
 
 impl Outbox {
-    /// Queues a batch: never waits, needs no runtime. An event counts as one entry, and one more for every 256
-    /// bytes of its key.
+    /// Queues a batch. Never blocks, and needs no runtime. An event counts as one entry, and one more for every 256 bytes of its
+    /// key.
     ///
-    /// `false`: the queue is full, or the bus has ended. When full, the batch is dropped and one flush or quarantine takes the
-    /// place of everything dropped until the bus has caught up; there is nothing left for the caller to do.
+    /// Returns false if the queue is full or the bus has ended. If it is full, the batch is dropped, and one flush or quarantine
+    /// stands for everything dropped until the bus has caught up. The caller has nothing left to do.
     pub fn try_send(&self, batch: Batch) -> bool {
         if batch.is_empty() {
             return true;
@@ -90,7 +90,7 @@ impl Outbox {
                 self.shared.doubtful.store(true, Ordering::Release);
             }
             if !self.shared.overflowed.swap(true, Ordering::AcqRel) {
-                // An empty batch wakes the bus even if it drained the queue a moment ago. At most one is queued.
+                // An empty batch wakes the bus even if it has just drained the queue. At most one is queued.
                 let _ = self.sender.send(Batch::new());
             }
             return false;
@@ -100,12 +100,11 @@ impl Outbox {
 }
 
 impl Inlet {
-    /// Waits for events and moves all that is queued to the end of `out`. Returns the number of events lost to a
-    /// full queue since the last call; what stands for them has been put into `out`.
-    /// `None`: every [`Outbox`] is gone and nothing is left.
+    /// Waits for events and moves everything queued to the end of `out`. Returns the number of events lost to a full queue since
+    /// the last call; the event that stands for them is in `out`. `None`: every [`Outbox`] is gone and nothing is left.
     ///
     /// # Cancel safety
-    /// Dropped before it is ready, nothing has been taken.
+    /// If dropped before it is ready, nothing has been taken.
     pub(super) async fn drain(&mut self, out: &mut Vec<Event>) -> Option<u64> {
         if self.receiver.recv_many(&mut self.taken, TAKE).await == 0 {
             return None;
@@ -113,7 +112,7 @@ impl Inlet {
         Some(self.settle(out))
     }
 
-    /// [`Inlet::drain`] without waiting: what is queued now.
+    /// [`Inlet::drain`] without waiting.
     pub(super) fn drain_now(&mut self, out: &mut Vec<Event>) -> u64 {
         while let Ok(batch) = self.receiver.try_recv() {
             self.taken.push(batch);
@@ -197,8 +196,8 @@ mod tests {
         assert!(!outbox.try_send(vec![long]));
     }
 
-    /// The bus may have drained the queue between a worker's look at the bound and its setting of the flag: the
-    /// wake-up has to come all the same.
+    /// The bus may have drained the queue between a worker's check of the bound and its setting of the flag. The wake-up must come
+    /// all the same.
     #[tokio::test]
     async fn an_overflow_wakes_a_sleeping_bus() {
         let (outbox, mut inlet) = queue(0);

@@ -1,9 +1,9 @@
-//! The other Shortstops of the fleet, and whether their messages arrive here: a state machine without I/O and without
-//! a clock of its own (`docs/coherence.md`). Every doubt ends in a flush, never in a guess.
+//! The other Shortstops of the fleet, and whether their messages arrive here: a state machine without I/O and without a clock of
+//! its own (`docs/coherence.md`). Any doubt ends in a flush, never in a guess.
 //!
-//! Two things are kept apart. The *lease* says that everything the NATS server routed before an instant has been applied
-//! here; the echo of this proxy's own heartbeat proves it. *Doubtful* says that the lease is not enough: there is no connection to
-//! NATS, or a peer has fallen silent and may still be writing, or Redis shows an instance whose messages do not arrive.
+//! Two things are separate. The *lease* says that everything the NATS server routed before an instant has been applied here; the
+//! echo of this Shortstop's own heartbeat proves it. *Doubtful* says that the lease is not enough: there is no connection to NATS,
+//! or a peer has fallen silent and may still be writing, or Redis shows an instance whose messages do not arrive.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
@@ -12,44 +12,45 @@ use crate::coherence::LEASE;
 
 use super::message::{About, Body, Message, Probe};
 
-/// How often a heartbeat is sent.
+/// Interval of heartbeats.
 pub(super) const HEARTBEAT: Duration = Duration::from_millis(200);
 /// A peer from which nothing has arrived for this long counts as lost: seven heartbeats.
 const SILENCE: Duration = Duration::from_millis(1500);
-/// How long an instance may be connected to Redis before a message of it must have arrived: at its start it connects to both
+/// How long an instance may be connected to Redis before one of its messages must have arrived. At its start it connects to both
 /// Redis and NATS.
 const GRACE: Duration = Duration::from_millis(400);
 /// An instance is gone when Redis has not shown it this many times in a row …
 const GONE_LOOKS: u32 = 3;
-/// … over at least this time: longer than it takes to connect to Redis again (the longest pause and the time limit, both 2 s by default).
+/// … over at least this time, which is longer than a reconnect to Redis takes (the longest pause and the timeout, both 2 s by
+/// default).
 const GONE_AFTER: Duration = Duration::from_secs(5);
-/// How long a peer may report another Redis than ours: after a restart of Redis, one of the two notices first.
+/// How long a peer may report a Redis other than ours: after a restart of Redis, one of the two notices first.
 const OTHER_UPSTREAM: Duration = Duration::from_secs(5);
-/// Most peers that are remembered. More can only be forged; at this number the bus is in doubt.
+/// Maximum number of peers to remember. Only forged messages can exceed it. At this number the bus is in doubt.
 const MAX_PEERS: usize = 1024;
 
 /// What happened.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Input<'a> {
-    /// A message came in on the fleet's subject, this proxy's own included.
+    /// A message arrived on the fleet's subject. It may be this Shortstop's own.
     Received(&'a Message),
-    /// Bytes arrived that are not a message of this version.
+    /// Bytes arrived that are no message of this version.
     Unreadable,
-    /// The client library dropped messages before we could take them.
+    /// The client library dropped messages before they were taken.
     Overflow,
-    /// The connection to NATS: `None` = there is none, else its number, counted from the first. May be repeated.
+    /// The connection to NATS: `None` if there is none, else its number, counted from the start. May be repeated.
     Connection(Option<u64>),
-    /// These instances of the fleet have a connection to Redis, this proxy included.
+    /// These instances of the fleet have a connection to Redis. This Shortstop is among them.
     Shown(&'a BTreeSet<u64>),
-    /// Redis is asked over a new connection. Other instances may have to reconnect, too, so counting absences starts over.
+    /// Redis is asked over a new connection. Other instances may have to reconnect too, so the count of absences starts again.
     AskedAnew,
-    /// A hash of the run id of the Redis behind this proxy; none: not known. May be repeated.
+    /// A hash of the run id of this Shortstop's Redis. `None`: not known. May be repeated.
     Upstream(Option<u64>),
     /// Time has passed.
     Tick,
 }
 
-/// What has to be done, in this order.
+/// What must be done, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Action {
     /// Apply the events of the message that arrived.
@@ -60,16 +61,16 @@ pub(super) enum Action {
     Lease(Instant),
     /// Whether the bus is in doubt has changed.
     Doubtful(bool),
-    /// This proxy's own BYE came back: everything it sent has been routed.
+    /// This Shortstop's own BYE came back: everything it sent has been routed.
     Ended,
 }
 
-/// Why everything has to be dropped.
+/// Why everything must be dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Doubt {
-    /// A peer's numbers have a hole.
+    /// There is a gap in a peer's sequence numbers.
     Gap,
-    /// A peer's numbers went back: one of the numbers was not its own.
+    /// A peer's sequence numbers went back: one of the messages was not its own.
     Backwards,
     /// A peer had sent messages before the first one that arrived here.
     NewPeer,
@@ -81,12 +82,12 @@ pub(super) enum Doubt {
     Unreadable,
     /// Messages were lost on this side.
     Overflow,
-    /// The path from NATS works (again): what was sent before has been missed.
+    /// The path from NATS works (again). Messages sent before were missed.
     Connected,
 }
 
 impl Doubt {
-    /// Whether a peer's numbers show that something was lost.
+    /// Whether a peer's sequence numbers show that something was lost.
     pub fn is_gap(self) -> bool {
         matches!(self, Doubt::Gap | Doubt::Backwards)
     }
@@ -115,9 +116,9 @@ pub(super) struct Peers {
     peers: HashMap<u64, Peer>,
     /// The `peers` that have been silent for too long.
     lost: BTreeSet<u64>,
-    /// Instances that Redis shows, or showed a moment ago, and that are not among `peers`.
+    /// Instances that Redis shows or recently showed, and that are not among `peers`.
     unheard: BTreeMap<u64, Unheard>,
-    /// A hash of the run id of the Redis behind this proxy.
+    /// A hash of the run id of this Shortstop's Redis.
     upstream: Option<u64>,
     /// No peer can count as silent before this instant. Saves a walk over all peers at each tick.
     next_silence: Option<Instant>,
@@ -130,20 +131,20 @@ pub(super) struct Peers {
 
 #[derive(Debug)]
 struct Peer {
-    /// The last number received.
+    /// The last sequence number received.
     sequence: u64,
     heard: Instant,
     about: About,
-    /// Since when the peer has reported another Redis than ours.
+    /// Since when the peer has reported a Redis other than ours.
     other_upstream_since: Option<Instant>,
-    /// While the peer is lost.
+    /// Used while the peer is lost.
     absence: Absence,
 }
 
 #[derive(Debug)]
 struct Unheard {
     first_shown: Instant,
-    /// A message of it should have arrived by now.
+    /// One of its messages should have arrived by now.
     confirmed: bool,
     absence: Absence,
 }
@@ -156,7 +157,7 @@ struct Absence {
 }
 
 impl Absence {
-    /// Counts one look. Returns whether the instance is gone.
+    /// Counts one list of Redis. Returns whether the instance is gone.
     fn look(&mut self, now: Instant, is_shown: bool) -> bool {
         if is_shown {
             *self = Absence::default();
@@ -169,7 +170,7 @@ impl Absence {
 }
 
 impl Peers {
-    /// Not connected, no peers, in doubt. `origin` is the zero of the clock of [`Probe::sent`].
+    /// Not connected, no peers, in doubt. `origin` is the zero of the clock in [`Probe::sent`].
     pub fn new(own: u64, origin: Instant) -> Self {
         Peers {
             own,
@@ -186,17 +187,17 @@ impl Peers {
         }
     }
 
-    /// Peers known, lost ones included.
+    /// Number of known peers, including lost ones.
     pub fn count(&self) -> usize {
         self.peers.len()
     }
 
-    /// Whether a message of this incarnation comes from another proxy.
+    /// Whether a message of this incarnation comes from another Shortstop.
     pub fn is_peer(&self, incarnation: u64) -> bool {
         incarnation != self.own
     }
 
-    /// Peers that are silent and did not say BYE.
+    /// Peers that are silent and did not send BYE.
     pub fn lost(&self) -> &BTreeSet<u64> {
         &self.lost
     }
@@ -206,13 +207,13 @@ impl Peers {
         self.unheard.iter().filter(|(_, unheard)| unheard.confirmed).map(|(incarnation, _)| *incarnation).collect()
     }
 
-    /// Peers that have reported another Redis than ours for some time.
+    /// Peers that have reported a Redis other than ours for some time.
     pub fn other_upstream(&self, now: Instant) -> BTreeSet<u64> {
         let long = |peer: &Peer| peer.other_upstream_since.is_some_and(|since| now >= since + OTHER_UPSTREAM);
         self.peers.iter().filter(|(_, peer)| long(peer)).map(|(incarnation, _)| *incarnation).collect()
     }
 
-    /// Peers that are not silent and report a subscription to the fleet's channel at our Redis.
+    /// Number of peers that are not silent and report a subscription to the fleet's channel at our Redis.
     pub fn subscribers(&self) -> u64 {
         let here = |incarnation, peer: &Peer| {
             peer.about.subscribed && peer.other_upstream_since.is_none() && !self.lost.contains(incarnation)
@@ -220,22 +221,22 @@ impl Peers {
         self.peers.iter().filter(|(incarnation, peer)| here(incarnation, peer)).count() as u64
     }
 
-    /// Whether Redis shows an instance of which no message has arrived, and which still has time.
+    /// Whether Redis shows an instance of which no message has arrived, and which still has time to send one.
     pub fn is_unsure(&self) -> bool {
         self.unheard.values().any(|unheard| !unheard.confirmed)
     }
 
-    /// Whether it matters now which instances Redis shows.
+    /// Whether CLIENT LIST is needed now.
     pub fn wants_shown(&self) -> bool {
         !self.lost.is_empty() || !self.unheard.is_empty()
     }
 
-    /// Connected, and a probe has come back on this connection.
+    /// Whether it is connected, and a probe has come back on this connection.
     pub fn proven(&self) -> bool {
         self.proven
     }
 
-    /// One step. What has to be done is added to `out`.
+    /// One step. Adds what must be done to `out`.
     pub fn step(&mut self, now: Instant, input: Input<'_>, out: &mut Vec<Action>) {
         match input {
             Input::Received(message) if message.incarnation == self.own => self.echo(now, message, out),
@@ -268,7 +269,7 @@ impl Peers {
         match message.body {
             Body::Heartbeat(probe, _) => self.prove(now, probe, out),
             Body::Bye => out.push(Action::Ended),
-            // This proxy has applied what it published itself.
+            // This Shortstop has already applied its own events.
             Body::Hello
             | Body::Invalidate(_)
             | Body::Quarantine(_)
@@ -279,8 +280,8 @@ impl Peers {
     }
 
     fn prove(&mut self, now: Instant, probe: Probe, out: &mut Vec<Action>) {
-        // A probe that waited in a buffer while the connection was replaced proves nothing: what was routed
-        // between the two connections did not arrive.
+        // A probe that waited in a buffer while the connection was replaced proves nothing: what was routed between the two
+        // connections did not arrive.
         if self.connection != Some(probe.connection) {
             return;
         }
@@ -314,16 +315,16 @@ impl Peers {
                 out.push(Action::Flush(Doubt::Gap));
                 peer.sequence = sequence;
             } else if body.counts() {
-                // Older messages are applied too: that drops too much at worst.
+                // Older messages are applied too. At worst that drops too much.
                 peer.sequence = peer.sequence.max(sequence);
             } else if sequence < expected {
-                // NATS keeps the order of one publisher, so a number in between was forged. Going on from the
-                // forged one would hide the real holes.
+                // NATS keeps the order of one publisher, so one of the numbers was forged. Continuing from the forged one would
+                // hide real gaps.
                 out.push(Action::Flush(Doubt::Backwards));
                 peer.sequence = sequence;
             }
         } else {
-            // Number 0 in a HELLO: the peer has sent no event yet, so nothing was missed.
+            // Sequence number 0 in a HELLO: the peer has sent no event yet, so nothing was missed.
             if !(matches!(body, Body::Hello) && sequence == 0) {
                 out.push(Action::Flush(Doubt::NewPeer));
             }
@@ -371,7 +372,7 @@ impl Peers {
             if unheard.confirmed { !unheard.absence.look(now, is_shown) } else { is_shown }
         });
         if !self.proven {
-            // Nothing arrives here now, so silence says nothing about the peers.
+            // Nothing arrives here now, so silence proves nothing about the peers.
             self.unheard.retain(|_, unheard| unheard.confirmed);
             return;
         }

@@ -1,4 +1,4 @@
-//! Tests of the peers, with a clock that moves only when it is told to.
+//! Tests of the peers' state machine, with a clock that only the test moves.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use crate::bus::message::{About, Body, Keys, Message, Probe};
 const OWN: u64 = 1;
 const PEER: u64 = 2;
 
-/// The machine with a clock that moves only when told.
+/// The state machine, and a clock that only the test moves.
 struct Bench {
     peers: Peers,
     start: Instant,
@@ -53,13 +53,13 @@ impl Bench {
         self.hear(OWN, 0, Body::Heartbeat(Probe { connection, sent: sent_millis * 1_000_000 }, About::default()))
     }
 
-    /// Redis shows these and this proxy.
+    /// Redis shows these instances and this Shortstop.
     fn shown(&mut self, others: &[u64]) -> Vec<Action> {
         let shown: BTreeSet<u64> = others.iter().copied().chain([OWN]).collect();
         self.step(Input::Shown(&shown))
     }
 
-    /// The same, so often, a second apart.
+    /// The same several times, a second apart.
     fn shown_for(&mut self, looks: u32, others: &[u64]) -> Vec<Action> {
         let mut all = Vec::new();
         for _ in 0..looks {
@@ -111,7 +111,7 @@ fn an_older_number_is_applied() {
 }
 
 #[test]
-fn a_hole_is_a_flush_and_only_once() {
+fn a_gap_causes_one_flush() {
     let mut bench = Bench::live();
     bench.hear(PEER, 0, Body::Hello);
     assert_eq!(bench.hear(PEER, 2, keys()), [GAP, Action::Apply]);
@@ -166,7 +166,7 @@ fn a_forged_number_is_noticed_at_the_next_heartbeat() {
 }
 
 #[test]
-fn what_cannot_be_read_is_a_flush() {
+fn an_unreadable_message_causes_a_flush() {
     let mut bench = Bench::live();
     assert_eq!(bench.step(Input::Unreadable), [Action::Flush(Doubt::Unreadable)]);
     assert_eq!(bench.step(Input::Overflow), [Action::Flush(Doubt::Overflow)]);
@@ -210,7 +210,7 @@ fn a_lost_peer_is_forgotten_when_it_says_bye() {
     assert_eq!(bench.hear(PEER, 0, Body::Bye), [Action::Doubtful(false)]);
 }
 
-/// Looks at Redis, a second apart, until an instance that is not shown is gone.
+/// Number of lists of Redis, a second apart, after which an absent instance is gone.
 const UNTIL_GONE: u32 = GONE_AFTER.as_secs() as u32 + 1;
 
 #[test]
@@ -227,7 +227,7 @@ fn a_lost_peer_is_forgotten_when_redis_has_not_shown_it_for_long() {
 }
 
 #[test]
-fn a_peer_is_not_forgotten_for_absences_that_are_not_in_a_row() {
+fn a_peer_is_not_forgotten_for_scattered_absences() {
     let mut bench = Bench::live();
     bench.hear(PEER, 0, Body::Hello);
     bench.pass(1500);
@@ -235,13 +235,13 @@ fn a_peer_is_not_forgotten_for_absences_that_are_not_in_a_row() {
         assert_eq!(bench.shown_for(UNTIL_GONE - 1, &[]), []);
         assert_eq!(bench.shown_for(1, &[PEER]), []);
     }
-    // Nor do many looks at once, or few over a long time.
+    // Nor for many absences at once, or few over a long time.
     (0..20).for_each(|_| assert_eq!(bench.shown(&[]), []));
     bench.shown(&[PEER]);
     bench.shown_for(1, &[]);
     bench.now += 2 * GONE_AFTER;
     assert_eq!(bench.shown(&[]), []);
-    // Nor absences before Redis was lost, as the peer may have lost it, too.
+    // Nor for absences before Redis was lost, because the peer may have lost it too.
     bench.step(Input::AskedAnew);
     assert_eq!(bench.shown_for(UNTIL_GONE - 1, &[]), []);
     assert_eq!(bench.peers.count(), 1);
@@ -260,7 +260,7 @@ fn a_peer_whose_messages_arrive_is_not_forgotten_whatever_redis_shows() {
 }
 
 #[test]
-fn an_instance_that_redis_shows_is_a_doubt_until_its_messages_arrive() {
+fn an_instance_that_redis_shows_raises_doubt_until_its_messages_arrive() {
     let mut bench = Bench::live();
     assert_eq!(bench.shown(&[PEER]), [], "it may have just started");
     assert!(bench.peers.wants_shown());
@@ -274,7 +274,7 @@ fn an_instance_that_redis_shows_is_a_doubt_until_its_messages_arrive() {
 }
 
 #[test]
-fn an_instance_whose_messages_do_not_arrive_is_a_doubt_until_it_is_gone() {
+fn an_unheard_instance_raises_doubt_until_it_is_gone() {
     let mut bench = Bench::live();
     bench.shown(&[2, 3]);
     assert_eq!(bench.shown_for(1, &[2, 3]), [Action::Flush(Doubt::Unheard), Action::Doubtful(true)]);
@@ -286,13 +286,13 @@ fn an_instance_whose_messages_do_not_arrive_is_a_doubt_until_it_is_gone() {
 }
 
 #[test]
-fn an_instance_that_starts_or_ends_is_no_doubt() {
+fn an_instance_that_starts_or_ends_raises_no_doubt() {
     let mut bench = Bench::live();
     // It connects to Redis first.
     bench.shown(&[PEER]);
     assert_eq!(bench.hear(PEER, 0, Body::Hello), []);
     assert_eq!(bench.shown_for(2, &[PEER]), []);
-    // And to NATS first when it leaves.
+    // It leaves NATS first.
     assert_eq!(bench.hear(PEER, 0, Body::Bye), []);
     assert_eq!(bench.shown(&[PEER]), []);
     assert_eq!(bench.shown_for(2, &[]), []);
@@ -300,7 +300,7 @@ fn an_instance_that_starts_or_ends_is_no_doubt() {
 }
 
 #[test]
-fn a_proxy_that_receives_nothing_takes_no_peer_for_lost() {
+fn a_shortstop_that_receives_nothing_counts_no_peer_as_lost() {
     let mut bench = Bench::new();
     bench.step(Input::Connection(Some(1)));
     assert_eq!(bench.shown_for(5, &[PEER]), []);
@@ -308,7 +308,7 @@ fn a_proxy_that_receives_nothing_takes_no_peer_for_lost() {
     assert_eq!(bench.shown(&[PEER]), [], "there has to be time for a heartbeat");
     assert_eq!(bench.hear(PEER, 1, beat()), [NEW]);
     assert_eq!(bench.shown_for(5, &[PEER]), []);
-    // A known one stays known while the bus is away.
+    // A known instance stays known while the bus is away.
     bench.step(Input::Connection(None));
     bench.shown_for(5, &[PEER, 3]);
     assert!(bench.peers.unheard().is_empty());
@@ -393,7 +393,7 @@ fn a_probe_of_another_connection_proves_nothing() {
 }
 
 #[test]
-fn a_connection_that_was_replaced_unnoticed_is_a_doubt() {
+fn an_unnoticed_new_connection_raises_doubt() {
     let mut bench = Bench::live();
     assert_eq!(bench.step(Input::Connection(Some(2))), [Action::Doubtful(true)]);
 }
@@ -417,7 +417,7 @@ fn peers_are_missed_while_not_connected_and_waited_for_after() {
 }
 
 #[test]
-fn this_proxys_own_messages_change_nothing_here() {
+fn own_messages_change_nothing() {
     let mut bench = Bench::live();
     for body in [Body::Hello, keys(), Body::Flush] {
         assert_eq!(bench.hear(OWN, 5, body), []);
@@ -427,7 +427,7 @@ fn this_proxys_own_messages_change_nothing_here() {
 }
 
 #[test]
-fn forged_peers_cost_speed_and_not_memory() {
+fn forged_peers_take_no_memory() {
     let mut bench = Bench::live();
     let mut troubled = 0;
     for incarnation in 10..10 + 2 * MAX_PEERS as u64 {
@@ -446,8 +446,8 @@ fn forged_peers_cost_speed_and_not_memory() {
 }
 
 proptest! {
-    /// The law behind the numbers: whatever is lost, each event of a peer is applied, or followed by a
-    /// flush no later than the next heartbeat that arrives.
+    /// The law behind the sequence numbers: whatever is lost, each event of a peer is applied, or followed by a flush no later than
+    /// the next heartbeat that arrives.
     #[test]
     fn nothing_is_lost_without_a_flush(
         arrives in vec(any::<bool>(), 0..40),
@@ -474,9 +474,9 @@ proptest! {
         }
     }
 
-    /// Trouble is told on changes only, leases never go back, and nothing panics.
+    /// Doubt is reported on changes only, leases never go back, and nothing panics.
     #[test]
-    fn any_order_of_anything(
+    fn any_order_of_inputs_keeps_the_laws(
         steps in vec((0u8..8, 0u64..4, 0u64..6, 0u64..800), 0..200),
     ) {
         let mut bench = Bench::new();

@@ -1,4 +1,4 @@
-//! The task that sends the fleet's messages: numbers them, says HELLO and BYE, and sends a heartbeat when one is due.
+//! The task that publishes the fleet's messages: numbers them, sends HELLO and BYE, and sends heartbeats.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,7 +17,7 @@ use super::outbox::{Inlet, Outbox};
 use super::peers::HEARTBEAT;
 use super::watch::Shared;
 
-/// Sends the fleet's messages, and gives them their numbers.
+/// Publishes the fleet's messages, and gives them their sequence numbers.
 pub(super) struct Publisher {
     pub(super) client: Client,
     pub(super) subject: String,
@@ -27,7 +27,7 @@ pub(super) struct Publisher {
     pub(super) stats: Arc<BusStats>,
     pub(super) shared: Arc<Shared>,
     pub(super) json: Option<Outbox>,
-    /// The last number used, by a message that was sent or should have been.
+    /// The last sequence number used, by a message that was sent or should have been.
     pub(super) sequence: u64,
     /// HELLO has been sent.
     pub(super) greeted: bool,
@@ -36,7 +36,7 @@ pub(super) struct Publisher {
 }
 
 impl Publisher {
-    /// Runs until it is to stop, then sends what is queued. `false`: it was cut off, and no BYE may be sent.
+    /// Runs until it is told to stop, then sends what is queued. Returns false if it was cut off; then no BYE may be sent.
     pub(super) async fn run(&mut self, mut inlet: Inlet, mut stopped: oneshot::Receiver<()>) -> bool {
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -71,7 +71,7 @@ impl Publisher {
         if self.beat.is_some_and(|(last, on)| on == connection && now < last + HEARTBEAT) {
             return;
         }
-        // Overflows after 584 years; then the leases end.
+        // Overflows after 584 years. Then the leases end.
         let sent = u64::try_from(now.duration_since(self.origin).as_nanos()).unwrap_or(u64::MAX);
         let about =
             About { upstream: self.shared.upstream(), subscribed: self.shared.subscribed.load(Ordering::Relaxed) };
@@ -80,14 +80,15 @@ impl Publisher {
         }
     }
 
-    /// Publishes and empties `events`; `lost` more did not fit the queue.
+    /// Publishes and empties `events`. `lost` more did not fit the queue.
     async fn publish(&mut self, events: &mut Vec<Event>, lost: u64) {
         self.stats.dropped.fetch_add(lost, Ordering::Relaxed);
-        // A flush makes the invalidations of its batch needless: the peers apply it after all of these writes. It does not
-        // keep a key from being filled again, so quarantines are sent beside it.
+        // A flush makes the invalidations of its batch redundant: the peers apply it after all of these writes. It does not keep a
+        // key from being filled again, so quarantines are sent beside it.
         let flush = events.contains(&Event::Flush);
         let all = events.contains(&Event::QuarantineAll);
-        // One message is enough for all scripts of a batch, and beside a flush none is needed, unless a script may still be running.
+        // One message is enough for all scripts of a batch, and beside a flush none is needed, unless a script may still be
+        // running.
         let script = |lost| events.iter().any(|event| matches!(event, Event::Script { lost: is, .. } if *is == lost));
         let (ran, lost_script) = (script(false), script(true));
         let script = (!all && (lost_script || ran && !flush)).then_some(Body::Script { lost: lost_script });
@@ -109,7 +110,7 @@ impl Publisher {
             if stalled {
                 self.skip(&body);
             } else {
-                // One wait per batch is enough: a connection that did not take this message will not take the next.
+                // One timeout per batch is enough: a connection that did not take this message will not take the next.
                 stalled = !self.send(body).await;
             }
         }
@@ -120,8 +121,8 @@ impl Publisher {
         }
     }
 
-    /// Sends one message, HELLO before the first. `false`: it was not sent; its number is used up all the same, so
-    /// that the peers see a hole.
+    /// Sends one message, with a HELLO before the first. Returns false if it was not sent. Its sequence number is used up all the
+    /// same, so that the peers see a gap.
     pub(super) async fn send(&mut self, body: Body) -> bool {
         if connection(&self.client).is_none() {
             self.skip(&body);

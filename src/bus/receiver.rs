@@ -1,4 +1,4 @@
-//! The task that takes the fleet's messages and carries out what `peers` decides. It decides nothing itself.
+//! The task that receives the fleet's messages and carries out what `peers` decides. It decides nothing itself.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -20,10 +20,10 @@ use super::message::{Body, Message};
 use super::peers::{Action, Input, Peers};
 use super::watch::{Instance, Shared};
 
-/// Most instances that are named in the log at once.
+/// Maximum number of instances to name in the log at once.
 const NAMED: usize = 8;
 
-/// Takes the fleet's messages and carries out what `peers` decides.
+/// Receives the fleet's messages and carries out what `peers` decides.
 pub(super) struct Receiver {
     pub(super) client: Client,
     pub(super) peers: Peers,
@@ -36,7 +36,7 @@ pub(super) struct Receiver {
     pub(super) log: LogLimit,
     /// The instances that Redis showed last.
     pub(super) instances: Vec<Instance>,
-    /// Instances whose messages do not arrive, as the log has named them.
+    /// Instances that the log has named because their messages do not arrive.
     pub(super) unheard: BTreeSet<u64>,
     pub(super) other_upstream: BTreeSet<u64>,
 }
@@ -56,7 +56,7 @@ impl Receiver {
         }
     }
 
-    /// Handles one message. Checks the connection first: an echo counts only for the connection over which it came.
+    /// Handles one message. Checks the connection first, because an echo counts only for the connection over which it came.
     fn take(&mut self, payload: &[u8]) {
         self.look_at_link();
         match Message::decode(payload) {
@@ -92,7 +92,7 @@ impl Receiver {
         self.log_other_upstream();
     }
 
-    /// Logs instances whose messages do not arrive, and those whose messages arrive again or that are gone.
+    /// Logs instances whose messages do not arrive, and later that they arrive again or that the instance is gone.
     fn name_unheard(&mut self) {
         let unheard = self.peers.unheard();
         for incarnation in unheard.difference(&self.unheard).take(NAMED) {
@@ -112,7 +112,7 @@ impl Receiver {
         self.unheard = unheard;
     }
 
-    /// Logs peers that have another Redis.
+    /// Logs peers that use another Redis.
     fn log_other_upstream(&mut self) {
         let other_upstream = self.peers.other_upstream(Instant::now());
         for incarnation in other_upstream.difference(&self.other_upstream).take(NAMED) {
@@ -166,7 +166,7 @@ impl Receiver {
             (Action::Doubtful(doubtful), _) => self.sink.set_doubtful(doubtful),
             (Action::Ended, _) => {
                 if let Some(ended) = self.ended.take() {
-                    // An error means that nothing waits for the end.
+                    // An error means that no task waits for the end.
                     let _ = ended.send(());
                 }
             }
@@ -193,7 +193,7 @@ impl Receiver {
         self.stats.applied.fetch_add(body.events(), Ordering::Relaxed);
     }
 
-    /// Publishes the state: counters, and the lists for the part that asks Redis.
+    /// Publishes the state: counters, and the lists for the task that asks Redis.
     fn show(&self) {
         self.stats.peers.store(self.peers.count() as u64, Ordering::Relaxed);
         self.stats.connected.store(self.peers.proven(), Ordering::Relaxed);

@@ -1,5 +1,5 @@
-//! The two tasks of the JSON subject: one applies what services ask for, the other sends services the keys that were written.
-//! These messages have no numbers, so a lost one cannot be noticed.
+//! The two tasks of the JSON subject: one applies requests of services, the other publishes the written keys to services. These
+//! messages have no sequence numbers, so a lost one cannot be noticed.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -19,7 +19,7 @@ use super::log_limit::LogLimit;
 use super::outbox::Inlet;
 use super::peers::HEARTBEAT;
 
-/// Applies what services ask for.
+/// Applies requests of services.
 pub(super) async fn apply_requests(mut subscription: Subscriber, sink: Arc<dyn Sink>, stats: Arc<BusStats>) {
     let log = LogLimit::default();
     while let Some(message) = subscription.next().await {
@@ -45,8 +45,7 @@ pub(super) async fn apply_requests(mut subscription: Subscriber, sink: Arc<dyn S
     }
 }
 
-/// Sends services the keys that were written. These messages have no numbers: for all that could not be sent, one `clear` is sent
-/// as soon as possible.
+/// Publishes the written keys to services. One `clear`, sent as soon as possible, stands for all messages that could not be sent.
 pub(super) struct JsonWriter {
     pub(super) client: Client,
     pub(super) subject: String,
@@ -56,7 +55,7 @@ pub(super) struct JsonWriter {
 }
 
 impl JsonWriter {
-    /// Ends when the publisher has dropped its end of the queue and all is sent.
+    /// Ends when the publisher has dropped its end of the queue and everything is sent.
     pub(super) async fn run(mut self, mut inlet: Inlet) {
         let mut events = Vec::new();
         let mut look = interval(HEARTBEAT);

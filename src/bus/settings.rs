@@ -1,4 +1,4 @@
-//! What the bus has to know at its start, and the names of the fleet's connections at Redis.
+//! The settings of the bus, and the names of the fleet's connections at Redis.
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
@@ -7,26 +7,26 @@ use std::path::PathBuf;
 use crate::config::NatsUrl;
 use crate::supervisor::Supervisor;
 
-/// Longest queue by default, in entries (see [`super::Outbox::try_send`]).
+/// Default bound of the queue, in entries (see [`super::Outbox::try_send`]).
 pub const DEFAULT_QUEUE: usize = 1 << 18;
 
-/// What [`super::start`] has to know. `Debug` shows no password.
+/// The settings of [`super::start`]. `Debug` shows no password.
 #[derive(Clone)]
 pub struct Settings {
-    /// The servers, and what to log in with.
+    /// The servers and the login.
     pub nats: NatsUrl,
     /// Name of the fleet: one NATS subject token. The subject is `shortstop.v1.<fleet>`.
     pub fleet: String,
-    /// Subject of the JSON contract; `None`: nothing is published there, and nothing received.
+    /// The subject of the JSON contract. `None`: nothing is published or received there.
     pub json: Option<String>,
     /// NATS credentials file (JWT and NKey seed).
     pub credentials: Option<PathBuf>,
-    /// This process, this start: random (see [`random_incarnation`]). Redis connections carry it in their
-    /// names as [`connection_name`], so that peers can see whether a lost proxy may still be writing.
+    /// Identifies one start of one process: random (see [`random_incarnation`]). The names of its Redis connections contain it
+    /// ([`connection_name`]), so that peers can see whether a lost Shortstop may still be writing.
     pub incarnation: u64,
-    /// Bound of the [`super::Outbox`], in entries; also that of the JSON queue behind it.
+    /// Bound of the [`super::Outbox`] and of the JSON queue behind it, in entries.
     pub queue: usize,
-    /// Is told when a task of the bus has panicked.
+    /// Learns when a task of the bus has panicked.
     pub supervisor: Supervisor,
 }
 
@@ -56,18 +56,18 @@ impl fmt::Debug for Settings {
     }
 }
 
-/// A number for [`Settings::incarnation`], from the operating system's randomness by way of the standard
-/// library's hash keys: it has to be unique, not secret.
+/// A number for [`Settings::incarnation`], from the operating system's randomness through the standard library's hash keys. It must
+/// be unique, not secret.
 pub fn random_incarnation() -> u64 {
     RandomState::new().hash_one((std::process::id(), std::thread::current().id()))
 }
 
-/// How the connections of an incarnation are named (CLIENT SETNAME). The fleet's name has no colon.
+/// The name of an incarnation's connections (CLIENT SETNAME). The fleet's name contains no colon.
 pub fn connection_name(fleet: &str, incarnation: u64) -> String {
     format!("shortstop:{fleet}:{incarnation:016x}")
 }
 
-/// The incarnation in a [`connection_name`]; none: the name is not one of this fleet.
+/// The incarnation in a [`connection_name`]. `None` if the name does not belong to this fleet.
 pub fn incarnation_of(fleet: &str, name: &str) -> Option<u64> {
     let number = name.strip_prefix("shortstop:")?.strip_prefix(fleet)?.strip_prefix(':')?;
     let incarnation = u64::from_str_radix(number, 16).ok()?;

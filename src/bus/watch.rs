@@ -1,4 +1,4 @@
-//! What the bus shares with the part that asks Redis: which instances Redis shows, and whether that matters now.
+//! The state shared between the bus and the task that asks Redis: which instances Redis shows, and whether that is needed now.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -6,22 +6,22 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// An instance of the fleet that Redis shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Instance {
-    /// Its number.
+    /// Its incarnation.
     pub incarnation: u64,
     /// The address of its connection.
     pub address: String,
 }
 
-/// What the tasks, the library's callbacks and the [`Bus`] have in common.
+/// The state shared by the tasks, the library's callbacks and the [`Bus`].
 #[derive(Debug, Default)]
 pub(super) struct Shared {
-    /// The bus has ended: the library must not go on connecting.
+    /// The bus has ended: the library must stop connecting.
     pub(super) ended: AtomicBool,
-    /// The library has dropped messages that came in.
+    /// The library has dropped received messages.
     pub(super) overflowed: AtomicBool,
-    /// A hash of the run id of the Redis behind; 0: not known.
+    /// A hash of the run id of this Shortstop's Redis. 0: not known.
     pub(super) upstream: AtomicU64,
-    /// This proxy is subscribed to the fleet's channel at Redis.
+    /// This Shortstop is subscribed to the fleet's channel at Redis.
     pub(super) subscribed: AtomicBool,
     pub(super) lists: Mutex<Lists>,
 }
@@ -29,15 +29,15 @@ pub(super) struct Shared {
 #[derive(Debug, Default)]
 pub(super) struct Lists {
     pub(super) lost: Vec<u64>,
-    /// Peers that are subscribed, as far as is known.
+    /// Number of subscribed peers, as far as is known.
     pub(super) subscribers: u64,
     /// A peer is lost, or the messages of an instance do not arrive.
     pub(super) wants_shown: bool,
-    /// The messages of an instance may not arrive; one more look decides.
+    /// The messages of an instance may not arrive. One more list decides.
     pub(super) hurries: bool,
-    /// The last list of what Redis shows, until the receiver takes it.
+    /// The last list from Redis, until the receiver takes it.
     pub(super) shown: Option<Vec<Instance>>,
-    /// The connection over which Redis is asked is a new one since the receiver looked.
+    /// Redis is asked over a new connection since the receiver last checked.
     pub(super) asked_anew: bool,
 }
 
@@ -47,12 +47,12 @@ impl Shared {
     }
 
     pub(super) fn lists(&self) -> MutexGuard<'_, Lists> {
-        // Nothing that is done under this lock can leave the lists half changed.
+        // No operation under this lock can leave the lists half changed.
         self.lists.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A handle for the part that asks Redis: it gives the bus the instances that Redis shows, and asks what the bus needs.
+/// A handle for the task that asks Redis: it gives the bus the instances that Redis shows, and asks what the bus needs.
 #[derive(Clone, Debug)]
 pub struct PeerWatch(pub(super) Arc<Shared>);
 
@@ -63,25 +63,25 @@ impl PeerWatch {
         self.0.lists().lost.clone()
     }
 
-    /// Redis is asked over a new connection. `upstream` is a hash of the server's run id; `subscribed`: this instance is subscribed
-    /// to the fleet's channel. Both travel with the heartbeats.
+    /// Redis is asked over a new connection. `upstream` is a hash of the server's run id. `subscribed`: this Shortstop is
+    /// subscribed to the fleet's channel. Heartbeats contain both.
     pub fn connected(&self, upstream: Option<u64>, subscribed: bool) {
         self.0.upstream.store(upstream.unwrap_or(0), Ordering::Relaxed);
         self.0.subscribed.store(subscribed, Ordering::Relaxed);
         self.0.lists().asked_anew = true;
     }
 
-    /// This instance is not subscribed any more.
+    /// This Shortstop is no longer subscribed.
     pub fn disconnected(&self) {
         self.0.subscribed.store(false, Ordering::Relaxed);
     }
 
-    /// How many subscribers the fleet's channel should have.
+    /// Expected number of subscribers to the fleet's channel.
     pub fn subscribers(&self) -> u64 {
         self.0.lists().subscribers + u64::from(self.0.subscribed.load(Ordering::Relaxed))
     }
 
-    /// Whether it matters now which instances Redis shows: a peer is lost, or the messages of an instance do not arrive.
+    /// Whether CLIENT LIST is needed now: a peer is lost, or the messages of an instance do not arrive.
     pub fn wants_shown(&self) -> bool {
         self.0.lists().wants_shown
     }

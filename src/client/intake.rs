@@ -1,23 +1,24 @@
-//! What is done with what a client sends: the states of a client connection, one place per transition. Knows no socket.
+//! What happens to the bytes that a client sends: the states of a client connection, one place per transition. Knows no socket.
 
 use crate::proxy::Next;
 
-/// What is done with what the client sends. Two things stand beside it: while the worker drains, nothing more is read from any client,
-/// and while the debugger talks with the client, bytes are passed on as they are (`client_state::connection_state::Mode`).
+/// What happens to the bytes that a client sends. Two further conditions are independent of this: while the worker drains, nothing
+/// more is read from any client, and while the debugger talks with the client, bytes are passed on unchanged
+/// (`client_state::connection_state::Mode`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Intake {
     /// Requests are taken.
     Running,
-    /// Nothing is taken until all that was asked has been answered.
+    /// No requests are taken until every earlier request is answered.
     Paused,
-    /// Nothing is taken any more; the connection ends when all that was asked has been answered.
+    /// No more requests are taken. The connection closes once every earlier request is answered.
     Closing,
-    /// What comes is thrown away until the client leaves, or something would be said to it.
+    /// Input is discarded until the client disconnects, or until the next reply would be sent to it.
     Discarding,
 }
 
 impl Intake {
-    /// A request has been decided.
+    /// A request has been handled.
     pub(super) fn after(self, next: Next) -> Intake {
         match next {
             Next::Go => self,
@@ -27,17 +28,17 @@ impl Intake {
         }
     }
 
-    /// All that was asked has been answered.
+    /// Every earlier request is answered.
     pub(super) fn answered(self) -> Intake {
         if self == Intake::Paused { Intake::Running } else { self }
     }
 
-    /// What came is no request, and the client has been told so, unless it is `unheard`.
+    /// The input is no request. The client has been sent an error, unless it is `unheard`.
     pub(super) fn refused(unheard: bool) -> Intake {
         if unheard { Intake::Discarding } else { Intake::Closing }
     }
 
-    /// Whether nothing is taken any more.
+    /// Whether no more requests are taken.
     pub(super) fn is_over(self) -> bool {
         matches!(self, Intake::Closing | Intake::Discarding)
     }
@@ -48,7 +49,7 @@ mod tests {
     use super::{Intake, Next};
 
     #[test]
-    fn what_is_done_after_a_request() {
+    fn transitions_after_a_request() {
         for (next, intake) in [
             (Next::Go, Intake::Running),
             (Next::Again, Intake::Paused),
@@ -62,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_pause_ends_with_the_answers() {
+    fn only_a_pause_ends_once_all_is_answered() {
         assert_eq!(Intake::Running.answered(), Intake::Running);
         assert_eq!(Intake::Paused.answered(), Intake::Running);
         assert_eq!(Intake::Closing.answered(), Intake::Closing);
@@ -70,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_hears_nothing_is_not_closed_for_what_it_sent() {
+    fn a_muted_client_is_not_closed_for_invalid_input() {
         assert_eq!(Intake::refused(true), Intake::Discarding);
         assert_eq!(Intake::refused(false), Intake::Closing);
     }

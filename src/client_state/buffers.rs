@@ -1,14 +1,14 @@
-//! Buffers that are empty now: whoever gathers bytes takes one and gives it back, so that an idle client holds none and a busy one
-//! does not allocate. Also counts the bytes that the buffers of all clients hold.
+//! Reusable buffers: an idle client holds none, and a busy client does not allocate. Also counts the bytes in the buffers of all
+//! clients.
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// How many are kept.
+/// Maximum number of spare buffers.
 const MOST: usize = 64;
 
-/// Bytes of all of them.
+/// Maximum total size of the spare buffers.
 const MOST_BYTES: usize = 8 << 20;
 
 /// A worker's spare buffers.
@@ -19,7 +19,7 @@ pub struct Buffers {
 }
 
 impl Buffers {
-    /// An empty buffer, with memory if one is spare.
+    /// An empty buffer. It already has memory if a spare one exists.
     #[inline]
     pub fn take(&self) -> Vec<u8> {
         let buffer = self.spare.borrow_mut().pop().unwrap_or_default();
@@ -40,28 +40,28 @@ impl Buffers {
     }
 }
 
-/// Bytes by which a worker's count changes before the other workers are told.
+/// A worker updates the count that all workers share when its own count has changed by this many bytes.
 const STEP: usize = 64 << 10;
 
 /// A client with fewer bytes in its buffers is always served.
 pub const ALWAYS_SERVED: usize = 1 << 20;
 
-/// One client may hold this many times the room that is left.
+/// One client may hold this many times the free space.
 const SHARE: usize = 8;
 
-/// What all workers know of the buffers of clients.
+/// The byte counts that all workers share.
 #[derive(Debug, Default)]
 pub struct AllBuffers {
-    /// Bytes in them, as of each worker's last word.
+    /// Bytes in clients' buffers, as last published by each worker.
     bytes: AtomicU64,
-    /// Bytes that values take which are being compressed or decompressed on other threads.
+    /// Bytes of memory that offloaded compression and decompression takes.
     offloaded: AtomicU64,
     /// `limits.buffers_total` in bytes.
     max: AtomicU64,
 }
 
 impl AllBuffers {
-    /// Bytes in them, as of each worker's last word.
+    /// Bytes in clients' buffers, as last published by each worker.
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
     }
@@ -71,32 +71,32 @@ impl AllBuffers {
         self.max.load(Ordering::Relaxed)
     }
 
-    /// Bytes that values take which are being compressed or decompressed on other threads.
+    /// Bytes of memory that offloaded compression and decompression takes.
     pub fn offloaded(&self) -> u64 {
         self.offloaded.load(Ordering::Relaxed)
     }
 
-    /// Such work begins.
+    /// Counts offloaded work that begins.
     pub fn add_offloaded(&self, bytes: usize) {
         self.offloaded.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    /// Such work has ended.
+    /// Counts offloaded work that has ended.
     pub fn remove_offloaded(&self, bytes: usize) {
         self.offloaded.fetch_sub(bytes as u64, Ordering::Relaxed);
     }
 
-    /// The bound is this from now on.
+    /// Changes the bound.
     pub fn set_max(&self, bytes: usize) {
         self.max.store(bytes as u64, Ordering::Relaxed);
     }
 }
 
-/// Bytes in the buffers of clients: a worker's own count, and that of all workers together. A change is a plain store; the count that
-/// all workers share is written once for many changes.
+/// Bytes in the buffers of clients: a worker's own count, and an estimate for all workers. A change is a plain store. The shared
+/// count is written once for many changes.
 pub struct Held {
     mine: Cell<usize>,
-    /// The part of it that the other workers know of.
+    /// The part of this worker's count that was published.
     observed: Cell<usize>,
     all: Arc<AllBuffers>,
 }
@@ -115,25 +115,26 @@ impl Held {
         }
     }
 
-    /// Tells the other workers, however little has changed.
+    /// Publishes this worker's count, even if it has changed little.
     pub fn publish(&self) {
         let (mine, observed) = (self.mine.get(), self.observed.replace(self.mine.get()));
         if mine != observed {
-            // Wraps around when it gets less; so does the sum.
+            // The difference wraps around if the count has shrunk. The sum wraps back.
             self.all.bytes.fetch_add((mine as u64).wrapping_sub(observed as u64), Ordering::Relaxed);
         }
     }
 
-    /// Bytes in the buffers of all clients of the proxy, exact for this worker.
+    /// Bytes in the buffers of all clients. This worker's part is exact.
     pub fn all(&self) -> usize {
         let observed = self.all.bytes() as usize;
-        // Other workers may be about to tell that they hold less.
+        // Other workers may have released more than they have published.
         (observed + self.mine.get()).saturating_sub(self.observed.get())
     }
 
-    /// Whether a client must wait that holds `own` bytes, `counted` of them in the count of all, which has the bound `most`.
+    /// Whether a client must wait that holds `own` bytes, of which `counted` are in the count of all. `most` is the bound of that
+    /// count.
     ///
-    /// Each client may hold a multiple of the room that is left, so those that hold most are stopped first, and one of them alone
+    /// Each client may hold a multiple of the free space. So the clients that hold most stop first, and a single large client
     /// leaves room for others (Choudhury and Hahne, "Dynamic queue length thresholds", 1998).
     pub fn stops(&self, own: usize, counted: usize, most: usize) -> bool {
         own >= ALWAYS_SERVED && {
@@ -173,21 +174,21 @@ mod tests {
     }
 
     #[test]
-    fn those_that_hold_most_are_stopped_first_and_small_ones_never() {
+    fn the_largest_clients_stop_first_and_small_ones_never() {
         let held = Held::new(Arc::default());
         let most = 100 * MB;
-        // Alone.
+        // One client alone.
         held.change(0, 88 * MB);
         assert!(!held.stops(88 * MB, 88 * MB, most));
         held.change(88 * MB, 89 * MB);
         assert!(held.stops(89 * MB, 89 * MB, most));
-        // What has come since it was counted.
+        // Bytes that arrived since the last count.
         assert!(held.stops(89 * MB, 88 * MB, most) && !held.stops(87 * MB, 89 * MB, most));
-        // Beside others.
+        // Together with other clients.
         for (own, stopped) in [(10 * MB, false), (87 * MB, false), (88 * MB, true), (90 * MB, true)] {
             assert_eq!(held.stops(own, own, most), stopped, "{own}");
         }
-        // At the bound, and above.
+        // At the bound, and above it.
         for all in [100 * MB, 200 * MB] {
             held.change(89 * MB, all);
             assert!(held.stops(ALWAYS_SERVED, ALWAYS_SERVED, most), "{all}");

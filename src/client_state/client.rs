@@ -1,4 +1,4 @@
-//! All that is known of one client, in one place: its replies, who it is, and its connections to Redis.
+//! The state of one client: its reply queue, its profile, its client info, and its connections to Redis.
 
 use std::cell::RefCell;
 use std::rc::{Rc, Weak};
@@ -10,24 +10,24 @@ use crate::client_state::session::Session;
 use crate::client_state::waiter::Waiter;
 use crate::upstream::Expected;
 
-/// The parts of a client's state. `E`: what waits for a reply on its connections to Redis.
+/// The parts of a client's state. `E` is what waits for a reply on its connections to Redis.
 pub struct ClientState<E: Expected> {
-    /// What is due to it. Who only answers the client holds this alone.
+    /// The replies that are due. Code that only answers the client holds this part alone.
     pub reply_queue: Rc<ReplyQueue>,
-    /// What the client's connection would be to Redis; replies change it.
+    /// The client's connection state as Redis would see it. Replies change it.
     pub profile: Profile<E>,
-    /// What else CLIENT LIST tells of it.
+    /// The other fields of CLIENT LIST.
     pub info: ClientInfo,
-    /// The client's private connection to Redis.
+    /// The client's session (private connection), if it is in one.
     pub(crate) session: RefCell<Weak<Session<E>>>,
-    /// A private connection that was made before the client needed one: another client's invalidations are to come there.
+    /// A session that was opened before the client needed it, because another client redirects its invalidations to it.
     pub(crate) offered: RefCell<Option<Rc<Session<E>>>>,
-    /// The connection on which its WAIT or WAITAOF waits, while it does.
+    /// The connection on which its WAIT or WAITAOF waits.
     pub(crate) waiter: RefCell<Option<Rc<Waiter<E>>>>,
 }
 
 impl<E: Expected> ClientState<E> {
-    /// Of a client that has just connected.
+    /// The state of a client that has just connected.
     pub fn new(reply_queue: ReplyQueue, profile: Profile<E>, info: ClientInfo) -> Self {
         ClientState {
             reply_queue: Rc::new(reply_queue),
@@ -39,12 +39,12 @@ impl<E: Expected> ClientState<E> {
         }
     }
 
-    /// The session that the client is in, or one that waits for it.
+    /// The session that the client is in, or the one that was opened for it in advance.
     pub(crate) fn session(&self) -> Option<Rc<Session<E>>> {
         self.session.borrow().upgrade()
     }
 
-    /// CLIENT KILL: ends the connection now, whatever is due on it.
+    /// CLIENT KILL: closes the connection now, even if replies are due.
     pub(crate) fn kill(&self) {
         self.info.kill();
         self.reply_queue.wake();

@@ -1,4 +1,4 @@
-//! What CLIENT LIST tells of a client, beside its profile, and what WAIT has to know of its writes.
+//! The fields of CLIENT LIST that are not in the profile, and what WAIT has to know about the client's writes.
 
 use std::cell::{Cell, RefCell};
 use std::os::fd::AsRawFd;
@@ -6,11 +6,10 @@ use std::time::Instant;
 
 use crate::net::{Address, Stream};
 
-/// What CLIENT LIST tells of a connection, beside its profile. Written where it happens, by a plain store: requests that are
-/// answered from L1 pass here too.
+/// The fields of CLIENT LIST that are not in the profile. They are updated by plain stores, because L1 hits update them too.
 #[derive(Default)]
 pub struct ClientInfo {
-    /// The client's number (CLIENT ID), the only one of its kind in this proxy.
+    /// The client id (CLIENT ID), unique in this process.
     pub id: u64,
     pub(crate) addr: Option<Address>,
     pub(crate) local_addr: Option<Address>,
@@ -18,25 +17,25 @@ pub struct ClientInfo {
     pub(crate) since: Option<Instant>,
     /// CLIENT SETINFO: lib-name and lib-ver.
     pub(crate) library: RefCell<[Vec<u8>; 2]>,
-    /// The number of the last command's row in the worker's table.
+    /// The row number of the last command in the worker's table.
     pub(crate) last: Cell<u32>,
-    /// Which of its writes WAIT has to find on replicas.
+    /// Which writes WAIT must find on replicas.
     pub(crate) covered: Cell<Covered>,
     killed: Cell<bool>,
-    /// It waits for a private connection, and so does not count as idle.
+    /// The client waits for a session, so it does not count as idle.
     pub in_line: Cell<bool>,
-    /// Bytes that have been read and not been taken.
+    /// Bytes received but not yet taken as requests.
     pub unread: Cell<usize>,
-    /// Bytes read since the start.
+    /// Bytes received since the client connected.
     pub received: Cell<u64>,
-    /// Bytes written since the start.
+    /// Bytes sent since the client connected.
     pub sent: Cell<u64>,
-    /// Requests taken since the start.
+    /// Requests taken since the client connected.
     pub commands: Cell<u64>,
 }
 
 impl ClientInfo {
-    /// Of a client that has just connected.
+    /// The info of a client that has just connected.
     pub fn new(id: u64, stream: &Stream, now: Instant) -> Self {
         ClientInfo {
             id,
@@ -48,37 +47,37 @@ impl ClientInfo {
         }
     }
 
-    /// Whether it connected after this.
+    /// Whether the client connected after this time.
     pub(crate) fn came_after(&self, moment: Instant) -> bool {
         self.since.is_some_and(|since| since > moment)
     }
 
-    /// CLIENT KILL ends the connection.
+    /// CLIENT KILL closes the connection.
     pub(crate) fn kill(&self) {
         self.killed.set(true);
     }
 
-    /// Whether CLIENT KILL has ended the connection.
+    /// Whether CLIENT KILL has closed the connection.
     #[inline]
     pub fn is_killed(&self) -> bool {
         self.killed.get()
     }
 }
 
-/// One more on a counter of a [`ClientInfo`].
+/// Increases a counter of a [`ClientInfo`].
 #[inline]
 pub fn count(counter: &Cell<u64>, by: u64) {
     counter.set(counter.get().wrapping_add(by));
 }
 
-/// How much of Redis's log a replica must have, to have all that a client wrote.
+/// The replication offset that a replica must have reached to have all of a client's writes.
 #[derive(Clone, Copy, Debug, Default)]
 pub enum Covered {
     /// The client has written nothing.
     #[default]
     Nothing,
-    /// It has written since it last asked. `losses`: how often writes may have been lost before that (`Context::losses`).
+    /// The client has written since its last WAIT. `losses` is the value of `Context::losses` before that write.
     WriteGuard { losses: u64 },
-    /// Up to this offset of the log.
+    /// This offset.
     Offset { offset: i64, losses: u64 },
 }

@@ -1,15 +1,15 @@
-//! What is known of the state of a private connection: by what was sent on it and what Redis answered, never by an assumption.
+//! The state of a private connection, derived from what was sent on it and what Redis replied, never from an assumption.
 //!
-//! One place per transition. A connection may serve another client only if everything that was sent on it is understood, has been
-//! answered, and has been undone by an answer. Whatever is not listed here binds the connection to its client until it ends.
-//! Must not know a client or a socket.
+//! One function per transition. A connection may serve another client only if everything that was sent on it is understood, has
+//! been answered, and has been undone by a reply. Anything else binds the connection to its client until it closes. Must not know a
+//! client or a socket.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 
 use crate::resp::{Bulk, bulk_of, elements, parse_int};
 
-/// What is subscribed to: each has its own count of subscriptions.
+/// What a subscription is for. Each kind has its own count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Channel,
@@ -17,35 +17,35 @@ pub enum Kind {
     Shard,
 }
 
-/// Why a connection stays with its client until it ends. Reasons add up: none replaces or removes another.
+/// Why a connection stays with its client until it closes. Reasons accumulate: none replaces or removes another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
-    /// HELLO or AUTH changed its user, or may have.
+    /// HELLO or AUTH changed its user, or may have changed it.
     Login = 1,
-    /// CLIENT TRACKING was agreed to.
+    /// Redis accepted CLIENT TRACKING.
     Tracking = 1 << 1,
-    /// The invalidations of another client may be sent to it.
+    /// Another client's invalidations may be redirected to it.
     RedirectTarget = 1 << 2,
-    /// Redis agreed to a command whose effect on the connection the proxy does not know how to undo.
+    /// Redis accepted a command whose effect on the connection Shortstop cannot undo.
     Setting = 1 << 3,
-    /// MONITOR was agreed to.
+    /// Redis accepted MONITOR.
     Monitor = 1 << 4,
-    /// Redis answered what the command cannot answer.
+    /// Redis sent a reply that is impossible for the command.
     Unproven = 1 << 5,
-    /// Commands of other clients may name it (CLIENT UNBLOCK). The client need not stay on it.
+    /// Commands of other clients may refer to its id (CLIENT UNBLOCK). The client may leave it.
     NumberKnown = 1 << 6,
-    /// The proxy itself sent RESET on it, or its client ended while an answer was due. The client is gone from it.
+    /// Shortstop sent RESET on it, or its client disconnected while a reply was due. No client uses it any more.
     Ended = 1 << 7,
-    /// SYNC or PSYNC was sent: Redis sends what it sends to a replica.
+    /// SYNC or PSYNC was sent: Redis sends the replication stream.
     Replication = 1 << 8,
 }
 
 impl Reason {
-    /// Reasons that leave nothing of the client on the connection: the client may leave it, but no other client may have it.
+    /// With only these reasons the client may leave the connection, but no other client may use it.
     const WITHOUT_THE_CLIENT: u16 = Reason::NumberKnown as u16 | Reason::Ended as u16;
 }
 
-/// A command that begins or ends state, by what its answer means.
+/// A command that begins or ends state. The variant determines what a reply to it means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sent {
     Multi,
@@ -53,81 +53,81 @@ pub enum Sent {
     Discard,
     Watch,
     Unwatch,
-    /// A command that may leave something on the connection if Redis agrees to it, and nothing if Redis refuses it.
+    /// A command that may change the connection's state if Redis accepts it, and changes nothing if Redis refuses it.
     Setting,
-    /// A command that leaves nothing, whatever the answer is: it reads, writes, or waits.
+    /// A command that leaves the connection's state unchanged, whatever the reply is: it reads, writes, or waits.
     Plain,
 }
 
-/// What an answer means for its command.
+/// What a reply means for its command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
     Agreed,
     /// An error that changed nothing.
     Refused,
-    /// The connection is not in the state that is known of it. Nothing more may be sent on it.
+    /// The connection is not in the state that Shortstop expects. Nothing more may be sent on it.
     Unexpected,
 }
 
-/// Where a connection is with MULTI and EXEC.
+/// The state of the connection's transaction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Transaction {
     #[default]
     None,
-    /// Redis has agreed to MULTI, and queues what is sent.
+    /// Redis has accepted MULTI, and queues what is sent.
     Open,
-    /// EXEC has been sent. What is sent behind it is outside of the transaction; the connection is in it until the answer is here.
+    /// EXEC has been sent. Later commands are outside of the transaction. The connection leaves this state when the reply arrives.
     Executing,
 }
 
 /// What the bytes on a connection are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
-    /// Requests and their replies, and messages in between.
+    /// Requests and replies, with messages between them.
     #[default]
     Requests,
-    /// As before, but the next script is run by Redis's debugger (SCRIPT DEBUG).
+    /// As before, but Redis's debugger runs the next script (SCRIPT DEBUG).
     Debugger,
-    /// What Redis tells of the requests of others (MONITOR), until the connection ends.
+    /// A stream of the requests of all clients (MONITOR), until the connection closes.
     Monitor,
-    /// What the client and the debugger say to each other, until the connection ends.
+    /// The dialogue between the client and the debugger, until the connection closes.
     Raw,
-    /// What Redis says to a replica (SYNC, PSYNC), until the connection ends.
+    /// The replication stream (SYNC, PSYNC), until the connection closes.
     Replication,
 }
 
-/// Where the reply of EXEC is, on a connection on which messages may come with it.
+/// How much of EXEC's reply has arrived, on a connection that also receives messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ExecReply {
     #[default]
     None,
-    /// The rest of it is due: a push belongs there.
+    /// The rest of the reply is due. A push belongs to it.
     Due,
-    /// It has come, and the reply to the command that marks the end of its messages comes next.
+    /// The reply has arrived. The reply to the command that marks the end of its messages comes next.
     MessagesDue,
 }
 
-/// What is known of a connection by its answers.
+/// The state of a connection according to the replies so far.
 #[derive(Debug, Default)]
 pub struct ConnectionState {
     mode: Cell<Mode>,
     exec_reply: Cell<ExecReply>,
-    /// Commands that may wait for long and have not been answered.
+    /// Commands that may block and have no reply yet.
     blocked: Cell<usize>,
     transaction: Cell<Transaction>,
     watching: Cell<bool>,
-    /// WATCHes whose answer is due.
+    /// WATCH commands that have no reply yet.
     watches_due: Cell<usize>,
     subscriptions: RefCell<[HashSet<Box<[u8]>>; 3]>,
     /// Commands of the SUBSCRIBE family whose last acknowledgement is due.
     acknowledging: Cell<usize>,
-    /// Commands that are about to be sent, or whose answer is due, and that may leave something behind.
+    /// Commands that may change the connection's state, from before they are sent until their reply arrives.
     attempts: Cell<usize>,
     reasons: Cell<u16>,
 }
 
 impl ConnectionState {
-    /// The answer to a command is here.
+    /// Handles the reply to a command.
     pub(crate) fn answered(&self, sent: Sent, reply: &[u8]) -> Answer {
         let is_ok = reply == b"+OK\r\n";
         if sent == Sent::Watch {
@@ -136,10 +136,10 @@ impl ConnectionState {
         let answer = match (sent, reply.first()) {
             (_, None) => Answer::Unexpected,
             (Sent::Exec, Some(b'*' | b'_')) => Answer::Agreed,
-            // The null of RESP2. (An array that is null begins as an array does.)
+            // RESP2's null. (A null array begins like any array.)
             (Sent::Exec, Some(b'$')) if reply == b"$-1\r\n" => Answer::Agreed,
             (Sent::Exec, Some(b'-')) if reply.starts_with(b"-EXECABORT") => Answer::Agreed,
-            // Before 6.2 a user without the right to EXEC stays in its transaction.
+            // Redis before 6.2 keeps the transaction open if the user has no right to EXEC.
             (Sent::Exec, _) => Answer::Unexpected,
             (_, Some(b'-')) if contradicts(sent, reply) => Answer::Unexpected,
             (_, Some(b'-')) => Answer::Refused,
@@ -167,7 +167,7 @@ impl ConnectionState {
         self.mode.get()
     }
 
-    /// Redis has agreed to SCRIPT DEBUG. A stream stays one.
+    /// Redis has accepted SCRIPT DEBUG. A stream stays a stream.
     pub(crate) fn script_debug(&self, on: bool) {
         self.mode.set(match self.mode.get() {
             Mode::Requests | Mode::Debugger if on => Mode::Debugger,
@@ -176,60 +176,59 @@ impl ConnectionState {
         });
     }
 
-    /// Redis has agreed to MONITOR.
+    /// Redis has accepted MONITOR.
     pub(crate) fn begin_monitor(&self) {
         self.bind(Reason::Monitor);
         self.mode.set(Mode::Monitor);
     }
 
-    /// SYNC or PSYNC is about to be sent.
+    /// Call this before sending SYNC or PSYNC.
     pub(crate) fn begin_replication(&self) {
         self.bind(Reason::Replication);
         self.mode.set(Mode::Replication);
     }
 
-    /// The debugger has begun to talk. Redis ends the connection when it has done.
+    /// The debugger has started. Redis closes the connection when it has ended.
     pub(crate) fn begin_raw(&self) {
         self.mode.set(Mode::Raw);
     }
 
-    /// Where the reply of EXEC is.
+    /// How much of EXEC's reply has arrived.
     pub(crate) fn exec_reply(&self) -> ExecReply {
         self.exec_reply.get()
     }
 
-    /// Some of EXEC's reply has come, or the mark behind it.
+    /// A part of EXEC's reply has arrived, or the reply that marks its end.
     pub(crate) fn set_exec_reply(&self, exec_reply: ExecReply) {
         self.exec_reply.set(exec_reply);
     }
 
-    /// A command that may wait for long is about to be sent.
+    /// Call this before sending a command that may block.
     pub(crate) fn block(&self) {
         self.blocked.set(self.blocked.get() + 1);
     }
 
-    /// Such a command has been answered.
+    /// A command that may block has its reply.
     pub(crate) fn unblocked(&self) {
         self.blocked.set(self.blocked.get() - 1);
     }
 
-    /// Whether such a command waits.
+    /// Whether a command that may block has no reply yet.
     pub(crate) fn is_blocked(&self) -> bool {
         self.blocked.get() > 0
     }
 
-    /// EXEC is about to be sent.
+    /// Call this before sending EXEC.
     pub(crate) fn begin_exec(&self) {
         self.transaction.set(Transaction::Executing);
     }
 
-    /// Whether what is sent now is queued in a transaction.
+    /// Whether Redis queues what is sent now in a transaction.
     pub(crate) fn in_multi(&self) -> bool {
         self.transaction.get() == Transaction::Open
     }
 
-    /// The answer to a command that was sent in a transaction, and not to end it. `false`: Redis did not queue it, and did not
-    /// refuse it either.
+    /// Handles the reply to a command in a transaction. Returns false if Redis neither queued nor refused the command.
     pub(crate) fn queued(&self, reply: &[u8]) -> bool {
         let as_expected = reply == QUEUED || reply.first() == Some(&b'-');
         if !as_expected {
@@ -238,7 +237,7 @@ impl ConnectionState {
         as_expected
     }
 
-    /// The connection stays with its client.
+    /// Binds the connection to its client until it closes.
     pub(crate) fn bind(&self, reason: Reason) {
         self.reasons.set(self.reasons.get() | reason as u16);
     }
@@ -247,57 +246,58 @@ impl ConnectionState {
         self.reasons.get() & reason as u16 != 0
     }
 
-    /// Whether there is something on the connection, or may be, that only its end undoes.
+    /// Whether the connection has state, or may have state, that only closing it undoes.
     pub(crate) fn is_bound(&self) -> bool {
         self.attempts.get() > 0 || self.reasons.get() & !Reason::WITHOUT_THE_CLIENT != 0
     }
 
-    /// Something that may leave state behind is about to be sent. Binds the connection until [`ConnectionState::end_attempt`].
+    /// Call this before sending something that may change the connection's state. Binds the connection until
+    /// [`ConnectionState::end_attempt`].
     pub(crate) fn begin_attempt(&self) {
         self.attempts.set(self.attempts.get() + 1);
     }
 
-    /// The outcome is known; if it left state behind, [`ConnectionState::bind`] was called.
+    /// The outcome is known. If the state has changed, [`ConnectionState::bind`] was called before.
     pub(crate) fn end_attempt(&self) {
         self.attempts.set(self.attempts.get() - 1);
     }
 
-    /// WATCH is about to be sent.
+    /// Call this before sending WATCH.
     pub(crate) fn begin_watch(&self) {
         self.watches_due.set(self.watches_due.get() + 1);
     }
 
-    /// Whether keys are watched, or will be if Redis agrees.
+    /// Whether keys are watched, or may be.
     pub(crate) fn is_watching(&self) -> bool {
         self.watching.get() || self.watches_due.get() > 0
     }
 
-    /// Whether, by the answers so far, the client has nothing on the connection.
+    /// Whether the client may leave the connection, according to the replies so far.
     pub(crate) fn is_free(&self) -> bool {
         self.transaction.get() == Transaction::None && !self.is_watching() && !self.is_subscribed() && !self.is_bound()
     }
 
-    /// Whether, by the answers so far, the connection may serve another client.
+    /// Whether another client may use the connection, according to the replies so far.
     pub(crate) fn is_reusable(&self) -> bool {
         self.is_free() && self.reasons.get() == 0
     }
 
-    /// A command of the SUBSCRIBE family is about to be sent.
+    /// Call this before sending a command of the SUBSCRIBE family.
     pub(crate) fn begin_acknowledging(&self) {
         self.acknowledging.set(self.acknowledging.get() + 1);
     }
 
-    /// Whether acknowledgements are due: until they are here, nobody knows what may be sent.
+    /// Whether acknowledgements are due. Until they arrive it is unknown which commands are allowed.
     pub(crate) fn is_acknowledging(&self) -> bool {
         self.acknowledging.get() > 0
     }
 
-    /// Whether messages may come.
+    /// Whether messages may arrive.
     pub(crate) fn is_subscribed(&self) -> bool {
         self.is_acknowledging() || self.subscriptions.borrow().iter().any(|set| !set.is_empty())
     }
 
-    /// How many subscriptions there are. An UNSUBSCRIBE of everything gets this many acknowledgements.
+    /// Number of subscriptions. An UNSUBSCRIBE of everything gets this many acknowledgements.
     pub(crate) fn subscriptions(&self, kind: Kind) -> usize {
         self.subscriptions.borrow()[kind as usize].len()
     }
@@ -306,7 +306,7 @@ impl ConnectionState {
         self.subscriptions.borrow()[kind as usize].contains(name)
     }
 
-    /// One acknowledgement, `last`: of its command. An error refuses the whole command.
+    /// Handles one acknowledgement. `last` marks the last one of its command. An error refuses the whole command.
     pub(crate) fn acknowledged(&self, kind: Kind, frame: &[u8], last: bool) -> Answer {
         let answer = match self.count_of_acknowledgement(kind, frame) {
             _ if frame.first() == Some(&b'-') => Answer::Refused,
@@ -327,8 +327,8 @@ impl ConnectionState {
         answer
     }
 
-    /// Takes an acknowledgement. Tells whether Redis counts as many subscriptions as are known; none: it is no acknowledgement of
-    /// that kind.
+    /// Handles an acknowledgement. Returns whether Redis's count of subscriptions agrees with Shortstop's. `None` if the frame is
+    /// no acknowledgement of this kind.
     fn count_of_acknowledgement(&self, kind: Kind, frame: &[u8]) -> Option<bool> {
         let parts: Vec<&[u8]> = elements(frame)?.collect();
         let [word, name, count] = parts[..] else { return None };
@@ -346,7 +346,7 @@ impl ConnectionState {
             (Some(b"unsubscribe"), Bulk::Null) => {}
             _ => return None,
         }
-        // Channels and patterns are counted together.
+        // Redis counts channels and patterns together.
         let known = match kind {
             Kind::Shard => all[Kind::Shard as usize].len(),
             _ => all[Kind::Channel as usize].len() + all[Kind::Pattern as usize].len(),
@@ -358,7 +358,7 @@ impl ConnectionState {
 
 const QUEUED: &[u8] = b"+QUEUED\r\n";
 
-/// Whether an error says that the connection is, or is not, in a transaction, against what is known.
+/// Whether an error contradicts what Shortstop knows about the transaction.
 fn contradicts(sent: Sent, error: &[u8]) -> bool {
     match sent {
         Sent::Multi => error.starts_with(b"-ERR MULTI calls can not be nested"),
@@ -384,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn only_answers_that_undo_all_state_make_a_connection_reusable() {
+    fn only_replies_that_undo_all_state_make_a_connection_reusable() {
         use Sent::{Discard, Exec, Multi, Plain, Setting, Unwatch, Watch};
         let aborted = &b"-EXECABORT Transaction discarded because of: NOPERM\r\n"[..];
         for (steps, reusable) in [
@@ -439,7 +439,7 @@ mod tests {
         assert!(!state.in_multi() && !state.is_free(), "what is sent behind EXEC is outside, but the answer is due");
         state.answered(Sent::Exec, b"*0\r\n");
         assert!(state.is_free());
-        // MULTI behind an EXEC that is not answered.
+        // MULTI behind an EXEC whose reply is due.
         state.answered(Sent::Multi, OK);
         state.begin_exec();
         state.answered(Sent::Exec, b"*-1\r\n");
@@ -450,7 +450,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_bytes_are() {
+    fn modes_of_a_connection() {
         let state = ConnectionState::default();
         assert_eq!(state.mode(), Mode::Requests);
         state.script_debug(true);
@@ -477,7 +477,7 @@ mod tests {
     }
 
     #[test]
-    fn commands_that_wait_are_counted() {
+    fn blocking_commands_are_counted() {
         let state = ConnectionState::default();
         state.block();
         state.block();
@@ -488,7 +488,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_cannot_be_is_told() {
+    fn an_impossible_reply_is_reported() {
         let state = ConnectionState::default();
         assert_eq!(state.answered(Sent::Multi, OK), Answer::Agreed);
         assert!(state.queued(b"+QUEUED\r\n") && state.queued(NOPERM));
@@ -535,7 +535,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_taken_to_be_watched_until_redis_has_refused() {
+    fn keys_count_as_watched_until_redis_refuses() {
         let state = ConnectionState::default();
         state.begin_watch();
         assert!(state.is_watching() && !state.is_free());
@@ -561,7 +561,7 @@ mod tests {
     }
 
     #[test]
-    fn reasons_do_not_take_each_other_away() {
+    fn a_reason_does_not_remove_another() {
         let state = ConnectionState::default();
         state.begin_attempt();
         state.begin_attempt();

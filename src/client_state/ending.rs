@@ -8,16 +8,17 @@ pub enum Ending {
     /// It goes on.
     #[default]
     None,
-    /// It ends as soon as what is due has been written.
+    /// It ends once the due replies are written.
     Closing,
-    /// As `Closing`, and its user was deleted: the client gets no errors about what was lost with the user's connections.
+    /// As `Closing`. The client's user was deleted, so the client gets no errors about requests that were lost with the user's
+    /// connections.
     UserDeleted,
     /// It ends now, for this reason.
     Dropped(DropReason),
 }
 
 impl Ending {
-    /// The connection is to end with what is due.
+    /// The connection is to end with the due replies.
     #[must_use]
     pub(super) fn close(self) -> Ending {
         if self == Ending::None { Ending::Closing } else { self }

@@ -1,6 +1,6 @@
-//! Who a client is to Redis, and the connections that Redis knows as such.
+//! Identities: a user as Redis knows it, with the connections that are logged in as that user.
 //!
-//! Each worker has its own; what is cached is told apart by the user's number, which all workers share.
+//! Each worker has its own identities. Entries of L1 are separated by the user's number, which all workers share.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -11,18 +11,18 @@ use crate::client_state::users::Users;
 use crate::resp::Version;
 use crate::upstream::{Expected, Link, Login};
 
-/// Private connections kept for the next session.
+/// Maximum number of spare sessions.
 const SPARE_SESSIONS: usize = 4;
 
-/// A client that has not authenticated, or a login. It ends with the last client that has it, and its connections with it.
+/// A client that has not authenticated, or a login. It is dropped, with its connections, when its last client is gone.
 pub struct Identity<E: Expected> {
     pub(crate) login: Option<Rc<Login>>,
     user: u32,
     lanes: RefCell<HashMap<(u32, Version), Link<E>>>,
     spare: RefCell<Vec<Link<E>>>,
-    /// Redis was seen to let the user SELECT.
+    /// Redis has allowed the user to SELECT.
     pub(crate) may_select: Cell<bool>,
-    /// Whether the user may PTTL, and the [`Users::state`] for which that holds.
+    /// Whether the user may use PTTL, and the value of [`Users::state`] for which this was found.
     may_ttl: Cell<(u32, bool)>,
 }
 
@@ -38,12 +38,12 @@ impl<E: Expected> Identity<E> {
         }
     }
 
-    /// The number of the user, the same in all workers; 0: the client has not authenticated.
+    /// The user's number, which all workers share. 0 if the client has not authenticated.
     pub fn user(&self) -> u32 {
         self.user
     }
 
-    /// Whether the user may PTTL: without that nothing that it reads may be kept.
+    /// Whether the user may use PTTL. Without that right, nothing that it reads may be kept.
     pub(crate) fn may_ttl(&self, users: &Users) -> bool {
         let (state, may) = self.may_ttl.get();
         let now = users.state();
@@ -55,7 +55,7 @@ impl<E: Expected> Identity<E> {
         may
     }
 
-    /// The lane to a database, made by `connect` when there is none.
+    /// The lane to a database. If there is none, `connect` opens it.
     pub(crate) fn lane(&self, db: u32, version: Version, connect: impl FnOnce() -> Link<E>) -> Link<E> {
         let mut lanes = self.lanes.borrow_mut();
         if let Some(lane) = lanes.get(&(db, version)).filter(|lane| !lane.is_closed()) {
@@ -66,22 +66,22 @@ impl<E: Expected> Identity<E> {
         lane
     }
 
-    /// Whether there is a lane to a database, and a script holds it up.
+    /// Whether a running script holds up the lane to a database.
     pub(crate) fn is_held_up(&self, db: u32, version: Version, now: Instant) -> bool {
         self.lanes.borrow().get(&(db, version)).is_some_and(|lane| lane.is_held_up(now))
     }
 
-    /// Gives a lane up; the next request makes another.
+    /// Gives up a lane. The next request opens another.
     pub(crate) fn drop_lane(&self, db: u32, version: Version) -> Option<Link<E>> {
         self.lanes.borrow_mut().remove(&(db, version))
     }
 
-    /// Whether a lane has stood since before that time.
+    /// Whether one of the lanes has been connected since before that time.
     pub(crate) fn stood_through(&self, moment: Instant) -> bool {
         self.lanes.borrow().values().any(|lane| lane.stands_since(moment))
     }
 
-    /// A private connection that stands and is nobody's.
+    /// A spare session that is connected.
     pub(crate) fn take_spare(&self, db: u32, version: Version) -> Option<Link<E>> {
         let mut spare = self.spare.borrow_mut();
         spare.retain(|link| !link.is_closed());
@@ -89,7 +89,7 @@ impl<E: Expected> Identity<E> {
         Some(spare.swap_remove(at))
     }
 
-    /// Keeps a private connection on which nothing is left; hands back one too many.
+    /// Keeps a session that holds no state. Returns the one that is too many, if any.
     pub(crate) fn keep_spare(&self, link: Link<E>) -> Option<Link<E>> {
         let mut spare = self.spare.borrow_mut();
         spare.push(link);
@@ -105,7 +105,7 @@ impl<E: Expected> Identity<E> {
 
 impl<E: Expected> Drop for Identity<E> {
     fn drop(&mut self) {
-        // What was asked is waited for: its guards come down with the replies.
+        // Pending requests get their replies, which lower their guards.
         self.take_all().iter().for_each(Link::retire);
     }
 }

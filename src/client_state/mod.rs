@@ -1,5 +1,5 @@
-//! What is known of one client, in parts that do not know each other: the replies that are due to it, who it is to Redis, what
-//! `CLIENT LIST` tells of it, and its private connection. Must not know what a command means.
+//! The state of one client, in parts that do not know each other: its reply queue, its profile towards Redis, its fields in `CLIENT
+//! LIST`, and its session. Must not know what a command means.
 
 pub mod buffers;
 pub mod client;

@@ -1,4 +1,4 @@
-//! What Redis would know of a client's connection, were it Redis's own: user, database, protocol, name.
+//! A client's user, database, protocol version and name, as Redis would know them if the client were connected to Redis.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -9,21 +9,21 @@ use crate::client_state::users::Users;
 use crate::resp::Version;
 use crate::upstream::{Expected, Link, Lost};
 
-/// Changed by the replies to SELECT, HELLO and AUTH; read by every request.
+/// The replies to SELECT, HELLO and AUTH change it. Every request reads it.
 pub struct Profile<E: Expected> {
     db: Cell<u32>,
     version: Cell<Version>,
     identity: RefCell<Rc<Identity<E>>>,
-    /// The identity's user, at hand.
+    /// A copy of the identity's user number.
     user: Cell<u32>,
-    /// CLIENT SETNAME; empty: none.
+    /// CLIENT SETNAME. Empty if the client has no name.
     pub name: RefCell<Vec<u8>>,
-    /// The lane of all this, once it was needed.
+    /// The lane for this profile, if it was looked up.
     lane: RefCell<Option<Link<E>>>,
 }
 
 impl<E: Expected> Profile<E> {
-    /// Of a new connection.
+    /// The profile of a new connection.
     pub fn new(identity: Rc<Identity<E>>, db: u32) -> Self {
         Profile {
             db: Cell::new(db),
@@ -41,19 +41,19 @@ impl<E: Expected> Profile<E> {
         self.db.get()
     }
 
-    /// What the client speaks.
+    /// The client's protocol version.
     #[inline]
     pub fn version(&self) -> Version {
         self.version.get()
     }
 
-    /// The number of its user; 0: it has not authenticated.
+    /// The user's number. 0 if the client has not authenticated.
     #[inline]
     pub fn user(&self) -> u32 {
         self.user.get()
     }
 
-    /// Who it is.
+    /// The client's identity.
     pub fn identity(&self) -> Rc<Identity<E>> {
         Rc::clone(&self.identity.borrow())
     }
@@ -64,18 +64,18 @@ impl<E: Expected> Profile<E> {
         self.identity.borrow().login.is_none()
     }
 
-    /// Whether its lane is known to be let in by Redis, so that nothing else has to be looked at to know that.
+    /// Whether Redis accepts commands on the client's lane, as far as the lane alone can tell.
     #[inline]
     pub(crate) fn is_let_in(&self) -> bool {
         self.lane.borrow().as_ref().is_some_and(Link::is_let_in)
     }
 
-    /// Whether its user may PTTL: without that nothing that it reads may be kept.
+    /// Whether the user may use PTTL. Without that right, nothing that it reads may be kept.
     pub(crate) fn may_ttl(&self, users: &Users) -> bool {
         self.identity.borrow().may_ttl(users)
     }
 
-    /// Whether a script holds up the lane that the client's next request would go to.
+    /// Whether a running script holds up the client's lane.
     #[inline]
     pub(crate) fn is_held_up(&self, now: Instant) -> bool {
         match &*self.lane.borrow() {
@@ -84,7 +84,7 @@ impl<E: Expected> Profile<E> {
         }
     }
 
-    /// The next call of [`Profile::lane`] looks the lane up again.
+    /// Makes the next call of [`Profile::lane`] look the lane up again.
     pub(crate) fn forget_lane(&self) {
         self.lane.take();
     }
@@ -108,7 +108,7 @@ impl<E: Expected> Profile<E> {
         *self.identity.borrow_mut() = identity;
     }
 
-    /// RESET: as a new connection.
+    /// RESET: back to the state of a new connection.
     pub fn reset(&self, identity: Rc<Identity<E>>, db: u32) {
         self.set_identity(identity);
         self.db.set(db);
@@ -116,10 +116,10 @@ impl<E: Expected> Profile<E> {
         self.name.borrow_mut().clear();
     }
 
-    /// The shared connection that the client's requests go to; `find` looks it up when it is not known.
+    /// The client's lane. `find` looks it up if it is not known.
     ///
     /// # Errors
-    /// It cannot be used now.
+    /// The lane cannot be used now.
     #[inline]
     pub(crate) fn lane(&self, find: impl FnOnce(&Identity<E>, u32, Version) -> Link<E>) -> Result<Link<E>, Lost> {
         if let Some(lane) = &*self.lane.borrow() {

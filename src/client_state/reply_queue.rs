@@ -1,5 +1,5 @@
-//! A client's replies in order: each request opens a slot, whoever has the answer fills it, and bytes leave in the order of
-//! the slots. Must not know the client: neither its socket nor its user, neither its session nor a command.
+//! A client's replies, in order: each request opens a slot, the code that has the reply fills it, and bytes leave in the order of
+//! the slots. Must not know the client: not its socket, user, session or commands.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -16,45 +16,46 @@ use crate::metrics::outcome::DropReason;
 use crate::resp::Chunks;
 use crate::upstream::Reply;
 
-/// What is expected of an answer before any was seen: a client that asks for many large values at once is given few of them
-/// at a time, and one that asks for small ones gets up to speed within some replies.
+/// Expected size of a reply before any has arrived. A client that requests many large values at once gets few of them at a time,
+/// and one that requests small values reaches full speed within some replies.
 const EXPECTED_AT_FIRST: usize = 256 << 10;
 
-/// Most requests of one client whose answers may be due from Redis.
+/// Maximum number of in-flight requests of one client.
 pub const MOST_OUTSTANDING: usize = 1024;
 
-/// Most slots of one client. An answer that is there before an earlier one keeps its slot, and so its memory.
+/// Maximum number of slots of one client. A reply that arrives before an earlier one keeps its slot, and so its memory.
 const MOST_SLOTS: usize = 2 * MOST_OUTSTANDING;
 
-/// Most bytes that one client may have due from Redis, by estimate, answers that came before earlier ones included. This bound does
-/// not depend on how fast the client reads.
+/// Maximum size of all replies of one client that are due from Redis, by estimate. Replies that arrived before earlier ones count
+/// too. This bound does not depend on how fast the client reads.
 const MOST_DUE: usize = 1 << 20;
 
-/// From this size on, bytes that wait become a chunk of their own, so that bytes that come behind them do not move them.
+/// From this size on, waiting bytes become a chunk of their own, so that later bytes do not move them.
 const PIECE: usize = 64 << 10;
 
-/// A place in the order of a client's replies.
+/// A position in the order of a client's replies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slot(u64);
 
-/// The replies that are due to a client, and what has to be known of it while they are.
+/// The replies that are due to a client, and flags that other code sets or reads while they are due.
 pub struct ReplyQueue {
     state: RefCell<State>,
     buffers: Rc<Buffers>,
     ending: Cell<Ending>,
-    /// Messages may come without being asked for: silence of the client is no idleness.
+    /// Messages may arrive without a request, so a silent client is not idle.
     pub streaming: Cell<bool>,
-    /// As `streaming`, or news of what it has read: their place among the replies matters.
+    /// As `streaming`, or invalidations may arrive: the position of pushes among the replies matters.
     pub pushed: Cell<bool>,
-    /// When bytes were last taken by the client or came from it; for the limit on idle clients.
+    /// When bytes were last received from the client or sent to it. The limit on idle clients counts from here.
     pub active: Cell<Instant>,
-    /// Since when the client takes nothing of what is ready for it.
+    /// Since when the client has read nothing although replies are ready.
     pub stalled: Cell<Option<Instant>>,
-    /// Since when more messages wait than `limits.pubsub_buffer_soft`.
+    /// Since when more bytes of messages wait than `limits.pubsub_buffer_soft`.
     pub above_soft: Cell<Option<Instant>>,
-    /// No more is read from the client or taken from it, because of `limits.buffers_total`.
+    /// No more requests are read or taken, because of `limits.buffers_total`.
     pub stopped: Cell<bool>,
-    /// Although stopped, it may finish the request that it is sending: otherwise stopped clients could wait for each other for ever.
+    /// Although stopped, the client may finish sending its current request. Otherwise stopped clients could wait for each other for
+    /// ever.
     pub goes_first: Cell<bool>,
 }
 
@@ -66,21 +67,21 @@ struct State {
     base: u64,
     /// Bytes in slots that are not at the front.
     held: usize,
-    /// Slots that wait for an answer.
+    /// Slots without a reply.
     open: usize,
-    /// Slots whose answers are on their way to them, in order, and what was pushed meanwhile.
+    /// Slots whose replies have arrived but must still be decoded, in order, and the pushes that arrived meanwhile.
     late: Vec<Late>,
-    /// About as many bytes will the next answer have.
+    /// Expected size of the next reply.
     expected: usize,
     waker: Option<Waker>,
-    /// It has been woken since it last ran.
+    /// The client's task has been woken since it last ran.
     woken: bool,
-    /// Nobody will take what comes.
+    /// The client has disconnected.
     abandoned: bool,
 }
 
 impl State {
-    /// Where replies are gathered, with a buffer to do so.
+    /// The chunks that gather ready replies. Takes a buffer if there are none.
     #[inline]
     fn ready(&mut self, buffers: &Buffers) -> &mut Chunks {
         if self.ready.is_empty() && self.ready.capacity() == 0 {
@@ -89,7 +90,7 @@ impl State {
         &mut self.ready
     }
 
-    /// An idle client keeps little.
+    /// Releases memory that an idle client does not need.
     #[inline]
     fn tidy(&mut self) {
         if self.slots.is_empty() && self.slots.capacity() > 64 {
@@ -108,7 +109,7 @@ impl State {
     }
 }
 
-/// What stands behind the answer of a slot.
+/// Pushes that stand behind the reply of a slot.
 #[derive(Debug)]
 struct Late {
     slot: u64,
@@ -117,20 +118,20 @@ struct Late {
 
 #[derive(Debug)]
 enum SlotState {
-    /// Waits; what came of it so far. A muted one's answer is dropped (CLIENT REPLY OFF).
+    /// No complete reply yet; the parts that have arrived. The reply of a muted slot is dropped (CLIENT REPLY OFF).
     Open {
         muted: bool,
         part: Vec<u8>,
-        /// Bytes of all parts so far, those that have left included.
+        /// Bytes of all parts so far, including those already sent.
         come: usize,
     },
-    /// Answered, behind one that is not.
+    /// The reply, which waits for an earlier one.
     Done(Vec<u8>),
     DoneLarge(Bytes),
 }
 
 impl ReplyQueue {
-    /// Nothing due.
+    /// An empty queue.
     pub fn new(now: Instant, buffers: Rc<Buffers>) -> Self {
         ReplyQueue {
             buffers,
@@ -167,7 +168,7 @@ impl ReplyQueue {
         slot
     }
 
-    /// An answer that is known at once.
+    /// Adds a reply that is known at once.
     #[inline]
     pub fn local(&self, bytes: &[u8], muted: bool) {
         if muted {
@@ -186,13 +187,13 @@ impl ReplyQueue {
         }
     }
 
-    /// The answer of a slot.
+    /// Fills a slot with its reply.
     #[inline]
     pub fn fill(&self, slot: Slot, reply: Reply<'_>) {
         self.put(slot, reply, true);
     }
 
-    /// A part of the answer of a slot; more is to come.
+    /// Fills a slot with a part of its reply. More parts follow.
     pub fn fill_part(&self, slot: Slot, part: Reply<'_>) {
         self.put(slot, part, false);
     }
@@ -202,7 +203,7 @@ impl ReplyQueue {
         let mut state = self.state.borrow_mut();
         let state = &mut *state;
         let length = reply.bytes().len();
-        // Nearly always the answer that is due next, in one piece, with none behind it answered yet.
+        // The usual case: the next reply that is due, in one piece, with no later reply waiting.
         if let (Some(SlotState::Open { muted: false, come: 0, .. }), Reply::Borrowed(bytes)) =
             (state.slots.front(), &reply)
             && (last && slot.0 == state.base && !state.abandoned && state.late.is_empty())
@@ -294,14 +295,14 @@ impl ReplyQueue {
         state.wake();
     }
 
-    /// Whether the answer of a slot is not wanted.
+    /// Whether the client does not want the reply of a slot.
     pub fn is_muted(&self, slot: Slot) -> bool {
         let state = self.state.borrow();
         let at = slot.0.checked_sub(state.base).and_then(|at| usize::try_from(at).ok());
         matches!(at.and_then(|at| state.slots.get(at)), Some(SlotState::Open { muted: true, .. }))
     }
 
-    /// Gives a slot no answer, if none is wanted; else tells that one is.
+    /// Closes a muted slot without a reply. Returns false if the slot is not muted.
     pub fn skip(&self, slot: Slot) -> bool {
         let muted = self.is_muted(slot);
         if muted {
@@ -310,8 +311,8 @@ impl ReplyQueue {
         muted
     }
 
-    /// The answer of a slot is known by now, but not there if it has to be opened first. What is pushed from now on stands behind
-    /// it: a value that comes behind the news that it is old would be taken for the new one.
+    /// The reply of a slot has arrived, but may have to be decoded first. Pushes that arrive from now on go behind it: if an
+    /// invalidation came before an older value, the client would take that value for the new one.
     pub fn is_coming(&self, slot: Slot) {
         let mut state = self.state.borrow_mut();
         let at = slot.0.checked_sub(state.base).and_then(|at| usize::try_from(at).ok());
@@ -321,7 +322,7 @@ impl ReplyQueue {
         }
     }
 
-    /// Something that nobody asked for (a message of a subscription), right behind what is there.
+    /// Adds a push (such as a message of a subscription) behind what has arrived so far.
     pub fn push(&self, bytes: &[u8]) {
         let mut state = self.state.borrow_mut();
         let state = &mut *state;
@@ -331,7 +332,7 @@ impl ReplyQueue {
         if let (Some(SlotState::Open { muted: false, come: 1.., .. }), true) =
             (state.slots.front(), state.late.is_empty())
         {
-            // A part of the answer before it has left: this must not stand in its midst.
+            // A part of the reply has left already. The push must not stand in its middle.
             state.late.push(Late { slot: state.base, bytes: Vec::new() });
         }
         let Some(last) = state.late.last_mut() else {
@@ -340,7 +341,7 @@ impl ReplyQueue {
             return;
         };
         state.held += bytes.len();
-        // Answers that came behind the last one that is on its way are there already.
+        // Replies behind the last one that is being decoded have arrived already.
         let next = usize::try_from(last.slot - state.base).map_or(usize::MAX, |at| at + 1);
         let done = state.slots.iter().skip(next).take_while(|place| !matches!(place, SlotState::Open { .. })).count();
         match done.checked_sub(1).and_then(|done| state.slots.get_mut(next + done)) {
@@ -354,25 +355,25 @@ impl ReplyQueue {
         }
     }
 
-    /// Slots that wait for their answer.
+    /// Number of slots without a reply.
     #[inline]
     pub fn outstanding(&self) -> usize {
         self.state.borrow().open
     }
 
-    /// Bytes that wait for the client.
+    /// Bytes ready for the client.
     #[inline]
     pub fn len(&self) -> usize {
         let state = self.state.borrow();
         state.ready.len() + state.held
     }
 
-    /// Whether another request may be taken: the bytes that wait for the client, or none if it may not. `limit` bounds the bytes
-    /// that may wait, `most` the requests that may be due from Redis.
+    /// Whether another request may be taken: `Some` with the bytes that are ready for the client, or `None`. `limit` bounds these
+    /// bytes, `most` the in-flight requests.
     ///
-    /// What is due from Redis has a bound of its own. It gets smaller as Redis answers, whether the client reads or not, so a
-    /// client that writes all its requests before it reads can go on until its replies reach `limit`. An eighth of `limit` is
-    /// left for replies that turn out larger than expected.
+    /// Replies due from Redis have a bound of their own. It shrinks as Redis replies, whether the client reads or not, so a client
+    /// that writes all its requests before it reads can go on until its replies reach `limit`. An eighth of `limit` is reserved for
+    /// replies that turn out larger than expected.
     #[inline]
     pub fn room(&self, limit: usize, most: usize) -> Option<usize> {
         let state = self.state.borrow();
@@ -382,7 +383,7 @@ impl ReplyQueue {
             && state.slots.len() < MOST_SLOTS
             && due + state.ready.len() + state.expected <= MOST_DUE.min(limit / 4)
         {
-            // Nearly always.
+            // The usual case.
             return Some(waiting);
         }
         let next = state.expected.min(limit / 2);
@@ -393,19 +394,19 @@ impl ReplyQueue {
         (!is_full).then_some(waiting)
     }
 
-    /// Whether the client will get anything of what was asked so far.
+    /// Whether the client will receive anything for its requests so far.
     pub fn owes(&self) -> bool {
         let state = self.state.borrow();
         let heard = |place: &SlotState| matches!(place, SlotState::Open { muted: false, .. });
         state.ready.len() + state.held > 0 || state.slots.iter().any(heard)
     }
 
-    /// Whether no byte waits for the client.
+    /// Whether no byte is ready for the client.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The client has gone: what still comes for it is dropped.
+    /// The client has disconnected: drops all later replies.
     pub fn abandon(&self) {
         let mut state = self.state.borrow_mut();
         state.abandoned = true;
@@ -416,10 +417,10 @@ impl ReplyQueue {
         state.late = Vec::new();
     }
 
-    /// Hands what is ready to `write`, which tells how many bytes it took, until it takes none. Returns whether all was taken.
+    /// Passes ready bytes to `write`, which returns how many it took, until it takes none. Returns whether it took all.
     ///
     /// # Errors
-    /// Those of `write`.
+    /// The errors of `write`.
     pub fn drain<F>(&self, mut write: impl FnMut(&[IoSlice<'_>]) -> Result<usize, F>) -> Result<bool, F> {
         let mut state = self.state.borrow_mut();
         while !state.ready.is_empty() {
@@ -438,7 +439,7 @@ impl ReplyQueue {
         Ok(state.ready.is_empty())
     }
 
-    /// Who is to be woken when something is ready; to be called whenever it runs.
+    /// Sets the task to wake when bytes are ready. Call this whenever the task runs.
     pub fn set_waker(&self, waker: &Waker) {
         let mut state = self.state.borrow_mut();
         state.woken = false;
@@ -453,17 +454,17 @@ impl ReplyQueue {
         self.ending.get()
     }
 
-    /// Ends the connection as soon as what is due is written.
+    /// Closes the connection once the due replies are written.
     pub fn close(&self) {
         self.end(Ending::close);
     }
 
-    /// Ends the connection as soon as what is due is written, since the client's user was deleted.
+    /// Closes the connection once the due replies are written, because the client's user was deleted.
     pub fn delete_user(&self) {
         self.end(Ending::delete_user);
     }
 
-    /// Ends the connection now.
+    /// Closes the connection now. Due replies are not waited for.
     pub fn drop_for(&self, why: DropReason) {
         self.end(|ending| ending.drop_for(why));
     }
@@ -503,7 +504,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_leave_in_the_order_of_the_requests() {
+    fn replies_leave_in_the_order_of_the_requests() {
         let reply_queue = reply_queue();
         reply_queue.local(b"a", false);
         let b = reply_queue.open(false);
@@ -522,7 +523,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_are_put_together_and_the_front_streams() {
+    fn parts_are_joined_and_the_front_slot_streams() {
         let reply_queue = reply_queue();
         let (a, b) = (reply_queue.open(false), reply_queue.open(false));
         reply_queue.fill_part(b, Reply::Borrowed(b"b1"));
@@ -534,7 +535,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_pushed_does_not_stand_in_the_midst_of_an_answer() {
+    fn a_push_does_not_split_a_reply() {
         let reply_queue = reply_queue();
         let (a, b) = (reply_queue.open(false), reply_queue.open(false));
         reply_queue.push(b"0");
@@ -549,7 +550,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_pushed_stands_behind_an_answer_that_is_on_its_way() {
+    fn a_push_stands_behind_a_reply_that_is_being_decoded() {
         let reply_queue = reply_queue();
         let [a, b, c, d, e] = [(); 5].map(|()| reply_queue.open(false));
         reply_queue.is_coming(a);
@@ -574,7 +575,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_pushed_behind_a_muted_answer_is_heard() {
+    fn a_push_behind_a_muted_reply_is_sent() {
         let reply_queue = reply_queue();
         let a = reply_queue.open(true);
         reply_queue.is_coming(a);
@@ -584,7 +585,7 @@ mod tests {
     }
 
     #[test]
-    fn muted_answers_are_dropped() {
+    fn muted_replies_are_dropped() {
         let reply_queue = reply_queue();
         let (a, b) = (reply_queue.open(true), reply_queue.open(false));
         reply_queue.local(b"x", true);

@@ -1,5 +1,5 @@
-//! A client's own upstream connection, for as long as it has state there: a transaction, watched keys, subscriptions, a
-//! command that blocks, or anything that the proxy does not know how to undo.
+//! A client's session: its private connection to Redis, for as long as the connection has state that belongs to the client. Such
+//! state is a transaction, watched keys, subscriptions, a blocking command, or anything that Shortstop cannot undo.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -10,31 +10,31 @@ use crate::client_state::reply_queue::ReplyQueue;
 use crate::resp::{Bulk, Version, bulk_of, elements};
 use crate::upstream::{Expected, Link, Tap, is_own};
 
-/// Bytes of a raw connection that may wait for the client, or for Redis, before no more is taken from the other side.
+/// Bytes of a raw connection that may wait for one side before Shortstop stops reading from the other.
 const RAW_HIGH_WATER: usize = 256 << 10;
 
-/// Who has the connection.
+/// Who uses the connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Holder {
     /// Its client.
     #[default]
     Client,
-    /// Its client, which is to end, because the connection broke.
+    /// Its client, which is being closed because the connection broke.
     Lost,
-    /// Nobody: the client has left, and what still waits for its reply does so without it.
+    /// No client: it has left, and pending requests get their replies without it.
     Nobody,
 }
 
-/// The connection, and what is known of its state.
+/// The connection and its state.
 pub struct Session<E: Expected> {
     pub(crate) link: Link<E>,
-    /// Whose the connection is when it is clean.
+    /// The identity that may use the connection when it is clean.
     identity: Rc<Identity<E>>,
     reply_queue: Rc<ReplyQueue>,
-    /// What Redis's answers say of the connection.
+    /// The connection's state according to Redis's replies.
     state: ConnectionState,
     holder: Cell<Holder>,
-    /// Whom CLIENT TRACKING redirects to, in the proxy's numbers.
+    /// Shortstop's client id to which CLIENT TRACKING redirects.
     pub(crate) redirect: Cell<u64>,
 }
 
@@ -50,7 +50,7 @@ impl<E: Expected> Session<E> {
         }
     }
 
-    /// Whether the client has nothing on the connection, and may go back to a lane.
+    /// Whether the client has no state on the connection, and may go back to a lane.
     pub(crate) fn is_clean(&self) -> bool {
         self.holder.get() != Holder::Lost && self.state.is_free() && self.link.is_idle()
     }
@@ -59,13 +59,13 @@ impl<E: Expected> Session<E> {
         self.state.in_multi()
     }
 
-    /// Whether a transaction is open, or being prepared with WATCH.
+    /// Whether a transaction is open or prepared with WATCH.
     pub(crate) fn in_transaction(&self) -> bool {
         self.in_multi() || self.state.is_watching()
     }
 
-    /// The answer to a command that begins or ends state. An answer that the command cannot have closes
-    /// the connection and the client: its next command would run in an unknown state.
+    /// Handles the reply to a command that begins or ends state. A reply that is impossible for the command closes the connection
+    /// and the client, because the next command would run in an unknown state.
     pub(crate) fn answered(&self, sent: Sent, reply: &[u8]) -> Answer {
         let answer = self.state.answered(sent, reply);
         if answer == Answer::Unexpected {
@@ -74,7 +74,7 @@ impl<E: Expected> Session<E> {
         answer
     }
 
-    /// The answer to a command that was sent in a transaction. `false`: it may have been executed.
+    /// Handles the reply to a command in a transaction. Returns false if Redis may have executed it.
     pub(crate) fn queued(&self, reply: &[u8]) -> bool {
         let queued = self.state.queued(reply);
         if !queued {
@@ -83,44 +83,44 @@ impl<E: Expected> Session<E> {
         queued
     }
 
-    /// WATCH is about to be sent.
+    /// Call this before sending WATCH.
     pub(crate) fn begin_watch(&self) {
         self.state.begin_watch();
     }
 
-    /// EXEC is about to be sent. Commands sent behind EXEC are outside the transaction, but the connection counts as in a
-    /// transaction until the answer is here.
+    /// Call this before sending EXEC. Commands sent behind EXEC are outside the transaction, but the connection counts as in a
+    /// transaction until the reply arrives.
     pub(crate) fn begin_exec(&self) {
         self.state.begin_exec();
     }
 
-    /// The connection stays with its client until it ends.
+    /// Binds the connection to its client until it closes.
     pub(crate) fn bind(self: &Rc<Self>, reason: Reason) {
         self.state.bind(reason);
         self.listen_if_bound();
     }
 
-    /// The client is about to leave: no other client gets the connection, whatever still comes on it.
+    /// The client is about to leave. No other client gets the connection.
     pub(crate) fn never_reuse(&self) {
         self.state.bind(Reason::Ended);
     }
 
-    /// Something that may leave state on the connection will be sent.
+    /// Call this before sending something that may change the connection's state.
     pub(crate) fn begin_attempt(self: &Rc<Self>) {
         self.state.begin_attempt();
         self.listen_if_bound();
     }
 
-    /// The outcome is known, see [`ConnectionState::end_attempt`].
+    /// The outcome is known; see [`ConnectionState::end_attempt`].
     pub(crate) fn end_attempt(&self) {
         self.state.end_attempt();
         self.listen_no_more();
     }
 
-    /// Passes messages that are no reply on to the client, if there may be any.
+    /// Passes pushes on to the client, if the connection is bound.
     pub(crate) fn listen_if_bound(self: &Rc<Self>) {
         if self.is_bound() && self.link.version() == Version::Resp3 {
-            // Whatever it is that is left there, Redis may have to tell something without being asked.
+            // Whatever state the connection has, Redis may send pushes because of it.
             self.listen();
         }
     }
@@ -131,29 +131,29 @@ impl<E: Expected> Session<E> {
         }
     }
 
-    /// HELLO or AUTH was agreed to.
+    /// Redis has accepted HELLO or AUTH.
     pub(crate) fn greeted(self: &Rc<Self>, has_login: bool, version: Option<Version>) {
         if has_login {
             self.bind(Reason::Login);
         }
         if let Some(version) = version {
             self.link.set_version(version);
-            // In RESP3 Redis may push messages about what was left there before.
+            // In RESP3 Redis may push messages because of earlier state.
             self.listen_if_bound();
         }
     }
 
-    /// Whether there is something on the connection that only its end undoes.
+    /// Whether the connection has state that only closing it undoes.
     pub(crate) fn is_bound(&self) -> bool {
         self.state.is_bound()
     }
 
-    /// Others are told the connection's number in Redis: it must not become another client's.
+    /// Other clients learn the connection's id in Redis, so the connection must not become another client's.
     pub(crate) fn expose_number(&self) {
         self.state.bind(Reason::NumberKnown);
     }
 
-    /// Whether it is a connection of that identity, in that protocol.
+    /// Whether the connection has this identity and protocol version.
     pub(crate) fn fits(&self, identity: &Rc<Identity<E>>, version: Version) -> bool {
         let stands = !self.link.is_closed() && !self.state.is_bound_by(Reason::Unproven);
         Rc::ptr_eq(&self.identity, identity) && self.link.version() == version && stands
@@ -164,7 +164,7 @@ impl<E: Expected> Session<E> {
         self.link.set_tap(Some(Rc::clone(self) as Rc<dyn Tap>));
     }
 
-    /// The answer to a SELECT. `false`: the connection is where it was.
+    /// Handles the reply to a SELECT. Returns false if the database has not changed.
     pub(crate) fn moved(&self, db: u32, reply: &[u8]) -> bool {
         let moved = reply == b"+OK\r\n";
         if moved {
@@ -185,7 +185,7 @@ impl<E: Expected> Session<E> {
         self.listen();
     }
 
-    /// SYNC or PSYNC is about to be sent. What comes from now on is passed on as it is.
+    /// Call this before sending SYNC or PSYNC. From now on the bytes from Redis are passed on unchanged.
     pub(crate) fn begin_replication(self: &Rc<Self>) {
         self.state.begin_replication();
         self.reply_queue.streaming.set(true);
@@ -196,21 +196,21 @@ impl<E: Expected> Session<E> {
         self.state.mode() == Mode::Replication
     }
 
-    /// SCRIPT DEBUG was agreed to.
+    /// Redis has accepted SCRIPT DEBUG.
     pub(crate) fn set_debugs(&self, debugs: bool) {
         self.state.script_debug(debugs);
     }
 
-    /// Whether a script would be run by the debugger.
+    /// Whether the debugger runs the next script.
     pub(crate) fn debugs(&self) -> bool {
         self.state.mode() == Mode::Debugger
     }
 
-    /// The debugger has begun to talk. Redis ends the connection when it has done.
+    /// The debugger has started. Redis closes the connection when it has ended.
     pub(crate) fn begin_raw(self: &Rc<Self>) {
         self.state.begin_raw();
         self.listen();
-        // A client that has left meanwhile says nothing more, and Redis is to know that.
+        // If the client has disconnected meanwhile, Redis must learn that no more input comes.
         self.link.wake();
     }
 
@@ -218,7 +218,7 @@ impl<E: Expected> Session<E> {
         self.state.mode() == Mode::Raw
     }
 
-    /// Sends bytes of the client on a raw connection. Tells how many it took; when there is room again, the client is woken.
+    /// Sends bytes of the client on a raw connection. Returns how many it took. The client is woken when there is room again.
     pub(crate) fn pass_on(&self, bytes: &[u8]) -> usize {
         let taken = bytes.len().min(RAW_HIGH_WATER.saturating_sub(self.link.unsent()));
         self.link.send_unanswered(&bytes[..taken]);
@@ -237,27 +237,27 @@ impl<E: Expected> Session<E> {
         self.state.is_blocked()
     }
 
-    /// Whether acknowledgements are due: until they are here, nobody knows what may be sent.
+    /// Whether acknowledgements are due. Until they arrive it is unknown which commands are allowed.
     pub(crate) fn is_acknowledging(&self) -> bool {
         self.state.is_acknowledging()
     }
 
-    /// Whether messages may come.
+    /// Whether messages may arrive.
     pub(crate) fn is_subscribed(&self) -> bool {
         self.state.is_subscribed()
     }
 
-    /// Whether anything may come that is nobody's reply.
+    /// Whether anything may arrive that is not a reply.
     pub(crate) fn may_push(&self) -> bool {
         self.is_bound() || self.is_subscribed()
     }
 
-    /// Some of EXEC's reply has come, or the mark behind it.
+    /// A part of EXEC's reply has arrived, or the reply that marks its end.
     pub(crate) fn set_exec_reply(&self, exec_reply: ExecReply) {
         self.state.set_exec_reply(exec_reply);
     }
 
-    /// Whether the frame looks like a message of something that is subscribed to.
+    /// Whether the frame looks like a message of a current subscription.
     pub(crate) fn is_message(&self, frame: &[u8]) -> bool {
         let mut parts = elements(frame).into_iter().flatten().map(bulk_of);
         let kind = match parts.next() {
@@ -269,25 +269,25 @@ impl<E: Expected> Session<E> {
         matches!(parts.next(), Some(Bulk::Value(name)) if self.state.is_subscribed_to(kind, name))
     }
 
-    /// A command of the SUBSCRIBE family is about to be sent.
+    /// Call this before sending a command of the SUBSCRIBE family.
     pub(crate) fn begin_acknowledging(self: &Rc<Self>) {
         self.state.begin_acknowledging();
         self.reply_queue.streaming.set(true);
         self.listen();
     }
 
-    /// How many acknowledgements an UNSUBSCRIBE of everything gets.
+    /// Number of acknowledgements that an UNSUBSCRIBE of everything gets.
     pub(crate) fn subscriptions(&self, kind: Kind) -> usize {
         self.state.subscriptions(kind)
     }
 
-    /// An acknowledgement that came in the reply of EXEC.
+    /// Handles an acknowledgement in EXEC's reply.
     pub(crate) fn acknowledged_in_exec(self: &Rc<Self>, kind: Kind, frame: &[u8]) {
         self.begin_acknowledging();
         self.acknowledged(kind, frame, true);
     }
 
-    /// One acknowledgement, `last`: of its command.
+    /// Handles one acknowledgement. `last` marks the last one of its command.
     pub(crate) fn acknowledged(&self, kind: Kind, frame: &[u8], last: bool) {
         if self.state.acknowledged(kind, frame, last) == Answer::Unexpected {
             self.give_up();
@@ -298,17 +298,17 @@ impl<E: Expected> Session<E> {
         }
     }
 
-    /// The connection broke: the state is gone, and the client has to know.
+    /// The connection broke: its state is lost, and the client must be told.
     pub(crate) fn lost(&self) {
         if self.holder.get() == Holder::Nobody {
-            // Whoever the client is by now, it is nothing to it.
+            // The connection's former client is gone. The loss does not concern any other client.
             return;
         }
         self.holder.set(Holder::Lost);
         self.reply_queue.close();
     }
 
-    /// Nobody knows any more what comes on the connection.
+    /// Closes the connection, because it is unknown what arrives on it next.
     pub(crate) fn give_up(&self) {
         self.state.bind(Reason::Unproven);
         if self.state.exec_reply() == ExecReply::Due {
@@ -317,20 +317,20 @@ impl<E: Expected> Session<E> {
         self.lost();
     }
 
-    /// The client leaves the session, or is gone altogether. Tells whether another client may have the connection.
+    /// The client leaves the session or disconnects. Returns whether another client may use the connection.
     pub(crate) fn leave(&self) -> bool {
         self.reply_queue.pushed.set(false);
         let clean = self.is_clean() && self.state.is_reusable();
         self.holder.set(Holder::Nobody);
         self.reply_queue.streaming.set(false);
         if !clean && !self.is_blocked() && !self.is_monitor() && !self.is_replication() {
-            // What is under way is waited for: its guards come down with the replies.
+            // Pending requests get their replies, which lower their guards.
             self.link.retire();
         }
         clean
     }
 
-    /// Whose the connection is when it is clean.
+    /// The identity that may use the connection when it is clean.
     pub(crate) fn identity(&self) -> &Rc<Identity<E>> {
         &self.identity
     }
@@ -338,7 +338,7 @@ impl<E: Expected> Session<E> {
 
 impl<E: Expected> Tap for Session<E> {
     fn wants(&self, first: u8) -> bool {
-        // What was pushed before HELLO 2 in a transaction comes behind the transaction.
+        // A message pushed before HELLO 2 in a transaction arrives in its old form after the transaction.
         self.is_monitor() || first == b'>' || (first == b'*' && self.link.version() == Version::Resp2)
     }
 
@@ -349,7 +349,7 @@ impl<E: Expected> Tap for Session<E> {
         let is_message = self.is_monitor() || {
             let kind = elements(frame).and_then(|mut all| all.next()).map(bulk_of);
             match (frame.first(), kind) {
-                // Whatever is pushed and acknowledges nothing that was asked.
+                // Any push that does not acknowledge a request.
                 (Some(b'>'), Some(Bulk::Value(kind))) => !(kind.ends_with(b"subscribe") && self.is_acknowledging()),
                 (Some(b'*'), Some(Bulk::Value(b"message" | b"pmessage" | b"smessage"))) => {
                     self.is_subscribed() || self.state.exec_reply() == ExecReply::MessagesDue
@@ -390,7 +390,7 @@ impl<E: Expected> Tap for Session<E> {
     }
 }
 
-/// The push that says that the client which invalidations go to has gone, with the proxy's number for it.
+/// The push that reports that the target of redirected invalidations is gone, with Shortstop's client id in place of Redis's.
 fn broken_redirection(frame: &[u8], client: u64) -> Option<Vec<u8>> {
     const BEGIN: &[u8] = b">2\r\n$21\r\ntracking-redir-broken\r\n:";
     frame.starts_with(BEGIN).then(|| [BEGIN, client.to_string().as_bytes(), b"\r\n"].concat())

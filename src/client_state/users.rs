@@ -1,4 +1,4 @@
-//! The users' numbers, by which L1 keeps them apart, and what is known of their rights without asking Redis each time.
+//! Numbers for users, which separate their entries in L1, and what is known about their rights without asking Redis each time.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -7,15 +7,15 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-/// Who may PTTL. A read that is to be kept is sent with one, and Redis logs each that it refuses.
+/// Which users may use PTTL. A read whose reply is to be kept is sent with a PTTL, and Redis logs each PTTL that it refuses.
 #[derive(Debug, Default)]
 struct Ttl {
     known: Knowledge,
-    /// Some of `known` was forgotten and has to be asked again.
+    /// A part of `known` was forgotten and must be requested again.
     incomplete: bool,
-    /// The numbers of users to whom it was refused.
+    /// Numbers of the users whose PTTL was refused.
     refused: HashSet<u32>,
-    /// Users that the log has named because they may not PTTL.
+    /// Users for which the log has already said that they may not use PTTL.
     named: HashSet<Box<[u8]>>,
 }
 
@@ -26,22 +26,23 @@ enum Knowledge {
     NotYet,
     /// Shortstop's own user may not ask.
     None,
-    /// Each user, and whether it may.
+    /// Each user, and whether it may use PTTL.
     Of(HashMap<Box<[u8]>, bool>),
 }
 
-/// The numbers of users, by which what is cached for one is kept from another. A name keeps its number until the user is
-/// deleted: rights belong to the user, whatever its password. There are never more than Redis has let in by name.
+/// Numbers of users, which separate their entries in L1. A name keeps its number until the user is deleted: rights belong to the
+/// user, whatever its password. There are never more numbers than users that Redis has accepted.
 #[derive(Debug, Default)]
 pub struct Users {
     known: Mutex<HashMap<Box<[u8]>, u32>>,
     last: AtomicU32,
     anonymous: AtomicU32,
-    /// What was seen last: whether Redis lets a client in that has not authenticated.
+    /// The last finding: whether Redis accepts commands from clients that have not authenticated.
     seen: watch::Sender<Option<bool>>,
-    /// When Redis was last seen to let clients with the number `anonymous` do nothing; none: it lets them in, as far as is known.
+    /// When Redis was last seen to accept no commands from clients with the number `anonymous`. `None` if it accepts them, as far
+    /// as is known.
     locked_at: Mutex<Option<Instant>>,
-    /// Clients without a login are the same user to Redis as Shortstop itself.
+    /// To Redis, clients without a login are the same user as Shortstop itself.
     anonymous_is_own_user: bool,
     ttl: Mutex<Ttl>,
     /// Counts the changes of `ttl`.
@@ -49,18 +50,18 @@ pub struct Users {
 }
 
 impl Users {
-    /// No user is known. `nobody_is_own`: the upstream URL has no login.
+    /// With no users. `anonymous_is_own_user`: the upstream URL has no login.
     pub fn new(anonymous_is_own_user: bool) -> Self {
         Users { anonymous_is_own_user, ..Users::default() }
     }
 
-    /// The number of a user that Redis has let in.
+    /// The number of a user that Redis has accepted.
     pub(crate) fn number(&self, name: &[u8]) -> u32 {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         *known.entry(name.into()).or_insert_with(|| self.fresh())
     }
 
-    /// These users were deleted: a user of the same name from now on is another one. Returns their numbers.
+    /// These users were deleted. A later user of the same name is a different one. Returns their numbers.
     pub(crate) fn end(&self, names: &[Vec<u8>]) -> Vec<u32> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         names.iter().filter_map(|name| known.remove(&name[..])).collect()
@@ -76,35 +77,35 @@ impl Users {
         self.anonymous.load(Ordering::Acquire)
     }
 
-    /// What a client may do without authentication has changed. Redis lets connections go on that stand, and may not let new ones in,
-    /// so clients that come from now on get another number. Returns the number of the clients that are here.
+    /// The rights of unauthenticated clients have changed. Redis keeps existing connections but may refuse new ones, so new clients
+    /// get another number. Returns the number of the existing clients.
     pub fn first_rights_changed(&self) -> u32 {
         self.anonymous.swap(self.fresh(), Ordering::AcqRel)
     }
 
-    /// Sets whether Redis lets a client do anything that comes now and has not authenticated.
+    /// Sets whether Redis accepts commands from new clients that have not authenticated.
     pub fn let_in(&self, lets_in: bool) {
         self.seen.send_replace(Some(lets_in));
         *self.locked_at.lock().unwrap_or_else(PoisonError::into_inner) = (!lets_in).then(Instant::now);
     }
 
-    /// Whether Redis lets a client do anything that has not authenticated. Waits until it has been seen.
+    /// Whether Redis accepts commands from clients that have not authenticated. Waits until this is known.
     ///
     /// # Cancel safety
     /// Nothing is lost.
     pub(crate) async fn first_answer(&self) -> bool {
         let mut seen = self.seen.subscribe();
-        // The sender is borrowed, so that it cannot be gone.
+        // The sender is borrowed, so it cannot be dropped meanwhile.
         let answer = seen.wait_for(Option::is_some).await.map(|seen| *seen);
         answer.ok().flatten().unwrap_or(true)
     }
 
-    /// Whether Redis was seen to let nobody in without a login, no longer ago than `limit`.
+    /// Whether Redis was seen within `limit` to accept no commands without a login.
     pub(crate) fn locked_within(&self, limit: Duration) -> bool {
         self.locked_at().is_some_and(|seen| seen.elapsed() <= limit)
     }
 
-    /// Whether Redis lets this user do anything, as far as it is known without asking. Until it has been seen: yes.
+    /// Whether Redis accepts any command of this user, as far as is known without asking. True until the first finding.
     pub(crate) fn lets_in(&self, user: u32) -> bool {
         user != self.anonymous() || self.locked_at().is_none()
     }
@@ -113,17 +114,17 @@ impl Users {
         *self.locked_at.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes whenever an answer of [`Users::may_ttl`] may have changed.
+    /// Changes whenever the result of [`Users::may_ttl`] may have changed.
     #[inline]
     pub(crate) fn state(&self) -> u32 {
         self.state.load(Ordering::Acquire).wrapping_add(1)
     }
 
-    /// Whether a user may PTTL beside what it reads. No, while Redis has not been asked. `name`: none without a login.
+    /// Whether a user may send PTTL beside its reads. False until Redis has been asked. `name` is `None` without a login.
     pub(crate) fn may_ttl(&self, number: u32, name: Option<&[u8]>) -> bool {
         let mut ttl = self.ttl.lock().unwrap_or_else(PoisonError::into_inner);
         let may = match &ttl.known {
-            // Shortstop's own user: if it may do little, it may not ask for rights either, so there is nothing to wait for.
+            // Shortstop's own user: if it has few rights, it cannot ask for rights either, so there is nothing to wait for.
             Knowledge::NotYet if name.is_none() && self.anonymous_is_own_user => true,
             Knowledge::NotYet => return false,
             Knowledge::None => !ttl.refused.contains(&number),
@@ -142,13 +143,13 @@ impl Users {
         may
     }
 
-    /// Redis has refused this user a PTTL.
+    /// Redis has refused a PTTL of this user.
     pub(crate) fn refuse_ttl(&self, number: u32) {
         self.ttl.lock().unwrap_or_else(PoisonError::into_inner).refused.insert(number);
         self.state.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// The rights of users may have changed and have to be asked for again. `name`: only those of this user.
+    /// The rights of users may have changed and must be requested again. `name` limits this to one user.
     pub(crate) fn forget_ttl(&self, name: Option<&[u8]>) {
         let mut ttl = self.ttl.lock().unwrap_or_else(PoisonError::into_inner);
         match (&mut ttl.known, name) {
@@ -161,13 +162,13 @@ impl Users {
         self.state.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Whether rights of users have to be asked for.
+    /// Whether the rights of users must be requested.
     pub fn wants_rights(&self) -> bool {
         let ttl = self.ttl.lock().unwrap_or_else(PoisonError::into_inner);
         ttl.incomplete || !matches!(ttl.known, Knowledge::Of(_))
     }
 
-    /// Which users may PTTL beside what they read; none: that cannot be known.
+    /// Sets which users may send PTTL. `None` if that cannot be found out.
     pub fn set_rights(&self, users: Option<HashMap<Box<[u8]>, bool>>) {
         let mut ttl = self.ttl.lock().unwrap_or_else(PoisonError::into_inner);
         ttl.incomplete = false;
@@ -184,8 +185,8 @@ impl Users {
         self.state.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Redis could not be asked for the rights of users. What is known stays; a user that is not known counts as one that may PTTL,
-    /// until Redis refuses it.
+    /// The rights of users could not be requested. What is known stays. An unknown user counts as one that may use PTTL, until
+    /// Redis refuses it.
     pub fn cannot_look(&self) {
         let mut ttl = self.ttl.lock().unwrap_or_else(PoisonError::into_inner);
         if matches!(ttl.known, Knowledge::NotYet) {

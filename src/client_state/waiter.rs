@@ -10,23 +10,23 @@ use crate::upstream::{Expected, Link};
 pub struct Waiter<E: Expected> {
     pub(crate) identity: Rc<Identity<E>>,
     pub(crate) link: Link<E>,
-    /// Others know the connection's number, and mean this client by it.
+    /// Other clients know the connection's id and mean this client by it.
     observed: Cell<bool>,
 }
 
 impl<E: Expected> Waiter<E> {
-    /// A connection of that identity.
+    /// A waiter on a connection with this identity.
     pub(crate) fn new(identity: Rc<Identity<E>>, link: Link<E>) -> Self {
         Waiter { identity, link, observed: Cell::new(false) }
     }
 
-    /// Its number in Redis, for CLIENT UNBLOCK.
+    /// The connection's id in Redis, for CLIENT UNBLOCK.
     pub(crate) fn expose_number(&self) -> Option<u64> {
         self.observed.set(true);
         self.link.id()
     }
 
-    /// Nothing waits on it any more. Whether another WAIT may have the connection.
+    /// Whether nothing waits on the connection, so that another WAIT may use it.
     pub(crate) fn is_clean(&self) -> bool {
         !self.observed.get() && self.link.is_idle()
     }

@@ -1,6 +1,6 @@
-//! What may be served from L1, and what may be put there: generations, leases, guards and tickets.
+//! Decides what may be served from L1 and what may be kept there: generations, leases, guards and tickets.
 //!
-//! The rules are those of the coherence protocol: a value read before an invalidation is never served after it; a doubt ends in
+//! The rules are those of `docs/coherence.md`: a value read before an invalidation is never served after it, and any doubt ends in
 //! a flush. No I/O and no clock: the caller passes the time.
 
 pub mod mode_history;
@@ -27,25 +27,25 @@ use crate::near_cache::{Entry, EntryId, KeyId, NearCache, Question, Times, hash_
 
 use stripes::Stripes;
 
-/// Enough that two keys in use at once rarely share one (a guard keeps all keys of its stripe from being filled), and few enough
-/// that their locks stay in a core's own cache: each write takes one twice.
+/// Enough stripes that two keys in use at once rarely share one (a guard keeps all keys of its stripe from being filled), and few
+/// enough that their locks stay in a core's own cache: each write takes a lock twice.
 const STRIPES: usize = 1 << 14;
 
 /// How far L1 may be trusted now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// Nothing is served: switched off, or the upstream is no primary.
+    /// Nothing is served: L1 is switched off, or the upstream is no primary.
     Off,
-    /// No feed is configured: by configuration this proxy is the only writer.
+    /// No feed is configured: this Shortstop is configured as the only writer.
     Single,
-    /// The bus has proven that it brings every invalidation.
+    /// The bus has proven that it delivers every invalidation.
     Live,
-    /// The bus has not proven that. Entries are served until they are `degraded_staleness` old.
+    /// The bus has not proven that it delivers every invalidation. Entries are served until they are `degraded_staleness` old.
     Degraded,
 }
 
 impl Mode {
-    /// As `PROXY INFO` shows it.
+    /// The name that `PROXY INFO` shows.
     pub fn as_str(self) -> &'static str {
         match self {
             Mode::Off => "off",
@@ -55,7 +55,7 @@ impl Mode {
         }
     }
 
-    /// What it means for reads, for the log.
+    /// What the mode means for reads, for the log.
     pub fn for_reads(self) -> &'static str {
         match self {
             Mode::Off => "nothing is served from L1: every read goes to Redis",
@@ -68,12 +68,12 @@ impl Mode {
     }
 }
 
-/// What is known of the role that the upstream has. Nothing is served from a server that is not known to be a primary, unless it may
-/// not be asked.
+/// What is known of the upstream's role. Nothing is served from a server that is not known to be a primary, unless the server
+/// refuses to tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Role {
-    /// Nobody has asked so far. What is read now may be kept, and is served when the role is known.
+    /// Redis has not been asked yet. Entries read now may be kept, and are served once the role is known.
     Unproven,
     /// All connections are moving to another server.
     Changing,
@@ -81,7 +81,7 @@ pub enum Role {
     Replica,
     /// A primary.
     Primary,
-    /// It was asked and does not tell. It is taken for a primary.
+    /// Redis was asked and does not tell. It counts as a primary.
     NotTold,
 }
 
@@ -97,17 +97,17 @@ impl Role {
 #[derive(Debug)]
 pub struct Coherence {
     cache: ArcSwap<NearCache>,
-    /// Those that were replaced, until they are empty.
+    /// Caches that were replaced, until they are empty.
     replaced: Mutex<Vec<Arc<NearCache>>>,
     stripes: Arc<Stripes<Entry>>,
     stats: Arc<Stats>,
     generation: AtomicU64,
     next_flight: AtomicU64,
-    /// In microseconds after `origin`: until then the bus may be trusted.
+    /// Microseconds after `origin` until which the bus may be trusted.
     lease_until: AtomicU64,
-    /// In nanoseconds after `origin`: nothing is kept until then. Set before the generation is raised.
+    /// Nanoseconds after `origin` until which nothing is kept. Set before the generation is raised.
     quarantined_until: AtomicU64,
-    /// Writes in flight that may change any key: nothing is kept meanwhile. Set before the generation is raised.
+    /// In-flight writes that may change any key. Nothing is kept meanwhile. Set before the generation is raised.
     unbounded_writes: AtomicUsize,
     origin: Instant,
     has_bus: bool,
@@ -118,11 +118,11 @@ pub struct Coherence {
     /// In nanoseconds.
     max_staleness: AtomicU64,
     degraded_staleness: AtomicU64,
-    /// The highest database of which something was kept, for messages that name a key and no database.
+    /// The highest database of which anything was kept, for messages that name a key but no database.
     highest_db: AtomicU32,
 }
 
-/// The right to keep one answer. Taken before the request is sent, valid until the key may have changed.
+/// The right to keep one reply. Taken before the request is sent, and valid until the key may have changed.
 #[derive(Debug)]
 pub struct Ticket {
     coherence: Arc<Coherence>,
@@ -137,15 +137,15 @@ impl Ticket {
         self.coherence.stripes.is_live(self.id, self.number) && self.generation == self.coherence.generation()
     }
 
-    /// Whether an answer may be given to a reader that did not send the request itself, by the rules for an entry of L1. The request
-    /// was sent at `sent`, and the answer is good until `deadline`.
+    /// Whether a reply may go to a reader that did not send the request, by the rules for an entry of L1. The request was sent at
+    /// `sent`, and the reply is good until `deadline`.
     pub fn may_serve(&self, permit: &ServePermit, sent: Instant, deadline: Instant) -> bool {
         let shared = &self.coherence;
         let times = Times { generation: self.generation, sent: shared.nanos(sent), deadline: shared.nanos(deadline) };
         permit.allows_times(times) && shared.stripes.is_live(self.id, self.number)
     }
 
-    /// Keeps the answer to the ticket's question, if the ticket is still valid. Returns whether it was.
+    /// Keeps the reply to the ticket's question, if the ticket is still valid. Returns whether it was.
     pub fn redeem(self, sent: Instant, deadline: Instant, question: &Question<'_>, reply: &[u8]) -> bool {
         let shared = &self.coherence;
         let times = Times { generation: self.generation, sent: shared.nanos(sent), deadline: shared.nanos(deadline) };
@@ -156,8 +156,8 @@ impl Ticket {
         };
         shared.stats.shared.entries.fetch_add(1, Ordering::Relaxed);
         shared.stats.shared.entry_bytes.fetch_add(entry.weight() as u64, Ordering::Relaxed);
-        // Outside of the lock, because moka may call back into the stripes. An entry that was dropped in between goes in dead, and is
-        // never served.
+        // Outside of the lock, because moka may call back into the stripes. An entry that was dropped in between is already marked
+        // dead, and is never served.
         shared.cache.load().insert(self.id, entry);
         shared.let_go(dropped);
         shared.stats.shared.fills.fetch_add(1, Ordering::Relaxed);
@@ -171,16 +171,16 @@ impl Drop for Ticket {
     }
 }
 
-/// The right to serve from L1. Made once for all that was read from a client in one go, and again after a request that flushes L1
-/// ([`Coherence::is_current`]).
+/// The right to serve from L1. Made once for everything that was read from a client at once, and again after a request that flushes
+/// L1 ([`Coherence::is_current`]).
 #[derive(Clone, Copy, Debug)]
 pub struct ServePermit {
     /// The time that deadlines are compared with.
     pub now: Instant,
     generation: u64,
-    /// `now`, in nanoseconds after the origin, as the times of entries.
+    /// `now` in nanoseconds after the origin, like the times of entries.
     nanos: u64,
-    /// The request of an entry must have been sent after this; none: nothing is served.
+    /// An entry's request must have been sent after this. `None`: nothing is served.
     sent_after: Option<u64>,
 }
 
@@ -190,7 +190,7 @@ impl ServePermit {
         self.sent_after.is_some()
     }
 
-    /// Whether this entry may be the answer.
+    /// Whether this entry may be served.
     #[inline]
     pub fn allows(&self, entry: &Entry) -> bool {
         entry.is_valid() && self.allows_times(entry.times())
@@ -205,7 +205,7 @@ impl ServePermit {
 }
 
 impl Coherence {
-    /// A cache with nothing in it, in mode `single`, or `degraded` until the bus has proven itself.
+    /// An empty cache, in mode `single`, or in mode `degraded` until the bus has proven that it delivers.
     pub fn new(config: &Config, stats: Arc<Stats>) -> Self {
         let origin = Instant::now();
         let stripes = Arc::new(Stripes::new(STRIPES));
@@ -231,7 +231,7 @@ impl Coherence {
         }
     }
 
-    /// Goes by another configuration from now on. `old` is the one before. With other bounds L1 begins anew, empty.
+    /// Uses another configuration from now on. `old` is the previous one. If the bounds change, L1 starts again, empty.
     pub fn configure(&self, old: &Config, new: &Config) {
         self.max_staleness.store(count_nanos(new.max_staleness), Ordering::Relaxed);
         self.degraded_staleness.store(count_nanos(new.degraded_staleness), Ordering::Relaxed);
@@ -245,18 +245,18 @@ impl Coherence {
         self.flush("the configuration was reloaded");
     }
 
-    /// The near cache, to look entries up.
+    /// The near cache, for lookups.
     pub fn cache(&self) -> Guard<Arc<NearCache>> {
         self.cache.load()
     }
 
-    /// Does what the near cache puts off; to be called now and then.
+    /// Runs the near cache's pending maintenance. Call this now and then.
     pub fn tidy(&self) {
         self.cache.load().tidy();
         self.replaced().retain(|cache| {
-            // Asked first: when this is the last handle, nobody puts anything in any more.
+            // Checked first: if this is the last handle, no other code can insert an entry any more.
             let is_last = Arc::strong_count(cache) == 1;
-            // Each entry has to leave by itself: it is counted, and the stripes know it.
+            // Each entry must be removed individually: it is counted, and the stripes have a handle to it.
             cache.clear();
             cache.tidy();
             !(is_last && cache.is_empty())
@@ -267,7 +267,7 @@ impl Coherence {
         self.replaced.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The generation; older entries are dead.
+    /// The generation. Entries of older ones are dead.
     pub fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
     }
@@ -319,32 +319,32 @@ impl Coherence {
         ServePermit { now, generation: self.generation(), nanos, sent_after }
     }
 
-    /// Whether nothing has flushed L1 since the permit was made. A change of the mode flushes L1, too. Does not read the clock.
+    /// Whether nothing has flushed L1 since the permit was made. A change of the mode flushes L1 too. Does not read the clock.
     #[inline]
     pub fn is_current(&self, permit: &ServePermit) -> bool {
         permit.generation == self.generation()
     }
 
-    /// The greatest age of an entry, whatever a rule says.
+    /// The maximum age of an entry, whatever a rule says.
     pub fn max_staleness(&self) -> Duration {
         Duration::from_nanos(self.max_staleness.load(Ordering::Relaxed))
     }
 
-    /// How long ago the lease was renewed at least; none without a bus or before the first.
+    /// Time since the lease was renewed, at least. `None` without a bus or before the first lease.
     pub fn lease_age(&self, now: Instant) -> Option<Duration> {
         let until = self.lease_until.load(Ordering::Acquire);
         (self.has_bus && until > 0)
             .then(|| Duration::from_micros((self.micros(now) + LEASE.as_micros() as u64).saturating_sub(until)))
     }
 
-    /// A ticket for a fetch that is about to be sent; none while a write of the key is in flight, or nothing may be kept.
+    /// A ticket for a fetch that is about to be sent. `None` while a write of the key is in flight, or while nothing may be kept.
     pub fn ticket(self: &Arc<Self>, id: EntryId, db: u32, now: Instant) -> Option<Ticket> {
         if !self.switched_on.load(Ordering::Acquire) || matches!(self.role(), Role::Replica | Role::Changing) {
             return None;
         }
-        // Before the request is sent: a message that names no database must find the flight, too.
+        // Before the request is sent, so that a message that names no database also reaches this flight.
         self.highest_db.fetch_max(db, Ordering::Relaxed);
-        // Read the generation first: a quarantine or a write of any key that is missed below ends this generation.
+        // Read the generation first. A quarantine or a write of any key that the checks below miss ends this generation.
         let generation = self.generation();
         if self.unbounded_writes.load(Ordering::Acquire) > 0 {
             return None;
@@ -361,57 +361,58 @@ impl Coherence {
         })
     }
 
-    /// A write is about to be sent.
+    /// Call this before sending a write.
     pub fn begin_write(&self, key: KeyId) {
         self.let_go(self.stripes.begin(key));
     }
 
-    /// Its reply is here.
+    /// The reply to the write has arrived.
     pub fn end_write(&self, key: KeyId) {
         self.stripes.end(key);
     }
 
-    /// A write that may change any key is about to be sent: everything is dropped, and nothing is kept until
+    /// Call this before sending a write that may change any key. Drops everything, and keeps nothing until
     /// [`Coherence::end_unbounded_write`].
     pub fn begin_unbounded_write(&self, reason: FlushReason, why: &str) {
         self.unbounded_writes.fetch_add(1, Ordering::AcqRel);
         self.flush_for(reason, why);
     }
 
-    /// The write's reply has come, or its loss has been handled.
+    /// The write's reply has arrived, or its loss has been handled.
     pub fn end_unbounded_write(&self) {
         self.unbounded_writes.fetch_sub(1, Ordering::AcqRel);
     }
 
-    /// The write's reply will never come: it is not known whether and when it runs.
+    /// The write's reply will never arrive. It is unknown whether and when the write runs.
     pub fn lose_write(&self, key: KeyId, now: Instant) {
         self.quarantine(key, now);
         self.stripes.end(key);
     }
 
-    /// Like [`Coherence::begin_write`], for a write that may block for long. Only this key is not kept meanwhile.
+    /// Like [`Coherence::begin_write`], for a write that may block. Only this key is not kept meanwhile.
     pub fn hold(&self, key: KeyId) {
         self.let_go(self.stripes.hold(key));
     }
 
-    /// The reply to a write that may have blocked is here.
+    /// The reply to a write that may have blocked has arrived.
     pub fn release(&self, key: KeyId) {
         self.stripes.release(key);
     }
 
-    /// Nothing of this key is kept for `max_staleness`.
+    /// Keeps nothing of this key for `max_staleness`.
     pub fn quarantine(&self, key: KeyId, now: Instant) {
         self.let_go(self.stripes.quarantine(key, now + self.max_staleness()));
     }
 
-    /// Drops everything, and keeps nothing for `max_staleness`: a write that may change any key may still run. `why` is for the log.
+    /// Drops everything, and keeps nothing for `max_staleness`, because a write that may change any key may still run. `why` is for
+    /// the log.
     pub fn quarantine_all(&self, now: Instant, reason: FlushReason, why: &str) {
         let until = self.nanos(now + self.max_staleness());
         self.quarantined_until.fetch_max(until, Ordering::AcqRel);
         self.flush_for(reason, why);
     }
 
-    /// The key may have changed.
+    /// The key may have changed: drops its entries, and invalidates its tickets.
     pub fn poison(&self, key: KeyId) {
         self.let_go(self.stripes.poison(key));
     }
@@ -421,7 +422,7 @@ impl Coherence {
         dropped.as_ref().iter().for_each(|id| self.cache.load().remove(*id));
     }
 
-    /// As [`Coherence::poison`], in every database.
+    /// Like [`Coherence::poison`], in every database.
     pub fn poison_everywhere(&self, key: &[u8]) {
         let hash = hash_key(key);
         for db in 0..=self.highest_db.load(Ordering::Relaxed) {
@@ -429,12 +430,12 @@ impl Coherence {
         }
     }
 
-    /// As [`Coherence::poison`], for all keys that match.
+    /// Like [`Coherence::poison`], for all keys that match.
     pub fn poison_matching(&self, glob: &Glob) {
         self.let_go(self.stripes.poison_where(|entry| glob.matches(entry.key())));
     }
 
-    /// An answer without a ticket is about to be delivered. Nothing older may be served after it.
+    /// Call this before delivering a reply that was read without a ticket. Nothing older may be served after it.
     pub fn observe(&self, id: EntryId, reply: &[u8]) {
         self.let_go(self.stripes.compare(id, |entry| entry.reply() == reply));
     }
@@ -452,7 +453,7 @@ impl Coherence {
         crate::seldom!(debug, "L1 flushed", why);
     }
 
-    /// The bus has proven that it brought everything up to `until` − 1 s.
+    /// The bus has proven that it delivered everything up to `until` − 1 s.
     pub fn lease(&self, until: Instant, now: Instant) {
         let lost = self.micros(now) >= self.lease_until.load(Ordering::Acquire);
         if lost {
@@ -469,24 +470,24 @@ impl Coherence {
         }
     }
 
-    /// The upstream's role is known, or is not known any more: nothing is served or kept from a replica.
+    /// Sets what is known of the upstream's role. Nothing is served or kept from a replica.
     pub fn set_role(&self, role: Role) {
         let before = Role::ALL[usize::from(self.role.swap(role as u8, Ordering::AcqRel))];
-        // What was read before the first answer came from the server that has given it.
+        // What was read before the first answer came from the server that has now answered.
         let is_first_proof = before == Role::Unproven && role.serves();
         if before.serves() != role.serves() && !is_first_proof {
             self.flush_for(FlushReason::Upstream, "the upstream's role changed");
         }
     }
 
-    /// The server has been asked for its role, and does not tell: if it has not told before, it is taken for a primary.
+    /// The server was asked for its role and does not tell. If it has not told before, it counts as a primary.
     pub fn role_is_not_told(&self) {
         let (unproven, not_told) = (Role::Unproven as u8, Role::NotTold as u8);
-        // Something else is known: that counts.
+        // If something else is known, that counts.
         let _ = self.role.compare_exchange(unproven, not_told, Ordering::AcqRel, Ordering::Acquire);
     }
 
-    /// In nanoseconds after the origin, as the times of entries.
+    /// In nanoseconds after the origin, like the times of entries.
     fn nanos(&self, at: Instant) -> u64 {
         count_nanos(at.saturating_duration_since(self.origin))
     }
@@ -496,7 +497,7 @@ impl Coherence {
     }
 }
 
-/// How long a lease lasts, from when the probe that came back was sent (`docs/coherence.md`).
+/// How long a lease lasts, counted from when the probe that came back was sent (`docs/coherence.md`).
 pub const LEASE: Duration = Duration::from_secs(1);
 
 /// Whether a configuration lets L1 serve anything.
@@ -508,7 +509,7 @@ fn count_nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// An empty near cache, from which entries leave the stripes and the counters, too.
+/// An empty near cache. Entries that leave it also leave the stripes and the counters.
 fn new_cache(bounds: &config::L1, origin: Instant, stripes: &Arc<Stripes<Entry>>, stats: &Arc<Stats>) -> NearCache {
     let (stripes, stats) = (Arc::clone(stripes), Arc::clone(stats));
     NearCache::new(bounds, origin, move |id: &EntryId, entry: &Entry, by_policy: bool| {
@@ -564,7 +565,7 @@ mod tests {
     }
 
     #[test]
-    fn another_configuration_holds_at_once() {
+    fn another_configuration_takes_effect_at_once() {
         let config = |yaml: &str| Config::from_yaml(yaml).unwrap_or_else(|error| panic!("{error}"));
         let (long, short) = (config("max_staleness: 60s"), config("max_staleness: 5s\nl1: { max_entries: 7 }"));
         let stats = Arc::new(Stats::new(1));
@@ -581,7 +582,7 @@ mod tests {
         coherence.tidy();
         assert_eq!(coherence.replaced().len(), 1, "somebody may still put something in");
         drop(held);
-        // moka takes out what is older than the flush, and its clock has steps.
+        // moka removes entries older than the flush, and its clock advances in steps.
         while !coherence.replaced().is_empty() {
             std::thread::yield_now();
             coherence.tidy();
@@ -623,7 +624,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flush_is_at_once_and_for_all() {
+    fn a_flush_drops_every_entry_at_once() {
         let coherence = coherence("");
         let now = Instant::now();
         let entry = fill(&coherence, now, 5 * SECOND).expect("kept");
@@ -632,7 +633,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_write_of_unknown_keys_that_may_still_run_nothing_is_kept_for_a_while() {
+    fn a_lost_write_of_unknown_keys_quarantines_everything() {
         let coherence = coherence("max_staleness: 10s");
         let now = Instant::now();
         let entry = fill(&coherence, now, 5 * SECOND).expect("kept");
@@ -644,7 +645,7 @@ mod tests {
     }
 
     #[test]
-    fn the_lease_decides() {
+    fn entries_are_served_only_under_a_lease() {
         let coherence = coherence("nats: nats://127.0.0.1:4222");
         let now = Instant::now();
         assert_eq!(coherence.mode(now), Mode::Degraded);
@@ -652,10 +653,10 @@ mod tests {
         assert_eq!(coherence.mode(now), Mode::Live);
         let entry = fill(&coherence, now, 60 * SECOND).expect("kept");
         assert!(coherence.permit(now + SECOND / 2).allows(&entry));
-        // Frozen for an hour, and awake again: the lease is long gone, and so is the right to serve.
+        // The process was frozen for an hour: the lease has long expired, and with it the right to serve.
         assert_eq!(coherence.mode(now + SECOND), Mode::Degraded);
         assert!(!coherence.permit(now + SECOND).allows(&entry));
-        // The lease is back: what was kept before the hole is dead.
+        // The lease is back. Entries kept before the gap are dead.
         coherence.lease(now + 3 * SECOND, now + 2 * SECOND);
         assert!(!coherence.permit(now + 2 * SECOND).allows(&entry));
     }
@@ -700,7 +701,7 @@ mod tests {
             assert!(coherence.permit(now).allows(&entry), "{proof:?}");
             assert_eq!(reason(&coherence), (Mode::Single, ModeReason::NoNats));
         }
-        // It was a replica all the time.
+        // The server was a replica all the time.
         let coherence = start();
         let entry = fill(&coherence, now, 60 * SECOND).expect("kept for later");
         coherence.set_role(Role::Replica);

@@ -1,11 +1,12 @@
-//! Since when L1 has been in its mode. Whoever looks at the mode says so here; the mode itself changes by the clock, and nobody is told.
+//! Since when L1 has been in its current mode. The mode changes with the clock, without an event, so any code that reads the mode
+//! reports it here.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::Mode;
 
-/// The mode that was seen last, and since when.
+/// The mode that was observed last, and since when.
 #[derive(Debug, Default)]
 pub struct ModeHistory(Mutex<Option<Since>>);
 
@@ -13,21 +14,21 @@ pub struct ModeHistory(Mutex<Option<Since>>);
 struct Since {
     mode: Mode,
     began: Instant,
-    /// The same, for people.
+    /// The same moment as wall-clock time.
     date: SystemTime,
 }
 
-/// A mode has ended.
+/// A mode that has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ended {
-    /// Which.
+    /// The mode.
     pub mode: Mode,
-    /// How long it was there.
+    /// How long it lasted.
     pub lasted: Duration,
 }
 
 impl ModeHistory {
-    /// This is the mode now. Returns the one that has ended with that, once.
+    /// Reports the current mode. If it has changed, returns the mode that ended.
     pub fn observe(&self, mode: Mode, now: Instant) -> Option<Ended> {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match *last {
@@ -39,7 +40,7 @@ impl ModeHistory {
         }
     }
 
-    /// When the mode that was seen last began; none: nobody has looked so far.
+    /// When the current mode began. `None` if no mode was reported so far.
     pub fn since(&self) -> Option<SystemTime> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).map(|last| last.date)
     }
@@ -52,7 +53,7 @@ mod tests {
     use super::{Ended, Mode, ModeHistory};
 
     #[test]
-    fn each_change_is_told_once_with_the_length_of_what_was_before() {
+    fn each_change_is_reported_once_with_the_length_of_the_former_mode() {
         let history = ModeHistory::default();
         let start = Instant::now();
         let second = Duration::from_secs(1);

@@ -1,35 +1,36 @@
 //! Write guards and fill tickets (`docs/coherence.md`): a small locked state per stripe of keys.
 //!
-//! The stripes also hold a handle to every entry that may be served: an entry must be found and dropped even when the near cache has
-//! evicted it and only a hot set still holds it. A key has one entry for each user and each request that reads it. A write drops all
-//! of them, a fill replaces one. No I/O, no clock. Hits do not use the stripes.
+//! The stripes also hold a handle to every entry that may be served: an entry must be found and dropped even if the near cache has
+//! evicted it and only a hot set still holds it. A key has one entry for each user and each request that reads it. A write drops
+//! all of them; a fill replaces one. No I/O, no clock. Hits do not use the stripes.
 
 use std::time::Instant;
 
 use smallvec::SmallVec;
 
-// loom's in `tests/loom.rs`, which compiles this file a second time.
+// loom's types in `tests/loom.rs`, which compiles this file a second time.
 use super::sync::{Mutex, MutexGuard};
 use crate::near_cache::{Entry, EntryId, KeyId};
 
-/// Entries that one key may have; one more replaces the oldest. Bounds the work under a lock.
+/// Maximum number of entries per key. One more replaces the oldest. Bounds the work under a lock.
 pub(super) const MOST_ENTRIES: usize = 64;
 
-/// Fetches in flight per stripe whose replies may be kept; one more is passed through. Bounds the work under a lock, too.
+/// Maximum number of in-flight fetches per stripe whose replies may be kept. One more is not kept. Bounds the work under a lock,
+/// too.
 const MOST_FLIGHTS: usize = 1024;
 
-/// The ids of entries that have been dropped and that the near cache must remove.
+/// The ids of entries that were dropped and that the near cache must remove.
 pub(super) type Dropped = SmallVec<[EntryId; 1]>;
 
 /// A handle to an entry that can be dropped.
 pub(super) trait Mark: Clone {
-    /// Drops it for every reader.
+    /// Drops the entry for every reader.
     fn mark_dropped(&self);
 
     /// Whether both are handles to the same entry.
     fn is_same(&self, other: &Self) -> bool;
 
-    /// Whether two answers to one question differ.
+    /// Whether two replies to one question differ.
     fn differs(&self, other: &Self) -> bool;
 }
 
@@ -47,26 +48,26 @@ impl Mark for Entry {
     }
 }
 
-/// Small, because this is all that a write to a key without entries needs.
+/// Small, because a write to a key without entries needs only this.
 #[derive(Debug)]
 struct Stripe<E> {
-    /// Writes to keys of this stripe that are in flight.
+    /// In-flight writes to keys of this stripe.
     writers: u32,
-    /// There may be something in `cached` to drop. Saves most writes the look.
+    /// `cached` may contain something to drop. Most writes can skip it.
     occupied: bool,
-    /// Made when first needed.
+    /// Allocated on first use.
     cached: Option<Box<Cached<E>>>,
 }
 
 #[derive(Debug)]
 struct Cached<E> {
-    /// No fills before then: a write of unknown outcome may still run.
+    /// No fills before then, because a write of unknown outcome may still run.
     quarantined_until: Option<Instant>,
-    /// Keys that are not filled, once for each write in flight that may block.
+    /// Keys that are not filled, once for each in-flight write that may block.
     held: SmallVec<[KeyId; 1]>,
-    /// Fetches in flight whose replies may be kept: the entry's id, and the fetch's number.
+    /// In-flight fetches whose replies may be kept: the entry's id and the fetch's number.
     flights: SmallVec<[(EntryId, u64); 1]>,
-    /// Entries of one key are in order, oldest first.
+    /// The entries of one key are in order, the oldest first.
     entries: SmallVec<[(EntryId, E); 1]>,
 }
 
@@ -110,15 +111,15 @@ impl<E: Mark> Cached<E> {
         dropped
     }
 
-    /// Adds an entry. Returns those that it replaces: the older answer to the same question, or all entries of the key if that older
-    /// answer differs, because then the key was changed without an invalidation.
+    /// Adds an entry. Returns the entries that it replaces: the older reply to the same question, or all entries of the key if the
+    /// older reply differs. In that case the key has changed without an invalidation.
     fn keep(&mut self, id: EntryId, entry: &E) -> Dropped {
         let known = self.entries.iter().position(|(known, _)| *known == id);
         let mut dropped = Dropped::new();
         match known {
             Some(at) if self.entries[at].1.differs(entry) => {
                 dropped = self.poison(id.key());
-                // The near cache has put the new entry in its place.
+                // The near cache has replaced this one with the new entry.
                 dropped.retain(|left| *left != id);
             }
             Some(at) => self.entries.remove(at).1.mark_dropped(),
@@ -152,7 +153,7 @@ impl<E: Mark> Stripes<E> {
     }
 
     fn lock_at(&self, at: usize) -> MutexGuard<'_, Stripe<E>> {
-        // Nothing under the lock can panic half-way through a change.
+        // No operation under this lock can panic half way through a change.
         self.0[at].lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
@@ -204,13 +205,13 @@ impl<E: Mark> Stripes<E> {
         self.lock(id.key()).cached().flights.retain(|flight| *flight != (id, number));
     }
 
-    /// Drops the key's entries and its flights.
+    /// Drops the key's entries and ends its flights.
     pub(super) fn poison(&self, key: KeyId) -> Dropped {
         self.lock(key).poison(key)
     }
 
-    /// An answer was read that will not be kept. Flights of its question end, because their replies may be older. If there is an entry
-    /// that is not the `same`, all entries of the key are dropped: the key was changed without an invalidation.
+    /// A reply was read that will not be kept. Flights of its question end, because their replies may be older. If there is an
+    /// entry that is not the `same`, all entries of the key are dropped, because the key has changed without an invalidation.
     pub(super) fn compare(&self, id: EntryId, same: impl FnOnce(&E) -> bool) -> Dropped {
         let mut stripe = self.lock(id.key());
         let Some(cached) = &mut stripe.cached else { return Dropped::new() };
@@ -229,14 +230,14 @@ impl<E: Mark> Stripes<E> {
         stripe.poison(key)
     }
 
-    /// Lowers it when the reply is here. Under a guard no flight opens and none lands, so there is nothing to drop.
+    /// Lowers the guard when the reply has arrived. Under a guard no flight opens and none lands, so there is nothing to drop.
     pub(super) fn end(&self, key: KeyId) {
         let mut stripe = self.lock(key);
         debug_assert!(stripe.writers > 0, "begin and end come in pairs");
         stripe.writers = stripe.writers.saturating_sub(1);
     }
 
-    /// A guard of this key alone, for a write that may block for long: other keys of the stripe can be filled.
+    /// Raises a guard for this key alone, for a write that may block: other keys of the stripe can be filled.
     pub(super) fn hold(&self, key: KeyId) -> Dropped {
         let mut stripe = self.lock(key);
         stripe.cached().held.push(key);
@@ -254,7 +255,7 @@ impl<E: Mark> Stripes<E> {
         }
     }
 
-    /// No fills until then.
+    /// Allows no fills of the key until then.
     pub(super) fn quarantine(&self, key: KeyId, until: Instant) -> Dropped {
         let mut stripe = self.lock(key);
         let cached = stripe.cached();
@@ -268,7 +269,7 @@ impl<E: Mark> Stripes<E> {
         self.lock(id.key()).cached().entries.retain(|(_, known)| !known.is_same(entry));
     }
 
-    /// Drops the entries that `chosen` chooses, and every flight: the keys of flights are not known here.
+    /// Drops the entries for which `chosen` returns true, and ends every flight, because the keys of flights are not known here.
     pub(super) fn poison_where(&self, chosen: impl Fn(&E) -> bool) -> Vec<EntryId> {
         let mut dropped = Vec::new();
         for at in 0..self.0.len() {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::stripes::{Dropped, MOST_ENTRIES, Mark, Stripes};
 use crate::near_cache::{EntryId, KeyId};
 
-/// An entry that says one byte.
+/// An entry whose reply is one byte.
 #[derive(Clone, Debug, Default)]
 struct Flag {
     dropped: Arc<AtomicBool>,
@@ -32,12 +32,12 @@ fn dropped(flag: &Flag) -> bool {
     flag.dropped.load(Ordering::SeqCst)
 }
 
-/// One stripe, a way to ask about a key, and the time.
+/// One stripe, an entry id, and the time.
 fn one() -> (Stripes<Flag>, EntryId, Instant) {
     (Stripes::new(1), asked(0), Instant::now())
 }
 
-/// A way to ask about the key.
+/// A question about the key.
 fn asked(variant: u64) -> EntryId {
     EntryId::new(KeyId::new(0, b"k"), variant)
 }
@@ -68,7 +68,7 @@ fn a_write_in_between_kills_the_fill() {
     assert!(stripes.land(id, 1, &Flag::default(), || true).is_none());
 }
 
-/// The key is dropped and fetched again while the first reply is under way: a flag per key would keep the first.
+/// The key is invalidated and fetched again while the first reply is under way. A flag per key would keep the first reply.
 #[test]
 fn the_older_of_two_fetches_is_not_kept() {
     let (stripes, id, now) = one();
@@ -106,7 +106,7 @@ fn quarantine_ends_by_itself() {
 }
 
 #[test]
-fn an_equal_answer_leaves_the_entry() {
+fn an_equal_reply_leaves_the_entry() {
     let (stripes, id, now) = one();
     let (entry, _) = fill(&stripes, id, 1, now, 0);
     assert!(stripes.compare(id, |_| true).is_empty() && !dropped(&entry));
@@ -145,9 +145,9 @@ fn entries_of_a_key_live_side_by_side_and_are_dropped_together() {
     stripes.end(id.key());
 }
 
-/// A key was written without any Shortstop: what was kept of it before must not be served any more.
+/// A key was written without any Shortstop: its earlier entries must not be served any more.
 #[test]
-fn a_different_answer_drops_all_entries_of_the_key() {
+fn a_different_reply_drops_all_entries_of_the_key() {
     let (stripes, id, now) = one();
     let (bystander, _) = fill(&stripes, asked(1), 1, now, 5);
     let (old, _) = fill(&stripes, id, 2, now, 0);
@@ -158,7 +158,7 @@ fn a_different_answer_drops_all_entries_of_the_key() {
     assert!(dropped(&same) && dropped(&bystander) && !dropped(&new));
     assert_eq!(left[..], [asked(1)]);
     assert!(!stripes.is_live(asked(2), 3));
-    // The same, when it was read without a ticket.
+    // The same for a reply that was read without a ticket.
     let (bystander, _) = fill(&stripes, asked(1), 6, now, 5);
     assert_eq!(stripes.compare(id, |entry| entry.says == 2).len(), 2);
     assert!(dropped(&new) && dropped(&bystander));
@@ -170,7 +170,7 @@ fn the_oldest_entry_makes_room() {
     let all: Vec<(Flag, Dropped)> =
         (0..MOST_ENTRIES as u64).map(|number| fill(&stripes, asked(number), number, now, 0)).collect();
     assert!(all.iter().all(|(entry, left)| !dropped(entry) && left.is_empty()));
-    // Filled again it is no longer the oldest.
+    // Filled again, it is no longer the oldest.
     fill(&stripes, asked(0), 100, now, 0);
     let (_, left) = fill(&stripes, asked(200), 200, now, 0);
     assert_eq!(left[..], [asked(1)]);
@@ -178,9 +178,9 @@ fn the_oldest_entry_makes_room() {
     assert_eq!(stripes.poison(asked(0).key()).len(), MOST_ENTRIES);
 }
 
-/// BLMOVE blocks, and will write when another client does.
+/// BLMOVE blocks, and writes when another client does.
 #[test]
-fn a_key_under_a_guard_of_its_own_is_not_filled_and_others_of_its_stripe_are() {
+fn a_held_key_is_not_filled_while_others_of_its_stripe_are() {
     let (stripes, id, now) = one();
     let neighbour = EntryId::new(KeyId::new(0, b"other"), 0);
     let (entry, _) = fill(&stripes, id, 1, now, 0);

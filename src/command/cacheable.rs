@@ -1,7 +1,7 @@
-//! Whether L1 may keep the reply of a server's command.
+//! Whether L1 may keep the reply of a command.
 //!
-//! The list of such reads is in `crate::reads`. Here it is compared with what the server says: the command must be flagged read-only,
-//! its key must have a fixed place, and no part of the key may expire before the key itself.
+//! `crate::reads` lists the reads. This file compares that list with what the server says: the command must be flagged read-only,
+//! its key must have a fixed position, and no part of the key may expire before the key itself.
 
 use crate::reads::{Absent, Kept, KeyKind, Reads};
 
@@ -10,16 +10,16 @@ use super::flags::Flags;
 use super::keys::Finder;
 use super::verb::Class;
 
-/// A read whose reply may be kept, when the call is about one key.
+/// How to keep the reply of a read, if the call has one key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cacheable {
-    /// The read, as rules name it.
+    /// The read's name in rules.
     pub read: Reads,
-    /// Its reply when there is no such key.
+    /// Its reply if the key does not exist.
     pub absent: Absent,
-    /// The place of the key.
+    /// The position of the key.
     pub key: usize,
-    /// The arguments behind it may be keys, too.
+    /// Further arguments may be keys, too.
     pub(super) open_ended: bool,
 }
 
@@ -38,16 +38,16 @@ pub(super) struct Ends {
 }
 
 impl Ends {
-    /// Of a server with these commands.
+    /// For a server with these commands.
     pub(super) fn of(entries: &[Entry]) -> Ends {
         let has = |names: &[&str]| entries.iter().any(|entry| names.contains(&&*entry.name));
         Ends { fields: has(END_FIELDS), members: has(END_MEMBERS) }
     }
 
-    /// Of a server that has not been asked.
+    /// For a server that has not been asked.
     pub(super) const UNKNOWN: Ends = Ends { fields: true, members: true };
 
-    /// Whether a part of such a key may end without a write.
+    /// Whether a part of such a key may expire without a write.
     fn may_shorten(self, key: KeyKind) -> bool {
         match key {
             KeyKind::String => false,
@@ -57,7 +57,7 @@ impl Ends {
     }
 }
 
-/// Whether and how the reply of a command may be kept.
+/// How the reply of a command may be kept. `None` if it may not.
 pub(super) fn of(
     name: &str,
     flags: Flags,

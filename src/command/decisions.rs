@@ -1,9 +1,8 @@
-//! What the server's table does not say and had to be decided by hand, one row per command or per container
-//! (`config|*`: all subcommands without a row of their own, also those of newer servers).
+//! Properties of commands that the server's table does not contain, decided by hand. One row per command or container (`config|*`
+//! stands for all subcommands without a row of their own, including those of newer servers).
 //!
-//! A command that is not here is an ordinary one: it reads or writes the keys that its flags and key specs say, or
-//! blocks because it is flagged so, and `tests/command_table.rs` fails when a server has one that fits neither.
-//! Knows names only, no arguments.
+//! A command without a row is an ordinary one: it reads or writes the keys that its flags and key specs name, or blocks because it
+//! is flagged so. `tests/command_table.rs` fails if a server has a command for which neither holds. Knows names only, no arguments.
 
 use crate::errors::{self, OwnError};
 
@@ -14,9 +13,9 @@ use super::verb::{ClientSubcommand, ProxySubcommand, ScriptBy, StringOp, Verb};
 /// What a call may change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Touch {
-    /// As flags and key specs say. Without a read-only flag and without keys: any key.
+    /// As the flags and key specs say. Without a read-only flag and without keys: any key.
     AsFlagged,
-    /// No key, unless flags or key specs say so: a missing read-only flag means nothing here.
+    /// No key, unless flags or key specs say so. A missing read-only flag does not matter.
     Nothing,
     /// The keys that can be found, whatever the flags say.
     Declared,
@@ -31,7 +30,7 @@ pub(super) struct Decision {
     pub class: Class,
     pub verb: Verb,
     pub touch: Touch,
-    /// Changes nothing at all, though it is not flagged read-only, and gives the same reply on each connection.
+    /// Changes nothing, though it is not flagged read-only, and returns the same reply on each connection.
     pub repeatable: bool,
 }
 
@@ -43,12 +42,12 @@ pub(super) const OURS: &[(&str, i32)] = &[
     ("proxy|flush", 2),
     ("proxy|debug", -3),
     ("proxy|help", 2),
-    // Redis closes the connection on these (a browser or a cross-site form sent it HTTP); they must not reach a lane.
+    // Redis closes the connection on these, because a browser or a cross-site form sent HTTP. They must not reach a lane.
     ("post", -1),
     ("host:", -1),
 ];
 
-/// The decision on a lower-case name, `container|subcommand` for a subcommand.
+/// The decision for a lower-case name. The name of a subcommand is `container|subcommand`.
 pub(super) fn of(name: &str) -> Option<&'static Decision> {
     let exact = DECISIONS.iter().find(|decision| decision.name == name);
     exact.or_else(|| {
@@ -61,32 +60,32 @@ const fn row(name: &'static str, class: Class, verb: Verb, touch: Touch) -> Deci
     Decision { name, class, verb, touch, repeatable: false }
 }
 
-/// An ordinary command that the proxy has to treat specially.
+/// An ordinary command that needs special treatment.
 const fn verb(name: &'static str, verb: Verb) -> Decision {
     row(name, Stateless, verb, Touch::AsFlagged)
 }
 
-/// Passes on a lane and changes no key.
+/// Goes over a lane and changes no key.
 const fn plain(name: &'static str) -> Decision {
     row(name, Stateless, Verb::Plain, Touch::Nothing)
 }
 
-/// Like `plain`, and may be sent twice.
+/// Like `plain`, and may be repeated.
 const fn question(name: &'static str, verb: Verb) -> Decision {
     Decision { name, class: Stateless, verb, touch: Touch::Nothing, repeatable: true }
 }
 
-/// Passes on a lane; its arguments do not say which keys it changes.
+/// Goes over a lane. Its arguments do not say which keys it changes.
 const fn any_key(name: &'static str, verb: Verb) -> Decision {
     row(name, Stateless, verb, Touch::Anything)
 }
 
-/// Needs a connection of its own and changes no key by itself.
+/// Needs a private connection and changes no key by itself.
 const fn session(name: &'static str, verb: Verb) -> Decision {
     row(name, Session, verb, Touch::Nothing)
 }
 
-/// The proxy answers.
+/// Shortstop answers it.
 const fn local(name: &'static str, verb: Verb) -> Decision {
     row(name, Local, verb, Touch::Nothing)
 }
@@ -96,7 +95,7 @@ const fn refused(name: &'static str, why: &'static OwnError) -> Decision {
 }
 
 const DECISIONS: &[Decision] = &[
-    // Strings: commands whose values may be compressed, and commands that look into strings.
+    // Strings: commands whose values may be compressed, and commands that read or change parts of strings.
     verb("get", Verb::Get),
     verb("mget", Verb::MGet),
     verb("set", Verb::Set),
@@ -122,13 +121,13 @@ const DECISIONS: &[Decision] = &[
     verb("bitfield_ro", Verb::StringOp(StringOp::BitFieldRo)),
     verb("bitop", Verb::StringOp(StringOp::BitOp)),
     verb("lcs", Verb::StringOp(StringOp::Lcs)),
-    // Redis 6's LCS; compare-and-delete of Redis 8.4 and of Valkey 9; Redis 8.4's digest of a string. (INCRBYFLOAT is none of these:
-    // a compressed value is not a number, and Redis refuses it.)
+    // LCS of Redis 6; compare-and-delete of Redis 8.4 and of Valkey 9; the digest of a string in Redis 8.4. INCRBYFLOAT is not
+    // among them: a compressed value is not a number, and Redis refuses it.
     verb("stralgo", Verb::StringOp(StringOp::Lcs)),
     verb("delex", Verb::StringOp(StringOp::DelEx)),
     verb("delifeq", Verb::StringOp(StringOp::Other)),
     verb("digest", Verb::StringOp(StringOp::Other)),
-    // PFCOUNT is flagged read-only, and caches the count in the string.
+    // PFCOUNT is flagged read-only, but caches the count in the string.
     row("pfcount", Stateless, Verb::Plain, Touch::Declared),
     plain("pfselftest"),
     // An administrator's command. Writes its key, as it is flagged.
@@ -143,7 +142,7 @@ const DECISIONS: &[Decision] = &[
     any_key("flushdb", Verb::FlushDb),
     any_key("swapdb", Verb::SwapDb),
     // Scripts. The _RO forms are flagged read-only, and Redis enforces that. For the others the rows here find the declared keys.
-    // What else a script may write is not in the arguments: `scripts` judges that.
+    // `scripts` decides what else a script may write, because the arguments do not show it.
     row("eval", Stateless, Verb::Script(ScriptBy::Text), Touch::Declared),
     row("evalsha", Stateless, Verb::Script(ScriptBy::Sha), Touch::Declared),
     row("fcall", Stateless, Verb::Script(ScriptBy::Function), Touch::Declared),
@@ -156,26 +155,26 @@ const DECISIONS: &[Decision] = &[
     question("script|exists", Verb::Plain),
     // The debugger runs the next EVAL on this connection, and then uses the connection itself.
     session("script|debug", Verb::ScriptDebug),
-    // While a script runs, Redis reads nothing from the script's connection. A command that stops the script, or asks about it, needs
-    // another connection.
+    // While a script runs, Redis reads nothing from the script's connection. A command that stops the script, or asks about it,
+    // needs another connection.
     session("script|kill", Verb::Plain),
     plain("function"),
     plain("function|*"),
-    // These may replace a function while it is called, here or through another Shortstop that does not know yet.
+    // These may replace a function while it is called, here or through another Shortstop that does not know of the change yet.
     any_key("function|load", Verb::Functions),
     any_key("function|delete", Verb::Functions),
     any_key("function|flush", Verb::Functions),
     any_key("function|restore", Verb::Functions),
     session("function|kill", Verb::Plain),
     session("function|stats", Verb::Plain),
-    // Transactions. EXEC, DISCARD and UNWATCH may pass on a lane when there is nothing to end: Redis answers with an error or OK.
-    // A client in a transaction has a session already.
+    // Transactions. EXEC, DISCARD and UNWATCH may go over a lane when there is nothing to end: Redis answers with an error or OK. A
+    // client in a transaction already has a session.
     session("multi", Verb::Multi),
     row("exec", Stateless, Verb::Exec, Touch::Nothing),
     row("discard", Stateless, Verb::Discard, Touch::Nothing),
     session("watch", Verb::Watch),
     row("unwatch", Stateless, Verb::Unwatch, Touch::Nothing),
-    // Pub/sub. Unsubscribing gives one reply per channel, even without a subscription: a lane expects one reply per request.
+    // Pub/sub. Unsubscribing returns one reply per channel, even without a subscription. A lane expects one reply per request.
     session("subscribe", Verb::Subscribe),
     session("psubscribe", Verb::PSubscribe),
     session("ssubscribe", Verb::SSubscribe),
@@ -191,7 +190,7 @@ const DECISIONS: &[Decision] = &[
     // Streams: blocking only with BLOCK.
     row("xread", Blocking, Verb::XRead, Touch::AsFlagged),
     row("xreadgroup", Blocking, Verb::XReadGroup, Touch::AsFlagged),
-    // Not flagged as blocking, and block.
+    // They block, but are not flagged as blocking.
     row("wait", Blocking, Verb::Wait, Touch::Nothing),
     row("waitaof", Blocking, Verb::Wait, Touch::Nothing),
     // The connection itself.
@@ -205,7 +204,7 @@ const DECISIONS: &[Decision] = &[
     session("asking", Verb::Asking),
     session("readonly", Verb::ReadOnly),
     session("readwrite", Verb::ReadWrite),
-    // CLIENT. Only the proxy knows its clients; Redis is asked whether the client may use the command. An unknown subcommand of a
+    // CLIENT. Only Shortstop knows its clients. Redis is asked whether the client may use the command. An unknown subcommand of a
     // newer server is assumed to be about the connection.
     session("client", Verb::Client(ClientSubcommand::Other)),
     session("client|*", Verb::Client(ClientSubcommand::Other)),
@@ -218,14 +217,14 @@ const DECISIONS: &[Decision] = &[
     local("client|getname", Verb::Client(ClientSubcommand::GetName)),
     local("client|setinfo", Verb::Client(ClientSubcommand::SetInfo)),
     local("client|reply", Verb::Client(ClientSubcommand::Reply)),
-    // The client number in their replies or arguments is the proxy's.
+    // The client id in their replies or arguments is Shortstop's.
     local("client|getredir", Verb::Client(ClientSubcommand::Redirection)),
     local("client|trackinginfo", Verb::Client(ClientSubcommand::Redirection)),
     session("client|no-evict", Verb::Client(ClientSubcommand::Switch)),
     session("client|no-touch", Verb::Client(ClientSubcommand::Switch)),
     session("client|tracking", Verb::Client(ClientSubcommand::Tracking)),
     row("client|help", Stateless, Verb::Client(ClientSubcommand::Other), Touch::Nothing),
-    // PAUSE is for all connections. UNPAUSE must not queue on a lane behind a write that is paused.
+    // PAUSE affects all connections. UNPAUSE must not queue on a lane behind a paused write.
     row("client|pause", Stateless, Verb::Client(ClientSubcommand::Pause), Touch::Nothing),
     session("client|unpause", Verb::Client(ClientSubcommand::Unpause)),
     // Tracking puts a client in a session. Without tracking, the reply is the same error on any connection.
@@ -237,7 +236,7 @@ const DECISIONS: &[Decision] = &[
     question("lastsave", Verb::Plain),
     question("command", Verb::Plain),
     question("command|*", Verb::Plain),
-    // The rights of users change: L1 may hold what a user may not read any more.
+    // They change users' rights: L1 may hold entries that a user may no longer read.
     plain("acl"),
     plain("acl|*"),
     any_key("acl|setuser", Verb::AclSetUser),
@@ -246,7 +245,7 @@ const DECISIONS: &[Decision] = &[
     plain("config"),
     plain("config|*"),
     question("config|get", Verb::Plain),
-    // requirepass and its like.
+    // It may set requirepass, for example.
     any_key("config|set", Verb::ConfigSet),
     plain("latency"),
     plain("latency|*"),
@@ -285,12 +284,12 @@ const DECISIONS: &[Decision] = &[
     plain("save"),
     plain("bgsave"),
     plain("bgrewriteaof"),
-    // SHUTDOWN ABORT must overtake a SHUTDOWN that waits for replicas, and a script that runs away.
+    // SHUTDOWN ABORT must overtake a SHUTDOWN that waits for replicas, or a script that does not end.
     session("shutdown", Verb::Shutdown),
-    // DEBUG SLEEP stops the whole server, so a connection of its own would not help. RELOAD, LOADAOF, POPULATE,
-    // FLUSHALL and the like change every key.
+    // DEBUG SLEEP stops the whole server, so a private connection would not help. RELOAD, LOADAOF, POPULATE, FLUSHALL and similar
+    // subcommands change every key.
     row("debug", Stateless, Verb::Debug, Touch::Declared),
-    // The data set is replaced by another server's.
+    // They replace the data set with another server's.
     any_key("replicaof", Verb::Plain),
     any_key("slaveof", Verb::Plain),
     any_key("failover", Verb::Plain),
@@ -313,7 +312,7 @@ const DECISIONS: &[Decision] = &[
     any_key("cluster|migrateslots", Verb::Plain),
     // Drops the keys of slots that moved to another server.
     any_key("trimslots", Verb::Plain),
-    // These turn the connection into a replication link.
+    // They turn the connection into a replication link.
     session("sync", Verb::Sync),
     session("psync", Verb::Sync),
     session("replconf", Verb::ReplConf),
@@ -328,7 +327,7 @@ const DECISIONS: &[Decision] = &[
     local("proxy|help", Verb::Proxy(ProxySubcommand::Help)),
 ];
 
-/// Facts of commands by name; `container|*` stands for all subcommands.
+/// Facts of commands by name. `container|*` stands for all subcommands.
 const FACTS: &[(Facts, &[&str])] = &[
     (Facts::LEAVES_NOTHING, &["script|kill", "function|kill", "function|stats", "shutdown", "client|unpause"]),
     (Facts::NEEDS_ENABLING, &["debug", "module", "module|*"]),
@@ -356,10 +355,10 @@ const FACTS: &[(Facts, &[&str])] = &[
     ),
 ];
 
-/// Reads that say nothing of what a key holds, so that nothing kept can be older than what they say.
+/// Reads that reveal nothing about the content of a key, so their reply cannot show that an entry is out of date.
 const SILENT: &[&str] = &["ttl", "pttl", "touch", "object", "object|*", "memory", "memory|*"];
 
-/// The facts of the command of this name. `reads`: it only reads.
+/// The facts of the command with this name. `reads`: it only reads.
 pub(super) fn facts(name: &str, reads: bool, verb: Verb) -> Facts {
     let container = name.split_once('|').map(|(container, _)| container);
     let is_among = |names: &[&str]| {

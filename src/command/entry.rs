@@ -1,6 +1,6 @@
-//! The raw table: what a server's `COMMAND` reply says, and the compact text form of it that `builtin.tsv` is kept in.
+//! The raw table: the content of a server's `COMMAND` reply, and the compact text format of `builtin.tsv`.
 //!
-//! Only reads and writes it: what a row means is decided in `row.rs` and `decisions.rs`.
+//! Only parses and writes it. `row.rs` and `decisions.rs` decide what a row means.
 
 use std::fmt::Write as _;
 
@@ -9,24 +9,24 @@ use redis_protocol::resp2::types::BytesFrame;
 use super::flags::Flags;
 use super::keys::{Begin, Find, Spec};
 
-/// Far more commands than any server has, so that a broken reply stays small; below 65,535, which `Table` relies on.
+/// Far more commands than any server has, but small enough to bound a broken reply. `Table` relies on it being below 65,535.
 const MAX_ROWS: usize = 16_384;
 
 /// Why a `COMMAND` reply could not be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TableError {
-    /// An error reply or something that is no list.
+    /// An error reply or something that is not a list.
     #[error("the reply to COMMAND is not a list of commands")]
     NotAList,
     /// Too many rows.
     #[error("the reply to COMMAND lists {0} commands, more than {MAX_ROWS}")]
     TooMany(usize),
-    /// A row of another shape than documented.
+    /// A row that does not have the documented format.
     #[error("row {row} of the reply to COMMAND: {what} is missing or of another type")]
     Row {
-        /// Counted from 0, or the line of the built-in table; a subcommand counts as its container.
+        /// Counted from 0, or the line of the built-in table. A subcommand counts as its container.
         row: usize,
-        /// The part that was looked for.
+        /// The part that was expected.
         what: &'static str,
     },
 }
@@ -41,13 +41,13 @@ pub(super) struct Entry {
     pub first: i32,
     pub last: i32,
     pub step: i32,
-    /// `None` when the server is too old to have any.
+    /// `None` if the server is too old to have any.
     pub specs: Option<Vec<Spec>>,
     pub subs: Vec<Entry>,
 }
 
 impl Entry {
-    /// A command of which only this is known, and that has no keys.
+    /// A command without keys, of which only name and arity are known.
     pub(super) fn bare(name: &str, arity: i32) -> Entry {
         Entry {
             name: name.into(),
@@ -74,7 +74,7 @@ impl Entry {
     }
 }
 
-/// Reads the reply of `COMMAND` (RESP2).
+/// Parses the reply of `COMMAND` (RESP2).
 pub(super) fn from_reply(reply: &BytesFrame) -> Result<Vec<Entry>, TableError> {
     let BytesFrame::Array(rows) = reply else {
         return Err(TableError::NotAList);
@@ -84,7 +84,7 @@ pub(super) fn from_reply(reply: &BytesFrame) -> Result<Vec<Entry>, TableError> {
     }
     rows.iter()
         .enumerate()
-        // A null stands for a command that was removed between two looks of the server.
+        // A null stands for a command that was removed while the server built its reply.
         .filter(|(_, frame)| **frame != BytesFrame::Null)
         .map(|(row, frame)| command(frame, true).map_err(|what| TableError::Row { row, what }))
         .collect()
@@ -105,7 +105,7 @@ fn command(frame: &BytesFrame, with_subs: bool) -> Result<Entry, &'static str> {
     for flag in list(fields.get(2), "the flags")? {
         entry.flags |= flag_named(text(Some(flag), "a flag")?);
     }
-    // Since Redis 6: ACL categories; since 7: tips, key specs, subcommands.
+    // Since Redis 6: ACL categories. Since Redis 7: tips, key specs, subcommands.
     if fields.len() > 6 {
         for category in list(fields.get(6), "the ACL categories")? {
             entry.flags |= flag_named(text(Some(category), "an ACL category")?);
@@ -113,7 +113,7 @@ fn command(frame: &BytesFrame, with_subs: bool) -> Result<Entry, &'static str> {
     }
     if fields.len() > 8 {
         let specs = list(fields.get(8), "the key specs")?.iter().map(spec);
-        // A spec may be marked as not a key: the channel of SPUBLISH.
+        // A spec may be marked as not a key, such as the channel of SPUBLISH.
         entry.specs = Some(specs.filter_map(Result::transpose).collect::<Result<_, _>>()?);
     }
     if with_subs && fields.len() > 9 {
@@ -121,7 +121,7 @@ fn command(frame: &BytesFrame, with_subs: bool) -> Result<Entry, &'static str> {
             list(fields.get(9), "the subcommands")?.iter().map(|sub| command(sub, false)).collect::<Result<_, _>>()?;
         let container = entry.name.clone();
         for sub in &mut entry.subs {
-            // Redis names them "config|get"; a server that names them "get" is understood too.
+            // Redis names them "config|get". A server that names them "get" is accepted too.
             if !sub.name.contains('|') {
                 sub.name = format!("{container}|{}", sub.name).into();
             }
@@ -181,7 +181,7 @@ fn find(frame: &BytesFrame) -> Result<Find, &'static str> {
     })
 }
 
-/// What RESP2 has for a map.
+/// RESP2's form of a map.
 type Pairs<'a> = Vec<(&'a str, &'a BytesFrame)>;
 
 /// `type`, and the pairs under `spec`.
@@ -235,7 +235,7 @@ fn number(frame: Option<&BytesFrame>, what: &'static str) -> Result<i32, &'stati
     }
 }
 
-/// The server's words, flags and (with `@`) ACL categories.
+/// The server's words: flags and (with `@`) ACL categories.
 const FLAG_NAMES: &[(&str, Flags)] = &[
     ("write", Flags::WRITE),
     ("readonly", Flags::READONLY),
@@ -262,11 +262,11 @@ fn flag_named(name: &str) -> Flags {
     FLAG_NAMES.iter().find(|(word, _)| *word == name).map_or(Flags::empty(), |(_, flag)| *flag)
 }
 
-/// One line per command, sorted by name, subcommands after their container; `#` begins a comment.
+/// One line per command, sorted by name, with subcommands after their container. `#` begins a comment.
 ///
-/// A key spec is `[w][?]begin:find`: `w` the keys are changed, `?` there are more; begin `i1` (index) or `kSTREAMS,4`
-/// (after a word, searched from there); find `r-1,1,2` (range: last, step, limit) or `n0,1,1` (count: where it stands,
-/// first key, step); `x` unknown. `-` is an empty column.
+/// A key spec is `[w][?]begin:find`. `w`: the keys are changed. `?`: there are more keys. `begin` is `i1` (an index) or
+/// `kSTREAMS,4` (after a word, searched from there). `find` is `r-1,1,2` (a range: last, step, limit), `n0,1,1` (a count: its
+/// position, first key, step) or `x` (unknown). `-` is an empty column.
 pub(super) fn to_lines(entries: &[Entry], title: &str) -> String {
     let mut sorted: Vec<&Entry> = entries.iter().collect();
     sorted.sort_by(|a, b| a.name.cmp(&b.name));
@@ -284,7 +284,7 @@ pub(super) fn to_lines(entries: &[Entry], title: &str) -> String {
 
 fn line(entry: &Entry, out: &mut String) {
     let Entry { name, arity, flags, first, last, step, specs, subs: _ } = entry;
-    // A flag that two words set is written as the first of them.
+    // If two words mean the same flag, the first is written.
     let mut seen = Flags::empty();
     let mut words = Vec::new();
     for (word, flag) in FLAG_NAMES.iter().filter(|(_, flag)| flags.contains(*flag)) {
@@ -314,7 +314,7 @@ fn spec_to_text(spec: &Spec) -> String {
     format!("{}{}{begin}:{find}", if spec.changes { "w" } else { "" }, if spec.incomplete { "?" } else { "" })
 }
 
-/// Reads what [`to_lines`] writes.
+/// Parses the output of [`to_lines`].
 pub(super) fn from_lines(text: &str) -> Result<Vec<Entry>, TableError> {
     let lines = text.lines().enumerate().filter(|(_, line)| !line.starts_with('#'));
     let entries = lines.map(|(row, line)| from_line(line).ok_or(TableError::Row { row, what: "a column" }));
@@ -384,7 +384,7 @@ fn numbers(text: &str) -> Option<[i32; 3]> {
     Some([a.parse().ok()?, b.parse().ok()?, c.parse().ok()?])
 }
 
-/// The items, when there are as many as wanted.
+/// The items, if there are exactly as many as wanted.
 fn exactly<'a, const N: usize>(items: impl Iterator<Item = &'a str>) -> Option<[&'a str; N]> {
     let items: Vec<&str> = items.collect();
     items.try_into().ok()

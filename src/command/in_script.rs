@@ -1,7 +1,7 @@
-//! Which keys a command changes that a script calls, when some of its arguments are not known.
+//! Which keys a command changes that a script calls, if some of its arguments are unknown.
 //!
-//! Decides only for commands whose keys have fixed places. Where an option may name a key (SORT … STORE), or a count says how many
-//! keys there are, an unknown argument could be either. Never guesses: what is not certain is [`InScript::Unknown`].
+//! Decides only for commands whose keys have fixed positions. If an option may name a key (SORT … STORE), or a count gives the
+//! number of keys, an unknown argument could be either. Never guesses: anything uncertain is [`InScript::Unknown`].
 
 use smallvec::SmallVec;
 
@@ -11,14 +11,14 @@ use super::row::Row;
 use super::table::Table;
 use super::verb::Verb;
 
-/// What a call does.
+/// The effect of a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum InScript {
     /// It changes no key.
     Reads,
-    /// It changes only the keys at these places.
+    /// It changes only the keys at these positions.
     Writes {
-        /// Places of the keys in the call.
+        /// Positions of the keys in the call.
         keys: SmallVec<[u32; 4]>,
         /// The last argument of the call stands for several (`unpack(KEYS)`), and all of them are keys.
         rest: bool,
@@ -28,8 +28,8 @@ pub enum InScript {
 }
 
 impl Table {
-    /// What a call with these words does, the name first; `None` is a word that is not known. `open`: the last word may stand for
-    /// none or several.
+    /// The effect of a call with these words, the name first. `None` is an unknown word. `open`: the last word may stand for none
+    /// or several.
     #[must_use]
     pub fn in_script(&self, words: &[Option<&[u8]>], open: bool) -> InScript {
         let Some(row) = words.first().copied().flatten().and_then(|name| self.get(name)) else {
@@ -50,7 +50,7 @@ impl Row {
         if only_reads || self.facts.contains(Facts::CHANGES_NOTHING_IN_SCRIPTS) {
             return InScript::Reads;
         }
-        // Modules may change more than their specs say; MOVE and COPY change keys of other databases.
+        // Modules may change more than their specs say. MOVE and COPY change keys of other databases.
         let known = self.flags.contains(Flags::WRITE) || self.facts.contains(Facts::WRITES_UNFLAGGED);
         let elsewhere = matches!(self.verb, Verb::Move | Verb::Copy | Verb::Migrate | Verb::Sort);
         if !known || elsewhere || self.flags.intersects(Flags::MODULE | Flags::NO_SCRIPT | Flags::ADMIN) {
@@ -61,7 +61,7 @@ impl Row {
 }
 
 impl Finder {
-    /// The places of all keys in any call of `argc` words, and whether those behind an open end are keys.
+    /// The positions of all keys in any call of `argc` words, and whether the words behind an open end are keys.
     fn places(&self, argc: usize, open: bool) -> Option<(SmallVec<[u32; 4]>, bool)> {
         let mut keys = SmallVec::new();
         let mut rest = false;
@@ -80,7 +80,7 @@ impl Finder {
             }
             _ => return None,
         }
-        // The last word of an open call stands for any number of words, so a single key must not be in its place.
+        // The last word of an open call stands for any number of words, so a single key must not be in its position.
         let last = u32::try_from(argc).ok()?;
         let all_there = !keys.is_empty() && keys.iter().all(|at| *at < last);
         all_there.then_some((keys, rest))

@@ -1,12 +1,12 @@
-//! Finds a name, in any case, among a few hundred fixed ones. Every request does this, so it does not allocate, and compares words
-//! instead of bytes.
+//! Finds a name, in any case, among a few hundred fixed ones. Every request does this, so it does not allocate, and compares
+//! machine words instead of bytes.
 
-/// Positions of names in the order in which they were given; of equal ones the first.
+/// The positions of names in the order in which they were given. If two are equal, the first.
 #[derive(Debug, Clone)]
 pub(super) struct Index {
-    /// Open addressing with linear probing; a power of two, at most a quarter full.
+    /// Open addressing with linear probing. The size is a power of two, at most a quarter full.
     slots: Box<[Slot]>,
-    /// Lower-cased names too long for a slot, with their positions.
+    /// Lower-case names too long for a slot, with their positions.
     long: Vec<(Box<[u8]>, u32)>,
 }
 
@@ -16,7 +16,7 @@ struct Slot {
     position: u32,
 }
 
-/// A lower-cased name of up to [`LONGEST`] bytes: its first and last eight bytes, which may overlap, and its length.
+/// A lower-case name of up to [`LONGEST`] bytes: its first and last eight bytes, which may overlap, and its length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Key {
     first: u64,
@@ -31,7 +31,7 @@ const LONGEST: usize = 16;
 const FREE: Slot = Slot { key: Key { first: 0, last: 0, length: 0 }, position: 0 };
 
 impl Index {
-    /// Of all names; an empty one is never found.
+    /// An index of these names. An empty name is never found.
     pub(super) fn of<'a>(names: impl ExactSizeIterator<Item = &'a [u8]>) -> Index {
         let mut index = Index {
             slots: vec![FREE; (names.len().max(1) * 4).next_power_of_two()].into_boxed_slice(),
@@ -63,10 +63,10 @@ impl Index {
         };
         let mut at = self.start(key);
         loop {
-            // Three of four slots are free, so a free one ends this soon.
+            // Three of four slots are free, so a free one is found soon.
             let slot = &self.slots[at];
             if slot.key == key {
-                // An empty name is equal to a free slot.
+                // An empty name equals a free slot.
                 return (key.length != 0).then_some(slot.position as usize);
             }
             if slot.key.length == 0 {
@@ -76,7 +76,7 @@ impl Index {
         }
     }
 
-    /// FxHash's multiplier; the product's upper half is the well mixed one.
+    /// FxHash's multiplier. The upper half of the product is well mixed.
     #[inline]
     fn start(&self, key: Key) -> usize {
         let mixed = (key.first ^ key.last.rotate_left(27) ^ u64::from(key.length)).wrapping_mul(0x517c_c1b7_2722_0a95);
@@ -106,7 +106,7 @@ impl Key {
     }
 }
 
-/// Eight bytes in ASCII lower case at once, as `u8::to_ascii_lowercase` does it for one.
+/// Converts eight bytes to ASCII lower case at once.
 #[inline]
 fn lower(word: u64) -> u64 {
     const ONES: u64 = 0x0101_0101_0101_0101;

@@ -1,17 +1,16 @@
-//! Finding the keys of a call: key specs as Redis 7 describes them
-//! (<https://redis.io/docs/latest/develop/reference/key-specs/>), and walkers of our own for the few commands
-//! whose specs are incomplete (SORT, MIGRATE, GEORADIUS … STORE).
+//! Finds the keys of a call: by key specs as in Redis 7 (<https://redis.io/docs/latest/develop/reference/key-specs/>), and by code
+//! of our own for the few commands whose specs are incomplete (SORT, MIGRATE, GEORADIUS … STORE).
 //!
-//! Must never find too few keys in a call that Redis would execute; in a call that Redis refuses, it may find too many.
+//! Must never find too few keys in a call that Redis would execute. In a call that Redis refuses, it may find too many.
 
 use smallvec::SmallVec;
 
-/// What [`super::Row::keys`] found.
+/// The result of [`super::Row::keys`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Keys {
     /// All keys that the call may touch, possibly none.
     Known,
-    /// Any key may be touched; those that could be found are in the list.
+    /// Any key may be touched. The list contains those that were found.
     Unknown,
 }
 
@@ -20,7 +19,7 @@ pub enum Keys {
 pub(super) enum Begin {
     /// At this argument.
     Index(i32),
-    /// After the first argument that is this word; negative `from` counts from the end, and searches backwards.
+    /// After the first argument that equals this word. A negative `from` counts from the end, and searches backwards.
     Keyword { word: Box<str>, from: i32 },
     /// The server cannot say.
     Unknown,
@@ -29,10 +28,10 @@ pub(super) enum Begin {
 /// How many arguments from there are keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Find {
-    /// Up to `last`, counted from the first key, or when negative from the call's end; with `limit` above 1 only
-    /// that fraction of what is left (XREAD: half of it).
+    /// Up to `last`, counted from the first key, or from the call's end if negative. With `limit` above 1, only that fraction of
+    /// the rest (XREAD: half of it).
     Range { last: i32, step: i32, limit: i32 },
-    /// As many as the argument at `at` says, starting at `first`, both counted from the spec's start.
+    /// As many as the argument at `at` says, starting at `first`. Both are counted from the spec's start.
     Count { at: i32, first: i32, step: i32 },
     /// The server cannot say.
     Unknown,
@@ -43,7 +42,7 @@ pub(super) enum Find {
 pub(super) struct Spec {
     /// RW, OW or RM: the keys it finds are changed.
     pub changes: bool,
-    /// Finds only some of the keys.
+    /// It finds only some of the keys.
     pub incomplete: bool,
     pub begin: Begin,
     pub find: Find,
@@ -58,7 +57,7 @@ impl Spec {
         matches!((&self.begin, &self.find), (Begin::Index(_), Find::Range { .. }))
     }
 
-    /// Whether the keys have fixed places, whatever the words of the call are. `None`: no. `Some(None)`: yes, and there are no others.
+    /// Whether the keys have fixed positions, whatever the arguments are. `None`: no. `Some(None)`: yes, and there are no others.
     /// `Some(Some(step))`: yes, from there to the end of the call.
     pub(super) fn fixed_range(&self) -> Option<Option<i32>> {
         match (&self.begin, &self.find) {
@@ -70,7 +69,7 @@ impl Spec {
         }
     }
 
-    /// Adds the keys; Unknown when the call does not tell how many there are.
+    /// Adds the keys. `Unknown` if the call does not say how many there are.
     pub(super) fn find(&self, args: &[&[u8]], out: &mut SmallVec<[u32; 4]>) -> Keys {
         let argc = args.len() as i64;
         let start = match &self.begin {
@@ -108,7 +107,7 @@ impl Spec {
         }
         let mut at = first;
         while at <= last && at < argc {
-            // Bounded by argc, which the scanner bounds by far below 2^32.
+            // Bounded by argc, which the scanner bounds far below 2^32.
             let Ok(index) = u32::try_from(at) else { return Keys::Unknown };
             out.push(index);
             at += step;
@@ -129,7 +128,7 @@ fn after_keyword(args: &[&[u8]], word: &[u8], from: i32) -> Option<i64> {
     i64::try_from(found).ok().map(|at| at + 1)
 }
 
-/// A count as Redis reads it, and a little more leniently; what is too large counts as very many.
+/// A count as Redis parses it, slightly more leniently. A number that is too large counts as very many.
 fn number(text: &[u8]) -> Option<i64> {
     let digits = text.strip_prefix(b"+").unwrap_or(text);
     if digits.is_empty() || digits.len() > 20 {
@@ -143,34 +142,33 @@ fn number(text: &[u8]) -> Option<i64> {
 /// How the keys of a command are found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Finder {
-    /// It has none.
+    /// The command has no keys.
     None,
     /// It is not known how.
     Unknown,
-    /// One, at this index: most commands.
+    /// One key, at this index: most commands.
     At(u32),
-    /// All of these together.
+    /// All of these specs.
     Specs(Box<[Spec]>),
-    /// These, and there may be more.
+    /// These specs, and there may be more keys.
     Partial(Box<[Spec]>),
-    /// SORT: the key and STORE's.
+    /// SORT: the key and that of STORE.
     Sort,
-    /// XREAD and XREADGROUP: the first half of what follows STREAMS. A group or a consumer may be called STREAMS, too, so the options
-    /// before it are read one by one. A call with an unknown option is left to the server's specs.
+    /// XREAD and XREADGROUP: the first half of the arguments after STREAMS. A group or a consumer may also be called STREAMS, so
+    /// the options before it are parsed one by one. A call with an unknown option is left to the server's specs.
     Streams(Box<Finder>),
-    /// MIGRATE: the key, or all after KEYS.
+    /// MIGRATE: the key, or all arguments after KEYS.
     Migrate,
-    /// GEORADIUS and GEORADIUSBYMEMBER: the key, and STORE's and STOREDIST's; options start at this index.
+    /// GEORADIUS and GEORADIUSBYMEMBER: the key, and those of STORE and STOREDIST. Options start at this index.
     GeoRadius(usize),
-    /// DEBUG: a few subcommands touch nothing, the others may do anything.
+    /// DEBUG: a few subcommands touch no key, the others may do anything.
     Debug,
 }
 
 impl Finder {
     /// From the key specs of Redis 7. `movable`: the server says that first, last and step do not find all keys.
     pub(super) fn from_specs(specs: Vec<Spec>, movable: bool) -> Finder {
-        // Specs that are no more than first, last and step, on a command whose keys move: a module that finds its keys
-        // with code of its own.
+        // Specs that equal first, last and step, on a command whose keys move: a module that finds its keys by its own code.
         let hidden = movable && specs.iter().all(Spec::is_plain_range);
         match &specs[..] {
             [] if hidden => Finder::Unknown,
@@ -188,12 +186,12 @@ impl Finder {
         }
     }
 
-    /// From the three numbers that older servers give; all 0: no keys.
+    /// From the three numbers that older servers provide. All 0: no keys.
     pub(super) fn from_range(first: i32, last: i32, step: i32) -> Finder {
         if first == 0 {
             return Finder::None;
         }
-        // A negative last counts from the call's end in both formats; a positive one is an index here, a distance there.
+        // A negative last counts from the call's end in both formats. A positive one is an index here and a distance in specs.
         let distance = if last < 0 { Some(last) } else { last.checked_sub(first).filter(|distance| *distance >= 0) };
         match distance {
             Some(last) if first > 0 && step > 0 => {
@@ -207,7 +205,7 @@ impl Finder {
         }
     }
 
-    /// Where the first key is in every call, and whether all that follows it is keys, too; none: it is not that simple.
+    /// The position of the first key in every call, and whether all later arguments are keys too. `None` if it is not that simple.
     pub(super) fn fixed_place(&self) -> Option<(usize, bool)> {
         match self {
             Finder::At(at) => Some((*at as usize, false)),
@@ -263,18 +261,18 @@ impl Finder {
     }
 }
 
-/// The finder for a command whose key specs (or the lack of them) do not tell enough, else the one given.
+/// The finder for a command whose key specs are missing or insufficient. Otherwise the given one.
 pub(super) fn special(name: &str, finder: Finder) -> Finder {
     match name {
         "sort" => Finder::Sort,
         "xread" | "xreadgroup" => Finder::Streams(Box::new(finder)),
-        // Its unknown spec stands for the keys that BY and GET patterns read; a read may miss those.
+        // Its unknown spec stands for the keys that BY and GET patterns read. A read may ignore those.
         "sort_ro" => Finder::from_range(1, 1, 1),
         "migrate" => Finder::Migrate,
         "georadius" => Finder::GeoRadius(6),
         "georadiusbymember" => Finder::GeoRadius(5),
         "debug" => Finder::Debug,
-        // Redis 6 only, so that the built-in table lends no spec: STRALGO LCS KEYS a b.
+        // Redis 6 only, so the built-in table provides no spec: STRALGO LCS KEYS a b.
         "stralgo" => Finder::Specs(Box::new([Spec {
             changes: false,
             incomplete: false,
@@ -285,13 +283,13 @@ pub(super) fn special(name: &str, finder: Finder) -> Finder {
     }
 }
 
-/// Whether DEBUG is asked to push something to its client.
+/// Whether this DEBUG makes Redis send a push.
 pub(super) fn pushes(args: &[&[u8]]) -> bool {
     matches!(args, [_, protocol, push] if protocol.eq_ignore_ascii_case(b"protocol") && push.eq_ignore_ascii_case(b"push"))
 }
 
-/// Whether an XREAD or XREADGROUP call asks to block. Values of the options before STREAMS are stepped over, so that
-/// a group called BLOCK does not count.
+/// Whether an XREAD or XREADGROUP call blocks. Values of the options before STREAMS are skipped, so that a group called BLOCK does
+/// not count.
 pub(super) fn blocks(args: &[&[u8]]) -> bool {
     let mut rest = args.iter().skip(1);
     while let Some(arg) = rest.next() {
@@ -308,7 +306,7 @@ pub(super) fn blocks(args: &[&[u8]]) -> bool {
     false
 }
 
-/// The places of an XREAD's or XREADGROUP's keys; none: the call is not understood.
+/// The positions of the keys of an XREAD or XREADGROUP. `None` if the call is not understood.
 fn streams(args: &[&[u8]]) -> Option<std::ops::Range<usize>> {
     let mut at = 1;
     loop {
@@ -325,7 +323,7 @@ fn streams(args: &[&[u8]]) -> Option<std::ops::Range<usize>> {
     (rest > 0 && rest.is_multiple_of(2)).then(|| at + 1..at + 1 + rest / 2)
 }
 
-/// DEBUG subcommands that change no key; the others load, flush, fill or drop the data set, or may in a newer server.
+/// DEBUG subcommands that change no key. The others load, flush, fill or drop the data set, or may do so in a newer server.
 const READ_ONLY_DEBUG: &[&[u8]] = &[
     b"HELP",
     b"SLEEP",
@@ -339,7 +337,7 @@ const READ_ONLY_DEBUG: &[&[u8]] = &[
     b"HTSTATS-KEY",
 ];
 
-/// An option word, and what follows it.
+/// The word of an option, and what follows it.
 type OptionWord = (&'static [u8], Follows);
 
 /// What follows an option's word.
@@ -361,7 +359,7 @@ const SORT_OPTIONS: &[OptionWord] = &[
 const GEORADIUS_OPTIONS: &[OptionWord] =
     &[(b"STORE", Follows::Key), (b"STOREDIST", Follows::Key), (b"COUNT", Follows::Values(1))];
 
-/// Keys among options that come in any order. When an option is given twice Redis takes the last; both are reported.
+/// Keys among options that come in any order. If an option is repeated, Redis uses the last; both are reported.
 fn option_keys(args: &[&[u8]], from: usize, words: &[OptionWord], out: &mut SmallVec<[u32; 4]>) {
     let mut at = from;
     while let Some(arg) = args.get(at) {
@@ -377,8 +375,8 @@ fn option_keys(args: &[&[u8]], from: usize, words: &[OptionWord], out: &mut Smal
     }
 }
 
-/// MIGRATE host port key|"" db timeout [COPY] [REPLACE] [AUTH password | AUTH2 user password] [KEYS key …]. KEYS counts
-/// only with an empty key argument; with another one Redis refuses the call.
+/// MIGRATE host port key|"" db timeout [COPY] [REPLACE] [AUTH password | AUTH2 user password] [KEYS key …]. KEYS counts only with
+/// an empty key argument. With another one Redis refuses the call.
 fn migrate_keys(args: &[&[u8]], out: &mut SmallVec<[u32; 4]>) {
     if args.get(3).is_some_and(|key| !key.is_empty()) {
         return push(args, 3, out);

@@ -1,4 +1,4 @@
-//! The rows of a client's consecutive requests: most are of the same command as the one before.
+//! The row of a client's last request: most requests have the same command as the one before.
 
 use std::ops::Range;
 
@@ -47,7 +47,7 @@ mod tests {
         let mut lookup = Lookup::default();
         let mut found = [0; 3];
         for round in 0..1000 {
-            // Neighbours differ in the request, in the table, in both, or not at all.
+            // Consecutive calls differ in the request, in the table, in both, or not at all.
             let at = (round / 2) % 3;
             let (request, length) = requests[(round / 3) % 5];
             let start = 6 + length.to_string().len() + 1;

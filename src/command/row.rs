@@ -1,7 +1,7 @@
-//! A row of the command table: what the proxy must know of one command before a byte is sent.
+//! A row of the command table: what must be known of a command before a byte is sent.
 //!
-//! Made once, from what the server says and from `decisions.rs`, and used by each request without an allocation. Without a decision,
-//! the flags are read with care: what they do not rule out may happen.
+//! Made once, from the server's table and from `decisions.rs`, and read by each request without an allocation. Without a decision,
+//! the flags are interpreted cautiously: anything they do not exclude may happen.
 
 use smallvec::SmallVec;
 
@@ -17,58 +17,56 @@ use super::verb::{Class, Verb};
 /// One command or one subcommand.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
-    /// Lower case; a subcommand is named `container|subcommand`.
+    /// In lower case. A subcommand is named `container|subcommand`.
     pub name: Box<str>,
-    /// Arguments with the name (and the subcommand's); negative: at least that many.
+    /// Number of arguments with the name (and the subcommand's). Negative: at least that many.
     pub arity: i32,
-    /// As the server says.
+    /// From the server.
     pub flags: Flags,
-    /// Where it may run. Where the arguments decide, the careful answer; [`Row::class_for`] is exact.
+    /// Where the command may run. If that depends on the arguments, this is the cautious answer; [`Row::class_for`] is exact.
     pub class: Class,
-    /// How the proxy treats it.
+    /// How the command is treated.
     pub verb: Verb,
-    /// Its number in its table, from 1; 0: a command that is in none.
+    /// The row's number in its table, from 1. 0: the command is in no table.
     pub number: u32,
     pub(super) finder: Finder,
     write: bool,
     retry_safe: bool,
     named: bool,
     pub(super) cacheable: Option<Cacheable>,
-    /// What else is true of it.
+    /// Further facts.
     pub facts: Facts,
-    /// Where the subcommand's own name begins in `name`; 0 for a command.
+    /// Where the subcommand's own name begins in `name`. 0 for a command.
     own_name_at: usize,
     pub(super) subs: Box<[Row]>,
 }
 
 impl Row {
-    /// Whether `argc` arguments, the name included, are what the command takes. Redis refuses other counts before
-    /// it looks at anything else.
+    /// Whether the command takes `argc` arguments, including the name. Redis checks this before anything else.
     #[must_use]
     pub fn arity_ok(&self, argc: usize) -> bool {
         let wanted = self.arity.unsigned_abs() as usize;
         if self.arity >= 0 { argc == wanted } else { argc >= wanted }
     }
 
-    /// Whether it may change what a key holds or how long it lives (`docs/coherence.md`): the server's flags and key specs,
-    /// corrected for EVAL, EVALSHA and FCALL (not flagged, and do), PFCOUNT (flagged read-only, and changes the
-    /// cached count inside the string), DEBUG, REPLICAOF and others that reach all keys. An unknown command is a
-    /// write unless it is flagged read-only. Commands that write only with an option (SORT … STORE,
-    /// GETEX … EX, BITFIELD … SET) are writes always.
+    /// Whether it may change a key's content or TTL (`docs/coherence.md`). This follows the server's flags and key specs, with
+    /// corrections for EVAL, EVALSHA and FCALL (not flagged, but write), PFCOUNT (flagged read-only, but changes the cached count
+    /// inside the string), and DEBUG, REPLICAOF and others that reach all keys. An unknown command is a write unless it is flagged
+    /// read-only. Commands that write only with an option (SORT … STORE, GETEX … EX, BITFIELD … SET) always count as writes.
     #[must_use]
     pub fn is_write(&self) -> bool {
         self.write
     }
 
-    /// Whether it may be sent again when the connection broke before its reply: it changes nothing, and its answer
-    /// does not depend on the connection.
+    /// Whether it may be repeated if the connection breaks before the reply: it changes nothing, and its reply does not depend on
+    /// the connection.
     #[must_use]
     pub fn retry_safe(&self) -> bool {
         self.retry_safe
     }
 
-    /// Whether the reply of a call with `argc` arguments, the name included, may be kept in L1, and how: a read of one key that
-    /// gives the same reply until the key changes. GET and MGET are not among them: of these, values are kept.
+    /// How the reply of a call with `argc` arguments, including the name, may be kept in L1. `None` unless it is a read of one key
+    /// whose reply changes only when the key changes. GET and MGET are not among them, because L1 keeps their values instead.
     #[must_use]
     #[inline]
     pub fn cacheable(&self, argc: usize) -> Option<Cacheable> {
@@ -83,7 +81,8 @@ impl Row {
         matches!(self.verb, Verb::Client(_))
     }
 
-    /// Whether Redis may execute it for long, and serves nobody else meanwhile. What a module does nobody knows.
+    /// Whether Redis may execute it for long, and serves no other client meanwhile. Module commands count as long, because nothing
+    /// is known about them.
     #[must_use]
     pub fn is_long(&self) -> bool {
         self.facts.contains(Facts::LONG) || self.flags.contains(Flags::MODULE) || self.is_unknown()
@@ -95,8 +94,8 @@ impl Row {
         self.name.is_empty()
     }
 
-    /// Where this call may run: [`Row::class`], but XREAD and XREADGROUP are blocking only with BLOCK, and DEBUG PROTOCOL push makes
-    /// Redis push something, which belongs to no reply.
+    /// Where this call may run. Like [`Row::class`], but XREAD and XREADGROUP are blocking only with BLOCK, and DEBUG PROTOCOL push
+    /// needs a session because Redis sends a push that is no reply.
     #[must_use]
     pub fn class_for(&self, args: &[&[u8]]) -> Class {
         match self.verb {
@@ -106,18 +105,18 @@ impl Row {
         }
     }
 
-    /// Finds the arguments that are keys. `args` is the whole call, the name at 0; `out` is cleared and gets indices
-    /// into it, ascending within each key spec. In a call that Redis would refuse for its syntax too many keys may
-    /// be named, never too few of one that it would execute.
+    /// Finds the arguments that are keys. `args` is the whole call, with the name at 0. `out` is cleared and receives their
+    /// indices, ascending within each key spec. For a call that Redis would refuse for its syntax it may find too many keys, but
+    /// never too few for one that Redis would execute.
     ///
-    /// A script's keys are those that it declares. What else it may write is judged by `scripts`.
+    /// A script's keys are those that it declares. `scripts` decides what else it may write.
     pub fn keys(&self, args: &[&[u8]], out: &mut SmallVec<[u32; 4]>) -> Keys {
         out.clear();
         self.finder.find(args, out)
     }
 
-    /// Other databases in which a call writes its keys, too: MOVE key db, COPY source destination … DB db. Redis refuses what is not
-    /// a number; when there are several DB, it takes the last.
+    /// Other databases in which a call writes its keys: MOVE key db, COPY source destination … DB db. Redis refuses an invalid
+    /// number. If DB is repeated, it uses the last.
     #[must_use]
     pub fn other_databases(&self, args: &[&[u8]]) -> SmallVec<[u32; 1]> {
         let number = |text: &&[u8]| parse_int(text).and_then(|db| u32::try_from(db).ok());
@@ -138,13 +137,13 @@ impl Row {
         self.subs.iter().find(|row| row.own_name().eq_ignore_ascii_case(name))
     }
 
-    /// All subcommands; empty for a plain command.
+    /// All subcommands. Empty for a command without any.
     #[must_use]
     pub fn subs(&self) -> &[Row] {
         &self.subs
     }
 
-    /// Whether class, verb and effect were decided by name, not read from the flags.
+    /// Whether class, verb and effect were decided by name rather than from the flags.
     #[must_use]
     pub fn decided_by_name(&self) -> bool {
         self.named
@@ -154,13 +153,13 @@ impl Row {
         &self.name.as_bytes()[self.own_name_at..]
     }
 
-    /// A subcommand that a newer server may have, before its table is here. It has the container's name, and no number.
+    /// A subcommand that a newer server may have, before its table is known. It has the container's name, and no number.
     pub(super) fn newer_sub(container: &str, arity: i32, verb: Verb) -> Row {
         Row { name: container.into(), arity, write: false, finder: Finder::None, ..Row::unknown(verb) }
     }
 
-    /// The row of a command that is in no table: most likely Redis does not know it either, but it may belong to a module
-    /// that was loaded a moment ago, or be MONITOR, renamed by the administrator.
+    /// The row of a command that is in no table. Redis most likely does not know it either, but it may belong to a module that was
+    /// just loaded, or be MONITOR, renamed by the administrator.
     pub(super) fn unknown(verb: Verb) -> Row {
         Row {
             name: "".into(),
@@ -184,7 +183,8 @@ impl Row {
         let decision = decisions::of(&entry.name);
         let Entry { name, arity, flags, first, last, step, specs, subs } = entry;
         let movable = flags.contains(Flags::MOVABLE_KEYS);
-        // For a module that describes its keys in the old way, Redis makes specs that change them, also for a command that only reads.
+        // If a module describes its keys in the old way, Redis generates specs that mark the keys as changed, even for a command
+        // that only reads.
         let specs_tell = !flags.contains(Flags::MODULE | Flags::READONLY);
         let changes = specs_tell && specs.iter().flatten().any(|spec| spec.changes);
         let flagged_write = flags.contains(Flags::WRITE) || changes;
@@ -215,7 +215,7 @@ impl Row {
             (Touch::AsFlagged, finder) => (true, finder),
         };
         let repeatable = flags.contains(Flags::READONLY) || decision.is_some_and(|decision| decision.repeatable);
-        // XREAD without BLOCK: with it, it runs on a session, where nothing is repeated.
+        // XREAD without BLOCK. With BLOCK it runs on a session, where nothing is repeated.
         let on_a_lane = class == Class::Stateless || verb == Verb::XRead;
 
         let cacheable = cacheable::of(&name, flags, write, class, &finder, ends);

@@ -1,4 +1,4 @@
-//! All commands of one server, found by name, and the proxy's own.
+//! All commands of one server, found by name, and Shortstop's own.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -13,17 +13,17 @@ use super::index::Index;
 use super::row::Row;
 use super::verb::{ClientSubcommand, Verb};
 
-/// The `COMMAND` reply of Redis 7.0.15 in the text form of `entry.rs`. Regenerate it with
-/// `SHORTSTOP_REGENERATE=1 cargo test --test command_table` and a redis-server of the wanted version in the path.
+/// The `COMMAND` reply of Redis 7.0.15 in the text format of `entry.rs`. Regenerate it with `SHORTSTOP_REGENERATE=1 cargo test
+/// --test command_table` and a redis-server of the wanted version in the path.
 pub(super) const BUILTIN: &str = include_str!("builtin.tsv");
 
-/// All commands of one server, and the proxy's own.
+/// All commands of one server, and Shortstop's own.
 #[derive(Debug, Clone)]
 pub struct Table {
     pub(super) rows: Vec<Row>,
     pub(super) index: Index,
     unknown: Unknown,
-    /// Only this table and its copies have it.
+    /// Shared only by copies of this table.
     pub(super) number: u64,
 }
 
@@ -31,7 +31,7 @@ pub struct Table {
 #[derive(Debug, Clone)]
 struct Unknown {
     any: Row,
-    /// WAITAOF of Redis 7.2 and later, until such a server's table is here.
+    /// WAITAOF of Redis 7.2 and later, until such a server's table is known.
     waitaof: Row,
     /// CLIENT SETINFO of the same servers: libraries send it at every connect.
     client_setinfo: Row,
@@ -58,8 +58,8 @@ impl Table {
         Table::build(entries, ends)
     }
 
-    /// The table until a server has been asked: [`Table::builtin`], but only replies about strings are kept. The server may be a newer
-    /// one, where parts of other keys can expire by themselves.
+    /// The table until a server has been asked: [`Table::builtin`], except that only replies about strings are kept. The server may
+    /// be newer, and parts of other keys may expire by themselves.
     #[must_use]
     pub fn until_asked() -> Table {
         Table::build(Table::builtin_entries(), Ends::UNKNOWN)
@@ -69,11 +69,11 @@ impl Table {
         entry::from_lines(BUILTIN).expect("builtin.tsv is well formed: tests parse it")
     }
 
-    /// From a server's reply to `COMMAND`, Redis 6.2 or later, Valkey. Where a server has no key specs and no
-    /// subcommands (Redis before 7), those of the built-in table are taken for the commands that it has.
+    /// From a server's reply to `COMMAND` (Redis 6.2 or later, Valkey). If a server has no key specs and no subcommands (Redis
+    /// before 7), those of the built-in table are used for the commands that it has.
     ///
     /// # Errors
-    /// When the reply is not the documented shape; the table in use should then be kept.
+    /// The reply does not have the documented format. The current table should then be kept.
     pub fn from_command(reply: &BytesFrame) -> Result<Table, TableError> {
         let mut entries = entry::from_reply(reply)?;
         if entries.iter().any(|entry| entry.specs.is_none()) {
@@ -83,7 +83,7 @@ impl Table {
                     entry.borrow_from(known);
                 }
             }
-            // Redis before 7 answers QUIT, and does not list it.
+            // Redis before 7 answers QUIT, but does not list it.
             if !entries.iter().any(|entry| &*entry.name == "quit") {
                 entries.extend(builtin.into_iter().filter(|entry| &*entry.name == "quit"));
             }
@@ -92,23 +92,23 @@ impl Table {
         Ok(Table::build(entries, ends))
     }
 
-    /// A server's reply to `COMMAND` in the form of `builtin.tsv`, under a title.
+    /// A server's reply to `COMMAND` in the format of `builtin.tsv`, with a title.
     ///
     /// # Errors
-    /// When the reply is not the documented shape.
+    /// The reply does not have the documented format.
     pub fn reply_to_tsv(reply: &BytesFrame, title: &str) -> Result<String, TableError> {
         Ok(entry::to_lines(&entry::from_reply(reply)?, title))
     }
 
-    /// The row of a command, by its name in any case; a container's own row for `CONFIG` and the like.
+    /// The row of a command, by its name in any case. For `CONFIG` and other containers, the container's own row.
     #[must_use]
     #[inline]
     pub fn get(&self, name: &[u8]) -> Option<&Row> {
         self.rows.get(self.index.find(name)?)
     }
 
-    /// The row for a whole call: the subcommand's where there is one, the container's where Redis would refuse the
-    /// subcommand, and the row of an unknown command (a write of any key, on a session) where the table lacks the name.
+    /// The row for a whole call: the subcommand's if there is one; the container's if Redis would refuse the subcommand; the row of
+    /// an unknown command (a write of any key, on a session) if the name is not in the table.
     #[must_use]
     pub fn resolve(&self, args: &[&[u8]]) -> &Row {
         let Some(row) = args.first().and_then(|name| self.get(name)) else {
@@ -130,12 +130,12 @@ impl Table {
         }
     }
 
-    /// All commands, without subcommands ([`Row::subs`] has them), in the server's order.
+    /// All commands, without subcommands (see [`Row::subs`]), in the server's order.
     pub fn rows(&self) -> impl ExactSizeIterator<Item = &Row> {
         self.rows.iter()
     }
 
-    /// A number that only this table and its copies have.
+    /// A number shared only by copies of this table.
     #[must_use]
     pub fn number(&self) -> u64 {
         self.number
@@ -147,14 +147,14 @@ impl Table {
         self.all().find(|row| row.number == number).map(|row| row.name.as_ref())
     }
 
-    /// The number here of the row that has this number in another table; 0: there is none of its name.
+    /// The number here of the row that has this number in another table. 0 if there is no row with its name.
     #[must_use]
     pub fn renumbered(&self, number: u32, other: &Table) -> u32 {
         let name = other.name_of(number);
         name.and_then(|name| self.all().find(|row| row.name.as_ref() == name)).map_or(0, |row| row.number)
     }
 
-    /// The reads whose replies may be kept, beside GET and MGET.
+    /// The reads whose replies may be kept, in addition to GET and MGET.
     #[must_use]
     pub fn cacheable(&self) -> Reads {
         self.rows.iter().filter_map(|row| row.cacheable).fold(Reads::NONE, |all, cacheable| all | cacheable.read)
@@ -168,7 +168,7 @@ impl Table {
         let ours = entry::nested(decisions::OURS.iter().map(|(name, arity)| Entry::bare(name, *arity)));
         let theirs = entries.into_iter().filter(|entry| ours.iter().all(|our| our.name != entry.name));
         let mut rows: Vec<Row> = theirs.chain(ours.iter().cloned()).map(|entry| Row::new(entry, ends)).collect();
-        // By name: the order in which a server lists its commands means nothing.
+        // By name, because the order of a server's list means nothing.
         let all = rows.iter().flat_map(|row| std::iter::once(row).chain(row.subs()));
         let mut names: Vec<Box<str>> = all.map(|row| row.name.clone()).collect();
         names.sort_unstable();

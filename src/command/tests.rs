@@ -1,4 +1,4 @@
-//! Tests of the command table: what each command is, and that strange calls and replies do no harm.
+//! Tests of the command table: the properties of each command, and that strange calls and replies do no harm.
 
 use std::collections::BTreeSet;
 
@@ -38,7 +38,7 @@ fn keys<'a>(table: &Table, line: &'a str) -> (Keys, Vec<&'a str>) {
     (known, found.iter().map(|at| words[*at as usize]).collect())
 }
 
-/// Of rows in the form of `builtin.tsv`.
+/// A table of rows in the format of `builtin.tsv`.
 fn table_of(lines: &str) -> Table {
     let entries = entry::from_lines(lines).expect("well formed");
     let ends = Ends::of(&entries);
@@ -111,7 +111,7 @@ proptest! {
     }
 }
 
-/// Frames that look a little like a row of COMMAND.
+/// Frames that resemble a row of COMMAND.
 fn strange_frame() -> impl Strategy<Value = BytesFrame> {
     let word = proptest::sample::select(words(
         "get flags RW begin_search find_keys type index range spec lastkey keystep write",
@@ -126,7 +126,7 @@ fn strange_frame() -> impl Strategy<Value = BytesFrame> {
 }
 
 #[test]
-fn classes_are_these() {
+fn classes_of_all_commands() {
     let table = Table::builtin();
     assert_eq!(
         names(&table, |row| row.class == Class::Session),
@@ -152,7 +152,7 @@ fn classes_are_these() {
 }
 
 #[test]
-fn facts_are_these() {
+fn facts_of_all_commands() {
     let table = Table::builtin();
     let of = |fact: Facts| names(&table, |row| row.facts.contains(fact));
     assert_eq!(of(Facts::LEAVES_NOTHING), words("client|unpause function|kill function|stats script|kill shutdown"));
@@ -190,7 +190,7 @@ fn commands_of_newer_servers_that_libraries_send_at_once_are_known_before_the_se
 }
 
 #[test]
-fn verbs_are_these() {
+fn verbs_of_all_commands() {
     let table = Table::builtin();
     let of = |verb: Verb| names(&table, |row| row.verb == verb);
     assert_eq!(
@@ -288,9 +288,9 @@ fn verbs_are_these() {
     }
 }
 
-/// As `docs/coherence.md` has it: the server's flags, and where they are wrong.
+/// As in `docs/coherence.md`: the server's flags, with corrections.
 #[test]
-fn writes_are_what_is_flagged_and_these() {
+fn writes_are_the_flagged_commands_and_the_corrections() {
     let table = Table::builtin();
     let unflagged = names(&table, |row| row.is_write() && !row.flags.contains(Flags::WRITE));
     assert_eq!(
@@ -317,7 +317,7 @@ fn writes_are_what_is_flagged_and_these() {
 }
 
 #[test]
-fn only_what_changes_nothing_is_sent_twice() {
+fn only_commands_that_change_nothing_are_repeated() {
     let table = Table::builtin();
     for row in all_rows(&table).filter(|row| row.retry_safe()) {
         assert!(!row.is_write() && !row.flags.contains(Flags::WRITE), "{}", row.name);
@@ -357,10 +357,10 @@ fn keys_of_calls() {
         ("DBSIZE", known(&[])),
         ("CONFIG GET a", known(&[])),
         ("ACL GETUSER a", known(&[])),
-        // What else it writes is judged elsewhere.
+        // `scripts` decides what else it writes.
         ("EVAL s 0", known(&[])),
         ("DEBUG SLEEP 0", known(&[])),
-        // Nobody can tell.
+        // Cannot be known.
         ("MODULE LOAD m.so", (Keys::Unknown, vec![])),
         ("FUNCTION FLUSH", (Keys::Unknown, vec![])),
         ("EVAL s x a", (Keys::Unknown, vec![])),
@@ -368,7 +368,7 @@ fn keys_of_calls() {
         ("DEBUG RELOAD", (Keys::Unknown, vec![])),
         ("CONFIG SET a b", (Keys::Unknown, vec![])),
         ("ACL SETUSER a on", (Keys::Unknown, vec![])),
-        // A read-only script cannot write, whatever it does not declare.
+        // A read-only script cannot write, whatever it declares.
         ("EVAL_RO s 0", known(&[])),
         // Redis refuses these.
         ("EVAL s 99999999999999999999 a b", known(&["a", "b"])),
@@ -379,9 +379,9 @@ fn keys_of_calls() {
     }
 }
 
-/// Rights: what was kept for a user may be none of its business any more.
+/// Rights: a user may have lost the right to entries that were kept for it.
 #[test]
-fn changes_of_rights_may_change_any_key_and_questions_about_them_are_not() {
+fn changes_of_rights_may_change_any_key_and_queries_of_rights_may_not() {
     let table = Table::builtin();
     let any_key = names(&table, |row| {
         let about = row.name.starts_with("acl") || row.name.starts_with("config");
@@ -396,9 +396,9 @@ fn changes_of_rights_may_change_any_key_and_questions_about_them_are_not() {
     );
 }
 
-/// What a rule may name, and what the table keeps, is one thing.
+/// The reads that a rule may name are exactly those that the table keeps.
 #[test]
-fn what_is_kept_is_what_rules_may_name() {
+fn kept_reads_are_those_that_rules_may_name() {
     let table = Table::builtin();
     assert_eq!(table.cacheable() | Reads::GET | Reads::MGET, Reads::ALL);
     let cacheable = names(&table, |row| row.cacheable.is_some());
@@ -446,9 +446,9 @@ fn calls_about_one_key_are_kept() {
     }
 }
 
-/// A field goes without a write, and the key's TTL does not tell; with the last field goes the key.
+/// A field expires without a write, and the key's TTL does not show it. With the last field the key disappears.
 #[test]
-fn what_may_end_in_part_is_not_kept() {
+fn keys_with_parts_that_may_expire_are_not_kept() {
     let hashes = "hget hmget hgetall hkeys hvals hlen hexists hstrlen exists type expiretime pexpiretime";
     let of = |text: &str| words(text).iter().fold(Reads::NONE, |all, name| all | Reads::named(name).expect(name));
     for (command, lost) in [
@@ -466,7 +466,7 @@ fn what_may_end_in_part_is_not_kept() {
     assert_eq!(Table::until_asked().cacheable(), strings);
 }
 
-/// A name alone decides nothing: the server must say that it is a read, and of which key.
+/// The name alone is not enough: the server must say that it is a read, and of which key.
 #[test]
 fn a_command_with_a_known_name_that_is_not_a_plain_read_is_not_kept() {
     let cacheable = |line: &str| table_of(line).cacheable();
@@ -506,15 +506,15 @@ fn arguments_decide_where_it_may_run() {
 fn arity_counts_the_name() {
     let table = Table::builtin();
     let ok = |line: &str| table.resolve(&call(line)).arity_ok(call(line).len());
-    assert!(ok("GET k") && ok("MGET a b") && ok("CONFIG SET a b") && ok("PROXY") && ok("PROXY INFO L1"));
-    assert!(!ok("GET") && !ok("GET a b") && !ok("MGET") && !ok("CONFIG SET a"));
+    assert!(ok("GET k") && ok("MGET a b") && ok("CONFIG SET a b") && ok("PROXY HELP") && ok("PROXY INFO L1"));
+    assert!(!ok("GET") && !ok("GET a b") && !ok("MGET") && !ok("CONFIG SET a") && !ok("PROXY"));
 }
 
 fn reply(rows: &str) -> BytesFrame {
     BytesFrame::Array(rows.lines().filter(|line| !line.trim().is_empty()).map(row_of_62).collect())
 }
 
-/// `name arity first last step flag…` as Redis 6.2 sends it, categories being flags with `@`.
+/// `name arity first last step flag…` as in Redis 6.2's reply. Categories are flags with `@`.
 fn row_of_62(line: &str) -> BytesFrame {
     let [name, arity, first, last, step, flags @ ..] = &words(line)[..] else { panic!("{line}") };
     let int = |text: &str| BytesFrame::Integer(text.parse().expect("a number"));
@@ -598,8 +598,8 @@ fn unknown_commands_are_read_with_care() {
     }
 }
 
-/// Redis 7 gives every module command a key spec made of first, last and step, also when the module finds its keys
-/// with code of its own, which `movablekeys` tells.
+/// Redis 7 generates a key spec from first, last and step for every module command, even if the module finds its keys by its own
+/// code, which `movablekeys` shows.
 #[test]
 fn a_modules_plain_spec_is_not_trusted_when_its_keys_move() {
     let line = "mod.own\t-2\twrite,movablekeys\t1,1,1\twi1:r0,1,0";
@@ -607,9 +607,9 @@ fn a_modules_plain_spec_is_not_trusted_when_its_keys_move() {
     assert_eq!(keys(&table, "MOD.OWN a b"), (Keys::Unknown, vec!["a"]));
 }
 
-/// The key that its specs name is an index; the keys that it deletes are in no argument.
+/// The key that its specs name is an index. The keys that it deletes are in no argument.
 #[test]
-fn a_module_command_that_deletes_what_it_does_not_name_may_change_anything() {
+fn a_module_command_that_deletes_unnamed_keys_may_change_anything() {
     for name in ["ft.dropindex", "_ft.dropindexifx", "ft.add", "ft.del"] {
         let table = table_of(&format!("{name}\t-2\twrite,module\t1,1,1\twi1:r0,1,0"));
         assert_eq!(keys(&table, &format!("{name} a b")).0, Keys::Unknown, "{name}");
@@ -635,7 +635,7 @@ fn copy_and_move_write_in_every_database_that_they_name() {
     }
 }
 
-/// Those specs say, too, that the keys are changed, whatever the command's flags say.
+/// Those generated specs also say that the keys are changed, whatever the command's flags say.
 #[test]
 fn a_modules_read_is_no_write() {
     let lines = "core.get\t2\treadonly\t1,1,1\twi1:r0,1,0\nmod.get\t2\treadonly,module\t1,1,1\twi1:r0,1,0\n\
@@ -647,7 +647,7 @@ fn a_modules_read_is_no_write() {
     assert_eq!(keys(&table, "MOD.GET a"), known(&["a"]));
 }
 
-/// Commands of Redis 8 and Valkey 9, as they describe them.
+/// Commands of Redis 8 and Valkey 9, as these servers describe them.
 #[test]
 fn strings_of_newer_servers() {
     let lines = "delex\t-2\twrite,fast\t1,1,1\twi1:r0,1,0\ndelifeq\t3\twrite,fast\t1,1,1\twi1:r0,1,0\n\
@@ -671,7 +671,7 @@ fn newer_subcommands_follow_their_container() {
     };
     assert_eq!(class_and_write("CLIENT CAPA redirect"), (Class::Session, false));
     assert_eq!(class_and_write("CLIENT SETINFO LIB-NAME x"), (Class::Local, false));
-    // It may be a newer server's.
+    // It may be a subcommand of a newer server.
     assert_eq!(class_and_write("CLIENT NONSENSE"), (Class::Session, false));
     assert_eq!(class_and_write("CONFIG NEW"), (Class::Stateless, false));
     assert_eq!(class_and_write("WAITAOF 1 0 0"), (Class::Blocking, false));

@@ -1,24 +1,24 @@
-//! Where a command may run, and how the proxy treats it. Words only: which command is which is decided in `decisions.rs`.
+//! Where a command may run, and how it is treated. Definitions only: `decisions.rs` assigns them to commands.
 
 use crate::errors::OwnError;
 
 /// Where a command may run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Class {
-    /// On a shared lane: one reply, no state left behind on the connection, the same answer on any connection.
+    /// On a lane: one reply, no change of the connection's state, and the same reply on any connection.
     Stateless,
-    /// On a connection of the client's own: it leaves state there, or gives not exactly one reply, or must not queue
-    /// behind others (SCRIPT KILL behind the script).
+    /// On a private connection: it changes the connection's state, or does not return exactly one reply, or must not queue behind
+    /// other requests (SCRIPT KILL behind the script).
     Session,
-    /// On a connection of the client's own: it may hold the connection until something happens.
+    /// On a private connection: it may block the connection.
     Blocking,
-    /// The proxy acts and answers; it may ask Redis for that.
+    /// Shortstop handles and answers it. It may ask Redis.
     Local,
-    /// Never sent; the error says why and what to do instead.
+    /// Never sent. The error says why and what to do instead.
     Refused(&'static OwnError),
 }
 
-/// How the proxy treats a command; most are [`Verb::Plain`].
+/// How a command is treated. Most are [`Verb::Plain`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Verb {
     /// GET.
@@ -45,9 +45,9 @@ pub enum Verb {
     GetDel,
     /// GETEX.
     GetEx,
-    /// Looks into a string or changes a part of it: needs the client's bytes in Redis, not an envelope.
+    /// Reads or changes a part of a string: needs the client's bytes in Redis, not an envelope.
     StringOp(StringOp),
-    /// SORT: reads keys that its arguments only describe; may store.
+    /// SORT: reads keys that its arguments only describe, and may store.
     Sort,
     /// SORT_RO: reads keys that its arguments only describe.
     SortRo,
@@ -67,11 +67,11 @@ pub enum Verb {
     Script(ScriptBy),
     /// EVAL_RO, EVALSHA_RO, FCALL_RO.
     ScriptRo(ScriptBy),
-    /// SCRIPT LOAD: names a text that EVALSHA may run.
+    /// SCRIPT LOAD: loads a text that EVALSHA may run.
     ScriptLoad,
-    /// SCRIPT DEBUG: the next EVAL on the connection is run by the debugger.
+    /// SCRIPT DEBUG: the debugger runs the next EVAL on the connection.
     ScriptDebug,
-    /// FUNCTION LOAD and others that change which functions there are, and what they may do.
+    /// FUNCTION LOAD and others that change the server's functions.
     Functions,
     /// MULTI.
     Multi,
@@ -89,11 +89,11 @@ pub enum Verb {
     PSubscribe,
     /// SSUBSCRIBE: one reply per channel.
     SSubscribe,
-    /// UNSUBSCRIBE: one reply per channel, also when nothing was subscribed.
+    /// UNSUBSCRIBE: one reply per channel, even without a subscription.
     Unsubscribe,
-    /// PUNSUBSCRIBE: one reply per pattern, also when nothing was subscribed.
+    /// PUNSUBSCRIBE: one reply per pattern, even without a subscription.
     PUnsubscribe,
-    /// SUNSUBSCRIBE: one reply per channel, also when nothing was subscribed.
+    /// SUNSUBSCRIBE: one reply per channel, even without a subscription.
     SUnsubscribe,
     /// MONITOR.
     Monitor,
@@ -101,7 +101,7 @@ pub enum Verb {
     Publish,
     /// PUBSUB CHANNELS.
     PubSubChannels,
-    /// Always may block: BLPOP and the like.
+    /// May block with any arguments, such as BLPOP.
     Blocking,
     /// WAIT and WAITAOF: wait until replicas, or the disk, have the client's writes.
     Wait,
@@ -131,7 +131,7 @@ pub enum Verb {
     ConfigSet,
     /// INFO.
     Info,
-    /// PROXY, our own, and its subcommands.
+    /// PROXY, Shortstop's own command, and its subcommands.
     Proxy(ProxySubcommand),
     /// ASKING: valid for the next command on the same connection.
     Asking,
@@ -139,11 +139,11 @@ pub enum Verb {
     ReadOnly,
     /// READWRITE: ends READONLY.
     ReadWrite,
-    /// SYNC and PSYNC: what comes behind them is the replication stream, and no reply.
+    /// SYNC and PSYNC: the replication stream follows, and no reply.
     Sync,
-    /// REPLCONF: what a replica says of itself. Some of it has no reply.
+    /// REPLCONF: a replica's report about itself. Some options have no reply.
     ReplConf,
-    /// SHUTDOWN: no reply when it succeeds.
+    /// SHUTDOWN: no reply if it succeeds.
     Shutdown,
     /// DEBUG.
     Debug,
@@ -153,14 +153,14 @@ pub enum Verb {
     Plain,
 }
 
-/// Commands on strings, as far as they differ in what has to be done when values may be compressed.
+/// Commands on strings, as far as they differ in how compressed values are handled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum StringOp {
     /// APPEND.
     Append,
     /// SETRANGE.
     SetRange,
-    /// BITOP: its first key is only written.
+    /// BITOP: it only writes its first key.
     BitOp,
     /// BITFIELD.
     BitField,
@@ -168,13 +168,13 @@ pub enum StringOp {
     BitFieldRo,
     /// LCS, and STRALGO of Redis 6.
     Lcs,
-    /// DELEX: looks at the string only with a condition.
+    /// DELEX: reads the string only if it has a condition.
     DelEx,
     /// Any other.
     Other,
 }
 
-/// By what a script is called.
+/// How a script is named in a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ScriptBy {
     /// Its text (EVAL).
@@ -208,7 +208,7 @@ pub enum ClientSubcommand {
     Reply,
     /// CLIENT TRACKING.
     Tracking,
-    /// CLIENT GETREDIR and CLIENT TRACKINGINFO: their replies name another client.
+    /// CLIENT GETREDIR and CLIENT TRACKINGINFO: their replies contain another client's id.
     Redirection,
     /// CLIENT NO-EVICT and CLIENT NO-TOUCH.
     Switch,

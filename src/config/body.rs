@@ -1,4 +1,4 @@
-//! What happens to a key: `defaults`, and a rule's changes to them. Data and the merge only; matching keys is `rules`.
+//! What happens to a key: `defaults`, and a rule's changes to them. Data and the merge only; `rules` matches keys.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,12 +11,12 @@ use super::reads::READS;
 use super::sections::words;
 use super::units::{self, PERCENT, SIZE, SWITCH, TEXT, TIME, Wrong, count, parsed};
 
-/// What happens to the keys that a rule matches: `defaults` of the file, and each rule after the merge.
+/// What happens to the keys that a rule matches: the `defaults` of the file, or a rule after the merge.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RuleBody {
     /// Keep values in L1.
     pub cache: CacheBody,
-    /// Tell the fleet about writes.
+    /// Publish writes to the fleet.
     pub watch: bool,
     /// Compress values on their way to Redis.
     pub compress: CompressBody,
@@ -28,7 +28,7 @@ impl Default for RuleBody {
     }
 }
 
-/// How values are kept in L1. The numbers stay when it is off: a rule that switches it on again takes them up.
+/// How values are kept in L1. The numbers are kept while it is off, for a rule that switches it on again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CacheBody {
     /// False: keep nothing. Typed as `cache: false`.
@@ -37,11 +37,11 @@ pub struct CacheBody {
     pub ttl: Duration,
     /// Bytes of the largest value to keep.
     pub max_value: usize,
-    /// The request for a key, counted from 1, with which its value is kept.
+    /// Keep a value at this request for its key, counted from 1.
     pub admit_after: u32,
-    /// How long to remember that a key is absent; zero: not at all.
+    /// How long to remember that a key does not exist. Zero: not at all.
     pub negative_ttl: Duration,
-    /// Commands whose replies are kept. Not empty, and MGET not without GET.
+    /// Commands whose replies are kept. Not empty, and MGET only together with GET.
     pub reads: Reads,
 }
 
@@ -58,7 +58,7 @@ impl Default for CacheBody {
     }
 }
 
-/// How values are compressed. The numbers stay when it is off, as with [`CacheBody`].
+/// How values are compressed. The numbers are kept while it is off, as in [`CacheBody`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CompressBody {
     /// False: store values as they come. Typed as `compress: false`.
@@ -67,9 +67,9 @@ pub struct CompressBody {
     pub codec: Codec,
     /// 1 (fast) to 9 (small).
     pub level: u32,
-    /// Bytes of the smallest value to try.
+    /// Size of the smallest value to try.
     pub min_size: usize,
-    /// Percent of a value's length that compressing has to save; else the value is stored as it came.
+    /// Percentage of its size that a value must save. Otherwise it is stored uncompressed.
     pub min_saving: u8,
 }
 
@@ -115,7 +115,7 @@ impl RuleSpec {
     }
 }
 
-/// What a rule says about L1; `None`: as in the defaults.
+/// A rule's changes for L1. `None`: as in the defaults.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the fields of CacheBody")]
 pub struct CachePatch {
@@ -126,7 +126,7 @@ pub struct CachePatch {
     pub reads: Option<Reads>,
 }
 
-/// What a rule says about compressing; `None`: as in the defaults.
+/// A rule's changes for compression. `None`: as in the defaults.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the fields of CompressBody")]
 pub struct CompressPatch {
@@ -197,7 +197,7 @@ impl From<&CompressBody> for Switch<CompressPatch> {
 }
 
 impl Patch for CachePatch {
-    /// `cache: 5m` is its `ttl`.
+    /// `cache: 5m` sets `ttl`.
     fn take_word(&mut self, text: &str) -> Result<(), Wrong> {
         let remedy = "true, false, a time (5m), or `key: value` lines below it";
         let ttl = units::time(text).map_err(|_| Wrong::not(text, "a switch or a time", remedy))?;
@@ -207,7 +207,7 @@ impl Patch for CachePatch {
 }
 
 impl Patch for CompressPatch {
-    /// `compress: gzip` is its `codec`.
+    /// `compress: gzip` sets `codec`.
     fn take_word(&mut self, text: &str) -> Result<(), Wrong> {
         let remedy = "true, false, gzip, or `key: value` lines below it";
         let codec = text.parse().map_err(|_| Wrong::not(text, "a switch or a codec", remedy))?;

@@ -1,4 +1,4 @@
-//! What values must be, beyond their shape. One place, so that code elsewhere may rely on it without asking again.
+//! Limits of the values. They are checked only here, so that other code may rely on them.
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;
@@ -13,15 +13,16 @@ use super::{CachePatch, Coherence, CompressPatch, Config, Scripts};
 
 /// gzip's trailer holds a value's length in 32 bits (RFC 1952 §2.3.1).
 const MAX_BULK: usize = (4 << 30) - (1 << 20);
-/// A value that looks like an envelope must be compressed whatever its length: no longer one is accepted than can be.
+/// A value that looks like an envelope must be compressed whatever its length, so no value is accepted that is too long to
+/// compress.
 const MAX_VALUE: usize = 2 << 30;
 const KB: usize = 1 << 10;
 const MB: usize = 1 << 20;
 const MS: Duration = Duration::from_millis(1);
-/// No key is meant to have an upper bound but what `units::time` lets pass.
+/// For keys without an upper bound, except the one in `units::time`.
 const ANY_TIME: Duration = Duration::MAX;
 
-/// All that is wrong.
+/// Everything that is wrong.
 pub(super) fn all(config: &Config) -> Vec<Finding> {
     let mut wrong = fields(config);
     wrong.extend(config.tls.check());
@@ -38,7 +39,7 @@ pub(super) fn all(config: &Config) -> Vec<Finding> {
     wrong
 }
 
-/// The other key of a pair that does not fit together, which may be the one to blame.
+/// The other key of two that contradict each other. It may be the wrong one.
 pub(super) fn other_side(at: &str) -> Option<&'static str> {
     match at {
         "degraded_staleness" => Some("max_staleness"),
@@ -47,7 +48,7 @@ pub(super) fn other_side(at: &str) -> Option<&'static str> {
     }
 }
 
-/// [`all`], but for what may still come from the environment or a flag.
+/// Like [`all`], except for what may still come from the environment or a flag.
 pub(super) fn fields(config: &Config) -> Vec<Finding> {
     let mut check = Check(Vec::new());
     check.settings(config);
@@ -61,7 +62,7 @@ pub(super) fn fields(config: &Config) -> Vec<Finding> {
             let remedy = "\"*\" for every key, or \"session:*\"";
             check.wrong(&format!("{at}.match"), "an empty pattern matches no key of use", remedy);
         }
-        // What a rule leaves out it has from the defaults, which are checked already.
+        // Fields that a rule leaves out come from the defaults, which are checked already.
         if let Some(cache) = &rule.cache {
             check.cache(&format!("{at}.cache"), cache);
         }
@@ -72,7 +73,7 @@ pub(super) fn fields(config: &Config) -> Vec<Finding> {
     check.0
 }
 
-/// What was found so far.
+/// The findings so far.
 struct Check(Vec<Finding>);
 
 impl Check {
@@ -218,7 +219,7 @@ fn token(text: &str) -> Result<(), Wrong> {
     Ok(())
 }
 
-/// A NATS subject to publish to: no wildcards, no empty token, not one of the fleets' own.
+/// A NATS subject to publish to: no wildcards, no empty token, and no subject of a fleet.
 fn subject(text: &str) -> Result<(), Wrong> {
     let token = |token: &str| {
         !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'*' | b'>'))
@@ -236,8 +237,8 @@ fn subject(text: &str) -> Result<(), Wrong> {
     Ok(())
 }
 
-/// `level` or `target=level`, comma-separated. A bare word that is no level would be taken for a target and silence
-/// everything else, so it is refused here.
+/// `level` or `target=level`, comma-separated. The library would take an unknown bare word for a target and silence everything
+/// else, so it is refused here.
 fn log_level(text: &str) -> Result<(), Wrong> {
     const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
     let is_level = |word: &str| LEVELS.contains(&word.to_ascii_lowercase().as_str());

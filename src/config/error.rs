@@ -1,10 +1,10 @@
-//! What is wrong with a configuration: where (file, line, key) and what to type. Holds text only, never a secret.
+//! Errors of a configuration: where (file, line, key) and what to type. Holds text only, never a secret.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// One thing that is wrong or doubtful. Displays as `config.yaml: line 12: l1.max_memory: '256xb' is not a size; type …`,
-/// leaving out what is not known.
+/// An error or a warning. Displays as `config.yaml: line 12: l1.max_memory: '256xb' is not a size; type …`, without the parts that
+/// are unknown.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct Finding {
     file: Option<PathBuf>,
@@ -14,7 +14,7 @@ pub struct Finding {
 }
 
 impl Finding {
-    /// `at` is the key (`l1.max_memory`), variable or flag; may be empty.
+    /// `at` is the key (`l1.max_memory`), the variable or the flag. It may be empty.
     pub fn new(at: impl Into<String>, message: impl fmt::Display) -> Self {
         Self { file: None, line: None, at: at.into(), message: message.to_string() }
     }
@@ -27,22 +27,22 @@ impl Finding {
         Self { file: file.map(Path::to_owned), ..self }
     }
 
-    /// The same about a value that came from this variable or flag.
+    /// The same finding for a value that came from this variable or flag.
     pub(super) fn set_by(self, name: &str) -> Self {
         Self { at: name.to_owned(), ..self }
     }
 
-    /// Sorts by file and line, and puts last what has none.
+    /// Sort key: by file and line; findings without a line come last.
     fn place(&self) -> impl Ord {
         (self.file.is_none(), self.file.as_deref(), self.line.unwrap_or(usize::MAX))
     }
 
-    /// The line in the file, from 1; none for the environment, flags, and what no single line is to blame for.
+    /// The line in the file, from 1. `None` for the environment, for flags, and for findings without a single line.
     pub fn line(&self) -> Option<usize> {
         self.line
     }
 
-    /// The key as a path (`rules[0].cache.ttl`), or the variable or flag; empty when the whole file is meant.
+    /// The key as a path (`rules[0].cache.ttl`), or the variable or flag. Empty for the whole file.
     pub fn at(&self) -> &str {
         &self.at
     }
@@ -63,18 +63,18 @@ impl fmt::Display for Finding {
     }
 }
 
-/// A configuration that is refused, for all of these reasons. Displays one a line; there is at least one.
+/// A configuration that is refused, with all reasons. Displays one per line; there is at least one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct ConfigError(Vec<Finding>);
 
 impl ConfigError {
-    /// Good, or everything that is wrong: by file and line, then what has none.
+    /// `Ok` if there are no findings. Otherwise all of them, sorted by file and line; those without a line come last.
     pub(super) fn unless_empty(mut findings: Vec<Finding>) -> Result<(), Self> {
         findings.sort_by(|one, other| one.place().cmp(&other.place()));
         if findings.is_empty() { Ok(()) } else { Err(Self(findings)) }
     }
 
-    /// What is wrong.
+    /// The findings.
     pub fn findings(&self) -> &[Finding] {
         &self.0
     }

@@ -1,29 +1,29 @@
-//! How a section of the configuration tells its keys, once for all purposes: [`super::read`] takes them from the file,
+//! Each section of the configuration lists its keys once, for all purposes: [`super::read`] reads them from the file,
 //! [`super::print`] writes them, and [`keys`] lists them.
 //!
-//! To add a key: a field in the section's struct, its default, a line in its `fields`, its limits in `check`, and its comment
-//! in `config.yaml`. To add a section: a struct that is a [`Section`], and one line in that of `Config`.
+//! To add a key: add a field to the section's struct, its default, a line in its `fields`, its limits in `check`, and its comment
+//! in `config.yaml`. To add a section: add a struct that is a [`Section`], and one line in the `fields` of `Config`.
 
 use super::units::{Kind, Wrong};
 
-/// What a section shows its fields to, one by one.
+/// Visits the fields of a section one by one.
 pub(super) trait Fields {
     /// A key with a scalar.
     fn value<T>(&mut self, key: &'static str, value: &mut T, kind: Kind<T>);
 
-    /// A key with a scalar that may be left out, which is not the same as any value.
+    /// A key with a scalar that may be left out, which differs from any value.
     fn maybe<T>(&mut self, key: &'static str, value: &mut Option<T>, kind: Kind<T>);
 
     /// A key with a word, or a list of words.
     fn words<T>(&mut self, key: &'static str, value: &mut T, kind: WordList<T>);
 
-    /// As `words`, and it may be left out.
+    /// Like `words`, but may be left out.
     fn maybe_words<T>(&mut self, key: &'static str, value: &mut Option<T>, kind: WordList<T>);
 
     /// A key with a section below it.
     fn section(&mut self, key: &'static str, section: &mut impl Section);
 
-    /// A key with `false`, `true`, or a section below it; none: it is left out.
+    /// A key with `false`, `true`, or a section below it. `None` if it is left out.
     fn switch<P: Patch>(&mut self, key: &'static str, switch: &mut Option<Switch<P>>);
 
     /// A key with a list of sections, each of which must have the key `needs`.
@@ -32,11 +32,11 @@ pub(super) trait Fields {
 
 /// A part of the file: `key: value` lines.
 pub(super) trait Section {
-    /// Shows each field to `fields`, in the order of `config.yaml`.
+    /// Passes each field to `fields`, in the order of `config.yaml`.
     fn fields(&mut self, fields: &mut impl Fields);
 }
 
-/// `false`, or what is to be changed; `true` changes nothing but switches on.
+/// `false`, or a set of changes. `true` is an empty set of changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Switch<P> {
     /// Typed as `false`.
@@ -45,27 +45,27 @@ pub enum Switch<P> {
     On(P),
 }
 
-/// What stands behind a switch: a section, for which one word may stand.
+/// The section below a switch. A single word may be typed in its place.
 pub(super) trait Patch: Section + Clone + Default + PartialEq {
-    /// Takes a word that is neither `true` nor `false`.
+    /// Parses a word that is neither `true` nor `false`.
     fn take_word(&mut self, text: &str) -> Result<(), Wrong>;
 }
 
 /// A kind of value that is a word or a list of words.
 pub(super) struct WordList<T> {
-    /// From a word alone.
+    /// Parses a single word.
     pub word: fn(&str) -> Result<T, Wrong>,
-    /// What an empty list is.
+    /// The value of an empty list.
     pub empty: fn() -> T,
     /// Adds a word of the list.
     pub add: fn(&mut T, &str) -> Result<(), Wrong>,
-    /// Back to a word, or to the words of a list.
+    /// The word, or the words of the list, to print.
     pub show: fn(&T) -> Result<String, Vec<String>>,
-    /// Completes "type …" where something else is found.
+    /// Completes "type …" in the error for any other value.
     pub remedy: &'static str,
 }
 
-/// The paths of all keys of a section, without those within lists: `l1.max_memory`.
+/// The paths of all keys of a section, such as `l1.max_memory`, without those within lists.
 pub(super) fn keys(section: &mut impl Section) -> Vec<String> {
     let mut keys = Keys::default();
     section.fields(&mut keys);

@@ -1,10 +1,10 @@
 //! The configuration: one struct per section, defaults, `config.yaml`, the environment.
 //!
-//! A flag beats the environment, the environment beats the file, the file beats the default ([`Sources`]). Each part of the
-//! proxy is handed its own section; nothing here is global, and nothing here does I/O but reading the file.
+//! A flag beats the environment, the environment beats the file, and the file beats the default ([`Sources`]). Each part of
+//! Shortstop receives only its own section. Nothing here is global, and the only I/O is reading the file.
 //!
-//! Each section tells its keys in one place (`fields`): reading, printing and lists of keys all go by that.
-//! What each key means is written for its user in `config.yaml`, which parses to [`Config::default`].
+//! Each section lists its keys in one place (`fields`), which reading, printing and the lists of keys use. `config.yaml` explains
+//! each key to users; it parses to [`Config::default`].
 
 mod body;
 mod check;

@@ -3,7 +3,7 @@
 use super::fields::{Fields, Patch, Section, Switch, WordList};
 use super::units::Kind;
 
-/// All keys of a section with their values. `origin` says where the value of a path comes from, for a comment beside it.
+/// All keys of a section with their values. `origin` returns where the value of a path comes from, for a comment beside it.
 pub(super) fn print(section: &mut impl Section, origin: impl Fn(&str) -> Option<String>) -> String {
     let mut printer = Printer { text: String::new(), indent: 0, dash: false, path: String::new(), origin: &origin };
     section.fields(&mut printer);
@@ -95,14 +95,14 @@ impl Fields for Printer<'_> {
     }
 }
 
-/// A scalar in quotes, unless it is plain beyond doubt.
+/// A scalar, in quotes unless it is certainly plain.
 fn scalar(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-/:%=@*".contains(&byte);
     let is_plain = text.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric())
         && text.bytes().all(plain)
         && !text.ends_with(':')
         && !text.eq_ignore_ascii_case("null");
-    // JSON's strings are YAML's, too.
+    // JSON strings are also YAML strings.
     if is_plain { text.to_owned() } else { serde_json::Value::from(text).to_string() }
 }
 

@@ -1,7 +1,8 @@
-//! From the file to the configuration. Everything that is wrong is found in one go: a value that cannot be read is noted,
-//! and its key stays as it was.
+//! Reads the configuration from the file. Finds all errors at once: a value that cannot be read is reported, and its key keeps its
+//! former value.
 //!
-//! Where the text may hold a secret it is not quoted: `upstream redis://:password@host`, a forgotten colon, is one scalar.
+//! A text that may contain a secret is not quoted: in `upstream redis://:password@host`, where the colon is missing, the whole line
+//! is one scalar.
 
 use std::collections::HashMap;
 use std::fmt::Display;
@@ -11,18 +12,18 @@ use super::fields::{Fields, Patch, Section, Switch, WordList, keys};
 use super::tree::{Key, Node, Value};
 use super::units::{self, Kind, Wrong};
 
-/// What was found in a file.
+/// The result of reading a file.
 #[derive(Debug, Default)]
 pub(super) struct Found {
-    /// What is wrong.
+    /// The errors.
     pub wrong: Vec<Finding>,
-    /// The line of each key that the file has, by its path.
+    /// The line of each key in the file, by its path.
     pub lines: HashMap<String, usize>,
     /// The paths of keys whose values could not be read.
     pub unread: Vec<String>,
 }
 
-/// Takes all that `document` says into `section`.
+/// Reads everything in `document` into `section`.
 pub(super) fn read(section: &mut impl Section, document: &Node) -> Found {
     let everywhere = keys(section);
     let mut found = Found::default();
@@ -31,7 +32,7 @@ pub(super) fn read(section: &mut impl Section, document: &Node) -> Found {
     found
 }
 
-/// Whether a document was written for another program: it has keys, and none of them is one of the section's.
+/// Whether a document belongs to another program: it has keys, and none of them is a key of the section.
 pub(super) fn is_of_another_program(section: &mut impl Section, document: &Node) -> bool {
     let known = keys(section);
     match &document.value {
@@ -41,7 +42,7 @@ pub(super) fn is_of_another_program(section: &mut impl Section, document: &Node)
 }
 
 struct Reader<'a> {
-    /// Of the section that is read; empty: the whole file.
+    /// The path of the section. Empty for the whole file.
     path: &'a str,
     entries: &'a [(Key, Node)],
     /// The keys that the section has asked for.
@@ -52,13 +53,13 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// The value of `at` cannot be read.
+    /// Reports that the value of `at` cannot be read.
     fn wrong(&mut self, at: &str, line: usize, what: impl Display) {
         self.note(at, line, what);
         self.found.unread.push(at.to_owned());
     }
 
-    /// Something is wrong in `at` that no value is to blame for.
+    /// Reports an error at `at` that is not about a value.
     fn note(&mut self, at: &str, line: usize, what: impl Display) {
         self.found.wrong.push(Finding::new(at, what).on_line(Some(line)));
     }
@@ -67,7 +68,7 @@ impl<'a> Reader<'a> {
         if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
     }
 
-    /// The node of a key and its path, if the section has it.
+    /// The node of a key and its path, if the file has the key.
     fn entry(&mut self, key: &'static str) -> Option<(&'a Node, String)> {
         self.known.push(key);
         let entries = self.entries;
@@ -81,11 +82,11 @@ impl<'a> Reader<'a> {
         Some((node, path))
     }
 
-    /// Reads a section from a node, which is to be a mapping.
+    /// Reads a section from a node, which should be a mapping.
     fn below(&mut self, path: &str, node: &'a Node, section: &mut impl Section, remedy: &str) {
         let entries: &[_] = match &node.value {
             Value::Map(map) => map,
-            // The key with nothing below it, or with all lines below it commented out.
+            // A key with nothing below it, or with all lines below it commented out.
             Value::Nothing(_) => &[],
             Value::Scalar(_) | Value::List(_) => {
                 self.wrong(path, node.line, misfit(remedy));
@@ -109,7 +110,7 @@ impl<'a> Reader<'a> {
     }
 
     fn unknown(&self, key: &str) -> String {
-        // It may be a URL, with its password, and no colon and space behind the key.
+        // It may be a URL with a password, if the colon and space after the key are missing.
         if key.is_empty() || key.contains(['/', '@']) {
             return format!("there is no such key here; type {}", one_of(&self.known));
         }
@@ -120,7 +121,7 @@ impl<'a> Reader<'a> {
         format!("there is no key '{shown}' here{meant}; type {}", one_of(&self.known))
     }
 
-    /// The text of a scalar, exactly as typed; `remedy` completes "type …" for what is none.
+    /// The text of a scalar, exactly as typed. `remedy` completes "type …" for any other node.
     fn text(&mut self, path: &str, node: &'a Node, remedy: &str) -> Option<&'a str> {
         match &node.value {
             Value::Scalar(text) | Value::Nothing(text) => Some(text),
@@ -181,7 +182,7 @@ impl Fields for Reader<'_> {
                 }
                 *value = Some(typed);
             }
-            // As if it were left out.
+            // The same as a key that is left out.
             Value::Nothing(_) => {}
             Value::Map(_) => self.wrong(&path, node.line, misfit(kind.remedy)),
         }
@@ -202,7 +203,7 @@ impl Fields for Reader<'_> {
         match &node.value {
             Value::Scalar(text) => match units::switch(text) {
                 Ok(on) => *switch = Some(if on { Switch::On(patch) } else { Switch::Off }),
-                // What is no switch may be a value that says enough by itself.
+                // A value that is no switch may be the short form of a section.
                 Err(_) => {
                     *switch = Some(
                         self.noted(&path, node.line, patch.take_word(text)).map_or(Switch::Off, |()| Switch::On(patch)),
@@ -240,7 +241,7 @@ impl Fields for Reader<'_> {
             let is_there = match &node.value {
                 Value::Map(map) => map.iter().any(|(key, _)| key.text == needs),
                 Value::Nothing(_) => false,
-                // It is wrong as a whole.
+                // The item as a whole is wrong.
                 Value::Scalar(_) | Value::List(_) => true,
             };
             if !is_there {
@@ -251,7 +252,7 @@ impl Fields for Reader<'_> {
     }
 }
 
-/// The value is a list or a mapping where it should be none, or the other way round.
+/// A list or a mapping stands where neither is expected, or one of them is expected and missing.
 fn misfit(remedy: &str) -> String {
     format!("this does not fit here; type {remedy}")
 }

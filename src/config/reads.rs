@@ -1,4 +1,4 @@
-//! How rules name reads whose replies L1 may keep: one word, `all`, or a list of words.
+//! How rules name the reads whose replies L1 may keep: one word, `all`, or a list of words.
 
 use std::str::FromStr;
 
@@ -7,7 +7,7 @@ use crate::reads::Reads;
 use super::fields::WordList;
 use super::units::{self, Wrong};
 
-/// One name, or `all`; in lower case or not.
+/// One name, or `all`. Upper and lower case are the same.
 impl FromStr for Reads {
     type Err = Wrong;
 

@@ -1,19 +1,18 @@
-//! Which settings only a restart changes, and why. All others change when the configuration is read again.
+//! Settings that take effect only at a restart, and why. All others take effect when the configuration is read again.
 
 use super::Config;
 
-/// A setting whose new value waits for a restart.
+/// A setting whose new value takes effect at the next restart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Waiting {
-    /// The key, or the section of which at least one key has changed.
+    /// The key, or the section in which at least one key has changed.
     pub key: &'static str,
     /// Completes "it waits because".
     pub why: &'static str,
 }
 
 impl Config {
-    /// What is in force when `self` is, and `new` is read: the new values, but for those that wait for a restart, which are
-    /// named.
+    /// The configuration in force after `new` was read: `new`, except for settings that need a restart, which are returned by name.
     pub fn reloaded(&self, new: &Config) -> (Config, Vec<Waiting>) {
         let mut config = new.clone();
         let mut waiting = Vec::new();
@@ -47,7 +46,7 @@ mod tests {
     use super::Config;
 
     #[test]
-    fn what_waits_for_a_restart_is_named_and_stays() {
+    fn settings_that_need_a_restart_are_named_and_keep_their_value() {
         let start = Config::default();
         for (yaml, keys) in [
             ("", &[][..]),

@@ -1,4 +1,4 @@
-//! All keys of `config.yaml`, and their defaults. Each section has a file of its own; how they are read and checked is in `sources`.
+//! All keys of `config.yaml`, and their defaults. Each section has a file of its own. `sources` reads and checks them.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -15,35 +15,35 @@ use super::url::{NatsUrl, UpstreamUrl};
 /// All of `config.yaml`. `Debug` shows no password.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Where clients connect; none: only where `tls` and `listen_unix` say.
+    /// The address for clients. `None`: clients connect only through `tls` or `listen_unix`.
     pub listen: Option<SocketAddr>,
-    /// Where clients connect with TLS.
+    /// The address for clients with TLS.
     pub tls: Tls,
-    /// The Unix socket that clients connect to; none: there is none.
+    /// The Unix socket for clients.
     pub listen_unix: Option<PathBuf>,
-    /// Refuses clients of other machines while nobody needs a password or a certificate.
+    /// Refuse clients from other machines while no password or certificate is required.
     pub protected_mode: bool,
-    /// The Redis behind.
+    /// The Redis server.
     pub upstream: UpstreamUrl,
-    /// How TLS to Redis is done, when the URL asks for it.
+    /// TLS to Redis, if the URL asks for it.
     pub upstream_tls: UpstreamTls,
-    /// What a client may do that has not authenticated.
+    /// What clients may do that have not authenticated.
     pub clients_without_auth: ClientsWithoutAuth,
-    /// The bus; none: a single instance.
+    /// The bus. `None` for a single instance.
     pub nats: Option<NatsUrl>,
-    /// Name shared by the proxies that invalidate each other; one token of a NATS subject.
+    /// The name shared by the Shortstops that invalidate each other. One token of a NATS subject.
     pub fleet: String,
-    /// Address of the monitor's web server; accepted, but this version has no monitor.
+    /// The address of the monitor's web server. Accepted, but this version has no monitor.
     pub monitor: Option<SocketAddr>,
-    /// Threads that serve clients; 0: one per core.
+    /// Number of threads that serve clients. 0: one per core.
     pub workers: usize,
-    /// What goes to the log.
+    /// The log.
     pub log: Log,
-    /// Which feeds keep L1 right.
+    /// Which feeds keep L1 coherent.
     pub coherence: Coherence,
-    /// Bound on staleness while a feed is live; at least 1 ms.
+    /// Maximum staleness while a feed is live. At least 1 ms.
     pub max_staleness: Duration,
-    /// Bound on staleness while no feed is; zero: nothing is served from L1 then. Never above `max_staleness`.
+    /// Maximum staleness while no feed is live. Zero: nothing is served from L1 then. Never above `max_staleness`.
     pub degraded_staleness: Duration,
     /// Bounds of the near cache.
     pub l1: L1,
@@ -51,17 +51,17 @@ pub struct Config {
     pub bus: Bus,
     /// Bounds of buffers and queues.
     pub limits: Limits,
-    /// How long to wait for others.
+    /// Timeouts.
     pub timeouts: Timeouts,
-    /// Bytes above which a value is compressed and opened off the worker's thread.
+    /// Larger values are compressed and decompressed on another thread.
     pub offload_above: usize,
-    /// False: nothing is compressed anywhere; what is compressed is still opened.
+    /// False: nothing is compressed. Compressed values are still decompressed.
     pub compression: bool,
     /// Which keys a script may write when its text does not prove it.
     pub scripts: Scripts,
     /// Allows `PROXY DEBUG`.
     pub enable_debug_command: bool,
-    /// What happens to keys that no rule matches, and what rules leave out.
+    /// What happens to keys that no rule matches, and the values for what rules leave out.
     pub defaults: RuleBody,
     /// First match wins.
     pub rules: Vec<RuleSpec>,

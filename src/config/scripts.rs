@@ -1,9 +1,9 @@
-//! `scripts`: which keys a script or function may write when its text does not prove it. Parsing only; `crate::scripts` judges.
+//! `scripts`: which keys a script or function may write when its text does not prove it. Parsing only; `crate::scripts` decides.
 
 use super::fields::WordList;
 use super::units;
 
-/// What the user says about scripts.
+/// What the configuration says about scripts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Scripts {
     /// They may write any key.
@@ -16,7 +16,7 @@ pub enum Scripts {
 }
 
 impl Scripts {
-    /// Whether the user says which keys scripts write.
+    /// Whether the configuration says which keys scripts write.
     pub fn are_trusted(&self) -> bool {
         *self != Scripts::Any
     }

@@ -1,5 +1,5 @@
-//! The sections of `config.yaml` as plain data with their defaults. What each key means to a user is written in
-//! `config.yaml`; here stands what code has to know. Limits of the values are in `check`.
+//! The sections of `config.yaml` as plain data with their defaults. `config.yaml` explains each key to users; the comments here say
+//! what code has to know. `check` has the limits of the values.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::fields::{Fields, Section};
 use super::units::{self, MEMORY, Memory, OPTIONAL_PATH, SIZE, SWITCH, TEXT, TIME, Wrong, count, parsed};
 
-/// An enum whose variants are typed as words, in lower case or not.
+/// An enum whose variants are typed as words. Upper and lower case are the same.
 macro_rules! words {
     ($name:ident, $kind:literal, $remedy:literal, $($word:literal => $variant:ident),+ $(,)?) => {
         impl FromStr for $name {
@@ -30,7 +30,7 @@ macro_rules! words {
         }
 
         impl $name {
-            /// The word that is typed for it.
+            /// The word for the variant.
             pub fn as_str(self) -> &'static str {
                 match self {
                     $(Self::$variant => $word,)+
@@ -41,39 +41,39 @@ macro_rules! words {
 }
 pub(super) use words;
 
-/// What keeps L1 right (`docs/coherence.md`).
+/// Which feeds keep L1 coherent (`docs/coherence.md`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Coherence {
-    /// All feeds that can be had.
+    /// All feeds that are available.
     #[default]
     Auto,
-    /// Redis's own invalidations only; refused by `Config::check`, since this version has no tracking feed.
+    /// Redis's own invalidations only. `Config::check` refuses it, since this version has no tracking feed.
     Tracking,
     /// The bus only.
     Nats,
-    /// Both feeds; refused as `Tracking` is.
+    /// Both feeds. Refused like `Tracking`.
     Both,
-    /// No feed is listened to and nothing is served from L1.
+    /// No feed is used, and nothing is served from L1.
     Off,
 }
 words!(Coherence, "a coherence mode", "auto, nats or off",
     "auto" => Auto, "tracking" => Tracking, "nats" => Nats, "both" => Both, "off" => Off);
 
-/// What a client may do that has not authenticated.
+/// What clients may do that have not authenticated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ClientsWithoutAuth {
-    /// What Redis lets a connection do that has not authenticated.
+    /// What Redis allows an unauthenticated connection.
     #[default]
     Nobody,
-    /// What the user of the upstream URL may.
+    /// What the user in the upstream URL is allowed.
     Upstream,
 }
 words!(ClientsWithoutAuth, "a kind of client", "nobody or upstream", "nobody" => Nobody, "upstream" => Upstream);
 
-/// Who stays in L1 when it is full.
+/// Which entries stay in L1 when it is full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Policy {
-    /// By frequency and recency: scans do not flush what is hot.
+    /// By frequency and recency: scans do not evict hot entries.
     #[default]
     TinyLfu,
     /// By recency alone.
@@ -81,7 +81,7 @@ pub enum Policy {
 }
 words!(Policy, "an eviction policy", "tinylfu or lru", "tinylfu" => TinyLfu, "lru" => Lru);
 
-/// The shape of a log line.
+/// The format of a log line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogFormat {
     /// For people.
@@ -92,7 +92,7 @@ pub enum LogFormat {
 }
 words!(LogFormat, "a log format", "text or json", "text" => Text, "json" => Json);
 
-/// What goes to the log, on stderr.
+/// The log, on stderr.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Log {
     /// `info`, or `target=level` pairs, as `tracing_subscriber::EnvFilter` reads them.
@@ -120,15 +120,15 @@ impl Section for Log {
 pub struct L1 {
     /// False: nothing is cached.
     pub enabled: bool,
-    /// Bytes of all entries.
+    /// Total size of all entries.
     pub max_memory: usize,
     /// Number of entries.
     pub max_entries: usize,
-    /// Who stays.
+    /// Which entries stay.
     pub policy: Policy,
     /// Slots of each worker's hot set.
     pub hot_entries: usize,
-    /// Bytes of the largest value in a hot set.
+    /// Size of the largest value in a hot set.
     pub hot_max_value: usize,
 }
 
@@ -160,9 +160,9 @@ impl Section for L1 {
 /// What goes over NATS beside the fleet's own subject, and how to log in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bus {
-    /// Speak the JSON of services that are not proxies, both ways.
+    /// Exchange JSON messages with services that are not Shortstops.
     pub json: bool,
-    /// Its subject.
+    /// The subject of the JSON messages.
     pub json_subject: String,
     /// A NATS `.creds` file.
     pub credentials: Option<PathBuf>,
@@ -186,35 +186,35 @@ impl Section for Bus {
 /// Bounds of every buffer and queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of one argument of a request.
+    /// Size of one argument of a request.
     pub max_bulk_length: usize,
-    /// Arguments of one request.
+    /// Number of arguments of one request.
     pub max_arguments: usize,
-    /// Bytes of an inline request or of a length line.
+    /// Size of an inline request or of a length line.
     pub max_inline_length: usize,
-    /// Client connections at once.
+    /// Number of client connections.
     pub max_clients: usize,
-    /// A client silent for this long is dropped; zero: never.
+    /// A client that is silent for this long is dropped. Zero: never.
     pub idle_timeout: Duration,
-    /// Bytes of replies waiting for one client; near this no more requests are taken from it, above it is dropped.
+    /// Bytes of replies that wait for one client. Near this no more requests are taken from it; above it the client is dropped.
     pub output_buffer: usize,
-    /// Bytes of messages waiting for a client that is subscribed; above, it is dropped. Zero: `output_buffer` alone counts.
+    /// Bytes of messages that wait for a subscribed client. Above this it is dropped. Zero: only `output_buffer` counts.
     pub pubsub_buffer: usize,
-    /// The same for a client that is above this for `pubsub_buffer_time`.
+    /// The same for a client that stays above this for `pubsub_buffer_time`.
     pub pubsub_buffer_soft: usize,
-    /// See there.
+    /// See `pubsub_buffer_soft`.
     pub pubsub_buffer_time: Duration,
-    /// Bytes in the buffers of all clients together; near this the clients with the largest buffers are not read from.
+    /// Bytes in the buffers of all clients together. Near this the clients with the largest buffers are not read from.
     pub buffers_total: Memory,
-    /// A client with replies waiting that takes nothing and sends nothing for this long is dropped.
+    /// A client with waiting replies that reads and sends nothing for this long is dropped.
     pub stall_timeout: Duration,
-    /// Bytes of what a client has sent and that is not a whole request yet; above, it is dropped.
+    /// Bytes of an incomplete request. Above this the client is dropped.
     pub query_buffer: usize,
-    /// Bytes that an envelope may declare to open to.
+    /// Maximum decompressed size that an envelope may declare.
     pub max_inflated: usize,
-    /// Private upstream connections at once, per worker.
+    /// Number of private upstream connections per worker.
     pub max_sessions: usize,
-    /// Bytes waiting for the upstream, per connection; above, a request is refused.
+    /// Bytes that wait for the upstream, per connection. Above this a request is refused.
     pub upstream_pending: usize,
 }
 
@@ -277,18 +277,18 @@ impl Section for Limits {
     }
 }
 
-/// How long to wait for others.
+/// Timeouts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
-    /// For an upstream connection to be taken.
+    /// To establish an upstream connection.
     pub connect: Duration,
-    /// For a reply from Redis; above, the connection is given up. Zero: for ever.
+    /// For a reply from Redis. After it the connection is given up. Zero: no timeout.
     pub reply: Duration,
-    /// Before the first attempt to connect again.
+    /// Before the first attempt to reconnect.
     pub backoff_min: Duration,
-    /// Between attempts, at most.
+    /// Maximum time between two attempts.
     pub backoff_max: Duration,
-    /// For what is under way at shutdown; zero: leave at once.
+    /// For in-flight requests at shutdown. Zero: leave at once.
     pub shutdown: Duration,
 }
 

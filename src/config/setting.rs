@@ -1,22 +1,22 @@
-//! Settings that the environment and flags can change, each from one text. Which source beats which is decided in `sources`.
+//! Settings that the environment and flags can change, each from one text. `sources` decides which source wins.
 
 use std::time::Duration;
 
 use super::units::{self, Wrong};
 use super::{Coherence, Config};
 
-/// A setting that can be changed from outside the file.
+/// A setting that the environment or a flag can change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Setting {
-    /// `listen`; empty: none.
+    /// `listen`. Empty: none.
     Listen,
     /// `protected_mode`
     ProtectedMode,
     /// `upstream`
     Upstream,
-    /// `nats`; empty: none.
+    /// `nats`. Empty: none.
     Nats,
-    /// `monitor`; empty: none.
+    /// `monitor`. Empty: none.
     Monitor,
     /// `workers`
     Workers,
@@ -32,19 +32,19 @@ pub enum Setting {
     CacheMaxSize,
     /// `compression`
     CompressionEnabled,
-    /// False takes `nats` away.
+    /// False removes `nats`.
     DistributedEnabled,
-    /// False takes `monitor` away.
+    /// False removes `monitor`.
     MonitoringEnabled,
 }
 
-/// The variable that names the configuration file; `--config` beats it.
+/// The variable that names the configuration file. `--config` beats it.
 pub const CONFIG_VARIABLE: &str = "SHORTSTOP_CONFIG";
 
-/// The variable that names a file of defaults, which every other source beats: for images and packages.
+/// The variable that names a file of defaults for images and packages. Every other source beats it.
 pub const DEFAULTS_VARIABLE: &str = "SHORTSTOP_DEFAULTS";
 
-/// The variables, in the order in which they are applied: the switches last, since they overrule addresses.
+/// The variables, in the order in which they are applied. The switches come last, since they overrule addresses.
 pub(super) const VARIABLES: [(&str, Setting); 14] = [
     ("SHORTSTOP_LISTEN", Setting::Listen),
     ("SHORTSTOP_PROTECTED_MODE", Setting::ProtectedMode),
@@ -121,7 +121,7 @@ impl Setting {
             }
             Setting::DistributedEnabled if !units::switch(text)? => {
                 config.nats = None;
-                // The file's `nats` asks for what was just taken away; the switch is the user's later word.
+                // The file's `nats` asks for what the switch has removed. The switch was set later, so it wins.
                 if config.coherence == Coherence::Nats {
                     config.coherence = Coherence::Auto;
                 }
@@ -136,7 +136,7 @@ impl Setting {
     }
 }
 
-/// `CACHE_TTL` was a number of seconds before there was a Shortstop; a unit is understood too.
+/// `CACHE_TTL` was a number of seconds before Shortstop existed. A unit is accepted too.
 fn seconds(text: &str) -> Result<Duration, Wrong> {
     let plain = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     if plain { units::time(&format!("{text}s")) } else { units::time(text) }

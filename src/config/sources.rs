@@ -1,5 +1,5 @@
-//! Puts a configuration together from files, the environment and flags, in this order, and remembers where each value comes
-//! from, so that what is wrong is told with its place: all of it at once.
+//! Merges a configuration from files, the environment and flags, in this order. Remembers where each value comes from, so that all
+//! errors are reported at once and with their place.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -18,7 +18,7 @@ use super::warn;
 /// Where the value of a key comes from, if it is not the default.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Origin {
-    /// A line of a file; no name: of a text.
+    /// A line of a file, or of a text without a name.
     File(Option<PathBuf>, usize),
     /// A variable or a flag.
     Name(String),
@@ -34,7 +34,7 @@ impl fmt::Display for Origin {
     }
 }
 
-/// A configuration that is being put together. A later source beats an earlier one.
+/// A configuration while it is being merged. A later source beats an earlier one.
 #[derive(Debug, Default)]
 pub struct Sources {
     config: Config,
@@ -45,12 +45,12 @@ pub struct Sources {
     warnings: Vec<Finding>,
 }
 
-/// A sound configuration.
+/// A valid configuration.
 #[derive(Clone, Debug)]
 pub struct Loaded {
-    /// What is in force.
+    /// The configuration.
     pub config: Config,
-    /// What is probably not meant.
+    /// What the user probably did not mean.
     pub warnings: Vec<Finding>,
     origins: HashMap<String, Origin>,
 }
@@ -63,8 +63,8 @@ impl Sources {
         }
     }
 
-    /// Adds the file that lies where the program was started, if it is meant for this program. One whose keys are all unknown
-    /// is another's: it is ignored, with a warning. Returns whether it was added.
+    /// Adds the file in the working directory, if it is meant for this program. A file whose keys are all unknown belongs to
+    /// another program: it is ignored, with a warning. Returns whether the file was added.
     pub fn add_file_beside(&mut self, path: &Path) -> bool {
         let Some(document) = self.document(path) else { return true };
         let is_ours = !read::is_of_another_program(&mut Config::default(), &document);
@@ -78,7 +78,7 @@ impl Sources {
         is_ours
     }
 
-    /// Adds a text, as that of a file without a name.
+    /// Adds a text like a file without a name.
     pub fn add_yaml(&mut self, text: &str) {
         match tree::parse(text) {
             Ok(document) => self.add_document(&document, None),
@@ -102,10 +102,10 @@ impl Sources {
         self.origins.extend(found.lines.into_iter().map(|(key, line)| (key, Origin::File(file.clone(), line))));
     }
 
-    /// Adds what the environment sets; `get` is `|name| std::env::var(name).ok()` in a program, a table in a test.
+    /// Adds what the environment sets. `get` is `|name| std::env::var(name).ok()` in the program, and a table in tests.
     ///
-    /// A variable that is set but empty counts as not set, as compose files leave it; but an empty `NATS_URL` or
-    /// `SHORTSTOP_MONITOR` says "none", as the empty key in the file does.
+    /// A variable that is set but empty counts as not set, because compose files produce such variables. But an empty `NATS_URL` or
+    /// `SHORTSTOP_MONITOR` means "none", like the empty key in the file.
     pub fn add_env(&mut self, get: impl Fn(&str) -> Option<String>) {
         for (name, setting) in VARIABLES {
             match get(name) {
@@ -115,7 +115,7 @@ impl Sources {
         }
     }
 
-    /// Adds one setting; `from` is the flag or variable, for messages.
+    /// Adds one setting. `from` is the flag or variable, for messages.
     pub fn set(&mut self, setting: Setting, text: &str, from: &str) {
         match setting.change(&mut self.config, text) {
             Ok(keys) => self.origins.extend(keys.iter().map(|key| ((*key).to_owned(), Origin::Name(from.to_owned())))),
@@ -123,18 +123,17 @@ impl Sources {
         }
     }
 
-    /// The configuration, if it is sound. `look` looks at the files that it refers to, and may be called for one that is not
-    /// sound.
+    /// The configuration, if it is valid. `look` checks the files that it refers to. It may be called for an invalid configuration.
     ///
     /// # Errors
-    /// All that is wrong, each with its place and what to type.
+    /// All errors, each with its place and what to type.
     pub fn done(self, look: impl FnOnce(&Config) -> Vec<Finding>) -> Result<Loaded, ConfigError> {
         self.finish(|config| [check::all(config), look(config)].concat())
     }
 
-    /// [`Sources::done`] with this to check.
+    /// [`Sources::done`] with this check.
     pub(super) fn finish(mut self, check: impl FnOnce(&Config) -> Vec<Finding>) -> Result<Loaded, ConfigError> {
-        // A key whose value could not be read still has another one, which says nothing.
+        // A key whose value could not be read still has its former value, which must not cause further errors.
         let is_read = |at: &str| !self.unread.iter().any(|unread| is_within(at, unread) || is_within(unread, at));
         let checked = check(&self.config).into_iter();
         let checked =
@@ -156,12 +155,12 @@ impl Loaded {
     }
 }
 
-/// Whether a path is another one, or leads to something below it. Nothing is below the whole file.
+/// Whether a path equals `above` or leads to something below it. Nothing is below the whole file.
 fn is_within(path: &str, above: &str) -> bool {
     path.strip_prefix(above).is_some_and(|rest| rest.is_empty() || !above.is_empty() && rest.starts_with(['.', '[']))
 }
 
-/// The finding with the place where its key was set, or the key above it, or the one that it does not fit together with.
+/// Adds a place to the finding: where its key was set, or the key above it, or the key that it contradicts.
 fn placed(origins: &HashMap<String, Origin>, finding: Finding) -> Finding {
     let above = std::iter::successors(Some(finding.at()), |key| key.rfind(['.', '[']).map(|end| &key[..end]));
     let keys = [finding.at()].into_iter().chain(check::other_side(finding.at())).chain(above);
@@ -177,21 +176,21 @@ fn placed(origins: &HashMap<String, Origin>, finding: Finding) -> Finding {
 }
 
 impl Config {
-    /// Reads a configuration; what it leaves out is at its default.
+    /// Reads a configuration. Keys that it leaves out keep their defaults.
     ///
     /// # Errors
-    /// All that is wrong, each with line, key and what to type: what is no YAML, unknown keys, values that cannot be read, and
-    /// values that cannot be. But some may still come from elsewhere: [`Config::check`] looks at the whole.
+    /// All errors, each with line, key and what to type: invalid YAML, unknown keys, values that cannot be read, and values that
+    /// are not allowed. Other sources may still supply what is missing: [`Config::check`] checks the whole.
     pub fn from_yaml(text: &str) -> Result<Self, ConfigError> {
         let mut sources = Sources::default();
         sources.add_yaml(text);
         sources.finish(check::fields).map(|loaded| loaded.config)
     }
 
-    /// Everything that must hold before the proxy starts.
+    /// Checks everything that must hold before Shortstop starts.
     ///
     /// # Errors
-    /// Names the keys and what to type; no lines, since the values may not come from a file.
+    /// Names the keys and what to type. No lines, since the values may not come from a file.
     pub fn check(&self) -> Result<(), ConfigError> {
         ConfigError::unless_empty(check::all(self))
     }

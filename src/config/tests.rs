@@ -1,11 +1,11 @@
-//! `config.yaml` against the defaults, and mistakes against what they are answered with.
+//! Tests that `config.yaml` equals the defaults, and which errors mistakes produce.
 
 use std::path::Path;
 use std::time::Duration;
 
 use super::{CONFIG_VARIABLE, Config, DEFAULTS_VARIABLE, Policy, Setting, Sources};
 
-/// The file that users start from.
+/// The shipped file, from which users start.
 const SHIPPED: &str = include_str!("../../config.yaml");
 
 #[test]
@@ -67,7 +67,7 @@ fn every_key_is_commented_with_an_example() {
     }
 }
 
-/// The file says "example: x" for each key; x must be accepted there, or the example teaches a mistake.
+/// The file says "example: x" for each key. If x were not accepted there, the example would teach a mistake.
 #[test]
 fn every_example_is_accepted() {
     let lines: Vec<&str> = SHIPPED.lines().collect();
@@ -93,7 +93,7 @@ fn the_example_rules_are_accepted() {
     assert_eq!(config.rules.len(), 3);
 }
 
-/// Every variable in the comments exists, and every variable that exists is in the comments.
+/// Every variable in the comments exists, and every existing variable is in the comments.
 #[test]
 fn the_variables_are_documented() {
     let variables = super::setting::VARIABLES.iter().map(|(name, _)| *name);
@@ -128,7 +128,7 @@ fn what_is_left_out_keeps_its_default() {
 }
 
 #[test]
-fn nothing_is_typed_in_several_ways() {
+fn several_spellings_mean_none() {
     for nothing in ["\"\"", "''", "", "~", "null"] {
         let text = format!("nats: {nothing}\nmonitor: {nothing}\nbus:\n  credentials: {nothing}\n");
         assert_eq!(Config::from_yaml(&text), Ok(Config::default()), "{text}");
@@ -306,7 +306,7 @@ fn secrets_reach_neither_debug_nor_errors() {
     }
 }
 
-/// What is wrong, a line each.
+/// The errors, one per line.
 fn refused(sources: Sources) -> Vec<String> {
     let error = sources.done(|_| Vec::new()).expect_err("it is not sound");
     error.findings().iter().map(ToString::to_string).collect()
@@ -319,7 +319,7 @@ fn assert_told(told: &[String], expected: &[&str]) {
 }
 
 #[test]
-fn all_mistakes_are_told_at_once() {
+fn all_mistakes_are_reported_at_once() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let path = directory.path().join("config.yaml");
     let text = "\
@@ -356,7 +356,7 @@ rules:
         "line 4: coherence: nats is asked for",
         "line 6: l1.policy: 'tiny' is not an eviction policy (did you mean tinylfu?)",
         "line 7: l1.max_memory: 1 is too small",
-        // Whether it fits together with backoff_min is not known.
+        // Its value could not be read, so it is not compared with backoff_min.
         "line 8: timeouts.backoff_max: 'soon' is not a time",
         "line 12: rules[0].cache.ttl: '5' is not a time; type a unit as well: 5s",
         "line 13: rules[1].cache.reads[1]: 'ttl' is not a command",
@@ -370,7 +370,7 @@ rules:
         "--workers: 5000 is too large; type 1024 or less",
         "CACHE_MAX_SIZE: 0 is too small",
     ];
-    // Those without a line stand behind, in no order that matters.
+    // Findings without a line come last, in no particular order.
     let mut told = told;
     told[expected.len()..].sort();
     let mut elsewhere = elsewhere.map(str::to_owned);
@@ -436,7 +436,7 @@ fn a_file_is_named_in_its_errors() {
 }
 
 #[test]
-fn a_file_of_another_program_is_left_alone() {
+fn a_file_of_another_program_is_ignored() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let path = directory.path().join("config.yaml");
     let beside = |text: &str| {

@@ -1,4 +1,4 @@
-//! The sections `tls` and `upstream_tls`: names of PEM files. Nothing here reads them.
+//! The sections `tls` and `upstream_tls`: paths of PEM files. Nothing here reads them.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -10,13 +10,13 @@ use super::units::{OPTIONAL_ADDRESS, OPTIONAL_PATH, OPTIONAL_TEXT, SWITCH, Wrong
 /// TLS for clients.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tls {
-    /// Where clients connect with TLS; none: nowhere.
+    /// The address for clients with TLS.
     pub listen: Option<SocketAddr>,
-    /// The certificate that clients are shown. Set when `listen` is.
+    /// Shortstop's certificate for clients. Set if `listen` is.
     pub certificate: Option<PathBuf>,
-    /// Its private key. Set when `listen` is.
+    /// Its private key. Set if `listen` is.
     pub key: Option<PathBuf>,
-    /// The authority of the certificates that clients have to show; none: they need none.
+    /// The authority that must have issued clients' certificates. `None`: clients need no certificate.
     pub client_ca: Option<PathBuf>,
 }
 
@@ -31,7 +31,7 @@ impl Section for Tls {
 }
 
 impl Tls {
-    /// What does not fit together.
+    /// Keys that contradict each other.
     pub(super) fn check(&self) -> Option<Finding> {
         let wrong = |at, what, remedy| Some(Finding::new(at, Wrong::new(what, remedy)));
         match self {
@@ -51,15 +51,15 @@ impl Tls {
 /// TLS to Redis.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UpstreamTls {
-    /// The authority of Redis's certificate; none: those that the system trusts.
+    /// The authority of Redis's certificate. `None`: the system's authorities.
     pub ca: Option<PathBuf>,
-    /// The certificate that Redis is shown; none: none.
+    /// Shortstop's certificate for Redis, if any.
     pub certificate: Option<PathBuf>,
     /// Its private key. Set if and only if `certificate` is.
     pub key: Option<PathBuf>,
-    /// The name that Redis's certificate has to be for; none: the host in the URL.
+    /// The name in Redis's certificate. `None`: the host in the URL.
     pub server_name: Option<String>,
-    /// Any server is taken for Redis.
+    /// Accept any certificate.
     pub insecure: bool,
 }
 
@@ -75,7 +75,7 @@ impl Section for UpstreamTls {
 }
 
 impl UpstreamTls {
-    /// What does not fit together.
+    /// Keys that contradict each other.
     pub(super) fn check(&self) -> Option<Finding> {
         let missing = match (&self.certificate, &self.key) {
             (None, Some(_)) => "upstream_tls.certificate",

@@ -1,6 +1,6 @@
 //! A YAML document as a tree in which each node knows its line. Knows YAML, and nothing of Shortstop's keys.
 //!
-//! The text comes from a user: its depth and what its aliases expand to are bounded, and nothing that it says is quoted.
+//! The text comes from a user: its depth and the size of its aliases are bounded, and no error quotes it.
 
 use std::collections::HashMap;
 
@@ -8,26 +8,26 @@ use saphyr_parser::{Event, Parser, ScalarStyle};
 
 use super::error::Finding;
 
-/// Lists and mappings within each other.
+/// Maximum nesting of lists and mappings.
 const MAX_DEPTH: usize = 32;
-/// Nodes of a document, with those that its aliases repeat.
+/// Maximum number of nodes in a document, with those that its aliases repeat.
 const MAX_NODES: usize = 100_000;
 
 /// A value, and the line (from 1) on which it begins.
 #[derive(Clone, Debug)]
 pub struct Node {
-    /// From 1.
+    /// The line, from 1.
     pub line: usize,
-    /// What it is.
+    /// The value.
     pub value: Value,
 }
 
-/// What a node is.
+/// The value of a node.
 #[derive(Clone, Debug)]
 pub enum Value {
     /// The text of a scalar as typed, without quotes.
     Scalar(String),
-    /// No value, `~` or `null`, without quotes.
+    /// No value, or `~` or `null` without quotes.
     Nothing(String),
     /// `- item` lines, or `[item, …]`.
     List(Vec<Node>),
@@ -38,16 +38,16 @@ pub enum Value {
 /// A key of a mapping.
 #[derive(Clone, Debug)]
 pub struct Key {
-    /// From 1.
+    /// The line, from 1.
     pub line: usize,
-    /// As typed, without quotes; empty when it is a list or a mapping.
+    /// As typed, without quotes. Empty if the key is a list or a mapping.
     pub text: String,
 }
 
-/// The only document of a text. An empty text is an empty mapping.
+/// Parses a text that contains one document. An empty text is an empty mapping.
 ///
 /// # Errors
-/// It is not YAML, more than one document, or too deep or too large.
+/// It is not YAML, contains more than one document, or is too deep or too large.
 pub fn parse(text: &str) -> Result<Node, Finding> {
     let mut builder = Builder::default();
     for event in Parser::new_from_str(text) {
@@ -58,7 +58,7 @@ pub fn parse(text: &str) -> Result<Node, Finding> {
     Ok(builder.root.unwrap_or(Node { line: 1, value: Value::Map(Vec::new()) }))
 }
 
-/// The parser's own texts are fixed and quote at most one character.
+/// The parser's own messages are fixed and quote at most one character.
 fn wrong(line: usize, what: &str) -> Finding {
     let message = format!("this is not YAML that can be read ({what}); type `key: value` lines, indented with spaces");
     Finding::new("", message).on_line(Some(line))
@@ -66,7 +66,7 @@ fn wrong(line: usize, what: &str) -> Finding {
 
 #[derive(Default)]
 struct Builder {
-    /// Lists and mappings that have begun, the innermost last.
+    /// The open lists and mappings, the innermost last.
     open: Vec<Open>,
     anchors: HashMap<usize, Node>,
     nodes: usize,
@@ -82,7 +82,7 @@ struct Open {
 
 enum Kind {
     List(Vec<Node>),
-    /// The key stands here until its value has come.
+    /// The key is kept here until its value has been parsed.
     Map(Vec<(Key, Node)>, Option<Key>),
 }
 
@@ -129,7 +129,7 @@ impl Builder {
         Ok(())
     }
 
-    /// A node is complete. `anchor`: what aliases call it; 0: none.
+    /// Adds a complete node. `anchor` is its number for aliases. 0: none.
     fn add(&mut self, node: Node, anchor: usize) -> Result<(), &'static str> {
         self.nodes += 1;
         if self.nodes > MAX_NODES {
@@ -156,7 +156,7 @@ impl Builder {
     }
 }
 
-/// How many nodes it consists of.
+/// Number of nodes in it.
 fn size(node: &Node) -> usize {
     1 + match &node.value {
         Value::Scalar(_) | Value::Nothing(_) => 0,

@@ -1,7 +1,7 @@
-//! Text to values: sizes, times, percentages, switches, numbers, addresses; and back, for messages.
+//! Parses texts to values: sizes, times, percentages, switches, numbers, addresses. Also shows values in messages.
 //!
-//! One function per kind, used alike for `config.yaml`, the environment and flags, so that the same text means the
-//! same thing everywhere. Knows no key names and no limits: whether a value makes sense is decided in `check`.
+//! One function per kind, used for `config.yaml`, the environment and flags, so that a text means the same everywhere. Knows no key
+//! names and no limits: `check` decides whether a value makes sense.
 
 use std::borrow::Cow;
 use std::fmt::Display;
@@ -24,12 +24,12 @@ pub struct Wrong {
 }
 
 impl Wrong {
-    /// `what` is the finding, `remedy` completes the sentence "type …".
+    /// `what` is the finding. `remedy` completes the sentence "type …".
     pub fn new(what: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { what: what.into(), remedy: remedy.into() }
     }
 
-    /// `text` is no `kind`. Quotes the text, so it must not be used on anything that may hold a secret.
+    /// `text` is not a valid `kind`. The error quotes the text, so do not use this for anything that may contain a secret.
     pub fn not(text: &str, kind: &str, remedy: &str) -> Self {
         Self::new(format!("'{}' is not {kind}", clip(text)), remedy)
     }
@@ -45,12 +45,12 @@ fn clip(text: &str) -> String {
     shown
 }
 
-/// How a kind of value is typed, and shown as it would be typed.
+/// How a kind of value is parsed and shown.
 #[derive(Debug)]
 pub struct Kind<T: 'static> {
-    /// From the text of a scalar.
+    /// Parses the text of a scalar.
     pub parse: fn(&str) -> Result<T, Wrong>,
-    /// To a text that `parse` takes; of a URL without its secrets.
+    /// A text that `parse` accepts. URLs are shown without their secrets.
     pub show: fn(&T) -> String,
 }
 
@@ -73,15 +73,15 @@ pub const SWITCH: Kind<bool> = Kind { parse: switch, show: bool::to_string };
 /// See [`address`] and [`optional`].
 pub const OPTIONAL_ADDRESS: Kind<Option<SocketAddr>> =
     Kind { parse: |text| optional(text, address), show: |address| address.map_or(String::new(), |it| it.to_string()) };
-/// The path of a file; empty: none.
+/// The path of a file. Empty: none.
 pub const OPTIONAL_PATH: Kind<Option<PathBuf>> = Kind {
     parse: |text| optional(text, |text| Ok(PathBuf::from(text))),
     show: |path| path.as_ref().map_or(String::new(), |path| path.display().to_string()),
 };
-/// Any text; empty: none.
+/// Any text. Empty: none.
 pub const OPTIONAL_TEXT: Kind<Option<String>> =
     Kind { parse: |text| optional(text, |text| Ok(text.to_owned())), show: |text| text.clone().unwrap_or_default() };
-/// Any text, as it is.
+/// Any text, unchanged.
 pub const TEXT: Kind<String> = Kind { parse: |text| Ok(text.to_owned()), show: String::clone };
 
 /// See [`number`].
@@ -89,18 +89,18 @@ pub const fn count<T: FromStr + Display>() -> Kind<T> {
     Kind { parse: number, show: T::to_string }
 }
 
-/// What parses itself.
+/// A type that parses itself.
 pub const fn parsed<T: FromStr<Err = Wrong> + Display>() -> Kind<T> {
     Kind { parse: T::from_str, show: T::to_string }
 }
 
-/// What parses itself, or nothing.
+/// A type that parses itself, or nothing.
 pub const fn optional_parsed<T: FromStr<Err = Wrong> + Display>() -> Kind<Option<T>> {
     Kind { parse: |text| optional(text, T::from_str), show: |value| value.as_ref().map_or(String::new(), T::to_string) }
 }
 
 /// Bytes: a number, alone or with `kb`, `mb`, `gb`, `tb` (1024-based, as in `redis.conf`; case does not matter). `256 MB`, `1.5gb`
-/// and `256MiB` are understood, too. `256m` is not: it is 256,000,000 bytes to Redis, and a time elsewhere in the file.
+/// and `256MiB` are accepted too. `256m` is refused: it means 256,000,000 bytes to Redis, and a time elsewhere in the file.
 pub fn size(text: &str) -> Result<usize, Wrong> {
     let wrong = |remedy| Wrong::not(text, "a size", remedy);
     let (digits, unit) = split_unit(text);
@@ -120,7 +120,7 @@ pub fn size(text: &str) -> Result<usize, Wrong> {
     bytes.ok_or_else(|| Wrong::not(text, "a size that this machine can count", "a smaller one, for example 256mb"))
 }
 
-/// `1`, `1.5` or `1_000` times `scale`, if that is a whole number. None: it is no such number; some none: it is too large.
+/// `1`, `1.5` or `1_000` times `scale`, if that is a whole number. `None`: it is no such number. `Some(None)`: it is too large.
 fn decimal(text: &str, scale: u64) -> Option<Option<u64>> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
     let digits = without_underscores(whole)?;
@@ -135,8 +135,8 @@ fn decimal(text: &str, scale: u64) -> Option<Option<u64>> {
     Some(digits.parse::<u64>().ok().and_then(|whole| whole.checked_mul(scale)?.checked_add(parted / parts)))
 }
 
-/// A time span: a number with `ms`, `s`, `m`, `h` or `d`. Only zero may go without a unit. `1.5s`, `1m 30s`, `5 min` and the like are
-/// understood, too.
+/// A time span: a number with `ms`, `s`, `m`, `h` or `d`. Only zero needs no unit. `1.5s`, `1m 30s`, `5 min` and similar spellings
+/// are accepted too.
 pub fn time(text: &str) -> Result<Duration, Wrong> {
     let wrong = |remedy: &str| Wrong::not(text, "a time", remedy);
     if text == "0" {
@@ -145,7 +145,7 @@ pub fn time(text: &str) -> Result<Duration, Wrong> {
     if all_digits(text) {
         return Err(wrong(&format!("a unit as well: {}s, or another of ms, s, m, h", clip(text))));
     }
-    // Capital M is a month to the library, and was meant for a minute.
+    // The library takes a capital M for a month, but users mean minutes.
     let span = Some(text).filter(|text| text.trim() == *text && !text.contains('M')).map(humantime::parse_duration);
     let Some(Ok(span)) = span else {
         return Err(wrong("a number with ms, s, m or h, for example 60s"));
@@ -179,7 +179,7 @@ pub enum Memory {
 }
 
 impl Memory {
-    /// In bytes, where the machine or the container has `total` bytes of memory.
+    /// In bytes, on a machine or in a container with `total` bytes of memory.
     pub fn of(self, total: usize) -> usize {
         match self {
             Memory::Bytes(bytes) => bytes,
@@ -188,7 +188,7 @@ impl Memory {
     }
 }
 
-/// A size, or a percentage of the memory that there is.
+/// A size, or a percentage of the available memory.
 pub fn memory(text: &str) -> Result<Memory, Wrong> {
     if text.ends_with('%') {
         return percent(text).map(Memory::Percent);
@@ -206,7 +206,7 @@ pub fn switch(text: &str) -> Result<bool, Wrong> {
     }
 }
 
-/// A whole number without sign or unit; `1_000_000` is understood, too.
+/// A whole number without sign or unit. `1_000_000` is accepted too.
 pub fn number<T: FromStr>(text: &str) -> Result<T, Wrong> {
     without_underscores(text)
         .filter(|text| all_digits(text))
@@ -214,8 +214,8 @@ pub fn number<T: FromStr>(text: &str) -> Result<T, Wrong> {
         .ok_or_else(|| Wrong::not(text, "a whole number", "digits only, for example 1000"))
 }
 
-/// An address to listen on: IP and port; `localhost` is 127.0.0.1. Other names are refused: what they resolve to may change under a
-/// listener.
+/// An address to listen on: IP and port. `localhost` is 127.0.0.1. Other names are refused, because their resolution may change while
+/// the listener runs.
 pub fn address(text: &str) -> Result<SocketAddr, Wrong> {
     let on_localhost = text.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
     on_localhost.as_deref().unwrap_or(text).parse().map_err(|_| {
@@ -223,7 +223,7 @@ pub fn address(text: &str) -> Result<SocketAddr, Wrong> {
     })
 }
 
-/// `None` for what stands for "nothing" in YAML and in environments, else what `parse` makes of it.
+/// `None` for the spellings of "nothing" in YAML and in environments. Otherwise the result of `parse`.
 pub fn optional<T>(text: &str, parse: impl FnOnce(&str) -> Result<T, Wrong>) -> Result<Option<T>, Wrong> {
     match text {
         "" | "~" | "null" => Ok(None),
@@ -231,12 +231,12 @@ pub fn optional<T>(text: &str, parse: impl FnOnce(&str) -> Result<T, Wrong>) -> 
     }
 }
 
-/// A size as it would be typed: the largest unit that divides it.
+/// A size in the largest unit that divides it.
 pub fn show_size(bytes: usize) -> String {
     in_units(bytes as u128, &[(1 << 30, "gb"), (1 << 20, "mb"), (1 << 10, "kb"), (1, "")])
 }
 
-/// A time as it would be typed: the largest unit that divides it.
+/// A time in the largest unit that divides it.
 pub fn show_time(time: Duration) -> String {
     in_units(time.as_millis(), &[(3_600_000, "h"), (60_000, "m"), (1_000, "s"), (1, "ms")])
 }
@@ -254,7 +254,7 @@ pub(super) fn show(value: impl Display) -> String {
     value.to_string()
 }
 
-/// Number and unit, one space between them allowed. No digits at all leave the number empty, which does not parse.
+/// Splits number and unit, with at most one space between them. Without digits the number is empty, which does not parse.
 fn split_unit(text: &str) -> (&str, &str) {
     let in_number = |c: char| c.is_ascii_digit() || matches!(c, '.' | '_');
     let (number, unit) = text.split_at(text.find(|c| !in_number(c)).unwrap_or(text.len()));
@@ -264,7 +264,7 @@ fn split_unit(text: &str) -> (&str, &str) {
     }
 }
 
-/// Without the underscores that part groups of digits; none when one stands at an end or beside another.
+/// Removes the underscores between groups of digits. `None` if one stands at an end or beside another.
 fn without_underscores(text: &str) -> Option<Cow<'_, str>> {
     if !text.contains('_') {
         return Some(Cow::Borrowed(text));
@@ -272,14 +272,14 @@ fn without_underscores(text: &str) -> Option<Cow<'_, str>> {
     text.split('_').all(all_digits).then(|| Cow::Owned(text.replace('_', "")))
 }
 
-/// The word that was probably meant, if it is close to one of these.
+/// The word that was probably meant, if the text is close to one of these.
 pub fn closest<'a>(text: &str, words: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let text = text.to_ascii_lowercase();
     let close = words.into_iter().map(|word| (strsim::jaro_winkler(&text, word), word));
     close.filter(|(share, _)| *share > 0.8).max_by(|(one, _), (other, _)| one.total_cmp(other)).map(|(_, word)| word)
 }
 
-/// `text` is no `kind`, which is one of these words. Quotes the text, as [`Wrong::not`] does.
+/// `text` is not a valid `kind`, which is one of these words. The error quotes the text, as [`Wrong::not`] does.
 pub fn no_such_word(text: &str, kind: &str, words: &[&str], remedy: &str) -> Wrong {
     match closest(text, words.iter().copied()) {
         Some(word) => Wrong::not(text, &format!("{kind} (did you mean {word}?)"), remedy),
@@ -480,7 +480,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_none() {
+    fn spellings_of_none() {
         for text in ["", "~", "null"] {
             assert_eq!(optional(text, size), Ok(None));
         }

@@ -1,6 +1,6 @@
-//! Where Redis and NATS are. Host names stay names here; they are looked up when they are needed.
+//! URLs of Redis and NATS. Host names are not resolved here.
 //!
-//! No `Debug`, `Display` or error made here shows a password; a text that may hold one is never quoted.
+//! No `Debug`, `Display` or error made here shows a password. A text that may contain one is never quoted.
 
 use std::fmt;
 use std::net::Ipv6Addr;
@@ -11,16 +11,16 @@ use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, percent_decode_str,
 
 use super::units::Wrong;
 
-/// What has a meaning before the `@` of a URL, and more.
+/// Characters to percent-encode before the `@` of a URL.
 const IN_LOGIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// What has a meaning in the path of a Unix socket.
+/// Characters to percent-encode in the path of a Unix socket.
 const IN_PATH: &AsciiSet = &CONTROLS.add(b'%').add(b'?').add(b'@');
 
-/// Port of a Redis URL that names none.
+/// The default port of a Redis URL.
 const REDIS_PORT: u16 = 6379;
 
-/// A password. Can be compared and exposed on purpose, never printed by accident.
+/// A password. It can be compared, and exposed on purpose, but is never printed by accident.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
@@ -30,7 +30,7 @@ impl Secret {
         Self(text.into())
     }
 
-    /// The password itself: for the wire only.
+    /// The password itself, to be sent to a server.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -42,24 +42,24 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// The Redis server behind the proxy: `redis://[[user]:password@]host[:port][/db]`, `rediss://` for TLS, or
-/// `unix://[[user]:password@]/path[?db=number]`. `valkey://` and `valkeys://` are the same, and so is `host:port` without TLS.
+/// The upstream Redis server: `redis://[[user]:password@]host[:port][/db]`, `rediss://` for TLS, or
+/// `unix://[[user]:password@]/path[?db=number]`. `valkey://` and `valkeys://` mean the same, and so does `host:port` without TLS.
 ///
-/// User and password may be percent-encoded; only `%` itself must be (`%25`), since the last `@` ends them. The same is true of a path
-/// and `?`.
+/// User and password may be percent-encoded. Only `%` itself must be (`%25`), since the last `@` ends them. The same is true for a
+/// path and `?`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct UpstreamUrl {
-    /// ACL user; none: the default user.
+    /// The ACL user. `None`: the default user.
     pub user: Option<String>,
     /// Password for `AUTH`.
     pub password: Option<Secret>,
-    /// Where it is.
+    /// The address of the server.
     pub target: Target,
-    /// Database that a client finds itself in before any `SELECT`.
+    /// The database of a client before its first `SELECT`.
     pub db: u32,
 }
 
-/// Where a server is, and how it is spoken to. The host is a name or an IP address, IPv6 without brackets.
+/// The address of a server, and the transport. The host is a name or an IP address, IPv6 without brackets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "host and port are what they are called")]
 pub enum Target {
@@ -102,7 +102,7 @@ impl FromStr for UpstreamUrl {
         let wrong = |what: &str| Wrong::new(what, REMEDY);
         let (scheme, rest) = match text.split_once("://") {
             Some((scheme, rest)) => (scheme.to_ascii_lowercase(), rest),
-            // A host needs its port here: a word alone may be anything, a password too.
+            // A host needs its port here, because a single word may be anything, even a password.
             None if split_host(text.split('/').next().unwrap_or(text)).is_some_and(|(_, port)| port.is_some()) => {
                 ("redis".to_owned(), text)
             }
@@ -114,7 +114,7 @@ impl FromStr for UpstreamUrl {
             "unix" | "redis+unix" | "redis-socket" => (true, false),
             _ => return Err(wrong("this is not a Redis URL")),
         };
-        // A path may have an @, and begins where the login ends.
+        // A path may contain an @, so the path starts where the login ends.
         let (login, place) = match rest.rsplit_once('@') {
             Some((login, place)) if !(is_unix && rest.starts_with('/')) => (Some(login), place),
             _ => (None, rest),
@@ -180,8 +180,8 @@ impl fmt::Debug for UpstreamUrl {
     }
 }
 
-/// One or more NATS servers, comma-separated: `nats://[user:password@|token@]host[:port],…`; `tls://` asks for TLS;
-/// a server without a scheme gets `nats://`. The default port, 4222, is left to the client library.
+/// One or more NATS servers, comma-separated: `nats://[user:password@|token@]host[:port],…`. `tls://` asks for TLS, and a server
+/// without a scheme gets `nats://`. The client library supplies the default port, 4222.
 #[derive(Clone, PartialEq, Eq)]
 pub struct NatsUrl {
     servers: Vec<NatsServer>,
@@ -197,17 +197,17 @@ pub struct NatsServer {
     login: Option<NatsLogin>,
 }
 
-/// What a NATS URL says before the `@`.
+/// The part of a NATS URL before the `@`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NatsLogin {
     /// `user:password@`
     Password {
-        /// The user; may be empty.
+        /// The user. It may be empty.
         user: String,
         /// The password.
         password: Secret,
     },
-    /// `token@`: a user without a password, as other NATS clients take it.
+    /// `token@`: other NATS clients read a user without a password as a token.
     Token(Secret),
 }
 
@@ -217,7 +217,7 @@ impl NatsUrl {
         self.servers.iter().map(|server| format!("{}://{}", server.scheme, server.place))
     }
 
-    /// What to log in with: the first login that is named, at all servers.
+    /// The login for all servers: the first one in the URL.
     pub fn login(&self) -> Option<&NatsLogin> {
         self.servers.iter().find_map(|server| server.login.as_ref())
     }
@@ -278,7 +278,7 @@ impl fmt::Debug for NatsUrl {
     }
 }
 
-/// `host[:port]`, IPv6 only in brackets. None when it is not that; port 0 is no place to connect to.
+/// `host[:port]`, IPv6 only in brackets. `None` if the text is something else. Port 0 is refused.
 fn split_host(text: &str) -> Option<(&str, Option<u16>)> {
     let (host, port) = match text.strip_prefix('[') {
         Some(rest) => {
@@ -288,7 +288,7 @@ fn split_host(text: &str) -> Option<(&str, Option<u16>)> {
         }
         None => {
             let (host, port) = text.split_once(':').map_or((text, None), |(host, port)| (host, Some(port)));
-            // Underscores are no part of a host name by RFC 1123, but container networks use them.
+            // RFC 1123 allows no underscores in host names, but container networks use them.
             let named = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
             if host.is_empty() || !host.bytes().all(named) {
                 return None;
@@ -305,12 +305,12 @@ fn split_host(text: &str) -> Option<(&str, Option<u16>)> {
     }
 }
 
-/// What stands percent-encoded in a URL (RFC 3986 §2.1). Empty text is none.
+/// Decodes a percent-encoded text (RFC 3986 §2.1). `None` for an empty text.
 fn decoded(text: &str) -> Result<Option<String>, Wrong> {
     let wrong = || {
         Wrong::new("user, password or path of the URL has a % that is no percent-encoding", "%25 for a percent sign")
     };
-    // The library leaves what is none as it is.
+    // The library leaves an invalid encoding unchanged.
     let is_encoding = |after: &str| after.as_bytes().get(..2).is_some_and(|two| two.iter().all(u8::is_ascii_hexdigit));
     if !text.split('%').skip(1).all(is_encoding) {
         return Err(wrong());
@@ -471,7 +471,7 @@ mod tests {
         ] {
             assert_eq!(upstream(text).to_string(), shown);
         }
-        // What is shown is a URL again, of the same user and the same path.
+        // The shown URL is a valid URL with the same user and the same path.
         let shown = upstream("redis://a%40n%3An%25:hunter2@h").to_string();
         assert_eq!(upstream(&shown).user.as_deref(), Some("a@n:n%"), "{shown}");
         let shown = upstream("unix://:hunter2@/a%40b%3F%25c").to_string();

@@ -1,15 +1,15 @@
-//! What a sound configuration says and probably does not mean.
+//! Warnings: configurations that are valid but probably not meant.
 
 use super::error::Finding;
 use super::fields::Switch;
 use super::units::{show_size, show_time};
 use super::{CachePatch, Config};
 
-/// All that is doubtful. `typed` says whether a key was set at all.
+/// All warnings. `typed` returns whether a key was set.
 pub(super) fn all(config: &Config, typed: impl Fn(&str) -> bool) -> Vec<Finding> {
     let mut doubtful = unreachable_rules(config);
     let defaults = &config.defaults.cache;
-    // Their own default stands for "as long as max_staleness allows".
+    // The default means "as long as max_staleness allows".
     if defaults.ttl != Config::default().defaults.cache.ttl {
         let patch = CachePatch { ttl: Some(defaults.ttl), ..CachePatch::default() };
         never_so_long(&mut doubtful, config, "defaults.cache", &patch);
@@ -28,7 +28,7 @@ pub(super) fn all(config: &Config, typed: impl Fn(&str) -> bool) -> Vec<Finding>
     doubtful
 }
 
-/// Bounds that a tighter one never lets come true.
+/// Bounds that have no effect because another bound is tighter.
 fn never_so_long(doubtful: &mut Vec<Finding>, config: &Config, at: &str, cache: &CachePatch) {
     let max = config.max_staleness;
     for (key, time) in [("ttl", cache.ttl), ("negative_ttl", cache.negative_ttl)] {
@@ -45,7 +45,7 @@ fn never_so_long(doubtful: &mut Vec<Finding>, config: &Config, at: &str, cache: 
     }
 }
 
-/// Rules that no key reaches, because an earlier rule matches all that they match.
+/// Rules that match no key, because an earlier rule matches all of their keys.
 fn unreachable_rules(config: &Config) -> Vec<Finding> {
     let rules = &config.rules;
     let behind = |(index, pattern): (usize, &str)| {
@@ -59,8 +59,8 @@ fn unreachable_rules(config: &Config) -> Vec<Finding> {
     rules.iter().map(|rule| rule.pattern.as_str()).enumerate().filter_map(behind).collect()
 }
 
-/// Whether `pattern` certainly matches everything that `other` does: it is the same, or a text and a star, and the other begins
-/// with that text.
+/// Whether `pattern` certainly matches everything that `other` matches: both are the same, or `pattern` is a text and a star, and
+/// `other` begins with that text.
 fn covers(pattern: &str, other: &str) -> bool {
     let is_special = |c: char| matches!(c, '*' | '?' | '[' | ']' | '\\');
     let start = pattern.trim_end_matches('*');

@@ -1,26 +1,26 @@
-//! Commands of the CLIENT family, and HELLO and AUTH in a transaction: what Shortstop has to do when Redis has nothing against it.
+//! CLIENT commands, and HELLO and AUTH in a transaction: what Shortstop has to do when Redis accepts the command.
 
 use crate::exchange::client_list::Filter;
 use crate::exchange::greeting::Greeting;
 
-/// A number that no connection to Redis has.
+/// A client id that no connection to Redis has.
 pub(crate) const NOBODY: &[u8] = b"9223372036854775807";
 
-/// What is to be done, when Redis has nothing against it.
+/// What Shortstop does when Redis accepts the command.
 pub enum ClientCommand {
     /// HELLO or AUTH in a transaction.
     Greet(Box<Greeting>),
-    /// CLIENT TRACKING in a transaction, with invalidations for this client.
+    /// CLIENT TRACKING in a transaction, with invalidations redirected to the client with this id.
     Redirect(u64),
     Id,
     GetName,
     SetName(Vec<u8>),
-    /// lib-name or lib-ver.
+    /// The index of lib-name or lib-ver in [`ClientInfo::library`], and the new text.
     SetInfo(usize, Vec<u8>),
     Info,
-    /// None: Redis knows more options than the proxy.
+    /// `None` if the filter uses an option that Shortstop does not know.
     List(Option<Filter>),
-    /// `only`: the old form, of one address, with another answer.
+    /// `only` is set for the old form with one address, whose answer differs.
     Kill {
         filter: Option<Filter>,
         only: bool,
@@ -29,6 +29,6 @@ pub enum ClientCommand {
         id: u64,
         how: Vec<Vec<u8>>,
     },
-    /// A reply with the number of the client that invalidations go to.
+    /// A reply that contains the client id to which invalidations go.
     Redirection,
 }

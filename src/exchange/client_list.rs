@@ -1,9 +1,8 @@
-//! Who is connected to the proxy, as CLIENT LIST and CLIENT INFO tell it: in the fields and the order of the server behind.
+//! The output of CLIENT LIST and CLIENT INFO for Shortstop's clients, in the format of the Redis server in use.
 //!
-//! Which fields there are, and in which order, is read from a line that Redis wrote about a connection of the proxy's, so that
-//! each version gets its own. What Redis alone knows of a client that has a connection of its own there (flags, subscriptions,
-//! the transaction, watched keys) is taken from Redis's line about that connection; all else is the proxy's knowledge.
-//! Must not decide who may see it.
+//! Names and order of the fields are taken from a line that Redis wrote about one of Shortstop's connections, so they fit each
+//! version. If a client has a session, Redis's line about that session provides what only Redis knows: flags, subscriptions, the
+//! transaction, watched keys. All other fields come from Shortstop. Must not decide who may see the list.
 
 use std::io::Write as _;
 use std::mem::discriminant;
@@ -15,7 +14,7 @@ use crate::net::Address;
 use crate::resp::parse_int;
 use crate::upstream::Expected;
 
-/// What is known of a client, to be taken to another worker.
+/// A client's data, in a form that can be sent to another worker.
 pub struct Record {
     pub(crate) id: u64,
     addr: Option<Address>,
@@ -37,14 +36,14 @@ pub struct Record {
     sent: u64,
     commands: u64,
     subscribed: bool,
-    /// The number in Redis of its private connection.
+    /// The Redis client id of its session.
     pub(crate) session: Option<u64>,
-    /// Whom its invalidations are redirected to, in the proxy's numbers.
+    /// Shortstop's client id to which its invalidations are redirected.
     redirect: u64,
 }
 
 impl Record {
-    /// Of a client of that worker; `last`: the name of its last command.
+    /// The record of a client of this worker. `last` is the name of its last command.
     pub(crate) fn of<E: Expected>(client: &ClientState<E>, worker: usize, last: Option<&str>) -> Record {
         let now = Instant::now();
         let (info, profile, reply_queue) = (&client.info, &client.profile, &client.reply_queue);
@@ -82,12 +81,12 @@ impl Record {
 pub struct Line<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Line<'a> {
-    /// The lines of a list.
+    /// The lines of a reply to CLIENT LIST.
     pub(crate) fn all(list: &'a [u8]) -> impl Iterator<Item = Line<'a>> {
         list.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(Line)
     }
 
-    /// What a line looks like when Redis wrote none that could tell: that of 7.0.
+    /// The format of Redis 7.0. It is used when Redis has written no line to copy the format from.
     pub(crate) const USUAL: Line<'static> = Line(
         b"id=0 addr= laddr= fd=0 name= age=0 idle=0 flags=N db=0 sub=0 psub=0 ssub=0 multi=-1 qbuf=0 qbuf-free=0 argv-mem=0 \
           multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=0 tot-mem=0 events=r cmd=client|list user= redir=-1 resp=2",
@@ -104,19 +103,19 @@ impl<'a> Line<'a> {
         self.fields().find(|(field, _)| *field == name).map(|(_, value)| value)
     }
 
-    /// The number of the connection that it is about.
+    /// The client id in the line.
     pub(crate) fn id(self) -> Option<u64> {
         self.get(b"id").and_then(parse_int).and_then(|id| u64::try_from(id).ok())
     }
 }
 
-/// What Redis's own line is right about when it is about the client's private connection.
+/// The fields that are taken from Redis's line about the client's session.
 const OF_THE_SESSION: &[&[u8]] =
     &[b"flags", b"db", b"sub", b"psub", b"ssub", b"multi", b"watch", b"multi-mem", b"capa"];
 
-/// Writes a client's line with the fields of `form`. `own`: Redis's line about its private connection.
+/// Writes a client's line with the fields of `form`. `own` is Redis's line about the client's session.
 pub(crate) fn write_line(out: &mut Vec<u8>, form: Line<'_>, client: &Record, own: Option<Line<'_>>) {
-    // Redis before 7 has no names of subcommands.
+    // Redis before 7 shows no subcommands.
     let whole_names = form.get(b"cmd").is_none_or(|cmd| cmd == b"NULL" || cmd.contains(&b'|'));
     for (at, (name, shown)) in form.fields().enumerate() {
         if at > 0 {
@@ -160,7 +159,7 @@ pub(crate) fn write_line(out: &mut Vec<u8>, form: Line<'_>, client: &Record, own
             b"tot-net-in" => write!(out, "{}", client.received),
             b"tot-net-out" => write!(out, "{}", client.sent),
             b"tot-cmds" => write!(out, "{}", client.commands),
-            // What nobody here knows: a number is none, a word is missing.
+            // Fields that Shortstop cannot fill: numbers become 0, words stay empty.
             _ if parse_int(shown).is_some() => out.write_all(b"0"),
             _ => Ok(()),
         };
@@ -168,7 +167,7 @@ pub(crate) fn write_line(out: &mut Vec<u8>, form: Line<'_>, client: &Record, own
     out.push(b'\n');
 }
 
-/// As Redis writes it.
+/// An address in Redis's notation.
 fn address(address: Option<&Address>) -> String {
     match address {
         None => "?:0".to_owned(),
@@ -177,7 +176,7 @@ fn address(address: Option<&Address>) -> String {
     }
 }
 
-/// The classes of clients; of the others there are none here.
+/// The client types that Shortstop has. Redis's other types do not occur here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ClientKind {
     Normal,
@@ -200,42 +199,42 @@ enum Test {
     Ip(Option<IpAddr>),
 }
 
-/// Which clients are meant by CLIENT LIST or CLIENT KILL.
+/// Which clients CLIENT LIST or CLIENT KILL selects.
 #[derive(Debug, Default)]
 pub struct Filter {
-    /// Whether those are meant for which it holds, or the others.
+    /// The tests. The flag is false for an inverted test.
     tests: Vec<(Test, bool)>,
-    /// Not the client that asks.
+    /// Exclude the client that asks.
     pub(crate) skip_me: bool,
 }
 
 impl Filter {
-    /// Only who comes from an address: the old form of CLIENT KILL.
+    /// Selects the clients from one address: the old form of CLIENT KILL.
     pub(crate) fn address(address: &[u8]) -> Filter {
         Filter { tests: vec![(Test::Addr(address.to_vec()), true)], skip_me: false }
     }
 
-    /// Of options that Redis has taken. None: there is one among them that is not known here.
+    /// The filter for options that Redis has accepted. `None` if Shortstop does not know one of them.
     pub(crate) fn of(options: &[&[u8]], skip_me: bool) -> Option<Filter> {
         let mut filter = Filter { tests: Vec::new(), skip_me };
         let mut rest = options;
         while let [option, value, after @ ..] = rest {
             rest = after;
             let option = option.to_ascii_lowercase();
-            // Valkey's: all but those.
+            // Valkey's inverted options.
             let (option, wanted) = option.strip_prefix(b"not-").map_or((&option[..], true), |option| (option, false));
             let number = || parse_int(value).and_then(|number| u64::try_from(number).ok());
             let test = match option {
                 b"id" => {
                     let mut ids = vec![parse_int(value)?];
-                    // Valkey takes several.
+                    // Valkey accepts several ids.
                     while let [more, after @ ..] = rest
                         && let Some(id) = parse_int(more)
                     {
                         ids.push(id);
                         rest = after;
                     }
-                    // Redis 6.2 takes 0 for no wish.
+                    // Redis 6.2 ignores the id 0.
                     if ids == [0] {
                         continue;
                     }
@@ -263,7 +262,7 @@ impl Filter {
                 }
                 _ => return None,
             };
-            // Of several of a kind Redis takes the last.
+            // If an option is repeated, Redis uses the last one.
             let same = |known: &Test| match (known, &test) {
                 (Test::Library(a, _), Test::Library(b, _)) => a == b,
                 (known, test) => discriminant(known) == discriminant(test),
@@ -274,7 +273,7 @@ impl Filter {
         rest.is_empty().then_some(filter)
     }
 
-    /// `CLIENT LIST ID …`: the ids, in the order of the request, which is that of the reply.
+    /// The ids of `CLIENT LIST ID …`, in the order of the request. The reply has the same order.
     pub(crate) fn only_ids(&self) -> Option<&[i64]> {
         match &self.tests[..] {
             [(Test::Ids(ids), true)] => Some(ids),
@@ -353,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn what_redis_knows_of_its_own_connection_is_taken_from_there() {
+    fn fields_that_only_redis_knows_come_from_its_line() {
         let form = "id=3 flags=N db=0 sub=0 multi=-1 watch=0 redir=-1 cmd=client";
         let own = "id=55 flags=xt db=4 sub=2 multi=3 watch=1 redir=66 cmd=exec";
         assert_eq!(line(form, Some(own)), "id=7 flags=xt db=4 sub=2 multi=3 watch=1 redir=8 cmd=client\n");
@@ -366,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn filters() {
+    fn filters_select_by_every_option() {
         for (options, expected) in [
             ("", Some(true)),
             ("ID 7", Some(true)),

@@ -1,8 +1,8 @@
-//! The reply of EXEC on a connection that also gets what is nobody's reply: messages and other pushes stand among its elements,
-//! and SUBSCRIBE has as many of them as channels, so that there are more frames than EXEC's header says.
+//! Demultiplexes EXEC's reply on a connection that also receives messages and other pushes. Pushes may stand between the elements,
+//! and SUBSCRIBE has one acknowledgement per channel, so there may be more frames than EXEC's header says.
 //!
-//! Tells them apart, frame by frame, so that each command's element is found, and puts them back in their places afterwards. Must
-//! not look into elements.
+//! Separates replies from pushes, frame by frame, so that each command finds its element, and puts the pushes back in their places
+//! afterwards. Must not look into elements.
 
 use std::rc::Rc;
 
@@ -13,12 +13,12 @@ use crate::upstream::Expected;
 
 /// A command of the SUBSCRIBE family in a transaction.
 pub struct Subscribed {
-    /// Its place among the commands.
+    /// Its position among the commands.
     pub(crate) at: usize,
     pub(crate) kind: Kind,
-    /// As its acknowledgements begin.
+    /// The word with which its acknowledgements begin.
     pub(crate) word: Box<str>,
-    /// Channels or patterns that it names; 0: all that there are.
+    /// Number of channels or patterns that it names. 0 means all.
     pub(crate) named: usize,
 }
 
@@ -29,48 +29,48 @@ impl Subscribed {
     }
 }
 
-/// What is known of a transaction's commands.
+/// The commands of a transaction, as far as the demultiplexer needs to know them.
 #[derive(Default)]
 pub struct Commands {
     pub(crate) subscribed: Vec<Subscribed>,
-    /// Places of PUBLISH and its like, whose replies are numbers.
+    /// Positions of PUBLISH and similar commands, whose replies are integers.
     pub(crate) publish: Vec<usize>,
 }
 
-/// The frames so far.
+/// The frames received so far.
 #[derive(Default)]
 pub struct ExecDemux {
-    /// Elements of EXEC's reply.
+    /// Number of elements in EXEC's reply.
     count: usize,
-    /// One for each command; of a SUBSCRIBE its last acknowledgement.
+    /// One per command. For a SUBSCRIBE, the last acknowledgement.
     elements: Vec<Vec<u8>>,
-    /// What stands before each of them.
+    /// The frames before each element.
     before: Vec<Vec<u8>>,
-    /// Acknowledgements that are due.
+    /// Number of acknowledgements still due.
     due: usize,
-    /// What is heard of all this by who hears no replies (CLIENT REPLY OFF).
+    /// The frames that a client receives even if it receives no replies (CLIENT REPLY OFF).
     pushed: Vec<u8>,
 }
 
-/// A frame may be a message or a reply, and nobody can tell.
+/// A frame may be a message or a reply, and there is no way to tell.
 #[derive(Debug)]
 pub struct Doubt;
 
 impl ExecDemux {
-    /// For a reply of so many elements.
+    /// For a reply with this many elements.
     pub(crate) fn of(count: usize) -> Self {
         ExecDemux { count, before: vec![Vec::new()], ..ExecDemux::default() }
     }
 
-    /// Frames that are still to come; a bound from below.
+    /// Number of frames still missing, at least.
     pub(crate) fn missing(&self) -> usize {
         (self.count - self.elements.len()) + self.due.saturating_sub(1)
     }
 
-    /// The next frame.
+    /// Adds the next frame.
     ///
     /// # Errors
-    /// In RESP2 a message is an array as others are.
+    /// In RESP2 a message is an ordinary array.
     pub(crate) fn add<E: Expected>(
         &mut self,
         session: &Rc<Session<E>>,
@@ -123,12 +123,12 @@ impl ExecDemux {
         self.before.push(Vec::new());
     }
 
-    /// All that is no reply, acknowledgements included.
+    /// All frames that are not replies, including acknowledgements.
     pub(crate) fn pushed(&self) -> &[u8] {
         &self.pushed
     }
 
-    /// The reply without what stands between.
+    /// The reply without the pushes between its elements.
     pub(crate) fn reply(&self) -> Vec<u8> {
         let mut out = Vec::new();
         build::header(&mut out, b'*', self.elements.len());
@@ -136,7 +136,7 @@ impl ExecDemux {
         out
     }
 
-    /// The reply, whose elements may be others by now, with what stands between.
+    /// The reply, whose elements may have been replaced, with the pushes in their places.
     pub(crate) fn back(&self, reply: &[u8]) -> Vec<u8> {
         let Some(elements) = elements(reply) else { return reply.to_vec() };
         let mut out = Vec::with_capacity(reply.len() * 2);

@@ -1,17 +1,17 @@
-//! What HELLO or AUTH makes of a client. Must not know whether Redis has agreed.
+//! How HELLO or AUTH changes a client's state. Must not know whether Redis has accepted the command.
 
 use crate::resp::Version;
 use crate::upstream::Login;
 
-/// What HELLO or AUTH makes of a client when Redis agrees.
+/// How HELLO or AUTH changes a client's state if Redis accepts it.
 #[derive(Debug, Default)]
 pub struct Greeting {
     pub(crate) login: Option<Login>,
     pub(crate) version: Option<Version>,
     pub(crate) name: Option<Vec<u8>>,
-    /// The client's number, which stands in HELLO's reply in the place of the connection's.
+    /// The client id, which replaces the connection's id in HELLO's reply.
     pub(crate) client: u64,
-    /// Redis does all of it or, with an error, nothing. If not, only Redis knows: it may perform an AUTH and then refuse what stands
-    /// behind it.
+    /// Redis carries out the whole command, or nothing and returns an error. If this is false, only Redis knows: it may carry out
+    /// an AUTH and then refuse the rest.
     pub(crate) is_understood: bool,
 }

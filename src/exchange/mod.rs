@@ -1,4 +1,4 @@
-//! What waits for a reply, as data. What is to be done with the reply is in `replies`; what is sent, in `proxy`.
+//! What waits for a reply, as data. `replies` handles the replies, `proxy` sends the requests.
 
 pub mod client_command;
 pub mod client_list;

@@ -1,7 +1,8 @@
-//! What waits on an upstream connection for a reply: whose it is, and what is to be done with it. Data alone: `proxy` makes it, and
-//! `replies` does it.
+//! What waits for a reply on an upstream connection: whose it is, and how to handle it. Data only: `proxy` creates it, and
+//! `replies` acts on it.
 //!
-//! These types stand in one file because a connection holds what waits on it, and what waits may hold a connection.
+//! These types stand in one file because they refer to each other: a connection holds its pending requests, and a pending request
+//! may hold a connection.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -30,92 +31,93 @@ use crate::upstream::{self, Lost};
 /// A connection to Redis.
 pub type Link = upstream::Link<Pending>;
 
-/// A client's private connection.
+/// A client's session (private connection).
 pub type Session = session::Session<Pending>;
 
-/// All that is known of a client.
+/// The state of one client.
 pub type ClientState = client::ClientState<Pending>;
 
-/// Who a client is to Redis.
+/// A client's identity towards Redis: its user and its connections.
 pub type Identity = identity::Identity<Pending>;
 
-/// What a client's connection would be to Redis.
+/// A client's connection state as Redis would see it.
 pub type Profile = profile::Profile<Pending>;
 
 /// A connection on which a client waits for replicas.
 pub type Waiter = waiter::Waiter<Pending>;
 
-/// A request that was sent, and whose reply is due.
+/// A request that was sent and has no reply yet.
 pub struct Pending {
-    /// Who gets the reply; none: a request of Shortstop's own.
+    /// Who gets the reply. `None` for a request of Shortstop's own.
     pub(crate) to: Option<(Rc<ReplyQueue>, Slot)>,
-    /// When it was sent.
     pub(crate) sent: Instant,
     pub(crate) on_reply: OnReply,
 }
 
-/// What is to be done with the reply.
+/// How to handle the reply.
 pub enum OnReply {
-    /// Pass it on as it is. `repeat`: the request may be sent again when the connection broke.
+    /// Pass it on unchanged. With `repeat`, the request may be sent again if the connection breaks.
     Pass { repeat: bool },
-    /// As `Pass`, after a part of the reply has been passed on.
+    /// Like `Pass`, once a part of the reply has been passed on.
     Rest,
     /// GET whose reply is not kept. No id: L1 keeps nothing at all.
     Value { id: Option<EntryId> },
-    /// Another read whose reply L1 could keep, and does not keep this time.
+    /// Another read that L1 could keep, but whose reply is not kept this time.
     Read { id: EntryId },
-    /// GET or another read, and PTTL, to be kept.
+    /// GET or another read, followed by PTTL, whose reply is to be kept.
     Fill(Rc<Flight>),
-    /// MGET, and PTTL for each key that may be kept.
+    /// MGET, followed by PTTL for each key that may be kept.
     Values(Box<Values>),
-    /// A read that tells something of what these keys hold, in a way that cannot be compared with what L1 has of them.
+    /// A read that reveals something about these keys, in a form that cannot be compared with the entries of L1.
     Content { keys: SmallVec<[KeyId; 1]>, shape: ReplyShape },
     /// A write.
     Write { guard: WriteGuard, shape: ReplyShape },
-    /// SORT … GET: values of other keys among the elements. What it writes, or else what it tells of, as [`OnReply::Content`] does.
+    /// SORT … GET: values of other keys among the elements. It has a guard if it writes, otherwise the keys it reads, as in
+    /// [`OnReply::Content`].
     Elements { guard: Option<Box<WriteGuard>>, observed: SmallVec<[KeyId; 1]>, shape: ReplyShape },
-    /// SELECT, and SELECT back.
+    /// SELECT, and the SELECT that restores the lane's database.
     Select { client: Rc<ClientState>, db: u32 },
     /// The first SELECT of an identity, on a connection of its own.
     FirstSelect(Box<FirstSelect>),
-    /// HELLO or AUTH, and with `back` HELLO back. None: Redis will refuse it.
+    /// HELLO or AUTH. With `back`, followed by the HELLO that restores the lane's protocol. No greeting: Redis will refuse the
+    /// command.
     Greet { client: Rc<ClientState>, greeting: Option<Box<Greeting>>, back: bool },
-    /// PROXY FLUSH: Redis says whether the client may configure it. If so, L1 is flushed.
+    /// PROXY FLUSH: Redis's reply shows whether the client may read its configuration. If so, L1 is flushed.
     Flush,
-    /// CLIENT PAUSE for so long; none: CLIENT UNPAUSE.
+    /// CLIENT PAUSE for this long. `None` for CLIENT UNPAUSE.
     Paused(Option<Duration>),
-    /// INFO, with the sections that are added.
+    /// INFO, with Shortstop's own sections to add.
     Info { added: String },
-    /// Hand so many replies, in one piece, to a task of Shortstop's own. `repeat` as in `Pass`.
+    /// Pass this many replies, in one piece, to a task of Shortstop's own. `repeat` as in `Pass`.
     Ask { replies: usize, repeat: bool, answer: oneshot::Sender<Result<Vec<u8>, Lost>> },
-    /// A command of the CLIENT family. Redis was asked whether it has anything against it; now Shortstop does it.
+    /// A CLIENT command. Redis was asked whether it accepts the command. If so, Shortstop carries it out.
     ClientCommand(Box<AskedClientCommand>),
-    /// SHUTDOWN. When Redis ends, the client's connection ends without an answer, as it would at Redis.
+    /// SHUTDOWN. If Redis shuts down, the client's connection closes without a reply, as with Redis itself.
     ShutDown { reply_queue: Rc<ReplyQueue>, slot: Slot },
-    /// Shortstop's own RESET, for a client that leaves its session. When it is answered, the client gets `answer`.
+    /// Shortstop's own RESET, for a client that leaves its session. The client gets `answer` when Redis has replied.
     Unsubscribed { reply_queue: Rc<ReplyQueue>, slot: Slot, answer: &'static [u8] },
-    /// A command in a transaction: Redis says that it is queued, or why not.
+    /// A command in a transaction: Redis answers QUEUED or an error.
     Queued(Rc<Session>),
-    /// The first command that needs a connection of its own, or one that leaves something on it.
+    /// A command on the client's session.
     Session { session: Rc<Session>, on_reply: Box<InSession> },
 }
 
 impl OnReply {
-    /// In a box: it is rare and large, and would make every pending request large.
+    /// Boxed: it is rare and large, and would otherwise make every pending request large.
     pub(crate) fn session(session: &Rc<Session>, on_reply: InSession) -> OnReply {
         OnReply::Session { session: Rc::clone(session), on_reply: Box::new(on_reply) }
     }
 }
 
-/// What a reply changes of a session.
+/// How a reply on a session is handled.
 pub enum InSession {
-    /// A command that begins or ends state, or leaves nothing.
+    /// A command that begins or ends state, or changes none.
     Sent(Sent),
-    /// EXEC: what was queued is done, or nothing of it.
+    /// EXEC: the transaction was executed as a whole, or not at all.
     Exec { client: Rc<ClientState>, queued: Queued },
-    /// A command that nobody knows: what it may change, and leave on the connection.
+    /// A command that Shortstop does not know. It may have changed any key and the connection's state.
     Unknown(WriteGuard),
-    /// Shortstop's own command behind an EXEC: the messages of the transaction have come.
+    /// Shortstop's own command behind an EXEC. Its reply shows that the messages of the transaction have come.
     BehindExec,
     /// The client's SELECT of this database.
     Select { client: Rc<ClientState>, db: u32 },
@@ -123,17 +125,17 @@ pub enum InSession {
     Move(u32),
     /// HELLO or AUTH.
     Greet { client: Rc<ClientState>, greeting: Greeting },
-    /// SCRIPT DEBUG: whether the next script is to be run by the debugger.
+    /// SCRIPT DEBUG: whether the debugger runs the next script.
     ScriptDebug(bool),
-    /// A script that is run by the debugger, unless Redis refuses it: it may change anything, until the connection ends.
+    /// A script that the debugger runs, unless Redis refuses it. It may change any key until the connection closes.
     Debugged(WriteGuard),
-    /// The debugger talks; there are no replies any more, and Redis ends the connection.
+    /// The debugger has started. There are no replies any more, and Redis closes the connection.
     Raw(WriteGuard),
     /// MONITOR.
     Monitor,
-    /// A command of the SUBSCRIBE family: so many acknowledgements are due. `muted`: an error would not be told.
+    /// A command of the SUBSCRIBE family with this many acknowledgements due. With `muted`, the client receives no error.
     Acknowledge { kind: Kind, left: usize, muted: bool },
-    /// May wait for long. What it changes, and what it tells of, as [`OnReply::Content`] does.
+    /// A command that may block: what it changes, and the keys it reads, as in [`OnReply::Content`].
     Blocked { guard: WriteGuard, observed: SmallVec<[KeyId; 1]> },
 }
 
@@ -145,54 +147,54 @@ pub struct FirstSelect {
     pub(crate) db: u32,
 }
 
-/// A command of the CLIENT family that Redis has been asked about.
+/// A CLIENT command that waits for Redis's verdict.
 pub struct AskedClientCommand {
     pub(crate) client: Rc<ClientState>,
     pub(crate) slot: Slot,
     pub(crate) command: ClientCommand,
-    /// It is done also when Redis is away.
+    /// The command is carried out even if Redis is away.
     pub(crate) without_redis: bool,
 }
 
-/// A login whose turn on the auth link has not come.
+/// A login that waits for the auth link.
 pub struct QueuedLogin {
     pub(crate) words: Vec<Vec<u8>>,
     pub(crate) pending: Pending,
 }
 
-/// A read that may be kept, and the readers that wait for the same answer. Shared by the request that was sent and by the look-up of
-/// later readers of the same worker.
+/// A read that may be kept, with the readers that wait for its reply. Shared by the pending request and by the lookup of later
+/// readers on the same worker.
 ///
-/// A reader that joins did not send the request, so the answer may be older than the reader's question. The reader gets the answer
-/// only where L1 would serve it as a hit, both when the reader joins and when the answer is here. Otherwise the reader's question
-/// is sent on its own.
+/// A reader that joins did not send the request, so the reply may be older than the reader's question. The reader gets the reply
+/// only if L1 could serve it as a hit, both when the reader joins and when the reply arrives. Otherwise the reader's question is
+/// sent separately.
 pub struct Flight {
     pub(crate) id: EntryId,
     pub(crate) asked: Asked,
     pub(crate) rule: CacheRule,
     pub(crate) absent: Absent,
     pub(crate) ticket: RefCell<Option<Ticket>>,
-    /// When the request was sent, by a clock that was read before.
+    /// A time read before the request was sent.
     pub(crate) sent: Instant,
-    /// Where the request was sent.
+    /// The connection on which the request was sent.
     pub(crate) link: Link,
-    /// What was sent in the place of the request.
+    /// The bytes sent in place of the request, if any.
     pub(crate) instead: Option<Bytes>,
     pub(crate) readers: RefCell<Vec<Reader>>,
 }
 
-/// A client that waits for the answer to a request that another client sent.
+/// A client that waits for the reply to another client's request.
 pub struct Reader {
     pub(crate) reply_queue: Rc<ReplyQueue>,
     pub(crate) slot: Slot,
-    /// The protocol in which the reader asked.
+    /// The protocol version in which the reader asked.
     pub(crate) version: Version,
     /// When the reader asked.
     pub(crate) asked: Instant,
 }
 
 impl Flight {
-    /// Whether a reader with this permit may wait for the answer, as far as can be told before the answer is here.
+    /// Whether a reader with this permit may wait for the reply, as far as is known before the reply arrives.
     pub(crate) fn may_be_joined(&self, permit: &ServePermit, max_staleness: Duration) -> bool {
         let deadline = self.sent + self.rule.ttl.min(max_staleness);
         self.ticket.borrow().as_ref().is_some_and(|ticket| ticket.may_serve(permit, self.sent, deadline))

@@ -1,4 +1,4 @@
-//! A session and the demultiplexer of EXEC's reply, without a socket: the link is never driven.
+//! A session and the demultiplexer of EXEC's reply, without a socket: nothing is ever sent on the link.
 
 use std::cell::Cell;
 use std::convert::Infallible;
@@ -53,7 +53,7 @@ const UNSUBSCRIBED: &[u8] = b"*3\r\n$11\r\nunsubscribe\r\n$1\r\nc\r\n:0\r\n";
 const MESSAGE: &[u8] = b"*3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$1\r\nm\r\n";
 
 #[test]
-fn a_session_is_left_clean_when_an_answer_has_undone_all_state() {
+fn a_session_is_clean_once_replies_have_undone_all_state() {
     let (session, _) = session(Version::Resp2);
     assert!(session.is_clean());
     session.answered(Sent::Multi, OK);
@@ -65,7 +65,7 @@ fn a_session_is_left_clean_when_an_answer_has_undone_all_state() {
 }
 
 #[test]
-fn an_answer_that_cannot_be_closes_the_client() {
+fn an_impossible_reply_closes_the_client() {
     let (session, reply_queue) = session(Version::Resp2);
     session.answered(Sent::Multi, b":1\r\n");
     assert!(reply_queue.ending() == Ending::Closing && !session.is_clean() && !session.leave());
@@ -141,7 +141,7 @@ fn a_waiting_command_is_counted_until_it_is_answered() {
 }
 
 #[test]
-fn others_may_not_have_a_connection_whose_number_is_known() {
+fn a_connection_whose_id_is_known_is_not_reused_by_another_client() {
     let (session, _) = session(Version::Resp2);
     session.expose_number();
     assert!(session.is_clean(), "the client may leave it");
@@ -186,7 +186,7 @@ fn subscribe_in_a_transaction_has_as_many_replies_as_channels() {
 }
 
 #[test]
-fn a_message_that_may_be_a_reply_is_a_doubt() {
+fn a_message_that_may_be_a_reply_raises_doubt() {
     let (session, _) = session(Version::Resp2);
     session.begin_acknowledging();
     session.acknowledged(Kind::Channel, SUBSCRIBED, true);

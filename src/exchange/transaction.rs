@@ -1,4 +1,4 @@
-//! What is in a transaction, from its commands' being queued until EXEC is answered.
+//! The queued commands of a transaction, from MULTI until EXEC is answered.
 
 use std::time::Duration;
 
@@ -8,34 +8,34 @@ use crate::exchange::reply_shape::ReplyShape;
 use crate::exchange::write_guard::WriteGuard;
 use crate::near_cache::KeyId;
 
-/// What is in a transaction.
+/// The queued commands of a transaction.
 #[derive(Default)]
 pub struct Queued {
     pub(crate) guard: WriteGuard,
-    /// Per command.
+    /// One per command.
     pub(crate) shape: Vec<ReplyShape>,
-    /// Each SELECT: its place and its database.
+    /// Each SELECT: its position and its database.
     pub(crate) selects: Vec<(usize, u32)>,
-    /// What tells replies from what stands among them.
+    /// The commands that the demultiplexer needs to know.
     pub(crate) commands: Commands,
-    /// What has come of EXEC's reply, if there may be more in it than elements.
+    /// The frames of EXEC's reply so far, if pushes may stand among them.
     pub(crate) demux: Option<Box<ExecDemux>>,
-    /// Keys that are read: what L1 holds of them may be older than what EXEC tells.
+    /// The keys that are read. EXEC's reply may show that entries of L1 are out of date.
     pub(crate) read: Vec<KeyId>,
-    /// Each command of the CLIENT family that is not Redis's alone: its place and what it stands for.
+    /// Each CLIENT command that Redis cannot answer alone: its position and what it stands for.
     pub(crate) client_commands: Vec<(usize, ClientCommand)>,
-    /// Places of WAIT and WAITAOF.
+    /// Positions of WAIT and WAITAOF.
     pub(crate) waits: Vec<usize>,
-    /// A command is among them that Redis may execute for long.
+    /// One of the commands may run for long in Redis.
     pub(crate) long: bool,
-    /// Each CLIENT PAUSE, and CLIENT UNPAUSE as none: its place and its length.
+    /// Each CLIENT PAUSE: its position and its length. `None` for CLIENT UNPAUSE.
     pub(crate) pauses: Vec<(usize, Option<Duration>)>,
-    /// CLIENT REPLY ON is among them.
+    /// One of the commands is CLIENT REPLY ON.
     pub(crate) speaks: bool,
 }
 
 impl Queued {
-    /// One more command of the CLIENT family, HELLO or AUTH.
+    /// Adds a CLIENT command, HELLO or AUTH.
     pub(crate) fn push_client_command(&mut self, command: ClientCommand) {
         self.client_commands.push((self.shape.len(), command));
         self.shape.push(ReplyShape::Nothing);

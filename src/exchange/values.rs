@@ -1,4 +1,4 @@
-//! Values that L1 may keep: what is asked of Redis for them, and how it is kept that there is none.
+//! Values that L1 may keep: the requests to Redis, and how the absence of a value is kept.
 
 use crate::coherence::Ticket;
 use crate::near_cache::{Asked, EntryId};
@@ -6,7 +6,7 @@ use crate::reads::Absent;
 use crate::resp::{Chunks, build};
 use crate::rules::CacheRule;
 
-/// What GET says when there is no such key, as L1 keeps it.
+/// GET's reply for a key that does not exist, in the form that L1 keeps.
 pub(crate) const NO_VALUE: Absent = Absent::Only(b"$-1\r\n");
 
 /// The keys of an MGET.
@@ -14,13 +14,13 @@ pub struct Values {
     pub(crate) keys: Vec<ValueKey>,
 }
 
-/// One of them.
+/// A key of an MGET.
 pub struct ValueKey {
     pub(crate) id: EntryId,
     pub(crate) keep: Option<(Ticket, CacheRule, Asked)>,
 }
 
-/// What goes behind a read whose answer is to be kept.
+/// Appends the PTTL that follows a read whose reply is to be kept.
 pub(crate) fn ask_ttl(out: &mut Chunks, key: &[u8]) {
     out.push_with(|out| build::request(out, [&b"PTTL"[..], key].into_iter()));
 }

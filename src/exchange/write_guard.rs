@@ -1,29 +1,29 @@
-//! The guard of one command that writes: what the command may change. It waits on the upstream side with the reply, so that a client
-//! that goes away does not take it down early. How it is raised and lowered is in `worker_state::guards`.
+//! The write guard of one command: what the command may change. It waits on the upstream side with the reply, so that a client that
+//! disconnects does not lower the guard early. `worker_state::guards` raises and lowers it.
 
 use smallvec::SmallVec;
 
 use crate::bus;
 use crate::near_cache::KeyId;
 
-/// A key that is written.
+/// A key that the command writes.
 #[derive(Debug)]
 pub struct Key {
     pub(crate) id: KeyId,
-    /// The key itself, when the fleet is to be told.
+    /// The key itself, if the change is published to the fleet.
     pub(crate) observed: Option<bus::Key>,
 }
 
-/// What few commands change. In a box of its own, because every waiting write has room for it.
+/// What only few commands change. Boxed, because every pending write has room for it.
 #[derive(Debug, Default)]
 pub struct Rare {
-    /// A script may write any key, unless the user says which.
+    /// A script may write any key, unless the configuration says which keys scripts write.
     pub(crate) unproven: bool,
-    /// What it may write holds only for the functions of this number.
+    /// The keys are complete only for the server's functions at this generation number.
     pub(crate) relies_on: Option<u64>,
-    /// It changes the functions.
+    /// The command changes the server's functions.
     pub(crate) changes_functions: bool,
-    /// Users that it deletes.
+    /// The users that the command deletes.
     pub(crate) deleted: Vec<Vec<u8>>,
 }
 
@@ -33,44 +33,44 @@ pub struct WriteGuard {
     pub(crate) keys: SmallVec<[Key; 1]>,
     /// Any key may be changed.
     pub(crate) any: bool,
-    /// Told whatever the reply says: a part may have been done (EXEC, scripts, several keys).
+    /// Publish the change whatever the reply is, because a part may have been done (EXEC, scripts, several keys).
     pub(crate) always: bool,
-    /// It may change what clients may do that have not authenticated.
+    /// The command may change what unauthenticated clients are allowed to do.
     pub(crate) first_rights: bool,
-    /// It counts as a write under way.
+    /// The command counts as an in-flight write.
     pub(crate) begun: bool,
-    /// The guards are up.
+    /// The guards are raised.
     pub(crate) guarded: bool,
-    /// The keys are held, as the command may wait for long.
+    /// The keys' guards are held until the reply, because the command may block.
     pub(crate) held: bool,
-    /// It may change any key, and nothing is kept in L1 until it has ended.
+    /// The command may change any key, and L1 keeps nothing until it has ended.
     pub(crate) unbounded: bool,
     pub(crate) rare: Option<Box<Rare>>,
 }
 
 impl WriteGuard {
-    /// One more key; `observed`: the fleet is to be told.
+    /// Adds a key. With `observed`, the change is published to the fleet.
     pub(crate) fn add(&mut self, db: u32, key: &[u8], observed: bool) {
         self.always |= !self.keys.is_empty();
         self.keys.push(Key { id: KeyId::new(db, key), observed: observed.then(|| bus::Key::new(db, key)) });
     }
 
-    /// Any key.
+    /// Any key may change.
     pub(crate) fn add_any(&mut self) {
         self.any = true;
     }
 
-    /// Any key, by a script or a function, unless the configuration says which keys these write.
+    /// Any key may change through a script or a function, unless the configuration says which keys these write.
     pub(crate) fn add_unproven(&mut self) {
         self.rare().unproven = true;
     }
 
-    /// It writes only its keys as long as the functions of the server are those of this number.
+    /// The command writes only its keys as long as the server's functions have this generation number.
     pub(crate) fn relies_on(&mut self, number: u64) {
         self.rare().relies_on = Some(number);
     }
 
-    /// It changes the functions of the server.
+    /// The command changes the server's functions.
     pub(crate) fn changes_functions(&mut self) {
         self.rare().changes_functions = true;
     }
@@ -79,24 +79,24 @@ impl WriteGuard {
         self.rare.get_or_insert_default()
     }
 
-    /// Told whatever the reply says.
+    /// Publish the change whatever the reply is.
     pub(crate) fn always(&mut self) {
         self.always = true;
     }
 
-    /// What a client may do that has not authenticated.
+    /// The command changes what unauthenticated clients may do.
     pub(crate) fn first_rights(&mut self) {
         self.first_rights = true;
     }
 
-    /// Users that are deleted.
+    /// The command deletes these users.
     pub(crate) fn deletes_users<'a>(&mut self, names: impl Iterator<Item = &'a [u8]>) {
-        // Redis refuses to delete this one.
+        // Redis refuses to delete the default user.
         let names = names.filter(|name| *name != b"default").map(<[u8]>::to_vec);
         self.rare().deleted.extend(names);
     }
 
-    /// What another command changes too.
+    /// Adds what another command changes.
     pub(crate) fn extend(&mut self, other: WriteGuard) {
         self.any |= other.any;
         self.first_rights |= other.first_rights;
@@ -106,13 +106,13 @@ impl WriteGuard {
             let all = self.rare();
             all.unproven |= rare.unproven;
             all.changes_functions |= rare.changes_functions;
-            // The oldest: any change since then counts.
+            // The oldest number: any later change of the functions counts.
             all.relies_on = all.relies_on.into_iter().chain(rare.relies_on).min();
             all.deleted.extend(rare.deleted);
         }
     }
 
-    /// Bits of the keys, for a reader to see whether it must queue behind.
+    /// In-flight mask of the keys: it shows a reader whether it must wait behind this write.
     pub(crate) fn mask(&self) -> u64 {
         if self.any || self.is_unproven() {
             u64::MAX

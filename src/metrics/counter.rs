@@ -1,33 +1,33 @@
-//! A number that one thread counts up and anybody may read, and a histogram made of such numbers. Adding is a plain load and store:
-//! the number is atomic only so that others may read it.
+//! A counter that one thread writes and any thread may read, and a histogram made of such counters. Adding is a plain load and
+//! store. The number is atomic only so that other threads may read it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// A number that one thread counts up.
+/// A counter that one thread writes.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
 
 impl Counter {
-    /// Counts `by` more. Only the thread that the slot belongs to may call this.
+    /// Adds `by`. Only the thread that owns the slot may call this.
     #[inline]
     pub fn add(&self, by: u64) {
         self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(by), Ordering::Relaxed);
     }
 
-    /// Counts one less; for gauges.
+    /// Subtracts `by`, for gauges.
     #[inline]
     pub fn sub(&self, by: u64) {
         self.0.store(self.0.load(Ordering::Relaxed).wrapping_sub(by), Ordering::Relaxed);
     }
 
-    /// The number now.
+    /// The current number.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// Buckets of a power of two: relative error of a quantile at most 1/8.
+/// Buckets per power of two: the relative error of a quantile is at most 1/8.
 const STEPS: usize = 8;
 const BUCKETS: usize = 64 * STEPS;
 
@@ -59,7 +59,7 @@ fn bucket(nanos: u64) -> usize {
     (exponent - 2) * STEPS + step
 }
 
-/// The least value that is in no lower bucket.
+/// The lowest value above this bucket.
 fn upper_bound(bucket: usize) -> u64 {
     let next = bucket + 1;
     if next < STEPS {
@@ -69,12 +69,12 @@ fn upper_bound(bucket: usize) -> u64 {
     ((STEPS + step) as u64).checked_shl(exponent as u32 - 3).unwrap_or(u64::MAX)
 }
 
-/// What histograms have counted together, at one time or between two.
+/// The sums of several histograms, at one time or between two times.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Totals(Vec<(u16, u64)>);
 
 impl Totals {
-    /// All of these together.
+    /// The sums of these histograms.
     pub fn of<'a>(histograms: impl Iterator<Item = &'a Histogram> + Clone) -> Totals {
         let sums = (0..BUCKETS).map(|at| (at as u16, histograms.clone().map(|one| one.0[at].get()).sum::<u64>()));
         Totals(sums.filter(|(_, count)| *count > 0).collect())
@@ -86,13 +86,13 @@ impl Totals {
         let left = self.0.iter().filter_map(|(at, count)| {
             while before.next_if(|(earlier, _)| earlier < at).is_some() {}
             let gone = before.next_if(|(earlier, _)| earlier == at).map_or(0, |(_, count)| *count);
-            // Workers count on while others read: a difference is never below zero.
+            // Workers continue to count during the read, so a difference could be negative.
             Some((*at, count.saturating_sub(gone))).filter(|(_, count)| *count > 0)
         });
         Totals(left.collect())
     }
 
-    /// The upper bound of the `quantile` (0 to 1); zero when nothing was counted.
+    /// The upper bound of the `quantile` (0 to 1). Zero if nothing was counted.
     pub fn quantile(&self, quantile: f64) -> Duration {
         let total: u64 = self.0.iter().map(|(_, count)| count).sum();
         let wanted = (total as f64 * quantile).ceil().max(1.0) as u64;

@@ -1,4 +1,4 @@
-//! What a metric is, and the sources from which metrics are read. Which metrics there are is in `table`.
+//! The properties of a metric, and the sources from which metrics are read. `table` lists the metrics.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -15,15 +15,15 @@ pub enum Section {
     ProxyClients,
     /// The near cache.
     L1,
-    /// Values on their way to Redis and back.
+    /// Compression of values.
     Compression,
-    /// What is told and heard of writes.
+    /// Invalidations published and received.
     Invalidation,
     /// Redis.
     Upstream,
     /// How far L1 may be trusted.
     Coherence,
-    /// How long requests take.
+    /// The duration of requests.
     Latency,
 }
 
@@ -66,10 +66,10 @@ pub enum Kind {
     Text,
 }
 
-/// In what a metric is measured.
+/// The unit of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
-    /// A number of things, or a text.
+    /// A plain number, or a text.
     None,
     /// Bytes.
     Bytes,
@@ -79,34 +79,34 @@ pub enum Unit {
     Milliseconds,
     /// Microseconds, with three decimals.
     Microseconds,
-    /// 1 means all, or as much as.
+    /// A ratio. 1 means all.
     Ratio,
 }
 
-/// A metric, whatever its value is.
+/// The definition of a metric, without its value.
 pub struct Metric {
-    /// Where it is shown.
+    /// The section that shows it.
     pub section: Section,
-    /// The name of its field in INFO. Metrics by outcome have one field for each: this name, `_`, and the outcome's name.
+    /// The name of its field in INFO. Metrics by outcome have one field each: this name, `_`, and the outcome's name.
     pub name: &'static str,
-    /// How it behaves.
+    /// Counter, gauge or text.
     pub kind: Kind,
-    /// In what it is measured.
+    /// Its unit.
     pub unit: Unit,
-    /// What it says, in one line.
+    /// Its meaning, in one line.
     pub help: &'static str,
-    /// How it is read.
+    /// Reads its value.
     pub(super) read: fn(&Sources<'_>) -> Value,
 }
 
-/// What a metric says.
+/// The value of a metric.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
     /// A number.
     Count(u64),
-    /// A number, or that it is not known.
+    /// A number, if it is known.
     Known(Option<u64>),
-    /// A number with a part behind the point.
+    /// A number with decimals.
     Ratio(f64),
     /// A duration, in the metric's unit.
     Time(Duration),
@@ -116,52 +116,52 @@ pub enum Value {
     ByOutcome(Vec<(&'static str, u64)>),
 }
 
-/// What other parts know of themselves, copied for one snapshot.
+/// The state of other parts, copied for one snapshot.
 #[derive(Clone, Debug)]
 pub struct Facts {
-    /// This start's number.
+    /// This start's incarnation.
     pub incarnation: u64,
     /// The name of the fleet.
     pub fleet: String,
-    /// Where clients connect.
+    /// The addresses for clients.
     pub listen: String,
-    /// The upstream as it was configured, without its password.
+    /// The configured upstream, without its password.
     pub upstream: String,
-    /// Lines of the log that could not be written.
+    /// Log lines that could not be written.
     pub log_lines_dropped: u64,
-    /// Bytes in the buffers of clients with `buffers_offloaded`, and their bound.
+    /// Bytes in the buffers of clients including `buffers_offloaded`, and their bound.
     pub buffers: (u64, u64),
-    /// Bytes that values take which are being compressed or decompressed on other threads.
+    /// Bytes of memory that offloaded compression and decompression takes.
     pub buffers_offloaded: u64,
     /// The bounds of L1.
     pub l1_max: L1Bounds,
-    /// The server that connections lead to.
+    /// The server to which connections lead.
     pub server: Option<Server>,
     /// Connections on which a reply is overdue.
     pub upstream_overdue: u64,
-    /// Redis answers, and lets Shortstop in.
+    /// Redis answers and accepts Shortstop's login.
     pub upstream_up: bool,
-    /// Why it did not, the last time that it did not, and how long ago that was seen.
+    /// The last failure, and how long ago it was seen.
     pub upstream_error: Option<(String, Duration)>,
-    /// What Shortstop's own user may not ask, by the names of the commands.
+    /// The commands that Shortstop's own user has no right to use.
     pub upstream_missing_rights: Vec<&'static str>,
     /// A bus is configured.
     pub nats_configured: bool,
-    /// What keeps L1 right.
+    /// The feed that keeps L1 coherent.
     pub coherence: &'static str,
     /// How far L1 may be trusted.
     pub mode: &'static str,
-    /// Why.
+    /// Why L1 is in this mode.
     pub mode_reason: ModeReason,
-    /// Since when.
+    /// When this mode began.
     pub mode_since: SystemTime,
-    /// How long ago the lease was renewed at least.
+    /// Time since the lease was renewed, at least.
     pub lease_age: Option<Duration>,
     /// As configured.
     pub max_staleness: Duration,
     /// As configured.
     pub degraded_staleness: Duration,
-    /// Of L1.
+    /// The generation of L1.
     pub generation: u64,
 }
 
@@ -174,34 +174,34 @@ pub struct L1Bounds {
     pub entries: u64,
 }
 
-/// A server of Redis.
+/// A Redis server.
 #[derive(Clone, Debug)]
 pub struct Server {
-    /// Where it is.
+    /// Its address.
     pub address: String,
-    /// What it calls itself; empty: it does not say.
+    /// Its run id. Empty if it does not tell.
     pub run_id: String,
 }
 
-/// Where metrics are read.
+/// The sources from which metrics are read.
 pub struct Sources<'a> {
-    /// The slots of the workers, and what is counted beside them.
+    /// The slots of the workers, and the shared counters.
     pub stats: &'a Stats,
     /// The slots of the bus.
     pub bus: &'a BusStats,
-    /// What other parts know.
+    /// The state of other parts.
     pub facts: Facts,
-    /// The moment.
+    /// The time of the snapshot.
     pub now: Instant,
 }
 
 impl Sources<'_> {
-    /// How often L1 was dropped for each reason, all together.
+    /// Number of flushes, for all reasons together.
     pub(super) fn flushes(&self) -> u64 {
         FlushReason::ALL.iter().map(|reason| self.stats.shared.flushes.get(*reason)).sum()
     }
 
-    /// A latency: which, at which quantile, and over how long; none: since the start.
+    /// A latency: which one, at which quantile, and over how long. `None`: since the start.
     pub(super) fn latency<T>(&self, which: impl Fn(Latencies<Totals>) -> T, window: Option<Duration>) -> T {
         which(match window {
             Some(length) => self.stats.latencies_over(self.now, length),

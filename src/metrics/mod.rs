@@ -1,8 +1,8 @@
-//! What is counted and measured, and how each number is called: the one place that INFO, and every later display, is made from.
+//! Metrics: what is counted and measured, under which name. INFO and every later display are made from these.
 //!
-//! Parts count in their `slots`, by the names of an `outcome` where there is one. The `table` says of each metric what it is called, in
-//! which unit it is, what it means, and how it is read. A `snapshot` has the values of one moment. Must not decide anything, and nothing
-//! decides by it.
+//! Other modules count in their `slots`, under the names of an `outcome` where there is one. The `table` states the name, unit and
+//! meaning of each metric, and how it is read. A `snapshot` contains the values of one moment. Must not decide anything, and no
+//! decision depends on it.
 
 pub mod counter;
 pub mod metric;

@@ -1,4 +1,4 @@
-//! Outcomes and their names: log, INFO and every other display of the metrics say the same word for the same thing.
+//! Outcomes and their names: the log, INFO and every other display of the metrics use the same name for the same outcome.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -10,17 +10,17 @@ use super::counter::Counter;
 
 /// One of a few named outcomes.
 pub trait Outcome: Copy + 'static {
-    /// All of them, in the order in which they are declared.
+    /// All outcomes, in the order of their declaration.
     const ALL: &'static [Self];
 
-    /// Its name: one word of small letters, the end of the name of its field in INFO.
+    /// Its name: lower-case words with underscores. A field's name in INFO ends with it.
     fn name(self) -> &'static str;
 
-    /// Its place in [`Outcome::ALL`].
+    /// Its index in [`Outcome::ALL`].
     fn place(self) -> usize;
 }
 
-/// Declares an enum of outcomes: variant and name, once.
+/// Declares an enum of outcomes, with a variant and a name for each.
 macro_rules! outcomes {
     ($($(#[doc = $doc:literal])+ $name:ident { $($(#[doc = $each:literal])+ $variant:ident = $word:literal,)+ })+) => {
         $(
@@ -60,9 +60,9 @@ outcomes! {
         Scripts = "scripts",
         /// A command that may have changed any key (FLUSHALL, FUNCTION LOAD, …), here or at a peer.
         Commands = "commands",
-        /// The bus may have lost a message, or a service asked for it over NATS.
+        /// The bus may have lost a message, or a service requested a flush over NATS.
         Bus = "bus",
-        /// A connection to Redis was lost, or the server is another one or has another role.
+        /// A connection to Redis was lost, or the server or its role has changed.
         Upstream = "upstream",
         /// Everything else: changed rights, a reload, `PROXY FLUSH`.
         Other = "other",
@@ -70,51 +70,51 @@ outcomes! {
 
     /// Why the reply to a read that a rule keeps was not kept.
     NotKept {
-        /// The key was not asked for often enough so far (`admit_after`).
+        /// The key was not requested often enough yet (`admit_after`).
         NotAdmitted = "not_admitted",
-        /// A write of the key was under way, or had an unknown outcome shortly before, or L1 is off.
+        /// A write of the key was in flight or had an unknown outcome shortly before, or L1 is off.
         Blocked = "blocked",
-        /// The key was written, or L1 flushed, while the reply was on its way.
+        /// The key was written, or L1 was flushed, before the reply arrived.
         Changed = "changed",
-        /// The client's user may not PTTL, so that nobody knows how long the key lives.
+        /// The client's user may not use PTTL, so the key's lifetime is unknown.
         TtlUnknown = "ttl_unknown",
-        /// The key has expired, or expires at once.
+        /// The key has expired, or is about to expire.
         Expired = "expired",
-        /// There is no such key, and the rule keeps no such answer (`negative_ttl`).
+        /// The key does not exist, and the rule does not keep that (`negative_ttl`).
         Absent = "absent",
         /// It is larger than `max_value`.
         TooLarge = "too_large",
-        /// It is an error, or no string where GET wants one.
+        /// It is an error, or not a string although GET asked for one.
         NotAValue = "not_a_value",
     }
 
     /// Why a client was dropped.
     DropReason {
-        /// More replies waited for it than `limits.output_buffer`.
+        /// More bytes of replies waited for it than `limits.output_buffer`.
         OutputBuffer = "output_buffer",
-        /// More messages of its subscriptions waited for it than `limits.pubsub_buffer` and `limits.pubsub_buffer_soft` allow.
+        /// More bytes of messages waited for it than `limits.pubsub_buffer` and `limits.pubsub_buffer_soft` allow.
         PubsubBuffer = "pubsub_buffer",
         /// Its request was longer than `limits.query_buffer`.
         QueryBuffer = "query_buffer",
-        /// All buffers together were above `limits.buffers_total`, and its were the largest.
+        /// All buffers together exceeded `limits.buffers_total`, and this client's were the largest.
         BuffersTotal = "buffers_total",
-        /// It took nothing for `limits.stall_timeout`.
+        /// It read nothing for `limits.stall_timeout`.
         StallTimeout = "stall_timeout",
         /// It was silent for `limits.idle_timeout`.
         IdleTimeout = "idle_timeout",
-        /// The connection to Redis was lost in the midst of a reply.
+        /// The connection to Redis was lost in the middle of a reply.
         ReplyCut = "reply_cut",
     }
 
-    /// Why L1 is in the mode that it is in.
+    /// Why L1 is in its current mode.
     ModeReason {
         /// `l1.enabled` is false, or `coherence` is off.
         SwitchedOff = "switched_off",
-        /// Redis has not been asked so far whether it is a primary.
+        /// Redis has not been asked yet whether it is a primary.
         RoleUnknown = "role_unknown",
         /// Redis is a replica.
         Replica = "replica",
-        /// All connections move to another server.
+        /// All connections are moving to another server.
         ServerChanges = "server_changes",
         /// No NATS is configured.
         NoNats = "no_nats",
@@ -126,7 +126,7 @@ outcomes! {
         BusSilent = "bus_silent",
     }
 
-    /// Why it is not known whether a write was executed.
+    /// Why the outcome of a write is unknown.
     UnknownWrite {
         /// The connection to Redis was lost before the reply.
         ConnectionLost = "connection_lost",
@@ -154,7 +154,7 @@ impl Outcome for Side {
 }
 
 impl DropReason {
-    /// What the log says: the limit by its name in the configuration.
+    /// The text for the log: it names the limit as in the configuration.
     pub fn text(self) -> &'static str {
         match self {
             DropReason::OutputBuffer => "limits.output_buffer",
@@ -168,7 +168,7 @@ impl DropReason {
     }
 }
 
-/// How often each outcome came, counted by one thread.
+/// Counts each outcome. Written by one thread.
 #[derive(Debug)]
 pub struct Tally<O>(Box<[Counter]>, PhantomData<O>);
 
@@ -179,19 +179,19 @@ impl<O: Outcome> Default for Tally<O> {
 }
 
 impl<O: Outcome> Tally<O> {
-    /// Counts one. Only the thread that the slot belongs to may call this.
+    /// Counts one. Only the thread that owns the slot may call this.
     #[inline]
     pub fn count(&self, outcome: O) {
         self.0[outcome.place()].add(1);
     }
 
-    /// How often it came.
+    /// The count of this outcome.
     pub fn get(&self, outcome: O) -> u64 {
         self.0[outcome.place()].get()
     }
 }
 
-/// How often each outcome came, counted by any thread.
+/// Counts each outcome. Written by any thread.
 #[derive(Debug)]
 pub struct SharedTally<O>(Box<[AtomicU64]>, PhantomData<O>);
 
@@ -207,7 +207,7 @@ impl<O: Outcome> SharedTally<O> {
         self.0[outcome.place()].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How often it came.
+    /// The count of this outcome.
     pub fn get(&self, outcome: O) -> u64 {
         self.0[outcome.place()].load(Ordering::Relaxed)
     }

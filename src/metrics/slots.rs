@@ -1,5 +1,5 @@
-//! Where things are counted: one slot per worker, written by that worker alone and summed when somebody asks. What happens outside the
-//! workers is in [`Shared`] and [`BusStats`]. Nothing reads a counter to decide by it.
+//! The counters: one slot per worker, which only that worker writes. Reading sums the slots. [`Shared`] and [`BusStats`] count what
+//! happens outside the workers. No decision depends on a counter.
 
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Mutex, PoisonError};
@@ -11,25 +11,25 @@ use super::counter::{Counter, Histogram, Totals};
 use super::outcome::{DropReason, FlushReason, NotKept, Outcome, SharedTally, Tally, UnknownWrite};
 use super::window::Windows;
 
-/// Declares the counters of a worker: name and description, once.
+/// Declares the counters of a worker, with a name and a description for each.
 macro_rules! counters {
     ($($(#[doc = $doc:literal])+ $name:ident),+ $(,)?) => {
-        /// What one worker counts. Aligned so that two workers never write to one cache line.
+        /// The counters of one worker. Aligned so that two workers never write to the same cache line.
         #[derive(Debug, Default)]
         #[repr(align(128))]
         pub struct Worker {
             $($(#[doc = $doc])+ pub $name: Counter,)+
-            /// From the read of the request to the write of the reply, for requests answered from L1.
+            /// Latency of requests answered from L1, from reading the request to writing the reply.
             pub hit: Histogram,
-            /// From the send to the upstream to its reply, for reads.
+            /// Latency of reads sent to Redis, from sending the request to receiving the reply.
             pub miss: Histogram,
-            /// Errors in Shortstop's own words.
+            /// Shortstop's own errors.
             pub errors: Tally<Side>,
             /// Replies that were not kept.
             pub not_kept: Tally<NotKept>,
             /// Clients that were dropped.
             pub clients_dropped: Tally<DropReason>,
-            /// Writes whose outcome is not known.
+            /// Writes with an unknown outcome.
             pub writes_unknown: Tally<UnknownWrite>,
         }
     };
@@ -50,57 +50,57 @@ counters! {
     compressed_values,
     /// Bytes of the values that were compressed.
     compressed_bytes_in,
-    /// Bytes of the envelopes that they became.
+    /// Bytes of the resulting envelopes.
     compressed_bytes_out,
-    /// Envelopes opened.
+    /// Envelopes decompressed.
     opened_values,
-    /// Envelopes that could not be opened.
+    /// Envelopes that could not be decompressed.
     damaged_values,
     /// Commands sent to Redis.
     upstream_commands,
-    /// Requests answered with an error because Redis could not be asked.
+    /// Requests answered with an error because Redis could not answer them.
     upstream_errors,
-    /// Upstream connections made again after one was lost.
+    /// Upstream connections opened again after one was lost.
     upstream_reconnects,
-    /// Reads sent again after a connection was lost.
+    /// Reads repeated after a connection was lost.
     upstream_repeats,
     /// Upstream connections open now, lanes and sessions.
     upstream_connections,
-    /// Private upstream connections in the hands of clients now.
+    /// Private upstream connections in use by clients.
     sessions,
 }
 
-/// What is counted outside the workers, or by several threads.
+/// Counters of events outside the workers, or written by several threads.
 #[derive(Debug, Default)]
 pub struct Shared {
-    /// Entries made in L1.
+    /// Entries added to L1.
     pub fills: AtomicU64,
     /// Entries in L1 now.
     pub entries: AtomicU64,
-    /// Bytes of memory that they take.
+    /// Memory that they take.
     pub entry_bytes: AtomicU64,
-    /// Entries that the eviction policy took out.
+    /// Entries that the eviction policy removed.
     pub evictions: AtomicU64,
     /// How often all connections to Redis moved to another server.
     pub upstream_moves: AtomicU64,
-    /// Drops of everything in L1.
+    /// Flushes of L1.
     pub flushes: SharedTally<FlushReason>,
-    /// The last of them.
+    /// The last flush.
     last_flush: Mutex<Option<LastFlush>>,
-    /// Connections refused because there are too many.
+    /// Connections refused because of `limits.max_clients`.
     pub clients_refused: AtomicU64,
-    /// Connections that ended in a panic of ours.
+    /// Connections that ended in a panic.
     pub panics: AtomicU64,
 }
 
-/// A drop of everything in L1.
+/// A flush of L1.
 #[derive(Clone, Debug)]
 pub struct LastFlush {
-    /// When it was.
+    /// When it happened.
     pub at: Instant,
-    /// Why, in a word.
+    /// Its reason.
     pub reason: FlushReason,
-    /// Why, as the log says it.
+    /// The text in the log.
     pub why: String,
 }
 
@@ -109,14 +109,14 @@ impl Shared {
     pub fn flushed(&self, reason: FlushReason, why: &str) {
         self.flushes.count(reason);
         let mut last = self.last_flush.lock().unwrap_or_else(PoisonError::into_inner);
-        // The memory of the text is used again: scripts may flush often.
+        // The text's memory is reused, because scripts may flush often.
         let mut text = last.take().map(|last| last.why).unwrap_or_default();
         text.clear();
         text.push_str(why);
         *last = Some(LastFlush { at: Instant::now(), reason, why: text });
     }
 
-    /// The last flush; none: there was none.
+    /// The last flush, if there was one.
     pub fn last_flush(&self) -> Option<LastFlush> {
         self.last_flush.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -125,59 +125,59 @@ impl Shared {
 /// Counters and gauges of the bus. An event is one key, or one flush.
 #[derive(Debug, Default)]
 pub struct BusStats {
-    /// Events handed to NATS on the fleet's subject.
+    /// Events published on the fleet's subject.
     pub published: AtomicU64,
     /// Events received from peers on the fleet's subject.
     pub received: AtomicU64,
-    /// Events handed to the cache, from the fleet's subject and from the JSON subject.
+    /// Events applied to the cache, from the fleet's subject and from the JSON subject.
     pub applied: AtomicU64,
-    /// Holes seen in a peer's numbers.
+    /// Gaps in peers' sequence numbers.
     pub gaps: AtomicU64,
-    /// Peers known now, lost ones included (gauge).
+    /// Peers known now, including lost ones (gauge).
     pub peers: AtomicU64,
     /// Instances of the fleet that Redis shows and whose messages do not arrive (gauge).
     pub unheard: AtomicU64,
-    /// Peers that have another Redis than this instance (gauge).
+    /// Peers that use another Redis than this Shortstop (gauge).
     pub other_upstream: AtomicU64,
-    /// Connected to NATS and the inbound path proven by an echo (gauge).
+    /// NATS is connected, and an echo has proven the inbound path (gauge).
     pub connected: AtomicBool,
-    /// JSON messages handed to NATS.
+    /// JSON messages published.
     pub json_published: AtomicU64,
-    /// JSON messages received, without those of Shortstops (this one included).
+    /// JSON messages received from other services, without those of Shortstops (including this one).
     pub json_received: AtomicU64,
     /// JSON messages that could not be understood.
     pub json_bad: AtomicU64,
-    /// JSON messages that could not be sent; one `clear` makes up for them.
+    /// JSON messages that could not be sent. One `clear` stands for them.
     pub json_dropped: AtomicU64,
     /// Messages on the fleet's subject that could not be understood.
     pub unreadable: AtomicU64,
-    /// Events that were never sent on the fleet's subject: queue full, not connected, or NATS too slow.
+    /// Events that were never sent on the fleet's subject: the queue was full, NATS was not connected, or it was too slow.
     pub dropped: AtomicU64,
 }
 
-/// All counters of one proxy.
+/// All counters of one Shortstop.
 #[derive(Debug)]
 pub struct Stats {
     /// One per worker.
     pub workers: Box<[Worker]>,
-    /// The rest.
+    /// The other counters.
     pub shared: Shared,
-    /// When the proxy was started.
+    /// When Shortstop was started.
     pub started: Instant,
     windows: Mutex<Latencies<Windows>>,
 }
 
-/// Of hits, and of reads that went to Redis.
+/// Latencies of hits, and of reads that went to Redis.
 #[derive(Debug, Default)]
 pub struct Latencies<T> {
-    /// From the read of the request to the write of the reply, for requests answered from L1.
+    /// Requests answered from L1, from reading the request to writing the reply.
     pub hit: T,
-    /// From the send to the upstream to its reply, for reads.
+    /// Reads sent to Redis, from sending the request to receiving the reply.
     pub miss: T,
 }
 
 impl Stats {
-    /// For so many workers.
+    /// For this number of workers.
     pub fn new(workers: usize) -> Self {
         Stats {
             workers: (0..workers).map(|_| Worker::default()).collect(),
@@ -187,17 +187,17 @@ impl Stats {
         }
     }
 
-    /// One counter over all workers.
+    /// The sum of one counter over all workers.
     pub fn sum(&self, counter: impl Fn(&Worker) -> &Counter) -> u64 {
         self.workers.iter().map(|worker| counter(worker).get()).fold(0, u64::wrapping_add)
     }
 
-    /// How often an outcome came, over all workers.
+    /// The count of an outcome over all workers.
     pub fn tally<O: Outcome>(&self, tally: impl Fn(&Worker) -> &Tally<O>, outcome: O) -> u64 {
         self.workers.iter().map(|worker| tally(worker).get(outcome)).fold(0, u64::wrapping_add)
     }
 
-    /// Remembers what the latencies are now, so that later windows can begin here.
+    /// Stores the current latencies, so that later windows can begin here.
     pub fn note_latencies(&self, now: Instant) {
         let Latencies { hit, miss } = self.latencies();
         let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,4 +1,4 @@
-//! All metrics at one moment. INFO is written from this, and so is every other display.
+//! The values of all metrics at one moment. INFO and every other display are written from it.
 
 use super::metric::{Metric, Section, Sources, Value};
 use super::table;

@@ -1,4 +1,4 @@
-//! The metrics, one row each: section, name, kind, unit, what it says, and how it is read. A new number is a new row, and nothing else.
+//! The metrics, one row each: section, name, kind, unit, meaning, and how it is read. A new metric is a new row, and nothing else.
 
 use std::fmt::Display;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -588,17 +588,17 @@ fn age(age: Option<Duration>) -> Value {
     Known(age.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)))
 }
 
-/// 0 of nothing.
+/// The ratio of two numbers. 0 if `whole` is 0.
 fn ratio(part: u64, whole: u64) -> Value {
     Value::Ratio(if whole == 0 { 0.0 } else { part as f64 / whole as f64 })
 }
 
-/// How often each outcome came.
+/// The count of each outcome.
 fn each<O: Outcome>(from: &Sources<'_>, tally: impl Fn(&Worker) -> &Tally<O>) -> Value {
     ByOutcome(O::ALL.iter().map(|outcome| (outcome.name(), from.stats.tally(&tally, *outcome))).collect())
 }
 
-/// How often any outcome came.
+/// The count of all outcomes.
 fn all<O: Outcome>(from: &Sources<'_>, tally: impl Fn(&Worker) -> &Tally<O>) -> Value {
     Count(O::ALL.iter().map(|outcome| from.stats.tally(&tally, *outcome)).sum())
 }

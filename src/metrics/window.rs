@@ -1,32 +1,32 @@
-//! Latency over the last minutes: what the histograms had counted at some times, so that differences can be taken. Whoever has a clock
-//! calls [`Windows::note`] every few seconds; the workers know nothing of it.
+//! Latency over the last minutes: stores the histograms' sums at certain times, so that differences can be taken. A timer calls
+//! [`Windows::note`] every few seconds. The workers do not know of it.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::counter::Totals;
 
-/// Between two notes: a window is longer than it says by this at most.
+/// Interval of [`Windows::note`]. A window is longer than its name says by at most this.
 pub const EVERY: Duration = Duration::from_secs(5);
 
 /// The longest window.
 const LONGEST: Duration = Duration::from_secs(600);
 
-/// What was counted at some times, oldest first.
+/// The sums at certain times, the oldest first.
 #[derive(Debug, Default)]
 pub struct Windows(VecDeque<(Instant, Totals)>);
 
 impl Windows {
-    /// Remembers what has been counted so far.
+    /// Stores the sums of this moment.
     pub fn note(&mut self, now: Instant, totals: Totals) {
         self.0.push_back((now, totals));
-        // The newest of those that are older than the longest window is where that window begins.
+        // The longest window begins at the newest of those that are older than it.
         while self.0.get(1).is_some_and(|(at, _)| now.saturating_duration_since(*at) >= LONGEST) {
             self.0.pop_front();
         }
     }
 
-    /// What has been counted in the last `length`, or since the start if that is less.
+    /// What was counted in the last `length`, or since the start if that is shorter.
     pub fn over(&self, now: Instant, length: Duration, totals: &Totals) -> Totals {
         let begins = self.0.iter().rev().find(|(at, _)| now.saturating_duration_since(*at) >= length);
         begins.map_or_else(|| totals.clone(), |(_, earlier)| totals.since(earlier))
@@ -54,7 +54,7 @@ mod tests {
         let (p50, now) = (|length, now| windows.over(now, length, &totals()).quantile(0.5), start + minute);
         assert!(p50(minute, now) < Duration::from_millis(1));
         assert!(p50(LONGEST, now) > Duration::from_millis(90), "that window is longer than it runs");
-        // A time without a note, as while the machine sleeps, makes a window longer and never wrong.
+        // A time without a note, for example while the machine sleeps, makes a window longer but never wrong.
         assert!(p50(minute, start + LONGEST * 2) < Duration::from_millis(1));
     }
 

@@ -1,13 +1,13 @@
-//! Which questions were asked before, recently. A key that is read only once must not cost a fetch of its TTL and a place in L1.
+//! Counts how often questions were asked recently. A key that is read only once must not cost a fetch of its TTL and a place in L1.
 //!
-//! Each worker has a table of fixed size, in sets that fill a cache line each. A question belongs to one set, and is
-//! forgotten when twelve others of that set have been asked since. So "recently" is "among the last few tens of
-//! thousands of questions". A wrong guess costs one fetch, never a wrong value.
+//! Each worker has a table of fixed size, in sets of one cache line each. A question belongs to one set, and is forgotten when
+//! twelve other questions of that set have been asked since. So "recently" means "among the last few tens of thousands of
+//! questions". A wrong guess costs one fetch, never a wrong value.
 
 use super::EntryId;
 
 const SETS: usize = 1 << 12;
-/// The number that fits a cache line, with their counts.
+/// Number of questions, with their counts, that fit a cache line.
 const WAYS: usize = 12;
 
 /// Counts how often questions were asked.
@@ -16,8 +16,8 @@ pub struct Admission {
     sets: Box<[Set]>,
 }
 
-/// The question that was asked last stands first, and the last one is dropped. If the least asked one were dropped instead, questions
-/// that were hot long ago would stay, and new ones would push each other out.
+/// The latest question stands first, and the last one is dropped. If the least frequent one were dropped instead, questions that
+/// were hot long ago would stay, and new ones would push each other out.
 #[derive(Clone, Debug, Default)]
 #[repr(align(64))]
 struct Set {
@@ -39,14 +39,14 @@ impl Admission {
         if after <= 1 {
             return true;
         }
-        // Other bits than those that chose the set.
+        // The upper bits: the lower ones chose the set.
         let times = self.sets[id.bits() as usize % SETS].count((id.bits() >> 32) as u32);
         u32::from(times) >= after.min(u32::from(u8::MAX))
     }
 }
 
 impl Set {
-    /// Puts the question first and counts it.
+    /// Moves the question to the front and counts it.
     fn count(&mut self, tag: u32) -> u8 {
         let known = self.tags.iter().position(|other| *other == tag);
         let before = known.map_or(0, |at| self.times[at]);
@@ -80,7 +80,7 @@ mod tests {
         assert!(!admission.asked(id, 3));
         assert!(admission.asked(id, 3));
         assert!(admission.asked(id, 3));
-        // Another database, another user.
+        // Another database, and another user.
         assert!(!admission.asked(Question::get(1, 0, b"k").id(), 2));
         assert!(!admission.asked(Question::get(0, 1, b"k").id(), 2));
     }
@@ -98,8 +98,8 @@ mod tests {
         }
     }
 
-    /// With one place for all keys that share a slot, keys walked in order pushed each other out, every time: a quarter
-    /// of 10,000 was never admitted.
+    /// With one place for all keys that share a slot, keys read in order pushed each other out every time: a quarter of 10,000 keys
+    /// was never admitted.
     #[test]
     fn ten_thousand_keys_in_order_are_admitted_at_the_second_walk() {
         let mut admission = Admission::default();

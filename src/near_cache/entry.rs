@@ -9,7 +9,7 @@ use crate::resp::Version;
 
 use super::{EntryId, KeyId};
 
-/// Multipliers that keep users and protocols apart; odd.
+/// Odd multipliers that separate users and protocols.
 const USER: u64 = 0x9e37_79b9_7f4a_7c15;
 const PROTOCOL: u64 = 0xc2b2_ae3d_27d4_eb4f;
 
@@ -19,21 +19,21 @@ pub struct Question<'a> {
     db: u32,
     user: u32,
     key: &'a [u8],
-    /// The protocol, and the exact bytes of the request. None: GET, in any spelling and protocol.
+    /// The protocol, and the exact bytes of the request. `None` for GET, in any spelling and protocol.
     request: Option<(Version, &'a [u8])>,
 }
 
 impl<'a> Question<'a> {
-    /// Bytes of the longest request whose reply can be kept: an entry holds the length in 16 bits.
+    /// Size of the longest request whose reply can be kept: an entry stores the length in 16 bits.
     pub const LONGEST: usize = u16::MAX as usize;
 
-    /// GET, or this key's part of an MGET. `user`: the number of the user.
+    /// A GET, or this key's part of an MGET. `user` is the user's number.
     #[inline]
     pub fn get(db: u32, user: u32, key: &'a [u8]) -> Self {
         Question { db, user, key, request: None }
     }
 
-    /// Any other read of the key; `None`: the request is too long.
+    /// Any other read of the key. `None` if the request is too long.
     #[inline]
     pub fn other(db: u32, user: u32, key: &'a [u8], version: Version, request: &'a [u8]) -> Option<Self> {
         (request.len() <= Self::LONGEST).then_some(Question { db, user, key, request: Some((version, request)) })
@@ -45,7 +45,7 @@ impl<'a> Question<'a> {
         self.db
     }
 
-    /// The number of the user.
+    /// The user's number.
     #[inline]
     pub fn user(&self) -> u32 {
         self.user
@@ -57,19 +57,19 @@ impl<'a> Question<'a> {
         self.key
     }
 
-    /// The exact bytes of the request; none: GET.
+    /// The exact bytes of the request. `None` for GET.
     #[inline]
     pub fn request(&self) -> Option<&'a [u8]> {
         self.request.map(|(_, request)| request)
     }
 
-    /// Whether its answer is a value. That is the same in both protocols, except for null.
+    /// Whether the reply is a value. Values are the same in both protocols, except for null.
     #[inline]
     pub fn is_get(&self) -> bool {
         self.request.is_none()
     }
 
-    /// The id of the entry that answers it.
+    /// The id of the entry that answers the question.
     #[inline(always)]
     pub fn id(&self) -> EntryId {
         let user = u64::from(self.user).wrapping_mul(USER);
@@ -94,7 +94,7 @@ impl<'a> Question<'a> {
     }
 }
 
-/// A [`Question`] that was asked, and whose answer is due.
+/// A [`Question`] whose reply is due.
 #[derive(Debug)]
 pub struct Asked {
     db: u32,
@@ -104,27 +104,27 @@ pub struct Asked {
 }
 
 impl Asked {
-    /// As it was asked.
+    /// The question.
     pub fn question(&self) -> Question<'_> {
         let request = self.request.as_ref().map(|(version, request)| (*version, &**request));
         Question { db: self.db, user: self.user, key: &self.key, request }
     }
 }
 
-/// When an entry is good. In nanoseconds after the cache's origin: half of the size of two `Instant`s.
+/// How long an entry is good. In nanoseconds after the cache's origin, which takes half the size of two `Instant`s.
 #[derive(Clone, Copy, Debug)]
 pub struct Times {
-    /// The generation that it was made in (`docs/coherence.md`); an entry of an older one is dead.
+    /// The generation in which the entry was made (`docs/coherence.md`). Entries of older generations are dead.
     pub generation: u64,
-    /// When its request was sent; its age counts from here.
+    /// When the entry's request was sent. Its age counts from here.
     pub sent: u64,
-    /// Never served from then on (`docs/coherence.md`).
+    /// The entry is never served from then on (`docs/coherence.md`).
     pub deadline: u64,
 }
 
-/// A reply in L1, ready to send: a handle, cheap to clone.
+/// A reply in L1, ready to send. This is a handle and cheap to clone.
 ///
-/// One allocation holds everything, so that a hit fetches one place in memory: key, request (none for GET) and reply.
+/// One allocation holds key, request (empty for GET) and reply, so that a hit reads one place in memory.
 #[derive(Clone, Debug)]
 pub struct Entry(ThinArc<Head, u8>);
 
@@ -132,12 +132,12 @@ pub struct Entry(ThinArc<Head, u8>);
 #[derive(Debug)]
 struct Head {
     valid: AtomicBool,
-    /// As HELLO names it; 0: GET.
+    /// The protocol version as in HELLO. 0 for GET.
     protocol: u8,
     request_length: u16,
     db: u32,
     user: u32,
-    /// Of up to 2 GiB: `limits.max_bulk_length` is bounded by that.
+    /// Up to 2 GiB, because that bounds `limits.max_bulk_length`.
     key_length: u32,
     times: Times,
 }
@@ -166,7 +166,7 @@ impl Entry {
         &self.0.header.header
     }
 
-    /// When it is good.
+    /// How long the entry is good.
     #[inline]
     pub fn times(&self) -> Times {
         self.head().times
@@ -188,7 +188,7 @@ impl Entry {
         self.head().key_length as usize + usize::from(self.head().request_length)
     }
 
-    /// The whole reply; of a GET in RESP2.
+    /// The whole reply. For GET, in RESP2.
     #[inline]
     pub fn reply(&self) -> &[u8] {
         &self.0.slice[self.reply_at()..]
@@ -213,32 +213,32 @@ impl Entry {
             && head.user == question.user
             && match question.request {
                 None => head.protocol == 0 && self.key() == question.key,
-                // The request has the key in it.
+                // The request contains the key.
                 Some((version, request)) => head.protocol == version.number() && self.request() == request,
             }
     }
 
-    /// Whether both are handles to one entry.
+    /// Whether both are handles to the same entry.
     pub fn is(&self, other: &Entry) -> bool {
         std::ptr::eq(&self.0.header, &other.0.header)
     }
 
-    /// Bytes of memory, the bookkeeping around it included by a rough but sufficient constant.
+    /// Size in memory. A rough but sufficient constant covers the bookkeeping around the entry.
     pub fn weight(&self) -> usize {
         self.0.slice.len() + ENTRY_OVERHEAD
     }
 }
 
-/// moka's node, the handle's count, the registry's slot.
+/// moka's node, the handle's reference count, and the slot in the stripes.
 const ENTRY_OVERHEAD: usize = 256;
 
-/// A value of L1 in a client's protocol. It is the same in both; that there is none is kept as RESP2 says it.
+/// A value of L1 in the client's protocol. Only null differs, which L1 keeps in RESP2.
 #[inline]
 pub fn in_version(reply: &[u8], version: Version) -> &[u8] {
     if reply == Version::Resp2.null() { version.null() } else { reply }
 }
 
-/// As L1 keeps it: that there is no value, in the words of RESP2.
+/// The form in which L1 keeps a value: null as in RESP2.
 pub fn kept_as(reply: &[u8]) -> &[u8] {
     if reply == Version::Resp3.null() { Version::Resp2.null() } else { reply }
 }
@@ -256,7 +256,7 @@ mod tests {
         Question::other(db, user, b"k", version, request).expect("short")
     }
 
-    /// A user without a right to a key must not get what another has read, so the hash alone is never trusted.
+    /// A user without a right to a key must not get what another user has read, so the hash alone is never trusted.
     #[test]
     fn an_entry_answers_its_own_question_alone() {
         let spelt_otherwise = HGET.to_ascii_lowercase();
@@ -287,9 +287,9 @@ mod tests {
         assert_eq!(ids.len(), questions.len());
     }
 
-    /// The entries of a key are found by the key alone.
+    /// Code that drops the entries of a key knows only the key.
     #[test]
-    fn all_questions_about_a_key_have_its_id() {
+    fn all_questions_about_a_key_share_its_key_id() {
         let key = Question::get(0, 0, b"k").id().key();
         for question in
             [Question::get(0, 7, b"k"), other(0, 0, Version::Resp2, HGET), other(0, 7, Version::Resp3, HGET)]

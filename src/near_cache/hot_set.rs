@@ -1,28 +1,28 @@
-//! A worker's own table of handles to hot entries: set-associative, so that a look-up reads two cache lines and writes
-//! none that another core sees.
+//! A worker's own table of handles to hot entries. It is set-associative: a lookup reads two cache lines, and writes none that
+//! another core reads.
 //!
-//! It may hold an entry longer than moka does. That is bounded (small values by the number of slots, large ones by half as much
-//! memory again), and no stale entry is served for it: a dropped entry is marked in the entry itself.
+//! It may hold an entry longer than moka does. That is bounded: small values by the number of slots, large ones by half as much
+//! memory again. It serves no stale entries, because a dropped entry is marked in the entry itself.
 
 use super::{Entry, EntryId};
 
 const WAYS: usize = 8;
 
-/// One of this many hits is also a look-up in the near cache, so that its policy knows what is hot.
+/// One in this many hits is also a lookup in the near cache, so that its policy learns which entries are hot.
 const TOUCH_EVERY: u32 = 64;
 
 #[derive(Debug)]
 #[repr(align(64))]
 struct Set {
-    /// Some bits of the id; the entry itself decides.
+    /// Some bits of the id. The entry itself decides.
     tags: [u32; WAYS],
-    /// A bit for each way: used since the clock hand last passed.
+    /// One bit per way: used since the clock hand last passed.
     recent: u8,
     hand: u8,
     entries: [Option<Entry>; WAYS],
 }
 
-/// The bits of an id that are compared first. The set is chosen by others; there are at most 2²¹ sets.
+/// The bits of an id that are compared first. Other bits choose the set. There are at most 2²¹ sets.
 fn tag(id: EntryId) -> u32 {
     (id.bits() >> 32) as u32
 }
@@ -33,7 +33,7 @@ pub struct HotSet {
     sets: Box<[Set]>,
     mask: u64,
     largest: usize,
-    /// Bytes that entries larger than `largest` may still take.
+    /// Bytes still available for entries larger than `largest`.
     large_left: usize,
     until_touch: u32,
 }
@@ -41,14 +41,14 @@ pub struct HotSet {
 /// A hit of the hot set.
 #[derive(Debug)]
 pub struct Hot<'a> {
-    /// The entry, whatever its state.
+    /// The entry, dropped or not.
     pub entry: &'a Entry,
-    /// This one should be looked up in the near cache too, so that its policy learns what is hot.
+    /// This hit should also be a lookup in the near cache.
     pub touch: bool,
 }
 
 impl HotSet {
-    /// With at least `slots` slots, each for a reply of up to `largest` bytes; larger ones share half as much memory.
+    /// With at least `slots` slots, each for a reply of up to `largest` bytes. Larger replies share half as much memory.
     pub fn new(slots: usize, largest: usize) -> Self {
         let count = slots.div_ceil(WAYS).next_power_of_two();
         let set = || Set { tags: [0; WAYS], entries: Default::default(), recent: 0, hand: 0 };
@@ -76,7 +76,7 @@ impl HotSet {
         Some(Hot { entry, touch })
     }
 
-    /// Remembers an entry, if it is small, or there is room for large ones.
+    /// Adds an entry, if it is small or there is room for large ones.
     pub fn put(&mut self, id: EntryId, entry: &Entry) {
         self.remove(id);
         let size = entry.reply().len();
@@ -111,7 +111,7 @@ impl HotSet {
         }
     }
 
-    /// Forgets an entry that turned out to be dead, so that its memory is free.
+    /// Removes an entry that was found dead, so that its memory is released.
     pub fn remove(&mut self, id: EntryId) {
         let set = &mut self.sets[(id.bits() & self.mask) as usize];
         if let Some(way) = set.tags.iter().position(|&known| known == tag(id)) {
@@ -148,7 +148,7 @@ mod tests {
 
     #[test]
     fn large_values_are_bounded_together() {
-        // Eight slots of three bytes, and so twelve bytes for larger ones: one of seven fits, two do not.
+        // Eight slots of three bytes, so twelve bytes for larger entries: one of seven fits, two do not.
         let mut set = HotSet::new(WAYS, 3);
         let ((first, one), (second, two)) = (entry(b"1"), entry(b"2"));
         set.put(first, &one);

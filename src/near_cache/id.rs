@@ -1,15 +1,15 @@
-//! The ids of keys and entries. Two may share an id, so an entry also holds its key and request, which are compared.
+//! Ids of keys and entries. Two keys may share an id, so an entry also holds its key and request, which are compared.
 
 use std::hash::{Hash, Hasher};
 
 use xxhash_rust::xxh3::xxh3_128;
 
-/// The hash of a key's bytes, as it travels on the bus: XXH3-128, seed 0.
+/// The hash of a key's bytes, as sent on the bus: XXH3-128, seed 0.
 pub fn hash_key(key: &[u8]) -> u128 {
     xxh3_128(key)
 }
 
-/// Keeps databases apart; odd, so that a key has different ids in two databases.
+/// Separates databases. Odd, so that a key has different ids in two databases.
 const DATABASE: u128 = 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835;
 
 /// The id of a key in a database.
@@ -27,20 +27,20 @@ impl KeyId {
         KeyId { low: id as u64, high: (id >> 64) as u64 }
     }
 
-    /// Back to what [`hash_key`] gave, for a key of this database.
+    /// The inverse: the [`hash_key`] of a key of this database.
     pub fn hash(self, db: u32) -> u128 {
         let id = u128::from(self.high) << 64 | u128::from(self.low);
         id.wrapping_sub(u128::from(db).wrapping_mul(DATABASE))
     }
 
-    /// Of a key.
+    /// The id of a key.
     #[inline]
     pub fn new(db: u32, key: &[u8]) -> Self {
         KeyId::from_hash(db, hash_key(key))
     }
 
-    /// Its bit in an in-flight mask: the keys of what a client has asked and has not been answered. A key whose bit is set is not served
-    /// from L1, so that a reader never overtakes what it asked before.
+    /// The key's bit in a client's in-flight mask. A key whose bit is set is not served from L1, so that a read never overtakes an
+    /// earlier request of the same client.
     #[inline]
     pub fn in_flight_bit(self) -> u64 {
         1 << (self.bits() >> 58)
@@ -61,13 +61,13 @@ pub struct EntryId {
 }
 
 impl EntryId {
-    /// `variant` distinguishes the entries of one key; 0: GET of a client that has not authenticated.
+    /// `variant` distinguishes the entries of one key. 0 is the GET of a client that has not authenticated.
     #[inline]
     pub fn new(key: KeyId, variant: u64) -> Self {
         EntryId { key, variant }
     }
 
-    /// The id of its key.
+    /// The id of the entry's key.
     #[inline]
     pub fn key(self) -> KeyId {
         self.key
@@ -95,7 +95,7 @@ impl Hasher for IdHasher {
         self.0
     }
     fn write(&mut self, bytes: &[u8]) {
-        // An id hashes by the one below alone; anything else would still be right, only slower.
+        // An id hashes by the method below alone. This one is correct too, only slower.
         for &byte in bytes {
             self.0 = self.0.rotate_left(8) ^ u64::from(byte);
         }

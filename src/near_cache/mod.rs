@@ -1,7 +1,7 @@
-//! The near cache: which replies stay in memory, and the table that makes a hot one cheap to find.
+//! The near cache: the replies that stay in memory, and the hot sets that make a hot one cheap to find.
 //!
-//! moka bounds the entries and decides which of them stay; a hot set per worker keeps moka's bookkeeping off the read path. Whether
-//! an entry may be served is decided by `coherence`, which is called for every entry that leaves.
+//! moka bounds the entries and decides which of them stay. A hot set per worker keeps moka's bookkeeping off the read path.
+//! `coherence` decides whether an entry may be served, and is called for every entry that leaves.
 
 mod admission;
 mod entry;
@@ -23,7 +23,7 @@ pub use entry::{Asked, Entry, Question, Times, in_version, kept_as};
 pub use hot_set::HotSet;
 pub use id::{EntryId, IdHasher, KeyId, hash_key};
 
-/// Entries leave at their deadline, so that expired ones do not take up space.
+/// Entries leave at their deadline, so that expired ones take no memory.
 struct Deadline {
     origin: Instant,
 }
@@ -51,15 +51,15 @@ pub struct NearCache {
 }
 
 impl NearCache {
-    /// With the bounds of the configuration; the times of entries count from `origin`. `left` is called
-    /// for each entry that leaves, with whether the policy chose it. Any thread that uses the cache may call it, and it must not use the
-    /// cache itself.
+    /// With the bounds of the configuration. The times of entries count from `origin`. `left` is called for each entry that leaves,
+    /// with a flag that says whether the policy evicted it. Any thread that uses the cache may call `left`, and `left` must not use
+    /// the cache itself.
     pub fn new(
         bounds: &config::L1,
         origin: Instant,
         left: impl Fn(&EntryId, &Entry, bool) + Send + Sync + 'static,
     ) -> Self {
-        // moka has one bound. Each entry weighs at least its share of the memory, so that the weight bounds the count, too.
+        // moka has one bound. Each entry weighs at least its share of the memory, so that the weight bounds the count too.
         let share = (bounds.max_memory / bounds.max_entries.max(1)).max(1);
         let policy = match bounds.policy {
             config::Policy::TinyLfu => EvictionPolicy::tiny_lfu(),
@@ -75,27 +75,27 @@ impl NearCache {
         NearCache { entries }
     }
 
-    /// The entry, whatever its state. Counts as a use for the policy.
+    /// The entry, dropped or not. Counts as a use for the policy.
     pub fn get(&self, id: EntryId) -> Option<Entry> {
         self.entries.get(&id)
     }
 
-    /// Puts an entry in, in the place of another with its id.
+    /// Inserts an entry, and replaces another with the same id.
     pub fn insert(&self, id: EntryId, entry: Entry) {
         self.entries.insert(id, entry);
     }
 
-    /// Takes an entry out.
+    /// Removes an entry.
     pub fn remove(&self, id: EntryId) {
         self.entries.invalidate(&id);
     }
 
-    /// Takes all out, in the background.
+    /// Removes all entries, in the background.
     pub fn clear(&self) {
         self.entries.invalidate_all();
     }
 
-    /// Whether nothing is in it, as of the last [`NearCache::tidy`].
+    /// Whether the cache is empty, as of the last [`NearCache::tidy`].
     pub fn is_empty(&self) -> bool {
         self.entries.entry_count() == 0
     }

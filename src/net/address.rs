@@ -8,14 +8,14 @@ use std::sync::Arc;
 /// An IP address with a port, or the path of a Unix socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
-    /// Of TCP, with or without TLS.
+    /// TCP, with or without TLS.
     Tcp(SocketAddr),
-    /// Of a Unix socket.
+    /// A Unix socket.
     Unix(Arc<Path>),
 }
 
 impl Address {
-    /// The IP address and the port; none: a Unix socket has none.
+    /// The IP address and the port. `None` for a Unix socket.
     pub fn ip(&self) -> Option<SocketAddr> {
         match self {
             Address::Tcp(address) => Some(*address),
@@ -23,7 +23,7 @@ impl Address {
         }
     }
 
-    /// Whether only this machine can be at the other end: a loopback address, or a Unix socket.
+    /// Whether the other end must be on this machine: a loopback address, or a Unix socket.
     pub fn is_local(&self) -> bool {
         match self {
             // A socket that listens on IPv6 sees 127.0.0.1 as ::ffff:127.0.0.1.

@@ -1,4 +1,4 @@
-//! Where clients connect, and what is accepted there: sockets that can be handed to another thread.
+//! Listeners for clients, and the sockets they accept, which can be sent to another thread.
 
 use std::fs;
 use std::io;
@@ -11,13 +11,13 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use super::{Address, Stream, for_client};
 
-/// Connections that may wait to be accepted.
+/// Maximum number of connections that wait to be accepted.
 const BACKLOG: i32 = 4096;
 
-/// A socket that clients connect to. Bound outside of any runtime, used inside of one.
+/// A listening socket. Bound outside of a runtime, used inside one.
 #[derive(Debug)]
 pub enum Listener {
-    /// TCP, with or without TLS on it.
+    /// TCP, with or without TLS.
     Tcp(std::net::TcpListener),
     /// A Unix socket.
     Unix(SocketFile, std::os::unix::net::UnixListener),
@@ -27,10 +27,10 @@ impl Listener {
     /// Binds an IP address and a port.
     ///
     /// # Errors
-    /// When it cannot be bound: in use, not of this machine, not allowed.
+    /// The address cannot be bound: it is in use, not on this machine, or not allowed.
     pub fn tcp(address: SocketAddr) -> io::Result<Listener> {
         let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-        // A restart does not wait for the old connections to be forgotten.
+        // A restart must not wait until the system has forgotten the old connections.
         socket.set_reuse_address(true)?;
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
@@ -38,11 +38,10 @@ impl Listener {
         Ok(Listener::Tcp(socket.into()))
     }
 
-    /// Binds a path. A socket there on which nobody listens any more is removed first; the path is removed again when the listener is
-    /// dropped.
+    /// Binds a path. A stale socket there is removed first. The path is removed when the listener is dropped.
     ///
     /// # Errors
-    /// When it cannot be bound: somebody listens there, something else has that name, not allowed.
+    /// The path cannot be bound: another process listens there, something else has that name, or it is not allowed.
     pub fn unix(path: &Path) -> io::Result<Listener> {
         remove_stale(path)?;
         let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
@@ -53,10 +52,10 @@ impl Listener {
         Ok(Listener::Unix(file, socket.into()))
     }
 
-    /// Where it listens; for port 0 the port that it was given.
+    /// The address it listens on. For port 0, the port that the system chose.
     ///
     /// # Errors
-    /// The system does not tell.
+    /// The system does not report it.
     pub fn address(&self) -> io::Result<Address> {
         match self {
             Listener::Tcp(listener) => listener.local_addr().map(Address::from),
@@ -64,10 +63,10 @@ impl Listener {
         }
     }
 
-    /// Makes it ready to accept, inside of a runtime.
+    /// Makes it ready to accept, inside a runtime.
     ///
     /// # Errors
-    /// The runtime has no event queue for it.
+    /// The runtime cannot register it.
     pub fn open(self) -> io::Result<Acceptor> {
         Ok(match self {
             Listener::Tcp(listener) => Acceptor::Tcp(TcpListener::from_std(listener)?),
@@ -76,7 +75,7 @@ impl Listener {
     }
 }
 
-/// A [`Listener`] inside of a runtime.
+/// A [`Listener`] inside a runtime.
 #[derive(Debug)]
 pub enum Acceptor {
     /// TCP.
@@ -89,7 +88,7 @@ impl Acceptor {
     /// The next client.
     ///
     /// # Errors
-    /// Most likely no file descriptors are left.
+    /// Most likely there are no file descriptors left.
     ///
     /// # Cancel safety
     /// No client is lost.
@@ -101,7 +100,7 @@ impl Acceptor {
     }
 }
 
-/// A client's socket on its way to the thread that serves it.
+/// A client's socket on its way to its worker's thread.
 #[derive(Debug)]
 pub enum Socket {
     /// TCP.
@@ -111,7 +110,7 @@ pub enum Socket {
 }
 
 impl Socket {
-    /// Makes it a stream of the runtime that this is called in, with the options for clients.
+    /// Makes it a stream of the current runtime, with the options for clients.
     ///
     /// # Errors
     /// The client is gone.
@@ -126,7 +125,7 @@ impl Socket {
         }
     }
 
-    /// Says something to a client that is not served. Whether it arrives is the client's luck.
+    /// Sends a text to a client that is not served. It may not arrive.
     pub fn say(&mut self, text: &[u8]) {
         use io::Write;
         let _ = match self {
@@ -136,8 +135,8 @@ impl Socket {
     }
 }
 
-/// The name of a Unix socket in the file system. It is removed when dropped, unless something else has that name by then. That
-/// happens before the listener is closed, while no other process takes the name for a stale one.
+/// The name of a Unix socket in the file system. It is removed on drop, unless something else has that name by then. That happens
+/// before the listener is closed, so that no other process takes the name for a stale one.
 #[derive(Debug)]
 pub struct SocketFile {
     path: PathBuf,
@@ -148,7 +147,7 @@ pub struct SocketFile {
 impl Drop for SocketFile {
     fn drop(&mut self) {
         if socket_at(&self.path).is_ok_and(|socket| socket == self.socket) {
-            // Nothing useful can be done about a failure: the next start removes it.
+            // If this fails, the next start removes the name.
             let _ = fs::remove_file(&self.path);
         }
     }
@@ -163,7 +162,7 @@ fn socket_at(path: &Path) -> io::Result<(u64, u64)> {
     Ok((meta.dev(), meta.ino()))
 }
 
-/// Removes a socket on which nobody listens.
+/// Removes a socket on which no process listens.
 fn remove_stale(path: &Path) -> io::Result<()> {
     match socket_at(path) {
         Ok(_) => {}

@@ -1,6 +1,6 @@
-//! Sockets: where they lead, what they are set to, and one stream over TCP, TLS and Unix sockets alike.
+//! Sockets: addresses, options, and one stream type for TCP, TLS and Unix sockets.
 //!
-//! Knows bytes and certificates. Must not know Redis, and must not decide who is let in.
+//! Knows bytes and certificates. Must not know Redis, and must not decide which clients are accepted.
 
 mod address;
 mod listener;

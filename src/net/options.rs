@@ -1,9 +1,8 @@
-//! What TCP sockets are set to.
+//! Options of TCP sockets.
 //!
-//! A silent partition (a network that drops everything, a machine that lost its power) ends a connection to Redis within 10 s:
-//! bytes that the other machine does not acknowledge end it after [`UNACKNOWLEDGED`]; a connection on which nothing is under way
-//! is probed, and ends 9 s after the last sign of life. Keep-alive probes alone are not enough, because none are sent while bytes wait
-//! to be acknowledged.
+//! A silent partition (a network that drops everything, a machine without power) ends a connection to Redis within 10 s.
+//! Unacknowledged bytes end it after [`UNACKNOWLEDGED`]. An idle connection is probed, and ends 9 s after the last sign of life.
+//! Keep-alive probes alone are not enough, because none are sent while bytes wait to be acknowledged.
 
 use std::io;
 use std::time::Duration;
@@ -11,18 +10,18 @@ use std::time::Duration;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 
-/// How long the machine behind a connection to Redis may leave bytes or probes unacknowledged.
+/// How long the other machine may leave bytes or probes unacknowledged.
 #[cfg(target_os = "linux")]
 const UNACKNOWLEDGED: Duration = Duration::from_secs(8);
 
-/// For a connection to Redis.
+/// Sets the options for a connection to Redis.
 ///
 /// # Errors
 /// The connection is gone.
 pub fn for_upstream(stream: &TcpStream) -> io::Result<()> {
     let socket = SockRef::from(stream);
     socket.set_tcp_nodelay(true)?;
-    // On Linux the time-out below decides at the probe after 9 s; elsewhere the number of probes does.
+    // On Linux the timeout below takes effect at the probe after 9 s. On other systems the number of probes does.
     let every = Duration::from_secs(2);
     let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(3)).with_interval(every).with_retries(3);
     socket.set_tcp_keepalive(&keepalive)?;
@@ -31,8 +30,8 @@ pub fn for_upstream(stream: &TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-/// For a connection of a client: as Redis's `tcp-keepalive 300`. A client that does not take its replies is ended by
-/// `limits.stall_timeout`. A time-out of unacknowledged bytes would end it earlier, because on Linux it also counts the time in
+/// Sets the options for a client's connection: like Redis's `tcp-keepalive 300`. `limits.stall_timeout` closes a client that does
+/// not read its replies. A timeout for unacknowledged bytes would close it earlier, because on Linux it also counts the time in
 /// which a living client reads nothing.
 ///
 /// # Errors
@@ -71,7 +70,7 @@ mod tests {
         #[cfg(target_os = "linux")]
         {
             let limit = socket.tcp_user_timeout().expect("it stands").expect("it is set");
-            // A probe is due between the limit and ten seconds, so that the limit is looked at in time.
+            // A probe is due between the limit and ten seconds, so that the limit is checked in time.
             assert!(limit < time + interval * retries && limit > time);
         }
     }

@@ -1,7 +1,7 @@
-//! One stream over TCP, TLS or a Unix socket.
+//! One stream type for TCP, TLS and Unix sockets.
 //!
-//! Plain sockets are written without a detour: one system call, and a look at readiness only when the socket is full. TLS takes
-//! bytes into a buffer of its own before they are sent, so that who writes has to flush: see [`AsyncWrite::poll_flush`].
+//! Writes to plain sockets take one system call, and check for readiness only when the socket is full. TLS buffers bytes before
+//! they are sent, so a writer must flush: see [`AsyncWrite::poll_flush`].
 
 use std::io::{self, IoSlice};
 use std::os::fd::{AsRawFd, RawFd};
@@ -27,7 +27,7 @@ pub enum Stream {
 }
 
 impl Stream {
-    /// The address of the other end. Of a client over a Unix socket, which has no address: the path of the socket, as Redis says it.
+    /// The address of the other end. A client on a Unix socket has no address; then this is the path of the socket, as in Redis.
     ///
     /// # Errors
     /// The connection is gone.
@@ -55,7 +55,7 @@ impl Stream {
         }
     }
 
-    /// Whether the other end has shown a certificate that was accepted.
+    /// Whether the other end has presented a certificate that was accepted.
     pub fn has_peer_certificate(&self) -> bool {
         match self {
             Stream::Tls(tls) => tls.get_ref().1.peer_certificates().is_some(),
@@ -63,7 +63,7 @@ impl Stream {
         }
     }
 
-    /// Whether bytes that were written may still be in a buffer of the stream.
+    /// Whether written bytes may still be in a buffer of the stream.
     pub fn is_buffered(&self) -> bool {
         matches!(self, Stream::Tls(_))
     }
@@ -98,8 +98,8 @@ impl AsyncRead for Stream {
             Stream::Tcp(socket) => Pin::new(socket).poll_read(task, buffer),
             Stream::Unix(socket) => Pin::new(socket).poll_read(task, buffer),
             Stream::Tls(tls) => match ready!(Pin::new(tls).poll_read(task, buffer)) {
-                // The end without a close_notify. RESP says where a request or a reply ends, so none that was cut off is taken for
-                // a whole one.
+                // The connection ended without close_notify. RESP frames have explicit ends, so a truncated frame cannot count as
+                // complete.
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(())),
                 read => Poll::Ready(read),
             },
@@ -154,7 +154,7 @@ impl AsyncWrite for Stream {
         }
     }
 
-    /// Says that nothing more will be written: with TLS by a close_notify first. The other direction stays open.
+    /// Ends the output, with TLS after a close_notify. The input stays open.
     fn poll_shutdown(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Stream::Tcp(socket) => Pin::new(socket).poll_shutdown(task),

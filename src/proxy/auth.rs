@@ -1,7 +1,7 @@
-//! HELLO, AUTH and RESET: who the client is, and what it speaks.
+//! HELLO, AUTH and RESET: the client's user, protocol version and name.
 //!
-//! Redis decides. A login is tried on one of the worker's auth links, connections that are used for nothing else; then the client's
-//! requests go to the lanes of that identity. No name or password is logged.
+//! Redis decides. Shortstop tries a login on one of the worker's auth links, which are used for nothing else. After a successful
+//! login the client's requests go to the lanes of that user. No name or password is logged.
 
 use std::rc::Rc;
 
@@ -31,7 +31,7 @@ impl Greeting {
         let mut rest = args.get(2..).unwrap_or_default();
         while greeting.is_understood && !rest.is_empty() {
             rest = match rest {
-                // Only one: of two, Redis may perform the first and refuse the second.
+                // Only one AUTH is understood: of two, Redis may perform the first and refuse the second.
                 [word, user, password, rest @ ..] if word.eq_ignore_ascii_case(b"auth") && greeting.login.is_none() => {
                     greeting.login = Some(Login { user: Some((*user).into()), password: (*password).into() });
                     rest
@@ -61,7 +61,8 @@ impl Greeting {
 }
 
 impl Client {
-    /// HELLO in any form. On the way to Redis the name is the fleet's: the connections keep it.
+    /// HELLO in any form. Redis receives the fleet's name in place of the client's, because lanes and sessions keep the fleet's
+    /// name.
     pub(super) fn hello(&mut self, view: &View, permit: &ServePermit, call: Call<'_>) -> Next {
         if let Some(next) = self.refuse_long_login(call) {
             return next;
@@ -75,17 +76,17 @@ impl Client {
             replacements.extend(names.map(|(at, _)| (at + 1, fleet_name.clone())));
         }
         if self.session.is_some() || !greeting.is_understood {
-            // A version that Redis does not know is refused before anything else is looked at.
+            // Redis checks the version first, so a HELLO that consists of the version alone is either done or refused as a whole.
             let may_do_a_part = !greeting.is_understood && call.args.len() > 2;
             return self.greet_in_session(view, permit, call, greeting, replacements, may_do_a_part);
         }
         if greeting.login.is_some() {
             return self.on_auth_link(permit, call, Some(greeting), replacements);
         }
-        // The lane is asked, and goes back at once to what it speaks.
+        // HELLO goes to the lane. A second HELLO behind it restores the lane's own protocol version.
         let link = match self.context.lane_of(&self.state.profile) {
             Ok(link) => link,
-            Err(lost) => return self.not_done(call.row, &lost),
+            Err(lost) => return self.refuse_not_executed(call.row, &lost),
         };
         let back = greeting.version.map(|_| link.version().number().to_string());
         let on_reply =
@@ -99,7 +100,7 @@ impl Client {
         Next::Pause
     }
 
-    /// Logins of other clients are tried on the same connection.
+    /// Refuses a login that is too long for an auth link, which logins of other clients share.
     fn refuse_long_login(&self, call: Call<'_>) -> Option<Next> {
         let is_long = call.request.raw.len() > self.context.shared.server_limits.shared();
         (self.session.is_none() && is_long).then(|| self.refuse_own(&errors::LONG_LOGIN))
@@ -112,14 +113,15 @@ impl Client {
         }
         let greeting = Greeting::of_auth(call.args);
         if self.session.is_some() || !greeting.is_understood {
-            // Redis refuses an AUTH with a wrong number of words before it does anything.
+            // Redis refuses an AUTH with a wrong number of arguments before it does anything.
             return self.greet_in_session(view, permit, call, greeting, Replacements::new(), false);
         }
         self.on_auth_link(permit, call, Some(greeting), Replacements::new())
     }
 
-    /// HELLO or AUTH on the client's own connection. What is not understood always goes there, so that the client has the user and
-    /// protocol that Redis gives it. If Redis may do a part of what it refuses, the connection stays with the client until it ends.
+    /// HELLO or AUTH on the client's session. A call that Shortstop does not understand always goes there: Redis may change the
+    /// user or the protocol, and then the change concerns this client alone. If Redis may carry out a part of a call that it
+    /// refuses, the client keeps this session until it disconnects.
     fn greet_in_session(
         &mut self,
         view: &View,
@@ -134,10 +136,11 @@ impl Client {
         let session = match self.enter_session(permit) {
             Ok(Some(session)) => session,
             Ok(None) => return Next::Again,
-            Err(lost) => return self.not_done(call.row, &lost),
+            Err(lost) => return self.refuse_not_executed(call.row, &lost),
         };
         if is_new && self.state.profile.has_no_login() {
-            // Redis answers HELLO and AUTH also on a connection that may do nothing else. No other client can use such a connection.
+            // Redis answers HELLO and AUTH also on a connection that has not authenticated. No other client may reuse such a
+            // connection.
             session.link.use_for_logins();
             session.never_reuse();
         }
@@ -148,7 +151,7 @@ impl Client {
             return Next::Again;
         }
         if let Err(lost) = session.link.check() {
-            return self.not_done(call.row, &lost);
+            return self.refuse_not_executed(call.row, &lost);
         }
         if may_do_a_part {
             session.bind(Reason::Login);
@@ -158,7 +161,7 @@ impl Client {
         Next::Pause
     }
 
-    /// HELLO or AUTH in a transaction: they are done at EXEC, whose reply tells what became of them.
+    /// HELLO or AUTH in a transaction. Redis executes it at EXEC, and EXEC's reply contains the result.
     fn queue_greeting(
         &mut self,
         view: &View,
@@ -169,16 +172,16 @@ impl Client {
         replacements: Replacements,
     ) -> Next {
         if let Err(lost) = session.link.check() {
-            return self.not_done(call.row, &lost);
+            return self.refuse_not_executed(call.row, &lost);
         }
         let has_login = greeting.login.is_some() || !greeting.is_understood;
-        // Servers of the age of WAITAOF leave the answer to a login that fails out when replies are due before it (see above): in
-        // that of EXEC all others would shift.
+        // Servers that know WAITAOF omit the reply to a failed login when other replies are due before it. In EXEC's reply, all
+        // later elements would then shift by one.
         if has_login && view.table.get(b"waitaof").is_some() {
             return self.abort_transaction(permit, session, &errors::LOGIN_IN_MULTI);
         }
         if !greeting.is_understood {
-            // Redis may do a part of it before it refuses the rest.
+            // Redis may carry out a part of it before it refuses the rest.
             session.bind(Reason::Login);
         }
         self.queued().push_client_command(ClientCommand::Greet(Box::new(greeting)));
@@ -195,19 +198,19 @@ impl Client {
         replacements: Replacements,
     ) -> Next {
         if self.reply_queue.outstanding() > 0 {
-            // What was asked before may have made the login.
+            // A request that is still unanswered may create the user's login.
             return Next::Again;
         }
         let auth_link = self.context.auth_link();
         if let Err(lost) = auth_link.check() {
-            return self.not_done(call.row, &lost);
+            return self.refuse_not_executed(call.row, &lost);
         }
         if !is_small(call.args) {
             if auth_link.is_connecting() {
                 return self.wait_for(&auth_link);
             }
             if auth_link.locked_for().is_some() {
-                // Redis would close the connection, and with it the login of somebody else.
+                // Redis would close the connection, and a login of another client with it.
                 return self.refuse_own(&errors::LARGE_LOGIN);
             }
         }
@@ -222,7 +225,7 @@ impl Client {
         Next::Pause
     }
 
-    /// As a new connection, but for its number.
+    /// Puts the client into the state of a new connection. It keeps its client id.
     pub(super) fn reset(&mut self, permit: &ServePermit) -> Next {
         if self.reply_queue.outstanding() > 0 {
             return Next::Again;

@@ -1,8 +1,9 @@
-//! BITFIELD and BITFIELD_RO with integers of more than 53 bits. They run in a script that first looks whether the value is
-//! compressed, and Lua's numbers are exact only up to 2⁵³. So the script reads such a field in two halves, and the halves are put
-//! together when the reply comes. Redis's own BITFIELD writes the field, one operation at a time.
+//! BITFIELD and BITFIELD_RO with integers of more than 53 bits. BITFIELD runs in a script that first checks that the value is not
+//! compressed. Lua's numbers are exact only up to 2⁵³, so the script reads a wider field in two halves. `replies` puts the halves
+//! together. Redis's own BITFIELD writes the field, one operation at a time.
 //!
-//! Must not guess: a call that is not understood is left to Redis as a whole, and its reply is refused if it may be rounded.
+//! Must not guess: a call that Shortstop does not understand goes to Redis as a whole, and its reply is refused if it may be
+//! rounded.
 
 use crate::command::StringOp;
 use crate::exchange::reply_shape::LOW_BITS;
@@ -11,9 +12,10 @@ use crate::resp::parse_int;
 /// Integers up to this many bits are exact in a script.
 const EXACT_BITS: i64 = 53;
 
-/// ARGV from the third word on: the command's name; how many words the first call has, which only reads, so that Redis refuses a
-/// wrong place before anything is written; these words; then for each operation a letter and its words. `g`: the two halves. `s`: the
-/// two halves, then how many words the operation has, and these. `i`: the operation first, then the halves. `n`: the operation alone.
+/// ARGV, from the third argument on: the command's name; the number of arguments of the first call; those arguments; then one
+/// letter with its arguments for each operation. The first call only reads, so that Redis refuses an invalid offset before anything
+/// is written. The letters: `g` reads the two halves. `s` has the two halves, the number of arguments of the operation, and these
+/// arguments. `i` has the operation first and then the halves. `n` has the operation alone.
 pub(super) const SCRIPT: &str = "local at = 5 \
 local function call(words) \
 at = at + words \
@@ -38,7 +40,7 @@ else out[#out + 1] = done[1] end \
 end \
 return out";
 
-/// ARGV: what is said of a reply that was rounded, and from the fourth word on the command.
+/// ARGV: the error to return for a reply that was rounded; the command from the fourth argument on.
 pub(super) const UNSURE_SCRIPT: &str = "local reply = redis.pcall(unpack(ARGV, 4)) \
 for i = 1, reply.err and 0 or #reply do \
 if type(reply[i]) == 'number' and math.abs(reply[i]) >= 9007199254740992 then \
@@ -55,7 +57,7 @@ pub(super) fn is_wide(op: StringOp, args: &[&[u8]]) -> bool {
     matches!(op, StringOp::BitField | StringOp::BitFieldRo) && args.iter().skip(2).any(is_wide)
 }
 
-/// The words that have [`SCRIPT`] do what a call asks for; none: it is not understood.
+/// The arguments with which [`SCRIPT`] does what a call asks for. `None` if the call is not understood.
 pub(super) fn words(op: StringOp, args: &[&[u8]]) -> Option<Vec<Vec<u8>>> {
     let operations = operations(args)?;
     if op == StringOp::BitFieldRo && operations.iter().any(|operation| operation.kind != OperationKind::Get) {
@@ -98,12 +100,12 @@ struct Operation<'a> {
     kind: OperationKind,
     /// `GET type offset`, `SET type offset value`, `INCRBY type offset increment`.
     words: &'a [&'a [u8]],
-    /// The last OVERFLOW before it.
+    /// The last OVERFLOW before the operation.
     overflow: Option<&'a [u8]>,
     field: Field,
 }
 
-/// Where an integer is, and what it is like.
+/// Position, size and sign of an integer.
 struct Field {
     sign: u8,
     bits: u64,
@@ -112,7 +114,7 @@ struct Field {
 }
 
 impl Field {
-    /// `type offset`, as Redis reads it.
+    /// Parses `type offset` as Redis does.
     fn of(kind: &[u8], offset: &[u8]) -> Option<Field> {
         let (sign, bits) = kind.split_first()?;
         let bits = u64::try_from(parse_int(bits)?).ok()?;
@@ -132,7 +134,7 @@ impl Field {
         Some(Field { sign: *sign, bits, offset })
     }
 
-    /// The words that read the two halves of a wide field, the higher one first.
+    /// The arguments that read the two halves of a wide field, the higher half first.
     fn halves(&self) -> Option<Vec<Vec<u8>>> {
         if self.bits <= EXACT_BITS as u64 {
             return None;
@@ -144,7 +146,7 @@ impl Field {
     }
 }
 
-/// The operations of `BITFIELD key …`; none: not all of it is understood.
+/// The operations of `BITFIELD key …`. `None` if a part of the call is not understood.
 fn operations<'a>(args: &'a [&'a [u8]]) -> Option<Vec<Operation<'a>>> {
     let mut rest = args.get(2..)?;
     let mut overflow = None;

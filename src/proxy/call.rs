@@ -1,4 +1,4 @@
-//! One call of a command: its row, its arguments, where it goes, and what is sent.
+//! One call of a command: its row, its arguments, its target, and the bytes to send.
 
 use std::cell::OnceCell;
 use std::rc::Rc;
@@ -10,16 +10,15 @@ use crate::exchange::pending::{Link, Session};
 use crate::proxy::request::{Replacements, Request};
 use crate::resp::Chunks;
 
-/// Where a request goes.
+/// The connection that a request goes to.
 pub(super) enum Target {
     /// A connection that clients share.
     Lane(Link),
-    /// The client's own.
+    /// The client's private connection.
     Session(Rc<Session>),
 }
 
 impl Target {
-    /// The connection.
     pub(super) fn link(&self) -> &Link {
         match self {
             Target::Lane(link) => link,
@@ -28,15 +27,15 @@ impl Target {
     }
 }
 
-/// What is sent in the place of a request.
+/// The bytes to send for a request.
 pub(super) enum Wire {
     /// The request itself.
     AsIs,
-    /// These bytes.
+    /// Other bytes in its place.
     Instead(Vec<u8>),
 }
 
-/// One call: the row, the request, its arguments.
+/// One call: the command's row, the request, and its arguments.
 #[derive(Clone, Copy)]
 pub(super) struct Call<'a> {
     pub(super) row: &'a Row,
@@ -46,11 +45,11 @@ pub(super) struct Call<'a> {
     pub(super) keys: &'a OnceCell<FoundKeys>,
 }
 
-/// Which arguments of a call are keys, and whether these are all that it may touch.
+/// Where the keys of a call are, and whether the call can touch other keys too.
 pub(super) type FoundKeys = (Keys, SmallVec<[u32; 4]>);
 
 impl Call<'_> {
-    /// The places of the keys. They are looked for once, when they are first asked for.
+    /// Where the keys are. They are located once, on first use.
     pub(super) fn keys(&self) -> &FoundKeys {
         self.keys.get_or_init(|| {
             let mut places = SmallVec::new();
@@ -60,7 +59,7 @@ impl Call<'_> {
     }
 }
 
-/// Appends a request, or what is sent in its place.
+/// Appends a request, or the bytes to send in its place.
 pub(super) fn write_wire(out: &mut Chunks, request: &Request<'_>, wire: Wire) {
     match wire {
         Wire::AsIs => request.write(out, Replacements::new()),

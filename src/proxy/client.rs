@@ -1,4 +1,4 @@
-//! One client, as the request side sees it: what it has asked, where its session is, and what it wants to hear.
+//! The request side's state of one client: its in-flight requests, its session, and which replies it wants (CLIENT REPLY).
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -14,26 +14,27 @@ use crate::worker_state::turns::Turn;
 /// What the client's connection does after a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// Takes the next one.
+    /// Takes the next request.
     Go,
-    /// Takes this one again, when all that was asked has been answered.
+    /// Takes the same request again once every earlier request is answered.
     Again,
-    /// Takes the next one when all that was asked has been answered.
+    /// Takes the next request once every earlier request is answered.
     Pause,
-    /// Takes no more, and ends when all that was asked has been answered.
+    /// Takes no more requests. Closes once every earlier request is answered.
     Close,
-    /// Takes no more, and ends when the client does: Redis ends a connection behind its last reply, and there is none.
+    /// Takes no more requests, and stays open until the client closes: Redis closes a connection after its last reply, but no reply
+    /// is due here.
     Deafen,
 }
 
-/// What the client wants to hear (CLIENT REPLY).
+/// Which replies the client wants (CLIENT REPLY).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Replies {
     On,
     Off,
-    /// Nothing of the next command.
+    /// No reply to the next command.
     SkipNext,
-    /// Nothing of this one.
+    /// No reply to the current command.
     SkipThis,
 }
 
@@ -46,14 +47,14 @@ pub struct Client {
     pub(super) replies: Replies,
     pub(super) lookup: Lookup,
     pub(super) session: Option<Rc<Session>>,
-    /// What is in the open transaction.
+    /// The commands of the open transaction.
     pub(super) queued: Option<Box<Queued>>,
-    /// The client's wait for a private connection, while it waits.
+    /// The client's place in the queue for a session, while it waits.
     pub(super) turn: Option<Rc<Turn>>,
-    /// Bits of the keys of what has not been answered: a key whose bit is set is not served from L1, so that a reader never
-    /// overtakes what it asked before.
+    /// In-flight mask: the key bits of all unanswered requests. A key whose bit is set is not served from L1, so a read never
+    /// overtakes an earlier request of the same client.
     pub(super) in_flight: u64,
-    /// The client waits for the answer to another client's request; see `awaits_flight`.
+    /// The client waits for the reply to another client's request; see `awaits_flight`.
     pub(super) joined: bool,
     pub(super) offloaded: Option<(Offloaded, Rc<RefCell<Option<Outcome>>>)>,
     pub(super) hits: u64,
@@ -79,28 +80,28 @@ impl Client {
         }
     }
 
-    /// Answers from L1 that [`Client::take_hits`] has not taken yet.
+    /// L1 hits that [`Client::take_hits`] has not taken yet.
     #[inline]
     pub fn hits(&self) -> u64 {
         self.hits
     }
 
-    /// Requests answered from L1 since the last call.
+    /// L1 hits since the last call.
     pub fn take_hits(&mut self) -> u64 {
         std::mem::take(&mut self.hits)
     }
 
-    /// Whether a request waits for its values to be compressed; until it is sent, no other is taken.
+    /// Whether a request waits for its values to be compressed. Until it is sent, the client takes no other request.
     pub fn is_offloaded(&self) -> bool {
         self.offloaded.is_some()
     }
 
-    /// Whether the client waits for something that may never come (BLPOP), so that there is no point in waiting for it.
+    /// Whether the client waits in a command that may never return (BLPOP). A shutdown does not wait for such a client.
     pub fn is_blocked(&self) -> bool {
         self.session.as_ref().is_some_and(|session| session.is_blocked()) || self.state.waiter.borrow().is_some()
     }
 
-    /// To be called before requests are handed in, and when replies have come.
+    /// Call this before handing in requests, and when replies have come.
     pub fn refresh(&mut self) {
         if self.reply_queue.outstanding() == 0 {
             self.in_flight = 0;
@@ -119,7 +120,7 @@ impl Client {
         self.state.session.take();
     }
 
-    /// CLIENT REPLY SKIP is for one command.
+    /// CLIENT REPLY SKIP holds for one command.
     pub(super) fn end_of_request(&mut self) {
         self.replies = match self.replies {
             Replies::SkipNext => Replies::SkipThis,
@@ -128,7 +129,7 @@ impl Client {
         };
     }
 
-    /// Whether the client does not hear what it is told now (CLIENT REPLY).
+    /// Whether the client receives no reply to the current command (CLIENT REPLY).
     #[inline]
     pub fn is_muted(&self) -> bool {
         matches!(self.replies, Replies::Off | Replies::SkipThis)
@@ -142,7 +143,7 @@ impl Client {
 impl Drop for Client {
     fn drop(&mut self) {
         self.reply_queue.abandon();
-        self.leave_line();
+        self.cancel_turn();
         if let Some(waiter) = self.state.waiter.take() {
             self.context.end_waiter(&waiter, false);
         }

@@ -1,9 +1,9 @@
-//! The CLIENT family, where it is about clients: who they are, who is to go, who is to wait no more.
+//! CLIENT subcommands about clients: identify them, list them, kill them, unblock them.
 //!
-//! Two know a part of the answer. Redis knows what the client may do and what it said wrong: it is sent the command in a form
-//! that does nothing there (about connections that it does not have, with the names that the connection has anyway), and its
-//! error is the answer. When it agrees, the proxy does what was asked (`replies::client_command`). In a transaction the same happens,
-//! the second half when EXEC is answered.
+//! Redis and Shortstop each know a part of the answer. Redis knows what the client is allowed to do, and whether the arguments are
+//! valid. So Redis receives the command in a form that has no effect there: with client ids that no connection has, or with the
+//! name that the connection already has. If Redis returns an error, that error is the answer. If it accepts, Shortstop does what
+//! was asked (`replies::client_command`). In a transaction the second half happens when EXEC is answered.
 
 use std::rc::Rc;
 
@@ -25,19 +25,19 @@ use crate::worker_state::ask::{Request, ask};
 use crate::worker_state::named_connections::{Purpose, find};
 use crate::worker_state::own_answers;
 
-/// What a plan is made with.
+/// The client's data that a plan needs.
 struct Sender<'a> {
-    /// The name that the connection to Redis has, and keeps.
+    /// The name of the connection to Redis. It does not change.
     name: &'a str,
-    /// The number that CLIENT LIST asks about.
+    /// The client id to put into CLIENT LIST.
     number: &'a [u8],
 }
 
-/// What is sent to Redis for a command, and what it stands for. None: whatever the command is, Redis knows all of it.
+/// The request to send to Redis, and what it stands for. `None` if Redis can answer the command alone.
 fn plan(sender: &Sender<'_>, subcommand: ClientSubcommand, args: &[&[u8]]) -> Option<(Request, ClientCommand)> {
     let as_it_is = || args.iter().map(|arg| arg.to_vec()).collect::<Request>();
     let words = |words: &[&[u8]]| words.iter().map(|word| word.to_vec()).collect::<Request>();
-    // What Redis refuses, whatever its version, in the place of what it might take and put on a connection that others use.
+    // A value that every version of Redis refuses. It replaces a value that Redis might accept and set on a shared connection.
     const REFUSED: &[u8] = b"a b";
     Some(match subcommand {
         ClientSubcommand::Id => (as_it_is(), ClientCommand::Id),
@@ -60,7 +60,7 @@ fn plan(sender: &Sender<'_>, subcommand: ClientSubcommand, args: &[&[u8]]) -> Op
             let known = Filter::of(options, false);
             let ids = options.first().is_some_and(|word| word.eq_ignore_ascii_case(b"id"));
             match known {
-                // Redis would list all of its own connections.
+                // Without an id Redis would list all of its own connections.
                 Some(_) if options.is_empty() || kind => request.extend(words(&[b"ID", sender.number])),
                 _ => {
                     request.extend(replaced(options, sender.number));
@@ -72,13 +72,13 @@ fn plan(sender: &Sender<'_>, subcommand: ClientSubcommand, args: &[&[u8]]) -> Op
             (request, ClientCommand::List(known))
         }
         ClientSubcommand::Kill => match &args[2..] {
-            // Nobody can connect from there.
+            // No client can connect from this address.
             [address] => (
                 words(&[args[0], args[1], b"0.0.0.0:0"]),
                 ClientCommand::Kill { filter: Some(Filter::address(address)), only: true },
             ),
             options => {
-                // In front, for what is left out; and behind, where it is the last that counts.
+                // The first ID covers a call without one. The last ID counts, so it also stands at the end.
                 let mut request = words(&[args[0], args[1], b"ID", NOBODY]);
                 request.extend(replaced(options, NOBODY));
                 if options.len().is_multiple_of(2) {
@@ -92,7 +92,7 @@ fn plan(sender: &Sender<'_>, subcommand: ClientSubcommand, args: &[&[u8]]) -> Op
             let how: Request = args[3..].iter().map(|word| word.to_vec()).collect();
             let mut request = words(&[args[0], args[1], NOBODY]);
             request.extend(how.iter().cloned());
-            // No client has a number below 1.
+            // No client has an id below 1.
             (request, ClientCommand::Unblock { id: u64::try_from(id).unwrap_or(0), how })
         }
         ClientSubcommand::Redirection => (as_it_is(), ClientCommand::Redirection),
@@ -100,7 +100,7 @@ fn plan(sender: &Sender<'_>, subcommand: ClientSubcommand, args: &[&[u8]]) -> Op
     })
 }
 
-/// Options with the numbers of clients replaced.
+/// Options with the client ids replaced.
 fn replaced(options: &[&[u8]], number: &[u8]) -> Request {
     let mut ids = false;
     let words = options.iter().map(|word| {
@@ -112,7 +112,7 @@ fn replaced(options: &[&[u8]], number: &[u8]) -> Request {
 }
 
 impl Client {
-    /// CLIENT with as many arguments as it takes. None: it goes the way of all others.
+    /// CLIENT with a valid number of arguments. `None` if the command is handled like any other.
     pub(super) fn client(
         &mut self,
         permit: &ServePermit,
@@ -121,13 +121,13 @@ impl Client {
     ) -> Option<Next> {
         let session = self.session.clone();
         let in_multi = session.as_ref().is_some_and(|session| session.in_multi());
-        // Redis takes nothing of the kind, and says so.
-        let is_deaf = self.state.profile.version() == Version::Resp2
+        // Redis refuses all of these on a subscribed RESP2 connection.
+        let is_subscribed_resp2 = self.state.profile.version() == Version::Resp2
             && session.as_ref().is_some_and(|session| session.is_subscribed());
         let is = |word: &[u8]| call.args.len() == 3 && call.args[2].eq_ignore_ascii_case(word);
         match (subcommand, &session) {
-            (ClientSubcommand::Reply | ClientSubcommand::Tracking, _) if is_deaf => return None,
-            // Newer servers do not take it in a transaction.
+            (ClientSubcommand::Reply | ClientSubcommand::Tracking, _) if is_subscribed_resp2 => return None,
+            // Newer servers refuse it in a transaction.
             (ClientSubcommand::Reply, _) if in_multi && call.row.flags.contains(Flags::NO_MULTI) => return None,
             (ClientSubcommand::Reply, Some(session)) if in_multi && (is(b"off") || is(b"skip")) => {
                 return Some(self.abort_transaction(permit, session, &errors::REPLY_IN_MULTI));
@@ -137,9 +137,9 @@ impl Client {
                 return None;
             }
             (ClientSubcommand::Reply, _) => return Some(self.client_reply(permit, call)),
-            // On a lane it is off.
+            // On a lane, tracking is always off.
             (ClientSubcommand::Tracking | ClientSubcommand::Switch, None) if is(b"off") => {
-                return Some(self.pass_where_it_is(permit, call));
+                return Some(self.pass_to_be_refused(permit, call));
             }
             (ClientSubcommand::Tracking, _) => return self.tracking(permit, call),
             _ => {}
@@ -148,7 +148,8 @@ impl Client {
             return None;
         }
         let session = session.filter(|_| in_multi);
-        // In a transaction Redis shows the client's own line at once: what it says of the transaction holds no longer afterwards.
+        // In a transaction, ask Redis for the client's own line at once: its fields about the transaction no longer hold
+        // afterwards.
         let own = session.as_ref().and_then(|session| session.link.id()).map(|id| id.to_string().into_bytes());
         let sender = Sender { name: self.context.connection_name(), number: own.as_deref().unwrap_or(NOBODY) };
         let (request, command) = plan(&sender, subcommand, call.args)?;
@@ -165,7 +166,7 @@ impl Client {
     }
 
     fn client_command(&mut self, permit: &ServePermit, request: &Request, command: ClientCommand) -> Next {
-        // What is shown must be as it was when it was asked for, and what is done be done before the next.
+        // The state that is shown must be the state at the time of the request, and an action must be done before the next request.
         let next = match command {
             ClientCommand::Id
             | ClientCommand::GetName
@@ -178,7 +179,7 @@ impl Client {
             | ClientCommand::Kill { .. }
             | ClientCommand::Unblock { .. } => Next::Pause,
         };
-        // A client that connects while Redis is away is served what L1 has.
+        // A client that connects while Redis is away is still served from L1.
         let without_redis = self.session.is_none()
             && matches!(
                 command,
@@ -220,34 +221,35 @@ impl Client {
             b"off" => self.replies = Replies::Off,
             b"skip" if self.replies == Replies::Off => {}
             b"skip" => self.replies = Replies::SkipNext,
-            _ => return self.pass_where_it_is(permit, call),
+            _ => return self.pass_to_be_refused(permit, call),
         }
         Next::Go
     }
 
-    /// CLIENT TRACKING on the client's own connection; REDIRECT names a client of the proxy, Redis has to be told its own number.
+    /// CLIENT TRACKING on the client's session. REDIRECT names a client id of Shortstop, and Redis must receive the id that it
+    /// knows for that client.
     fn tracking(&mut self, permit: &ServePermit, call: Call<'_>) -> Option<Next> {
         let (at, target) = redirection(call.args)?;
         let session = match self.enter_session(permit) {
             Ok(Some(session)) => session,
             Ok(None) => return Some(Next::Again),
-            Err(lost) => return Some(self.not_done(call.row, &lost)),
+            Err(lost) => return Some(self.refuse_not_executed(call.row, &lost)),
         };
         if session.is_acknowledging() {
             return None;
         }
         if let Err(lost) = session.link.check() {
-            return Some(self.not_done(call.row, &lost));
+            return Some(self.refuse_not_executed(call.row, &lost));
         }
         let slot = self.reply_queue.open(self.is_muted());
         self.in_flight = u64::MAX;
         let mut request: Request = call.args.iter().map(|arg| arg.to_vec()).collect();
         let (context, reply_queue) = (Rc::clone(&self.context), Rc::clone(&self.reply_queue));
-        // If the client leaves meanwhile, the connection must be nobody else's.
+        // If the client disconnects meanwhile, no other client may get this connection.
         session.begin_attempt();
         let in_multi = session.in_multi();
         if in_multi {
-            // It is done at EXEC, if it is.
+            // Redis executes it at EXEC.
             session.bind(Reason::Tracking);
             self.queued().push_client_command(ClientCommand::Redirect(target));
         }
@@ -286,12 +288,12 @@ fn error(lost: &Lost) -> Bytes {
     out.into()
 }
 
-/// The place of REDIRECT's number among the arguments of CLIENT TRACKING, and the number; 0: nobody's.
+/// Where REDIRECT's client id is among the arguments of CLIENT TRACKING, and the id. 0 stands for an id that no client has.
 fn redirection(args: &[&[u8]]) -> Option<(usize, u64)> {
     let mut at = 3;
     while at + 1 < args.len() {
         if args[at].eq_ignore_ascii_case(b"redirect") {
-            // What is no number Redis refuses.
+            // Redis refuses an id that is not a number.
             return Some((at + 1, parse_int(args[at + 1]).map(|id| u64::try_from(id).unwrap_or(0))?));
         }
         at += if args[at].eq_ignore_ascii_case(b"prefix") { 2 } else { 1 };
@@ -315,18 +317,18 @@ mod tests {
         Some(text.join(" "))
     }
 
-    /// The numbers here are the proxy's: to Redis they would mean somebody else.
+    /// Client ids in the request are Shortstop's. In Redis the same ids would name other connections.
     #[test]
-    fn what_redis_is_sent_means_none_of_its_connections() {
+    fn redis_never_receives_the_id_of_one_of_its_connections() {
         for (line, expected) in [
             ("CLIENT KILL 1.2.3.4:5", "CLIENT KILL 0.0.0.0:0"),
             ("client kill id 5", "client kill ID * id * ID *"),
             ("CLIENT KILL ID 5 6 7 TYPE normal", "CLIENT KILL ID * ID * * * TYPE normal ID *"),
             ("CLIENT KILL TYPE normal SKIPME no", "CLIENT KILL ID * TYPE normal SKIPME no ID *"),
-            // Refused, or no wish: what follows counts.
+            // An ID that Redis refuses stays in place, so that Redis reports it.
             ("CLIENT KILL ID 0", "CLIENT KILL ID * ID 0 ID *"),
             ("CLIENT KILL ID x", "CLIENT KILL ID * ID x ID *"),
-            // Not in pairs: what follows would change the error.
+            // The options do not come in pairs. Appended options would change the error.
             ("CLIENT KILL USER a TYPE", "CLIENT KILL ID * USER a TYPE"),
             ("CLIENT KILL NOT-ID 5 ID 6", "CLIENT KILL ID * NOT-ID 5 ID * ID *"),
             ("CLIENT LIST", "CLIENT LIST ID *"),
@@ -350,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn whom_tracking_names() {
+    fn redirect_target_of_client_tracking() {
         for (line, expected) in [
             ("CLIENT TRACKING ON", None),
             ("CLIENT TRACKING ON REDIRECT", None),

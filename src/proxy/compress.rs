@@ -1,4 +1,4 @@
-//! Values on their way to Redis: which arguments they are, and how they are compressed.
+//! Values on their way to Redis: which arguments are values, and how they are compressed.
 
 use bytes::Bytes;
 use smallvec::SmallVec;
@@ -11,31 +11,32 @@ use crate::proxy::request::{Replacements, Request};
 use crate::resp::Args;
 use crate::rules::CompressRule;
 
-/// What came of compressing elsewhere; none: it panicked.
+/// The result of offloaded compression. `None` if it panicked.
 pub(super) type Outcome = Option<(Replacements, Compressed)>;
 
-/// A value that is to be compressed: its place, and how.
+/// An argument to compress: its position, and how.
 type Candidate = (usize, Option<CompressOptions>);
 
-/// The values of a request that are worth a try.
+/// The values of a request that are worth compressing.
 #[derive(Default)]
 pub(super) struct Candidates {
     places: SmallVec<[Candidate; 1]>,
-    /// Bytes of all of them.
+    /// Total size of the values.
     pub(super) bytes: usize,
-    /// Why they must not be stored.
+    /// Why the values must not be stored.
     pub(super) refused: Option<OwnError>,
 }
 
 impl Candidates {
-    /// Looks at one more value. `rule`: how its key's values are compressed; none: not at all. `most`: bytes that can be opened again.
+    /// Looks at one more value. `rule` says how the key's values are compressed, `None` not to compress them. `most`: the largest size
+    /// that Shortstop can decompress again.
     pub(super) fn look(&mut self, place: usize, value: &[u8], rule: Option<&CompressRule>, most: usize) {
         let how = rule.filter(|rule| (rule.min_size..=most).contains(&value.len())).map(|rule| CompressOptions {
             level: rule.level,
             min_size: rule.min_size,
             min_saving: rule.min_saving,
         });
-        // A client's value that looks like an envelope is compressed whatever the rule says.
+        // A client's value that looks like an envelope is always compressed, whatever the rule says.
         let looks_compressed = codec::is_compressed(value);
         if looks_compressed && value.len() > most {
             self.refused = Some(errors::too_long_with_mark(value.len(), most));
@@ -47,7 +48,7 @@ impl Candidates {
     }
 }
 
-/// A request that waits for its values to be compressed elsewhere.
+/// A request whose values are being compressed on another thread.
 pub(super) struct Offloaded {
     pub(super) raw: Bytes,
     pub(super) ranges: Args,
@@ -61,7 +62,7 @@ impl Offloaded {
     }
 }
 
-/// What compressing did, for the counters.
+/// What was compressed, for the counters.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Compressed {
     pub(super) values: u64,
@@ -69,23 +70,23 @@ pub(super) struct Compressed {
     pub(super) bytes_out: u64,
 }
 
-/// Whether a SET compares the stored string with a word of its own, or with a digest of one: `IFEQ` of Valkey 8.1 and Redis 8.4
-/// and its kin. With what is stored compressed that would be wrong.
+/// Whether a SET compares the stored string with an argument or with a digest (`IFEQ` and its variants, Valkey 8.1 and Redis 8.4).
+/// If the stored string is compressed, the comparison would give the wrong result.
 #[inline]
 pub(super) fn compares(args: &[&[u8]]) -> bool {
     const WORDS: [&[u8]; 4] = [b"ifeq", b"ifne", b"ifdeq", b"ifdne"];
-    // No condition is shorter than its word and what it compares with.
+    // A condition is at least two arguments: its name and its operand.
     args.len() > 4 && args[3..].iter().any(|arg| WORDS.iter().any(|word| arg.eq_ignore_ascii_case(word)))
 }
 
-/// Where the value of a key is, in a command that writes values.
+/// The position of a key's value in a command that writes values.
 #[inline]
 pub(super) fn value_at(verb: Verb, key_at: usize) -> usize {
     // SETEX key seconds value; all others: key value.
     key_at + if matches!(verb, Verb::SetEx | Verb::PSetEx) { 2 } else { 1 }
 }
 
-/// Compresses; `args` are those of the request that the candidates were found in.
+/// Compresses the candidates. `args` are the arguments of the request that contains the candidates.
 pub(super) fn compress(raw: &[u8], args: &Args, candidates: &Candidates) -> (Replacements, Compressed) {
     let mut replacements = Replacements::new();
     let mut compressed = Compressed::default();
@@ -101,7 +102,7 @@ pub(super) fn compress(raw: &[u8], args: &Args, candidates: &Candidates) -> (Rep
     (replacements, compressed)
 }
 
-/// Whether the command's values are compressed on their way, and that is all there is to see to.
+/// Whether compressing the values is all that a command needs on its way to Redis.
 pub(super) fn writes_values(verb: Verb, args: &[&[u8]]) -> bool {
     match verb {
         Verb::SetEx | Verb::PSetEx | Verb::SetNx | Verb::MSet | Verb::MSetNx | Verb::MSetEx | Verb::GetSet => true,
@@ -116,7 +117,7 @@ mod tests {
     use crate::command::{Keys, Table};
 
     #[test]
-    fn where_values_are() {
+    fn positions_of_values() {
         let table = Table::builtin();
         for (line, expected) in [
             ("SET k v EX 10 NX", &["v"][..]),
@@ -137,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn what_compares() {
+    fn set_conditions_that_compare_the_stored_string() {
         let compares = |line: &str| super::compares(&line.split(' ').map(str::as_bytes).collect::<Vec<_>>());
         for line in ["SET k v IFEQ w", "SET k v GET ifne w", "SET k v EX 10 IfDeq 0123456789abcdef"] {
             assert!(compares(line), "{line}");

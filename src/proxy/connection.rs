@@ -1,4 +1,4 @@
-//! Which connection a request goes to, and how it is sent there.
+//! Chooses the connection for a request, and sends the request.
 
 use std::rc::Rc;
 use std::time::Instant;
@@ -13,12 +13,13 @@ use crate::proxy::request::Replacements;
 use crate::resp::Chunks;
 use crate::upstream::Lost;
 
-/// Arguments of a request up to which every server takes it: before 7.0 Redis closes the connection at more.
+/// Maximum number of arguments that every server accepts. Redis before 7.0 closes the connection at more.
 const MOST_ARGUMENTS: usize = 1 << 20;
 
 impl Client {
-    /// A request that Redis will refuse. It goes to the client's own connection if there is one, where it aborts an open transaction.
-    pub(super) fn pass_where_it_is(&mut self, permit: &ServePermit, call: Call<'_>) -> Next {
+    /// Passes on a request that Redis will refuse. It goes to the client's session if there is one: there it aborts an open
+    /// transaction.
+    pub(super) fn pass_to_be_refused(&mut self, permit: &ServePermit, call: Call<'_>) -> Next {
         if let Err(next) = self.leave_lane_if_large(permit, call.request.raw.len(), call.args.len()) {
             return next;
         }
@@ -34,7 +35,7 @@ impl Client {
         }
         let on_reply = match &target {
             Target::Session(session) if session.in_multi() => OnReply::Queued(Rc::clone(session)),
-            // Redis should refuse it. If Redis does not, the command may have left anything on the connection.
+            // Redis should refuse it. If Redis executes it instead, the command may have changed the connection's state in any way.
             Target::Session(session) if call.row.class != Class::Stateless => {
                 OnReply::session(session, InSession::Sent(Sent::Setting))
             }
@@ -44,7 +45,7 @@ impl Client {
         Next::Go
     }
 
-    /// Sends a request on the client's private connection as it is.
+    /// Sends a request unchanged on the client's session.
     pub(super) fn send_in(
         &mut self,
         permit: &ServePermit,
@@ -60,8 +61,8 @@ impl Client {
         Next::Go
     }
 
-    /// To be called before a request of this size is sent. A request that could make Redis close the connection gets a private one,
-    /// so that it cannot end the requests of other clients.
+    /// Call this before sending a request of this size. If the request is so large that Redis might close the connection, the
+    /// client gets a session first, so that requests of other clients are not lost.
     #[inline]
     pub(super) fn leave_lane_if_large(
         &mut self,
@@ -80,15 +81,15 @@ impl Client {
         }
     }
 
-    /// A script that runs holds up all that is sent behind it on its connection, SCRIPT KILL included. A client that waits for
-    /// nothing goes on over another lane, where Redis answers that it is busy.
+    /// A running script blocks everything that is sent behind it on the same connection, SCRIPT KILL included. A client without
+    /// in-flight requests moves to another lane, where Redis answers that it is busy.
     pub(super) fn leave_lane_if_held_up(&self, now: Instant) {
         let profile = &self.state.profile;
         if !profile.is_held_up(now) || self.session.is_some() || self.reply_queue.outstanding() > 0 {
             return;
         }
         profile.forget_lane();
-        // Another client may have made the other lane already.
+        // Another client may already have opened the new lane.
         if profile.is_held_up(now) {
             self.context.renew_lane(&profile.identity(), profile.db(), profile.version());
         }
@@ -98,7 +99,7 @@ impl Client {
         self.session.as_ref().is_some_and(|session| session.in_multi())
     }
 
-    /// Where a stateless command goes: with the state that the client has, else on the lane.
+    /// The connection for a stateless command: the client's session if it has one, else its lane.
     pub(super) fn target(&mut self) -> Result<Target, Lost> {
         match &self.session {
             Some(session) => {

@@ -1,4 +1,4 @@
-//! Redis's Lua debugger: from EVAL on until the connection ends, what the client and Redis say to each other is passed on as it is.
+//! Redis's Lua debugger. From EVAL until the connection closes, the bytes between client and Redis are passed on unchanged.
 
 use std::rc::Rc;
 
@@ -12,37 +12,37 @@ use crate::proxy::request::Replacements;
 use crate::upstream::Tap as _;
 
 impl Client {
-    /// Whether what the client sends is passed on as it comes, and so is what it gets.
+    /// Whether bytes pass unchanged in both directions.
     pub fn is_raw(&self) -> bool {
         self.session.as_ref().is_some_and(|session| session.is_in_raw())
     }
 
-    /// Whether what the client gets is passed on as it comes.
+    /// Whether bytes from Redis pass to the client unchanged.
     pub fn gets_raw(&self) -> bool {
         self.session.as_ref().is_some_and(|session| session.is_raw())
     }
 
-    /// Passes bytes on. Tells how many were taken; the client is woken when there is room for more.
+    /// Passes bytes to Redis. Returns how many were taken. The client is woken when there is room for more.
     pub fn pass_raw(&self, bytes: &[u8]) -> usize {
         self.session.as_ref().map_or(0, |session| session.pass_on(bytes))
     }
 
-    /// The client sends nothing more.
+    /// The client has closed its sending side.
     pub fn finish_raw(&self) {
         if let Some(session) = &self.session {
             session.link.finish();
         }
     }
 
-    /// The client has taken some of what it got.
+    /// The client has read some of the bytes from Redis.
     pub fn raw_was_taken(&self) {
         if let Some(session) = &self.session {
             session.link.wake();
         }
     }
 
-    /// A script that Redis's debugger runs. It talks with the client until it ends the connection, and no reply tells what is
-    /// written meanwhile.
+    /// Starts a script in Redis's debugger. The debugger talks with the client until it closes the connection, and no reply shows
+    /// what the script writes.
     pub(super) fn debug(&mut self, permit: &ServePermit, call: Call<'_>, session: Rc<Session>) -> Next {
         if session.in_multi() {
             return self.abort_transaction(permit, &session, &errors::DEBUGGER_IN_MULTI);
@@ -58,7 +58,7 @@ impl Client {
         }
         let mut guard = WriteGuard::default();
         guard.begin_debugged(&self.context);
-        // The debugger is not muted (CLIENT REPLY OFF).
+        // CLIENT REPLY OFF does not mute the debugger.
         let replies = std::mem::replace(&mut self.replies, Replies::On);
         let link = session.link.clone();
         let on_reply = OnReply::session(&session, InSession::Debugged(guard));

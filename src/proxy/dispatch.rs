@@ -1,4 +1,4 @@
-//! The one dispatcher: a checklist that reads from top to bottom, and one match at its end. Each arm has a file of its own.
+//! The dispatcher: a checklist that reads from top to bottom, with one match at its end. Each arm has a file of its own.
 
 use std::cell::OnceCell;
 use std::rc::Rc;
@@ -15,7 +15,7 @@ use crate::resp::Version;
 use crate::worker_state::policy::View;
 
 impl Client {
-    /// Decides what becomes of a request, and says what the client's connection does next.
+    /// Handles a request. Returns what the client's connection does next.
     pub fn handle(&mut self, view: &View, permit: &ServePermit, request: Request<'_>) -> Next {
         let next = self.decide(view, permit, request);
         if next != Next::Again && !self.is_offloaded() {
@@ -24,17 +24,18 @@ impl Client {
         next
     }
 
-    /// The requests that L1 may answer; all others go to [`Client::dispatch`], whose large frame a hit does not pay for.
+    /// Handles requests that L1 may answer. All others go to [`Client::dispatch`], which is a separate function so that a hit does
+    /// not pay for its large stack frame.
     #[inline]
     fn decide(&mut self, view: &View, permit: &ServePermit, request: Request<'_>) -> Next {
-        // A stream takes no requests.
+        // A connection in stream mode (MONITOR, replication) takes no requests.
         if let Some(session) = &self.session
             && (session.is_monitor() || session.is_replication())
         {
             return self.beside_stream(view, permit, &Rc::clone(session), request);
         }
 
-        // What L1 may answer, before anything is looked up that a hit does not need.
+        // Reads that L1 may answer come first, so that a hit looks nothing else up.
         let named = self.lookup.get(&view.table, request.raw, &request.ranges[0]);
         if let Some(row) = named
             && row.verb == Verb::Get
@@ -55,16 +56,16 @@ impl Client {
         self.dispatch(view, permit, request, named)
     }
 
-    /// The checklist, from top to bottom. `named`: the row of the command's name, if there is one.
+    /// The checklist. `named` is the row of the command's name, if the command is known.
     #[inline(never)]
     fn dispatch(&mut self, view: &View, permit: &ServePermit, request: Request<'_>, named: Option<&Row>) -> Next {
-        // What was asked before comes first.
+        // Earlier requests come first.
         if self.awaits_flight() {
             return Next::Again;
         }
         self.leave_lane_if_held_up(permit.now);
 
-        // Which command it is.
+        // Find the row of the command or subcommand.
         let args: Words<'_> = request.words();
         let row = match named {
             Some(row) if row.subs().is_empty() => row,
@@ -73,21 +74,21 @@ impl Client {
         let keys = OnceCell::new();
         let call = Call { row, request, args: &args, keys: &keys };
         if self.is_own_connection(call) {
-            // To be said before anything waits for Redis: it would wait for itself.
+            // Refuse before anything waits for Redis: Shortstop would wait for itself.
             self.refuse_own(&errors::UPSTREAM_IS_ITSELF);
             return Next::Close;
         }
-        // To Redis a container's subcommand that does not exist is no command.
+        // Redis counts an unknown subcommand as no command.
         let is_one = row.subs().is_empty() || args.len() == 1;
         self.state.info.last.set(if is_one { row.number } else { 0 });
         self.note_write(row);
 
-        // Nothing is left of the client on its private connection.
+        // The session holds no state any more: give it back.
         if self.reply_queue.outstanding() == 0 && self.session.as_ref().is_some_and(|session| session.is_clean()) {
             self.leave_session();
         }
 
-        // Whom Redis does not let in without a login.
+        // Redis requires a login that this client does not have.
         if self.session.is_none()
             && self.state.profile.has_no_login()
             && !self.state.profile.is_let_in()
@@ -96,7 +97,7 @@ impl Client {
             return next;
         }
 
-        // What is about clients.
+        // CLIENT subcommands about clients.
         if let Verb::Client(subcommand) = row.verb
             && row.arity_ok(args.len())
             && let Some(next) = self.client(permit, call, subcommand)
@@ -104,21 +105,21 @@ impl Client {
             return next;
         }
 
-        // What the state of the private connection decides.
+        // Requests that the session's state decides.
         if let Some(next) = self.in_state(view, permit, call) {
             return next;
         }
 
-        // What the command decides.
+        // Requests that the command decides.
         match (row.class_for(&args), row.verb) {
             (Class::Refused(why), Verb::Http) => {
                 crate::seldom!(warn, "a client is closed, as Redis does", client = self.id, why = why.reason());
                 Next::Close
             }
-            (Class::Refused(why), _) => self.refuse_where_it_is(permit, why),
+            (Class::Refused(why), _) => self.refuse_or_abort(permit, why),
             // Redis refuses it.
             (_, verb) if !row.arity_ok(args.len()) && !matches!(verb, Verb::Proxy(_)) => {
-                self.pass_where_it_is(permit, call)
+                self.pass_to_be_refused(permit, call)
             }
 
             (Class::Local, Verb::Select) => self.select(permit, call),
@@ -127,10 +128,10 @@ impl Client {
             (Class::Local, Verb::Hello) => self.hello(view, permit, call),
             (Class::Local, Verb::Auth) => self.auth(view, permit, call),
             (Class::Local, Verb::Proxy(subcommand)) => self.proxy(view, permit, call, subcommand),
-            (Class::Local, _) => self.pass_where_it_is(permit, call),
+            (Class::Local, _) => self.pass_to_be_refused(permit, call),
 
             (Class::Session, _) if self.session.is_none() && row.facts.contains(Facts::LEAVES_NOTHING) => {
-                self.alone(permit, call)
+                self.on_single_use_connection(permit, call)
             }
             (Class::Session | Class::Blocking, Verb::Wait) if !self.in_multi() => self.wait(permit, call),
             (Class::Session | Class::Blocking, Verb::Sync) => self.replicate(permit, call),
@@ -145,8 +146,8 @@ impl Client {
                 self.subscribe(permit, call, Kind::Shard)
             }
 
-            // Refused by Redis, and the transaction goes on.
-            (_, Verb::Multi | Verb::Watch) if self.in_multi() => self.pass_where_it_is(permit, call),
+            // Redis refuses it, and the transaction stays open.
+            (_, Verb::Multi | Verb::Watch) if self.in_multi() => self.pass_to_be_refused(permit, call),
             _ if self.in_multi() => self.queue(view, permit, call),
 
             (Class::Session | Class::Blocking, Verb::Multi) => self.multi(permit, call),
@@ -155,7 +156,7 @@ impl Client {
             (Class::Session | Class::Blocking, Verb::Blocking | Verb::Wait | Verb::XRead | Verb::XReadGroup) => {
                 self.blocking(view, permit, call)
             }
-            (Class::Session | Class::Blocking, _) => self.setting(permit, call),
+            (Class::Session | Class::Blocking, _) => self.stateful(permit, call),
 
             (Class::Stateless, Verb::Unwatch) if self.session.is_some() => self.unwatch(permit, call),
             (Class::Stateless, Verb::MGet) if self.session.is_none() && self.mget_from_l1(view, permit, &args) => {
@@ -166,17 +167,17 @@ impl Client {
         }
     }
 
-    /// Whether the client gives itself the name that Shortstop's own connections to Redis have.
+    /// Whether the client uses the name of Shortstop's own connections to Redis.
     fn is_own_connection(&self, call: Call<'_>) -> bool {
         matches!(call.row.verb, Verb::Hello | Verb::Client(_))
             && call.args.contains(&self.context.connection_name().as_bytes())
     }
 
-    /// What goes before all else while a session has state.
+    /// Requests that are handled in a special way because of the session's state.
     fn in_state(&mut self, view: &View, permit: &ServePermit, call: Call<'_>) -> Option<Next> {
         let session = self.session.clone()?;
         match call.row.verb {
-            // Ends a transaction even when Redis refuses it for its arguments.
+            // EXEC ends the transaction even when Redis refuses its arguments.
             Verb::Exec if session.in_multi() => Some(self.exec(view, permit, call, &session)),
             Verb::Quit | Verb::Reset => None,
             Verb::Proxy(_) if session.in_multi() => {
@@ -184,19 +185,19 @@ impl Client {
             }
             Verb::Hello | Verb::Auth if session.in_multi() => None,
             _ if session.in_multi() && call.row.class == Class::Local => Some(self.queue(view, permit, call)),
-            // In RESP2 a subscribed connection takes only commands of the family; Redis says so to all others.
+            // In RESP2 a subscribed connection accepts only the SUBSCRIBE family and a few others. Redis refuses the rest.
             Verb::Subscribe
             | Verb::PSubscribe
             | Verb::SSubscribe
             | Verb::Unsubscribe
             | Verb::PUnsubscribe
             | Verb::SUnsubscribe => None,
-            // Whether it is subscribed afterwards decides what may be sent, and how.
+            // Until the acknowledgement is here, it is not known whether the client is subscribed.
             _ if session.is_acknowledging() => Some(Next::Again),
             _ if session.is_subscribed() && self.state.profile.version() == Version::Resp2 => {
                 Some(self.pass(permit, call, Target::Session(session)))
             }
-            // A name that nobody knows may be EVAL's.
+            // An unknown command may be EVAL under another name.
             _ if session.debugs() && call.row.arity_ok(call.args.len()) => match call.row.verb {
                 Verb::Script(ScriptBy::Text) | Verb::ScriptRo(ScriptBy::Text) => {
                     Some(self.debug(permit, call, session))

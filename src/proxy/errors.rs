@@ -1,4 +1,4 @@
-//! Errors that the request side gives, and what they end.
+//! Errors that the request side returns, and whether they close the client's connection.
 
 use crate::coherence::ServePermit;
 use crate::command::{Class, Facts, Row, Verb};
@@ -15,7 +15,7 @@ impl Client {
         Next::Go
     }
 
-    /// Refuses in Shortstop's own words.
+    /// Refuses with one of Shortstop's own errors.
     pub(super) fn refuse_own(&self, error: &OwnError) -> Next {
         self.context.stats().errors.count(error.side());
         self.refuse(error.text())
@@ -26,32 +26,32 @@ impl Client {
         self.refuse(lost.text());
         match &self.session {
             _ if lost.is_login_refused() => Next::Close,
-            // The state that the client has is gone: it has to connect anew, as if Redis had closed the connection.
+            // The client's state on that connection is lost. Close, as Redis would have done.
             Some(session) if session.link.is_closed() => Next::Close,
-            // A part of the transaction would be executed without the rest, or without what it depends on.
+            // Otherwise the rest of the transaction would run without this command, or without the keys that it watches.
             Some(session) if session.in_transaction() => Next::Close,
             _ => Next::Go,
         }
     }
 
-    /// Refuses a command; one in a transaction aborts the transaction.
-    pub(super) fn refuse_where_it_is(&mut self, permit: &ServePermit, error: &OwnError) -> Next {
+    /// Refuses a command. In a transaction this aborts the transaction.
+    pub(super) fn refuse_or_abort(&mut self, permit: &ServePermit, error: &OwnError) -> Next {
         match self.session.clone().filter(|session| session.in_multi()) {
             Some(session) => self.abort_transaction(permit, &session, error),
             None => self.refuse_own(error),
         }
     }
 
-    /// Answers that Shortstop could not have a command executed. When that changes what the commands behind it mean, the client is
-    /// closed, so that none of these is executed.
-    pub(super) fn not_done(&self, row: &Row, lost: &Lost) -> Next {
+    /// Returns an error for a command that could not be executed. If later commands depend on it, the client is closed, so that
+    /// none of them is executed.
+    pub(super) fn refuse_not_executed(&self, row: &Row, lost: &Lost) -> Next {
         let next = self.unavailable(lost);
         if changes_what_follows(row) { Next::Close } else { next }
     }
 }
 
-/// Whether what the client sends behind a command means something else when the command is not executed: it would be executed
-/// outside of the transaction, in another database, as another user, or in another protocol.
+/// Whether later commands mean something else when this one is not executed: they would run outside the transaction, in another
+/// database, as another user, or in another protocol.
 fn changes_what_follows(row: &Row) -> bool {
     match row.verb {
         Verb::Select | Verb::Hello | Verb::Auth => true,

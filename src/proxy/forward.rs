@@ -1,4 +1,4 @@
-//! A stateless command on its way to Redis: what is sent in its place, and what waits for its reply.
+//! Forwards a stateless command to Redis: which bytes are sent, and what waits for the reply.
 
 use std::time::Duration;
 
@@ -17,11 +17,11 @@ use crate::resp::{build, parse_int};
 use crate::upstream::Delay;
 use crate::worker_state::policy::View;
 
-/// Keys of an MGET up to which its values are kept.
+/// An MGET with more keys than this is not kept in L1.
 const MGET_KEEPS: usize = 64;
 
 impl Client {
-    /// Passes a stateless command on, in the form and with the care that it needs. Not in a transaction.
+    /// Forwards a stateless command outside of a transaction.
     pub(super) fn forward(&mut self, view: &View, permit: &ServePermit, call: Call<'_>) -> Next {
         if let Err(next) = self.leave_lane_if_large(permit, call.request.raw.len(), call.args.len()) {
             return next;
@@ -59,7 +59,7 @@ impl Client {
         Next::Go
     }
 
-    /// What waits for the reply of a command, and what is sent in its place.
+    /// What waits for the reply of a command, and the bytes to send.
     pub(super) fn prepare(
         &self,
         view: &View,
@@ -77,11 +77,12 @@ impl Client {
             Verb::GetDel => OnReply::Write { guard: self.write_guard(view, call), shape: ReplyShape::Values },
             Verb::GetEx if call.args.len() == 2 => self.value(view, call.args[1]),
             Verb::GetEx => OnReply::Write { guard: self.write_guard(view, call), shape: ReplyShape::Values },
-            // SET comes here when it looks at the stored string; what it stores must then be comparable, too.
+            // A SET with a condition compares the stored string. The value that it stores must be comparable later, so it must not
+            // look compressed.
             Verb::Set if codec::is_compressed(call.args[2]) => {
                 return Err(errors::COMPARED_WITH_MARK.clone());
             }
-            // Also when nothing is compressed now: values that were compressed before are still there.
+            // Also when compression is off: values compressed earlier may still be stored.
             Verb::StringOp(_) | Verb::Set => {
                 let op = if let Verb::StringOp(op) = row.verb { op } else { StringOp::Other };
                 let wire = self.guarded(call, op)?;
@@ -95,7 +96,7 @@ impl Client {
             }
             Verb::Sort | Verb::SortRo => {
                 let looks = string_guard::sort_looks(call.args);
-                // Also when nothing is compressed now, as above.
+                // Also when compression is off, as above.
                 let wire = if looks.is_empty() { Wire::AsIs } else { self.sort_guarded(call, &looks)? };
                 let shape = self.reply_shape(call);
                 let observed =
@@ -117,20 +118,19 @@ impl Client {
         Ok((on_reply, Wire::AsIs))
     }
 
-    /// What the reply to a command holds.
     pub(super) fn reply_shape(&self, call: Call<'_>) -> ReplyShape {
         ReplyShape::of(call.row.verb, call.args, self.state.profile.version())
     }
 }
 
-/// For how long CLIENT PAUSE stops Redis; none: it goes on (CLIENT UNPAUSE).
+/// The duration of CLIENT PAUSE. `None` for CLIENT UNPAUSE.
 fn pause_of(call: Call<'_>) -> Option<Duration> {
     let is_pause = call.row.verb == Verb::Client(ClientSubcommand::Pause);
     let millis = call.args.get(2).filter(|_| is_pause)?;
     parse_int(millis).and_then(|millis| u64::try_from(millis).ok()).map(Duration::from_millis)
 }
 
-/// The PTTLs that an MGET asks for beside its values.
+/// The PTTL requests that follow an MGET whose values may be kept.
 pub(super) fn ttl_requests(on_reply: &OnReply) -> Vec<u8> {
     let mut out = Vec::new();
     if let OnReply::Values(values) = on_reply {

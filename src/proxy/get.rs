@@ -1,6 +1,7 @@
-//! Reads of one key that L1 may answer: found there, waited for with others, or asked of Redis and kept.
+//! Reads of one key that L1 may answer: answered from L1, joined to a fetch that is under way, or fetched from Redis and kept.
 //!
-//! What is found is compared with the question to the byte, the user included: nobody is served what was read for another.
+//! An entry answers only the same question, byte for byte, and from the same user. No client is served a value that was read for
+//! another user.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -19,7 +20,7 @@ use crate::reads::{Absent, Reads};
 use crate::rules::CacheRule;
 use crate::worker_state::policy::View;
 
-/// How to keep what is asked of Redis.
+/// How to keep the reply of a fetch.
 pub(super) struct Keeping {
     pub(super) rule: CacheRule,
     pub(super) absent: Absent,
@@ -47,7 +48,7 @@ impl Client {
         self.fetch(view, permit, question, id, keeping, request, Wire::AsIs)
     }
 
-    /// Asks Redis, together with whoever asks the same, and has the answer kept if it was asked for often enough.
+    /// Fetches a reply from Redis, joined with other clients' equal requests, and keeps it once the key was requested often enough.
     #[expect(clippy::too_many_arguments, reason = "one question, in the parts that its two askers have at hand")]
     pub(super) fn fetch(
         &mut self,
@@ -76,14 +77,14 @@ impl Client {
             Ok(target) => target,
             Err(lost) => return self.unavailable(&lost),
         };
-        // Only what is asked on a lane is kept.
+        // Only replies from a lane are kept.
         let keeping = keeping.filter(|_| matches!(target, Target::Lane(_)));
         let link = target.link();
         let mask = id.key().in_flight_bit();
         if keeping.is_some() {
             self.context.stats().l1_misses.add(1);
         }
-        // Redis would refuse a PTTL of a user without that right, and log it (ACL LOG).
+        // If the user has no right to PTTL, Redis would refuse it and add an entry to ACL LOG.
         let may_ttl = || self.state.profile.may_ttl(&self.context.shared.users);
         let keeping = keeping.filter(|_| self.keeps_if(may_ttl(), NotKept::TtlUnknown));
         let admits = |rule: &CacheRule| self.context.admission.borrow_mut().asked(id, rule.admit_after);
@@ -128,7 +129,7 @@ impl Client {
         Next::Go
     }
 
-    /// Whether a reply may be kept as far as this goes; if not, `why` is counted.
+    /// Returns `may`. If it is false, counts `why` as the reason why the reply is not kept.
     pub(super) fn keeps_if(&self, may: bool, why: NotKept) -> bool {
         if !may {
             self.context.stats().not_kept.count(why);
@@ -136,13 +137,13 @@ impl Client {
         may
     }
 
-    /// The client's question for a value.
+    /// The question that a GET of this client asks.
     #[inline]
     pub(super) fn question<'a>(&self, key: &'a [u8]) -> Question<'a> {
         Question::get(self.state.profile.db(), self.state.profile.user(), key)
     }
 
-    /// Hands the stored reply to `found`, if it may be served.
+    /// Passes the stored reply to `found`, if it may be served.
     #[inline]
     pub(super) fn look_up(
         &self,
@@ -151,7 +152,7 @@ impl Client {
         question: &Question<'_>,
         found: impl FnOnce(&[u8]),
     ) -> bool {
-        // The near cache may be replaced by a reload, so asking for it costs something. A hit in the hot set does not ask.
+        // A reload may replace the near cache, so `coherence.cache()` is not free. A hit in the hot set does not need it.
         let cache = || self.context.shared.coherence.cache();
         let mut hot_set = self.context.hot.borrow_mut();
         if let Some(hot) = hot_set.get(id) {
@@ -174,8 +175,8 @@ impl Client {
         }
     }
 
-    /// Waits for an answer that is under way, if it may be served to this client. Only a reader that waits for nothing else may:
-    /// the fetch was sent before what it asked last.
+    /// Joins a fetch that is under way, if its reply may be served to this client. The client must have no in-flight request: the
+    /// fetch was sent before the client's last request.
     pub(super) fn join(&mut self, permit: &ServePermit, id: EntryId, question: &Question<'_>, mask: u64) -> bool {
         let max_staleness = self.context.max_staleness();
         let flights = self.context.flights.borrow();
@@ -194,15 +195,16 @@ impl Client {
         true
     }
 
-    /// Whether the client waits for the answer to another client's request. Its next request is not sent before that answer: if the
-    /// answer comes too late to be served, the question is sent again, and must not see what the client asked after it.
+    /// Whether the client waits for the reply to another client's fetch. Until that reply comes, the client's next request is not
+    /// sent. If the reply comes too late to be served, the read is sent again, and it must be executed before the client's next
+    /// request.
     pub(super) fn awaits_flight(&mut self) -> bool {
         self.joined = self.joined && self.reply_queue.outstanding() > 0;
         self.joined
     }
 }
 
-/// The rule by which replies to a read of a key are kept; none: they are not.
+/// The rule by which replies to this read are kept. `None` if they are not kept.
 pub(super) fn rule_for(view: &View, key: &[u8], read: Reads) -> Option<CacheRule> {
     view.policy.rules.of(key).cache.filter(|rule| rule.reads.contains(read))
 }

@@ -1,5 +1,5 @@
-//! SELECT, QUIT and PROXY: the proxy answers, because only it knows the answer, or because on a shared connection they would act on
-//! everybody.
+//! SELECT, QUIT and PROXY. Shortstop answers these itself: only it knows the answer, or they would affect other clients on a shared
+//! connection.
 
 use std::rc::Rc;
 
@@ -28,7 +28,8 @@ impl Client {
         Next::Close
     }
 
-    /// Redis decides whether the database exists: asked on the lane, which goes back to its own at once.
+    /// Redis decides whether the database exists. SELECT goes to the lane, and a second SELECT behind it restores the lane's own
+    /// database.
     pub(super) fn select(&mut self, permit: &ServePermit, call: Call<'_>) -> Next {
         let db = parse_int(call.args[1]).and_then(|db| u32::try_from(db).ok());
         if let Err(next) = self.leave_lane_if_large(permit, call.request.raw.len(), call.args.len()) {
@@ -36,7 +37,7 @@ impl Client {
         }
         let target = match self.target() {
             Ok(target) => target,
-            Err(lost) => return self.not_done(call.row, &lost),
+            Err(lost) => return self.refuse_not_executed(call.row, &lost),
         };
         let Some(db) = db else {
             return self.pass(permit, call, target);
@@ -65,12 +66,12 @@ impl Client {
         Next::Pause
     }
 
-    /// The first SELECT of a user goes over a connection that is used for nothing else. On a lane a second SELECT would have to
-    /// follow, back to the lane's database; for a user who may not SELECT, Redis would refuse and log that one, too.
+    /// The first SELECT of a user goes over a connection that is used for nothing else. On a lane, a second SELECT would have to
+    /// restore the lane's database. If the user may not use SELECT, Redis would refuse that one too, and add it to ACL LOG.
     fn first_select(&mut self, permit: &ServePermit, call: Call<'_>, db: u32) {
         let profile = &self.state.profile;
         let identity = profile.identity();
-        let link = self.context.connection_for_one(&identity, profile.version());
+        let link = self.context.single_use_connection(&identity, profile.version());
         let slot = self.reply_queue.open(self.is_muted());
         let select = FirstSelect { client: Rc::clone(&self.state), slot, identity, db };
         self.in_flight = u64::MAX;
@@ -88,7 +89,7 @@ impl Client {
         call: Call<'_>,
         subcommand: ProxySubcommand,
     ) -> Next {
-        // Redis is not asked: the state is needed most while Redis is away.
+        // Redis is not asked: PROXY INFO is needed most while Redis is away.
         if matches!(subcommand, ProxySubcommand::Info | ProxySubcommand::Debug)
             && !self.context.shared.users.lets_in(self.state.profile.user())
         {
@@ -136,10 +137,10 @@ impl Client {
     }
 }
 
-/// Refused to whom Redis does not let configure it.
+/// Redis refuses this request to a user who may not read its configuration.
 const MAY_CONFIGURE: &[u8] = b"*3\r\n$6\r\nCONFIG\r\n$3\r\nGET\r\n$4\r\nport\r\n";
 
-/// Whether Redis takes it for the name of a client.
+/// Whether Redis accepts these bytes as a client name.
 pub(super) fn is_name(name: &[u8]) -> bool {
     name.iter().all(|byte| (b'!'..=b'~').contains(byte))
 }

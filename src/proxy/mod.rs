@@ -1,8 +1,8 @@
-//! The request side: decides what becomes of a request. It is answered from L1, passed on a lane, or given a session.
+//! The request side: decides what happens to each request. L1 answers it, or it goes to a lane or a session.
 //!
-//! A request and a client's state come in; an answer goes to the client's reply queue, or something waits upstream for the reply. No
-//! socket is known here, and nothing waits here: what cannot go on yet says so ([`Next`]). Must not know what is done with a reply
-//! (`replies`).
+//! Input is a request and the client's state. Output is an answer in the client's reply queue, or a pending request upstream. This
+//! module uses no socket and never waits: a request that cannot proceed yet returns a [`Next`] that says so. Must not know how
+//! replies are handled (`replies`).
 
 mod auth;
 mod bitfield;

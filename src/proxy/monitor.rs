@@ -1,4 +1,4 @@
-//! A client whose connection is a stream: little may be sent beside it. MONITOR begins here, replication in `replication`.
+//! Clients whose connection is a stream, beside which few commands are allowed. MONITOR starts here, replication in `replication`.
 
 use std::rc::Rc;
 
@@ -12,7 +12,7 @@ use crate::proxy::request::Request;
 use crate::worker_state::policy::View;
 
 impl Client {
-    /// MONITOR: the connection is a stream when Redis has agreed.
+    /// MONITOR: the connection becomes a stream when Redis accepts the command.
     pub(super) fn monitor(&mut self, permit: &ServePermit, call: Call<'_>) -> Next {
         let session = match self.own_session(permit, call) {
             Ok(session) => session,
@@ -22,7 +22,7 @@ impl Client {
         Next::Pause
     }
 
-    /// The connection is a stream: what the client says is passed on, and what comes is passed back.
+    /// Handles a request on a connection in stream mode.
     pub(super) fn beside_stream(
         &mut self,
         view: &View,
@@ -45,7 +45,7 @@ impl Client {
         if session.link.check().is_err() {
             return Next::Close;
         }
-        // Nobody would see the reply, and do what has to be done with it.
+        // The stream hides the reply, so what must follow the reply could not be done.
         let is_ours = matches!(row.verb, Verb::Client(_) | Verb::Hello | Verb::Auth | Verb::Wait);
         if row.is_write() || is_ours {
             return self.refuse_own(&errors::BESIDE_MONITOR);

@@ -1,4 +1,4 @@
-//! The SUBSCRIBE family, which gets as many replies as it names channels.
+//! The SUBSCRIBE family. Redis sends one acknowledgement per channel.
 
 use std::rc::Rc;
 
@@ -12,12 +12,12 @@ use crate::proxy::client::{Client, Next, Replies};
 use crate::proxy::request::Replacements;
 
 impl Client {
-    /// Whether messages of channels may come for the client.
+    /// Whether the client may receive messages from channels.
     pub fn is_subscribed(&self) -> bool {
         self.session.as_ref().is_some_and(|session| session.is_subscribed())
     }
 
-    /// A command of the family; `kind`: of what.
+    /// A command of the SUBSCRIBE family, for channels, patterns or shard channels.
     pub(super) fn subscribe(&mut self, permit: &ServePermit, call: Call<'_>, kind: Kind) -> Next {
         let session = match self.own_session(permit, call) {
             Ok(session) => session,
@@ -25,7 +25,8 @@ impl Client {
         };
         let named = call.args.len() - 1;
         if session.in_multi() {
-            // Redis from 7.2 and Valkey send messages of the transaction behind EXEC's reply, also those of channels that it leaves.
+            // Redis from 7.2 and Valkey send the transaction's messages after EXEC's reply, also messages of channels that it
+            // unsubscribes from.
             session.bind(Reason::Setting);
             let queued = self.queued();
             let (at, word) = (queued.shape.len(), call.row.name.clone());
@@ -36,10 +37,10 @@ impl Client {
         if (!session.is_subscribed() || named == 0) && self.reply_queue.outstanding() > 0 {
             return Next::Again;
         }
-        // Without names: everything, and one acknowledgement even for nothing.
+        // Without channel names the command means all channels. Redis sends at least one acknowledgement.
         let left = if named > 0 { named } else { session.subscriptions(kind).max(1) };
         session.begin_acknowledging();
-        // Acknowledgements are not muted, as messages are not (CLIENT REPLY OFF).
+        // CLIENT REPLY OFF does not mute acknowledgements and messages.
         let muted = self.is_muted();
         let replies = std::mem::replace(&mut self.replies, Replies::On);
         let on_reply = OnReply::session(&session, InSession::Acknowledge { kind, left, muted });
@@ -48,13 +49,13 @@ impl Client {
         Next::Go
     }
 
-    /// Gives `answer` when Redis says that the client is subscribed to nothing any more, so that whoever hears of it counts it no
-    /// longer. `false`: it was subscribed to nothing.
+    /// Ends the client's subscriptions, and gives `answer` once Redis has confirmed. Other clients then no longer count this client
+    /// as a subscriber. Returns false if the client is not subscribed.
     pub(super) fn unsubscribe_first(&mut self, permit: &ServePermit, answer: &'static [u8]) -> bool {
         let session = self.session.as_ref().filter(|session| session.is_subscribed() && !session.is_monitor());
         let Some(session) = session.filter(|session| session.link.check().is_ok()) else { return false };
         let (reply_queue, slot) = (Rc::clone(&self.reply_queue), self.reply_queue.open(self.is_muted()));
-        // Whatever Redis says, the connection is closed. RESET makes it the default user's, so no client of this user may get it.
+        // The connection is closed in any case. RESET changes its user to the default user, so no other client may get it.
         session.never_reuse();
         self.context.stats().upstream_commands.add(1);
         let on_reply = OnReply::Unsubscribed { reply_queue, slot, answer };

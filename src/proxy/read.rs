@@ -1,4 +1,4 @@
-//! Other reads: which of them L1 may answer, and which of those that Redis answers show that L1 holds something older.
+//! Reads other than GET: whether L1 may answer them, and whether their reply shows that an entry of L1 is out of date.
 
 use std::cell::OnceCell;
 
@@ -20,11 +20,11 @@ use crate::resp::build;
 use crate::rules::CacheRule;
 use crate::worker_state::policy::View;
 
-/// Keys of an MGET up to which L1 is asked.
+/// An MGET with more keys than this does not look into L1.
 const MGET_FROM_L1: usize = 1024;
 
 impl Client {
-    /// A read of one key, other than GET, of a client without a session; none: the rule of its key does not keep it.
+    /// A read of one key, other than GET, of a client without a session. `None` if the rule of the key does not keep it.
     pub(super) fn read(
         &mut self,
         view: &View,
@@ -48,7 +48,7 @@ impl Client {
                 let keys = OnceCell::new();
                 let call = Call { row, request, args: &args, keys: &keys };
                 if self.reply_shape(call) == ReplyShape::Halves {
-                    // Its reply comes in halves (`bitfield`), and is not kept.
+                    // The reply comes in halves (`bitfield`) and is not kept.
                     return None;
                 }
                 match self.guarded(call, op) {
@@ -62,13 +62,13 @@ impl Client {
         Some(self.fetch(view, permit, question, id, Some(keeping), request, wire))
     }
 
-    /// The client's question in any other words; none: in too many.
+    /// The question that this request asks. `None` if the request is too long.
     fn question_of<'a>(&self, cacheable: Cacheable, request: Request<'a>) -> Option<Question<'a>> {
         let profile = &self.state.profile;
         Question::other(profile.db(), profile.user(), request.arg(cacheable.key), profile.version(), request.raw)
     }
 
-    /// All values of an MGET, if all of them are in L1 at one time: a mix would be no snapshot.
+    /// Answers an MGET from L1 if L1 holds all its values at the same moment. Values from different moments would be no snapshot.
     pub(super) fn mget_from_l1(&mut self, view: &View, permit: &ServePermit, args: &[&[u8]]) -> bool {
         let keys = &args[1..];
         let policy = &view.policy;
@@ -88,8 +88,8 @@ impl Client {
                     out.extend_from_slice(in_version(reply, version));
                 })
         });
-        // What was good when it was copied may have been dropped before the last was: all must be good still. (What is too large
-        // for the hot set is not found again, and the whole goes to Redis.)
+        // An early value may have been invalidated while later ones were copied, so all are checked again. Values too large for the
+        // hot set fail this check, and the MGET goes to Redis.
         let still = all && {
             let mut hot_set = self.context.hot.borrow_mut();
             ids.iter().zip(keys).all(|(id, key)| {
@@ -123,12 +123,12 @@ impl Client {
         Values { keys: ids.collect() }
     }
 
-    /// A value that is asked of Redis and not kept.
+    /// What waits for a value that is not kept.
     pub(super) fn value(&self, view: &View, key: &[u8]) -> OnReply {
         OnReply::Value { id: view.policy.caches.then(|| self.question(key).id()) }
     }
 
-    /// Any other read that is asked of Redis and not kept: what L1 has must not be older than what it tells.
+    /// What waits for any other read that is not kept. Its reply may show that an entry of L1 is out of date.
     pub(super) fn unkept(&self, view: &View, call: Call<'_>) -> OnReply {
         let row = call.row;
         let shape = self.reply_shape(call);
@@ -145,7 +145,7 @@ impl Client {
         OnReply::Content { keys: self.ids(call), shape }
     }
 
-    /// Whether a read tells something of what L1 may have of its keys: while only values are kept, that are few.
+    /// Whether a read's reply may reveal that an entry of L1 is out of date. While L1 keeps only values, few commands do.
     pub(super) fn is_told(&self, view: &View, row: &Row) -> bool {
         let values_alone = Reads::default().contains(view.policy.reads);
         view.policy.caches

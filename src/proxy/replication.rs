@@ -1,4 +1,4 @@
-//! SYNC, PSYNC and REPLCONF: a client that Redis talks to as to a replica.
+//! SYNC, PSYNC and REPLCONF: a client that acts as a replica of Redis.
 
 use crate::coherence::ServePermit;
 use crate::command::Verb;
@@ -10,7 +10,7 @@ use crate::proxy::request::Request;
 use crate::worker_state::policy::View;
 
 impl Client {
-    /// SYNC or PSYNC: from now on Redis talks to the client as to a replica, and what the client says has no answer.
+    /// SYNC or PSYNC: Redis now sends the replication stream, and requests of the client have no reply.
     pub(super) fn replicate(&mut self, permit: &ServePermit, call: Call<'_>) -> Next {
         let session = match self.own_session(permit, call) {
             Ok(session) => session,
@@ -31,16 +31,16 @@ impl Client {
     /// REPLCONF outside of a transaction.
     pub(super) fn replconf(&mut self, permit: &ServePermit, call: Call<'_>) -> Next {
         if !call.args.get(1).is_some_and(|option| is_unanswered(option)) {
-            return self.setting(permit, call);
+            return self.stateful(permit, call);
         }
         match self.own_session(permit, call) {
-            // Redis does nothing and says nothing, since the connection is no replica.
+            // The connection is not a replica's, so Redis ignores the option and sends no reply.
             Ok(_) => Next::Go,
             Err(next) => next,
         }
     }
 
-    /// What a client with the replication stream says. A command that Shortstop does not see executed could change what L1 holds.
+    /// A request on a replication stream. Shortstop sees no reply, so it refuses commands that could change what L1 holds.
     pub(super) fn beside_replication(&self, view: &View, session: &Session, request: Request<'_>) -> Next {
         let row = view.table.resolve(&request.words());
         if !matches!(row.verb, Verb::Sync | Verb::ReplConf) || session.link.check().is_err() {
@@ -51,7 +51,7 @@ impl Client {
     }
 }
 
-/// Whether Redis gives no reply to REPLCONF with this option.
+/// Whether Redis sends no reply to REPLCONF with this option.
 fn is_unanswered(option: &[u8]) -> bool {
     [&b"ack"[..], b"getack"].iter().any(|word| option.eq_ignore_ascii_case(word))
 }

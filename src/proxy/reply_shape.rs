@@ -1,4 +1,4 @@
-//! What the reply to a command will hold, and the options of SORT, which say so.
+//! The shape of a command's reply, and the options of SORT, which determine that shape.
 
 use crate::command::{StringOp, Verb};
 use crate::exchange::reply_shape::ReplyShape;
@@ -6,7 +6,7 @@ use crate::proxy::bitfield;
 use crate::resp::Version;
 
 impl ReplyShape {
-    /// What the reply to a call holds.
+    /// The shape of a call's reply.
     pub(super) fn of(verb: Verb, args: &[&[u8]], version: Version) -> ReplyShape {
         let has = |word: &[u8]| args.iter().skip(3).any(|arg| arg.eq_ignore_ascii_case(word));
         match verb {
@@ -20,8 +20,8 @@ impl ReplyShape {
         }
     }
 
-    /// `SORT key [BY pattern] [LIMIT offset count] [GET pattern …] …`: an element for each GET, in rows; without any, the
-    /// elements of the list itself, which are not compressed.
+    /// `SORT key [BY pattern] [LIMIT offset count] [GET pattern …] …`. The reply has one element per GET and row. Without GET it
+    /// has the elements of the list itself, which are not compressed.
     fn sorted(args: &[&[u8]]) -> ReplyShape {
         let columns: Vec<bool> =
             sort_options(args).filter(SortOption::gets).map(|option| option.gets_a_string()).collect();
@@ -29,7 +29,7 @@ impl ReplyShape {
     }
 }
 
-/// An option of SORT with what belongs to it.
+/// An option of SORT with its arguments.
 pub(super) struct SortOption<'a, 'b> {
     pub(super) words: &'b [&'a [u8]],
 }
@@ -73,7 +73,7 @@ pub(super) fn sort_options<'a, 'b>(args: &'b [&'a [u8]]) -> impl Iterator<Item =
     })
 }
 
-/// Whether a pattern of SORT names strings: not the element itself (`#`), no fields of hashes (`key*->field`).
+/// Whether a pattern of SORT names string keys, rather than the element itself (`#`) or fields of hashes (`key*->field`).
 fn names_a_string(pattern: &[u8]) -> bool {
     let Some(star) = memchr::memchr(b'*', pattern) else { return false };
     let field = memchr::memmem::find(&pattern[star + 1..], b"->").map(|at| star + 1 + at + 2);
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn of_what_sort_answers_only_strings_that_get_names_are_values() {
+    fn in_a_reply_of_sort_only_strings_named_by_get_are_values() {
         let columns = |columns: &[bool]| ReplyShape::Columns(columns.into());
         assert_eq!(sort("SORT l"), ReplyShape::Nothing);
         assert_eq!(sort("SORT l GET # GET h*->f"), ReplyShape::Nothing);

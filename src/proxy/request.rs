@@ -1,35 +1,35 @@
-//! One request of a client, in the form in which it may be passed on.
+//! One request of a client, in canonical RESP.
 
 use bytes::Bytes;
 use smallvec::SmallVec;
 
 use crate::resp::{Args, Chunks, build};
 
-/// A request: canonical RESP and where its arguments are. There is at least one.
+/// A request: its bytes in canonical RESP, and the ranges of its arguments. It has at least one argument.
 #[derive(Clone, Copy)]
 pub struct Request<'a> {
-    /// All of it.
+    /// The whole request.
     pub raw: &'a [u8],
-    /// The arguments, the command's name first.
+    /// The arguments; the first is the command's name.
     pub ranges: &'a Args,
-    /// The same bytes, when they are worth passing on without a copy.
+    /// The same bytes as a shared buffer, if the request is large enough that copying it would cost more.
     pub owned: Option<&'a Bytes>,
 }
 
 /// The arguments of a request.
 pub(super) type Words<'a> = SmallVec<[&'a [u8]; 8]>;
 
-/// Arguments that go to Redis in another form: place and bytes, in the order of the places.
+/// Arguments to replace on the way to Redis: position and new bytes, in ascending order.
 pub(super) type Replacements = SmallVec<[(usize, Vec<u8>); 1]>;
 
 impl<'a> Request<'a> {
-    /// An argument that is there.
+    /// Argument number `at`. Panics if there is none.
     #[inline]
     pub(super) fn arg(&self, at: usize) -> &'a [u8] {
         &self.raw[self.ranges[at].clone()]
     }
 
-    /// How many there are.
+    /// Number of arguments.
     #[inline]
     pub(super) fn argc(&self) -> usize {
         self.ranges.len()
@@ -39,7 +39,7 @@ impl<'a> Request<'a> {
         self.ranges.iter().map(|range| &self.raw[range.clone()]).collect()
     }
 
-    /// Passes it on, with some arguments replaced.
+    /// Appends the request to `wire`, with some arguments replaced.
     pub(super) fn write(&self, wire: &mut Chunks, replacements: Replacements) {
         if replacements.is_empty() {
             return match self.owned {

@@ -1,4 +1,4 @@
-//! Scripts and functions of clients: turns the judgement of `crate::scripts` into what is noted as written, and warns in the log.
+//! Scripts and functions of clients. Turns the verdict of `crate::scripts` into a write guard, and logs warnings.
 
 use smallvec::SmallVec;
 
@@ -43,7 +43,7 @@ impl Client {
         self.unkept(view, call)
     }
 
-    /// A script that writes nothing. It is not repeated as a read is: it may have published something.
+    /// A script that writes no key. Unlike a read it is not repeated after a lost connection: it may have published a message.
     fn reads(&self, view: &View, call: Call<'_>, functions: Option<u64>) -> OnReply {
         let mut guard = WriteGuard::default();
         functions.into_iter().for_each(|number| guard.relies_on(number));

@@ -1,5 +1,6 @@
-//! The client's private connection: entered when a command needs one, and what is sent on it. Blocking commands, and whatever leaves
-//! something behind; transactions, subscriptions, MONITOR and the debugger have files of their own.
+//! The client's session (private connection): when a client enters one, and what is sent on it. This file handles blocking commands
+//! and other commands that change the connection's state. Transactions, subscriptions, MONITOR and the debugger have files of their
+//! own.
 
 use std::rc::Rc;
 use std::time::Instant;
@@ -20,11 +21,11 @@ use crate::worker_state::policy::View;
 use crate::worker_state::turns::Place;
 
 impl Client {
-    /// The client's session. None: older replies are still due, and the order of execution would not be kept; or all private
-    /// connections are in use, and the client waits for one.
+    /// The client's session. `None` if the client must wait: earlier replies are due, and the order of execution must not change,
+    /// or all sessions are in use.
     ///
     /// # Errors
-    /// Redis is away, or there was no private connection in time.
+    /// Redis is away, or no session became free in time.
     pub(super) fn enter_session(&mut self, permit: &ServePermit) -> Result<Option<Rc<Session>>, Lost> {
         if let Some(session) = &self.session {
             return Ok(Some(Rc::clone(session)));
@@ -32,12 +33,12 @@ impl Client {
         if self.reply_queue.outstanding() > 0 {
             return Ok(None);
         }
-        // When Redis is known to be away, say so at once instead of finding out with another connection.
+        // If Redis is known to be away, say so at once instead of trying another connection.
         let profile = &self.state.profile;
         if let Err(lost) = self.context.lane_of(profile)
             && !lost.may_pass()
         {
-            self.leave_line();
+            self.cancel_turn();
             return Err(lost);
         }
         let identity = profile.identity();
@@ -48,7 +49,7 @@ impl Client {
                 self.session = Some(Rc::clone(&session));
                 return Ok(Some(session));
             } else if session.link.check().is_ok() {
-                self.move_offered(session);
+                self.select_on_offered(session);
                 return Ok(None);
             } else {
                 self.context.leave(&session);
@@ -67,20 +68,21 @@ impl Client {
         Ok(Some(session))
     }
 
-    /// A command that leaves nothing on its connection and must not wait behind others (SCRIPT KILL): it gets a connection of its
-    /// own, which is closed after it. The connection selects no database: Redis refuses SELECT while a script runs.
-    pub(super) fn alone(&mut self, permit: &ServePermit, call: Call<'_>) -> Next {
+    /// A command that leaves the connection's state unchanged and must not wait behind others (SCRIPT KILL). It gets a connection
+    /// of its own, which is closed after the reply. That connection does not SELECT a database, because Redis refuses SELECT while
+    /// a script runs.
+    pub(super) fn on_single_use_connection(&mut self, permit: &ServePermit, call: Call<'_>) -> Next {
         if self.reply_queue.outstanding() > 0 {
             return Next::Again;
         }
         let profile = &self.state.profile;
-        // When Redis is known to be away, say so at once. Busy with a script it is there all the same.
+        // If Redis is known to be away, say so at once. A Redis that is busy with a script is not away.
         if let Err(lost) = self.context.lane_of(profile)
             && !lost.is_busy()
         {
             return self.unavailable(&lost);
         }
-        let link = self.context.connection_for_one(&profile.identity(), profile.version());
+        let link = self.context.single_use_connection(&profile.identity(), profile.version());
         if call.row.verb == Verb::Shutdown {
             self.shut_down(permit, call, &link);
         } else {
@@ -97,7 +99,7 @@ impl Client {
         Next::Pause
     }
 
-    /// Asks Redis to end. If Redis does, the client's connection ends without an answer, as it would at Redis.
+    /// Sends SHUTDOWN. If Redis shuts down, the client's connection closes without a reply, as with Redis itself.
     fn shut_down(&mut self, permit: &ServePermit, call: Call<'_>, link: &Link) {
         let (reply_queue, slot) = (Rc::clone(&self.reply_queue), self.reply_queue.open(self.is_muted()));
         self.in_flight = u64::MAX;
@@ -108,18 +110,18 @@ impl Client {
         });
     }
 
-    /// The client does not wait for a private connection any more.
-    pub(super) fn leave_line(&mut self) {
+    /// Gives up the client's place in the queue for a session.
+    pub(super) fn cancel_turn(&mut self) {
         if let Some(turn) = self.turn.take() {
-            self.context.leave_line(turn);
+            self.context.cancel_turn(turn);
         }
     }
 
-    /// Puts a connection that was made in advance into the database that the client is in by now. Nothing is sent on it before Redis
-    /// has agreed. If Redis does not, the client gets another one.
-    fn move_offered(&mut self, session: Rc<Session>) {
+    /// Selects the client's current database on a connection that was made in advance. Nothing else is sent on it before Redis has
+    /// accepted the SELECT. If Redis refuses, the client gets another connection.
+    fn select_on_offered(&mut self, session: Rc<Session>) {
         let db = self.state.profile.db();
-        // The client hears nothing of it; what it has asked waits.
+        // The client gets no reply to this SELECT. The slot holds back its later requests.
         let slot = self.reply_queue.open(true);
         let on_reply = OnReply::session(&session, InSession::Move(db));
         self.context.stats().upstream_commands.add(1);
@@ -130,20 +132,20 @@ impl Client {
         *self.state.offered.borrow_mut() = Some(session);
     }
 
-    /// The client's own connection, entered if need be, to send a command on.
+    /// The client's session, ready to send on.
     pub(super) fn own_session(&mut self, permit: &ServePermit, call: Call<'_>) -> Result<Rc<Session>, Next> {
         let session = match self.enter_session(permit) {
             Ok(Some(session)) => session,
             Ok(None) => return Err(Next::Again),
-            Err(lost) => return Err(self.not_done(call.row, &lost)),
+            Err(lost) => return Err(self.refuse_not_executed(call.row, &lost)),
         };
         match session.link.check() {
             Ok(()) => Ok(session),
-            Err(lost) => Err(self.not_done(call.row, &lost)),
+            Err(lost) => Err(self.refuse_not_executed(call.row, &lost)),
         }
     }
 
-    /// A command that may wait for long.
+    /// A command that may block.
     pub(super) fn blocking(&mut self, view: &View, permit: &ServePermit, call: Call<'_>) -> Next {
         let session = match self.own_session(permit, call) {
             Ok(session) => session,
@@ -158,8 +160,8 @@ impl Client {
         next
     }
 
-    /// A command that may leave something on its connection, or must not wait behind others.
-    pub(super) fn setting(&mut self, permit: &ServePermit, call: Call<'_>) -> Next {
+    /// A command that may change the connection's state, or must not wait behind others.
+    pub(super) fn stateful(&mut self, permit: &ServePermit, call: Call<'_>) -> Next {
         let session = match self.own_session(permit, call) {
             Ok(session) => session,
             Err(next) => return next,
@@ -169,13 +171,13 @@ impl Client {
             _ if leaves_nothing => InSession::Sent(Sent::Plain),
             Verb::ScriptDebug => InSession::ScriptDebug(!call.args[2].eq_ignore_ascii_case(b"no")),
             _ if call.row.is_unknown() => {
-                // Nobody knows it: if Redis does, it may have changed anything.
+                // The command is unknown. If Redis knows it, it may have changed any key.
                 let mut guard = WriteGuard::default();
                 guard.add_any();
                 InSession::Unknown(guard)
             }
             Verb::Debug => {
-                // Redis pushes before it replies, or behind the reply (Redis from 7.2, Valkey). What is answered here waits for both.
+                // Redis sends push messages before the reply or after it (Redis from 7.2, Valkey). Later answers wait for both.
                 session.bind(Reason::Setting);
                 InSession::Sent(Sent::Plain)
             }

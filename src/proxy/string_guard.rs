@@ -1,6 +1,6 @@
-//! Commands that look into strings (APPEND, GETRANGE, SETBIT, …) or copy and compare them (SORT … GET … STORE, SORT … BY … ALPHA)
-//! while values may be compressed: a script runs them. The script first sees, atomically, that none of their strings is an envelope,
-//! and refuses if one is.
+//! Commands that read or change parts of strings (APPEND, GETRANGE, SETBIT, …), or copy or compare strings (SORT … GET … STORE,
+//! SORT … BY … ALPHA), while values may be compressed. A script runs such a command. In the same atomic step it first checks that
+//! none of the strings is an envelope, and refuses if one is.
 
 use smallvec::SmallVec;
 
@@ -13,7 +13,8 @@ use crate::proxy::bitfield;
 use crate::proxy::reply_shape::{SortOption, sort_options};
 use crate::resp::{build, parse_int};
 
-/// What each script begins with: whether a string is an envelope, as `codec::is_compressed` has it. ARGV begins with the mark.
+/// The beginning of each script: a function that tells whether a string is an envelope, by the rule of `codec::is_compressed`.
+/// ARGV[1] is the mark.
 macro_rules! knowing_envelopes {
     ($script:literal) => {
         concat!(
@@ -32,9 +33,9 @@ macro_rules! knowing_envelopes {
     };
 }
 
-const _: () = assert!(crate::codec::MARK_DAMAGE == 3, "the scripts say so, too");
+const _: () = assert!(crate::codec::MARK_DAMAGE == 3, "the scripts contain the same number");
 
-/// KEYS: those to look at first, then the others. ARGV: the mark, how many to look at, the command.
+/// KEYS: the keys to check, then the others. ARGV: the mark, the number of keys to check, the error to return, the command.
 const SCRIPT: &str = knowing_envelopes!(
     "for i = 1, tonumber(ARGV[2]) do \
     if sealed(redis.pcall('GETRANGE', KEYS[i], 0, #ARGV[1] - 1)) then return redis.error_reply(ARGV[3]) end \
@@ -42,8 +43,9 @@ const SCRIPT: &str = knowing_envelopes!(
     return redis.pcall(unpack(ARGV, 4))"
 );
 
-/// For a command that writes bytes into the first of KEYS. ARGV: the mark, what is said of an envelope, what is said when the
-/// value would become one, the place of the bytes (or no number: the end), the first of these, the command.
+/// For a command that writes bytes into the first of KEYS. ARGV: the mark; the error for a stored envelope; the error for a value
+/// that would become an envelope; the offset of the bytes (if it is no number, the end of the value); the first of the bytes; the
+/// command.
 const WRITING_SCRIPT: &str = knowing_envelopes!(
     "local old = redis.pcall('GETRANGE', KEYS[1], 0, #ARGV[1] - 1) \
     if type(old) == 'string' then \
@@ -56,13 +58,13 @@ const WRITING_SCRIPT: &str = knowing_envelopes!(
     return redis.pcall(unpack(ARGV, 6))"
 );
 
-/// For BITFIELD. ARGV: the mark, what is said of an envelope, and what the script behind it takes.
+/// For BITFIELD. ARGV: the mark, the error for a stored envelope, and the arguments of the script that follows.
 const BITFIELD_LOOK: &str = knowing_envelopes!(
     "if sealed(redis.pcall('GETRANGE', KEYS[1], 0, #ARGV[1] - 1)) then return redis.error_reply(ARGV[2]) end "
 );
 
-/// KEYS: SORT's. ARGV: the mark, how many looks there are, each with what is said of an envelope, how many words it has, and these;
-/// then the command. A look that fails leaves it to the command to say why.
+/// KEYS: those of SORT. ARGV: the mark; the number of checks; for each check its error, the number of its arguments, and the
+/// arguments; then the command. If a check fails, the command itself reports why.
 const SORT_SCRIPT: &str = knowing_envelopes!(
     "local at = 3 \
     for _ = 1, tonumber(ARGV[2]) do \
@@ -76,10 +78,11 @@ const SORT_SCRIPT: &str = knowing_envelopes!(
     return redis.pcall(unpack(ARGV, at))"
 );
 
-/// Lua puts no more than this on its stack.
+/// Lua's stack takes no more arguments than this.
 const MOST_SCRIPT_ARGUMENTS: usize = 7000;
 
-/// The request to send in the place of a command on strings; `keys` are the places of its keys. `None`: too many arguments.
+/// The request to send in place of a command on strings. `keys` are the positions of its keys. `None` if there are too many
+/// arguments.
 pub(super) fn request(op: StringOp, args: &[&[u8]], keys: &[u32]) -> Option<Vec<u8>> {
     if bitfield::is_wide(op, args) {
         return wide_bitfield(op, args);
@@ -101,7 +104,7 @@ pub(super) fn request(op: StringOp, args: &[&[u8]], keys: &[u32]) -> Option<Vec<
         ];
         return Some(built(&[&head, args].concat()));
     }
-    // BITOP's first key is only written to.
+    // BITOP only writes to its first key.
     let unread = usize::from(op == StringOp::BitOp).min(keys.len());
     let (written, read) = keys.split_at(unread);
     let (count, looked_at) = (keys.len().to_string(), read.len().to_string());
@@ -112,12 +115,12 @@ pub(super) fn request(op: StringOp, args: &[&[u8]], keys: &[u32]) -> Option<Vec<
     Some(built(&words))
 }
 
-/// The place of the bytes that a command puts into a string, and the first of these, where that may make an envelope of it.
+/// The offset and the first of the bytes that a command writes into a string, if they could turn the string into an envelope.
 fn written<'a>(op: StringOp, args: &[&'a [u8]]) -> Option<(String, &'a [u8])> {
     let beginning = |bytes: &'a [u8]| &bytes[..bytes.len().min(MARK.len())];
     match (op, args) {
         (StringOp::Append, [_, _, bytes]) => Some(("end".to_owned(), beginning(bytes))),
-        // Without bytes it does nothing, and what is no place Redis refuses.
+        // Without bytes SETRANGE does nothing. Redis refuses an invalid offset.
         (StringOp::SetRange, [_, _, place, bytes]) if !bytes.is_empty() => {
             let place = parse_int(place).filter(|place| *place >= 0)?;
             Some((place.min(MARK.len() as i64).to_string(), beginning(bytes)))
@@ -143,24 +146,24 @@ fn wide_bitfield(op: StringOp, args: &[&[u8]]) -> Option<Vec<u8>> {
     Some(built(&words))
 }
 
-/// A SORT that finds strings of other keys, and what is said when one of them is an envelope.
+/// A SORT that reads strings of other keys, and the error to return if one of them is an envelope.
 pub(super) struct Look<'a> {
     words: Vec<&'a [u8]>,
     refusal: &'static OwnError,
 }
 
-/// What to look at before a SORT or SORT_RO: the strings that it would store, and those that it would compare as text.
-/// Nothing, mostly.
+/// The checks before a SORT or SORT_RO: on the strings that it would store, and on those that it would compare as text. Mostly
+/// there are none.
 pub(super) fn sort_looks<'a>(args: &[&'a [u8]]) -> SmallVec<[Look<'a>; 2]> {
     let mut looks = SmallVec::new();
     let options = || sort_options(args);
     let look = |options: Vec<&'a [u8]>, refusal| Look { words: [&args[..2], &options].concat(), refusal };
-    // An element of the list itself, or of a hash, may look as it likes.
+    // Elements of the list itself, and fields of hashes, are never compressed, so they may look like envelopes.
     if options().any(|option| option.stores()) && options().any(|option| option.gets_a_string()) {
         let kept = options().filter(|option| !option.stores() && (!option.gets() || option.gets_a_string()));
         looks.push(look(kept.flat_map(|option| option.words).copied().collect(), &STORES_COMPRESSED));
     }
-    // What Redis takes for a number is never compressed.
+    // A value that Redis parses as a number is never compressed.
     if options().any(|option| option.is_alpha()) && options().any(|option| option.is_by_a_string()) {
         let weights = options().filter(SortOption::is_by_a_string).flat_map(|option| [&b"GET"[..], option.words[1]]);
         looks.push(look([&b"BY"[..], b"nosort"].into_iter().chain(weights).collect(), &COMPARES_COMPRESSED));
@@ -168,7 +171,7 @@ pub(super) fn sort_looks<'a>(args: &[&'a [u8]]) -> SmallVec<[Look<'a>; 2]> {
     looks
 }
 
-/// The request to send in the place of a SORT that is to be looked at. `None`: too many arguments.
+/// The request to send in place of a SORT that needs checks. `None` if there are too many arguments.
 pub(super) fn sort_request(args: &[&[u8]], keys: &[u32], looks: &[Look<'_>]) -> Option<Vec<u8>> {
     if args.len() > MOST_SCRIPT_ARGUMENTS {
         return None;
@@ -196,14 +199,14 @@ fn built(words: &[&[u8]]) -> Vec<u8> {
 mod tests {
     use super::{COMPARES_COMPRESSED, OwnError, STORES_COMPRESSED, sort_looks};
 
-    /// A line, and for each look at it what is asked and how it is refused.
+    /// A command line, and the expected checks with their errors.
     type Case = (&'static str, &'static [(&'static str, &'static OwnError)]);
 
     const STORES: &OwnError = &STORES_COMPRESSED;
     const COMPARES: &OwnError = &COMPARES_COMPRESSED;
 
     #[test]
-    fn sort_is_looked_at_where_it_copies_or_compares_strings() {
+    fn sort_is_checked_where_it_copies_or_compares_strings() {
         let cases: [Case; 9] = [
             ("SORT l", &[]),
             ("SORT l ALPHA BY h*->f GET w* GET #", &[]),

@@ -1,4 +1,4 @@
-//! Commands that look into strings, or copy and compare them, while values may be compressed: what is sent in their place.
+//! Commands that read, change, copy or compare strings, while values may be compressed: the bytes to send in their place.
 
 use crate::command::StringOp;
 use crate::errors::{self, OwnError};
@@ -7,9 +7,9 @@ use crate::proxy::client::Client;
 use crate::proxy::string_guard;
 
 impl Client {
-    /// What is sent in the place of a command that looks into a string.
+    /// The bytes to send for a command on strings.
     pub(super) fn guarded(&self, call: Call<'_>, op: StringOp) -> Result<Wire, OwnError> {
-        // Without a condition DELEX looks at nothing.
+        // Without a condition DELEX does not read the value.
         if call.args.len() == 2 && op == StringOp::DelEx {
             return Ok(Wire::AsIs);
         }
@@ -18,7 +18,7 @@ impl Client {
             .ok_or_else(|| errors::TOO_MANY_ARGUMENTS.clone())
     }
 
-    /// What is sent in the place of a SORT that stores or compares strings of other keys.
+    /// The bytes to send for a SORT that stores or compares strings of other keys.
     pub(super) fn sort_guarded(&self, call: Call<'_>, looks: &[string_guard::Look<'_>]) -> Result<Wire, OwnError> {
         string_guard::sort_request(call.args, &call.keys().1, looks)
             .map(Wire::Instead)

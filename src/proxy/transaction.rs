@@ -1,4 +1,4 @@
-//! MULTI and what follows: commands are queued at Redis, and what they do is done, and answered, at EXEC.
+//! Transactions. Redis queues the commands; their effects are handled, and answered, at EXEC.
 
 use std::rc::Rc;
 
@@ -20,12 +20,12 @@ use crate::upstream::Delay;
 use crate::worker_state::policy::View;
 
 impl Client {
-    /// What is in the transaction.
+    /// The commands of the open transaction.
     pub(super) fn queued(&mut self) -> &mut Queued {
         self.queued.get_or_insert_default()
     }
 
-    /// A command in a transaction: Redis answers QUEUED, or why not; what it does is done at EXEC.
+    /// Queues a command. Redis answers QUEUED or an error. The effects of the command are handled at EXEC.
     pub(super) fn queue(&mut self, view: &View, permit: &ServePermit, call: Call<'_>) -> Next {
         let Some(session) = &self.session.clone() else { return self.forward(view, permit, call) };
         match call.row.verb {
@@ -33,7 +33,7 @@ impl Client {
                 if let Err(lost) = session.link.check() {
                     return self.unavailable(&lost);
                 }
-                // Redis may refuse it, and then the transaction is still there.
+                // Redis may refuse it, and then the transaction is still open.
                 let on_reply = OnReply::session(session, InSession::Sent(Sent::Discard));
                 self.send(permit.now, &session.link, on_reply, 0, |wire| call.request.write(wire, Replacements::new()));
                 return Next::Pause;
@@ -42,7 +42,8 @@ impl Client {
             Verb::Select => {
                 let db = call.args.get(1).and_then(|db| parse_int(db)).and_then(|db| u32::try_from(db).ok());
                 let queued = self.queued();
-                // What follows is in another database: which keys it changes is not worth keeping apart.
+                // The commands that follow run in another database. Recording their keys per database is not worth the effort, so
+                // any key counts as changed.
                 queued.guard.add_any();
                 queued.selects.extend(db.map(|db| (queued.shape.len(), db)));
                 queued.shape.push(ReplyShape::Nothing);
@@ -80,12 +81,12 @@ impl Client {
         if call.row.verb == Verb::Publish {
             queued.commands.publish.push(queued.shape.len());
         }
-        // HELLO may be among them: EXEC's reply tells what was spoken.
+        // A queued HELLO may change the protocol version. EXEC's reply shows which one applied.
         queued.shape.push(ReplyShape::of(call.row.verb, call.args, Version::Resp3));
         if matches!(call.row.class_for(call.args), Class::Session | Class::Local)
             && call.row.verb != Verb::Client(ClientSubcommand::Reply)
         {
-            // It may leave something on the connection when it is executed.
+            // The command may change the connection's state when it is executed.
             session.bind(Reason::Setting);
         }
         let on_reply = OnReply::Queued(Rc::clone(session));
@@ -93,8 +94,7 @@ impl Client {
         Next::Go
     }
 
-    /// Refuses a command in a transaction. Redis has to know that the transaction is spoilt: it is sent a command that does not
-    /// exist.
+    /// Refuses a command in a transaction. Redis must abort the transaction too, so it is sent a command that does not exist.
     pub(super) fn abort_transaction(&mut self, permit: &ServePermit, session: &Session, error: &OwnError) -> Next {
         if let Err(lost) = session.link.check() {
             return self.unavailable(&lost);
@@ -104,7 +104,7 @@ impl Client {
         self.refuse_own(error)
     }
 
-    /// MULTI: the transaction is open when Redis has agreed.
+    /// MULTI: the transaction is open when Redis accepts the command.
     pub(super) fn multi(&mut self, permit: &ServePermit, call: Call<'_>) -> Next {
         let session = match self.own_session(permit, call) {
             Ok(session) => session,
@@ -124,11 +124,11 @@ impl Client {
         self.send_in(permit, call, &session, InSession::Sent(Sent::Watch))
     }
 
-    /// UNWATCH on the client's private connection.
+    /// UNWATCH on the client's session.
     pub(super) fn unwatch(&mut self, permit: &ServePermit, call: Call<'_>) -> Next {
         match self.session.clone() {
             Some(session) => self.send_in(permit, call, &session, InSession::Sent(Sent::Unwatch)),
-            None => self.pass_where_it_is(permit, call),
+            None => self.pass_to_be_refused(permit, call),
         }
     }
 
@@ -157,9 +157,9 @@ impl Client {
         next
     }
 
-    /// Sends a command that does not exist behind EXEC. Messages of channels that the transaction leaves may come behind EXEC's reply
-    /// (Redis from 7.2, Valkey), and in RESP2 they look like replies; but they come before the error, and the client's next
-    /// command waits for it.
+    /// Sends a command that does not exist behind EXEC. Redis from 7.2 and Valkey may send messages of channels that the
+    /// transaction unsubscribes from after EXEC's reply, and in RESP2 such messages look like replies. All of them come before the
+    /// error to this command, and the client's next command waits for that error.
     fn mark_the_end_of_messages(&self, permit: &ServePermit, session: &Rc<Session>) {
         let slot = self.reply_queue.open(true);
         let on_reply = OnReply::session(session, InSession::BehindExec);
@@ -169,7 +169,7 @@ impl Client {
     }
 }
 
-/// A command that does not exist: every server refuses it to every user.
+/// A command that does not exist. Every server refuses it, whoever the user is.
 fn no_command(wire: &mut Chunks) {
     wire.push_slice(b"*1\r\n$14\r\nSHORTSTOP.FAIL\r\n");
 }

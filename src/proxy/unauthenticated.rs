@@ -1,9 +1,10 @@
-//! Clients that have not authenticated, where Redis lets nobody in without a login: Shortstop answers them in Redis's words.
+//! Clients that have not authenticated, on a Redis that requires a login. Shortstop answers them with Redis's errors.
 //!
-//! They share one connection to Redis. Redis closes such a connection for a request with more than 10 arguments or an argument of more
-//! than 16 KB, newer servers also when 1 KB of replies is due on it. So only what Redis alone can answer goes there, one request at a
-//! time: a command that does not exist or is switched off, a wrong number of arguments, HELLO. The connection's handshake tells whether
-//! Redis lets it in; until then requests wait. Must not decide about clients that have a login.
+//! Such clients share one connection to Redis. Redis closes an unauthenticated connection at a request with more than 10 arguments
+//! or an argument of more than 16 KB; newer servers also close it when 1 KB of replies is due. So Shortstop sends only what Redis
+//! alone can answer, one request at a time: unknown or disabled commands, a wrong number of arguments, HELLO. The connection's
+//! handshake shows whether Redis requires a login. Requests wait until it has ended. Must not decide about clients that have a
+//! login.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -15,30 +16,30 @@ use crate::proxy::call::Call;
 use crate::proxy::client::{Client, Next};
 use crate::upstream::{NOAUTH, Reply};
 
-/// Arguments that Redis takes from a connection that has not authenticated (networking.c, processMultibulkBuffer).
+/// The number of arguments that Redis accepts before authentication (networking.c, processMultibulkBuffer).
 const MOST_WITHOUT_LOGIN: usize = 10;
 
-/// Bytes of an argument, at the same place.
+/// The size of an argument that Redis accepts before authentication (same function).
 const LONGEST_ARGUMENT: usize = 16 << 10;
 
-/// How long to rely on the control connection's last look, which saw that Redis lets nobody in. It looks once a second.
+/// How long the control connection's last finding that Redis requires a login is trusted. It checks once a second.
 const REMEMBERED: Duration = Duration::from_secs(3);
 
-/// How long to rely on a connection's handshake when the control connection has not seen the same.
+/// How long a connection's handshake is trusted when the control connection has not found the same.
 const HANDSHAKE_COUNTS: Duration = Duration::from_secs(1);
 
-/// Whether Redis lets a client in that has no login.
+/// Whether Redis accepts commands without a login.
 enum Admission {
-    /// Yes, or Redis is away.
+    /// It does, or Redis is away.
     Open,
-    /// Not known before this connection's handshake has ended.
+    /// Not known until this connection's handshake has ended.
     Unknown(Link),
-    /// No.
+    /// It does not.
     Locked,
 }
 
 impl Client {
-    /// Decides a request of a client that has no login; none: the request is handled as that of any other client.
+    /// Handles a request of a client that has no login. `None` if the request is to be handled like that of any other client.
     pub(super) fn before_auth(&mut self, permit: &ServePermit, call: Call<'_>) -> Option<Next> {
         let row = call.row;
         if matches!(row.verb, Verb::Quit | Verb::Reset | Verb::Http) {
@@ -61,7 +62,7 @@ impl Client {
         let exists = row.number > 0 && (row.subs().is_empty() || call.args.len() == 1);
         let is_whole = exists && row.arity_ok(call.args.len());
         let may_come = row.flags.contains(Flags::NO_AUTH) || matches!(row.verb, Verb::Hello | Verb::Auth);
-        // Redis first answers whether these commands are enabled at all.
+        // Redis checks first whether these commands are enabled.
         let needs_enabling = row.facts.contains(Facts::NEEDS_ENABLING);
         if is_whole && !may_come && !needs_enabling {
             return Some(match row.verb {
@@ -77,11 +78,11 @@ impl Client {
             self.refuse("ERR Protocol error: unauthenticated bulk length");
             return Some(Next::Close);
         }
-        // Redis says what is wrong with it.
-        if is_whole && may_come { None } else { Some(self.pass_where_it_is(permit, call)) }
+        // Redis reports the error.
+        if is_whole && may_come { None } else { Some(self.pass_to_be_refused(permit, call)) }
     }
 
-    /// [`Client::before_auth`] for a command that exists, with as many arguments as it takes, and needs a login.
+    /// [`Client::before_auth`] for a known command that has a valid number of arguments and needs a login.
     pub(super) fn read_before_auth(&mut self) -> Option<Next> {
         match self.admission() {
             Admission::Open => None,
@@ -112,9 +113,9 @@ impl Client {
         }
     }
 
-    /// Takes the request again when the attempt to connect has ended.
+    /// Takes the request again when the connection attempt has ended.
     pub(super) fn wait_for(&self, link: &Link) -> Next {
-        // Nothing is said to the client: the slot only holds up what comes behind.
+        // The client gets no reply from this slot. It only holds back later requests.
         let (link, reply_queue, slot) = (link.clone(), Rc::clone(&self.reply_queue), self.reply_queue.open(true));
         tokio::task::spawn_local(async move {
             link.settled().await;
@@ -124,7 +125,7 @@ impl Client {
     }
 }
 
-/// Whether Redis takes so many arguments of such a length from a connection that has not authenticated.
+/// Whether Redis accepts this number and size of arguments on an unauthenticated connection.
 pub(super) fn is_small(args: &[&[u8]]) -> bool {
     args.len() <= MOST_WITHOUT_LOGIN && args.iter().all(|arg| arg.len() <= LONGEST_ARGUMENT)
 }
@@ -134,7 +135,7 @@ mod tests {
     use super::is_small;
 
     #[test]
-    fn the_bounds_are_redis_own() {
+    fn limits_are_those_of_redis() {
         let (longest, longer) = (vec![b'x'; 16384], vec![b'x'; 16385]);
         assert!(is_small(&[b"x".as_slice(); 10]) && is_small(&[b"GET", &longest]));
         assert!(!is_small(&[b"x".as_slice(); 11]) && !is_small(&[b"GET", &longer]));

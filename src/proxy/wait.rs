@@ -1,14 +1,14 @@
-//! WAIT and WAITAOF: how many replicas have what the client wrote.
+//! WAIT and WAITAOF: how many replicas have received the client's writes.
 //!
-//! Redis answers for the last write of the connection that asks, but a client's writes went over connections that others share.
-//! So Shortstop asks on a connection of its own, as its own user. ROLE tells how long Redis's log is and how much of it each replica
-//! has; the log covers all that the client wrote, as all of it has been answered by then. When too few replicas have that much,
-//! Redis is asked to wait: SPUBLISH to a channel without listeners goes into the log, so the connection's last write is later than
-//! those of the client. Redis before 7.0 has no SPUBLISH, and there any command has that effect. Whether the client may WAIT is asked
-//! in the client's name, in a form that does not wait.
+//! Redis answers for the last write of the connection that asks, but a client's writes went over shared lanes. So Shortstop asks on
+//! a connection of its own, as its own user. All of the client's writes have been answered by then, so ROLE's replication offset
+//! covers them. ROLE also shows the offset of each replica. If too few replicas have reached that offset, Shortstop sends WAIT.
+//! Before it, SPUBLISH to a channel without subscribers goes into the replication stream, so that the connection's last write is
+//! later than those of the client. Redis before 7.0 has no SPUBLISH; there any command has that effect. Whether the client may use
+//! WAIT is checked as the client's user, with arguments that do not block.
 //!
-//! What cannot be proven is not confirmed: nothing across a lost connection, since the next one may lead to another server, and
-//! nothing in a transaction. A client that waits takes a place for a private connection ([`Context::take_place`]).
+//! Shortstop confirms only what it can prove. It proves nothing across a lost connection, since the next one may lead to another
+//! server, and nothing in a transaction. A waiting client takes a place of the private connections ([`Context::take_place`]).
 
 use std::rc::Rc;
 
@@ -25,13 +25,13 @@ use crate::worker_state::ask::{Request, ask, ask_with};
 use crate::worker_state::context::Context;
 use crate::worker_state::turns::Place;
 
-/// Nobody listens to this channel, and no pattern matches it: it is a sharded one.
+/// No client subscribes to this channel. No pattern matches it, because it is a shard channel.
 const CHANNEL: &[u8] = b"__shortstop:wait";
 
-/// Written for WAITAOF, and gone a millisecond later: a message goes into no append-only file.
+/// Written for WAITAOF, because a published message does not go into the append-only file. The key expires after a millisecond.
 const KEY: &[u8] = b"__shortstop:wait";
 
-/// Whether a command may go into Redis's log.
+/// Whether a command may go into the replication stream.
 fn may_be_logged(row: &Row) -> bool {
     let about_connection = row.flags.intersects(Flags::CONNECTION | Flags::TRANSACTION);
     let is_not = row.retry_safe() || about_connection || row.class == Class::Local || row.is_client();
@@ -39,7 +39,7 @@ fn may_be_logged(row: &Row) -> bool {
 }
 
 impl Client {
-    /// A request is about to be handled. If it may write, WAIT must not confirm before replicas have that write.
+    /// Call this before handling a request. If the command may write, WAIT must not confirm before replicas have that write.
     pub(super) fn note_write(&self, row: &Row) {
         let covered = &self.state.info.covered;
         if !matches!(covered.get(), Covered::WriteGuard { .. }) && may_be_logged(row) {
@@ -55,12 +55,12 @@ impl Client {
         let numbers: Option<Vec<i64>> = call.args[1..].iter().map(|arg| parse_int(arg)).collect();
         let Some(numbers) = numbers.filter(|numbers| matches!(numbers.len(), 2 | 3)) else {
             // Redis refuses it.
-            return self.pass_where_it_is(permit, call);
+            return self.pass_to_be_refused(permit, call);
         };
         let target = match self.target() {
             Ok(target) => target,
             Err(lost) => {
-                self.leave_line();
+                self.cancel_turn();
                 return self.unavailable(&lost);
             }
         };
@@ -76,13 +76,13 @@ impl Client {
         let slot = self.reply_queue.open(self.is_muted());
         let question = Question {
             request: call.args.iter().map(|arg| arg.to_vec()).collect(),
-            // The last one is the timeout.
+            // The last number is the timeout.
             wanted: (numbers.len() == 2).then(|| numbers[0]),
         };
         let (context, client, target) = (Rc::clone(&self.context), Rc::clone(&self.state), target.link().clone());
         tokio::task::spawn_local(async move {
             let reply = answer(&context, &client, &target, &waiter.link, question).await;
-            // None: the client has left, and the connection has ended with it.
+            // `None`: the client has disconnected, and its connection was closed.
             if client.waiter.take().is_some() {
                 context.end_waiter(&waiter, true);
             }
@@ -92,20 +92,21 @@ impl Client {
     }
 }
 
-/// What a client asks.
+/// A client's WAIT or WAITAOF.
 struct Question {
     request: Request,
-    /// How many replicas it wants; none: it is WAITAOF, and asks for what is on disk.
+    /// The number of replicas that the client wants. `None` for WAITAOF, which asks for writes on disk.
     wanted: Option<i64>,
 }
 
 impl Question {
-    /// The same in a form that does not wait.
+    /// The same request with arguments that do not block.
     fn without_waiting(&self) -> Request {
         let mut request = self.request.clone();
         let last = request.len() - 1;
         for (at, number) in request[1..last].iter_mut().enumerate() {
-            // What is below 0 does not wait either, if Redis takes it at all. Of WAITAOF's first number Redis takes 0 and 1 only.
+            // A number below 0 does not block either, if Redis accepts it at all. For WAITAOF's first number Redis accepts only 0
+            // and 1.
             let is_refused = self.wanted.is_none() && at == 0 && parse_int(number).is_some_and(|number| number > 1);
             if !number.starts_with(b"-") && !is_refused {
                 *number = b"0".to_vec();
@@ -126,7 +127,7 @@ async fn answer(
     let (allowed, role) = tokio::join!(ask(context, target, &check, true), ask(context, own, &role, false));
     let (allowed, role) = (allowed?, role?);
     if allowed.starts_with(b"-ERR unknown command") {
-        // Its arguments are in that error.
+        // The client's arguments are part of that error.
         return ask(context, target, &[question.request], true).await;
     }
     if allowed.starts_with(b"-") {
@@ -140,7 +141,7 @@ async fn answer(
         Covered::WriteGuard { losses } if losses == now => role.offset,
         Covered::Offset { offset, losses } if losses == now => offset,
         Covered::WriteGuard { .. } | Covered::Offset { .. } => {
-            // The error comes once: what the client writes from now on can be proven again.
+            // Return the error once: later writes of the client can be proven again.
             covered.set(Covered::Nothing);
             return Ok(context.own_error(&errors::WRITES_NOT_PROVEN));
         }
@@ -154,8 +155,8 @@ async fn answer(
         return Ok(integer(role.count(offset)));
     }
     let words = |words: &[&[u8]]| words.iter().map(|word| word.to_vec()).collect::<Request>();
-    // A server that does not know SPUBLISH is so old that PING serves as well. The key is deleted at once, since DBSIZE counts it
-    // also when it has expired.
+    // A server without SPUBLISH is so old that PING has the same effect. The key is deleted at once, because DBSIZE counts it even
+    // after it has expired.
     let marks = match question.wanted {
         Some(_) => [words(&[b"SPUBLISH", CHANNEL, b""]), words(&[b"PING"])],
         None => [words(&[b"SET", KEY, b"", b"PX", b"1"]), words(&[b"DEL", KEY])],
@@ -172,17 +173,17 @@ async fn answer(
     }
     let count = waited.strip_prefix(b":").and_then(|number| number.strip_suffix(b"\r\n")).and_then(parse_int);
     match (count, question.wanted, Role::of(role)) {
-        // Time is up. Replicas that have all that the client wrote count, also if they lack what others wrote since.
+        // The timeout has passed. Replicas that have all of the client's writes count, even if they lack later writes of others.
         (Some(count), Some(wanted), Some(role)) if count < wanted => Ok(integer(count.max(role.count(offset)))),
         _ => Ok(waited.to_vec()),
     }
 }
 
-/// What ROLE says of a master.
+/// What ROLE reports of a primary.
 struct Role {
-    /// How far the log is.
+    /// The primary's replication offset.
     offset: i64,
-    /// How far each replica is that is connected.
+    /// The offset of each connected replica.
     replicas: Vec<i64>,
 }
 
@@ -208,7 +209,7 @@ impl Role {
     }
 }
 
-/// `why`: Redis's error.
+/// `why` is Redis's error.
 fn no_proof(context: &Context, why: &[u8]) -> Vec<u8> {
     let why = String::from_utf8_lossy(why.strip_prefix(b"-").unwrap_or(why)).trim_end().to_owned();
     context.own_error(&errors::replicas_not_known(why))
@@ -231,7 +232,7 @@ mod tests {
     use super::{Question, Request, Role};
 
     #[test]
-    fn what_role_says() {
+    fn role_is_parsed() {
         let role = |reply: &[u8]| Role::of(reply).map(|role| (role.offset, role.replicas));
         let two = b"*3\r\n$6\r\nmaster\r\n:30\r\n*2\r\n*3\r\n$1\r\nh\r\n$1\r\n1\r\n$2\r\n30\r\n*3\r\n$1\r\nh\r\n$1\r\n2\r\n$1\r\n9\r\n";
         assert_eq!(role(two), Some((30, vec![30, 9])));
@@ -244,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn the_check_waits_for_nothing() {
+    fn the_permission_check_does_not_block() {
         let check = |line: &str| {
             let request: Request = line.split(' ').map(|word| word.as_bytes().to_vec()).collect();
             let wanted = (request.len() == 3).then_some(2);

@@ -1,4 +1,4 @@
-//! Writes: what a command may change, and values, which are compressed on their way, here or, if they are large, where nobody waits for it.
+//! Writes: which keys a command may change, and the compression of values. Large values are compressed on another thread.
 
 use std::cell::{OnceCell, RefCell};
 use std::rc::Rc;
@@ -15,7 +15,7 @@ use crate::proxy::request::{Replacements, Request};
 use crate::worker_state::policy::View;
 
 impl Client {
-    /// What a command may change.
+    /// What a command may change: keys, functions, users and settings.
     pub(super) fn write_guard(&self, view: &View, call: Call<'_>) -> WriteGuard {
         let mut guard = WriteGuard::default();
         let db = self.state.profile.db();
@@ -40,7 +40,7 @@ impl Client {
         guard
     }
 
-    /// What a command without keys may change of the server's settings and users.
+    /// Records what a command without keys may change of the server's settings and users.
     pub(super) fn changes_settings(&self, call: Call<'_>, guard: &mut WriteGuard) {
         match call.row.verb {
             Verb::AclDelUser => guard.deletes_users(call.args[2..].iter().copied()),
@@ -54,8 +54,8 @@ impl Client {
         }
     }
 
-    /// What a command that writes values may change, and which of its values are worth compressing. The rule of a key is looked for
-    /// once, and only if it matters.
+    /// The guard of a command that writes values, and the values that are worth compressing. The rule of each key is looked up once, and
+    /// only if it is needed.
     fn look_at_values(&self, view: &View, call: Call<'_>) -> (WriteGuard, Candidates) {
         let policy = &view.policy;
         let db = self.state.profile.db();
@@ -72,7 +72,7 @@ impl Client {
             let may_be = policy.compresses_from.is_some_and(|least| value.is_some_and(|value| value.len() >= least));
             let rule = (is_told || may_be).then(|| policy.rules.of(key));
             guard.add(db, key, is_told && rule.is_some_and(|rule| rule.watch));
-            // Without its value Redis refuses the command.
+            // Redis refuses a key without a value.
             if let Some(value) = value {
                 let how = rule.and_then(|rule| rule.compress.as_ref());
                 candidates.look(value_at, value, how, policy.limits.max_inflated);
@@ -81,11 +81,11 @@ impl Client {
         (guard, candidates)
     }
 
-    /// SET and its kin: compresses what is worth it, here or elsewhere, and sends.
+    /// SET and other commands that write values: compresses the values, here or on another thread, and sends the request.
     pub(super) fn write_values(&mut self, view: &View, permit: &ServePermit, call: Call<'_>) -> Next {
         let (guard, candidates) = self.look_at_values(view, call);
         if let Some(error) = &candidates.refused {
-            return self.refuse_where_it_is(permit, error);
+            return self.refuse_or_abort(permit, error);
         }
         if candidates.bytes > view.policy.offload_above {
             return self.offload(call.request, guard, candidates);
@@ -104,7 +104,7 @@ impl Client {
         compressed: &Compressed,
     ) -> Next {
         if let Some(error) = self.outgrown(call.request, &replacements) {
-            return self.refuse_where_it_is(permit, &error);
+            return self.refuse_or_abort(permit, &error);
         }
         if let Err(next) = self.leave_lane_if_large(permit, bytes_of(call.request, &replacements), call.args.len()) {
             return next;
@@ -136,7 +136,8 @@ impl Client {
         Next::Go
     }
 
-    /// Why a request cannot be sent: Redis would take a value as the client sent it, but not the longer form to be stored.
+    /// Why a request cannot be sent: Redis would accept a value as the client sent it, but not in the longer form in which it would
+    /// be stored.
     fn outgrown(&self, request: Request<'_>, replacements: &Replacements) -> Option<OwnError> {
         if replacements.is_empty() {
             return None;
@@ -147,14 +148,14 @@ impl Client {
         Some(errors::too_long_for_redis(envelope.len(), most))
     }
 
-    /// Has large values compressed where nobody waits for it. The client takes no other request until then.
+    /// Compresses large values on another thread. Until then the client takes no other request.
     fn offload(&mut self, request: Request<'_>, guard: WriteGuard, candidates: Candidates) -> Next {
         let raw = request.owned.cloned().unwrap_or_else(|| bytes::Bytes::copy_from_slice(request.raw));
         let offloaded = Offloaded { raw: raw.clone(), ranges: request.ranges.clone(), guard };
         let outcome: Rc<RefCell<Option<Outcome>>> = Rc::default();
         let ranges = request.ranges.clone();
         let (there, reply_queue) = (Rc::clone(&outcome), Rc::clone(&self.reply_queue));
-        // The request, and what its values become at worst.
+        // The request, and the largest size its values can reach.
         let bytes = raw.len().saturating_mul(2);
         self.context.offload(
             bytes,
@@ -168,7 +169,7 @@ impl Client {
         Next::Go
     }
 
-    /// Sends the request whose values have been compressed; none: it cannot be sent now.
+    /// Sends the request whose values have been compressed. `None` if it cannot be sent yet.
     pub fn resume_offloaded(&mut self, view: &View, permit: &ServePermit) -> Option<Next> {
         let (offloaded, outcome) = self.offloaded.as_ref()?;
         let bytes = match outcome.borrow().as_ref()? {
@@ -176,7 +177,8 @@ impl Client {
             None => 0,
         };
         let arguments = offloaded.ranges.len();
-        // Decided here, because an offloaded request cannot be taken again: it stays offloaded until the replies that are due have come.
+        // An offloaded request cannot be taken again, so this is decided here: the request stays offloaded until the due replies
+        // have come.
         match self.leave_lane_if_large(permit, bytes, arguments) {
             Ok(()) => {}
             Err(Next::Again) => return None,
@@ -189,7 +191,7 @@ impl Client {
         let (offloaded, outcome) = self.offloaded.take()?;
         let outcome = outcome.take()?;
         let Some((replacements, compressed)) = outcome else {
-            let next = self.refuse_where_it_is(permit, &errors::NOT_COMPRESSED);
+            let next = self.refuse_or_abort(permit, &errors::NOT_COMPRESSED);
             self.end_of_request();
             return Some(next);
         };
@@ -204,7 +206,7 @@ impl Client {
     }
 }
 
-/// Bytes of a request in which some arguments are replaced.
+/// Size of a request with some arguments replaced.
 fn bytes_of(request: Request<'_>, replacements: &Replacements) -> usize {
     let (added, gone) = replacements
         .iter()
@@ -212,7 +214,7 @@ fn bytes_of(request: Request<'_>, replacements: &Replacements) -> usize {
     request.raw.len() + added - gone
 }
 
-/// Whether a command may change what a client may do that has not authenticated.
+/// Whether a command may change what unauthenticated clients are allowed to do.
 fn changes_first_rights(call: Call<'_>) -> bool {
     let has = |word: &[u8]| call.args.iter().skip(2).any(|arg| arg.eq_ignore_ascii_case(word));
     match call.row.verb {

@@ -1,4 +1,4 @@
-//! Answers to a client whose reply has come, or never will.
+//! Fills a client's slot with a reply, or with an error if no reply will come.
 
 use std::rc::Rc;
 
@@ -8,7 +8,7 @@ use crate::exchange::pending::Reader;
 use crate::resp::build;
 use crate::upstream::{Lost, Reply};
 
-/// Passes a reply on; that of a request of our own goes nowhere.
+/// Passes a reply on. The reply to a request of Shortstop's own goes to no client.
 #[inline]
 pub(crate) fn answer(to: Option<(Rc<ReplyQueue>, Slot)>, reply: Reply<'_>) {
     if let Some((reply_queue, slot)) = to {
@@ -16,15 +16,15 @@ pub(crate) fn answer(to: Option<(Rc<ReplyQueue>, Slot)>, reply: Reply<'_>) {
     }
 }
 
-/// Answers with the error. Whoever Redis does not let in any more is gone with that.
-pub(crate) fn tell_lost(reply_queue: &ReplyQueue, slot: Slot, why: &Lost) {
+/// Answers with the error. If Redis refuses the client's login, the client is closed as well.
+pub(crate) fn fail_with_lost(reply_queue: &ReplyQueue, slot: Slot, why: &Lost) {
     let mut out = Vec::new();
     build::error(&mut out, why.text());
-    end_lost(reply_queue, slot, &out, why);
+    fail_with_error(reply_queue, slot, &out, why);
 }
 
-/// Answers with this error, and closes whom Redis does not let in any more.
-pub(crate) fn end_lost(reply_queue: &ReplyQueue, slot: Slot, error: &[u8], why: &Lost) {
+/// Answers with this error. If Redis refuses the client's login, the client is closed as well.
+pub(crate) fn fail_with_error(reply_queue: &ReplyQueue, slot: Slot, error: &[u8], why: &Lost) {
     if reply_queue.ending() == Ending::UserDeleted {
         return reply_queue.fill(slot, Reply::Borrowed(b""));
     }
@@ -35,10 +35,10 @@ pub(crate) fn end_lost(reply_queue: &ReplyQueue, slot: Slot, error: &[u8], why: 
 }
 
 impl Reader {
-    /// Tells the reader that there will be no answer.
+    /// Answers the reader with an error.
     pub(crate) fn lose(self, why: &Lost) {
         let mut error = Vec::new();
         build::error(&mut error, why.text());
-        end_lost(&self.reply_queue, self.slot, &error, why);
+        fail_with_error(&self.reply_queue, self.slot, &error, why);
     }
 }

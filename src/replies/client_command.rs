@@ -1,5 +1,5 @@
-//! The second half of a command of the CLIENT family: Redis has nothing against it, and now it is done and answered. What other
-//! workers know, they are asked.
+//! The second half of a CLIENT command: Redis has accepted it, and Shortstop carries it out and answers. What other workers know is
+//! requested from them.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -19,10 +19,10 @@ use crate::worker_state::context::Context;
 use crate::worker_state::named_connections::{Purpose, find};
 use crate::worker_state::own_answers;
 
-/// What the client is told.
+/// The answer to the client.
 struct Answer {
     bytes: Vec<u8>,
-    /// It has ended itself: nothing comes behind this.
+    /// The client has closed itself: no answer follows this one.
     last: bool,
 }
 
@@ -32,7 +32,7 @@ impl From<Vec<u8>> for Answer {
     }
 }
 
-/// Redis has spoken, or is away: the rest is done, and the client told.
+/// Redis has replied, or is away: carries out the command and answers the client.
 pub(crate) fn answered(context: &Context, asked: AskedClientCommand, reply: Result<Reply<'_>, &Lost>) {
     let AskedClientCommand { client, slot, command, without_redis } = asked;
     let verdict = match &reply {
@@ -46,24 +46,25 @@ pub(crate) fn answered(context: &Context, asked: AskedClientCommand, reply: Resu
             client.reply_queue.close();
         }
     };
-    match at_once(context, &client, command, verdict) {
+    match answer_locally(context, &client, command, verdict) {
         Ok(answer) => fill(&client, answer),
         Err(command) => {
             let Some(context) = context.rc() else { return };
             client.reply_queue.is_coming(slot);
             tokio::task::spawn_local(async move {
-                let answer = later(&context, &client, command, &[]).await;
+                let answer = answer_by_asking(&context, &client, command, &[]).await;
                 fill(&client, answer);
             });
         }
     }
 }
 
-/// What Redis says when it agrees.
+/// The reply with which Redis accepts a command.
 const AGREED: &[u8] = b"+OK\r\n";
 
-/// The reply of EXEC, with Redis's answers to the commands at these places replaced by those of the proxy; handed to `then`.
-pub(crate) fn settle_all(
+/// Replaces Redis's answers to these commands in EXEC's reply with Shortstop's, and passes the reply to `on_reply`. `commands` has
+/// the position of each command.
+pub(crate) fn replace_in_exec_reply(
     context: &Context,
     client: Rc<ClientState>,
     commands: Vec<(usize, ClientCommand)>,
@@ -75,7 +76,7 @@ pub(crate) fn settle_all(
     };
     let mut parts: Vec<Vec<u8>> = parts.map(<[u8]>::to_vec).collect();
     if parts.is_empty() {
-        // It was not executed.
+        // The transaction was not executed.
         return on_reply(&context, Reply::Borrowed(reply));
     }
     tokio::task::spawn_local(async move {
@@ -84,13 +85,13 @@ pub(crate) fn settle_all(
         let mut last = false;
         for (at, command) in commands {
             let Some(part) = parts.get_mut(at).filter(|_| !last) else { break };
-            let answer = match at_once(&context, &client, command, part) {
+            let answer = match answer_locally(&context, &client, command, part) {
                 Ok(answer) => answer,
-                Err(command) => later(&context, &client, command, part).await,
+                Err(command) => answer_by_asking(&context, &client, command, part).await,
             };
             *part = answer.bytes;
             if answer.last {
-                // Redis, too, writes nothing more to a client that has ended itself.
+                // Redis writes nothing more to a client that has closed itself. Neither does Shortstop.
                 last = true;
                 parts.truncate(at + 1);
             }
@@ -103,8 +104,8 @@ pub(crate) fn settle_all(
     });
 }
 
-/// What can be done with what this worker knows, or the command that needs others.
-fn at_once(
+/// Answers from what this worker knows. Returns the command if other workers or Redis must be asked.
+fn answer_locally(
     context: &Context,
     client: &ClientState,
     command: ClientCommand,
@@ -130,7 +131,7 @@ fn at_once(
             out.extend_from_slice(verdict);
         }
         ClientCommand::Info => {
-            // It was asked on the connection that the client has, if it has one.
+            // If the client has a session, Redis was asked there, and its answer contains the session's line.
             let line = lines(verdict).and_then(|mut lines| lines.next());
             let own = line.filter(|line| client.session().is_some_and(|session| session.link.id() == line.id()));
             let mut text = Vec::new();
@@ -143,8 +144,13 @@ fn at_once(
     Ok(out.into())
 }
 
-/// What other workers, and Redis, have to be asked for.
-async fn later(context: &Rc<Context>, client: &ClientState, command: ClientCommand, verdict: &[u8]) -> Answer {
+/// Answers a command for which other workers or Redis must be asked.
+async fn answer_by_asking(
+    context: &Rc<Context>,
+    client: &ClientState,
+    command: ClientCommand,
+    verdict: &[u8],
+) -> Answer {
     match command {
         ClientCommand::List(Some(filter)) => {
             list(context, client, &filter, verdict).await.unwrap_or_else(|lost| error(&lost).to_vec()).into()
@@ -157,18 +163,19 @@ async fn later(context: &Rc<Context>, client: &ClientState, command: ClientComma
     }
 }
 
-/// What is known of a client of this worker.
+/// The record of a client of this worker.
 fn record(context: &Context, client: &ClientState) -> Record {
     Record::of(client, context.worker, context.view().table.name_of(client.info.last.get()))
 }
 
-/// What is known of all clients of a worker.
+/// The records of all clients of this worker.
 fn records(context: &Context) -> Vec<Record> {
     let clients = context.clients.borrow();
     clients.values().filter(|client| !client.info.is_killed()).map(|client| record(context, client)).collect()
 }
 
-/// All clients that are meant, in Redis's form. In `verdict` Redis may have said something of the client that asks.
+/// The lines of all clients that the filter selects, in Redis's format. `verdict` may contain Redis's line about the client that
+/// asks.
 async fn list(context: &Rc<Context>, client: &ClientState, filter: &Filter, verdict: &[u8]) -> Result<Vec<u8>, Lost> {
     let all = context.ask_all_workers(|context, answers| drop(answers.send(records(context)))).await;
     let mut clients: Vec<Record> = all.into_iter().flatten().collect();
@@ -176,9 +183,9 @@ async fn list(context: &Rc<Context>, client: &ClientState, filter: &Filter, verd
     clients.retain(|client| filter.admits(client, asker));
     clients.sort_unstable_by_key(|client| client.id);
 
-    // What Redis knows of their private connections, and how it writes a line.
+    // Redis knows the state of the sessions, and the format of a line.
     let words = |words: &[&str]| words.iter().map(|word| word.as_bytes().to_vec()).collect::<Request>();
-    // The lane's own line shows the form: the user may have no right to CLIENT INFO.
+    // The lane's own line shows the format. CLIENT INFO would need a right that the user may not have.
     let lane = context.lane_of(&client.profile)?;
     lane.settled().await;
     let mut sessions = words(&["CLIENT", "LIST", "ID"]);
@@ -187,7 +194,8 @@ async fn list(context: &Rc<Context>, client: &ClientState, filter: &Filter, verd
     let sessions = ask(context, &lane, &[sessions], true).await?;
     let known = [&sessions[..], verdict].into_iter().filter_map(lines).flatten();
     let own: HashMap<u64, Line<'_>> = known.filter_map(|line| Some((line.id()?, line))).collect();
-    // It is the lane that asks: the command in its line shows whether Redis names subcommands. In another line it need not have any.
+    // The command in the lane's own line shows whether Redis names subcommands, because the lane asked. Lines of other connections
+    // may show a command without subcommands.
     let form = lane.id().and_then(|id| own.get(&id)).or_else(|| own.values().next()).copied();
 
     let mut text = Vec::new();
@@ -206,7 +214,7 @@ async fn list(context: &Rc<Context>, client: &ClientState, filter: &Filter, verd
     Ok(as_text(client.profile.version(), &text))
 }
 
-/// Ends the clients that are meant.
+/// Closes the clients that the filter selects.
 async fn kill(context: &Rc<Context>, client: &ClientState, filter: Filter, only: bool) -> Answer {
     let (filter, asker) = (Arc::new(filter), client.info.id);
     let work = move |context: &Rc<Context>, answers: mpsc::UnboundedSender<(u64, bool)>| {
@@ -221,7 +229,7 @@ async fn kill(context: &Rc<Context>, client: &ClientState, filter: Filter, only:
                 }
             }
         }
-        // It is there as long as somebody waits for the answer.
+        // The receiver exists as long as this function waits for the answers.
         let _ = answers.send((count, myself));
     };
     let counts = context.ask_all_workers(work).await;
@@ -235,7 +243,7 @@ async fn kill(context: &Rc<Context>, client: &ClientState, filter: Filter, only:
     Answer { bytes, last: counts.iter().any(|(_, myself)| *myself) }
 }
 
-/// Has Redis unblock the client's private connection, if it has one.
+/// Has Redis unblock the client's session, if it has one.
 async fn unblock(context: &Rc<Context>, client: &ClientState, id: u64, how: Request) -> Result<Vec<u8>, Lost> {
     let Some(number) = find(context, id, Purpose::Unblock).await else {
         return Ok(b":0\r\n".to_vec());
@@ -246,7 +254,7 @@ async fn unblock(context: &Rc<Context>, client: &ClientState, id: u64, how: Requ
     ask(context, &lane, &[request], false).await
 }
 
-/// A reply of CLIENT GETREDIR or TRACKINGINFO, with the number that the proxy has for the client that is meant.
+/// A reply of CLIENT GETREDIR or TRACKINGINFO with Shortstop's client id in place of Redis's.
 fn redirected(reply: &[u8], session: Option<Rc<Session>>) -> Vec<u8> {
     const FIELD: &[u8] = b"$8\r\nredirect\r\n";
     let at = memchr::memmem::find(reply, FIELD).map_or(0, |at| at + FIELD.len());
@@ -269,7 +277,7 @@ fn lines(reply: &[u8]) -> Option<impl Iterator<Item = Line<'_>>> {
     }
 }
 
-/// A text as Redis replies it.
+/// A text in the form of a Redis reply.
 fn as_text(version: Version, text: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len() + 32);
     match version {

@@ -1,12 +1,12 @@
-//! Replies on their way to the client: which parts of them are values, and how those that are compressed are opened, here or, if they
-//! are large, elsewhere.
+//! Decodes replies: finds the values in a reply and decompresses those that are compressed. Large ones are decompressed on another
+//! thread.
 
 use bytes::Bytes;
 
 use crate::codec;
 use crate::errors::{self, Side};
 use crate::exchange::reply_shape::ReplyShape;
-use crate::replies::halves::put_together;
+use crate::replies::halves::join_halves;
 use crate::resp::{Bulk, build, bulk_of, elements};
 use crate::upstream::{RESERVED, Reply};
 use crate::worker_state::context::Context;
@@ -20,7 +20,7 @@ impl ReplyShape {
                 decode_elements(reply, |at| columns[at % columns.len()], limit)
             }
             (ReplyShape::Map, _) if reply.starts_with(b"*4\r\n") => Decoded::as_it_is([b"%2", &reply[2..]].concat()),
-            (ReplyShape::Halves, _) => Decoded::as_it_is(put_together(reply)),
+            (ReplyShape::Halves, _) => Decoded::as_it_is(join_halves(reply)),
             (ReplyShape::Channels, _) => Decoded::as_it_is(without_own_channels(reply)),
             _ => Decoded::as_it_is(reply.to_vec()),
         }
@@ -39,12 +39,12 @@ impl ReplyShape {
     }
 }
 
-/// Whether a name in a reply is that of a channel of Shortstop's own.
+/// Whether a name in a reply is one of Shortstop's own channels.
 fn is_own_channel(name: &[u8]) -> bool {
     matches!(bulk_of(name), Bulk::Value(name) if name.starts_with(RESERVED.as_bytes()))
 }
 
-/// An array of names of channels without those of Shortstop's own, which no client has subscribed to.
+/// An array of channel names without Shortstop's own, to which no client has subscribed.
 fn without_own_channels(reply: &[u8]) -> Vec<u8> {
     let Some(all) = elements(reply) else { return reply.to_vec() };
     let others: Vec<&[u8]> = all.filter(|name| !is_own_channel(name)).collect();
@@ -54,7 +54,7 @@ fn without_own_channels(reply: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Opens a reply that is one value, if it is compressed, and hands it to `then`: at once, or later if it is large.
+/// Decodes a reply that is one value, and passes it to `on_reply`: at once, or later if it is large.
 pub(crate) fn decode_one(context: &Context, reply: Reply<'_>, on_reply: impl FnOnce(&Context, Reply<'_>) + 'static) {
     let compressed = matches!(bulk_of(reply.bytes()), Bulk::Value(value) if codec::is_compressed(value));
     if !compressed {
@@ -63,7 +63,7 @@ pub(crate) fn decode_one(context: &Context, reply: Reply<'_>, on_reply: impl FnO
     decode_with(context, reply, decode_value, on_reply);
 }
 
-/// Opens what a reply holds, and hands the whole to `then`.
+/// Decodes the values in a reply, and passes the whole reply to `on_reply`.
 pub(crate) fn decode_all(
     context: &Context,
     reply: Reply<'_>,
@@ -76,7 +76,7 @@ pub(crate) fn decode_all(
     decode_with(context, reply, move |reply, limit| shape.decode(reply, limit), on_reply);
 }
 
-/// Opens what the elements of EXEC's reply hold, and hands the whole to `then`.
+/// Decodes the values in the elements of EXEC's reply, and passes the whole reply to `on_reply`.
 pub(crate) fn decode_each(
     context: &Context,
     reply: Reply<'_>,
@@ -92,7 +92,7 @@ pub(crate) fn decode_each(
         let elements: Vec<&[u8]> = elements.collect();
         build::header(&mut all.reply, b'*', elements.len());
         for (element, shape) in elements.into_iter().zip(shape.iter().chain(std::iter::repeat(&ReplyShape::Nothing))) {
-            // The limit is for all together: a reply cannot be made of more than its client may be owed.
+            // The limit is for all elements together: one reply must not be larger than what may be due to a client.
             all.add(shape.decode(element, limit.saturating_sub(all.reply.len())));
         }
         all
@@ -100,13 +100,13 @@ pub(crate) fn decode_each(
     decode_with(context, reply, decode, on_reply);
 }
 
-/// Whether any element of EXEC's reply is to be looked at.
+/// Whether any element of EXEC's reply may contain values to decode.
 fn any_is_to_be_looked_at(shape: &[ReplyShape], reply: &[u8]) -> bool {
     shape.iter().any(|shape| *shape != ReplyShape::Nothing)
         && elements(reply).is_some_and(|all| shape.iter().zip(all).any(|(shape, one)| shape.is_to_be_looked_at(one)))
 }
 
-/// A reply with its values opened, and what was counted meanwhile.
+/// A reply with its values decoded, and the counts for the metrics.
 struct Decoded {
     reply: Vec<u8>,
     decoded: u64,
@@ -152,7 +152,7 @@ fn decode_with(
         return on_reply(context, Reply::Borrowed(&decoded.reply));
     }
     let reply = reply.to_bytes();
-    // The value, and the reply that it becomes a part of.
+    // The value, and its copy inside the reply.
     let bytes = reply.len().saturating_add(declared.saturating_mul(2));
     context.offload(
         bytes,
@@ -184,7 +184,7 @@ fn decode_value(reply: &[u8], limit: usize) -> Decoded {
     }
 }
 
-/// An array whose elements are values where `is_value` says so.
+/// Decodes those elements of an array for which `is_value` is true.
 fn decode_elements(reply: &[u8], is_value: impl Fn(usize) -> bool, limit: usize) -> Decoded {
     let Some(elements) = elements(reply) else { return Decoded::as_it_is(reply.to_vec()) };
     let elements: Vec<&[u8]> = elements.collect();
@@ -197,7 +197,8 @@ fn decode_elements(reply: &[u8], is_value: impl Fn(usize) -> bool, limit: usize)
             all.reply.extend_from_slice(element);
         }
     }
-    // A client takes an error among values for one of them, and some never look: the whole is refused.
+    // A client would take an error between values for one of the values, and some clients never check. So the whole reply is
+    // refused.
     if all.damaged > 0 {
         all.reply = errors::DAMAGED_AMONG.frame();
     }
@@ -209,7 +210,7 @@ mod tests {
     use super::{ReplyShape, build, codec};
 
     #[test]
-    fn columns_are_opened_and_others_stay() {
+    fn only_value_columns_are_decoded() {
         let bulk = |value: &[u8]| {
             let mut out = Vec::new();
             build::bulk(&mut out, value);

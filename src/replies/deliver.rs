@@ -1,6 +1,6 @@
-//! What waits on an upstream connection for a reply, and what becomes of the reply: passed on, opened, kept, told.
+//! Handles the reply to each pending request: passes it on, decodes it, keeps it in L1, or publishes the change.
 //!
-//! Runs on the upstream side: a client that has gone away changes nothing of what must happen to guards and tickets.
+//! Runs on the upstream side. A client that has disconnected changes nothing about what must happen to guards and tickets.
 
 use std::rc::Rc;
 use std::time::Instant;
@@ -15,7 +15,7 @@ use crate::exchange::pending::{InSession, OnReply, Pending};
 use crate::exchange::reply_shape::ReplyShape;
 use crate::metrics::outcome::{DropReason, FlushReason};
 use crate::near_cache::kept_as;
-use crate::replies::answers::{answer, end_lost};
+use crate::replies::answers::{answer, fail_with_error};
 use crate::replies::client_command;
 use crate::replies::decode::{decode_all, decode_one};
 use crate::replies::fills::{fill, fill_many, forget};
@@ -52,7 +52,7 @@ impl Expected for Pending {
             | OnReply::Values(_)
             | OnReply::Content { .. }
             | OnReply::Info { .. } => true,
-            // A login that is tried twice changes nothing more.
+            // Repeating a login has no further effect.
             OnReply::Greet { .. } | OnReply::Flush | OnReply::ClientCommand(_) => true,
             OnReply::Elements { guard, .. } => guard.is_none(),
             OnReply::Rest
@@ -91,7 +91,7 @@ impl Expected for Pending {
         match &self.on_reply {
             OnReply::Pass { .. } | OnReply::Read { .. } | OnReply::Rest => true,
             OnReply::Content { shape, .. } => *shape == ReplyShape::Nothing,
-            // What is compressed is opened in one piece.
+            // A compressed value is decoded in one piece.
             OnReply::Value { .. } => match value_begun(beginning) {
                 Some(value) => value.len() >= codec::MARK.len() && !codec::is_compressed(value),
                 None => false,
@@ -111,7 +111,7 @@ impl Expected for Pending {
 
     fn deliver_part(self, context: &Context, part: Bytes) -> Pending {
         match &self.on_reply {
-            // It is not compared with what L1 has.
+            // A reply passed in parts is not compared with what L1 holds.
             OnReply::Value { id: Some(id) } | OnReply::Read { id } => context.shared.coherence.poison(id.key()),
             OnReply::Content { keys, .. } => keys.iter().for_each(|id| context.shared.coherence.poison(*id)),
             _ => {}
@@ -124,7 +124,7 @@ impl Expected for Pending {
 
     fn lose(self, context: &Context, why: &Lost, ran: bool) {
         if let OnReply::Rest = self.on_reply {
-            // Nothing that the client would not take for the rest of the reply can be said.
+            // The client would take an error message for the rest of the reply.
             if let Some((reply_queue, slot)) = self.to
                 && !reply_queue.skip(slot)
             {
@@ -134,7 +134,7 @@ impl Expected for Pending {
         }
         let mut text = why.text().to_owned();
         let is_greeting = matches!(self.on_reply, OnReply::Greet { .. });
-        // What follows in the pipeline is meant for another database, another user, or another protocol.
+        // Later requests in the pipeline are meant for another database, another user, or another protocol.
         let ends = is_greeting || matches!(self.on_reply, OnReply::Select { .. });
         let guard = match self.on_reply {
             OnReply::Ask { .. }
@@ -143,15 +143,15 @@ impl Expected for Pending {
             | OnReply::ShutDown { .. }
             | OnReply::Unsubscribed { .. } => {
                 context.count_lost(why);
-                return answer_alone(context, self.on_reply, Err(why));
+                return answer_reply_or_loss(context, self.on_reply, Err(why));
             }
             OnReply::Write { guard, .. } => Some(guard),
             OnReply::Elements { guard, .. } => guard.map(|guard| *guard),
             OnReply::Session { session, on_reply } => {
                 session.lost();
                 match *on_reply {
-                    // If the script goes on, Redis serves nobody else until it has ended: what is kept before then is of before
-                    // this.
+                    // If the script continues, Redis serves no other client until it ends. So everything kept before then was read
+                    // before the script's end.
                     InSession::Raw(guard) => return guard.end(context, false),
                     InSession::Exec { queued, .. } => Some(queued.guard),
                     InSession::Blocked { guard, .. } | InSession::Unknown(guard) | InSession::Debugged(guard) => {
@@ -177,7 +177,7 @@ impl Expected for Pending {
         let mut out = Vec::new();
         build::error(&mut out, &text);
         if let Some((reply_queue, slot)) = self.to {
-            end_lost(&reply_queue, slot, &out, why);
+            fail_with_error(&reply_queue, slot, &out, why);
             if ends {
                 reply_queue.close();
             }
@@ -199,8 +199,8 @@ impl Expected for Pending {
         context.stats().upstream_reconnects.add(1);
         if served {
             context.losses.set(context.losses.get() + 1);
-            // It may be another server, or the same with other data. A lost connection that only gave errors is no reason to flush:
-            // what L1 has came over other connections, and these are lost, too, when the server goes.
+            // It may be another server, or the same server with other data. A connection that was lost after it gave only errors is
+            // no reason to flush: the entries of L1 came over other connections, and these are lost too when the server goes away.
             context.shared.coherence.flush_for(FlushReason::Upstream, "an upstream connection was lost");
         }
     }
@@ -215,13 +215,13 @@ impl Expected for Pending {
 }
 
 impl Pending {
-    /// Does what is to be done with the reply, and hands back what waits for more.
+    /// Handles the reply. Returns what waits for further replies, if anything does.
     fn act(self, context: &Context, reply: Reply<'_>, now: Instant) -> Option<Pending> {
         let failed = reply.bytes().first() == Some(&b'-');
-        if failed && tells_of_a_replica(reply.bytes()) {
+        if failed && is_from_a_replica(reply.bytes()) {
             context.shared.endpoint.report(Suspicion::Replica);
         }
-        if failed && tells_why_it_is_silent(reply.bytes()) {
+        if failed && explains_silence(reply.bytes()) {
             context.shared.endpoint.silence().excuse(now);
         }
         let Pending { to, sent, on_reply } = self;
@@ -229,7 +229,7 @@ impl Pending {
             OnReply::Pass { .. } | OnReply::Rest => answer(to, reply),
             OnReply::Queued(session) => {
                 if !session.queued(reply.bytes()) {
-                    // It may have been executed, and its keys were not noted as written.
+                    // The command may have been executed, and no guard covers its keys.
                     context
                         .shared
                         .coherence
@@ -314,17 +314,17 @@ impl Pending {
             | OnReply::ClientCommand(_)
             | OnReply::FirstSelect(_)
             | OnReply::ShutDown { .. }
-            | OnReply::Unsubscribed { .. } => answer_alone(context, on_reply, Ok(reply)),
+            | OnReply::Unsubscribed { .. } => answer_reply_or_loss(context, on_reply, Ok(reply)),
             OnReply::Session { session, on_reply } => return in_session(context, session, *on_reply, to, sent, reply),
         }
         None
     }
 }
 
-/// Does what is to be done whether Redis has replied or not.
-fn answer_alone(context: &Context, on_reply: OnReply, reply: Result<Reply<'_>, &Lost>) {
+/// Handles requests whose handling is the same whether Redis has replied or not.
+fn answer_reply_or_loss(context: &Context, on_reply: OnReply, reply: Result<Reply<'_>, &Lost>) {
     match on_reply {
-        // Who does not wait any more needs no answer.
+        // If the receiver is gone, no answer is needed.
         OnReply::Ask { answer, .. } => {
             let _ = answer.send(reply.map(|reply| reply.bytes().to_vec()).map_err(Lost::clone));
         }
@@ -342,17 +342,17 @@ fn answer_alone(context: &Context, on_reply: OnReply, reply: Result<Reply<'_>, &
     }
 }
 
-/// Whether the server says that it serves nobody for now.
-fn tells_why_it_is_silent(error: &[u8]) -> bool {
+/// Whether the server says that it serves no requests for now.
+fn explains_silence(error: &[u8]) -> bool {
     error.starts_with(b"-BUSY ") || error.starts_with(b"-LOADING ")
 }
 
-/// Whether the server says that it is a replica, or became one. A script can say the same.
-fn tells_of_a_replica(error: &[u8]) -> bool {
+/// Whether the server says that it is a replica, or has become one. A script can return the same error.
+fn is_from_a_replica(error: &[u8]) -> bool {
     [&b"-READONLY"[..], b"-MASTERDOWN", b"-UNBLOCKED force"].iter().any(|begin| error.starts_with(begin))
 }
 
-/// The beginning of a bulk string of which not all has come.
+/// The beginning of the value in a bulk string that has only arrived in part.
 fn value_begun(beginning: &[u8]) -> Option<&[u8]> {
     let end = memchr::memchr(b'\n', beginning)?;
     beginning.starts_with(b"$").then(|| &beginning[end + 1..])
@@ -379,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_reads_may_be_sent_again() {
+    fn only_reads_may_be_repeated() {
         let ask = |repeat| OnReply::Ask { replies: 3, repeat, answer: oneshot::channel().0 };
         let write = || OnReply::Write { guard: WriteGuard::default(), shape: ReplyShape::Nothing };
         let elements = |guard: Option<Box<WriteGuard>>| OnReply::Elements {
@@ -411,7 +411,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_passed_as_it_is_is_passed_in_parts() {
+    fn only_unchanged_replies_are_passed_in_parts() {
         let plain = b"$200000\r\nplain, as the client wrote it";
         let compressed = [b"$200000\r\n", &crate::codec::MARK[..]].concat();
         let value = || pending(OnReply::Value { id: None });
@@ -423,7 +423,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_asks_for_itself() {
+    fn askers_are_the_client_and_the_readers_that_joined() {
         let reply_queue = Rc::new(ReplyQueue::new(Instant::now(), Rc::default()));
         let slot = reply_queue.open(false);
         let pending = Pending { to: Some((Rc::clone(&reply_queue), slot)), ..pending(OnReply::Pass { repeat: true }) };

@@ -1,4 +1,4 @@
-//! Replies that L1 keeps: for how long, and in which words.
+//! Replies that L1 keeps: for how long, and in which form.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -19,7 +19,7 @@ use crate::rules::CacheRule;
 use crate::upstream::{Lost, Reply};
 use crate::worker_state::context::Context;
 
-/// The flight has ended: later readers make their own.
+/// Removes a flight that has ended, so that later readers start their own.
 pub(crate) fn forget(context: &Context, flight: &Rc<Flight>) {
     let mut flights = context.flights.borrow_mut();
     if flights.get(&flight.id).is_some_and(|known| Rc::ptr_eq(known, flight)) {
@@ -57,7 +57,7 @@ fn land(
     pttl: Option<i64>,
     reply: Reply<'_>,
 ) {
-    // Out of the map before anything is delivered: nobody joins what is over.
+    // Remove the flight before any reply is delivered, so that no reader joins a flight that has ended.
     forget(context, flight);
     let question = flight.asked.question();
     let good_for = good_for(&flight.rule, &question, flight.absent, pttl, reply.bytes());
@@ -85,14 +85,14 @@ fn land(
     }
 }
 
-/// Whether readers that did not send the request may have its answer now.
+/// Whether readers that joined the flight may have its reply now.
 fn may_serve(context: &Context, ticket: Option<&Ticket>, sent: Instant, good_for: Option<Duration>) -> bool {
     let (Some(ticket), Some(good_for)) = (ticket, good_for) else { return false };
     let permit = context.shared.coherence.permit(Instant::now());
     ticket.may_serve(&permit, sent, sent + good_for.min(context.max_staleness()))
 }
 
-/// How long after its request was sent a reply may be served to other readers; an error: not at all, and why.
+/// For how long a reply may be served to other readers, counted from the time of its request. The error says why it may not.
 fn good_for(
     rule: &CacheRule,
     question: &Question<'_>,
@@ -103,24 +103,24 @@ fn good_for(
     let reply = if question.is_get() { kept_as(reply) } else { reply };
     match bulk_of(reply) {
         Bulk::Value(_) | Bulk::Null => {}
-        // A list is no string, and an error is no answer.
+        // GET returns a string or null. Lists and errors are not kept.
         _ if question.is_get() || matches!(reply.first(), Some(b'-' | b'!') | None) => return Err(NotKept::NotAValue),
         _ => {}
     }
     let says_absent = absent.is(reply);
     match pttl.ok_or(NotKept::TtlUnknown)? {
-        // Absent, and there a moment later.
+        // GET found no key, but PTTL found one a moment later.
         -1 | 1.. if says_absent && matches!(absent, Absent::Only(_)) => Err(NotKept::Changed),
         -1 => Ok(rule.ttl),
         left @ 1.. => Ok(rule.ttl.min(Duration::from_millis(left.unsigned_abs()))),
-        // Absent, and so it was a moment later.
+        // GET found no key, and neither did PTTL a moment later.
         -2 if says_absent && !rule.negative_ttl.is_zero() => Ok(rule.negative_ttl),
         -2 if says_absent => Err(NotKept::Absent),
         _ => Err(NotKept::Expired),
     }
 }
 
-/// Whether a reply is small enough to be kept.
+/// Checks that a reply is small enough to be kept.
 fn fits(rule: &CacheRule, question: &Question<'_>, reply: &[u8]) -> Result<(), NotKept> {
     let reply = if question.is_get() { kept_as(reply) } else { reply };
     let size = match bulk_of(reply) {
@@ -131,7 +131,7 @@ fn fits(rule: &CacheRule, question: &Question<'_>, reply: &[u8]) -> Result<(), N
     if size <= rule.max_value { Ok(()) } else { Err(NotKept::TooLarge) }
 }
 
-/// Keeps a reply that was read with a ticket, or, if it may not be kept, sees to it that nothing older is.
+/// Keeps a reply that was read with a ticket. If it may not be kept, makes sure that L1 holds nothing older.
 fn keep(
     context: &Context,
     id: EntryId,
@@ -204,7 +204,7 @@ fn pttl(context: &Context, user: u32, reply: &[u8]) -> Option<i64> {
 }
 
 impl Flight {
-    /// Sends the request again, for readers that the answer is too old for. All of them asked before it is sent now.
+    /// Sends the request again for readers that need a newer reply. All of them asked before this new request is sent.
     fn ask_again(&self, context: &Context, readers: Vec<Reader>) -> Result<(), (Lost, Vec<Reader>)> {
         if let Err(lost) = self.link.check() {
             return Err((lost, readers));

@@ -1,10 +1,10 @@
-//! The reply of BITFIELD when a script read its integers of more than 53 bits in two halves: the halves are put together.
+//! BITFIELD's reply when a script read integers of more than 53 bits in two halves: puts the halves together.
 
 use crate::exchange::reply_shape::LOW_BITS;
 use crate::resp::{Bulk, build, bulk_of, elements, parse_int};
 
-/// The script's reply as BITFIELD would have said it.
-pub(crate) fn put_together(reply: &[u8]) -> Vec<u8> {
+/// The script's reply in the form of BITFIELD's reply.
+pub(crate) fn join_halves(reply: &[u8]) -> Vec<u8> {
     let Some(elements) = elements(reply).filter(|_| reply.starts_with(b"*")) else { return reply.to_vec() };
     let elements: Vec<&[u8]> = elements.collect();
     let mut out = Vec::with_capacity(reply.len());
@@ -18,7 +18,7 @@ pub(crate) fn put_together(reply: &[u8]) -> Vec<u8> {
     out
 }
 
-/// The integer whose two halves an element is.
+/// The integer that an element holds in two halves.
 fn integer(element: &[u8]) -> Option<i64> {
     let Bulk::Value(halves) = bulk_of(element) else { return None };
     let (high, low) = halves.split_at_checked(memchr::memchr(b' ', halves)?)?;
@@ -27,7 +27,7 @@ fn integer(element: &[u8]) -> Option<i64> {
 
 #[cfg(test)]
 mod tests {
-    use super::{integer, put_together};
+    use super::{integer, join_halves};
 
     #[test]
     fn halves_are_put_together() {
@@ -41,7 +41,7 @@ mod tests {
             assert_eq!(integer(format!("${}\r\n{halves}\r\n", halves.len()).as_bytes()), Some(expected));
         }
         let reply = b"*3\r\n$3\r\n1 2\r\n$-1\r\n:7\r\n";
-        assert_eq!(put_together(reply), b"*3\r\n:4294967298\r\n$-1\r\n:7\r\n");
-        assert_eq!(put_together(b"-ERR no\r\n"), b"-ERR no\r\n");
+        assert_eq!(join_halves(reply), b"*3\r\n:4294967298\r\n$-1\r\n:7\r\n");
+        assert_eq!(join_halves(b"-ERR no\r\n"), b"-ERR no\r\n");
     }
 }

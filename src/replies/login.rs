@@ -1,4 +1,4 @@
-//! The answers to HELLO, AUTH and SELECT: who the client is from now on, what it speaks, and which database it is in.
+//! Replies to HELLO, AUTH and SELECT: they change the client's user, protocol version and database.
 
 use std::rc::Rc;
 
@@ -7,13 +7,13 @@ use bytes::Bytes;
 use crate::client_state::reply_queue::{ReplyQueue, Slot};
 use crate::exchange::greeting::Greeting;
 use crate::exchange::pending::{ClientState, FirstSelect};
-use crate::replies::answers::tell_lost;
+use crate::replies::answers::fail_with_lost;
 use crate::resp::split_first;
 use crate::upstream::{Lost, Reply};
 use crate::worker_state::context::Context;
 
 impl Greeting {
-    /// Redis has agreed.
+    /// Redis has accepted the HELLO or AUTH: changes the client's state.
     pub(crate) fn apply(self, context: &Context, client: &ClientState) {
         let profile = &client.profile;
         let has_login = self.login.is_some();
@@ -27,12 +27,13 @@ impl Greeting {
             *profile.name.borrow_mut() = name;
         }
         if has_login && let Some(context) = context.rc() {
-            // Redis ends the connections of a user that it deletes. A client that has asked nothing yet has to be seen to end, too.
+            // Redis closes the connections of a user that is deleted. Open a lane now, so that this is noticed even if the client
+            // never sends a request.
             drop(context.lane_of(profile));
         }
     }
 
-    /// HELLO's reply with the client's own number.
+    /// HELLO's reply with the client's own id.
     pub(crate) fn own_number(&self, reply: &[u8]) -> Bytes {
         const FIELD: &[u8] = b"$2\r\nid\r\n:";
         let found = memchr::memmem::find(reply, FIELD).map(|at| at + FIELD.len());
@@ -43,7 +44,8 @@ impl Greeting {
     }
 }
 
-/// The answer to a HELLO or AUTH that was asked on a connection that others use; `back` is what brought the connection back.
+/// The reply to a HELLO or AUTH on a shared connection. `back` is the reply to the HELLO that restores the connection's protocol
+/// version.
 pub(crate) fn greeted(
     context: &Context,
     client: &ClientState,
@@ -64,12 +66,12 @@ pub(crate) fn greeted(
         _ => reply_queue.fill(slot, Reply::Borrowed(reply)),
     }
     if agreed && back.is_some_and(|back| back.starts_with(b"-")) {
-        // The lane speaks another protocol than it should.
+        // The lane now uses the wrong protocol version.
         context.drop_lane(&identity, db, version);
     }
 }
 
-/// The answer to a SELECT on a lane, and to that which brought the lane back.
+/// The reply to a SELECT on a lane, and to the SELECT that restores the lane's database.
 pub(crate) fn selected(
     context: &Context,
     client: &ClientState,
@@ -85,16 +87,16 @@ pub(crate) fn selected(
     }
     reply_queue.fill(slot, Reply::Borrowed(first));
     if first.starts_with(b"-NO") {
-        // The right was taken away: the next SELECT goes over a connection of its own again.
+        // The right to SELECT was taken away: the next SELECT goes over a connection of its own again.
         identity.may_select.set(false);
     }
     if first == b"+OK\r\n" && back != b"+OK\r\n" {
-        // The lane is in no known database any more.
+        // The lane's database is no longer known.
         context.drop_lane(&identity, before, version);
     }
 }
 
-/// The answer to the first SELECT of an identity, on a connection of its own.
+/// The reply to the first SELECT of an identity, on a connection of its own.
 pub(crate) fn first_selected(select: FirstSelect, reply: Result<Reply<'_>, &Lost>) {
     let FirstSelect { client, slot, identity, db } = select;
     match reply {
@@ -106,8 +108,8 @@ pub(crate) fn first_selected(select: FirstSelect, reply: Result<Reply<'_>, &Lost
             client.reply_queue.fill(slot, reply);
         }
         Err(lost) => {
-            tell_lost(&client.reply_queue, slot, lost);
-            // What follows in the pipeline is meant for the other database.
+            fail_with_lost(&client.reply_queue, slot, lost);
+            // Later requests in the pipeline are meant for the other database.
             client.reply_queue.close();
         }
     }

@@ -1,4 +1,4 @@
-//! What is done with a reply that has come, or never will. Must not know the request side (`proxy`).
+//! The reply side: what happens when a reply has come, or when none will come. Must not know the request side (`proxy`).
 
 mod answers;
 mod client_command;

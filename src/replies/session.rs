@@ -1,4 +1,4 @@
-//! Replies on a client's private connection, and what they change of its state. EXEC's is in `transaction`.
+//! Replies on a client's session, and how they change the session's state. EXEC's reply is in `transaction`.
 
 use std::rc::Rc;
 use std::time::Instant;
@@ -11,7 +11,7 @@ use crate::replies::transaction;
 use crate::upstream::Reply;
 use crate::worker_state::context::Context;
 
-/// Does what is to be done with the reply, and hands back what waits for more.
+/// Handles the reply. Returns what waits for further replies, if anything does.
 pub(crate) fn in_session(
     context: &Context,
     session: Rc<Session>,
@@ -24,7 +24,7 @@ pub(crate) fn in_session(
     match on_reply {
         InSession::Sent(sent) => {
             session.answered(sent, reply.bytes());
-            // If the answer bound the connection, Redis may push messages on it from now on.
+            // If the reply bound the connection to its client, Redis may send push messages on it from now on.
             session.listen_if_bound();
         }
         InSession::Exec { client, queued } => {
@@ -50,7 +50,7 @@ pub(crate) fn in_session(
         InSession::Greet { client, greeting } => {
             if !failed {
                 if !greeting.is_understood {
-                    // Redis agreed to what Shortstop does not understand: a newer server.
+                    // Redis accepted a call that Shortstop does not understand: the server is newer.
                     session.bind(Reason::Login);
                 }
                 session.greeted(greeting.login.is_some(), greeting.version);
@@ -84,7 +84,7 @@ pub(crate) fn in_session(
             }
         }
         InSession::Acknowledge { kind, left, muted } => {
-            // An error answers the whole command.
+            // An error is the only reply to the whole command.
             let left = if failed { 0 } else { left - 1 };
             session.acknowledged(kind, reply.bytes(), left == 0);
             if let (Some((reply_queue, slot)), true) = (&to, left > 0) {

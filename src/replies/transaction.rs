@@ -1,4 +1,4 @@
-//! The reply of EXEC: what was queued is done, or nothing of it.
+//! EXEC's reply: the transaction was executed as a whole, or not at all.
 
 use std::rc::Rc;
 use std::time::Instant;
@@ -12,19 +12,19 @@ use crate::exchange::pending::{ClientState, InSession, OnReply, Pending, Session
 use crate::exchange::reply_shape::ReplyShape;
 use crate::exchange::transaction::Queued;
 use crate::replies::answers::answer;
-use crate::replies::client_command::settle_all;
+use crate::replies::client_command::replace_in_exec_reply;
 use crate::replies::decode::decode_each;
 use crate::resp::{Version, elements, split_first};
 use crate::upstream::Reply;
 use crate::worker_state::context::Context;
 
-/// Finds the replies among what has come of EXEC's. `false`: more is to come.
-fn tell_apart(session: &Rc<Session>, queued: &mut Queued, come: &[u8]) -> Result<bool, Doubt> {
+/// Collects the frames of EXEC's reply, with push messages among them. Returns false if frames are still missing.
+fn collect_frames(session: &Rc<Session>, queued: &mut Queued, come: &[u8]) -> Result<bool, Doubt> {
     let mut rest = come;
     if queued.demux.is_none() {
         let mixes = session.may_push() || !queued.commands.subscribed.is_empty();
         let count = elements(come).filter(|_| mixes && come.starts_with(b"*")).map_or(0, Iterator::count);
-        // None: it was not executed.
+        // `None`: the transaction was not executed.
         if count == 0 || count != queued.shape.len() {
             return Ok(true);
         }
@@ -42,8 +42,8 @@ fn tell_apart(session: &Rc<Session>, queued: &mut Queued, come: &[u8]) -> Result
     Ok(whole)
 }
 
-/// EXEC's reply in which WAIT and WAITAOF, at these places, confirm nothing: Redis answers for the last write of the connection,
-/// which need not be the client's.
+/// EXEC's reply with WAIT and WAITAOF, at these positions, replaced by an answer that confirms no replica. Redis answers for the
+/// last write of the connection, which may not be the client's.
 fn without_replicas(reply: &[u8], waits: &[usize]) -> Vec<u8> {
     let Some(parts) = elements(reply) else { return reply.to_vec() };
     let mut out = reply[..memchr::memchr(b'\n', reply).map_or(0, |end| end + 1)].to_vec();
@@ -53,7 +53,7 @@ fn without_replicas(reply: &[u8], waits: &[usize]) -> Vec<u8> {
     out
 }
 
-/// EXEC's reply is here, or some of it.
+/// All or a part of EXEC's reply has arrived.
 pub(crate) fn ended(
     context: &Context,
     client: Rc<ClientState>,
@@ -64,7 +64,7 @@ pub(crate) fn ended(
     reply: Reply<'_>,
 ) -> Option<Pending> {
     let failed = reply.bytes().first() == Some(&b'-');
-    let told_apart = tell_apart(&session, &mut queued, reply.bytes());
+    let told_apart = collect_frames(&session, &mut queued, reply.bytes());
     if matches!(told_apart, Ok(false)) {
         let on_reply = OnReply::session(&session, InSession::Exec { client, queued });
         return Some(Pending { to, sent, on_reply });
@@ -90,7 +90,7 @@ pub(crate) fn ended(
     session.answered(Sent::Exec, reply.bytes());
     let count = elements(reply.bytes()).map_or(0, Iterator::count);
     if count > 0 && count != shape.len() {
-        // It is not known which element answers which command, nor what the commands have left on the connection.
+        // It is unknown which element answers which command, and what the commands changed on the connection.
         session.give_up();
     }
     let reply = if waits.is_empty() { reply } else { Reply::Owned(without_replicas(reply.bytes(), &waits).into()) };
@@ -110,7 +110,7 @@ pub(crate) fn ended(
     for (at, shape) in shape.iter_mut().enumerate() {
         if let Some((_, agreed)) = greeting.take_if(|(place, _)| *place == at) {
             if element(at).is_some_and(|element| !element.starts_with(b"-")) {
-                // Before anything else can come that is said in another protocol; the client learns of it with the reply.
+                // Apply it before any message can arrive in the new protocol. The client learns of it from the reply.
                 session.greeted(agreed.login.is_some(), agreed.version);
                 version = agreed.version.unwrap_or(version);
             }
@@ -133,10 +133,10 @@ pub(crate) fn ended(
     match &to {
         Some((reply_queue, slot)) if !client_commands.is_empty() => {
             if reply_queue.pushed.get() {
-                // Also when it is only since this reply that something may be pushed.
+                // Also if push messages are possible only since this reply.
                 reply_queue.is_coming(*slot);
             }
-            settle_all(context, client, client_commands, reply.bytes(), move |context, reply| {
+            replace_in_exec_reply(context, client, client_commands, reply.bytes(), move |context, reply| {
                 decode_each(context, reply, shape, move |_, reply| answer(to, reply));
             });
         }
@@ -159,7 +159,7 @@ mod tests {
     use super::unproven;
 
     #[test]
-    fn a_transaction_is_told_of_no_replica() {
+    fn wait_in_a_transaction_confirms_no_replica() {
         for (said, observed) in [
             (&b":2\r\n"[..], &b":0\r\n"[..]),
             (b"*2\r\n:1\r\n:2\r\n", b"*2\r\n:0\r\n:0\r\n"),

@@ -1,4 +1,4 @@
-//! Frames that are built by hand, because a frame type would only cost: bulk strings, errors, requests.
+//! Builds a few frames by hand, where a frame type would only cost time: bulk strings, errors, requests.
 
 use std::io::Write as _;
 
@@ -9,7 +9,7 @@ pub fn bulk(out: &mut Vec<u8>, value: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// `*n\r\n`, `$n\r\n` and the like.
+/// `*n\r\n`, `$n\r\n` and similar headers.
 pub fn header(out: &mut Vec<u8>, kind: u8, count: usize) {
     out.push(kind);
     write!(out, "{count}\r\n").expect("writing to memory does not fail");
@@ -20,14 +20,14 @@ pub fn integer(out: &mut Vec<u8>, value: i64) {
     write!(out, ":{value}\r\n").expect("writing to memory does not fail");
 }
 
-/// A simple error. `text` begins with its code (`ERR …`); line breaks become spaces, as Redis does.
+/// A simple error. `text` begins with its code (`ERR …`). Line breaks become spaces, as in Redis.
 pub fn error(out: &mut Vec<u8>, text: &str) {
     out.push(b'-');
     out.extend(text.bytes().map(|byte| if matches!(byte, b'\r' | b'\n') { b' ' } else { byte }));
     out.extend_from_slice(b"\r\n");
 }
 
-/// A request in the form that every client sends: an array of bulk strings.
+/// A request as an array of bulk strings, the form that every client sends.
 pub fn request<'a>(out: &mut Vec<u8>, args: impl ExactSizeIterator<Item = &'a [u8]>) {
     header(out, b'*', args.len());
     for arg in args {

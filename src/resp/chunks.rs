@@ -5,26 +5,26 @@ use std::io::IoSlice;
 
 use bytes::Bytes;
 
-/// From this size on a piece is kept as it is; below, a copy is cheaper than one more slice to write.
+/// From this size on a piece is kept as it is. Below it, a copy is cheaper than another slice to write.
 const LARGE: usize = 16 << 10;
 
-/// Places for closed chunks that an empty queue keeps.
+/// Capacity for closed chunks that an empty queue keeps.
 const KEPT: usize = 16;
 
 /// A queue of bytes.
 #[derive(Debug, Default)]
 pub struct Chunks {
-    /// Closed chunks, oldest first.
+    /// Closed chunks, the oldest first.
     closed: VecDeque<Bytes>,
-    /// Where small pieces gather; younger than all that is closed.
+    /// The chunk that gathers small pieces. It is newer than all closed chunks.
     open: Vec<u8>,
-    /// Bytes of `open` that have been dropped; zero unless `closed` is empty.
+    /// Bytes of `open` that have been dropped. Zero unless `closed` is empty.
     gone: usize,
     len: usize,
 }
 
 impl Chunks {
-    /// An empty queue that gathers in `buffer`, whose contents are dropped and whose capacity is kept.
+    /// An empty queue that gathers in `buffer`. The buffer's contents are dropped and its capacity is kept.
     pub fn with_buffer(mut buffer: Vec<u8>) -> Self {
         buffer.clear();
         Chunks { open: buffer, ..Chunks::default() }
@@ -42,7 +42,7 @@ impl Chunks {
         self.len == 0
     }
 
-    /// Bytes of memory held for gathering.
+    /// Bytes of memory allocated for gathering.
     pub fn capacity(&self) -> usize {
         self.open.capacity()
     }
@@ -71,7 +71,7 @@ impl Chunks {
         self.closed.push_back(bytes);
     }
 
-    /// The bytes from `skip` on, as far as `slices` has room. Returns how many slices were set.
+    /// Fills `slices` with the bytes from `skip` on. Returns how many slices were filled.
     pub fn slices<'a>(&'a self, mut skip: usize, slices: &mut [IoSlice<'a>]) -> usize {
         let parts = self.closed.iter().map(|chunk| &chunk[..]).chain([&self.open[self.gone..]]);
         let mut used = 0;
@@ -90,7 +90,7 @@ impl Chunks {
         used
     }
 
-    /// Appends a copy of so many of its bytes to another queue, from `skip` on. As many must be queued.
+    /// Appends a copy of `length` bytes, from `skip` on, to another queue. That many bytes must be queued.
     #[inline]
     pub fn copy(&self, skip: usize, length: usize, to: &mut Chunks) {
         if self.closed.is_empty() {
@@ -107,7 +107,7 @@ impl Chunks {
         }
     }
 
-    /// Drops the oldest `count` bytes. There must be as many.
+    /// Drops the oldest `count` bytes. That many bytes must be queued.
     #[inline]
     pub fn advance(&mut self, mut count: usize) {
         debug_assert!(count <= self.len);
@@ -125,13 +125,13 @@ impl Chunks {
             self.open.clear();
             self.gone = 0;
         } else if self.gone >= LARGE && self.gone * 2 > self.open.len() {
-            // Each byte is moved at most once per halving: so a queue that is never empty does not grow without bound.
+            // Each byte is moved at most once per halving. So a queue that is never empty does not grow without bound.
             self.open.drain(..self.gone);
             self.gone = 0;
         }
     }
 
-    /// Takes the gathering buffer out, so that it can be used elsewhere. Only when empty.
+    /// Removes the gathering buffer, for use elsewhere. Only if the queue is empty.
     pub fn take_buffer(&mut self) -> Option<Vec<u8>> {
         if self.is_empty() && self.closed.capacity() > KEPT {
             self.closed = VecDeque::new();
@@ -139,7 +139,7 @@ impl Chunks {
         (self.is_empty() && self.open.capacity() > 0).then(|| std::mem::take(&mut self.open))
     }
 
-    /// Gives memory back that an empty queue holds for gathering, if it is more than so many bytes.
+    /// Releases the memory that an empty queue holds for gathering, if it is more than `most` bytes.
     #[inline]
     pub fn give_back(&mut self, most: usize) {
         if self.is_empty() && self.open.capacity() > most {
@@ -150,7 +150,7 @@ impl Chunks {
         }
     }
 
-    /// Closes what has been gathered if it is at least so many bytes, and gives back the memory that it does not need.
+    /// Closes the gathered chunk if it has at least `least` bytes, and releases the memory that it does not need.
     #[inline]
     pub fn close_from(&mut self, least: usize) {
         if self.open.len() - self.gone >= least {

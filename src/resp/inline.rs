@@ -1,10 +1,9 @@
-//! Inline requests, as a person types them over telnet: words separated by blanks, quoted as in C
+//! Inline requests, as typed over telnet: words separated by blanks, quoted as in C
 //! (<https://redis.io/docs/latest/develop/reference/protocol-spec/#inline-commands>).
 
-/// The words of a line, without its line end; `None` when quotes are unbalanced, or a closing quote is not followed by
-/// a blank.
+/// The words of a line, without its line end. `None` if quotes are unbalanced, or a closing quote is not followed by a blank.
 pub(super) fn split(line: &[u8]) -> Option<Vec<Vec<u8>>> {
-    // Redis works on a C string here: a NUL ends it.
+    // Redis works on a C string here, so a NUL ends it.
     let line = line.split(|&byte| byte == 0).next().unwrap_or_default();
     let mut words = Vec::new();
     let mut at = 0;
@@ -38,7 +37,7 @@ pub(super) fn split(line: &[u8]) -> Option<Vec<Vec<u8>>> {
     }
 }
 
-/// What C's `isspace` takes for a blank.
+/// The blanks of C's `isspace`.
 fn is_space(byte: &u8) -> bool {
     matches!(byte, b' ' | b'\t'..=b'\r')
 }

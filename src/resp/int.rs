@@ -1,6 +1,6 @@
-//! Integers as Redis reads them: decimal, no plus sign, no leading zeros, 64 bits (its `string2ll`).
+//! Integers as Redis parses them: decimal, no plus sign, no leading zeros, 64 bits (its `string2ll`).
 
-/// The number that `text` spells, `None` if Redis would not take it for one.
+/// The number in `text`. `None` if Redis would not accept it.
 #[inline]
 pub fn parse_int(text: &[u8]) -> Option<i64> {
     let (negative, digits) = match text {
@@ -23,8 +23,8 @@ pub fn parse_int(text: &[u8]) -> Option<i64> {
     if negative { 0i64.checked_sub_unsigned(value) } else { i64::try_from(value).ok() }
 }
 
-/// The length in a header in its usual form, `kind`, up to seven digits, CR LF: its value, and where the header ends. `None` only
-/// means that a closer look is needed.
+/// Parses a header in its usual form: `kind`, up to seven digits, CR LF. Returns its value, and where the header ends. `None` only
+/// means that the slower parser must decide.
 #[inline]
 pub(super) fn plain_header(buffer: &[u8], at: usize, kind: u8) -> Option<(usize, usize)> {
     let header = &buffer.get(at..)?;

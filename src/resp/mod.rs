@@ -1,7 +1,7 @@
-//! The wire: where a request ends, where a reply ends, and the few frames that are built by hand.
+//! The wire format: where a request ends, where a reply ends, and the few frames that are built by hand.
 //!
-//! Pure functions of bytes. Nothing here knows what a command means; frames that must be understood beyond their
-//! boundaries go through the redis-protocol crate, which is also the oracle of the tests.
+//! Pure functions of bytes. Nothing here knows what a command means. Frames whose content matters are parsed by the redis-protocol
+//! crate, with which the tests also compare the results.
 
 pub mod build;
 mod chunks;

@@ -1,9 +1,9 @@
 //! The beginning of a request. Consecutive requests often begin with the same bytes, which then need not be scanned again.
 
-/// Bytes that fit: the count of arguments and a short command's name.
+/// Size of a prefix: enough for the argument count and a short command's name.
 const MOST: usize = 16;
 
-/// Up to 16 bytes, compared in one go.
+/// Up to 16 bytes, compared in one step.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Prefix {
     bytes: u128,
@@ -11,7 +11,7 @@ pub struct Prefix {
 }
 
 impl Prefix {
-    /// Too long or empty text gives a prefix with which nothing begins.
+    /// Empty text, or text that is too long, gives a prefix that never matches.
     pub fn of(bytes: &[u8]) -> Prefix {
         let mut prefix = [0; MOST];
         let Some(begin) = prefix.get_mut(..bytes.len()).filter(|begin| !begin.is_empty()) else {
@@ -21,7 +21,7 @@ impl Prefix {
         Prefix { bytes: u128::from_le_bytes(prefix), mask: u128::MAX >> (8 * (MOST - bytes.len())) }
     }
 
-    /// Whether `buffer` begins with it. May be false for a buffer of less than 16 bytes that does.
+    /// Whether `buffer` begins with the prefix. May be false for a buffer of less than 16 bytes that does.
     #[inline]
     pub fn begins(&self, buffer: &[u8]) -> bool {
         let Some(begin) = buffer.first_chunk::<MOST>() else { return false };

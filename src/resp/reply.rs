@@ -5,7 +5,7 @@ use memchr::memchr_iter;
 use super::int::plain_header;
 use super::parse_int;
 
-/// Longest string that is accepted: Redis's own limit is 512 MiB unless it is raised.
+/// Maximum length of a string. Redis's own limit is 512 MiB unless it is raised.
 const MOST: i64 = 1 << 40;
 
 /// The upstream sent something that is not RESP.
@@ -13,14 +13,14 @@ const MOST: i64 = 1 << 40;
 #[error("the reply is no RESP")]
 pub struct BrokenReply;
 
-/// The scan of one reply that may arrive in pieces. Each byte is looked at once, however many pieces there are; depth
-/// costs no stack.
+/// The scan of one reply that may arrive in pieces. Each byte is scanned once, however many pieces there are. Nesting takes no
+/// stack.
 #[derive(Clone, Copy, Debug)]
 pub struct ReplyScanner {
     at: usize,
-    /// Bytes of the string at `at` that are still to come.
+    /// Missing bytes of the string at `at`.
     skip: usize,
-    /// Frames whose beginning is still to come, nested ones included.
+    /// Frames that have not begun yet, including nested ones.
     missing: u64,
 }
 
@@ -31,12 +31,12 @@ impl Default for ReplyScanner {
 }
 
 impl ReplyScanner {
-    /// For `count` replies in a row, taken as one.
+    /// For `count` consecutive replies, scanned as one.
     pub fn of(count: usize) -> Self {
         ReplyScanner { missing: count as u64, ..ReplyScanner::default() }
     }
 
-    /// Bytes that the buffer should have room for; a bound from below.
+    /// A lower bound of the bytes that the buffer should have room for.
     pub fn need(&self) -> usize {
         self.at + self.skip
     }
@@ -51,10 +51,10 @@ impl ReplyScanner {
         self.at -= count;
     }
 
-    /// Looks at `buffer`, which begins with the reply and has grown since the last look. `None`: more is to come.
+    /// Scans `buffer`, which begins with the reply and has grown since the last call. `None` if the reply is incomplete.
     ///
     /// # Errors
-    /// Types that do not exist, lengths that are no numbers. Nothing after that can be trusted.
+    /// Unknown types, or lengths that are no numbers. Later bytes cannot be trusted.
     #[inline]
     pub fn scan(&mut self, buffer: &[u8]) -> Result<Option<usize>, BrokenReply> {
         loop {
@@ -100,7 +100,7 @@ impl ReplyScanner {
     }
 }
 
-/// Elements of an aggregate; a null array has none.
+/// Elements of an aggregate. A null array has none.
 fn count(text: &[u8]) -> Result<u64, BrokenReply> {
     match parse_int(&text[1..]) {
         Some(-1) => Ok(0),
@@ -109,11 +109,11 @@ fn count(text: &[u8]) -> Result<u64, BrokenReply> {
     }
 }
 
-/// The line from `from`, without its CR LF, and where the next thing begins. A line feed alone is a part of the line.
+/// The line from `from`, without its CR LF, and where the next one begins. A line feed alone is a part of the line.
 #[inline]
 fn line(buffer: &[u8], from: usize) -> Option<(&[u8], usize)> {
     let rest = buffer.get(from..)?;
-    // Lengths have few digits: a loop beats the set-up of a vector search.
+    // Lengths have few digits, so a loop is faster than setting up a vector search.
     let near = rest.iter().take(12).position(|&byte| byte == b'\n').filter(|end| *end > 0 && rest[end - 1] == b'\r');
     let end = match near {
         Some(end) => end,
@@ -122,12 +122,12 @@ fn line(buffer: &[u8], from: usize) -> Option<(&[u8], usize)> {
     Some((&rest[..end - 1], from + end + 1))
 }
 
-/// What a complete reply is, where only bulk strings matter.
+/// The type of a complete reply, if only bulk strings matter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bulk<'a> {
     /// A bulk string.
     Value(&'a [u8]),
-    /// A verbatim string of RESP3, its format in front.
+    /// A verbatim string of RESP3, with its format in front.
     Verbatim(&'a [u8]),
     /// The null of either protocol.
     Null,
@@ -135,7 +135,7 @@ pub enum Bulk<'a> {
     Other,
 }
 
-/// The bulk string that a complete reply is.
+/// The bulk string in a complete reply.
 #[inline]
 pub fn bulk_of(reply: &[u8]) -> Bulk<'_> {
     if let Some((length, after)) = plain_header(reply, 0, b'$')
@@ -159,7 +159,7 @@ pub fn bulk_of(reply: &[u8]) -> Bulk<'_> {
     }
 }
 
-/// The elements of a complete array reply, each with its bytes; `None` when it is no array.
+/// The elements of a complete array reply, each with its bytes. `None` if it is no array.
 pub fn elements(reply: &[u8]) -> Option<impl Iterator<Item = &[u8]>> {
     let (text, mut at) = line(reply, 0)?;
     if !matches!(text.first(), Some(b'*' | b'~' | b'>')) {
@@ -175,7 +175,7 @@ pub fn elements(reply: &[u8]) -> Option<impl Iterator<Item = &[u8]>> {
     }))
 }
 
-/// The first of several complete replies, and the others.
+/// The first of several complete replies, and the rest.
 pub fn split_first(replies: &[u8]) -> (&[u8], &[u8]) {
     let Ok(Some(end)) = ReplyScanner::default().scan(replies) else {
         unreachable!("the connection hands over complete replies");

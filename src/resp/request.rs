@@ -1,8 +1,8 @@
-//! Finds one request at the start of a buffer, without copying it: the scan that every request goes through.
+//! Finds one request at the start of a buffer, without copying it. Every request goes through this scan.
 //!
-//! Accepts and refuses what Redis accepts and refuses, with its texts (`networking.c`, `processMultibulkBuffer`), so that
-//! bytes that pass here unchanged cannot mean something else to the Redis behind. Bounds are checked before anything is
-//! allocated for what they bound.
+//! Accepts and refuses what Redis accepts and refuses, with Redis's errors (`networking.c`, `processMultibulkBuffer`). So bytes
+//! that are passed on unchanged cannot mean something else to Redis. Bounds are checked before anything is allocated for what they
+//! bound.
 
 use std::ops::Range;
 
@@ -13,90 +13,90 @@ use super::int::plain_header;
 use super::prefix::Prefix;
 use super::{inline, parse_int};
 
-/// Where the arguments of a request are in the buffer.
+/// The ranges of a request's arguments in the buffer.
 pub type Args = SmallVec<[Range<usize>; 8]>;
 
-/// What a client may send; from the configuration.
+/// Limits on requests, from the configuration.
 #[derive(Clone, Copy, Debug)]
 pub struct ScanLimits {
-    /// Bytes of one argument.
+    /// Size of one argument.
     pub bulk_length: usize,
-    /// Arguments of one request.
+    /// Number of arguments of one request.
     pub arguments: usize,
-    /// Bytes of a line: an inline request, or the line of a length.
+    /// Size of a line: an inline request, or the line of a length.
     pub line_length: usize,
 }
 
-/// What is at the start of the buffer.
+/// What the start of the buffer contains.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Scan {
-    /// A request of `len` bytes; its arguments are in `args`. `regular`: passed on as it is, every RESP reader
-    /// understands it (Redis is lenient about what stands in the place of line ends).
+    /// A request of `len` bytes. Its arguments are in `args`. `regular`: every RESP parser accepts it unchanged (Redis is lenient
+    /// about the bytes in place of line ends).
     Request {
-        /// Bytes of the buffer that it takes.
+        /// Bytes of the buffer that it takes up.
         len: usize,
         /// May be passed on unchanged.
         regular: bool,
     },
-    /// An inline request of `len` bytes in these words.
+    /// An inline request of `len` bytes with these words.
     Inline {
-        /// Bytes of the buffer that it takes.
+        /// Bytes of the buffer that it takes up.
         len: usize,
         /// Its arguments.
         words: Vec<Vec<u8>>,
     },
-    /// Nothing that wants an answer (an empty line, `*0`), of `len` bytes.
+    /// `len` bytes that need no reply (an empty line, `*0`).
     Nothing {
-        /// Bytes of the buffer that it takes.
+        /// Bytes of the buffer that it takes up.
         len: usize,
     },
-    /// The rest is not here yet; `need` bytes from the start of the buffer are the least that could be.
+    /// The request is incomplete. It takes up at least `need` bytes from the start of the buffer.
     More {
-        /// A bound from below on the bytes of the whole request.
+        /// A lower bound of the size of the whole request.
         need: usize,
     },
 }
 
-/// What Redis answers with `-ERR Protocol error: …` before it closes the connection.
+/// Errors that Redis answers with `-ERR Protocol error: …` before it closes the connection.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProtocolError {
-    /// `*` and no count.
+    /// `*` without a count.
     #[error("invalid multibulk length")]
     ArrayLength,
-    /// `$` and no length.
+    /// `$` without a length.
     #[error("invalid bulk length")]
     BulkLength,
-    /// Something else where an argument begins.
+    /// Another byte where an argument begins.
     #[error("expected '$', got '{}'", char::from(*.0))]
     NotBulk(u8),
-    /// No line end where a count is.
+    /// No line end after a count.
     #[error("too big mbulk count string")]
     ArrayLine,
-    /// No line end where a length is.
+    /// No line end after a length.
     #[error("too big bulk count string")]
     BulkLine,
     /// No line end in an inline request.
     #[error("too big inline request")]
     InlineLength,
-    /// Quotes of an inline request.
+    /// Unbalanced quotes in an inline request.
     #[error("unbalanced quotes in request")]
     Quotes,
 }
 
-/// Places for arguments that are kept from one request to the next.
+/// Capacity for arguments that is kept from one request to the next.
 const KEPT_ARGUMENTS: usize = 1024;
 
-/// The scan of one request after the other.
+/// Scans one request after the other.
 #[derive(Debug, Default)]
 pub struct Scanner {
-    /// Where the arguments are, as far as they have been found.
+    /// The ranges of the arguments found so far.
     pub args: Args,
     resume: Resume,
     last: Opening,
 }
 
-/// How far the scan of an incomplete request has come, for requests of so many arguments that starting anew at each read
-/// would cost quadratic time. Holds for the same bytes with more behind them.
+/// The progress of an incomplete scan. Starting again at each read would take quadratic time for requests with many arguments.
+/// Valid for the same bytes with more behind them.
 #[derive(Debug, Default)]
 struct Resume {
     at: usize,
@@ -104,7 +104,7 @@ struct Resume {
     irregular: bool,
 }
 
-/// How the last request began: the next one often begins the same.
+/// The beginning of the last request: the next one often begins with the same bytes.
 #[derive(Debug, Default)]
 struct Opening {
     prefix: Prefix,
@@ -113,22 +113,22 @@ struct Opening {
 }
 
 impl Scanner {
-    /// The next scan is of another request.
+    /// Call this before scanning another request.
     #[inline]
     pub fn forget(&mut self) {
         if self.args.capacity() > KEPT_ARGUMENTS {
-            // One large request must not cost its memory for as long as the client stays.
+            // A single large request must not hold its memory for as long as the client stays.
             self.args = Args::default();
         }
         self.args.clear();
         self.resume = Resume::default();
     }
 
-    /// Finds the request at the start of `buffer`: the same bytes as at the last call with more behind them, or after
-    /// [`Scanner::forget`] any.
+    /// Finds the request at the start of `buffer`. The buffer must contain the same bytes as at the last call with more behind
+    /// them, unless [`Scanner::forget`] was called.
     ///
     /// # Errors
-    /// What Redis would close the connection for.
+    /// Errors for which Redis would close the connection.
     #[inline]
     pub fn scan(&mut self, buffer: &[u8], limits: &ScanLimits) -> Result<Scan, ProtocolError> {
         let Scanner { args, resume, last } = self;
@@ -137,7 +137,7 @@ impl Scanner {
         let mut missing = resume.missing;
         let mut known = false;
         if at > 0 {
-            // The request has begun.
+            // The request is incomplete.
         } else if last.prefix.begins(buffer) && last.argc <= limits.arguments && last.name.len() <= limits.bulk_length {
             args.push(last.name.clone());
             (missing, at, known) = (last.argc - 1, last.name.end + 2, true);
@@ -211,7 +211,7 @@ impl Scanner {
 }
 
 enum Line<'a> {
-    /// The text, where the next thing begins, whether the line ended in CR LF.
+    /// The text, where the next one begins, and whether the line ended in CR LF.
     Found {
         text: &'a [u8],
         after: usize,
@@ -223,11 +223,11 @@ enum Line<'a> {
     TooLong,
 }
 
-/// The line from `from`. Redis looks for the CR and skips whatever byte is behind it.
+/// The line from `from`. Redis looks for the CR and skips whatever byte follows it.
 #[inline]
 fn line(buffer: &[u8], from: usize, limit: usize) -> Line<'_> {
     let rest = buffer.get(from..).unwrap_or_default();
-    // Lengths have few digits: a loop beats the set-up of a vector search.
+    // Lengths have few digits, so a loop is faster than setting up a vector search.
     let near = rest.iter().take(12).position(|&byte| byte == b'\r');
     match near.or_else(|| memchr(b'\r', rest)) {
         Some(end) if from + end + 1 < buffer.len() => {
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn refusals_are_redis_own() {
+    fn errors_are_those_of_redis() {
         for (input, text) in [
             (&b"*x\r\n"[..], "invalid multibulk length"),
             (b"*1048577\r\n", "invalid multibulk length"),
@@ -308,7 +308,7 @@ mod tests {
         }
     }
 
-    /// Redis skips two bytes where it expects CR LF without looking at them; such a request must not count as regular.
+    /// Redis skips two bytes where it expects CR LF without checking them. Such a request must not count as regular.
     #[test]
     fn odd_line_ends_are_not_regular() {
         for (input, regular) in [
@@ -355,7 +355,7 @@ mod tests {
             }
         }
 
-        /// However the bytes arrive, the outcome is that of all at once, and `need` never asks for too much.
+        /// However the bytes arrive, the result is that of a single scan, and `need` is never too large.
         #[test]
         fn resumes_anywhere(words in proptest::collection::vec(
             proptest::collection::vec(any::<u8>(), 0..20), 1..8),
@@ -374,7 +374,7 @@ mod tests {
             prop_assert_eq!(scanner.args.iter().map(|range| whole[range.clone()].to_vec()).collect::<Vec<_>>(), words);
         }
 
-        /// What the scanner remembers of one request changes nothing of the next.
+        /// Nothing that the scanner remembers of one request changes the scan of the next.
         #[test]
         fn each_request_is_scanned_as_if_it_were_the_first(requests in proptest::collection::vec(
             proptest::sample::select(vec![

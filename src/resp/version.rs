@@ -1,9 +1,9 @@
-//! The two versions of the protocol, as far as they differ for a proxy that passes bytes on.
+//! The two protocol versions, as far as they differ for a proxy that passes bytes on.
 
 /// The version that a connection uses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Version {
-    /// Every connection begins with this.
+    /// Every connection begins with this version.
     #[default]
     Resp2,
     /// After `HELLO 3`.
@@ -11,7 +11,7 @@ pub enum Version {
 }
 
 impl Version {
-    /// As HELLO names it.
+    /// The version with this number in HELLO.
     pub fn of(number: i64) -> Option<Version> {
         match number {
             2 => Some(Version::Resp2),
@@ -20,7 +20,7 @@ impl Version {
         }
     }
 
-    /// As HELLO names it.
+    /// Its number in HELLO.
     pub fn number(self) -> u8 {
         match self {
             Version::Resp2 => 2,

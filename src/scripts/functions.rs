@@ -1,8 +1,8 @@
-//! The functions of the server that cannot write (`no-writes`), as `FUNCTION LIST` told a moment ago.
+//! The server's functions that cannot write (`no-writes`), according to the last `FUNCTION LIST`.
 //!
-//! A library may be replaced by any client of Redis at any time. So an answer counts only for [`GOOD_FOR`] after Redis was asked, not
-//! while a change of the functions is under way through this proxy, and not after the proxy has heard of a change. A call that relied
-//! on an answer has to check, when its reply is here, whether the functions are still those of its [`Functions::number`].
+//! Any client of Redis may replace a library at any time. So the list is trusted only for [`GOOD_FOR`] after Redis was asked, not
+//! while a command that changes functions is in flight through this Shortstop, and not after Shortstop has learned of a change. A
+//! call that relied on the list must check, when its reply arrives, whether [`Functions::number`] is still the same.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -11,20 +11,20 @@ use std::time::{Duration, Instant};
 
 use super::reach::Reach;
 
-/// How long an answer counts after it was asked for. Redis is asked once a second.
+/// How long the list is trusted, counted from the request. Redis is asked once a second.
 const GOOD_FOR: Duration = Duration::from_secs(3);
-/// How long to wait for the first answer before the log says that Redis gives none.
+/// How long to wait for the first list before the log says that Redis provides none.
 const PATIENCE: Duration = Duration::from_secs(5);
 pub(super) const STALE: &str = "whether it has the flag no-writes is not known at this moment";
-/// Most functions that are remembered. With more, each counts as one that may write.
+/// Maximum number of functions to remember. With more, every function counts as one that may write.
 const MAX_FUNCTIONS: usize = 65_536;
 
 /// What is known of the functions.
 #[derive(Debug, Default)]
 pub struct Functions {
-    /// Changes when something may have happened to them.
+    /// Changes whenever the functions may have changed.
     number: AtomicU64,
-    /// Commands under way that change them.
+    /// In-flight commands that change functions.
     changing: AtomicUsize,
     /// A function was called.
     wanted: AtomicBool,
@@ -33,16 +33,16 @@ pub struct Functions {
 
 #[derive(Debug, Default)]
 struct Known {
-    /// The names of those that cannot write. Kept also when `good` is over, to see what has changed.
+    /// The functions that cannot write. Kept after `good` has expired, to find out what has changed.
     no_writes: HashSet<Box<[u8]>>,
-    /// For which number they hold, and until when.
+    /// The number for which the list is valid, and until when.
     good: Option<(u64, Instant)>,
-    /// Since when a function has been called without an answer from the server; none: there was no call, or there is an answer.
+    /// Since when functions are called without a list from the server. `None` if there was no call, or there is a list.
     untold_since: Option<Instant>,
 }
 
 impl Functions {
-    /// The number of the functions as they are.
+    /// The current generation number of the functions.
     pub fn number(&self) -> u64 {
         self.number.load(Ordering::Acquire)
     }
@@ -71,30 +71,32 @@ impl Functions {
         }
     }
 
-    /// A command that changes them is about to be sent.
+    /// Call this before sending a command that changes functions.
     pub fn begin_change(&self) {
         self.changing.fetch_add(1, Ordering::AcqRel);
         self.forget();
     }
 
-    /// Its reply is here, or will never come.
+    /// The reply to such a command has arrived, or will never arrive.
     pub fn end_change(&self) {
         self.forget();
         self.changing.fetch_sub(1, Ordering::AcqRel);
     }
 
-    /// Something may have happened to them.
+    /// The functions may have changed.
     pub fn forget(&self) {
         self.number.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// The number for [`Functions::learn`] when the server is asked now; none: no function was called, so it need not be asked.
+    /// The number to pass to [`Functions::learn`] if the server is asked now. `None` if no function was called, so that it need not
+    /// be asked.
     pub fn wanted(&self) -> Option<u64> {
         self.wanted.load(Ordering::Relaxed).then(|| self.number())
     }
 
-    /// The server's answer: these functions cannot write. `asked` is when it was asked, and `number` what [`Functions::wanted`] gave
-    /// then. Returns whether a function that could not write before now may: its calls may have written anything meanwhile.
+    /// The server's list: these functions cannot write. `asked` is when the server was asked, and `number` is what
+    /// [`Functions::wanted`] returned then. Returns whether a function that could not write before may write now. Its calls may
+    /// have written anything meanwhile.
     pub fn learn(&self, number: u64, asked: Instant, mut no_writes: HashSet<Box<[u8]>>) -> bool {
         if no_writes.len() > MAX_FUNCTIONS {
             no_writes.clear();
@@ -102,12 +104,12 @@ impl Functions {
         let mut known = self.known();
         let lost = known.no_writes.iter().any(|name| !no_writes.contains(name));
         if lost {
-            // Calls that rely on the old functions look at the number.
+            // Calls that rely on the old functions check the number.
             self.forget();
         }
         known.no_writes = no_writes;
         known.untold_since = None;
-        // An answer to a question under another number may be from before a change.
+        // If the number has changed since the request, the list may be from before the change.
         known.good = (!lost && self.number() == number).then(|| (number, asked + GOOD_FOR));
         lost
     }
@@ -143,7 +145,7 @@ mod tests {
 
         functions.begin_change();
         assert!(!nothing(&functions, "f"));
-        // Asked before the change was executed.
+        // Requested before the change was executed.
         assert!(!learn(&functions, functions.number(), Instant::now(), &["f"]));
         assert!(!nothing(&functions, "f"), "it is under way");
         functions.end_change();

@@ -1,25 +1,25 @@
-//! The tokens of Lua 5.1, as far as `proof` needs them.
+//! A lexer for Lua 5.1, as far as `proof` needs it.
 //!
-//! Ends each token exactly where Lua's own lexer ends it (<https://www.lua.org/manual/5.1/manual.html#2.1>): what a script does
-//! is read from the order of its tokens, so a string that ended elsewhere would hide code. A text that Lua refuses may pass here,
-//! as Redis does not run it. Whatever is not understood is an error. Bytes in, tokens out; no I/O.
+//! Ends each token exactly where Lua's own lexer ends it (<https://www.lua.org/manual/5.1/manual.html#2.1>). `proof` reads what a
+//! script does from the order of its tokens, so a string that ended elsewhere would hide code. A text that Lua refuses may pass
+//! here, because Redis does not run it. Anything that is not understood is an error. Bytes in, tokens out; no I/O.
 
-/// A token. Texts are parts of the script.
+/// A token. Names and strings borrow from the script.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Token<'a> {
     /// An identifier.
     Name(&'a [u8]),
     /// A reserved word.
     Word(Word),
-    /// A string between quotes and without a backslash: its value is what is written.
+    /// A quoted string without a backslash: its value is exactly the text between the quotes.
     Plain(&'a [u8]),
     /// Any other string.
     Text,
     /// A number.
     Number,
-    /// `{`, `==`, `..` and the like.
+    /// An operator or separator, such as `{`, `==` or `..`.
     Sign(&'static str),
-    /// The text has ended.
+    /// The end of the text.
     End,
 }
 
@@ -90,7 +90,7 @@ impl<'a> Lexer<'a> {
         Lexer { rest: text }
     }
 
-    /// The next token; none: there is something that is no token.
+    /// The next token. `None` if the text continues with something that is no token.
     pub(super) fn next(&mut self) -> Option<Token<'a>> {
         self.skip_blanks()?;
         let Some(&first) = self.rest.first() else { return Some(Token::End) };
@@ -133,7 +133,7 @@ impl<'a> Lexer<'a> {
         taken
     }
 
-    /// Blanks and comments; none: a comment does not end.
+    /// Skips blanks and comments. `None` if a comment does not end.
     fn skip_blanks(&mut self) -> Option<()> {
         loop {
             self.take_while(|byte| matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c));
@@ -148,7 +148,7 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// What a `[` here begins.
+    /// The kind of bracket that begins at this `[`.
     fn long_bracket(&self) -> Bracket {
         let Some(after) = self.rest.strip_prefix(b"[") else { return Bracket::None };
         let level = after.iter().take_while(|byte| **byte == b'=').count();
@@ -159,7 +159,7 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// From `[==[` behind `]==]`.
+    /// Skips the text between `[==[` and `]==]`.
     fn skip_long(&mut self, level: usize) -> Option<()> {
         let end: Vec<u8> = [&b"]"[..], &vec![b'='; level], b"]"].concat();
         let inside = self.rest.get(level + 2..)?;
@@ -178,7 +178,7 @@ impl<'a> Lexer<'a> {
                 b'\n' | b'\r' => return None,
                 b'\\' => {
                     plain = false;
-                    // A line break of two bytes is one.
+                    // A line break of two bytes counts as one.
                     let two = inside.get(at + 1..at + 3);
                     at += if matches!(two, Some(b"\r\n" | b"\n\r")) { 3 } else { 2 };
                 }
@@ -189,7 +189,7 @@ impl<'a> Lexer<'a> {
         Some(if plain { Token::Plain(&inside[..at]) } else { Token::Text })
     }
 
-    /// As greedy as Lua: what is no number then is refused by it.
+    /// As greedy as Lua's lexer. Lua refuses the result if it is no number.
     fn number(&mut self) -> Token<'a> {
         self.take_while(|byte| byte.is_ascii_digit() || byte == b'.');
         if matches!(self.rest.first(), Some(b'e' | b'E')) {
@@ -207,7 +207,7 @@ enum Bracket {
     /// `[[` is of level 0, `[=[` of level 1.
     Level(usize),
     None,
-    /// `[=` and something else.
+    /// `[=` followed by something else.
     Broken,
 }
 
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_token_is_refused() {
+    fn invalid_tokens_are_refused() {
         for text in
             ["'a", "'a\nb'", "'a\\", "[[a", "[=[a]]", "--[[a", "[=a", "a~b", "a!b", "@", "\x1bLua", "\u{e9}", "\0", "`"]
         {
@@ -268,7 +268,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_make_it_panic(bytes in vec(any::<u8>(), 0..200)) {
+        fn no_input_makes_the_lexer_panic(bytes in vec(any::<u8>(), 0..200)) {
             let _ = tokens(&bytes);
         }
     }

@@ -1,9 +1,9 @@
 //! What a script or a function may write: nothing, the keys that it declares, or any key.
 //!
-//! The one place where that is decided. A script counts as one that may write any key, unless it cannot write (its `no-writes` flag),
-//! or its text proves that it writes declared keys alone. What is done when any key may have been written is decided elsewhere: there
-//! is no cache and no I/O here. Everything is bounded, and shared by all workers: each call of a script takes a lock, no other command
-//! does.
+//! The only place where that is decided. A script counts as one that may write any key unless it cannot write (its `no-writes`
+//! flag), or its text proves that it writes declared keys only. This module does not flush anything and does no I/O; the write
+//! guard acts on the verdict. All tables are bounded and shared by all workers. Each call of a script takes a lock; no other
+//! command does.
 
 mod functions;
 mod lua;
@@ -23,29 +23,29 @@ pub use reach::Reach;
 use names::Named;
 use texts::{Sha, Texts};
 
-/// What is known of a script that is about to run.
+/// The verdict on a script that is about to run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Judgement {
-    /// What it may write.
+    /// What the script may write.
     pub reach: Reach,
-    /// What it is called in the log.
+    /// The script's name in the log.
     pub name: Name,
-    /// For a function: `reach` holds only for the functions of this number, see [`Functions::number`].
+    /// For a function: `reach` holds only for this generation of the functions, see [`Functions::number`].
     pub functions: Option<u64>,
 }
 
 impl Judgement {
-    /// Whether the judgement is likely to change in a moment, when Redis has been asked.
+    /// Whether the verdict will probably change soon, once Redis has been asked.
     pub fn is_passing(&self) -> bool {
         self.reach == Reach::Anything(functions::STALE)
     }
 }
 
-/// What all workers know of scripts.
+/// What is known about scripts, shared by all workers.
 #[derive(Debug, Default)]
 pub struct Scripts {
     texts: Texts,
-    /// The functions of the server.
+    /// The server's functions.
     pub functions: Functions,
     named: Named,
     /// Whether the configuration says which keys scripts write.
@@ -58,8 +58,8 @@ impl Scripts {
         self.texts.learn(text);
     }
 
-    /// What a call of EVAL, EVALSHA or FCALL, or of their read-only forms, may write: `subject` is the text, the SHA or the
-    /// function. `read_only`: it is one of these forms, which cannot write.
+    /// What a call of EVAL, EVALSHA or FCALL, or of one of their read-only forms, may write. `subject` is the text, the SHA or the
+    /// function's name. `read_only` marks the read-only forms, which cannot write.
     pub fn judge(&self, table: &Table, by: ScriptBy, subject: &[u8], read_only: bool) -> Judgement {
         let (name, mut reach, functions) = match by {
             ScriptBy::Text => {
@@ -68,7 +68,7 @@ impl Scripts {
             }
             ScriptBy::Sha => match Sha::named(subject) {
                 Some(sha) => (Name::Script(sha.hex()), self.texts.judge(sha, None, table), None),
-                // Redis knows no script of such a name.
+                // Redis knows no script with such a name.
                 None => (Name::unusual(by, subject), Reach::Nothing, None),
             },
             ScriptBy::Function => {
@@ -82,12 +82,12 @@ impl Scripts {
         Judgement { reach, name, functions }
     }
 
-    /// Whether it is the first time that this script is the reason for a flush, and worth a line in the log.
+    /// Whether this script causes a flush for the first time, so that the log should name it.
     pub fn is_first_flush(&self, name: &Name) -> bool {
         self.named.is_new(name)
     }
 
-    /// Whether it is the first script of its kind that runs while values are compressed.
+    /// Whether this is the first script of its kind that runs while values are compressed.
     pub fn is_first_beside_compression(&self, by: ScriptBy) -> bool {
         self.named.is_first(by)
     }
@@ -97,7 +97,7 @@ impl Scripts {
         self.trusted.store(trusted, Ordering::Release);
     }
 
-    /// Whether the configuration says which keys scripts write, so that a script that ran at a peer is no reason for a flush.
+    /// Whether the configuration says which keys scripts write. Then a script that ran at a peer causes no flush.
     pub fn are_trusted(&self) -> bool {
         self.trusted.load(Ordering::Acquire)
     }

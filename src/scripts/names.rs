@@ -1,4 +1,4 @@
-//! The names of scripts in the log, and which scripts have been named there.
+//! The names of scripts in the log, and the set of scripts that the log has already named.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -7,12 +7,12 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::command::ScriptBy;
 
-/// Most scripts that are named: a client can send as many as it likes.
+/// Maximum number of scripts to name. A client can send any number of scripts.
 const MAX_NAMED: usize = 256;
-/// Bytes of a name that are shown.
+/// Maximum length of a name in the log, in bytes.
 const MAX_SHOWN: usize = 100;
 
-/// A script, as the log names it. Never shows a key or a script's text.
+/// A script's name in the log. Never shows a key or a script's text.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Name {
     /// SHA-1 of the text, in hexadecimal.
@@ -38,7 +38,7 @@ impl fmt::Display for Name {
     }
 }
 
-/// What has been named.
+/// The scripts that the log has already named.
 #[derive(Debug, Default)]
 pub(super) struct Named {
     known: Mutex<HashSet<Name>>,
@@ -53,7 +53,7 @@ impl Named {
 
     pub(super) fn is_first(&self, by: ScriptBy) -> bool {
         let seen = &self.kinds[by as usize];
-        // Reads first: each script comes here, and a swap writes shared memory.
+        // Load first: every call of a script comes here, and a swap writes shared memory.
         !seen.load(Ordering::Relaxed) && !seen.swap(true, Ordering::Relaxed)
     }
 }

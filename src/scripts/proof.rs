@@ -1,48 +1,49 @@
-//! Which commands a script calls, read from its text, with what is known of their arguments; or that this cannot be told.
+//! Finds the commands that a script calls, with what is known of their arguments, by parsing its text. Returns an error if they
+//! cannot be determined.
 //!
-//! A parser for Lua 5.1 that follows names and computes no values. A text passes only if `redis` appears as `redis.call(` or
-//! `redis.pcall(` (or as one of a few functions that call nothing) with the command's name written out, `KEYS` as `KEYS[…]` that is
-//! read or as `#KEYS`, and every other name is a local one of the text or one of Lua's that reaches no command. So the script calls
-//! no command that is not seen here, and `KEYS[…]` is always a declared key. A local name that is set to a `KEYS[…]` where it is
-//! declared, and never to anything else, stands for that key. What the commands mean is not known here.
+//! A parser for Lua 5.1 that follows names and computes no values. A text passes only under these conditions. `redis` appears only
+//! as `redis.call(` or `redis.pcall(` with a literal command name, or as one of a few functions that call no command. `KEYS`
+//! appears only as `#KEYS` or as `KEYS[…]` that is read. Every other name is local to the text, or one of Lua's names that reach no
+//! command. So the parser sees every command that the script calls, and `KEYS[…]` is always a declared key. A local name that is
+//! initialised with a `KEYS[…]` and never assigned again stands for that key. What the commands mean is not known here.
 
 use super::lua::{Lexer, Token, Word};
 
-/// Longer texts are not read.
+/// Longer texts are not parsed.
 const MAX_TEXT: usize = 64 << 10;
-/// Most blocks and brackets inside each other: bounds the stack.
+/// Maximum nesting of blocks and brackets: bounds the stack.
 const MAX_DEPTH: usize = 100;
-/// Most calls that are remembered.
+/// Maximum number of calls to remember.
 const MAX_CALLS: usize = 256;
-/// Most names in scope, and most names that are assigned to: bounds the time that a look-up takes. Lua itself allows 200 names in a
-/// function.
+/// Maximum number of names in scope, and of names that are assigned to: bounds the time of a lookup. Lua itself allows 200 names in
+/// a function.
 const MAX_NAMES: usize = 256;
-/// Most arguments of a call that are remembered.
+/// Maximum number of arguments to remember per call.
 const MAX_ARGUMENTS: usize = 64;
 
 /// A call of a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Call {
-    /// The command's name and its arguments, as many as are written out.
+    /// The command's name and its arguments, as far as they are known.
     pub arguments: Box<[Argument]>,
-    /// The last one may stand for none or several (`unpack(ARGV)`, `...`).
+    /// The last argument may expand to none or several (`unpack(ARGV)`, `...`).
     pub open: bool,
 }
 
 /// What is known of an argument.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Argument {
-    /// This text.
+    /// This literal text.
     Text(Box<[u8]>),
     /// A key that the caller has declared: `KEYS[…]`.
     Key,
-    /// All of them: `unpack(KEYS)`, as the last argument.
+    /// All declared keys: `unpack(KEYS)` as the last argument.
     Keys,
-    /// Nothing.
+    /// Unknown.
     Any,
 }
 
-/// Names of Lua's and Redis's that reach no command and no way to call one.
+/// Names of Lua and Redis that reach no command and no way to call one.
 const KNOWN: [&str; 22] = [
     "ARGV", "assert", "bit", "cjson", "cmsgpack", "error", "ipairs", "math", "next", "os", "pairs", "pcall", "select",
     "string", "struct", "table", "tonumber", "tostring", "type", "unpack", "xpcall", "print",
@@ -62,15 +63,15 @@ const PURE: [&str; 10] = [
     "setresp",
 ];
 
-/// The calls of a script.
+/// The commands that a script calls.
 ///
 /// # Errors
-/// Why they cannot be told, for the log.
+/// Why they cannot be determined, for the log.
 pub(super) fn calls(text: &[u8]) -> Result<Vec<Call>, &'static str> {
     if text.len() > MAX_TEXT {
         return Err("its text is too long to be checked");
     }
-    // The first run collects the names that are assigned to. In the second run all other local names may stand for keys.
+    // The first pass collects the names that are assigned to. In the second pass, all other local names may stand for keys.
     let first = Parser::run(text, None)?;
     Ok(Parser::run(text, Some(first.assigned))?.calls)
 }
@@ -83,22 +84,22 @@ const NAMES: &str = "it uses a name that is neither its own nor one of those tha
 
 type Outcome<T = ()> = Result<T, &'static str>;
 
-/// What an expression is, as far as it matters.
+/// What the parser knows about an expression.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ExpressionKind<'a> {
-    /// A string by itself.
+    /// A string alone.
     Text(&'a [u8]),
-    /// `KEYS[…]` by itself.
+    /// `KEYS[…]` alone.
     Key,
-    /// A call, or `...`: none or several values where it comes last.
+    /// A call, or `...`: expands to none or several values in the last position.
     Several,
-    /// `unpack(KEYS)` by itself.
+    /// `unpack(KEYS)` alone.
     Keys,
     /// One value.
     One,
 }
 
-/// What may stand in front of a `.`, a `[` or a `(`, and what it is so far.
+/// The left side of a `.`, a `[` or a `(`, and what it is so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Prefix {
     shape: Shape,
@@ -121,7 +122,7 @@ enum Shape {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Local<'a> {
     name: &'a [u8],
-    /// It stands for a declared key.
+    /// The name stands for a declared key.
     is_key: bool,
 }
 
@@ -132,9 +133,9 @@ struct Parser<'a> {
     /// The names in scope, the innermost last.
     locals: Vec<Local<'a>>,
     calls: Vec<Call>,
-    /// Names that are assigned to after they were declared.
+    /// Names that are assigned to after their declaration.
     assigned: Vec<&'a [u8]>,
-    /// The same for the whole text; none in the first run.
+    /// The same for the whole text. `None` during the first pass.
     all_assigned: Option<Vec<&'a [u8]>>,
 }
 
@@ -148,7 +149,7 @@ impl<'a> Parser<'a> {
         if parser.token == Token::End { Ok(parser) } else { Err(UNREADABLE) }
     }
 
-    /// Whether these tokens come now.
+    /// Whether these tokens come next.
     fn is_ahead(&self, tokens: &[Token<'_>]) -> bool {
         let mut ahead = self.lexer.clone();
         let mut token = Some(self.token);
@@ -218,7 +219,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// Notes that a local name is assigned to.
+    /// Records that a local name is assigned to.
     fn assign(&mut self, name: &'a [u8]) -> Outcome {
         if !self.assigned.contains(&name) {
             if self.assigned.len() >= MAX_NAMES {
@@ -247,7 +248,7 @@ impl<'a> Parser<'a> {
         outcome
     }
 
-    /// Statements up to a word that ends a block. Names that they declare go out of scope.
+    /// Parses statements up to a word that ends a block. Names declared in the block go out of scope.
     fn block(&mut self) -> Outcome {
         let before = self.locals.len();
         self.open_block()?;
@@ -255,7 +256,7 @@ impl<'a> Parser<'a> {
         Ok(())
     }
 
-    /// As [`Parser::block`], but the names stay in scope.
+    /// Like [`Parser::block`], but the names stay in scope.
     fn open_block(&mut self) -> Outcome {
         self.deeper(|parser| {
             loop {
@@ -307,7 +308,7 @@ impl<'a> Parser<'a> {
                 let before = self.locals.len();
                 self.open_block()?;
                 self.expect_word(Word::Until)?;
-                // Names that were declared inside are in scope here.
+                // Names that were declared inside the loop are in scope here.
                 self.expression()?;
                 self.locals.truncate(before);
                 Ok(())
@@ -329,7 +330,7 @@ impl<'a> Parser<'a> {
             Word::For => self.for_loop(),
             Word::Function => {
                 let name = self.name()?;
-                // A global function, or a field of something global.
+                // A global function, or a field of a global.
                 if !self.is_local(name) {
                     return Err(NAMES);
                 }
@@ -395,7 +396,7 @@ impl<'a> Parser<'a> {
         Ok(names)
     }
 
-    /// Parameters, statements, `end`.
+    /// Parses parameters, statements and `end`.
     fn body(&mut self, has_self: bool) -> Outcome {
         let before = self.locals.len();
         if has_self {
@@ -405,7 +406,7 @@ impl<'a> Parser<'a> {
         if !self.take(")")? {
             loop {
                 if self.take("...")? {
-                    // In Lua 5.1 the further arguments may be had under this name, too.
+                    // In Lua 5.1 the extra arguments are also available under this name.
                     self.declare(b"arg", ExpressionKind::One)?;
                     break;
                 }
@@ -453,7 +454,7 @@ impl<'a> Parser<'a> {
         Ok(kinds)
     }
 
-    /// Operands with operators between them: which of these bind first does not matter here.
+    /// Parses operands with operators between them. Operator precedence does not matter here.
     fn expression(&mut self) -> Outcome<ExpressionKind<'a>> {
         self.deeper(|parser| {
             let mut kind = parser.operand()?;
@@ -518,7 +519,7 @@ impl<'a> Parser<'a> {
         Ok(if signs { ExpressionKind::One } else { kind })
     }
 
-    /// `#KEYS`, or `#KEYS[…]`, which is the length of a key.
+    /// Parses `#KEYS`, or `#KEYS[…]`, which is the length of a key.
     fn count_of_keys(&mut self) -> Outcome<ExpressionKind<'a>> {
         let mut ahead = self.lexer.clone();
         match ahead.next().ok_or(UNREADABLE)? {
@@ -553,7 +554,7 @@ impl<'a> Parser<'a> {
         self.expect("}")
     }
 
-    /// A name or an expression in brackets, and what is taken of it or called with it.
+    /// Parses a name or a parenthesised expression with its fields, indexes and calls.
     fn suffixed(&mut self) -> Outcome<Prefix> {
         self.deeper(|parser| {
             let mut prefix = parser.prefix()?;
@@ -561,7 +562,7 @@ impl<'a> Parser<'a> {
                 let shape = match parser.token {
                     Token::Sign(".") => {
                         parser.advance()?;
-                        // A field of that name may hold the global of that name.
+                        // A field of that name may hold the global of the same name.
                         if matches!(parser.name()?, b"redis" | b"server") {
                             return Err(REDIS);
                         }
@@ -573,7 +574,7 @@ impl<'a> Parser<'a> {
                         parser.expect("]")?;
                         Shape::Part
                     }
-                    // Before Redis 7.0 another script can have changed what the methods of strings do.
+                    // Before Redis 7.0, another script may have replaced the methods of strings.
                     Token::Sign(":") => return Err("it calls a method (value:name())"),
                     Token::Sign("(" | "{") | Token::Plain(_) | Token::Text => {
                         parser.arguments()?;
@@ -635,7 +636,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// The arguments of `redis.call`.
+    /// Parses the arguments of `redis.call`.
     fn command(&mut self) -> Outcome {
         if !self.take("(")? {
             return Err(REDIS);
@@ -669,7 +670,7 @@ impl<'a> Parser<'a> {
         Ok(())
     }
 
-    /// The arguments of any other function.
+    /// Parses the arguments of any other function.
     fn arguments(&mut self) -> Outcome {
         match self.token {
             Token::Plain(_) | Token::Text => self.advance(),

@@ -1,4 +1,4 @@
-//! What a script may write, as the other files of this module say it.
+//! What a script may write: the verdict that the other files of this module share.
 
 use std::fmt;
 
@@ -7,9 +7,9 @@ use std::fmt;
 pub enum Reach {
     /// No key.
     Nothing,
-    /// The keys that it declares, and no other.
+    /// Only the keys that it declares.
     Declared,
-    /// Any key. The reason, for the log.
+    /// Any key. Contains the reason, for the log.
     Anything(&'static str),
 }
 

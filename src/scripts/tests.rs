@@ -1,4 +1,4 @@
-//! Scripts as applications have them, and what each may write.
+//! Scripts as found in applications, and what each may write.
 
 use proptest::collection::vec;
 use proptest::prelude::{Just, Strategy, any, prop_assert, prop_oneof, proptest};
@@ -20,7 +20,7 @@ fn reach(text: &str) -> Reach {
     Scripts::default().judge(&Table::builtin(), ScriptBy::Text, text.as_bytes(), false).reach
 }
 
-/// Locks, rate limiters and the like: what they write, they take from KEYS.
+/// Locks, rate limiters and similar scripts: they take the keys that they write from KEYS.
 fn proven() -> Vec<&'static str> {
     include_str!("../../tests/data/proven_scripts.txt").split("====\n").skip(1).map(str::trim_end).collect()
 }
@@ -35,9 +35,9 @@ const READS: &[&str] = &[
     "return {redis.call('TIME'), redis.pcall('keys', '*'), redis.sha1hex('x')}",
 ];
 
-/// Scripts that write keys that they do not declare, or could.
+/// Scripts that write keys that they do not declare, or might do so.
 const UNPROVEN: &[&str] = &[
-    // Keys that are made: django-cacheops, BullMQ, RQ.
+    // Computed keys: django-cacheops, BullMQ, RQ.
     "redis.call('set', ARGV[1], 'new')",
     "redis.call('set', 'k', 'new')",
     "local key = KEYS[1] .. ':members' redis.call('sadd', key, ARGV[1])",
@@ -48,7 +48,7 @@ const UNPROVEN: &[&str] = &[
     "local jobs = redis.call('lrange', KEYS[1], 0, -1) redis.call('del', unpack(jobs))",
     "redis.call('del', KEYS[1], unpack(ARGV))",
     "redis.call('del', KEYS[1], ...)",
-    // A method of a string, which another script can have put there before Redis 7.0.
+    // A method of a string, which another script may have replaced before Redis 7.0.
     "local x = ('a'):foo() return redis.call('get', KEYS[1])",
     "return ARGV[1] . redis.call('set', 'undeclared', 1)",
     // Other names for redis, call and KEYS, or ways around them.
@@ -78,7 +78,7 @@ const UNPROVEN: &[&str] = &[
     "function f() end",
     "function string.f() end",
     "do local helper = 1 end helper()",
-    // KEYS is not what the caller gave.
+    // KEYS no longer holds the caller's keys.
     "KEYS[1] = 'x' redis.call('set', KEYS[1], 1)",
     "KEYS = {'x'} redis.call('set', KEYS[1], 1)",
     "local a a, KEYS[1] = 1, 'x' redis.call('set', KEYS[1], 1)",
@@ -105,7 +105,7 @@ const UNPROVEN: &[&str] = &[
     "redis.call('set', (KEYS[1]), 1)",
     "redis.call('set', KEYS[1]:sub(1), 1)",
     "redis.call('set', #KEYS[1], 1)",
-    // Commands whose keys cannot be told, or that reach further.
+    // Commands whose keys cannot be determined, or that write further keys.
     "redis.call(ARGV[1], KEYS[1])",
     "redis.call('s' .. 'et', KEYS[1], 1)",
     "redis.call('\\115et', KEYS[1], 1)",
@@ -132,7 +132,7 @@ const UNPROVEN: &[&str] = &[
     "redis.call(unpack(ARGV))",
     "redis.call()",
     "redis.set_repl(redis.REPL_NONE)",
-    // What Lua does not take, or Redis would take apart.
+    // Texts that Lua refuses, or that Redis would split.
     "return 1 end redis.call('set', 'x', 1) do",
     "redis.call('set', KEYS[1], 1",
     "return 1 return 2",
@@ -155,7 +155,7 @@ fn locks_and_rate_limiters_write_what_they_declare() {
 }
 
 #[test]
-fn what_is_not_proven_may_write_anything() {
+fn a_script_without_proof_may_write_anything() {
     for text in UNPROVEN {
         assert!(matches!(reach(text), Reach::Anything(_)), "{text}: {:?}", reach(text));
     }
@@ -184,7 +184,7 @@ fn a_sha_is_as_good_as_the_text_that_was_seen() {
     assert!(scripts.is_first_flush(&judgement.name) && !scripts.is_first_flush(&judgement.name));
 }
 
-/// Pieces of scripts, so that what is made of them is often nearly one.
+/// Pieces of scripts. Random combinations of them often look almost like a script.
 fn pieces() -> impl Strategy<Value = String> {
     const PIECES: [&str; 40] = [
         "redis",
@@ -234,7 +234,7 @@ fn pieces() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn no_text_makes_it_panic(bytes in vec(any::<u8>(), 0..300), text in pieces()) {
+    fn no_text_makes_the_parser_panic(bytes in vec(any::<u8>(), 0..300), text in pieces()) {
         let (scripts, table) = (Scripts::default(), Table::builtin());
         for text in [&bytes[..], text.as_bytes()] {
             scripts.judge(&table, ScriptBy::Text, text, false);
@@ -244,7 +244,7 @@ proptest! {
     }
 
     #[test]
-    fn whoever_writes_a_name_that_is_written_out_is_never_proven(at in any::<proptest::sample::Index>(), cut in any::<proptest::sample::Index>()) {
+    fn a_script_that_writes_a_literal_key_is_never_proven(at in any::<proptest::sample::Index>(), cut in any::<proptest::sample::Index>()) {
         let all = proven();
         let text = all[at.index(all.len())];
         let mut cut = cut.index(text.len() + 1);
@@ -252,7 +252,7 @@ proptest! {
             cut -= 1;
         }
         let spoilt = format!("{} redis.call('set', 'undeclared', 1) {}", &text[..cut], &text[cut..]);
-        // Inside a comment or a string it is none.
+        // Inside a comment or a string it is no name.
         let inside = text[..cut].contains("--") || text[..cut].contains("[[") || text[..cut].matches(['\'', '"']).count() % 2 == 1;
         prop_assert!(inside || reach(&spoilt) != Reach::Declared, "{}", spoilt);
     }

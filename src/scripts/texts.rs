@@ -1,5 +1,5 @@
-//! Scripts by the SHA-1 of their text: the texts, and what they may write. Bounded by number and by bytes; the scripts that were not
-//! asked for longest go first. A SHA always names the same text, so nothing here expires.
+//! Scripts by the SHA-1 of their text: the texts, and what they may write. Bounded by number and by bytes; the scripts used longest
+//! ago are dropped first. A SHA always names the same text, so no entry expires.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -11,12 +11,12 @@ use crate::command::{InScript, Table};
 use super::proof::{self, Argument, Call};
 use super::reach::Reach;
 
-/// Most scripts that are known at once.
+/// Maximum number of scripts to remember.
 const MAX_SCRIPTS: usize = 4096;
-/// Bytes of all texts together; above, texts are dropped, and what they may write is remembered.
+/// Maximum size of all texts together. Above it, texts are dropped, but what they may write is remembered.
 const MAX_BYTES: usize = 16 << 20;
 
-/// What names a script.
+/// The id of a script.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Sha([u8; 20]);
 
@@ -25,7 +25,7 @@ impl Sha {
         Sha(Sha1::digest(text).into())
     }
 
-    /// From 40 hexadecimal digits, in any case; none: not the name of a script.
+    /// Parses 40 hexadecimal digits, in any case. `None` if this is no id of a script.
     pub(super) fn named(name: &[u8]) -> Option<Sha> {
         let digit = |byte: u8| char::from(byte).to_digit(16);
         let mut sha = [0; 20];
@@ -43,21 +43,21 @@ impl Sha {
     }
 }
 
-/// What a text says.
+/// The result of parsing a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Says {
     /// Its first line has the flag `no-writes`.
     NoWrites,
-    /// It calls these commands, and no other.
+    /// It calls only these commands.
     Calls(Box<[Call]>),
-    /// It cannot be told.
+    /// The commands cannot be determined.
     Unclear(&'static str),
 }
 
 #[derive(Debug)]
 struct Script {
     says: Says,
-    /// By the table of this number.
+    /// The verdict, and the number of the command table that it relies on.
     judged: Option<(u64, Reach)>,
     text: Option<Box<[u8]>>,
     used: u64,
@@ -66,7 +66,7 @@ struct Script {
 #[derive(Debug, Default)]
 struct Known {
     scripts: HashMap<Sha, Script>,
-    /// Of all texts.
+    /// Total size of the texts.
     bytes: usize,
     clock: u64,
 }
@@ -80,13 +80,13 @@ impl Texts {
     pub(super) fn learn(&self, text: &[u8]) {
         let sha = Sha::of(text);
         if !self.with(|known| known.scripts.contains_key(&sha)) {
-            // Outside of the lock: the text may be long.
+            // Outside of the lock, because the text may be long.
             let says = says(text);
             self.with(|known| known.add(sha, says, text));
         }
     }
 
-    /// What the script may write; `text`, when the caller has it.
+    /// What the script may write. `text` is the text, if the caller has it.
     pub(super) fn judge(&self, sha: Sha, text: Option<&[u8]>, table: &Table) -> Reach {
         let found = self.with(|known| known.judge(sha, table));
         match (found, text) {
@@ -103,7 +103,7 @@ impl Texts {
     }
 
     fn with<T>(&self, act: impl FnOnce(&mut Known) -> T) -> T {
-        // Nothing that is done under this lock leaves it half changed.
+        // No operation under this lock can panic half way through a change.
         act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -146,7 +146,7 @@ impl Known {
         self.scripts.insert(sha, Script { says, judged: None, text, used: self.clock });
     }
 
-    /// The `used` up to which a script is among the oldest: one in `one_in` of all.
+    /// The value of `used` up to which a script belongs to the oldest `1 / one_in` of all.
     fn used_before(&self, one_in: usize) -> u64 {
         let mut used: Vec<u64> = self.scripts.values().map(|script| script.used).collect();
         let at = used.len() / one_in;
@@ -173,7 +173,7 @@ fn says(text: &[u8]) -> Says {
     }
 }
 
-/// The flags in a first line `#!lua flags=a,b`; none: it says something else.
+/// The flags in a first line `#!lua flags=a,b`. `None` if the line has another form.
 fn flags(line: &[u8]) -> Option<Vec<&[u8]>> {
     const FLAGS: [&[u8]; 5] = [b"no-writes", b"allow-oom", b"allow-stale", b"no-cluster", b"allow-cross-slot-keys"];
     let mut words = line.split(|byte| matches!(byte, b' ' | b'\t' | b'\r'));
@@ -238,7 +238,7 @@ mod tests {
     use crate::scripts::Reach;
 
     #[test]
-    fn a_sha_is_redis_own() {
+    fn a_sha_equals_that_of_redis() {
         let sha = Sha::of(b"return 1");
         assert_eq!(sha.hex(), "e0e1f9fabfc9d4800c877a703b823ac0578ff8db");
         assert_eq!(Sha::named(b"E0e1f9fabfc9d4800c877a703b823ac0578ff8dB"), Some(sha));
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_known_is_bounded_and_what_is_used_stays() {
+    fn texts_are_bounded_and_those_in_use_stay() {
         let (texts, table) = (Texts::default(), Table::builtin());
         let used = Sha::of(b"return 1");
         texts.learn(b"return 1");
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_first_line_that_is_understood_has_flags() {
+    fn flags_are_read_only_from_a_well_formed_first_line() {
         let no_writes = Some(vec![&b"no-writes"[..]]);
         assert_eq!(flags(b"#!lua flags=no-writes"), no_writes);
         assert_eq!(flags(b"#!lua  flags=no-writes \r"), no_writes);

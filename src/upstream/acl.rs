@@ -1,6 +1,6 @@
-//! Reads from Redis's list of users (ACL LIST) who may PTTL: Shortstop sends PTTL beside a user's reads, in the user's name.
+//! Reads from Redis's list of users (ACL LIST) which users may use PTTL: Shortstop sends PTTL beside a user's reads, as that user.
 //!
-//! Careful rather than exact: when a user has several sets of rules (selectors), each set that allows any command must allow PTTL.
+//! Errs on the safe side: if a user has several sets of rules (selectors), each set that allows any command must allow PTTL.
 
 /// The categories of PTTL, in all versions.
 const CATEGORIES: [&[u8]; 4] = [b"@all", b"@read", b"@keyspace", b"@fast"];
@@ -12,7 +12,7 @@ pub(super) fn user(line: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((&rest[..end], &rest[end..]))
 }
 
-/// Whether a user with these rules may PTTL whatever it may read.
+/// Whether a user with these rules may use PTTL wherever it may read.
 pub(super) fn may_ttl(rules: &[u8]) -> bool {
     let mut root = Commands::default();
     let mut selector = None;
@@ -31,7 +31,7 @@ pub(super) fn may_ttl(rules: &[u8]) -> bool {
     root.is_fine()
 }
 
-/// What one set of rules allows, as far as it matters here.
+/// What one set of rules allows, as far as needed here.
 #[derive(Default)]
 struct Commands {
     /// Any command is allowed.
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn users_that_may_pttl_are_found() {
+    fn users_that_may_use_pttl_are_found() {
         for (rules, may) in [
             ("on nopass sanitize-payload ~* &* +@all", true),
             ("on #0ab ~app:* resetchannels -@all +get", false),
@@ -90,7 +90,7 @@ mod tests {
             ("on #0ab ~* +@all -@dangerous", true),
             ("on #0ab ~* -@all", true),
             ("off resetchannels -@all", true),
-            // Two sets: one allows to read a key, and the other would have to allow its PTTL.
+            // Two sets of rules: one allows reading a key, so the other must allow its PTTL.
             ("on #0ab ~a:* -@all +get (~b:* resetchannels -@all +pttl)", false),
             ("on #0ab ~a:* -@all +@read (~b:* resetchannels -@all +get)", false),
             ("on #0ab -@all (~b:* resetchannels -@all +get +pttl)", true),

@@ -1,4 +1,4 @@
-//! Questions of the control plane, over a connection of its own. Never on the way of a request.
+//! Requests of the control plane, over a connection of its own. Never on the path of a client's request.
 
 use std::io;
 use std::time::Duration;
@@ -11,17 +11,17 @@ use crate::net::Address;
 
 use super::dial::{Connection, Dialer, silent};
 
-/// A connection for questions, as Shortstop's own user, in RESP2.
+/// A connection for the control plane's requests, as Shortstop's own user, in RESP2.
 pub(super) struct Control {
     connection: Connection,
     limit: Duration,
 }
 
 impl Control {
-    /// Connects and logs in. `limit`: how long each answer may take.
+    /// Connects and logs in. `limit` is the timeout for each reply.
     ///
     /// # Errors
-    /// The server cannot be reached, does not answer in time, or does not let the user in.
+    /// The server cannot be reached, does not reply in time, or refuses the login.
     pub(super) async fn open(dialer: &Dialer, address: &Address, limit: Duration) -> io::Result<Control> {
         let dialed = dialer.dial(address).await?;
         let connection = timeout(limit, dialed.greet()).await.unwrap_or_else(|_| Err(silent(limit)))?;
@@ -32,12 +32,12 @@ impl Control {
         Ok(control)
     }
 
-    /// One command and its reply; an error reply is an error.
+    /// Sends one command and returns its reply. An error reply is an error.
     pub(super) async fn ask(&mut self, words: &[&str]) -> io::Result<BytesFrame> {
         self.answer(words.iter().map(|word| word.as_bytes()).collect()).await
     }
 
-    /// [`Control::ask`]; none: the connection's user may not, or the server has no such command.
+    /// [`Control::ask`]. `None` if the connection's user has no right to the command, or the server does not know it.
     pub(super) async fn ask_if_allowed(&mut self, words: &[&str]) -> io::Result<Option<BytesFrame>> {
         match self.ask(words).await {
             Ok(reply) => Ok(Some(reply)),
@@ -50,7 +50,7 @@ impl Control {
         }
     }
 
-    /// [`Control::ask`]; none: the connection's user may not. That nobody is let in without a login remains an error.
+    /// [`Control::ask`]. `None` if the connection's user has no right to the command. A missing login remains an error.
     pub(super) async fn ask_unless_refused(&mut self, words: &[&str]) -> io::Result<Option<BytesFrame>> {
         match self.ask(words).await {
             Ok(reply) => Ok(Some(reply)),
@@ -76,7 +76,7 @@ impl Control {
     }
 }
 
-/// Redis's words.
+/// Redis's error text.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct Refused(String);
@@ -94,7 +94,7 @@ pub(super) fn text(frame: &BytesFrame) -> Option<&str> {
     std::str::from_utf8(bytes(frame)?).ok()
 }
 
-/// The elements of an array; of all else: none.
+/// The elements of an array. Empty for any other frame.
 pub(super) fn items(frame: &BytesFrame) -> &[BytesFrame] {
     match frame {
         BytesFrame::Array(items) => items,

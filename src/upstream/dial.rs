@@ -1,7 +1,7 @@
-//! The one way to connect to Redis: for lanes and sessions, for logins, and for all that the control plane asks.
+//! The only way to connect to Redis: for lanes, sessions, logins, and the control plane.
 //!
-//! Knows where Redis is configured to be and how it is spoken to there (TCP, TLS, a Unix socket). Which server to dial now is decided by
-//! [`super::endpoint`], who the connection becomes by its caller.
+//! Knows the configured address of Redis and the transport (TCP, TLS, Unix socket). [`super::endpoint`] decides which server to
+//! dial now, and the caller decides about the login.
 
 use std::io;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -19,7 +19,7 @@ use crate::resp::ReplyScanner;
 use super::login::Login;
 use super::own;
 
-/// A request: its words.
+/// A request: its arguments.
 pub(super) type Request<'a> = Vec<&'a [u8]>;
 
 /// Connects to Redis.
@@ -27,7 +27,7 @@ pub(super) type Request<'a> = Vec<&'a [u8]>;
 pub struct Dialer {
     upstream: UpstreamUrl,
     timeouts: Live<Timeouts>,
-    /// None: the URL does not ask for TLS.
+    /// `None` if the URL does not ask for TLS.
     tls: Option<RwLock<tls::Client>>,
 }
 
@@ -42,10 +42,10 @@ impl Dialer {
         Ok(Arc::new(Dialer { upstream, timeouts, tls }))
     }
 
-    /// Reads the certificates again, for connections that are made from now on.
+    /// Reads the certificates again, for future connections.
     ///
     /// # Errors
-    /// A certificate or a key cannot be used; the old ones stay in use.
+    /// A certificate or a key cannot be used. The old ones stay in use.
     pub fn reload(&self, tls: &UpstreamTls) -> Result<(), Finding> {
         warn(&self.upstream, tls);
         if let (Some(known), Some(loaded)) = (&self.tls, load(&self.upstream, tls)?) {
@@ -54,28 +54,28 @@ impl Dialer {
         Ok(())
     }
 
-    /// Where Redis is configured to be, and who Shortstop is there.
+    /// The configured address of Redis and Shortstop's own login.
     pub fn upstream(&self) -> &UpstreamUrl {
         &self.upstream
     }
 
-    /// How long a server may take to take a connection (`timeouts.connect`), and to answer when it is looked for.
+    /// The timeout for establishing a connection (`timeouts.connect`), and for replies while a server is being looked for.
     pub(super) fn limit(&self) -> Duration {
         self.timeouts.get().connect
     }
 
-    /// Shortstop's own login; none: the URL has none.
+    /// Shortstop's own login, if the URL has one.
     pub(super) fn login(&self) -> Option<Login> {
         Login::of(&self.upstream)
     }
 
-    /// Connects. A server that takes the connection may be busy, and then answers nothing: see [`Dialed::greet`].
+    /// Connects. The server may be busy and may not reply for now: see [`Dialed::greet`].
     ///
     /// # Errors
-    /// The server cannot be reached, or has not taken the connection within the limit.
+    /// The server cannot be reached, or the connection was not established within the limit.
     ///
     /// # Cancel safety
-    /// Dropped, there is no connection.
+    /// Dropping it closes the connection.
     pub(super) async fn dial(&self, address: &Address) -> io::Result<Dialed<'_>> {
         let connecting = async {
             match address {
@@ -91,8 +91,8 @@ impl Dialer {
         timeout(limit, connecting).await.unwrap_or_else(|_| Err(silent(limit)))
     }
 
-    /// Whether the URL asks for TLS and the server answers without. Such a server may take a TLS handshake for the beginning of a
-    /// request, and wait for its end: from outside it looks busy.
+    /// Whether the URL asks for TLS, but the server speaks plain RESP. Such a server may take a TLS handshake for the beginning of
+    /// a request and wait for the rest, so it looks busy.
     pub(super) async fn is_without_tls(&self, address: &Address) -> bool {
         if self.tls.is_none() {
             return false;
@@ -100,19 +100,19 @@ impl Dialer {
         let asked = async {
             let Dialed::Tcp(socket, _) = self.dial(address).await? else { return Ok(false) };
             let mut connection = Connection { stream: Stream::Tcp(socket), inbox: BytesMut::new() };
-            // What comes is RESP, or it is an error here.
+            // The reply is either RESP or an error.
             connection.ask(vec![b"PING"]).await.map(|_| true)
         };
         matches!(timeout(self.limit(), asked).await, Ok(Ok(true)))
     }
 }
 
-/// What is wrong with the files that TLS to Redis needs.
+/// Checks the files that TLS to Redis needs.
 pub fn check_files(config: &Config) -> Option<Finding> {
     load(&config.upstream, &config.upstream_tls).err()
 }
 
-/// Reads the certificates; none: the URL does not ask for TLS.
+/// Reads the certificates. `None` if the URL does not ask for TLS.
 fn load(upstream: &UpstreamUrl, tls: &UpstreamTls) -> Result<Option<tls::Client>, Finding> {
     match &upstream.target {
         Target::Tls { host, .. } => tls::Client::load(tls, host).map(Some),
@@ -120,7 +120,7 @@ fn load(upstream: &UpstreamUrl, tls: &UpstreamTls) -> Result<Option<tls::Client>
     }
 }
 
-/// Says in the log when TLS protects less than somebody may think.
+/// Logs a warning if TLS protects less than the user may think.
 fn warn(upstream: &UpstreamUrl, tls: &UpstreamTls) {
     let has_tls = matches!(upstream.target, Target::Tls { .. });
     if has_tls && tls.insecure {
@@ -136,20 +136,20 @@ fn warn(upstream: &UpstreamUrl, tls: &UpstreamTls) {
     }
 }
 
-/// A connection that a server has taken, and on which nothing has been said.
+/// An established connection on which nothing has been sent yet.
 pub(super) enum Dialed<'a> {
     Tcp(TcpStream, &'a Dialer),
     Unix(UnixStream),
 }
 
 impl Dialed<'_> {
-    /// Does the TLS handshake, where there is one. Waits as long as the server takes.
+    /// Does the TLS handshake, if there is one. Waits as long as the server takes.
     ///
     /// # Errors
-    /// There is no TLS with that server.
+    /// The TLS handshake failed.
     ///
     /// # Cancel safety
-    /// Dropped, there is no connection.
+    /// Dropping it closes the connection.
     pub(super) async fn greet(self) -> io::Result<Connection> {
         let stream = match self {
             Dialed::Unix(socket) => Stream::Unix(socket),
@@ -163,21 +163,21 @@ impl Dialed<'_> {
     }
 }
 
-/// A connection on which one thing is asked after the other: a handshake, a probe, the control plane's questions.
+/// A connection for one request at a time: handshakes, probes, and the control plane's requests.
 pub(super) struct Connection {
     stream: Stream,
     inbox: BytesMut,
 }
 
-/// Some requests were not answered, because the connection has ended.
+/// Some requests have no reply, because the connection has ended.
 pub(super) struct Unanswered {
-    /// The replies that came.
+    /// The replies that arrived.
     pub(super) replies: Vec<Bytes>,
     pub(super) error: io::Error,
 }
 
 impl Connection {
-    /// Sends some requests in one piece.
+    /// Sends requests in one piece.
     pub(super) async fn send(&mut self, requests: &[Request<'_>]) -> io::Result<()> {
         let mut out = Vec::new();
         requests.iter().for_each(|words| own::request(&mut out, words.iter().copied()));
@@ -185,7 +185,7 @@ impl Connection {
         self.stream.flush().await
     }
 
-    /// The next frame, a push included.
+    /// The next frame, which may be a push.
     pub(super) async fn frame(&mut self) -> io::Result<Bytes> {
         let mut scanner = ReplyScanner::default();
         loop {
@@ -197,14 +197,14 @@ impl Connection {
         }
     }
 
-    /// Sends some requests in one piece, and gives as many replies.
+    /// Sends requests in one piece, and returns as many replies.
     pub(super) async fn ask_all(&mut self, requests: &[Request<'_>]) -> Result<Vec<Bytes>, Unanswered> {
         let mut replies = Vec::with_capacity(requests.len());
         let asked = async {
             self.send(requests).await?;
             while replies.len() < requests.len() {
                 let frame = self.frame().await?;
-                // Anybody may publish to a connection that is subscribed.
+                // Other clients may publish to a subscribed connection at any time.
                 if frame.first() != Some(&b'>') {
                     replies.push(frame);
                 }
@@ -217,13 +217,13 @@ impl Connection {
         }
     }
 
-    /// Sends one request and gives its reply.
+    /// Sends one request and returns its reply.
     pub(super) async fn ask(&mut self, request: Request<'_>) -> io::Result<Bytes> {
         let replies = self.ask_all(&[request]).await.map_err(|unanswered| unanswered.error)?;
         replies.into_iter().next().ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
     }
 
-    /// Waits until something comes that nobody asked for: in most cases the end of the connection, and why.
+    /// Waits until something arrives without a request: in most cases the end of the connection, and its reason.
     ///
     /// # Cancel safety
     /// Nothing is lost.
@@ -234,7 +234,7 @@ impl Connection {
         }
     }
 
-    /// The connection, for other uses; only when every request has been answered.
+    /// The stream, for other uses. Call this only when every request has its reply.
     pub(super) fn into_stream(self) -> Stream {
         self.stream
     }
@@ -247,7 +247,7 @@ impl Connection {
     }
 }
 
-/// No answer came in time.
+/// The error for a reply that did not arrive in time.
 pub(super) fn silent(limit: Duration) -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {limit:?}"))
 }

@@ -1,10 +1,10 @@
-//! The one server that every connection of this proxy leads to.
+//! The one server to which all connections of this Shortstop lead.
 //!
-//! A name may come to mean another address, and an address another server. So no connection looks the name up by itself: the
-//! control plane does ([`super::finder`]) and puts the server here. The epoch counts the changes. Every connection dials the
-//! server of the current epoch, checks that it reached that one (by its run id, where it can be asked), and is given up when the
-//! epoch has passed. Between two servers there is a moment without any: the next one is put here only when all connections to
-//! the last one have been given up. No I/O here.
+//! A host name may get another address, and another server may take over an address. So no connection resolves the name itself. The
+//! control plane does that ([`super::finder`]) and stores the server here. The epoch counts the changes. Every connection dials the
+//! server of the current epoch and checks by run id, where possible, that it has reached that server. It is given up when the epoch
+//! has passed. Between two servers there is a time without any: the next server is stored here only after all connections to the
+//! last one have been given up. No I/O here.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,23 +16,23 @@ use crate::net::Address;
 
 use super::silence::Silence;
 
-/// A server: one process of Redis at one address.
+/// A server: one Redis process at one address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Server {
-    /// Where it is.
+    /// Its address.
     pub address: Address,
-    /// Its `run_id`, which it chooses at each start; none: not known.
+    /// Its `run_id`, which Redis chooses at each start. `None`: not known.
     pub run_id: Option<Box<str>>,
 }
 
 impl Server {
-    /// Whether the two are known to be different.
+    /// Whether both are known to be different.
     pub fn differs(&self, other: &Server) -> bool {
         self.address != other.address || differ(self.run_id.as_deref(), other.run_id.as_deref())
     }
 }
 
-/// Whether two run ids are of different servers. False when one of them is not known.
+/// Whether two run ids belong to different servers. False if one of them is not known.
 pub(super) fn differ(one: Option<&str>, other: Option<&str>) -> bool {
     one.zip(other).is_some_and(|(one, other)| one != other)
 }
@@ -42,13 +42,13 @@ pub(super) fn differ(one: Option<&str>, other: Option<&str>) -> bool {
 pub enum Suspicion {
     /// A connection was lost or refused, or reached another server.
     Connection,
-    /// A reply says that the server is a replica. A script may say so, too.
+    /// A reply says that the server is a replica. A script can return the same error.
     Replica,
 }
 
 #[derive(Clone, Debug)]
 enum Whereabouts {
-    /// Not known so far, or the connections to the last server are being given up.
+    /// Not known yet, or connections to the last server are being given up.
     Unknown,
     /// No server has ever been found, for this reason.
     Away(Arc<str>),
@@ -61,7 +61,7 @@ struct State {
     server: Whereabouts,
 }
 
-/// Where every connection of this proxy leads, and since when: the epoch counts the changes.
+/// The server to which all connections lead, and the epoch, which counts the changes.
 #[derive(Debug)]
 pub struct Endpoint {
     state: watch::Sender<State>,
@@ -89,7 +89,7 @@ impl Endpoint {
         self.state.borrow().epoch
     }
 
-    /// The server; none: there is none now.
+    /// The current server, if there is one.
     pub fn server(&self) -> Option<Arc<Server>> {
         match &self.state.borrow().server {
             Whereabouts::At(server) => Some(Arc::clone(server)),
@@ -100,13 +100,13 @@ impl Endpoint {
     /// The server to dial, and its epoch. Waits while there is none.
     ///
     /// # Errors
-    /// No server was ever found; why.
+    /// No server was ever found. The text says why.
     ///
     /// # Cancel safety
     /// Nothing is lost.
     pub(super) async fn target(&self) -> Result<(u64, Arc<Server>), Arc<str>> {
         let mut changes = self.state.subscribe();
-        // The sender is borrowed, so that it cannot be gone.
+        // The sender is borrowed, so it cannot be dropped meanwhile.
         let state =
             changes.wait_for(|state| !matches!(state.server, Whereabouts::Unknown)).await.map(|state| state.clone());
         match state {
@@ -125,29 +125,29 @@ impl Endpoint {
         let _ = changes.wait_for(|state| state.epoch != epoch).await;
     }
 
-    /// How long the server has owed replies.
+    /// How long replies from the server have been overdue.
     pub fn silence(&self) -> &Silence {
         &self.silence
     }
 
-    /// Asks the control plane to look at once.
+    /// Asks the control plane to check the server at once.
     pub fn report(&self, trouble: Suspicion) {
         let flag = match trouble {
             Suspicion::Connection => &self.connection,
             Suspicion::Replica => &self.replica,
         };
-        // If it was set before, the control plane has been woken.
+        // If the flag was set before, the control plane has been woken already.
         if !flag.load(Ordering::Relaxed) && !flag.swap(true, Ordering::AcqRel) {
             self.reported.notify_one();
         }
     }
 
-    /// Waits for a report, unless there is one that was not taken yet.
+    /// Waits for a report. Returns at once if there is one already.
     pub(super) async fn reported(&self) {
         self.reported.notified().await;
     }
 
-    /// Whether this was reported and not taken.
+    /// Whether this was reported and not taken yet.
     pub(super) fn has(&self, trouble: Suspicion) -> bool {
         match trouble {
             Suspicion::Connection => self.connection.load(Ordering::Acquire),
@@ -161,15 +161,16 @@ impl Endpoint {
         self.connection.swap(false, Ordering::AcqRel)
     }
 
-    /// From now on no connection is made. The epoch that begins.
+    /// Stops new connections. Returns the new epoch.
     pub(super) fn close(&self) -> u64 {
         self.state.send_modify(|state| *state = State { epoch: state.epoch + 1, server: Whereabouts::Unknown });
-        // What the last server was silent for is no reason for the next one.
+        // An excuse of the last server does not count for the next one.
         self.silence.end_excuse(Instant::now());
         self.epoch()
     }
 
-    /// From now on connections lead to this server. Only at the start, or when all connections of older epochs are given up.
+    /// Connections lead to this server from now on. Call this only at the start, or after all connections of older epochs have been
+    /// given up.
     pub(super) fn open(&self, server: Server) {
         self.state.send_modify(|state| {
             // Links that wait between two attempts try again at once.
@@ -178,7 +179,7 @@ impl Endpoint {
         });
     }
 
-    /// The run id of the server that connections lead to has become known.
+    /// Stores the run id of the current server.
     pub(super) fn learn(&self, run_id: &str) {
         self.state.send_if_modified(|state| match &state.server {
             Whereabouts::At(server) if server.run_id.is_none() => {

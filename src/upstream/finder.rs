@@ -1,5 +1,5 @@
-//! Looks the upstream's name up, asks the server at each of its addresses for its role, and chooses one. For the control plane only;
-//! never on the way of a request.
+//! Resolves the upstream's name, asks the server at each address for its role, and chooses one. For the control plane only; never
+//! on the path of a client's request.
 
 use std::io;
 use std::net::SocketAddr;
@@ -17,18 +17,18 @@ use crate::resp::{Bulk, bulk_of, elements};
 use super::dial::{Dialed, Dialer};
 use super::endpoint::Server;
 
-/// Which server connections are to lead to.
+/// The server that connections should lead to.
 #[derive(Debug)]
 pub(super) struct Choice {
     pub(super) server: Server,
-    /// None: the server did not say.
+    /// `None`: the server did not tell.
     pub(super) is_primary: Option<bool>,
 }
 
 /// Looks for the server.
 pub(super) struct Finder {
     dialer: Arc<Dialer>,
-    /// A look-up that takes too long goes on for the next call. There is never more than one, as each holds a thread.
+    /// A slow resolution continues for the next call. There is never more than one, because each occupies a thread.
     lookup: Option<JoinHandle<io::Result<Vec<SocketAddr>>>>,
 }
 
@@ -37,16 +37,16 @@ impl Finder {
         Finder { dialer, lookup: None }
     }
 
-    /// The server that connections should lead to. `current`: the one that they lead to now.
+    /// The server that connections should lead to. `current` is the server that they lead to now.
     ///
     /// # Errors
-    /// No server can be reached; why.
+    /// No server can be reached. The error says why.
     ///
     /// # Cancel safety
-    /// The look-up goes on, for the next call.
+    /// The resolution continues, for the next call.
     pub(super) async fn find(&mut self, current: Option<&Server>) -> io::Result<Choice> {
         let named = self.look_up().await;
-        // Without an answer from the resolver there is still the server that is known.
+        // If the resolver does not reply, the current server is still a candidate.
         let mut addresses: Vec<(Address, bool)> =
             named.iter().flatten().map(|address| (address.clone(), true)).collect();
         if let Some(current) = current
@@ -92,7 +92,7 @@ impl Finder {
     }
 }
 
-/// Asks one server. A server that takes the connection and does not tell its role may be busy, or we may not ask.
+/// Asks one server. A server that accepts the connection but does not tell its role may be busy, or may refuse to tell.
 async fn ask(dialer: &Dialer, address: &Address) -> io::Result<Answer> {
     let dialed = dialer.dial(address).await?;
     match timeout(dialer.limit(), interview(dialed, dialer)).await {
@@ -102,7 +102,7 @@ async fn ask(dialer: &Dialer, address: &Address) -> io::Result<Answer> {
     }
 }
 
-/// What a server answers.
+/// What a server replied.
 #[derive(Debug, Default)]
 struct Answer {
     run_id: Option<Box<str>>,
@@ -111,13 +111,13 @@ struct Answer {
 
 struct Candidate {
     address: Address,
-    /// Whether the name leads to it now.
+    /// Whether the name resolves to it now.
     named: bool,
     answer: io::Result<Answer>,
 }
 
-/// A primary that the name leads to, the current server first; else the current server while it can be reached; else a server that
-/// does not tell its role; else a replica.
+/// In this order: a primary to which the name resolves, the current server first; the current server while it can be reached; a
+/// server that does not tell its role; a replica.
 fn choose(current: Option<&Server>, candidates: &[Candidate]) -> Option<usize> {
     let is_current = |candidate: &Candidate, answer: &Answer| {
         current.is_some_and(|current| {
@@ -149,7 +149,7 @@ async fn interview(dialed: Dialed<'_>, dialer: &Dialer) -> io::Result<Answer> {
     }
     let replies = match connection.ask_all(&requests).await {
         Ok(replies) => replies,
-        // Without an answer to ROLE the run id is still of use.
+        // Even without a reply to ROLE, the run id is useful.
         Err(unanswered) if unanswered.replies.len() > begins => unanswered.replies,
         Err(unanswered) => return Err(unanswered.error),
     };
@@ -161,7 +161,7 @@ async fn interview(dialed: Dialed<'_>, dialer: &Dialer) -> io::Result<Answer> {
     Ok(Answer { run_id: run_id(&replies[begins]), is_primary })
 }
 
-/// The run id in the reply to `INFO server`; none: it is not there.
+/// The run id in the reply to `INFO server`, if there is one.
 pub(super) fn run_id(reply: &[u8]) -> Option<Box<str>> {
     let Bulk::Value(text) = bulk_of(reply) else { return None };
     run_id_in(std::str::from_utf8(text).ok()?)
@@ -194,7 +194,8 @@ mod tests {
         Server { address: address(port), run_id: Some(run_id.into()) }
     }
 
-    /// `port run_id what`; what it is: `master`, `replica`, `silent` or `gone`, and `unnamed` when the name does not mean it.
+    /// `port run_id what`, where `what` is `master`, `replica`, `silent` or `gone`. `unnamed` means that the name does not resolve
+    /// to it.
     fn candidate(text: &str) -> Candidate {
         let words: Vec<&str> = text.split(' ').collect();
         let port: u16 = words[0].parse().expect("a port");
@@ -216,16 +217,16 @@ mod tests {
         let current = server(1, "a");
         let cases: [(&[&str], Option<usize>); 14] = [
             (&["1 a master"], Some(0)),
-            // The same address, another server: also after a restart.
+            // The same address but another server, for example after a restart.
             (&["1 b master"], Some(0)),
             (&["2 b master", "1 a master"], Some(1)),
             (&["2 b master", "1 a replica"], Some(0)),
-            // The name has moved, and the old server still runs.
+            // The name resolves to another server, and the old one still runs.
             (&["2 b master", "1 a master unnamed"], Some(0)),
-            // It has moved to one that is no master yet.
+            // The name resolves to a server that is no primary yet.
             (&["2 b replica", "1 a master unnamed"], Some(1)),
             (&["2 b replica", "1 a replica unnamed"], Some(1)),
-            // Busy is not gone.
+            // A busy server is not gone.
             (&["2 b replica", "1 a silent"], Some(1)),
             (&["2 b silent", "1 a silent unnamed"], Some(1)),
             (&["2 b replica", "1 a gone"], Some(0)),

@@ -1,4 +1,5 @@
-//! Reads from the reply to `FUNCTION LIST` which functions cannot write. What is not understood is left out: it counts as writing.
+//! Reads from the reply to `FUNCTION LIST` which functions cannot write. An entry that is not understood is left out, and counts as
+//! a function that may write.
 
 use std::collections::HashSet;
 
@@ -20,7 +21,7 @@ pub(super) fn without_writes(list: &BytesFrame) -> HashSet<Box<[u8]>> {
     names
 }
 
-/// A field of what is a map, in RESP2 a list of names and values.
+/// A field of a map. In RESP2 a map is a list of names and values.
 fn field<'a>(frame: &'a BytesFrame, name: &[u8]) -> Option<&'a BytesFrame> {
     items(frame).chunks_exact(2).find(|pair| bytes(&pair[0]) == Some(name)).map(|pair| &pair[1])
 }

@@ -1,10 +1,11 @@
-//! The beginning of a connection to Redis: it gets its database and its name, and becomes its user.
+//! The handshake of a connection to Redis: sets its database and its name, and logs in.
 //!
-//! Commands that need a right are sent before the connection becomes its user: as the user in the upstream URL, which is Shortstop's
-//! own, or without a login where the URL has none. In a client's name only AUTH and HELLO are sent, which need no right, so that Redis's
-//! log of refusals (ACL LOG) shows nothing that the user did not do itself. The exception is SELECT, where nobody else may do it.
+//! Commands that need a right are sent before the login of the connection's user: as Shortstop's own user (the user in the upstream
+//! URL), or without a login if the URL has none. As a client's user, only AUTH and HELLO are sent. They need no right, so Redis's
+//! log of refusals (ACL LOG) shows nothing that the user did not do itself. The exception is SELECT, if only that user has the
+//! right to it.
 //!
-//! A login that may fail is never sent behind another request: Redis from 7.2 on may not answer it there.
+//! A login that may fail is never sent behind another request, because Redis from 7.2 on may not answer it there.
 
 use std::cell::Cell;
 use std::io;
@@ -20,10 +21,10 @@ use super::endpoint::{Server, differ};
 use super::finder::run_id;
 use super::login::{Login, NOAUTH, is_about_login, is_busy, is_too_many};
 
-/// After this a right that Shortstop's own user did not have is asked for again: it may have been granted.
+/// After this time a right that Shortstop's own user lacked is tried again, because it may have been granted.
 const ASK_AGAIN: Duration = Duration::from_secs(60);
 
-/// What Redis refused Shortstop's own user, so that it is not asked again for each connection. Each worker has its own.
+/// The rights that Shortstop's own user lacks, so that they are not tried on each connection. Each worker has its own record.
 #[derive(Debug, Default)]
 pub struct OwnRights {
     select: Right,
@@ -47,42 +48,42 @@ impl Right {
     }
 }
 
-/// What a connection is used for.
+/// The use of a connection.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
     /// Many clients share it.
     Lane,
-    /// It is one client's.
+    /// It belongs to one client.
     Private,
-    /// Logins are tried on it: it has no user and no database.
+    /// Only logins are tried on it. It has no user and no database.
     Logins,
 }
 
-/// A connection that is to be made.
+/// A handshake to carry out.
 pub(super) struct Handshake<'a> {
-    /// The name of Redis, and Shortstop's own login there.
+    /// How to reach Redis, with Shortstop's own login.
     pub(super) dialer: &'a Dialer,
     /// The name of the connection (CLIENT SETNAME).
     pub(super) name: &'a str,
-    /// Which rights Shortstop's own user lacks.
+    /// The rights that Shortstop's own user lacks.
     pub(super) rights: &'a OwnRights,
-    /// Its user; none: it stays without a login.
+    /// The connection's user. `None`: it stays without a login.
     pub(super) login: Option<&'a Login>,
     pub(super) db: u32,
     pub(super) version: Version,
     pub(super) purpose: Purpose,
-    /// The server that should answer. A server that does not tell its run id is taken for the right one.
+    /// The server that should answer. A server without a known run id counts as the right one.
     pub(super) server: &'a Server,
 }
 
-/// What a handshake found out.
+/// The result of a handshake.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Greeted {
-    /// The connection's number in Redis; 0: not known.
+    /// The connection's id in Redis. 0: not known.
     pub(super) id: u64,
-    /// Redis wants a login, and the connection has none.
+    /// Redis requires a login, and the connection has none.
     pub(super) locked: bool,
-    /// Another server answered than the one that should.
+    /// A server other than the expected one answered.
     pub(super) is_another_server: bool,
 }
 
@@ -91,7 +92,7 @@ pub(super) enum NotTaken {
     Io(io::Error),
     /// No server is known.
     Away(Arc<str>),
-    /// Redis's own error; `login`: it refused the login.
+    /// Redis's own error. `login`: it refused the login.
     Said {
         text: String,
         login: bool,
@@ -99,12 +100,12 @@ pub(super) enum NotTaken {
 }
 
 impl NotTaken {
-    /// Whether another attempt may succeed soon: there are too many connections, at Redis (`maxclients`) or here.
+    /// Whether another attempt may soon succeed: there are too many connections, in Redis (`maxclients`) or here.
     pub(super) fn may_pass(&self) -> bool {
         use io::ErrorKind::{AddrNotAvailable, BrokenPipe, ConnectionReset, UnexpectedEof};
         match self {
             NotTaken::Said { text, .. } => is_too_many(text),
-            // Redis's error may be lost when it closes a connection from which it has not read all.
+            // Redis's error may be lost if Redis closes a connection before it has read everything.
             NotTaken::Io(error) if matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof) => true,
             NotTaken::Io(error) => error.kind() == AddrNotAvailable || OUT_OF_FILES.contains(&error.raw_os_error()),
             NotTaken::Away(_) => false,
@@ -130,41 +131,41 @@ fn is_no_right(error: &[u8]) -> bool {
     error.starts_with(b"NOPERM") || error.starts_with(b"NOAUTH")
 }
 
-/// A reply that is an error, without its first byte.
+/// The text of an error reply, without its first byte. `None` for any other reply.
 fn error_of(reply: &Bytes) -> Option<&[u8]> {
     reply.strip_prefix(b"-")
 }
 
-/// Sends some requests in one piece, and gives as many replies.
+/// Sends requests in one piece, and returns as many replies.
 async fn ask(connection: &mut Connection, requests: &[Request<'_>]) -> Result<Vec<Bytes>, NotTaken> {
     connection.ask_all(requests).await.map_err(|unanswered| {
-        // Redis may have said why before it closed the connection: too many clients, protected mode.
+        // Redis may have sent the reason before it closed the connection: too many clients, protected mode.
         unanswered.replies.iter().find_map(error_of).map_or(unanswered.error.into(), said)
     })
 }
 
-/// Whether the connection is in its database by now.
+/// Whether the connection is in its database yet.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum InDatabase {
     Yes,
-    /// No: the user that it had then may not SELECT.
+    /// No: the user at that time has no right to SELECT.
     NotYet,
-    /// It does not matter: another server answers than the one that should.
+    /// Irrelevant, because a server other than the expected one answered.
     AnotherServer,
 }
 
 impl Handshake<'_> {
-    /// Gives the connection its name, protocol, user and database.
+    /// Sets the connection's name, protocol, user and database.
     ///
     /// # Errors
     /// Redis refused the handshake or closed the connection. The connection must not be used then.
     ///
     /// # Cancel safety
-    /// Dropped, the connection must not be used.
+    /// If dropped, the connection must not be used.
     pub(super) async fn shake_hands(&self, wire: &mut Connection) -> Result<Greeted, NotTaken> {
         let own = self.dialer.login();
         match (self.login, own.as_ref()) {
-            // It has no user until a login is tried on it, and nothing is asked there that needs a right.
+            // It has no user until a login is tried on it, and it sends nothing that needs a right.
             (None, Some(_)) if self.purpose == Purpose::Logins => self.hello(wire).await,
             (None, None) => {
                 let greeted = self.hello(wire).await?;
@@ -191,7 +192,7 @@ impl Handshake<'_> {
         }
     }
 
-    /// Selects the database as the connection's own user, when Shortstop's own could not.
+    /// Selects the database as the connection's own user, if Shortstop's own user could not.
     async fn end(&self, wire: &mut Connection, greeted: Greeted, place: InDatabase) -> Result<Greeted, NotTaken> {
         match place {
             InDatabase::Yes => {}
@@ -205,8 +206,8 @@ impl Handshake<'_> {
         Ok(greeted)
     }
 
-    /// A connection without a login that Shortstop's own user puts into its database. It becomes the default user again by a login
-    /// that Redis accepts with any password, as long as that user needs none.
+    /// A connection without a login, for which Shortstop's own user selects the database. Afterwards it becomes the default user
+    /// again, by a login that Redis accepts with any password as long as that user needs none.
     async fn as_nobody_by(&self, wire: &mut Connection, own: &Login) -> Result<Greeted, NotTaken> {
         let greeted = self.hello(wire).await?;
         if greeted.locked {
@@ -215,13 +216,13 @@ impl Handshake<'_> {
         let place = self.prepare(wire, Some(own)).await?;
         let back = ask(wire, &[vec![b"AUTH", b"default", b"x"]]).await?;
         if error_of(&back[0]).is_some() {
-            // A password was set just now.
+            // A password has just been set.
             return Err(NotTaken::Said { text: NOAUTH.to_owned(), login: false });
         }
         self.end(wire, greeted, place).await
     }
 
-    /// HELLO without a login: it gives the connection its name and protocol, and returns its number and whether Redis wants a login.
+    /// HELLO without a login: sets the connection's name and protocol. Returns its id, and whether Redis requires a login.
     async fn hello(&self, wire: &mut Connection) -> Result<Greeted, NotTaken> {
         let replies = ask(wire, &[self.hello_words()]).await?;
         self.greeted(wire, &replies[0]).await
@@ -240,7 +241,7 @@ impl Handshake<'_> {
             }
             Some(error) if self.version == Version::Resp3 => Err(said(error)),
             Some(error) if error.starts_with(b"ERR unknown command") => {
-                // The administrator has disabled HELLO. The connection can do without.
+                // The administrator has disabled HELLO. The connection works without it.
                 let name = vec![&b"CLIENT"[..], b"SETNAME", self.name.as_bytes()];
                 let replies = ask(wire, &[name, vec![b"CLIENT", b"ID"]]).await?;
                 let id = replies[1].strip_prefix(b":").and_then(|id| id.strip_suffix(b"\r\n")).and_then(parse_int);
@@ -252,18 +253,18 @@ impl Handshake<'_> {
         }
     }
 
-    /// Whether the connection becomes another user than Shortstop's own.
+    /// Whether the connection logs in as a user other than Shortstop's own.
     fn is_another_user(&self) -> bool {
         self.login.is_some_and(|login| self.dialer.login().as_ref() != Some(login))
     }
 
-    /// Does what needs a right, as `own` or, without it, as the user that the connection has.
+    /// Sends what needs a right, as `own` or, if that is `None`, as the connection's current user.
     async fn prepare(&self, wire: &mut Connection, own: Option<&Login>) -> Result<InDatabase, NotTaken> {
         let rights = self.rights;
         let db = self.db.to_string();
         let selects = self.db != 0 && rights.select.is_worth_asking();
-        // Shows whether the server is still loading, before a client's request does. Sent only where the connection keeps the user
-        // that it has, so that no user needs the right to PING for it.
+        // PING shows whether the server is still loading, before a client's request would. It is sent only where the connection
+        // keeps its current user, so that no user needs the right to PING for it.
         let is_itself = own.is_none() && !self.is_another_user();
         let pings = is_itself && self.purpose == Purpose::Lane && rights.ping.is_worth_asking();
         let mut requests: Vec<Request<'_>> = Vec::new();
@@ -335,7 +336,8 @@ impl Handshake<'_> {
         self.greeted(wire, &replies[1]).await
     }
 
-    /// A right is missing. NOPERM is remembered, and warned of once; NOAUTH only says that there is no login, and Redis logs nothing.
+    /// A right is missing. NOPERM is remembered, with one warning. NOAUTH only says that there is no login, and Redis does not log
+    /// it.
     fn refused(&self, right: &Right, error: &[u8], command: &str) {
         if error.starts_with(b"NOPERM") {
             right.refuse();
@@ -355,7 +357,7 @@ impl Handshake<'_> {
     }
 }
 
-/// The connection's number in the reply to HELLO; 0: it is not there.
+/// The connection's id in the reply to HELLO. 0: the reply has none.
 fn number_in(reply: &[u8]) -> u64 {
     const FIELD: &[u8] = b"$2\r\nid\r\n:";
     let digits = memchr::memmem::find(reply, FIELD).map(|at| &reply[at + FIELD.len()..]);
@@ -368,7 +370,7 @@ mod tests {
     use super::number_in;
 
     #[test]
-    fn the_number_is_found_in_both_protocols() {
+    fn the_connection_id_is_found_in_both_protocols() {
         assert_eq!(number_in(b"*4\r\n$5\r\nproto\r\n:2\r\n$2\r\nid\r\n:4711\r\n"), 4711);
         assert_eq!(number_in(b"%2\r\n$5\r\nproto\r\n:3\r\n$2\r\nid\r\n:7\r\n"), 7);
         assert_eq!(number_in(b"+OK\r\n"), 0);

@@ -1,10 +1,10 @@
-//! Which Shortstops of the fleet are connected to Redis, over a connection of its own.
+//! Finds the Shortstops of the fleet that are connected to Redis, over a connection of its own.
 //!
-//! Each instance subscribes to the fleet's channel, where nothing is published. The number of subscribers, asked twice a second, shows
-//! at little cost to Redis whether there may be an instance that the bus does not hear. Then, and every ten seconds, the connections
-//! are listed, which every instance names. While Redis is away nothing is reported.
+//! Each Shortstop subscribes to the fleet's channel, to which nothing is published. The number of subscribers, requested twice a
+//! second, shows cheaply whether there may be a Shortstop that the bus does not hear. If so, and every ten seconds, CLIENT LIST
+//! shows the connections, whose names contain the instances. While Redis is away nothing is reported.
 //!
-//! The connection speaks RESP3, so that it can ask while it is subscribed. Which instances are missing is decided by the bus.
+//! The connection speaks RESP3, so that it can send requests while it is subscribed. The bus decides which instances are missing.
 
 use std::convert::Infallible;
 use std::io;
@@ -21,23 +21,23 @@ use super::dial::{self, Dialer, silent};
 use super::endpoint::{Endpoint, Server, differ};
 use super::finder::run_id_in;
 
-/// How often the subscribers are counted; also the pause before connecting again. Three of these are the bound within which an
-/// instance is noticed: its subscription, the count, and a second look.
+/// Interval of counting the subscribers, and of reconnecting. An instance is noticed within three intervals: its subscription, the
+/// count, and a second check.
 pub const EVERY: Duration = Duration::from_millis(500);
-/// How often the connections are listed while an instance is lost or unheard.
+/// Interval of CLIENT LIST while an instance is lost or unheard.
 const LIST_AGAIN: Duration = Duration::from_secs(1);
-/// How often the connections are listed, whatever the number of subscribers: this instance may not be allowed to ask for the number,
-/// or others may not be allowed to subscribe.
+/// Interval of CLIENT LIST in any case: this Shortstop may have no right to the number of subscribers, or others no right to
+/// subscribe.
 const LIST_EVERY: Duration = Duration::from_secs(10);
-/// After this many lists in a row that do not explain the number of subscribers, the next one comes after [`LIST_EVERY`].
+/// After this many lists in a row that do not explain the number of subscribers, the next list follows after [`LIST_EVERY`].
 const UNEXPLAINED: u32 = 5;
 
-/// Whether the connections should be listed.
+/// Whether CLIENT LIST is needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
-    /// All are known.
+    /// All instances are known.
     No,
-    /// There are more subscribers, or fewer, than are known.
+    /// There are more or fewer subscribers than known instances.
     Count,
     /// An instance is lost or unheard.
     List,
@@ -45,32 +45,32 @@ pub enum Need {
     ListNow,
 }
 
-/// A connection that Redis has.
+/// A connection in Redis's list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shown {
     /// Its name.
     pub name: String,
-    /// Where it comes from, as Redis sees it.
+    /// Its address, as Redis sees it.
     pub address: String,
 }
 
-/// Receives what Redis shows. Called from a task: an implementation must not block.
+/// Receives what Redis shows. Called from a task, so an implementation must not block.
 pub trait Fleet: Send + Sync + 'static {
-    /// Redis is asked over a new connection. `run_id`: the server's, if it tells; `subscribed`: this instance is subscribed.
+    /// There is a new connection to Redis. `run_id` is the server's, if it tells. `subscribed`: this Shortstop is subscribed.
     fn connected(&self, run_id: Option<&str>, subscribed: bool);
-    /// The connection has ended, and with it the subscription.
+    /// The connection has ended, and the subscription with it.
     fn disconnected(&self);
-    /// Whether the connections should be listed, with so many subscribers; none: their number is not known.
+    /// Whether CLIENT LIST is needed, with this number of subscribers. `None`: the number is not known.
     fn needs(&self, subscribers: Option<u64>) -> Need;
-    /// All connections that Redis has.
+    /// All connections in Redis's list.
     fn shown(&self, connections: Vec<Shown>);
 }
 
-/// What [`watch`] has to know.
+/// What [`watch`] needs.
 pub struct Settings {
     /// How to connect.
     pub dialer: Arc<Dialer>,
-    /// Where Redis is.
+    /// The server to connect to.
     pub endpoint: Arc<Endpoint>,
     /// The name of the connection.
     pub name: String,
@@ -83,11 +83,11 @@ pub fn channel(fleet: &str) -> String {
     format!("{RESERVED}{fleet}:instances")
 }
 
-/// Asks Redis which instances are connected, until it is dropped.
+/// Asks Redis which instances are connected, until dropped.
 pub async fn watch(settings: Settings, fleet: Arc<dyn Fleet>) {
     let mut warned = Warned::default();
     loop {
-        // Waits while there is no server. Others report when none was ever found.
+        // Waits while there is no server. Other code reports if none was ever found.
         if let Ok((epoch, server)) = settings.endpoint.target().await {
             tokio::select! {
                 ended = look_at(&server, &settings, &*fleet, &mut warned) => {
@@ -113,7 +113,7 @@ async fn look_at(
     connection.look(settings, fleet, warned).await
 }
 
-/// What has been logged: each warning comes once.
+/// Which warnings were logged: each is logged once.
 #[derive(Default)]
 struct Warned {
     count: bool,
@@ -162,7 +162,7 @@ impl Connection {
             }
         }
         let speaks_3 = connection.ask_words(&["HELLO", "3"]).await?.first() != Some(&b'-');
-        // Redis may refuse this. Then the list below shows no names, and `look` stops asking for it.
+        // Redis may refuse this. Then the list below shows no names, and `look` no longer requests it.
         connection.ask_words(&["CLIENT", "SETNAME", name]).await?;
         let info = connection.ask_words(&["INFO", "server"]).await?;
         connection.run_id = text(&info).and_then(run_id_in);
@@ -179,7 +179,7 @@ impl Connection {
         let mut may_count = self.subscribed;
         let mut may_list = true;
         let mut listed: Option<Instant> = None;
-        // Lists in a row that did not explain this number of subscribers.
+        // Number of lists in a row that did not explain this number of subscribers.
         let mut unexplained = (None, 0);
         loop {
             let mut count = None;
@@ -208,7 +208,7 @@ impl Connection {
                 let reply = self.ask_words(&["CLIENT", "LIST"]).await?;
                 let list = text(&reply).unwrap_or_default();
                 let connections: Vec<Shown> = list.lines().filter_map(connection_of).collect();
-                // If this connection is not shown under its name, those of others are not, either.
+                // If this connection does not appear under its name, those of others do not either.
                 may_list = connections.iter().any(|connection| connection.name == settings.name);
                 if may_list {
                     fleet.shown(connections);
@@ -224,12 +224,12 @@ impl Connection {
         self.ask(words.iter().map(|word| word.as_bytes()).collect()).await
     }
 
-    /// One command and its reply.
+    /// Sends one command and returns its reply.
     async fn ask(&mut self, request: dial::Request<'_>) -> io::Result<Bytes> {
         timeout(self.limit, self.connection.ask(request)).await.unwrap_or_else(|_| Err(silent(self.limit)))
     }
 
-    /// Whether Redis allows it.
+    /// Subscribes. Returns whether Redis allows it.
     async fn subscribe(&mut self, channel: &str) -> io::Result<bool> {
         let subscribing = async {
             self.connection.send(&[vec![b"SUBSCRIBE", channel.as_bytes()]]).await?;
@@ -240,11 +240,11 @@ impl Connection {
     }
 }
 
-/// What INFO and CLIENT LIST answer.
+/// The text in a reply to INFO or CLIENT LIST.
 fn text(reply: &[u8]) -> Option<&str> {
     match bulk_of(reply) {
         Bulk::Value(text) => std::str::from_utf8(text).ok(),
-        // Its format, "txt:", stands in front.
+        // The format, "txt:", precedes the text.
         Bulk::Verbatim(text) => std::str::from_utf8(text.get(4..)?).ok(),
         _ => None,
     }

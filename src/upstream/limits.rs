@@ -1,7 +1,7 @@
-//! What the server takes before it closes a connection, and what follows for connections that clients share: one client's
-//! request must not end the requests of others.
+//! The server's limits on connections, and what follows for shared connections: one client's request must not make Redis close a
+//! connection that carries requests of others.
 //!
-//! Read with `CONFIG GET`, if Shortstop's own user has that right. All workers share the numbers.
+//! Read with `CONFIG GET`, if Shortstop's own user has that right. All workers share the limits.
 
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,17 +11,17 @@ use super::control::{Control, items, text};
 /// Neither of the two limits can be set lower than this.
 const LEAST: usize = 1 << 20;
 
-/// Bytes left free for what is sent around a client's own bytes.
+/// Bytes reserved for what Shortstop sends around a client's own bytes.
 const SPARED: usize = 16 << 10;
 
-/// The server's limits as far as they are known.
+/// The server's limits, as far as they are known.
 #[derive(Debug)]
 pub struct ServerLimits {
-    /// `proto-max-bulk-len`; 0: not known.
+    /// `proto-max-bulk-len`. 0: not known.
     bulk_length: AtomicUsize,
-    /// Bytes that may be under way on a shared connection.
+    /// Maximum number of in-flight bytes on a shared connection.
     shared: AtomicUsize,
-    /// Counts events that may have changed them.
+    /// Counts events that may have changed the limits.
     changes: AtomicUsize,
 }
 
@@ -36,13 +36,13 @@ impl Default for ServerLimits {
 }
 
 impl ServerLimits {
-    /// Bytes of one argument that the server takes; none: that is not known.
+    /// Maximum size of one argument. `None`: not known.
     pub fn bulk_length(&self) -> Option<usize> {
         Some(self.bulk_length.load(Ordering::Relaxed)).filter(|length| *length > 0)
     }
 
-    /// Bytes that may be under way on a connection that clients share, in one request or in several. While the limits are not
-    /// known: what every server takes.
+    /// Maximum number of in-flight bytes on a shared connection, in one request or in several. While the limits are not known, a
+    /// size that every server accepts.
     #[inline]
     pub fn shared(&self) -> usize {
         self.shared.load(Ordering::Relaxed)
@@ -61,10 +61,10 @@ impl ServerLimits {
     }
 }
 
-/// The looks over one control connection.
+/// Reads the limits over one control connection.
 pub(super) struct Watch<'a> {
     limits: &'a ServerLimits,
-    /// `changes` when the last look began.
+    /// The value of `changes` when the limits were last read.
     changes: usize,
     may_ask: bool,
     is_first: bool,
@@ -77,7 +77,7 @@ impl<'a> Watch<'a> {
         Watch { limits, changes: limits.changes.load(Ordering::Relaxed), may_ask: true, is_first: true }
     }
 
-    /// Asks for the limits, unless that is known not to be allowed.
+    /// Reads the limits, unless that is known to be refused.
     ///
     /// # Errors
     /// The control connection broke.
@@ -98,8 +98,8 @@ impl<'a> Watch<'a> {
         if std::mem::take(&mut self.is_first) {
             self.warn(control).await?;
         }
-        // A client's CONFIG SET is counted before Redis executes it. So an answer is the latest only when none was counted since the
-        // last look began.
+        // A client's CONFIG SET is counted before Redis executes it. So the last values are current only if none was counted since
+        // they were requested.
         if before == self.changes && before == self.limits.changes.load(Ordering::Relaxed) {
             self.limits.learn(bulk_length, query_buffer);
         }
@@ -107,7 +107,7 @@ impl<'a> Watch<'a> {
         Ok(())
     }
 
-    /// Warns of settings that Shortstop cannot keep to, and for which Redis may close shared connections.
+    /// Warns of settings because of which Redis may close shared connections, whatever Shortstop does.
     async fn warn(&self, control: &mut Control) -> io::Result<()> {
         let outputs = setting(control, "client-output-buffer-limit").await?.unwrap_or_default();
         let normal: Vec<&str> = outputs.split(' ').skip_while(|word| *word != "normal").skip(1).take(2).collect();
@@ -128,7 +128,7 @@ impl<'a> Watch<'a> {
     }
 }
 
-/// One setting of the server; none: it has none of that name, or may not be asked.
+/// One setting of the server. `None` if the server does not know it or refuses to tell.
 async fn setting(control: &mut Control, name: &'static str) -> io::Result<Option<String>> {
     let reply = control.ask_if_allowed(&["CONFIG", "GET", name]).await?;
     Ok(reply.and_then(|pair| text(items(&pair).get(1)?).map(str::to_owned)))

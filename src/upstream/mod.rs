@@ -1,6 +1,6 @@
-//! Connections to Redis: lanes that many clients share, private ones for sessions, and what is known of the server.
+//! Connections to Redis: lanes, which many clients share, and private connections for sessions. Also what is known of the server.
 //!
-//! A link carries bytes and keeps their order. What a reply means is decided by what waits for it.
+//! A link carries bytes and keeps their order. The pending request decides what a reply means.
 
 mod acl;
 mod control;
@@ -20,7 +20,7 @@ mod silence;
 pub mod status;
 pub mod topology;
 
-/// What the names of Shortstop's own channels at Redis begin with.
+/// Prefix of the channels that Shortstop uses for itself in Redis.
 pub const RESERVED: &str = "__shortstop:";
 
 pub use dial::{Dialer, check_files};

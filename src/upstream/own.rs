@@ -1,11 +1,11 @@
-//! How Shortstop's own commands are told from those of clients where Redis shows both to a client (MONITOR): their names are written
-//! `iNFO`. To Redis that is the same command, and no client writes so.
+//! Marks Shortstop's own commands, so that they can be removed where Redis shows them to a client (MONITOR): their names are
+//! written `iNFO`. To Redis that is the same command, and no client spells it like that.
 //!
-//! Only for what Shortstop asks for itself: handshakes and the control plane.
+//! Only for Shortstop's own requests: handshakes and the control plane.
 
 use crate::resp::build;
 
-/// The name as Shortstop writes it.
+/// The name in Shortstop's spelling.
 pub(super) fn mark(name: &[u8]) -> Vec<u8> {
     let mut name = name.to_ascii_uppercase();
     if let Some(first) = name.first_mut() {
@@ -26,8 +26,8 @@ pub(super) fn request<'a>(out: &mut Vec<u8>, words: impl ExactSizeIterator<Item 
     }
 }
 
-/// Whether a line of MONITOR (`+1700000000.123456 [0 127.0.0.1:50000] "iNFO" "server"`) shows a command of Shortstop's own, of this one
-/// or of another.
+/// Whether a line of MONITOR (`+1700000000.123456 [0 127.0.0.1:50000] "iNFO" "server"`) shows a command of this or another
+/// Shortstop's own.
 pub fn is_own(line: &[u8]) -> bool {
     let name = memchr::memmem::find(line, b"] \"").map(|at| &line[at + 3..]);
     let Some(([first, rest @ ..], _)) = name.and_then(|name| Some(name.split_at(memchr::memchr(b'"', name)?))) else {
@@ -41,7 +41,7 @@ mod tests {
     use super::{is_own, mark, request};
 
     #[test]
-    fn own_commands_are_known_again() {
+    fn own_commands_are_recognised() {
         assert_eq!((mark(b"INFO"), mark(b"client"), mark(b"")), (b"iNFO".to_vec(), b"cLIENT".to_vec(), vec![]));
         let mut out = Vec::new();
         request(&mut out, [&b"INFO"[..], b"server"].into_iter());

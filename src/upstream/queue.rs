@@ -1,7 +1,7 @@
-//! The requests of one connection, in order, from when they are appended until they are answered. Knows no socket.
+//! The requests of one connection, in order, from when they are appended until their replies arrive. Knows no socket.
 //!
-//! The bytes of a request are dropped as soon as all of it has been sent, unless it may be sent again. A write is never sent again, and
-//! when much is in flight it is mostly writes.
+//! The bytes of a request are dropped once all of it has been sent, unless it may be repeated. A write is never repeated, and when
+//! much is in flight it is mostly writes.
 
 use std::collections::{HashSet, VecDeque};
 use std::io::IoSlice;
@@ -12,35 +12,35 @@ use crate::resp::Chunks;
 
 use super::silence::Delay;
 
-/// Places for requests that a queue keeps when it runs dry.
+/// Number of places that an empty queue keeps allocated.
 const KEPT_PLACES: usize = 1024;
 
-/// Bytes for requests that it keeps.
+/// Bytes of memory that an empty queue keeps allocated.
 const KEPT_BYTES: usize = 256 << 10;
 
 pub(super) struct Queue<E> {
-    /// The requests that have not been sent completely.
+    /// Requests that have not been sent completely.
     wire: Chunks,
-    /// Bytes of it that are sent.
+    /// How many bytes of `wire` have been sent.
     written: usize,
-    /// What waits for replies, oldest first.
+    /// What waits for replies, the oldest first.
     waiting: VecDeque<Waiting<E>>,
-    /// How many of these have been sent completely.
+    /// How many of these requests have been sent completely.
     sent: usize,
-    /// Copies of the requests that may be sent again.
+    /// Copies of the requests that may be repeated.
     kept: Chunks,
-    /// Bytes of all their requests.
+    /// Total size of the requests in `waiting`.
     pending: usize,
     /// How many of them are [`Delay::Long`].
     long: usize,
-    /// Requests that had been sent whole and are sent again.
+    /// Number of requests that were sent completely and are repeated.
     repeats: u64,
 }
 
 struct Waiting<E> {
-    /// Bytes of the request.
+    /// Size of the request.
     bytes: usize,
-    /// They are in `kept`, too.
+    /// A copy is in `kept`.
     kept: bool,
     repeated: bool,
     delay: Delay,
@@ -68,19 +68,19 @@ impl<E> Queue<E> {
         self.waiting.is_empty()
     }
 
-    /// How many wait for a reply.
+    /// Number of requests that wait for a reply.
     pub(super) fn len(&self) -> usize {
         self.waiting.len()
     }
 
-    /// Bytes of the requests without a reply, or of all that is to be sent, if that is more: bytes that get no reply of their own
-    /// count only among the latter.
+    /// Size of the requests without a reply, or of all unsent bytes if that is more. Bytes without a reply of their own count only
+    /// among the latter.
     #[inline]
     pub(super) fn pending(&self) -> usize {
         self.pending.max(self.wire.len())
     }
 
-    /// Appends what `write` writes; `expected` gets the replies. `keep`: it may be sent again.
+    /// Appends what `write` writes. `expected` gets the replies. `keep`: the request may be repeated.
     #[inline]
     pub(super) fn push(&mut self, expected: E, keep: bool, write: impl FnOnce(&mut Chunks)) {
         let before = self.wire.len();
@@ -93,7 +93,7 @@ impl<E> Queue<E> {
         self.waiting.push_back(Waiting { bytes, kept: keep, repeated: false, delay: Delay::None, expected });
     }
 
-    /// How long the reply to the request that was appended last may take.
+    /// Sets how long the reply to the last request may take.
     pub(super) fn delay_last(&mut self, delay: Delay) {
         if let Some(last) = self.waiting.back_mut() {
             self.long += usize::from(delay == Delay::Long);
@@ -101,27 +101,27 @@ impl<E> Queue<E> {
         }
     }
 
-    /// Whether Redis may be executing one of the requests for long. The replies to those before it may wait until it has.
+    /// Whether one of the requests may take Redis long. Replies to earlier requests may be delayed by it too.
     pub(super) fn has_long(&self) -> bool {
         self.long > 0
     }
 
-    /// How long the reply that is due next may take.
+    /// How long the next due reply may take.
     pub(super) fn front_delay(&self) -> Delay {
         self.waiting.front().map_or(Delay::None, |waiting| waiting.delay)
     }
 
-    /// Appends bytes that get no reply of their own. Nothing that does may be appended behind them.
+    /// Appends bytes that get no reply of their own. No request with a reply may be appended after them.
     pub(super) fn push_unanswered(&mut self, bytes: &[u8]) {
         self.wire.push_slice(bytes);
     }
 
-    /// The bytes that are to be sent, as far as `slices` has room. Returns how many slices were set.
+    /// Fills `slices` with unsent bytes. Returns how many slices were filled.
     pub(super) fn unsent<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
         self.wire.slices(self.written, slices)
     }
 
-    /// Bytes to send of the oldest request, if no reply to an earlier one is due; else 0.
+    /// Unsent bytes of the oldest request, if no earlier reply is due. Otherwise 0.
     pub(super) fn alone(&self) -> usize {
         match self.waiting.front() {
             Some(first) if self.sent == 0 => first.bytes - self.written,
@@ -129,12 +129,12 @@ impl<E> Queue<E> {
         }
     }
 
-    /// Bytes that are to be sent.
+    /// Number of unsent bytes.
     pub(super) fn unsent_len(&self) -> usize {
         self.wire.len() - self.written
     }
 
-    /// How many bytes may be sent so that no more than `most` wait for their replies. The oldest request may always be sent.
+    /// How many bytes may be sent so that at most `most` are in flight. The oldest request may always be sent.
     pub(super) fn may_send(&self, most: usize) -> usize {
         let under_way = self.pending().saturating_sub(self.unsent_len());
         let room = most.saturating_sub(under_way);
@@ -156,7 +156,7 @@ impl<E> Queue<E> {
             self.sent += 1;
         }
         if self.sent == self.waiting.len() {
-            // What is left gets no reply of its own: it is finished when it is sent.
+            // The rest gets no reply of its own, so it is done once it is sent.
             whole = self.written;
         }
         self.written -= whole;
@@ -175,14 +175,14 @@ impl<E> Queue<E> {
         self.sent > 0
     }
 
-    /// Its request is not sent again, if a part of it has been sent.
+    /// Forbids repeating its request, if a part of it has been sent.
     pub(super) fn send_front_no_more(&mut self) {
         if let Some(front) = self.waiting.front_mut() {
             front.repeated = true;
         }
     }
 
-    /// Takes it out, because its reply has come. Only if its request has been sent completely.
+    /// Removes it, because its reply has arrived. Call this only if its request has been sent completely.
     #[inline]
     pub(super) fn pop(&mut self) -> Option<E> {
         let waiting = self.waiting.pop_front()?;
@@ -202,28 +202,28 @@ impl<E> Queue<E> {
         Some(waiting.expected)
     }
 
-    /// Puts back in front what waits for more replies. Its request is not sent again.
+    /// Puts back what waits for more replies. Its request is not repeated.
     pub(super) fn put_back(&mut self, expected: E) {
         self.waiting.push_front(Waiting { bytes: 0, kept: false, repeated: true, delay: Delay::None, expected });
         self.sent += 1;
     }
 
-    /// Takes out all that waits, oldest first, each with whether its request has been sent completely.
+    /// Removes everything that waits, the oldest first, each with whether its request has been sent completely.
     pub(super) fn take(&mut self) -> impl Iterator<Item = (E, bool)> + use<E> {
         let Queue { waiting, sent, .. } = std::mem::take(self);
         waiting.into_iter().enumerate().map(move |(at, waiting)| (waiting.expected, at < sent))
     }
 
-    /// How many requests that had been sent whole were to be sent again since this was asked last.
+    /// Number of completely sent requests that were to be repeated, since the last call.
     pub(super) fn take_repeats(&mut self) -> u64 {
         std::mem::take(&mut self.repeats)
     }
 
-    /// The connection broke: what certainly did not run, and what `may_repeat`, is to be sent over the next one. Hands back the
-    /// others, each with whether it may have run.
+    /// The connection broke. Keeps for the next connection what certainly did not run and what `may_repeat`. Returns the rest, each
+    /// with whether it may have run.
     ///
-    /// A read is not repeated when its client sent a write behind it that may have run: the repeated read would see that write.
-    /// `askers` are the clients of a request.
+    /// A read is not repeated if its client sent a write behind it that may have run: the repeated read would see that write.
+    /// `askers` returns the clients of a request.
     pub(super) fn begin_again(
         &mut self,
         may_repeat: impl Fn(&E) -> bool,
@@ -235,8 +235,8 @@ impl<E> Queue<E> {
         let (mut in_kept, mut in_wire) = (0, 0);
         for (at, waiting) in was.waiting.into_iter().enumerate() {
             let Waiting { bytes, kept, repeated, delay, expected } = waiting;
-            // Redis runs a request only when its last byte has come. A request that was sent in part may be the reason why Redis
-            // closed the connection, so it is tried only once more.
+            // Redis executes a request only when its last byte has arrived. A request that was sent in part may be the reason why
+            // Redis closed the connection, so it is tried only once more.
             let ran = at < was.sent;
             let begun = ran || in_wire < was.written;
             let again = !ran || (kept && may_repeat(&expected) && !overtaken[at]);
@@ -258,7 +258,7 @@ impl<E> Queue<E> {
     }
 }
 
-/// For each request that was sent completely: whether its client sent a write behind it.
+/// For each completely sent request: whether its client sent a write behind it.
 fn overtaken<'a, E: 'a>(
     sent: impl DoubleEndedIterator<Item = &'a Waiting<E>>,
     may_repeat: impl Fn(&E) -> bool,
@@ -286,7 +286,7 @@ mod tests {
 
     use super::{KEPT_BYTES, KEPT_PLACES, Queue};
 
-    /// Requests that read are small letters, those that write are capitals.
+    /// Lower-case letters are reads, capitals are writes.
     fn queue(requests: &[&'static str]) -> Queue<&'static str> {
         let mut queue = Queue::default();
         for request in requests {
@@ -329,7 +329,7 @@ mod tests {
         queue.count_sent(8);
         assert_eq!(queue.begin_again(reads, askers), [("BBB", true)]);
         assert_eq!((unsent(&queue).as_str(), queue.pending()), ("cccDDDeeeFFF", 12));
-        // A request that was sent in part twice is given up, read or not; others are not.
+        // A request that was sent in part twice is given up, whether or not it is a read. The others are kept.
         queue.count_sent(4);
         assert_eq!(queue.begin_again(reads, askers), [("ccc", true), ("DDD", false)]);
         assert_eq!(unsent(&queue), "eeeFFF");
@@ -342,9 +342,9 @@ mod tests {
         let mut queue = queue(&["aa", "bb", "cc", "BB", "bbb", "A", "a"]);
         queue.count_sent(11);
         assert_eq!(queue.begin_again(reads, askers), [("bb", true), ("BB", true)]);
-        // The write that had not been sent completely is still behind the read.
+        // The write that was not sent completely is still behind the read.
         assert_eq!(unsent(&queue), "aaccbbbAa");
-        // "aa", "cc" and "bbb" had been sent whole; the others were not repeated.
+        // "aa", "cc" and "bbb" had been sent completely. The others were not repeats.
         assert_eq!((queue.take_repeats(), queue.take_repeats()), (3, 0));
     }
 

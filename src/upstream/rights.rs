@@ -1,11 +1,11 @@
-//! Notices that the rights of users have changed. A change through this proxy is known at once; a change made elsewhere (at Redis,
-//! through another proxy) is found by looking.
+//! Notices changes of users' rights. A change through this Shortstop is known at once. A change made elsewhere (in Redis, through
+//! another Shortstop) is found by polling.
 //!
-//! This matters because connections are shared: a connection stays authenticated when a password is set later, and L1 holds what was
-//! read under the old rights. Both last no longer than the time between two looks.
+//! This matters because connections are shared: a connection stays authenticated when a password is set later, and L1 holds entries
+//! that were read under the old rights. Both last at most until the next poll.
 //!
-//! Redis is asked on the control connection. What its user may not ask is tried once per connection, because Redis logs each
-//! refusal. Only a digest of the answers is kept.
+//! Redis is asked on the control connection. A command that its user may not use is tried once per connection, because Redis logs
+//! each refusal. Only a digest of the replies is kept.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -23,41 +23,42 @@ use super::control::{Control, bytes, items};
 use super::dial::Dialer;
 use super::login::{Login, is_about_login};
 
-/// The pause between two looks at all users is at least this many times as long as a look takes: there may be thousands of users.
+/// The pause between two polls of all users is at least this many times the duration of a poll, because there may be thousands of
+/// users.
 const PAUSE: u32 = 100;
 
-/// But after this at the latest.
+/// But no longer than this.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
-/// What was seen.
+/// The result of a poll.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Seen {
-    /// Whether the server takes commands from a connection that has not authenticated; none: not known.
+    /// Whether the server accepts commands from a connection that has not authenticated. `None`: not known.
     pub(super) lets_in: Option<bool>,
-    /// The rights of a client that has not authenticated differ from those at this time.
+    /// The rights of unauthenticated clients differ from those at this time.
     pub(super) first_changed_since: Option<Instant>,
     /// The rights of some user have changed.
     pub(super) changed: bool,
-    /// Whether each user may PTTL beside what it reads, if that was asked for or has changed.
+    /// Whether each user may use PTTL, if that was asked for or has changed.
     pub(super) users: Option<HashMap<Box<[u8]>, bool>>,
-    /// Shortstop's own user may not ask for the rights of users.
+    /// Shortstop's own user has no right to read users' rights.
     pub(super) blind: bool,
 }
 
-/// What was seen last. Outlives the control connection.
+/// The last results. They outlive the control connection.
 pub(super) struct Rights {
-    /// Where the server is.
+    /// The server's address.
     address: Option<Address>,
     dialer: Arc<Dialer>,
-    /// The login of clients that have not authenticated.
+    /// The login that unauthenticated clients use.
     first: Option<Login>,
     first_user: String,
     begun: Instant,
     /// Keyed, so that a digest reveals nothing.
     hasher: RandomState,
-    /// When, and what.
+    /// When the rights of unauthenticated clients were read, and their digest.
     last_first: Option<(Instant, u64)>,
-    /// Of each user.
+    /// The digest of each user's rights.
     last_all: Option<HashMap<Box<[u8]>, u64>>,
     all_again: Instant,
     may_ask: bool,
@@ -82,19 +83,19 @@ impl Rights {
         }
     }
 
-    /// There is another control connection: its user may have other rights.
+    /// There is a new control connection. Its user may have other rights.
     pub(super) fn connected(&mut self, address: Address) {
         self.address = Some(address);
         (self.may_ask, self.may_ask_all) = (true, true);
     }
 
-    /// Looks, and compares with what was there before.
+    /// Polls, and compares with the last results.
     ///
     /// # Errors
-    /// The control connection broke: nothing was seen.
+    /// The control connection broke, so nothing was read.
     ///
     /// # Cancel safety
-    /// Dropped, it has seen nothing: the next look reports what has changed.
+    /// If dropped, nothing was read: the next poll reports what has changed.
     pub(super) async fn look(&mut self, control: &mut Control, wants_users: bool) -> io::Result<Seen> {
         let started = Instant::now();
         let mut seen = Seen::default();
@@ -127,15 +128,15 @@ impl Rights {
             self.all_again = Instant::now() + (asked.elapsed() * PAUSE).min(LONGEST_PAUSE);
         }
         seen.blind = !self.may_ask_all;
-        // No wait from here on, so that what is remembered is also reported.
+        // No await from here on, so that every stored result is also reported.
         if let Some(first) = first {
             seen.first_changed_since = match self.last_first.replace((started, first)) {
                 Some((since, before)) => (before != first).then_some(since),
-                // Clients that connected before the first look may have been admitted.
+                // Clients that connected before the first poll may have been accepted without a login.
                 None => (seen.lets_in == Some(false)).then_some(self.begun),
             };
         }
-        // Nothing is kept for a user that was not there before, so a new user is no change.
+        // Nothing is kept for a user that did not exist before, so a new user is no change.
         if let Some(all) = all {
             let before = self.last_all.get_or_insert_default();
             seen.changed = before.iter().any(|(name, digest)| all.get(name) != Some(digest));
@@ -145,7 +146,7 @@ impl Rights {
         Ok(seen)
     }
 
-    /// By the reply to `ACL LIST`.
+    /// The digests from the reply to `ACL LIST`.
     fn digests(&self, list: &BytesFrame) -> HashMap<Box<[u8]>, u64> {
         items(list)
             .iter()
@@ -159,13 +160,14 @@ impl Rights {
         self.hasher.hash_one(format!("{frame:?}"))
     }
 
-    /// Comes as a client that has not authenticated would, and tells whether the server lets it in; none: it did not say.
+    /// Connects like a client that has not authenticated, and returns whether the server accepts its commands. `None` if the server
+    /// did not reply.
     async fn first_reply(&self) -> io::Result<Option<bool>> {
         let Some(address) = &self.address else { return Ok(None) };
         let mut connection = self.dialer.dial(address).await?.greet().await?;
         let request = match &self.first {
             Some(login) => login.auth().collect(),
-            // No right is needed for it, so that a refusal is about authentication alone, and is not logged.
+            // HELLO needs no right, so a refusal is about authentication alone, and Redis does not log it.
             None => vec![&b"HELLO"[..]],
         };
         let reply = connection.ask(request).await?;
@@ -178,13 +180,13 @@ impl Rights {
     }
 }
 
-/// Whether each user may PTTL, by the reply to `ACL LIST`: lines of `user`, a name, and rules.
+/// Whether each user may use PTTL, from the reply to `ACL LIST`: lines of `user`, a name, and rules.
 fn users(list: &BytesFrame) -> HashMap<Box<[u8]>, bool> {
     let users = items(list).iter().filter_map(bytes).filter_map(acl::user);
     users.map(|(name, rules)| (name.into(), acl::may_ttl(rules))).collect()
 }
 
-/// By the reply to `ACL GETUSER default`: `flags`, the flags, and more pairs.
+/// From the reply to `ACL GETUSER default`: `flags`, the flags, and more pairs.
 fn needs_no_password(user: &BytesFrame) -> bool {
     let flags = items(user).get(1).map(items).unwrap_or_default();
     let has = |name: &[u8]| flags.iter().any(|flag| bytes(flag) == Some(name));

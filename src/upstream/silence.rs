@@ -1,8 +1,8 @@
-//! How long Redis has owed replies, and since when it may be blamed for that. Knows no connection: each worker tells what its own
-//! connections wait for.
+//! How long replies from Redis have been overdue, and since when Redis has no excuse. Knows no connection: each worker reports what
+//! its own connections wait for.
 //!
-//! Redis has a reason to be silent while it executes a long command, while it says that it is busy or loading, and while clients are
-//! paused. What waits meanwhile is not overdue.
+//! Redis has an excuse while it executes a long command, while it reports that it is busy or loading, and while clients are paused.
+//! Replies that are due meanwhile are not overdue.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -14,20 +14,20 @@ pub const OVERDUE: Duration = Duration::from_secs(1);
 /// How long the reply to a request may take.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Delay {
-    /// Redis answers as soon as it gets to the request.
+    /// Redis replies as soon as it reads the request.
     #[default]
     None,
-    /// Redis may execute the request for long, and serves nobody else meanwhile.
+    /// Redis may execute the request for long, and serves no other client meanwhile.
     Long,
-    /// The request waits for something to happen, and Redis serves others meanwhile.
+    /// The request waits for an event, and Redis serves other clients meanwhile.
     Blocks,
 }
 
-/// What all workers know of it together.
+/// The state for all workers together.
 #[derive(Debug)]
 pub struct Silence {
     began: Instant,
-    /// Milliseconds since `began`: until then Redis has a reason to be silent.
+    /// Milliseconds since `began` until which Redis has an excuse.
     excused: AtomicU64,
     overdue: Mutex<Overdue>,
 }
@@ -36,7 +36,7 @@ pub struct Silence {
 struct Overdue {
     /// Connections on which a reply is overdue.
     connections: usize,
-    /// Since when there are some.
+    /// Since when there are any.
     since: Option<Instant>,
 }
 
@@ -47,26 +47,26 @@ impl Default for Silence {
 }
 
 impl Silence {
-    /// Redis has a reason to be silent until then.
+    /// Redis has an excuse until then.
     pub fn excuse(&self, until: Instant) {
         let until = self.millis(until);
-        // Mostly it is known already, and then nothing shared is written.
+        // Usually it is known already, and then no shared memory is written.
         if self.excused.load(Ordering::Relaxed) < until {
             self.excused.fetch_max(until, Ordering::Relaxed);
         }
     }
 
-    /// The reason ends now.
+    /// The excuse ends now.
     pub fn end_excuse(&self, now: Instant) {
         self.excused.store(self.millis(now), Ordering::Relaxed);
     }
 
-    /// Until when Redis has a reason to be silent, or had one.
+    /// Until when Redis has or had an excuse.
     pub fn excused(&self) -> Instant {
         self.began + Duration::from_millis(self.excused.load(Ordering::Relaxed))
     }
 
-    /// A worker had so many connections with an overdue reply, and has so many now.
+    /// A worker had `before` connections with an overdue reply, and has `now`.
     pub fn count(&self, before: usize, now: usize) {
         if before == now {
             return;
@@ -94,7 +94,7 @@ impl Silence {
         self.overdue.lock().unwrap_or_else(PoisonError::into_inner).connections
     }
 
-    /// Waits until Redis has been silent for this long without a reason, from now on.
+    /// Waits until Redis has been silent without an excuse for this long, counted from now.
     ///
     /// # Cancel safety
     /// Nothing is lost.

@@ -1,7 +1,7 @@
-//! Whether Redis answers Shortstop's own questions, and since when, for whoever looks at this Shortstop. Says in the log when that
-//! changes, and every minute while Redis does not answer: one line for the proxy, however many connections are in trouble.
+//! Whether Redis answers Shortstop's own requests, and since when. Logs each change, and once a minute while Redis does not answer:
+//! one line per process, however many connections are affected.
 //!
-//! The control plane ([`super::topology`]) reports here. Nothing on the way of a request depends on it.
+//! The control plane ([`super::topology`]) reports here. No client's request depends on it.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,17 +9,17 @@ use std::time::{Duration, Instant};
 
 use super::login::is_about_login;
 
-/// Between two lines while Redis does not answer.
+/// Interval of log lines while Redis does not answer.
 const AGAIN: Duration = Duration::from_secs(60);
 
 /// A right that Shortstop's own user should have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum OwnRight {
-    /// Is it a primary?
+    /// To ask whether the server is a primary.
     Role,
-    /// Which commands does it have?
+    /// To read the server's command table.
     Command,
-    /// Is it still the same server?
+    /// To ask whether it is still the same server.
     Info,
 }
 
@@ -33,7 +33,7 @@ impl OwnRight {
         }
     }
 
-    /// What Shortstop cannot do without it.
+    /// What Shortstop cannot do without the right.
     fn cost(self) -> &'static str {
         match self {
             OwnRight::Role => {
@@ -49,24 +49,24 @@ impl OwnRight {
     }
 }
 
-/// What is known of Redis.
+/// What is known of Redis's availability.
 #[derive(Debug, Default)]
 pub struct UpstreamStatus(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    /// Whether it answers, and since when; none: it was not asked so far.
+    /// Whether it answers, and since when. `None`: not asked so far.
     answers: Option<(bool, Instant)>,
     /// It has answered at least once since the start.
     accepted: bool,
     error: Option<(String, Instant)>,
-    /// When the log was told last that it does not answer, and whether that was about the login.
+    /// When the last log line said that it does not answer, and whether that was because of the login.
     said: Option<(Instant, bool)>,
     missing: BTreeSet<OwnRight>,
 }
 
 impl State {
-    /// Whether the log is to be told now: at once, when the kind of trouble is another, and every minute.
+    /// Whether to log now: at once if the kind of failure has changed, and every minute.
     fn is_due(&mut self, about_login: bool, now: Instant) -> bool {
         let is_due = self.said.is_none_or(|(when, was_about_login)| {
             was_about_login != about_login || now.saturating_duration_since(when) >= AGAIN
@@ -78,21 +78,21 @@ impl State {
     }
 }
 
-/// [`UpstreamStatus`], at one moment.
+/// A snapshot of [`UpstreamStatus`].
 #[derive(Clone, Debug, Default)]
 pub struct Seen {
-    /// Redis answers, and lets Shortstop in.
+    /// Redis answers and accepts Shortstop's login.
     pub up: bool,
-    /// It has at least once since the start.
+    /// It has done so at least once since the start.
     pub accepted: bool,
-    /// The last reason why it did not, and how long ago that was seen.
+    /// The last failure, and how long ago it was seen.
     pub error: Option<(String, Duration)>,
-    /// What Shortstop's own user may not ask.
+    /// The rights that Shortstop's own user lacks.
     pub missing: Vec<OwnRight>,
 }
 
 impl UpstreamStatus {
-    /// Redis has answered Shortstop's own questions.
+    /// Redis has answered Shortstop's own requests.
     pub fn answered(&self, upstream: &str, now: Instant) {
         let mut state = self.lock();
         state.accepted = true;
@@ -108,7 +108,7 @@ impl UpstreamStatus {
         state.said = None;
     }
 
-    /// Redis has not answered, or does not let Shortstop in: why.
+    /// Redis has not answered, or refuses Shortstop's login, for the reason `why`.
     pub fn failed(&self, upstream: &str, why: &str, now: Instant) {
         let mut state = self.lock();
         let since = match state.answers {
@@ -140,7 +140,7 @@ impl UpstreamStatus {
         }
     }
 
-    /// Whether Shortstop's own user may ask this. If not, that is said once.
+    /// Records whether Shortstop's own user has this right. A missing right is logged once.
     pub fn may(&self, right: OwnRight, may: bool) {
         let mut state = self.lock();
         if may {
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn the_log_is_told_at_once_and_every_minute() {
+    fn a_failure_is_logged_at_once_and_every_minute() {
         let mut state = State::default();
         let start = Instant::now();
         let mut due = |about_login, seconds| state.is_due(about_login, start + Duration::from_secs(seconds));
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn rights_that_are_missing_are_known_until_they_are_given() {
+    fn missing_rights_are_listed_until_they_are_granted() {
         let status = UpstreamStatus::default();
         let now = Instant::now();
         status.may(OwnRight::Role, false);

@@ -1,8 +1,7 @@
-//! What is known of the server behind: its command table, its role, its identity.
+//! The control plane: reads the server's command table, role and identity.
 //!
-//! Asked once a second over a connection of its own; never on the way of a request. When the
-//! server is a replica, another one or gone, the upstream's name is looked up again, and all connections of the proxy move to the
-//! server that is found.
+//! Polls once a second over a connection of its own, never on the path of a client's request. If the server is a replica, another
+//! server, or gone, the upstream's name is resolved again, and all connections move to the server that is found.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -25,60 +24,61 @@ use super::login::{Login, is_about_login};
 use super::rights::Rights;
 use super::status::{OwnRight, UpstreamStatus};
 
-/// Between two looks.
+/// Interval of polls.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// Between two look-ups of the name, however many connections are in trouble.
+/// Minimum interval of name resolutions, however many connections fail.
 const LOOKUP_PAUSE: Duration = Duration::from_millis(200);
 
-/// What has been learnt.
+/// What a poll has found.
 #[derive(Debug)]
 pub enum News {
-    /// The server's commands: after each connect, and when there are more or fewer than before (a module was loaded).
+    /// The server's commands: after each connect, and when their number has changed (a module was loaded).
     Table(Box<Table>),
-    /// The server has changed: all connections of an older epoch are to be given up. `done` is dropped when they are.
+    /// The server has changed: connections of older epochs must be given up. `done` is dropped when that has happened.
     Leave {
         /// See [`Endpoint`].
         epoch: u64,
         /// The move waits until every copy is dropped.
         done: mpsc::Sender<()>,
     },
-    /// Connections lead to another server now, or to the same after a restart; whether it is a primary, if that is known.
+    /// Connections now lead to another server, or to the same one after a restart. Contains whether it is a primary, if that is
+    /// known.
     Moved(Option<bool>),
     /// Whether the server is a primary.
     Primary(bool),
-    /// The server has been asked for its role, and does not tell.
+    /// The server was asked for its role and does not tell.
     RoleNotTold,
-    /// Whether the server takes commands from clients that have not authenticated.
+    /// Whether the server accepts commands from clients that have not authenticated.
     LetsIn(bool),
-    /// What such a client may is another thing than it was at this time.
+    /// The rights of such clients differ from those at this time.
     FirstRights(Instant),
-    /// Some user may do another thing than before.
+    /// The rights of some user have changed.
     Rights,
-    /// The functions that cannot write; only when asked for.
+    /// The functions that cannot write, if they were asked for.
     Functions {
-        /// The number that `wants_functions` gave.
+        /// The number that `wants_functions` returned.
         number: u64,
         /// When the server was asked.
         asked: Instant,
-        /// Their names.
+        /// The functions' names.
         no_writes: HashSet<Box<[u8]>>,
     },
-    /// Whether each user may PTTL beside what it reads; none: Shortstop's own user may not ask.
+    /// Whether each user may use PTTL. `None`: Shortstop's own user may not ask.
     Users(Option<HashMap<Box<[u8]>, bool>>),
-    /// Redis could not be asked anything this time.
+    /// Redis could not be asked this time.
     Blind,
 }
 
-/// What [`watch`] needs to know.
+/// What [`watch`] needs.
 pub struct Settings {
     /// How to connect.
     pub dialer: Arc<Dialer>,
     /// The name of the connection (CLIENT SETNAME).
     pub name: String,
-    /// Who a client is that has not authenticated.
+    /// The login that unauthenticated clients use.
     pub first: Option<Login>,
-    /// Receives the server that is found.
+    /// Receives the server that was found.
     pub endpoint: Arc<Endpoint>,
     /// Receives the server's limits.
     pub limits: Arc<ServerLimits>,
@@ -86,8 +86,8 @@ pub struct Settings {
     pub status: Arc<UpstreamStatus>,
 }
 
-/// Finds the server and watches it, until it is dropped. `wants_functions`: under which number to ask for the functions; none: they
-/// are not needed. `wants_rights`: whether to tell the rights of users even if they have not changed.
+/// Finds the server and watches it, until dropped. `wants_functions` returns the number under which to ask for the functions, or
+/// `None` if they are not needed. `wants_rights` returns whether to report users' rights even if they have not changed.
 pub async fn watch(
     settings: Settings,
     wants_functions: impl Fn() -> Option<u64>,
@@ -151,17 +151,17 @@ pub async fn watch(
 /// What outlives a connection.
 struct Known {
     endpoint: Arc<Endpoint>,
-    /// The upstream as it was configured, for the log.
+    /// The configured upstream, for the log.
     upstream: String,
     finder: Finder,
-    /// When the name was looked up last.
+    /// When the name was last resolved.
     found: Instant,
-    /// The role that the server reported last.
+    /// The role that the server last reported.
     is_primary: Option<bool>,
     rights: Rights,
     limits: Arc<ServerLimits>,
     status: Arc<UpstreamStatus>,
-    /// The control connection has answered all that it was asked at least once.
+    /// The control connection has completed at least one poll.
     answered: bool,
     ticks: Interval,
     /// When the role was last checked early because a reply said that the server is a replica.
@@ -169,7 +169,7 @@ struct Known {
 }
 
 impl Known {
-    /// Looks the name up. Returns the server that all connections have to move to, if it is another one.
+    /// Resolves the name. Returns the server that all connections must move to, if it is another one.
     ///
     /// # Cancel safety
     /// Nothing has changed then.
@@ -186,7 +186,7 @@ impl Known {
                 }
             }
             (Ok(choice), None) => {
-                // Before anything can be kept from it.
+                // Before anything from this server can be kept.
                 self.role(choice.is_primary, tell);
                 tracing::info!(upstream = self.upstream, address = %choice.server.address, "Redis is found");
                 self.endpoint.open(choice.server);
@@ -200,13 +200,14 @@ impl Known {
         None
     }
 
-    /// All connections move to another server. None is made before the last one to the old server has been given up.
+    /// Moves all connections to another server. No connection to it is made before the last one to the old server has been given
+    /// up.
     async fn change(&mut self, Choice { server, is_primary }: Choice, tell: &impl Fn(News)) {
         let from = self.endpoint.server().map(|server| server.address.to_string());
         let epoch = self.endpoint.close();
         let (done, mut all_done) = mpsc::channel(1);
         tell(News::Leave { epoch, done });
-        // Nothing is sent: this waits until all have dropped their end.
+        // Nothing is ever sent: this waits until all senders are dropped.
         let _ = all_done.recv().await;
         let role = match is_primary {
             Some(true) => "master",
@@ -222,8 +223,8 @@ impl Known {
         self.endpoint.open(server);
     }
 
-    /// There is no control connection any more. One that has answered may only have been closed: the next attempt tells.
-    /// If Redis does not let Shortstop in, Shortstop cannot ask for the role, and clients with a login of their own go on.
+    /// The control connection has ended. If it had completed a poll, it may just have been closed: the next attempt will show. If
+    /// Redis refuses Shortstop's login, Shortstop cannot ask for the role, but clients with a login of their own are served.
     fn control_ended(&self, why: &str, tell: &impl Fn(News)) {
         if is_about_login(why) {
             tell(News::RoleNotTold);
@@ -247,7 +248,7 @@ impl Known {
         tell(News::Primary(is_primary));
     }
 
-    /// Waits until the server should be asked again: every second, and at once when there is trouble.
+    /// Waits for the next poll: a second, or less if there is trouble.
     ///
     /// # Cancel safety
     /// Nothing is lost.
@@ -261,7 +262,7 @@ impl Known {
                 tokio::time::sleep(LOOKUP_PAUSE.saturating_sub(self.found.elapsed())).await;
                 return;
             }
-            // A script can make such a reply as often as it likes, so this is checked early once a second only.
+            // A script can return such an error at any rate, so an early check happens at most once a second.
             let may_confirm = self.confirmed.is_none_or(|last| last.elapsed() >= EVERY);
             if self.endpoint.has(Suspicion::Replica) && may_confirm {
                 self.confirmed = Some(Instant::now());
@@ -271,7 +272,7 @@ impl Known {
     }
 }
 
-/// Asks the server for news, until the connection breaks or has to be made again. Returns another server to move to, if there is one.
+/// Polls the server until the connection breaks or must be made again. Returns another server to move to, if there is one.
 async fn look(
     control: &mut Control,
     name: &str,
@@ -281,15 +282,15 @@ async fn look(
     wants_rights: &impl Fn() -> bool,
     tell: &impl Fn(News),
 ) -> io::Result<Option<Choice>> {
-    // A courtesy, as on the lanes.
+    // Optional, as on the lanes.
     if let Err(error) = control.ask(&["CLIENT", "SETNAME", name]).await
         && error.to_string() == errors::UPSTREAM_IS_ITSELF.text()
     {
         return Err(error);
     }
-    // The number of commands in the table that was reported last.
+    // The number of commands in the table that was last reported.
     let mut commands = None;
-    // What Redis refuses is not asked again on this connection: it logs each refusal.
+    // A command that Redis refuses is not sent again on this connection, because Redis logs each refusal.
     let (mut may_info, mut may_role, mut may_command) = (true, true, true);
     known.rights.connected(server.address.clone());
     // The same for the list of functions.
@@ -304,7 +305,7 @@ async fn look(
         let server = known.endpoint.server();
         let expected = server.as_ref().and_then(|server| server.run_id.as_deref());
         if differ(run_id.as_deref(), expected) {
-            // This connection leads to another server than the others.
+            // This connection leads to a server other than the one the others use.
             return Ok(None);
         }
         if let Some(run_id) = &run_id {
@@ -329,7 +330,7 @@ async fn look(
         {
             return Ok(Some(choice));
         }
-        // Before the table: what is loaded between the two is noticed the next time.
+        // Before the table: a module that is loaded in between is noticed at the next poll.
         let count = if may_command { control.ask_unless_refused(&["COMMAND", "COUNT"]).await? } else { None };
         if count.is_some()
             && commands != count
@@ -348,7 +349,7 @@ async fn look(
         known.status.may(OwnRight::Info, may_info);
         known.status.may(OwnRight::Role, may_role);
         let rights = known.rights.look(control, wants_rights()).await?;
-        // In this order: clients that were admitted before are others than those that are not.
+        // In this order: clients accepted before the change differ from those that connect after it.
         rights.first_changed_since.into_iter().for_each(|since| tell(News::FirstRights(since)));
         rights.lets_in.into_iter().for_each(|lets_in| tell(News::LetsIn(lets_in)));
         if rights.changed {
@@ -369,7 +370,7 @@ async fn look(
         known.status.answered(&known.upstream, Instant::now());
         tokio::select! {
             () = known.pause() => {}
-            // Redis has closed the connection. That is noticed at once, and not at the next question.
+            // If Redis closes the connection, that is noticed at once, and not at the next poll.
             error = control.ended() => return Err(error),
         }
     }

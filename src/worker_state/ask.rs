@@ -1,4 +1,4 @@
-//! Shortstop's own questions to Redis, for tasks that wait for the answer.
+//! Sends Shortstop's own requests to Redis, for tasks that wait for the replies.
 
 use std::time::Instant;
 
@@ -10,10 +10,10 @@ use crate::resp::build;
 use crate::upstream::{Delay, Lost};
 use crate::worker_state::context::Context;
 
-/// The words of a request of our own.
+/// The arguments of a request of Shortstop's own.
 pub(crate) type Request = Vec<Vec<u8>>;
 
-/// Asks Redis, and gives the replies in one piece. `repeat`: it may be asked again when the connection broke.
+/// Sends requests to Redis, and returns the replies in one piece. With `repeat`, they may be sent again if the connection breaks.
 ///
 /// # Errors
 /// Redis is away, or the connection broke.
@@ -21,10 +21,10 @@ pub(crate) async fn ask(context: &Context, link: &Link, requests: &[Request], re
     ask_with(context, link, requests, repeat, Delay::None).await
 }
 
-/// [`ask`] for something that may take longer.
+/// [`ask`] for requests whose replies may take longer.
 ///
 /// # Errors
-/// As there.
+/// The same.
 pub(crate) async fn ask_with(
     context: &Context,
     link: &Link,

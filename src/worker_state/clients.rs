@@ -9,11 +9,11 @@ use crate::exchange::pending::Identity;
 use crate::upstream::Login;
 use crate::worker_state::context::Context;
 
-/// How long to wait, after a connection was lost, until it is known whether others were lost together with it.
+/// How long to wait after a connection was lost, until it is known whether others were lost with it.
 const OTHERS_WERE_LOST: Duration = Duration::from_millis(250);
 
 impl Context {
-    /// Goes by another table. The last commands of the clients keep their names.
+    /// Replaces the command table. The names of the clients' last commands are kept.
     pub fn set_table(&self, table: Arc<Table>) {
         let before = self.view();
         for client in self.clients.borrow().values() {
@@ -23,8 +23,8 @@ impl Context {
         self.set_view(|view| view.table = table);
     }
 
-    /// What a client may do without authentication has changed after `since`, when such clients had the number `was`. Nobody knows
-    /// when: who came after that time is as who comes now, lest it stays in where Redis would not have let it in.
+    /// The rights of unauthenticated clients have changed at some time after `since`. Until then such clients had the user number
+    /// `was`. Clients that connected after `since` get the new number, because Redis might refuse them as new clients.
     pub fn first_rights_changed(&self, since: Instant, was: u32) {
         for client in self.clients.borrow().values() {
             if client.profile.user() == was && client.info.came_after(since) {
@@ -33,8 +33,8 @@ impl Context {
         }
     }
 
-    /// Redis does not let a login in any more. Closes the clients of this login to whom no answer is due; nothing is written to them.
-    /// A client that waits for an answer is closed with the answer, unless it has become another user by then (AUTH).
+    /// Redis refuses a login from now on. Closes the clients of this login that have no in-flight request, without an error. A
+    /// client with an in-flight request is closed when the reply arrives, unless it has re-authenticated by then (AUTH).
     pub(crate) fn refuse(&self, login: &Rc<Login>) {
         for client in self.clients.borrow().values().filter(|client| client.reply_queue.outstanding() == 0) {
             if client.profile.identity().login.as_ref().is_some_and(|known| Rc::ptr_eq(known, login)) {
@@ -43,9 +43,10 @@ impl Context {
         }
     }
 
-    /// Redis closed a lane of a login, and lets the login in again. If it closed connections of this user alone, the user was deleted
-    /// and made again (ACL DELUSER, ACL LOAD), or its clients were killed (CLIENT KILL): its clients are closed, on all workers.
-    /// When connections of others ended, too, Redis or something on the way was restarted, and no client is closed.
+    /// Redis closed a lane of a login and has accepted the login again. If Redis closed only connections of this user, the user was
+    /// deleted and created again (ACL DELUSER, ACL LOAD), or its clients were killed (CLIENT KILL). Then all clients of this user
+    /// are closed, on all workers. If connections of other users ended too, Redis or the network was restarted, and no client is
+    /// closed.
     pub(crate) fn let_in_again(&self, login: &Rc<Login>, closed: Instant) {
         let is_it = |known: &Rc<Identity>| known.login.as_ref().is_some_and(|known| Rc::ptr_eq(known, login));
         let user = self.identities.borrow().iter().filter_map(Weak::upgrade).find(is_it).map(|known| known.user());
@@ -65,8 +66,8 @@ impl Context {
         });
     }
 
-    /// Redis has deleted these users and closed their connections (ACL DELUSER): their clients are closed on all workers, also if
-    /// there is a user of the same name again.
+    /// Redis has deleted these users and closed their connections (ACL DELUSER). Their clients are closed on all workers, even if a
+    /// user of the same name exists again.
     pub(crate) fn end_users(&self, names: &[Vec<u8>]) {
         let gone = self.shared.users.end(names);
         if !gone.is_empty() {
@@ -80,7 +81,7 @@ impl Context {
                 client.reply_queue.delete_user();
             }
         };
-        // Here at once: the end of the user's connections may have come in the same read.
+        // On this worker at once: the end of the user's connections may have arrived in the same read.
         end(self);
         self.run_on_all_workers(move |context| end(context));
     }

@@ -1,4 +1,4 @@
-//! A worker's connections to Redis: lanes, private connections, and those for logins. Made here, and given up here.
+//! A worker's connections to Redis: lanes, sessions, and auth links. Opened here and given up here.
 
 use std::rc::{Rc, Weak};
 use std::sync::atomic::Ordering;
@@ -12,11 +12,11 @@ use crate::upstream::{Expected, LinkProfile, Lost};
 use crate::worker_state::context::Context;
 use crate::worker_state::turns::{Place, Turn};
 
-/// Logins that a worker tries at a time.
+/// Maximum number of concurrent logins per worker.
 const MOST_AUTH_LINKS: usize = 8;
 
 impl Context {
-    /// Connects at once: the first client does not wait for it, and the log says early that Redis is away.
+    /// Connects before the first client arrives. The client does not have to wait, and the log reports early if Redis is away.
     pub fn warm_up(self: &Rc<Self>) {
         self.lane(&self.anonymous(), self.first_db(), Version::Resp2);
     }
@@ -26,37 +26,37 @@ impl Context {
         identity.lane(db, version, || self.connect(LinkProfile { login: identity.login.clone(), db, version }, true))
     }
 
-    /// The lane that a client's requests go to.
+    /// The client's lane.
     ///
     /// # Errors
-    /// It cannot be used now.
+    /// The lane cannot be used now.
     #[inline]
     pub(crate) fn lane_of(self: &Rc<Self>, profile: &Profile) -> Result<Link, Lost> {
         profile.lane(|identity, db, version| self.lane(identity, db, version))
     }
 
-    /// Gives up a lane that cannot be trusted; the next request makes another.
+    /// Gives up a lane whose state is in doubt. The next request opens another.
     pub(crate) fn drop_lane(&self, identity: &Identity, db: u32, version: Version) {
         if let Some(lane) = identity.drop_lane(db, version) {
             self.lose_all(&lane, "its state is in doubt");
         }
     }
 
-    /// Gives a lane up, so that the next request gets a new one. The old lane still answers what waits on it.
+    /// Gives up a lane, so that the next request gets a new one. Requests on the old lane still get their replies.
     pub(crate) fn renew_lane(&self, identity: &Identity, db: u32, version: Version) {
         if let Some(lane) = identity.drop_lane(db, version) {
             lane.retire();
         }
     }
 
-    /// Where logins are tried, whether or not one is being tried there now.
+    /// A connection for logins, whether or not it is busy.
     pub(crate) fn auth_link(self: &Rc<Self>) -> Link {
         self.auth_links.borrow_mut().retain(|auth_link| !auth_link.is_closed());
         let known = self.auth_links.borrow().first().cloned();
         known.unwrap_or_else(|| self.another_auth_link())
     }
 
-    /// Where a login can be tried now; none: it has to wait for another.
+    /// An auth link that is not busy. `None` if the login has to wait.
     pub(crate) fn free_auth_link(self: &Rc<Self>) -> Option<Link> {
         self.auth_links.borrow_mut().retain(|auth_link| !auth_link.is_closed());
         let known = self.auth_links.borrow();
@@ -72,7 +72,7 @@ impl Context {
         auth_link
     }
 
-    /// Ends the connections for logins that are not needed any more. One stays. To be called a few times a second.
+    /// Closes auth links that are no longer needed. One stays. Call this a few times a second.
     pub fn end_spare_auth_links(&self) {
         let mut first = true;
         self.auth_links.borrow_mut().retain(|auth_link| {
@@ -84,19 +84,19 @@ impl Context {
         });
     }
 
-    /// A private connection for whoever has taken a place for it.
+    /// A private connection. The caller has taken a place for it.
     pub(crate) fn session(self: &Rc<Self>, identity: &Identity, db: u32, version: Version) -> Link {
         self.stats().sessions.add(1);
         let connect = || self.connect(LinkProfile { login: identity.login.clone(), db, version }, false);
         identity.take_spare(db, version).unwrap_or_else(connect)
     }
 
-    /// A private connection for one request, which ends when it is retired. It is in no particular database.
-    pub(crate) fn connection_for_one(self: &Rc<Self>, identity: &Identity, version: Version) -> Link {
+    /// A private connection for one request. It closes when it is retired. No database is selected on it.
+    pub(crate) fn single_use_connection(self: &Rc<Self>, identity: &Identity, version: Version) -> Link {
         self.connect(LinkProfile { login: identity.login.clone(), db: 0, version }, false)
     }
 
-    /// Takes a private connection back: for the next session of its identity if it is `clean`, else it ends.
+    /// Takes a private connection back: it becomes a spare of its identity if it is `clean`, else it closes.
     pub(crate) fn end_session(&self, identity: &Identity, link: Link, clean: bool) {
         self.stats().sessions.sub(1);
         if clean && !link.is_closed() {
@@ -107,28 +107,28 @@ impl Context {
         } else if !link.is_retired() {
             self.lose_all(&link, "its client has gone");
         }
-        // Not before the connection is among the spares: whoever comes next takes that one.
+        // Only after the connection has become a spare, so that the next client takes it.
         self.turns.give_back(self.max_sessions());
     }
 
-    /// The client leaves its session, or is gone altogether.
+    /// The client leaves its session, or disconnects.
     pub(crate) fn leave(&self, session: &Session) {
         let clean = session.leave();
         self.end_session(session.identity(), session.link.clone(), clean);
     }
 
-    /// A client waits for replicas no more. `done`: nothing waits on its connection.
+    /// A client's WAIT has ended. `done`: nothing waits on its connection.
     pub(crate) fn end_waiter(&self, waiter: &Waiter, done: bool) {
         self.end_session(&waiter.identity, waiter.link.clone(), done && waiter.is_clean());
     }
 
-    /// A place for a private connection. `turn` is the client's own wait, if it waits already.
+    /// A place for a private connection. `turn` is the client's place in the queue, if it already waits.
     pub(crate) fn take_place(&self, client: &Rc<ClientState>, turn: &mut Option<Rc<Turn>>, now: Instant) -> Place {
         self.turns.take(client, turn, self.max_sessions(), now, now + self.connect_timeout())
     }
 
-    /// The client does not wait for a place any more.
-    pub(crate) fn leave_line(&self, waiting: Rc<Turn>) {
+    /// The client no longer waits for a place.
+    pub(crate) fn cancel_turn(&self, waiting: Rc<Turn>) {
         self.turns.leave(waiting, self.max_sessions());
     }
 
@@ -149,7 +149,7 @@ impl Context {
                 context.shared.stats.shared.panics.fetch_add(1, Ordering::Relaxed);
                 crate::seldom!(error, "the task of an upstream connection panicked; it is given up", db, shared);
                 context.shared.coherence.flush_for(FlushReason::Upstream, "an upstream connection was given up");
-                // A lane that is closed is made anew by whoever needs it next.
+                // The next request that needs a closed lane opens a new one.
                 context.lose_all(&driven, "of a fault in the proxy");
             }
             if !shared && !driven.is_retired() {
@@ -161,7 +161,7 @@ impl Context {
         link
     }
 
-    /// A private connection has ended. If its client had state there, the client has to know at once, as at Redis.
+    /// A private connection was lost. If its client had state there, the client must be told at once, as by Redis.
     fn lose_session(&self, link: &Link) {
         let clients: Vec<_> = self.clients.borrow().values().cloned().collect();
         let mut sessions = clients.iter().filter_map(|client| client.session());
@@ -170,8 +170,8 @@ impl Context {
         }
     }
 
-    /// Gives up every connection to a server of an older epoch. Writes that are under way there have an unknown outcome, and clients
-    /// with a private connection are closed. When this returns, nothing more is sent to that server or read from it.
+    /// Gives up every connection to a server of an older epoch. In-flight writes there have an unknown outcome, and clients with a
+    /// session are closed. When this returns, nothing more is sent to that server or read from it.
     pub fn leave_server(&self, epoch: u64) {
         self.losses.set(self.losses.get() + 1);
         let lost = Lost::from(&errors::MOVED).because(UnknownWrite::ServerChanged);
@@ -191,7 +191,7 @@ impl Context {
         self.publish();
     }
 
-    /// Lets go of all connections, at the end.
+    /// Gives up all connections, at shutdown.
     pub fn close(&self) {
         let identities: Vec<_> = self.identities.borrow().iter().filter_map(Weak::upgrade).collect();
         let anonymous = self.anonymous();

@@ -1,4 +1,4 @@
-//! What a worker owns, and what all workers of a proxy share.
+//! What one worker owns, and what all workers share.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
@@ -28,108 +28,107 @@ use crate::worker_state::offload_memory::Offload;
 use crate::worker_state::policy::{Policy, View};
 use crate::worker_state::turns::Turns;
 
-/// What a worker is asked to do by another.
+/// A task for another worker.
 pub type WorkerTask = mailboxes::WorkerTask<Context>;
 
-/// Takes a task to one worker.
+/// Delivers tasks to one worker.
 pub type Mailbox = mailboxes::Mailbox<Context>;
 
-/// The ways to all workers.
+/// The mailboxes of all workers.
 pub type Mailboxes = mailboxes::Mailboxes<Context>;
 
-/// After two clients have taken turns, each leaves room on the shared connections for this long.
+/// After two clients have sent requests in turn, each leaves room on the lanes for the other for this long.
 const SHARED_FOR: Duration = Duration::from_secs(1);
 
-/// Requests that one client may have due from Redis while others are active: theirs wait behind these.
+/// Maximum number of in-flight requests per client while other clients are active: requests of others queue behind them.
 const MOST_WHILE_SHARED: usize = 64;
-/// Answers the PROXY command and adds to INFO; the windows of the house, which stand above this floor.
+/// Answers the PROXY command and adds to INFO. `admin` implements it; it lies above this module.
 pub trait Windows: Send + Sync {
-    /// The answer to `PROXY …`, a whole frame, where nothing has to be done for it.
+    /// The reply to `PROXY …`, a complete frame. PROXY FLUSH and PROXY DEBUG are not among them.
     fn proxy(&self, subcommand: ProxySubcommand, args: &[&[u8]]) -> Vec<u8>;
 
-    /// What `INFO [section …]` shows beside Redis's own sections.
+    /// What `INFO [section …]` shows in addition to Redis's own sections.
     fn info(&self, sections: &[&[u8]]) -> String;
 }
 
-/// What all workers of a proxy share.
+/// What all workers share.
 pub struct Shared {
-    /// What may be served.
+    /// Decides what may be served from L1.
     pub coherence: Arc<Coherence>,
-    /// What is counted.
+    /// The metrics.
     pub stats: Arc<Stats>,
     /// Bytes in the buffers of clients.
     pub buffers: Arc<AllBuffers>,
-    /// The server that connections lead to.
+    /// The server to connect to.
     pub endpoint: Arc<Endpoint>,
-    /// Where writes are told to the fleet; none: a single instance.
+    /// Publishes events to the fleet. `None` for a single instance.
     pub outbox: Option<Outbox>,
     /// PROXY and INFO.
     pub windows: Arc<dyn Windows>,
-    /// Runs what must not hold up a worker.
+    /// The runtime for work that must not hold up a worker.
     pub control: Handle,
-    /// How much of that there is.
+    /// The amount of offloaded work.
     pub offload: Arc<Offload>,
-    /// Who has a number of its own in L1.
+    /// The numbers of users in L1.
     pub users: Users,
-    /// What one worker asks all of them.
+    /// The ways from one worker to all others.
     pub mailboxes: Mailboxes,
     /// What scripts may write.
     pub scripts: Arc<Scripts>,
-    /// What the server takes.
+    /// The server's limits on requests.
     pub server_limits: Arc<ServerLimits>,
 }
 
 /// What one worker owns.
 pub struct Context {
     pub(crate) me: Weak<Context>,
-    /// Of all workers.
     pub shared: Arc<Shared>,
     /// This worker's number.
     pub worker: usize,
     pub(crate) view: RefCell<Rc<View>>,
     pub(crate) links: Rc<LinkSettings>,
-    /// Who a client is before it authenticates.
+    /// The identity of clients that have not authenticated.
     pub(crate) anonymous: RefCell<Rc<Identity>>,
     /// Shortstop's own identity, once it was needed.
     pub(crate) own: RefCell<Option<Rc<Identity>>>,
-    /// Those who have.
+    /// The identities of authenticated clients.
     pub(crate) identities: RefCell<Vec<Weak<Identity>>>,
-    /// Where logins are tried, one at a time on each: AUTH answers there whoever it was that asked before.
+    /// The auth links. Each carries one login at a time: AUTH works there whatever user is logged in.
     pub(crate) auth_links: RefCell<Vec<Link>>,
-    /// Logins that are to be tried there; a client has one at most.
+    /// Logins that wait for an auth link. A client has one at most.
     pub(crate) queued_logins: RefCell<VecDeque<QueuedLogin>>,
-    /// Its clients, by number.
+    /// The worker's clients, by client id.
     pub clients: RefCell<HashMap<u64, Rc<ClientState>>>,
-    /// All connections of the worker to Redis.
+    /// All of the worker's connections to Redis.
     pub(crate) all_links: RefCell<HashMap<u64, Link>>,
-    /// Connections made so far.
+    /// Number of connections opened so far.
     pub(crate) links_made: Cell<u64>,
-    /// How often acknowledged writes may have been lost: a connection was lost on which Redis had answered, or another server took
-    /// the place of this one.
+    /// How often acknowledged writes may have been lost: a connection broke after Redis had replied on it, or another server took
+    /// the place of the current one.
     pub(crate) losses: Cell<u64>,
-    /// Private connections in the hands of clients, and who waits for one.
+    /// Number of private connections in use, and the clients that wait for one.
     pub(crate) turns: Turns,
     pub(crate) hot: RefCell<HotSet>,
     pub(crate) admission: RefCell<Admission>,
     pub(crate) flights: RefCell<HashMap<EntryId, Rc<Flight>>>,
     pub(crate) events: RefCell<Vec<Event>>,
-    /// Writes that have been sent and not been answered.
+    /// Writes that have been sent and have no reply yet.
     pub(crate) writes: Cell<usize>,
-    /// Where replies are gathered.
+    /// Spare buffers for replies.
     pub buffers: Rc<Buffers>,
     /// Bytes in the buffers of clients.
     pub held: Held,
-    /// Where clients are read into.
+    /// The buffer into which bytes from clients are read.
     pub scratch: RefCell<BytesMut>,
-    /// The last client whose serving ended in a panic, until the log has it.
+    /// The last client whose task panicked, until this was logged.
     pub panicked: Cell<Option<u64>>,
     /// The client that was served last.
     pub(crate) last_asker: Cell<u64>,
     /// Until then clients leave room for each other.
     pub(crate) shared_until: Cell<Option<Instant>>,
-    /// Connections on which a reply is overdue.
+    /// Number of connections on which a reply is overdue.
     pub(crate) overdue: Cell<usize>,
-    /// No more is asked of clients.
+    /// The worker takes no more requests.
     pub draining: Cell<bool>,
 }
 
@@ -139,7 +138,7 @@ fn hot_set(l1: &config::L1) -> HotSet {
 }
 
 impl Context {
-    /// A worker's belongings.
+    /// The state of a new worker.
     pub fn new(
         shared: Arc<Shared>,
         worker: usize,
@@ -180,13 +179,13 @@ impl Context {
         })
     }
 
-    /// The rules and the table as they are now.
+    /// The current rules and command table.
     #[inline]
     pub fn view(&self) -> Rc<View> {
         Rc::clone(&self.view.borrow())
     }
 
-    /// Decides by another configuration from now on. What was kept under the old rules is dropped.
+    /// Uses another configuration from now on. Entries kept under the old rules are dropped.
     pub fn set_policy(&self, policy: Arc<Policy>) {
         self.links.pending_limit.set(policy.limits.upstream_pending);
         if self.view().policy.l1 != policy.l1 {
@@ -198,18 +197,18 @@ impl Context {
         self.shared.coherence.flush("the rules were reloaded");
     }
 
-    /// Other rules, or another table.
+    /// Changes the rules or the command table.
     pub fn set_view(&self, change: impl FnOnce(&mut View)) {
         let mut view = View::clone(&self.view.borrow());
         change(&mut view);
         let before = self.view.replace(Rc::new(view));
         if !self.view().table.cacheable().contains(before.table.cacheable()) {
-            // Another server, on which what was kept may end without a word.
+            // Another server: what was kept may have changed there without an invalidation.
             self.shared.coherence.flush_for(FlushReason::Upstream, "the server has another table of commands");
         }
     }
 
-    /// How many requests the client that is served now may have due from Redis. A client that is alone may fill the connection.
+    /// Maximum number of in-flight requests for the client that is served now. A client that is alone may fill the connection.
     #[inline]
     pub fn most_outstanding(&self, client: u64, now: Instant) -> usize {
         if self.last_asker.replace(client) != client {
@@ -221,17 +220,17 @@ impl Context {
         }
     }
 
-    /// Itself, for what outlives a call; none at the very end.
+    /// A strong handle, for tasks that outlive a call. `None` during shutdown.
     pub(crate) fn rc(&self) -> Option<Rc<Context>> {
         self.me.upgrade()
     }
 
-    /// What a new client is, and one that has sent RESET.
+    /// The profile of a new client, or of one that has sent RESET.
     pub fn first_profile(&self) -> Profile {
         Profile::new(self.anonymous(), self.first_db())
     }
 
-    /// Who a client is that connects now.
+    /// The identity of clients that connect now.
     pub(crate) fn anonymous(&self) -> Rc<Identity> {
         let number = self.shared.users.anonymous();
         let mut anonymous = self.anonymous.borrow_mut();
@@ -241,8 +240,8 @@ impl Context {
         Rc::clone(&anonymous)
     }
 
-    /// Whether a client that comes now can do anything without a password or a certificate; none: Redis has not been asked so far, and
-    /// was not for as long as a connection to it may take.
+    /// Whether a client that connects now can use Redis without a password or a certificate. `None` if Redis could not be asked
+    /// within the connect timeout.
     ///
     /// # Cancel safety
     /// Nothing is lost.
@@ -253,17 +252,17 @@ impl Context {
         tokio::time::timeout(self.connect_timeout() * 2, self.shared.users.first_answer()).await.ok()
     }
 
-    /// The database that a new client is in.
+    /// The database of a new client.
     pub(crate) fn first_db(&self) -> u32 {
         self.links.dialer.upstream().db
     }
 
-    /// As a new connection.
+    /// Resets a profile to that of a new connection.
     pub(crate) fn reset(&self, profile: &Profile) {
         profile.reset(self.anonymous(), self.first_db());
     }
 
-    /// The name that its connections to Redis have.
+    /// The name of Shortstop's connections to Redis.
     pub(crate) fn connection_name(&self) -> &str {
         &self.links.name
     }
@@ -274,7 +273,7 @@ impl Context {
         &self.shared.stats.workers[self.worker]
     }
 
-    /// The identity of a login that Redis has let in.
+    /// The identity of a login that Redis has accepted.
     pub(crate) fn identity(&self, login: Login) -> Rc<Identity> {
         let mut identities = self.identities.borrow_mut();
         identities.retain(|known| known.strong_count() > 0);
@@ -288,27 +287,27 @@ impl Context {
         })
     }
 
-    /// Where Redis is, and who Shortstop is there.
+    /// The upstream URL: Redis's address and Shortstop's login.
     pub(crate) fn upstream(&self) -> &UpstreamUrl {
         self.links.dialer.upstream()
     }
 
-    /// How long a connection to Redis is waited for.
+    /// How long to wait for a connection to Redis.
     pub(crate) fn connect_timeout(&self) -> Duration {
         self.links.timeouts.get().connect
     }
 
-    /// Whether no write is under way: guards are down, and what was to be told is with the bus.
+    /// Whether no write is in flight: all guards are lowered, and all events have been passed to the bus.
     pub fn is_settled(&self) -> bool {
         self.writes.get() == 0
     }
 
-    /// How long a key whose write has an unknown outcome is not kept.
+    /// How long a key is not kept after a write with an unknown outcome.
     pub fn max_staleness(&self) -> Duration {
         self.shared.coherence.max_staleness()
     }
 
-    /// Who Shortstop is: the user in the upstream URL.
+    /// Shortstop's own identity: the user in the upstream URL.
     pub(crate) fn own_identity(&self) -> Rc<Identity> {
         let Some(login) = Login::of(self.upstream()) else { return self.anonymous() };
         let identity = self.identity(login);
@@ -317,19 +316,19 @@ impl Context {
         identity
     }
 
-    /// An error in Shortstop's own words, counted, as a reply.
+    /// One of Shortstop's own errors, counted, as a reply.
     pub(crate) fn own_error(&self, error: &OwnError) -> Vec<u8> {
         self.stats().errors.count(error.side());
         error.frame()
     }
 
-    /// Redis could not be asked: counts the error that somebody gets for that.
+    /// Counts the error for a request that Redis could not answer.
     pub(crate) fn count_lost(&self, lost: &Lost) {
         self.stats().upstream_errors.add(1);
         self.stats().errors.count(lost.side());
     }
 
-    /// Private connections that clients may have.
+    /// Maximum number of private connections for clients.
     pub(crate) fn max_sessions(&self) -> usize {
         self.view.borrow().policy.limits.max_sessions
     }

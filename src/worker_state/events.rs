@@ -1,17 +1,18 @@
-//! What a worker tells the fleet.
+//! Publishes a worker's events to the fleet.
 
 use crate::bus::Event;
 use crate::worker_state::context::Context;
 
 impl Context {
-    /// Tells the fleet, together with what else came in the same read.
+    /// Queues an event. It is published together with others from the same read.
     pub(crate) fn queue_event(&self, event: Event) {
         if self.shared.outbox.is_some() {
             self.events.borrow_mut().push(event);
         }
     }
 
-    /// Tells the fleet that a script may have written anything; many in the same read are one. `lost`: it may still be running.
+    /// Publishes that a script may have written any key. Several in the same read become one event. `lost`: it may still be
+    /// running.
     pub(crate) fn publish_script(&self, lost: bool) {
         if self.shared.outbox.is_none() {
             return;
@@ -23,11 +24,11 @@ impl Context {
         }
     }
 
-    /// Hands what is to be told to the bus.
+    /// Passes the queued events to the bus.
     pub(crate) fn publish(&self) {
         let mut events = self.events.borrow_mut();
         if let (Some(outbox), false) = (&self.shared.outbox, events.is_empty()) {
-            // A full queue answers for itself: a flush takes the place of what was dropped.
+            // A full queue is handled by the outbox: a flush replaces what was dropped.
             let _ = outbox.try_send(std::mem::take(&mut events));
         }
     }

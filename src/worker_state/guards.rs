@@ -1,4 +1,5 @@
-//! Write guards at work: raised before a command is sent, lowered when its reply is here or will never come (`docs/coherence.md`).
+//! Raises write guards before a command is sent, and lowers them when its reply has arrived or will never arrive
+//! (`docs/coherence.md`).
 
 use std::time::Instant;
 
@@ -12,7 +13,7 @@ const ANY_COMMAND: &str = "a command that may change any key";
 const ANY_SCRIPT: &str = "a script that may write any key";
 
 impl WriteGuard {
-    /// Before the command is sent.
+    /// Call this before sending the command.
     pub(crate) fn begin(&mut self, context: &Context, view: &View) {
         let coherence = &context.shared.coherence;
         self.begun = true;
@@ -20,19 +21,19 @@ impl WriteGuard {
         if self.rare.as_ref().is_some_and(|rare| rare.changes_functions) {
             context.shared.scripts.functions.begin_change();
         }
-        self.look_at_functions(context);
-        if let Some((reason, why)) = self.reaches_all(context) {
+        self.recheck_functions(context);
+        if let Some((reason, why)) = self.may_change_any_key(context) {
             self.unbounded = true;
             coherence.begin_unbounded_write(reason, why);
         }
-        // Without caching no ticket is out and no entry is in, here: the fleet is told all the same.
+        // Without caching there are no tickets and no entries here. Events are published all the same.
         if view.policy.caches {
             self.guarded = true;
             self.keys.iter().for_each(|key| coherence.begin_write(key.id));
         }
     }
 
-    /// Before a script is sent that the debugger runs: until the person at the debugger ends it, it may change any key.
+    /// Call this before sending a script that the debugger runs: until the person at the debugger ends it, it may change any key.
     pub(crate) fn begin_debugged(&mut self, context: &Context) {
         self.any = true;
         self.begun = true;
@@ -40,8 +41,8 @@ impl WriteGuard {
         context.shared.coherence.flush_for(FlushReason::Scripts, "a script in the debugger");
     }
 
-    /// A function that could not write when it was looked up may be another one by now.
-    fn look_at_functions(&mut self, context: &Context) {
+    /// A function that could not write when the call was judged may have been replaced meanwhile.
+    fn recheck_functions(&mut self, context: &Context) {
         if let Some(rare) = &mut self.rare
             && rare.relies_on.is_some_and(|number| number != context.shared.scripts.functions.number())
         {
@@ -49,8 +50,8 @@ impl WriteGuard {
         }
     }
 
-    /// Whether any key may be changed, by the configuration as it is now. The one place where that is decided.
-    fn reaches_all(&self, context: &Context) -> Option<(FlushReason, &'static str)> {
+    /// Whether any key may be changed, under the current configuration. The only place where that is decided.
+    fn may_change_any_key(&self, context: &Context) -> Option<(FlushReason, &'static str)> {
         if self.any {
             Some((FlushReason::Commands, ANY_COMMAND))
         } else if self.is_unproven() && !context.shared.scripts.are_trusted() {
@@ -60,17 +61,18 @@ impl WriteGuard {
         }
     }
 
-    /// Before a command that may wait for long is sent. It is executed when somebody else writes, and that one's answer may be
-    /// here first: nothing of its keys is kept until it has ended. No guard, or nothing of their stripes would be.
+    /// Call this before sending a command that may block. It is executed when another client writes, and the reply to that write
+    /// may arrive first. So the command's keys are not kept until it has ended. It takes no write guard, because that would block
+    /// whole stripes.
     pub(crate) fn begin_blocking(&mut self, context: &Context) {
         self.held = true;
         self.keys.iter().for_each(|key| context.shared.coherence.hold(key.id));
     }
 
-    /// The reply is here, and it is an error or not.
+    /// The reply has arrived. `failed`: it is an error.
     pub(crate) fn end(mut self, context: &Context, failed: bool) {
         self.count_down(context);
-        self.look_at_functions(context);
+        self.recheck_functions(context);
         let coherence = &context.shared.coherence;
         if self.first_rights && !failed {
             context.shared.users.first_rights_changed();
@@ -89,7 +91,7 @@ impl WriteGuard {
         }
         if self.unbounded {
             coherence.end_unbounded_write();
-        } else if let Some((reason, why)) = self.reaches_all(context) {
+        } else if let Some((reason, why)) = self.may_change_any_key(context) {
             coherence.flush_for(reason, why);
         }
         if self.any {
@@ -102,11 +104,12 @@ impl WriteGuard {
         }
     }
 
-    /// The reply will never come. `unknown`: the command may have run, or may yet, and why nobody knows; none: it did not.
+    /// The reply will never arrive. `unknown`: the command may have run or may still run, and why the outcome is unknown. `None`:
+    /// it did not run.
     pub(crate) fn lose(mut self, context: &Context, unknown: Option<UnknownWrite>) {
         let ran = unknown.is_some();
         self.count_down(context);
-        self.look_at_functions(context);
+        self.recheck_functions(context);
         let coherence = &context.shared.coherence;
         let now = Instant::now();
         for key in &self.keys {
@@ -130,7 +133,7 @@ impl WriteGuard {
         if self.first_rights {
             context.shared.users.first_rights_changed();
         }
-        if let Some((reason, why)) = self.reaches_all(context) {
+        if let Some((reason, why)) = self.may_change_any_key(context) {
             coherence.quarantine_all(now, reason, &format!("{why} was lost"));
         }
         if self.unbounded {

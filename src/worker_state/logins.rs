@@ -1,16 +1,16 @@
 //! Logins that wait for an auth link.
 //!
-//! On each of them logins are tried one at a time, when the answers to all that came before are here: from 7.2 on Redis says nothing to a login
-//! that fails while an older reply waits in its buffers (Valkey since 9 does), and the next reply would be taken for its answer.
+//! Each auth link carries one login at a time, after all earlier replies have arrived. Redis from 7.2 on sends no reply to a failed
+//! login while an older reply waits in its buffers (Valkey from 9 on does), so the next reply would be taken for the login's.
 
 use crate::exchange::pending::QueuedLogin;
 use crate::resp::build;
 use crate::upstream::Reply;
 use crate::worker_state::context::Context;
 
-/// Tries the logins that wait, as many at a time as there may be.
+/// Starts waiting logins, as many as there are free auth links.
 pub(crate) fn next_login(context: &Context) {
-    // Whoever takes one out tries it, so that none is waited for twice.
+    // A login that is taken from the queue is always tried, so it never needs two links.
     while !context.queued_logins.borrow().is_empty() {
         let Some(auth_link) = context.rc().and_then(|context| context.free_auth_link()) else { return };
         let Some(QueuedLogin { words, pending }) = context.queued_logins.borrow_mut().pop_front() else { return };
@@ -24,7 +24,7 @@ pub(crate) fn next_login(context: &Context) {
             let mut out = Vec::new();
             build::error(&mut out, lost.text());
             reply_queue.fill(slot, Reply::Borrowed(&out));
-            // What follows in the pipeline is meant for another user, or another protocol.
+            // Later requests in the pipeline are meant for another user or another protocol.
             reply_queue.close();
         }
     }

@@ -1,4 +1,4 @@
-//! The ways from one worker to all of them. `C`: what a worker owns.
+//! The ways from one worker to all workers. `C` is what a worker owns.
 
 use std::fmt;
 use std::rc::Rc;
@@ -6,16 +6,16 @@ use std::sync::OnceLock;
 
 type Work<C> = dyn FnOnce(&Rc<C>) + Send;
 
-/// What a worker is asked to do.
+/// A task for a worker.
 pub struct WorkerTask<C>(Box<Work<C>>);
 
 impl<C> WorkerTask<C> {
-    /// Of this work.
+    /// A task that does this work.
     pub(crate) fn new(work: impl FnOnce(&Rc<C>) + Send + 'static) -> Self {
         WorkerTask(Box::new(work))
     }
 
-    /// Runs it on the worker whose belongings these are.
+    /// Runs the task on the worker that owns `context`.
     pub fn run(self, context: &Rc<C>) {
         (self.0)(context);
     }
@@ -27,10 +27,10 @@ impl<C> fmt::Debug for WorkerTask<C> {
     }
 }
 
-/// Takes a task to one worker; one that has ended drops it. Must not keep a worker from ending.
+/// Delivers tasks to one worker. A worker that has ended drops them. Must not keep a worker from ending.
 pub type Mailbox<C> = Box<dyn Fn(WorkerTask<C>) + Send + Sync>;
 
-/// The ways to all workers.
+/// The mailboxes of all workers.
 pub struct Mailboxes<C>(OnceLock<Vec<Mailbox<C>>>);
 
 impl<C> Default for Mailboxes<C> {
@@ -40,13 +40,13 @@ impl<C> Default for Mailboxes<C> {
 }
 
 impl<C> Mailboxes<C> {
-    /// To be called once, before any client is served.
+    /// Call this once, before any client is served.
     pub fn open(&self, mailboxes: Vec<Mailbox<C>>) {
-        // Who calls it twice keeps the first.
+        // A second call changes nothing.
         let _ = self.0.set(mailboxes);
     }
 
-    /// All of them; none before they are open.
+    /// All mailboxes. There are none before `open`.
     pub(crate) fn all(&self) -> impl Iterator<Item = &Mailbox<C>> {
         self.0.get().into_iter().flatten()
     }

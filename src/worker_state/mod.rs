@@ -1,5 +1,5 @@
-//! What one worker owns and what all workers share: below the request side (`proxy`) and the reply side (`replies`), which use it
-//! and do not know each other.
+//! What one worker owns and what all workers share. The request side (`proxy`) and the reply side (`replies`) use it, and do not
+//! know each other.
 
 pub mod ask;
 pub mod clients;

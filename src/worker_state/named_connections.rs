@@ -1,5 +1,5 @@
-//! Private connections of clients that other clients name by number (CLIENT UNBLOCK, CLIENT TRACKING … REDIRECT): found on whichever
-//! worker has them.
+//! Finds the private connection of a client that another client refers to by its client id (CLIENT UNBLOCK, CLIENT TRACKING …
+//! REDIRECT), on whichever worker it is.
 
 use std::rc::Rc;
 
@@ -9,15 +9,15 @@ use crate::client_state::connection_state::Reason;
 use crate::exchange::pending::{ClientState, Session};
 use crate::worker_state::context::Context;
 
-/// What a client's number in Redis is wanted for.
+/// What the connection's id in Redis is needed for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
     Unblock,
-    /// Its invalidations are to go there, so there has to be a connection, and it has to stay the client's.
+    /// Invalidations are redirected there. So the connection must exist, and it must stay the client's.
     Redirect,
 }
 
-/// The number in Redis of a client's private connection.
+/// The id in Redis of a client's private connection.
 pub(crate) async fn find(context: &Rc<Context>, id: u64, purpose: Purpose) -> Option<u64> {
     let work = move |context: &Rc<Context>, answers: mpsc::UnboundedSender<u64>| {
         let client = context.clients.borrow().get(&id).filter(|client| !client.info.is_killed()).cloned();
@@ -38,7 +38,7 @@ pub(crate) async fn find(context: &Rc<Context>, id: u64, purpose: Purpose) -> Op
         if let Some(number) = session.link.id() {
             let _ = answers.send(number);
         } else if purpose == Purpose::Redirect {
-            // Its number is known when it stands.
+            // The id is known once the connection is established.
             tokio::task::spawn_local(async move {
                 session.link.settled().await;
                 session.link.id().map(|number| answers.send(number))
@@ -48,7 +48,7 @@ pub(crate) async fn find(context: &Rc<Context>, id: u64, purpose: Purpose) -> Op
     context.ask_all_workers(work).await.pop()
 }
 
-/// A private connection for a client that has none: it takes it when it needs one.
+/// Opens a private connection for a client that has none. The client takes it when it needs one.
 fn offer(context: &Rc<Context>, client: &ClientState) -> Option<Rc<Session>> {
     if !context.turns.try_take(context.max_sessions()) {
         return None;

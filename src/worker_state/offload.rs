@@ -1,9 +1,9 @@
-//! Work that would hold up everybody else on a worker: values that are large are compressed and decompressed on threads that serve
-//! nobody. How much of it there is at a time, `limits.buffers_total` bounds together with the buffers of the clients: a value of
-//! 512 KB may need 1 GB of memory before its client has seen a byte of it.
+//! Offloaded work: large values are compressed and decompressed on other threads, so that they do not hold up the other clients of
+//! a worker. `limits.buffers_total` bounds the memory of offloaded work together with the buffers of clients: a value of 512 KB may
+//! need 1 GB of memory before its client has received a byte of it.
 //!
 //! Work that does not fit waits, the oldest first, until clients have read their replies or other work has ended. Small work never
-//! waits; work that can never fit is done alone. Must not know what the work is.
+//! waits. Work that can never fit runs alone. Must not know what the work is.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,12 +12,12 @@ use crate::client_state::buffers::ALWAYS_SERVED;
 use crate::worker_state::context::Context;
 use crate::worker_state::offload_memory::Taken;
 
-/// Between two looks whether there is room by now. Clients that read tell nobody.
+/// Interval between checks for room. Clients that read do not signal it.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 impl Context {
-    /// Does `work`, which takes so many bytes of memory, on a thread that serves nobody, and `on_reply` here; `on_reply` gets none if
-    /// the work panicked.
+    /// Runs `work`, which takes this much memory, on another thread, and then `on_reply` here. `on_reply` receives `None` if the
+    /// work panicked.
     pub(crate) fn offload<T: Send + 'static>(
         &self,
         bytes: usize,

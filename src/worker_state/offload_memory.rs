@@ -7,16 +7,16 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use crate::client_state::buffers::{ALWAYS_SERVED, AllBuffers};
 
-/// What all workers share.
+/// The state that all workers share.
 #[derive(Debug, Default)]
 pub struct Offload {
-    /// Held by the work whose turn it is to wait for room.
+    /// Held by the work that waits for room next.
     turn: Mutex<()>,
-    /// Large work that is being done.
+    /// Number of large pieces of work that run now.
     large: AtomicUsize,
 }
 
-/// Memory that work takes, until it is dropped.
+/// Memory that a piece of work takes, released on drop.
 pub(crate) struct Taken {
     offload: Arc<Offload>,
     buffers: Arc<AllBuffers>,
@@ -24,19 +24,19 @@ pub(crate) struct Taken {
 }
 
 impl Offload {
-    /// Waits for the turn to wait for room.
+    /// Waits until this work is the next to wait for room.
     pub(crate) async fn turn(&self) -> MutexGuard<'_, ()> {
         self.turn.lock().await
     }
 
-    /// Whether large work is being done.
+    /// Whether large work runs now.
     pub(crate) fn is_large(&self) -> bool {
         self.large.load(Ordering::Relaxed) > 0
     }
 }
 
 impl Taken {
-    /// Takes so many bytes.
+    /// Takes this much memory.
     pub(crate) fn new(offload: &Arc<Offload>, buffers: &Arc<AllBuffers>, bytes: usize) -> Self {
         buffers.add_offloaded(bytes);
         if bytes >= ALWAYS_SERVED {

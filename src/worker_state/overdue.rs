@@ -1,5 +1,5 @@
-//! How long a worker's connections have waited for replies, and what follows when Redis hangs. What all workers know of it together
-//! is in [`crate::upstream::Silence`].
+//! Overdue replies on a worker's connections, and what follows when Redis hangs. The state for all workers together is in
+//! [`crate::upstream::Silence`].
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use crate::upstream::{Lost, OVERDUE};
 use crate::worker_state::context::Context;
 
 impl Context {
-    /// Looks how long replies have been due, and gives up the connections on which Redis hangs. To be called a few times a second.
+    /// Checks how long replies have been due, and gives up the connections on which Redis hangs. Call this a few times a second.
     pub fn check_replies(&self, now: Instant) {
         let silence = self.shared.endpoint.silence();
         let links: Vec<_> = self.all_links.borrow().values().cloned().collect();
@@ -32,7 +32,7 @@ impl Context {
         self.publish();
     }
 
-    /// Redis has agreed to CLIENT PAUSE for this long, or, none, to CLIENT UNPAUSE.
+    /// Redis has accepted CLIENT PAUSE for this long. `None` for CLIENT UNPAUSE.
     pub(crate) fn paused(&self, pause: Option<Duration>) {
         let (silence, now) = (self.shared.endpoint.silence(), Instant::now());
         match pause {

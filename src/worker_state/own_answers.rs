@@ -1,10 +1,10 @@
-//! Commands of the CLIENT family that need neither Redis nor other workers, once Redis has nothing against them.
+//! CLIENT commands that need neither Redis nor other workers, once Redis has accepted them.
 
 use crate::exchange::client_command::ClientCommand;
 use crate::exchange::pending::ClientState;
 use crate::resp::build;
 
-/// Does it, and gives the answer; or hands back what needs more.
+/// Carries out the command and returns the answer. Returns the command if it needs more.
 pub(crate) fn answer(client: &ClientState, command: ClientCommand) -> Result<Vec<u8>, ClientCommand> {
     let (info, profile) = (&client.info, &client.profile);
     let mut out = Vec::new();

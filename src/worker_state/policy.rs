@@ -1,4 +1,4 @@
-//! What requests are decided by: the configuration as it is now, and the server's table of commands.
+//! What decides how requests are handled: the current configuration, and the server's command table.
 
 use std::sync::Arc;
 
@@ -8,20 +8,20 @@ use crate::reads::Reads;
 use crate::resp::ScanLimits;
 use crate::rules::Rules;
 
-/// What the configuration says about requests; replaced as a whole at a reload.
+/// The configuration as far as requests need it. A reload replaces it as a whole.
 #[derive(Debug)]
 pub struct Policy {
-    /// What happens to which keys.
+    /// The rules for keys.
     pub rules: Rules,
     /// Whether any key may be cached.
     pub caches: bool,
-    /// Commands whose replies are kept of some key.
+    /// Commands whose replies are kept for at least one key.
     pub reads: Reads,
     /// Whether MGET is one of them for every key that is kept at all.
     pub mget_everywhere: bool,
-    /// Bytes of the smallest value that may be compressed; none: nothing is.
+    /// Size of the smallest value that may be compressed. `None` if no value is compressed.
     pub compresses_from: Option<usize>,
-    /// Bounds of L1; of the hot set, here.
+    /// Bounds of L1. Used here for the hot set.
     pub l1: config::L1,
     /// Bounds of buffers and queues.
     pub limits: Limits,
@@ -29,16 +29,16 @@ pub struct Policy {
     pub buffers_total: usize,
     /// Bounds of a request.
     pub scan: ScanLimits,
-    /// Bytes above which a value is compressed and opened elsewhere.
+    /// Values larger than this are compressed and decompressed on another thread.
     pub offload_above: usize,
     /// Whether `PROXY DEBUG` is allowed.
     pub debug_command: bool,
-    /// Whether clients of other machines are refused while anybody is let in.
+    /// Whether clients from other machines are refused while Redis requires no login.
     pub protected_mode: bool,
 }
 
 impl Policy {
-    /// From a checked configuration, on a machine with so many bytes of memory.
+    /// From a checked configuration, on a machine with this much memory.
     pub fn new(config: &Config, memory: usize) -> Self {
         let rules = Rules::compile(config);
         Policy {
@@ -62,7 +62,7 @@ impl Policy {
     }
 }
 
-/// What a request is decided by: a worker's own handle, so that looking costs nothing shared.
+/// The policy and the command table, as one worker's own handles, so that reading them touches no shared memory.
 #[derive(Clone, Debug)]
 pub struct View {
     /// From the configuration.

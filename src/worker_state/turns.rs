@@ -1,7 +1,7 @@
-//! Who gets the next private connection when all that a worker may have are in use: the client that has waited longest.
+//! The queue for private connections when all that a worker may have are in use: the client that has waited longest is next.
 //!
-//! A client waits for at most `timeouts.connect`, with its request untaken, so that it holds no memory beyond what it has sent.
-//! Each client stands in the line at most once. Must not know what the connection is wanted for.
+//! A client waits for at most `timeouts.connect`. Its request stays in its input buffer meanwhile, so waiting takes no further
+//! memory. Each client is in the queue at most once. Must not know what the connection is wanted for.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -12,36 +12,36 @@ use crate::errors;
 use crate::exchange::pending::ClientState;
 use crate::upstream::Lost;
 
-/// The private connections of a worker, counted, and the clients that wait for one.
+/// Counts a worker's private connections, and holds the clients that wait for one.
 #[derive(Default)]
 pub struct Turns {
-    /// Places that are taken: by connections that clients have, and by places that were given to clients and not used so far.
+    /// Places in use: connections that clients have, and places that were given to clients but not used yet.
     taken: Cell<usize>,
     line: RefCell<VecDeque<Rc<Turn>>>,
 }
 
-/// One client's wait.
+/// One client's place in the queue.
 pub struct Turn {
     client: Rc<ClientState>,
     until: Instant,
-    /// A place is kept for the client.
+    /// A connection is reserved for the client.
     given: Cell<bool>,
 }
 
-/// What a client that wants a place is told.
+/// The result of asking for a place.
 #[derive(Debug)]
 pub enum Place {
-    /// The client has one, and gives it back with [`Turns::give_back`].
+    /// The client has a place, and gives it back with [`Turns::give_back`].
     Taken,
-    /// It has to ask again when it is woken.
+    /// The client must ask again when it is woken.
     Later,
-    /// There was none in time.
+    /// No place became free in time.
     None(Lost),
 }
 
 impl Turns {
-    /// A place for a private connection, of which there are `limit`. `turn` is the client's own wait, if it waits already; a new
-    /// one ends at `until`.
+    /// Takes a place, of which there are `limit`. `turn` is the client's place in the queue, if it already waits. A new wait ends
+    /// at `until`.
     pub(crate) fn take(
         &self,
         client: &Rc<ClientState>,
@@ -79,7 +79,7 @@ impl Turns {
         Place::None(Lost::from(&errors::NO_SESSION))
     }
 
-    /// A place, if one is free and nobody waits for it.
+    /// Takes a place if one is free and no client waits for it.
     pub(crate) fn try_take(&self, limit: usize) -> bool {
         let taken = self.taken.get();
         let is_free = taken < limit && self.line.borrow().is_empty();
@@ -89,13 +89,13 @@ impl Turns {
         is_free
     }
 
-    /// A place is free again.
+    /// A place has become free.
     pub(crate) fn give_back(&self, limit: usize) {
         self.taken.set(self.taken.get() - 1);
         self.next(limit);
     }
 
-    /// The client does not wait any more: it has gone, or needs no place.
+    /// The client no longer waits: it has disconnected, or needs no place.
     pub(crate) fn leave(&self, waiting: Rc<Turn>, limit: usize) {
         waiting.client.info.in_line.set(false);
         if waiting.given.get() {
@@ -104,7 +104,7 @@ impl Turns {
         self.line.borrow_mut().retain(|turn| !Rc::ptr_eq(turn, &waiting));
     }
 
-    /// Gives free places to those who have waited longest.
+    /// Gives free places to the clients that have waited longest.
     pub(crate) fn next(&self, limit: usize) {
         while self.taken.get() < limit {
             let Some(first) = self.line.borrow_mut().pop_front() else { return };
@@ -132,7 +132,7 @@ mod tests {
         Rc::new(ClientState::new(ReplyQueue::new(Instant::now(), Rc::default()), profile, ClientInfo::default()))
     }
 
-    /// A client and its wait.
+    /// A client and its place in the queue.
     #[derive(Clone)]
     struct Waiting(Rc<ClientState>, Option<Rc<Turn>>);
 
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_waited_longest_is_next() {
+    fn the_client_that_has_waited_longest_is_next() {
         run(async {
             let (turns, now) = (Turns::default(), Instant::now());
             let [mut a, mut b, mut c] = [(); 3].map(|()| Waiting::new());
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_leaves_the_line_gives_its_place_on() {
+    fn a_client_that_leaves_the_queue_passes_its_place_on() {
         run(async {
             let (turns, now) = (Turns::default(), Instant::now());
             let [mut a, mut b, mut c] = [(); 3].map(|()| Waiting::new());
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_waits_for_ever() {
+    fn a_wait_ends_after_the_timeout() {
         run(async {
             let (turns, now) = (Turns::default(), Instant::now());
             let mut late = Waiting::new();
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_higher_limit_makes_places() {
+    fn a_higher_limit_makes_room() {
         run(async {
             let (turns, now) = (Turns::default(), Instant::now());
             let mut one = Waiting::new();

@@ -1,8 +1,7 @@
-//! What one worker asks all of them: who is connected there, and what is to become of them.
+//! Tasks that one worker runs on all workers.
 //!
-//! A task runs on each worker's own thread between two of its tasks, on what that worker owns; answers come back over a
-//! channel. Nobody waits for a worker that has ended: its tasks are dropped, and with them their way back. Never for what
-//! happens often.
+//! A task runs on each worker's own thread, between two of its tasks, with what that worker owns. Answers come back over a channel.
+//! Nothing waits for a worker that has ended: its tasks are dropped, and their senders with them. Not for frequent events.
 
 use std::rc::Rc;
 
@@ -11,7 +10,7 @@ use tokio::sync::mpsc;
 use crate::worker_state::context::{Context, WorkerTask};
 
 impl Context {
-    /// Has `work` done on every worker, this one included, some time soon.
+    /// Runs `work` on every worker, including this one, some time soon.
     pub(crate) fn run_on_all_workers(&self, work: impl Fn(&Rc<Context>) + Clone + Send + 'static) {
         for mailbox in self.shared.mailboxes.all() {
             let work = work.clone();
@@ -19,13 +18,13 @@ impl Context {
         }
     }
 
-    /// Has `work` done on every worker, this one included, and gives what they answered, in no order. A worker answers by what
-    /// it sends; it may do so later.
+    /// Runs `work` on every worker, including this one, and returns their answers in no particular order. A worker answers by
+    /// sending, which it may do later.
     pub(crate) async fn ask_all_workers<T: Send + 'static>(
         &self,
         work: impl Fn(&Rc<Context>, mpsc::UnboundedSender<T>) + Clone + Send + 'static,
     ) -> Vec<T> {
-        // Holds as many answers as there are workers.
+        // Holds at most one answer per worker.
         let (answers, mut gathered) = mpsc::unbounded_channel();
         for mailbox in self.shared.mailboxes.all() {
             let (work, answers) = (work.clone(), answers.clone());

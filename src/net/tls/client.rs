@@ -1,4 +1,4 @@
-//! Redis's side: whom Shortstop believes to be Redis, and what it shows to Redis.
+//! TLS to Redis: how Redis's certificate is verified, and which certificate Shortstop presents.
 
 use std::io;
 use std::sync::Arc;
@@ -17,10 +17,10 @@ use crate::net::stream::Stream;
 
 use super::pem::{authorities, certificates, private_key, provider, wrong};
 
-/// What is said of a server that answers without TLS.
+/// The error for a server that answers without TLS.
 pub const NO_TLS: &str = "it does not speak TLS; for a server without TLS the URL begins with redis://";
 
-/// How TLS connections to Redis are made.
+/// The configuration of TLS connections to Redis.
 #[derive(Clone, Debug)]
 pub struct Client {
     config: Arc<ClientConfig>,
@@ -28,10 +28,10 @@ pub struct Client {
 }
 
 impl Client {
-    /// Reads the files. `host`: the host in the URL, which the server's certificate is for unless `server_name` says otherwise.
+    /// Reads the files. `host` is the host in the URL. The server's certificate must be for that name, unless `server_name` is set.
     ///
     /// # Errors
-    /// A file cannot be read, has not what it should have, or the key is not that of the certificate.
+    /// A file cannot be read, has the wrong content, or the key does not belong to the certificate.
     pub fn load(tls: &UpstreamTls, host: &str) -> Result<Client, Finding> {
         let name = tls.server_name.as_deref().unwrap_or(host);
         let name = ServerName::try_from(name.to_owned()).map_err(|_| {
@@ -60,10 +60,10 @@ impl Client {
         Ok(Client { config: Arc::new(config), name })
     }
 
-    /// Does the handshake with a server. Waits as long as the server takes: Redis may be busy.
+    /// Does the handshake with a server. Waits as long as the server takes, because Redis may be busy.
     ///
     /// # Errors
-    /// The server does not speak TLS, is not the one that it should be, or does not like what it was shown; in words that say what to do.
+    /// The server does not speak TLS, has the wrong certificate, or refuses Shortstop's. The text says what to do.
     pub async fn connect(&self, socket: TcpStream) -> io::Result<Stream> {
         let connecting = TlsConnector::from(Arc::clone(&self.config)).connect(self.name.clone(), socket);
         match connecting.await {
@@ -76,7 +76,7 @@ impl Client {
         let Some(cause) = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>()) else { return error };
         let hint = match cause {
             rustls::Error::InvalidMessage(_) => NO_TLS,
-            // A bad signature: the authority has the name of a known one.
+            // A bad signature: the authority has the same name as a known one.
             rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {
                 "its certificate is from an authority that is not known; name the authority's certificate in upstream_tls.ca"
             }
@@ -110,7 +110,7 @@ fn not_usable(error: &rustls::Error) -> Finding {
     wrong("upstream_tls.certificate", format!("it cannot be used with upstream_tls.key ({error})"), remedy)
 }
 
-/// Takes any server for Redis (`insecure`). It still has to have the key of the certificate that it shows.
+/// Accepts any certificate (`insecure`). The server must still have its private key.
 #[derive(Debug)]
 struct Anybody(Arc<CryptoProvider>);
 

@@ -1,7 +1,7 @@
-//! TLS set-up: what rustls wants, for the clients' side and for Redis's, from the files that the configuration names.
+//! TLS set-up: builds the rustls configurations for clients and for Redis from the configured files.
 //!
-//! One crypto provider, ring, for all of the process: async-nats is built with the same. It is handed to each configuration, and
-//! nothing is installed for the whole process.
+//! The whole process uses one crypto provider, ring; async-nats is built with it too. It is passed to each configuration, and no
+//! process-wide default is installed.
 
 mod client;
 mod pem;
@@ -12,7 +12,7 @@ pub use server::Server;
 
 #[cfg(test)]
 mod tests {
-    /// Two providers would make async-nats panic when it chooses one, and would be two implementations to keep up with.
+    /// With two providers async-nats would panic when it chooses one, and there would be two implementations to keep up to date.
     #[test]
     fn ring_is_the_only_crypto_provider() {
         let packages = include_str!("../../../Cargo.lock");

@@ -1,4 +1,4 @@
-//! Certificates and keys from PEM files, for the clients' side and for Redis's. Does not decide what they are used for.
+//! Reads certificates and keys from PEM files. Does not decide what they are used for.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use crate::config::Finding;
 use crate::config::units::Wrong;
 
-/// What is wrong with the file of a key of the configuration.
+/// An error about the file of a configuration key.
 pub(super) fn wrong(key: &str, what: impl Into<String>, remedy: &str) -> Finding {
     Finding::new(key, Wrong::new(what, remedy))
 }
@@ -21,7 +21,7 @@ pub(super) fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
 
-/// The certificates of a file, in their order.
+/// The certificates in a file, in their order.
 pub(super) fn certificates(key: &'static str, file: &Path) -> Result<Vec<CertificateDer<'static>>, Finding> {
     const REMEDY: &str =
         "the path of a readable PEM file with the certificate, and behind it those that lead to its authority";

@@ -1,4 +1,4 @@
-//! The clients' side: what Shortstop shows them, and what they have to show.
+//! TLS for clients: which certificate Shortstop presents, and which certificates clients must present.
 
 use std::io;
 use std::path::Path;
@@ -14,17 +14,17 @@ use crate::net::stream::Stream;
 
 use super::pem::{authorities, certificates, private_key, provider, wrong};
 
-/// The certificate that clients are shown, and whether they have to show one.
+/// Shortstop's certificate, and whether clients must present one.
 #[derive(Clone, Debug)]
 pub struct Server {
     config: Arc<ServerConfig>,
 }
 
 impl Server {
-    /// Reads the files. `client_ca`: clients have to show a certificate of this authority.
+    /// Reads the files. With `client_ca`, clients must present a certificate of this authority.
     ///
     /// # Errors
-    /// A file cannot be read, has not what it should have, or the key is not that of the certificate.
+    /// A file cannot be read, has the wrong content, or the key does not belong to the certificate.
     pub fn load(certificate: &Path, key: &Path, client_ca: Option<&Path>) -> Result<Server, Finding> {
         let provider = provider();
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider));
@@ -52,7 +52,7 @@ impl Server {
     /// Does the handshake with a client. Waits as long as the client takes.
     ///
     /// # Errors
-    /// The client does not speak TLS, does not like the certificate, or has not shown one that is liked here.
+    /// The client does not speak TLS, refuses the certificate, or has not presented an accepted one.
     pub async fn accept(&self, socket: TcpStream) -> io::Result<Stream> {
         let accepted = TlsAcceptor::from(Arc::clone(&self.config)).accept(socket).await?;
         Ok(Stream::Tls(Box::new(TlsStream::Server(accepted))))

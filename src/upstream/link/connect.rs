@@ -1,4 +1,5 @@
-//! Makes a connection for a link: asks the endpoint which server, dials it, shakes hands. Does not decide when to try again.
+//! Opens a connection for a link: asks the endpoint for the server, dials it, and does the handshake. Does not decide when to
+//! retry.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -14,8 +15,7 @@ use crate::upstream::login::NOAUTH;
 use super::expected::Expected;
 use super::handle::Inner;
 
-/// How long a server that has taken a connection may be silent at first, where `timeouts.reply` says nothing: one behind something
-/// that takes connections in its name may be gone for good.
+/// Timeout of the handshake if `timeouts.reply` is 0: a proxy may accept connections for a server that is gone.
 const GREETING: Duration = Duration::from_secs(60);
 
 impl<E: Expected> Inner<E> {
@@ -31,7 +31,7 @@ impl<E: Expected> Inner<E> {
             if let Some(stream) = dialed {
                 return Ok((stream, epoch));
             }
-            // The address leads to another server now. The control plane moves all connections there, or finds a better one.
+            // The address now leads to another server. The control plane moves all connections there, or finds a better one.
             endpoint.report(Suspicion::Connection);
             let limit = self.settings.timeouts.get().connect;
             if timeout(limit, endpoint.passed(epoch)).await.is_err() {
@@ -41,7 +41,7 @@ impl<E: Expected> Inner<E> {
         }
     }
 
-    /// A connection to this server; none: it is another that answers.
+    /// A connection to this server. `None` if another server answers.
     async fn dial(&self, server: &Server) -> Result<Option<Stream>, NotTaken> {
         let dialed = self.settings.dialer.dial(&server.address).await?;
         let greeting = async {
@@ -56,7 +56,7 @@ impl<E: Expected> Inner<E> {
         }
     }
 
-    /// Whether this server answers. True also when the server does not tell.
+    /// Whether this server answers. True also if the server does not tell.
     async fn handshake(&self, connection: &mut Connection, server: &Server) -> Result<bool, NotTaken> {
         let is_shared = self.state.borrow().is_shared();
         let purpose = match (self.for_logins.get(), is_shared) {
@@ -80,7 +80,7 @@ impl<E: Expected> Inner<E> {
             return Ok(false);
         }
         if greeted.locked && !is_shared && !(self.for_logins.get() && self.db.get() == 0) {
-            // A private connection without the needed login is of no use, except to try a login on it in database 0.
+            // A private connection that lacks a login is of no use, except to try a login on it in database 0.
             return Err(NotTaken::Said { text: NOAUTH.to_owned(), login: false });
         }
         self.id.set(greeted.id);

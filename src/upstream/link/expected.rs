@@ -1,4 +1,4 @@
-//! What waits for a reply, as a link sees it, and the bytes that it gets. The link does not know what a reply means.
+//! The interface between a link and what waits for its replies. The link does not know what a reply means.
 
 use std::rc::Rc;
 use std::time::Instant;
@@ -12,50 +12,50 @@ use super::lost::Lost;
 
 /// What waits for a reply.
 pub trait Expected: Sized + 'static {
-    /// What is handed back with each reply.
+    /// The value that is passed back with each reply.
     type Context: 'static;
 
-    /// How many replies in a row it takes, handed over as one piece. At least 1.
+    /// Number of replies that it takes, delivered in one piece. At least 1.
     fn replies(&self) -> usize;
 
-    /// Whether it may be sent again after the connection broke: it only reads.
+    /// Whether it may be repeated after the connection broke, because it only reads.
     fn may_repeat(&self) -> bool;
 
-    /// When it was asked for.
+    /// When it was requested.
     fn asked(&self) -> Instant;
 
-    /// The clients that get the reply, each by a number of its own.
+    /// The clients that get the reply, each by a unique number.
     fn askers(&self) -> SmallVec<[usize; 1]>;
 
-    /// The reply is here. What is handed back waits for more.
+    /// Handles the reply. A returned value waits for more replies.
     fn deliver(self, context: &Self::Context, reply: Reply<'_>, now: Instant) -> Option<Self>;
 
-    /// Whether the reply, of which this is the beginning, is taken in parts as it comes.
+    /// Whether the reply, of which this is the beginning, is delivered in parts as it arrives.
     fn takes_parts(&self, beginning: &[u8]) -> bool;
 
-    /// Whether a push of RESP3 may be its reply, or a part of it.
+    /// Whether a RESP3 push may be its reply or a part of it.
     fn takes_push(&self) -> bool;
 
-    /// A part of the reply, the first or another; [`Expected::deliver`] gets the last. From now on it may not be repeated.
+    /// Handles a part of the reply. [`Expected::deliver`] gets the last one. From now on the request may not be repeated.
     fn deliver_part(self, context: &Self::Context, part: Bytes) -> Self;
 
-    /// The reply will never come. `ran`: the request may have run all the same.
+    /// The reply will never arrive. `ran`: the request may have run all the same.
     fn lose(self, context: &Self::Context, why: &Lost, ran: bool);
 
-    /// All that was read in one go has been delivered.
+    /// Everything that was read at once has been delivered.
     fn settled(context: &Self::Context);
 
-    /// So many reads are sent again, because their connection was lost.
+    /// This many reads are repeated, because their connection was lost.
     fn repeated(context: &Self::Context, reads: u64);
 
-    /// A connection stands again after one was lost. `served`: Redis had answered on the lost one with more than errors, so that L1
-    /// or clients may have what came over it.
+    /// There is a connection again after one was lost. `served`: Redis had sent more than errors on the lost one, so L1 or clients
+    /// may have data that came over it.
     fn reconnected(context: &Self::Context, served: bool);
 
-    /// Redis closed a lane of this login at that time, and has accepted the login again.
+    /// Redis closed a lane of this login at time `closed`, and has accepted the login again.
     fn accepted_again(context: &Self::Context, login: &Rc<Login>, closed: Instant);
 
-    /// Redis does not accept this login any more.
+    /// Redis refuses this login from now on.
     fn login_refused(context: &Self::Context, login: &Rc<Login>);
 }
 
@@ -64,7 +64,7 @@ pub trait Expected: Sized + 'static {
 pub enum Reply<'a> {
     /// In the connection's buffer.
     Borrowed(&'a [u8]),
-    /// A large one, to be passed on without a copy.
+    /// A large reply, to be passed on without a copy.
     Owned(Bytes),
 }
 
@@ -78,7 +78,7 @@ impl Reply<'_> {
         }
     }
 
-    /// The bytes, to be kept.
+    /// The bytes as an owned buffer.
     pub fn to_bytes(&self) -> Bytes {
         match self {
             Reply::Borrowed(bytes) => Bytes::copy_from_slice(bytes),
@@ -87,27 +87,27 @@ impl Reply<'_> {
     }
 }
 
-/// Sees the frames of a private connection before they are taken for replies: a message of a subscription is no reply.
+/// Sees the frames of a private connection before they count as replies: a message of a subscription is no reply.
 pub trait Tap {
     /// Whether a frame that begins with this byte may be for the tap.
     fn wants(&self, first: u8) -> bool;
 
-    /// Whether the frame was no reply, and has been taken.
+    /// Takes the frame if it is no reply. Returns whether it was taken.
     fn take(&self, frame: &[u8]) -> bool;
 
     /// The connection has ended.
     fn ended(&self);
 
-    /// Whether the connection does not speak RESP from now on: its bytes are passed on as they come.
+    /// Whether the connection no longer speaks RESP: its bytes are passed on as they arrive.
     fn is_raw(&self) -> bool;
 
     /// Bytes of a raw connection.
     fn pass(&self, bytes: &[u8]);
 
-    /// Whether nothing more of a raw connection can be taken. When there is room again, the tap's owner wakes the link
+    /// Whether the tap can take no more bytes of a raw connection. When there is room again, its owner wakes the link
     /// ([`super::Link::wake`]).
     fn is_full(&self) -> bool;
 
-    /// All that was to be sent on a raw connection has been sent.
+    /// All bytes for a raw connection have been sent.
     fn sent(&self);
 }

@@ -1,4 +1,5 @@
-//! What the rest of the proxy does with a link: ask whether it may send, send, retire, close. The link's task holds another handle.
+//! The interface of a link for the rest of Shortstop: check whether it may send, send, retire, close. The link's task holds another
+//! handle.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -18,37 +19,37 @@ use super::expected::{Expected, Tap};
 use super::lost::Lost;
 use super::state::State;
 
-/// What all links of a worker have in common.
+/// What all links of a worker share.
 #[derive(Debug)]
 pub struct LinkSettings {
     /// How to connect.
     pub dialer: Arc<Dialer>,
-    /// Where it is.
+    /// The server to connect to.
     pub endpoint: Arc<Endpoint>,
-    /// How long to wait, and between attempts.
+    /// Timeouts, and the back-off between attempts.
     pub timeouts: Live<Timeouts>,
     /// The name of the connections (CLIENT SETNAME).
     pub name: String,
-    /// Bytes that may wait for their replies on one connection; may change at a reload.
+    /// Maximum number of bytes that wait for replies on one connection. A reload may change it.
     pub pending_limit: Cell<usize>,
-    /// What the server takes on one connection.
+    /// The server's limits per connection.
     pub server_limits: Arc<ServerLimits>,
-    /// Which rights Shortstop's own user lacks.
+    /// The rights that Shortstop's own user lacks.
     pub own_rights: OwnRights,
 }
 
-/// What a connection is made for.
+/// The login, database and protocol of a connection.
 #[derive(Clone, Debug)]
 pub struct LinkProfile {
-    /// Its login; none: it has none, as every connection begins.
+    /// Its login. `None`: it has none, like every new connection.
     pub login: Option<Rc<Login>>,
-    /// The database that it is in.
+    /// Its database.
     pub db: u32,
     /// Its version of RESP.
     pub version: Version,
 }
 
-/// A handle to the connection; the connection's task holds another.
+/// A handle to a link. The link's task holds another.
 pub struct Link<E: Expected>(pub(super) Rc<Inner<E>>);
 
 impl<E: Expected> Clone for Link<E> {
@@ -62,7 +63,7 @@ pub(super) struct Inner<E: Expected> {
     pub(super) login: Option<Rc<Login>>,
     pub(super) db: Cell<u32>,
     pub(super) version: Cell<Version>,
-    /// Its number in Redis (CLIENT ID); 0: not known.
+    /// Its id in Redis (CLIENT ID). 0: not known.
     pub(super) id: Cell<u64>,
     /// It is used for logins only, and carries no client's data.
     pub(super) for_logins: Cell<bool>,
@@ -70,7 +71,7 @@ pub(super) struct Inner<E: Expected> {
 }
 
 impl<E: Expected> Link<E> {
-    /// A connection, which connects at once and must be driven by [`Link::drive`].
+    /// A link that connects at once. It must be driven by [`Link::drive`].
     pub fn new(settings: Rc<LinkSettings>, profile: LinkProfile, shared: bool) -> Self {
         Link(Rc::new(Inner {
             settings,
@@ -83,12 +84,12 @@ impl<E: Expected> Link<E> {
         }))
     }
 
-    /// The database that the connection is in.
+    /// The connection's database.
     pub fn db(&self) -> u32 {
         self.0.db.get()
     }
 
-    /// A SELECT on it succeeded.
+    /// Records a SELECT that succeeded.
     pub fn set_db(&self, db: u32) {
         self.0.db.set(db);
     }
@@ -98,17 +99,17 @@ impl<E: Expected> Link<E> {
         self.0.version.get()
     }
 
-    /// A HELLO on it succeeded.
+    /// Records a HELLO that succeeded.
     pub fn set_version(&self, version: Version) {
         self.0.version.set(version);
     }
 
-    /// Its number in Redis (CLIENT ID), once it stands.
+    /// Its id in Redis (CLIENT ID), once it is connected.
     pub fn id(&self) -> Option<u64> {
         Some(self.0.id.get()).filter(|id| *id > 0)
     }
 
-    /// Whether both are handles to one connection.
+    /// Whether both are handles to the same link.
     pub fn is(&self, other: &Link<E>) -> bool {
         Rc::ptr_eq(&self.0, &other.0)
     }
@@ -118,7 +119,7 @@ impl<E: Expected> Link<E> {
         self.0.state.borrow().queue.is_idle()
     }
 
-    /// Whether it has ended for good.
+    /// Whether it has closed for good.
     pub fn is_closed(&self) -> bool {
         self.0.state.borrow().is_closed()
     }
@@ -128,24 +129,24 @@ impl<E: Expected> Link<E> {
         self.0.for_logins.set(true);
     }
 
-    /// Whether it is being made: its handshake has not ended.
+    /// Whether its handshake has not ended yet.
     pub fn is_connecting(&self) -> bool {
         self.0.state.borrow().is_connecting()
     }
 
-    /// Whether it stands, and has since before that time.
+    /// Whether it is connected, and has been since before that time.
     pub fn stands_since(&self, then: Instant) -> bool {
         self.0.state.borrow().stands_since(then)
     }
 
-    /// Waits until the attempt to connect has ended.
+    /// Waits until the connection attempt has ended.
     ///
     /// # Cancel safety
-    /// Dropped, it has done nothing.
+    /// Nothing is lost.
     pub async fn settled(&self) {
         let changed = self.0.state.borrow().changed();
         loop {
-            // Created before the look, so that no change is missed.
+            // Created before the check, so that no change is missed.
             let next = changed.notified();
             if !self.is_connecting() {
                 return;
@@ -154,13 +155,14 @@ impl<E: Expected> Link<E> {
         }
     }
 
-    /// How long ago Redis said that this connection, which has no login, needs one; none: it did not, or there is no connection.
+    /// How long ago Redis said that this connection needs a login that it does not have. `None` if it did not say so, or there is
+    /// no connection.
     #[inline]
     pub fn locked_for(&self) -> Option<Duration> {
         self.0.state.borrow().locked_since().map(|since| since.elapsed())
     }
 
-    /// Whether the connection stands, and Redis executes requests on it.
+    /// Whether it is connected, and Redis executes its requests.
     #[inline]
     pub fn is_let_in(&self) -> bool {
         self.0.state.borrow().is_let_in()
@@ -169,56 +171,57 @@ impl<E: Expected> Link<E> {
     /// Whether a request may be sent now.
     ///
     /// # Errors
-    /// Redis is away, or too much waits already.
+    /// Redis is away, or too many bytes wait already.
     #[inline]
     pub fn check(&self) -> Result<(), Lost> {
         self.0.state.borrow().check(self.0.settings.pending_limit.get())
     }
 
-    /// Appends what `write` writes; `expected` gets the replies. Only right after [`Link::check`].
+    /// Appends what `write` writes. `expected` gets the replies. Call this only directly after [`Link::check`].
     #[inline]
     pub fn send(&self, expected: E, write: impl FnOnce(&mut Chunks)) {
         let mut state = self.0.state.borrow_mut();
-        // What may be sent again is kept; a private connection ends with its bytes.
+        // Requests that may be repeated are kept. A private link ends with its connection and repeats nothing.
         let keep = state.is_shared() && expected.may_repeat();
         state.queue.push(expected, keep, write);
         state.wake();
     }
 
-    /// What was just sent may take that long.
+    /// Sets how long the last request may take.
     pub fn may_take(&self, delay: Delay) {
         self.0.state.borrow_mut().queue.delay_last(delay);
     }
 
-    /// Whether Redis may be executing for long what was sent.
+    /// Whether one of the requests may take Redis long.
     pub fn has_long(&self) -> bool {
         self.0.state.borrow().has_long()
     }
 
-    /// Since when nothing has come of the reply that is due next; none: no reply is due that Redis could give at once.
+    /// Since when the next due reply has made no progress. `None` if no reply is due that Redis could send at once.
     pub fn owed_since(&self) -> Option<Instant> {
         self.0.state.borrow().owed_since()
     }
 
-    /// What was just sent is a script, which may run for long.
+    /// The last request is a script, which may run for long.
     pub fn sent_script(&self, now: Instant) {
         self.0.state.borrow_mut().sent_script(now);
     }
 
-    /// Whether a script seems to hold up what is sent behind it: Redis reads nothing from a connection while it runs a script of it.
+    /// Whether a script seems to block later requests: Redis reads nothing from a connection while it runs a script of that
+    /// connection.
     #[inline]
     pub fn is_held_up(&self, now: Instant) -> bool {
         self.0.state.borrow().is_held_up(now)
     }
 
-    /// Sends bytes that get no reply of their own (a session in a stream).
+    /// Sends bytes that get no reply of their own (a session in stream mode).
     pub fn send_unanswered(&self, bytes: &[u8]) {
         let mut state = self.0.state.borrow_mut();
         state.queue.push_unanswered(bytes);
         state.wake();
     }
 
-    /// Bytes that have not been sent.
+    /// Number of unsent bytes.
     pub fn unsent(&self) -> usize {
         self.0.state.borrow().queue.unsent_len()
     }
@@ -228,8 +231,8 @@ impl<E: Expected> Link<E> {
         self.0.state.borrow_mut().tap = tap;
     }
 
-    /// Closes the link when all that waits has been answered. Until then the tap takes what is no reply. On a raw connection
-    /// Redis learns that nothing more comes, and the link closes when Redis closes the connection.
+    /// Closes the link once everything that waits has its reply. Until then the tap takes frames that are no reply. On a raw
+    /// connection Redis is told that no more input comes, and the link closes when Redis closes the connection.
     pub fn retire(&self) {
         let mut state = self.0.state.borrow_mut();
         state.retire();
@@ -237,14 +240,14 @@ impl<E: Expected> Link<E> {
         state.wake();
     }
 
-    /// Nothing more is sent on a raw connection. Redis may go on.
+    /// Sends nothing more on a raw connection. Redis may still send.
     pub fn finish(&self) {
         let mut state = self.0.state.borrow_mut();
         state.finish();
         state.wake();
     }
 
-    /// Has the connection's task look whether there is anything to do.
+    /// Wakes the link's task.
     pub fn wake(&self) {
         self.0.state.borrow_mut().wake();
     }
@@ -254,7 +257,7 @@ impl<E: Expected> Link<E> {
         self.0.state.borrow().is_retiring()
     }
 
-    /// Closes the link at once. Hands back what waits.
+    /// Closes the link at once. Returns what waits.
     pub fn close(&self) -> Vec<E> {
         let mut state = self.0.state.borrow_mut();
         let waiting = state.close();
@@ -262,8 +265,8 @@ impl<E: Expected> Link<E> {
         waiting
     }
 
-    /// Gives the connection up if it leads to a server of an older epoch than this: nothing more is sent or read there. What
-    /// waits is lost or goes on over the next connection, as when one breaks.
+    /// Gives the connection up if it leads to a server of an older epoch: nothing more is sent or read there. What waits is lost or
+    /// continues on the next connection, as when a connection breaks.
     pub fn leave(&self, context: &E::Context, epoch: u64, why: &Lost) {
         let inner = &*self.0;
         if inner.state.borrow().is_older_than(epoch) {
@@ -272,8 +275,8 @@ impl<E: Expected> Link<E> {
         }
     }
 
-    /// Gives the connection up, because Redis does not answer on it. Each request gets the error, and so does whatever comes before
-    /// there is another connection.
+    /// Gives the connection up because Redis does not answer on it. Pending requests get an error, and so do new ones until there
+    /// is another connection.
     pub fn give_up(&self, context: &E::Context, why: &Lost) {
         let inner = &*self.0;
         let gone = {
@@ -298,7 +301,7 @@ impl<E: Expected> Link<E> {
 }
 
 impl<E: Expected> Inner<E> {
-    /// There is no connection any more. What certainly did not run, and what only reads, waits for the next one.
+    /// The connection has ended. What certainly did not run and what only reads waits for the next one.
     pub(super) fn end_connection(&self, context: &E::Context, lost: &Lost) {
         let (gone, repeats) = {
             let mut state = self.state.borrow_mut();
@@ -308,7 +311,8 @@ impl<E: Expected> Inner<E> {
         self.lose(context, gone, lost);
     }
 
-    /// Answers what will get no reply, each with whether it may have run. A private connection's tap learns that it has ended.
+    /// Answers requests that will get no reply, each with whether it may have run. The tap of a private connection is told that the
+    /// connection has ended.
     pub(super) fn lose(&self, context: &E::Context, gone: impl IntoIterator<Item = (E, bool)>, lost: &Lost) {
         for (expected, ran) in gone {
             expected.lose(context, lost, ran);

@@ -1,4 +1,4 @@
-//! Why Redis cannot be asked.
+//! Why Redis cannot answer a request.
 
 use std::rc::Rc;
 
@@ -6,7 +6,7 @@ use crate::errors::{OwnError, Side};
 use crate::metrics::outcome::UnknownWrite;
 use crate::upstream::login::{is_busy, is_too_many};
 
-/// Why Redis cannot be asked, as the error that the client gets.
+/// Why Redis cannot answer a request, with the error that the client gets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lost {
     /// The error, with its code.
@@ -28,7 +28,7 @@ impl From<&OwnError> for Lost {
 }
 
 impl Lost {
-    /// The error, code included, with which Redis refused the connection.
+    /// The error, with its code, with which Redis refused the connection.
     pub(super) fn said(text: &str, login_refused: bool) -> Self {
         Lost { text: text.into(), side: Side::Upstream, unknown: UnknownWrite::ConnectionLost, login_refused }
     }
@@ -38,32 +38,32 @@ impl Lost {
         &self.text
     }
 
-    /// Where the cause is to be looked for.
+    /// Which side the error counts for.
     pub fn side(&self) -> Side {
         self.side
     }
 
-    /// The same, for connections that are given up for this reason.
+    /// The same error, for connections that are given up for this reason.
     pub fn because(self, unknown: UnknownWrite) -> Self {
         Lost { unknown, ..self }
     }
 
-    /// Why it is not known whether a write was executed that waits for its reply.
+    /// Why the outcome of an in-flight write is unknown.
     pub fn write_is_unknown(&self) -> UnknownWrite {
         self.unknown
     }
 
-    /// Whether Redis is there, and serves nothing while a script runs.
+    /// Whether Redis is there but serves no requests while a script runs.
     pub fn is_busy(&self) -> bool {
         is_busy(self.text.as_bytes())
     }
 
-    /// Whether another attempt may succeed soon: Redis has too many connections.
+    /// Whether another attempt may soon succeed: Redis has too many connections.
     pub fn may_pass(&self) -> bool {
         is_too_many(&self.text)
     }
 
-    /// Whether Redis refused the login of the connection: every client with that login has to be closed.
+    /// Whether Redis refused the connection's login. Then every client with that login must be closed.
     pub fn is_login_refused(&self) -> bool {
         self.login_refused
     }

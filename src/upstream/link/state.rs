@@ -1,15 +1,15 @@
-//! The phases of a link and every transition between them. Knows no socket, and hands back what is to be answered.
+//! The phases of a link and every transition between them. Knows no socket. Returns the requests that must be answered.
 //!
 //! | from | event | to |
 //! | --- | --- | --- |
-//! | connecting, down | [`State::established`]: the handshake is over | live |
+//! | connecting, down | [`State::established`]: the handshake has ended | live |
 //! | connecting, down | [`State::attempt_failed`] | down; closed, if the link is private or retiring |
 //! | live | [`State::connection_ended`] | connecting; closed, if the link is private |
 //! | live | [`State::hung`]: Redis does not answer | down; closed, if the link is private or retiring |
 //! | any | [`State::close_if_done`]: retiring, and nothing waits | closed |
 //! | any | [`State::close`] | closed |
 //!
-//! A link is retired ([`State::retire`]) in any phase: it goes on until the last request that waits has been answered.
+//! A link may be retired ([`State::retire`]) in any phase: it continues until the last pending request has its reply.
 
 use std::rc::Rc;
 use std::task::Waker;
@@ -24,47 +24,48 @@ use crate::upstream::silence::Delay;
 use super::expected::{Expected, Tap};
 use super::lost::Lost;
 
-/// A connection that was idle for this long may have been closed for that: by Redis (`timeout`), or by something on the way.
+/// A connection that was idle for this long may have been closed for that reason: by Redis (`timeout`), or by a device in the
+/// network.
 pub(super) const IDLE: Duration = Duration::from_secs(30);
 
-/// A script that has not been answered for this long holds up the requests behind it.
+/// A script without a reply for this long holds up the requests behind it.
 pub(super) const HELD_UP: Duration = Duration::from_millis(100);
 
-/// What a link is doing.
+/// The phase of a link.
 #[derive(Debug)]
 enum Phase {
-    /// The connection is being made. What is sent waits for it.
+    /// The connection is being opened. Requests wait for it.
     Connecting,
-    /// The connection stands: requests go out, replies come in.
+    /// Connected: requests are sent and replies arrive.
     Live(Live),
-    /// The last attempt failed. What is sent is refused until an attempt succeeds.
+    /// The last attempt failed. Requests are refused until an attempt succeeds.
     Down(Lost),
-    /// There will be no connection any more.
+    /// There will be no more connection.
     Closed,
 }
 
-/// A connection that stands.
+/// An established connection.
 #[derive(Debug)]
 struct Live {
     since: Instant,
-    /// The endpoint's epoch when it was made.
+    /// The endpoint's epoch when it was opened.
     epoch: u64,
-    /// None: it has not been used.
+    /// `None`: it has not been used.
     last_reply: Option<Instant>,
-    /// When a part was sent of a request that no other reply is due before; none: each was sent in one piece.
+    /// When a part of the oldest request was sent. `None`: each request was sent in one piece.
     last_part: Option<Instant>,
-    /// Redis has answered with a protocol error, after which it closes the connection.
+    /// Redis has replied with a protocol error, after which it closes the connection.
     had_protocol_error: bool,
 }
 
-/// The end of what is sent on a raw connection.
+/// The end of the input on a raw connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Finish {
     /// More may be sent.
     Open,
-    /// Nothing more is sent. Redis does not know that yet.
+    /// Nothing more is sent. Redis does not know it yet.
     Wanted,
-    /// Redis knows.
+    /// Redis knows it.
     Done,
 }
 
@@ -75,20 +76,20 @@ pub(super) struct State<E> {
     retiring: bool,
     /// Notified of each change of the phase.
     changed: Rc<Notify>,
-    /// What waits to be sent and to be answered.
+    /// Requests to send and requests without a reply.
     pub(super) queue: Queue<E>,
     /// The link's task.
     waker: Option<Waker>,
     pub(super) tap: Option<Rc<dyn Tap>>,
-    /// Of a raw connection.
+    /// For a raw connection.
     finish: Finish,
-    /// As many bytes wait for replies as may. More is sent when replies come.
+    /// The maximum number of bytes is in flight. More is sent when replies arrive.
     pub(super) is_held: bool,
-    /// The last handshake was made without a login, and Redis said at this time that it wants one.
+    /// The last handshake had no login, and at this time Redis said that it requires one.
     locked_since: Option<Instant>,
-    /// A reply other than an error has come since the last [`State::take_served`].
+    /// A reply other than an error has arrived since the last [`State::take_served`].
     served: bool,
-    /// Replies that are due up to that of the last script; 0: no script runs, or is to run.
+    /// Number of due replies up to that of the last script. 0: no script is pending.
     script_due: usize,
     script_sent: Option<Instant>,
 }
@@ -117,8 +118,8 @@ impl<E: Expected> State<E> {
         self.changed.notify_waiters();
     }
 
-    /// A connection stands. Hands back the requests that must not be sent on it, because it `takes_logins_only`; none: the link is
-    /// closed.
+    /// The connection is established. Returns the requests that must not be sent on it, because it `takes_logins_only`. `None` if
+    /// the link is closed.
     pub(super) fn established(&mut self, now: Instant, epoch: u64, takes_logins_only: bool) -> Option<Vec<E>> {
         if self.close_if_done() {
             return None;
@@ -130,11 +131,11 @@ impl<E: Expected> State<E> {
             last_part: None,
             had_protocol_error: false,
         }));
-        // They were sent while Redis wanted no login. On this connection Redis might close it for them.
+        // They were sent while Redis required no login. On this connection Redis might close it because of them.
         Some(if takes_logins_only { self.take_waiting() } else { Vec::new() })
     }
 
-    /// An attempt to connect has failed. Hands back what waits; none of it has run.
+    /// A connection attempt has failed. Returns what waits. None of it has run.
     pub(super) fn attempt_failed(&mut self, lost: &Lost) -> Vec<E> {
         if !self.is_closed() {
             let goes_on = self.shared && !self.retiring;
@@ -144,7 +145,7 @@ impl<E: Expected> State<E> {
     }
 
     /// The connection has ended. On a shared link, what certainly did not run and what only reads waits for the next connection.
-    /// Hands back the rest, each with whether it may have run.
+    /// Returns the rest, each with whether it may have run.
     pub(super) fn connection_ended(&mut self) -> Vec<(E, bool)> {
         let mut gone: Vec<(E, bool)> = if self.shared && !self.is_closed() {
             self.enter(Phase::Connecting);
@@ -153,16 +154,17 @@ impl<E: Expected> State<E> {
             self.enter(Phase::Closed);
             self.queue.take().collect()
         };
-        // A script that is lost holds up nothing.
+        // A lost script holds up nothing.
         self.script_due = self.script_due.min(self.queue.len());
         if self.is_locked() {
-            // Redis executes nothing there.
+            // Redis executes nothing on such a connection.
             gone.iter_mut().for_each(|(_, ran)| *ran = false);
         }
         gone
     }
 
-    /// The connection is given up, because Redis does not answer on it. Hands back all that waits, each with whether it may have run.
+    /// The connection is given up, because Redis does not answer on it. Returns everything that waits, each with whether it may
+    /// have run.
     pub(super) fn hung(&mut self, lost: &Lost) -> Vec<(E, bool)> {
         let has_login = !self.is_locked();
         let goes_on = self.shared && !self.retiring;
@@ -171,12 +173,12 @@ impl<E: Expected> State<E> {
         self.queue.take().map(|(expected, ran)| (expected, ran && has_login)).collect()
     }
 
-    /// The link closes when nothing waits any more.
+    /// Closes the link once nothing waits any more.
     pub(super) fn retire(&mut self) {
         self.retiring = true;
     }
 
-    /// Closes a retiring link on which nothing waits. Whether the link is closed.
+    /// Closes a retiring link on which nothing waits. Returns whether the link is closed.
     pub(super) fn close_if_done(&mut self) -> bool {
         if self.retiring && self.queue.is_idle() {
             self.close();
@@ -184,7 +186,7 @@ impl<E: Expected> State<E> {
         self.is_closed()
     }
 
-    /// Closes the link. Hands back what waits.
+    /// Closes the link. Returns what waits.
     pub(super) fn close(&mut self) -> Vec<E> {
         self.enter(Phase::Closed);
         self.tap = None;
@@ -231,40 +233,40 @@ impl<E: Expected> State<E> {
         }
     }
 
-    /// Whether the connection stands, and Redis executes requests on it.
+    /// Whether it is connected, and Redis executes its requests.
     #[inline]
     pub(super) fn is_let_in(&self) -> bool {
         self.is_live() && !self.retiring && !self.is_locked()
     }
 
-    /// Whether the connection stands, and has since before that time.
+    /// Whether it is connected, and has been since before that time.
     pub(super) fn stands_since(&self, then: Instant) -> bool {
         matches!(&self.phase, Phase::Live(live) if live.since < then)
     }
 
-    /// Whether the connection stands, and leads to a server of an older epoch than this.
+    /// Whether it is connected to a server of an older epoch.
     pub(super) fn is_older_than(&self, epoch: u64) -> bool {
         matches!(&self.phase, Phase::Live(live) if live.epoch < epoch)
     }
 
-    /// Whether Redis wants a login that the connection does not have.
+    /// Whether Redis requires a login that the connection does not have.
     #[inline]
     pub(super) fn is_locked(&self) -> bool {
         self.locked_since.is_some()
     }
 
-    /// Since when Redis is known to want one.
+    /// Since when that is known.
     #[inline]
     pub(super) fn locked_since(&self) -> Option<Instant> {
         self.locked_since
     }
 
-    /// Sets since when Redis is known to want a login that the connection does not have; none: it is not known to.
+    /// Sets since when Redis is known to require a login that the connection does not have. `None`: it is not known to.
     pub(super) fn set_locked(&mut self, since: Option<Instant>) {
         self.locked_since = since;
     }
 
-    /// Replies have come.
+    /// Replies have arrived.
     pub(super) fn replies_came(&mut self, now: Instant) {
         if let Phase::Live(live) = &mut self.phase {
             live.last_reply = Some(now);
@@ -282,12 +284,12 @@ impl<E: Expected> State<E> {
         }
     }
 
-    /// Whether Redis may be executing for long what was sent.
+    /// Whether one of the requests may take Redis long.
     pub(super) fn has_long(&self) -> bool {
         self.is_live() && self.queue.has_long()
     }
 
-    /// Since when nothing has come of the reply that is due next; none: no reply is due that Redis could give at once.
+    /// Since when the next due reply has made no progress. `None` if no reply is due that Redis could send at once.
     pub(super) fn owed_since(&self) -> Option<Instant> {
         let front = self.queue.front().filter(|_| !self.is_raw() && self.queue.front_delay() != Delay::Blocks)?;
         match &self.phase {
@@ -300,7 +302,7 @@ impl<E: Expected> State<E> {
         }
     }
 
-    /// The oldest request has been answered with what begins so. Takes out what waits for the reply.
+    /// The reply to the oldest request begins like this. Removes what waits for the reply.
     #[inline]
     pub(super) fn answered(&mut self, reply: &[u8]) -> Option<E> {
         let expected = self.queue.pop()?;
@@ -313,7 +315,7 @@ impl<E: Expected> State<E> {
         Some(expected)
     }
 
-    /// Whether Redis has answered with more than errors since this was last asked.
+    /// Whether Redis has replied with more than errors since the last call.
     pub(super) fn take_served(&mut self) -> bool {
         std::mem::take(&mut self.served)
     }
@@ -325,13 +327,13 @@ impl<E: Expected> State<E> {
         self.shared && !live.had_protocol_error && now.duration_since(used) <= IDLE
     }
 
-    /// What was sent last is a script, which may run for long.
+    /// The last request is a script, which may run for long.
     pub(super) fn sent_script(&mut self, now: Instant) {
         self.script_due = self.queue.len();
         self.script_sent = Some(now);
     }
 
-    /// Whether a script seems to hold up what is sent behind it.
+    /// Whether a script seems to block later requests.
     #[inline]
     pub(super) fn is_held_up(&self, now: Instant) -> bool {
         if self.script_due == 0 {
@@ -345,14 +347,14 @@ impl<E: Expected> State<E> {
         self.tap.as_ref().is_some_and(|tap| tap.is_raw())
     }
 
-    /// Nothing more is sent on a raw connection.
+    /// Sends nothing more on a raw connection.
     pub(super) fn finish(&mut self) {
         if self.finish == Finish::Open {
             self.finish = Finish::Wanted;
         }
     }
 
-    /// Whether Redis is to learn now that nothing more is sent. True once.
+    /// Whether Redis must be told now that no more input comes. True once.
     pub(super) fn take_finish(&mut self) -> bool {
         let wanted = self.finish == Finish::Wanted;
         if wanted {
@@ -361,7 +363,7 @@ impl<E: Expected> State<E> {
         wanted
     }
 
-    /// Has the link's task look whether there is anything to do.
+    /// Wakes the link's task.
     #[inline]
     pub(super) fn wake(&mut self) {
         if let Some(waker) = self.waker.take() {

@@ -14,7 +14,7 @@ use crate::errors;
 use crate::upstream::login::Login;
 use crate::upstream::silence::Delay;
 
-/// Requests that read are small letters, those that write are capitals. Each has a client of its own.
+/// Lower-case letters are reads, capitals are writes. Each has a client of its own.
 type Request = &'static str;
 
 impl Expected for Request {
@@ -177,7 +177,7 @@ fn a_retiring_lane_connects_for_what_waits_and_gives_up_when_it_cannot() {
 }
 
 #[test]
-fn a_link_that_nobody_wants_any_more_is_not_established() {
+fn an_unused_link_is_not_established() {
     let mut state: State<Request> = State::new(LANE);
     state.retire();
     assert_eq!(state.established(Instant::now(), 1, false), None);
@@ -203,7 +203,7 @@ fn a_lane_on_which_redis_hangs_repeats_nothing_and_refuses_requests() {
 }
 
 #[test]
-fn what_blocks_is_not_owed_and_what_is_long_is_known() {
+fn blocking_requests_are_never_overdue_and_long_ones_are_known() {
     let mut state = live(LANE, &["a", "B"]);
     assert!(!state.has_long());
     state.queue.delay_last(Delay::Long);
@@ -243,27 +243,27 @@ fn each_change_of_the_phase_is_notified() {
 }
 
 #[test]
-fn too_much_that_waits_is_refused() {
+fn requests_above_the_pending_limit_are_refused() {
     let state = live(LANE, &["aaaa", "BBBB"]);
     assert_eq!(state.check(8), Ok(()));
     assert!(state.check(7).is_err());
 }
 
 #[test]
-fn a_connection_is_known_by_when_and_for_which_epoch_it_was_made() {
+fn a_connection_knows_its_time_and_epoch() {
     let start = Instant::now();
     let mut state: State<Request> = State::new(LANE);
     assert!(!state.is_older_than(2) && !state.stands_since(start + IDLE));
     assert!(state.established(start, 1, false).is_some());
     assert!(state.is_older_than(2) && !state.is_older_than(1));
     assert!(state.stands_since(start + Duration::from_millis(1)) && !state.stands_since(start));
-    // A connection that was given up stands no more, before there is another.
+    // A connection that was given up no longer counts as connected, even before there is another.
     state.connection_ended();
     assert!(!state.is_older_than(2) && !state.stands_since(start + IDLE));
 }
 
 #[test]
-fn a_script_holds_up_what_is_behind_it_until_its_reply_comes() {
+fn a_script_holds_up_later_requests_until_its_reply_arrives() {
     let start = Instant::now();
     let late = start + 2 * HELD_UP;
     let mut state = live(LANE, &["a", "SCRIPT"]);
@@ -290,7 +290,7 @@ fn a_script_that_was_lost_holds_up_nothing() {
 }
 
 #[test]
-fn only_a_close_that_nothing_explains_may_be_the_users_end() {
+fn only_an_unexplained_close_may_mean_that_the_user_was_deleted() {
     let start = Instant::now();
     let state = live(PRIVATE, &[]);
     assert!(!state.is_close_unexplained(start));
@@ -313,7 +313,7 @@ fn a_connection_has_served_when_it_gave_more_than_errors() {
 }
 
 #[test]
-fn redis_learns_once_that_nothing_more_is_sent() {
+fn redis_is_told_once_that_no_more_input_comes() {
     let mut state = live(PRIVATE, &[]);
     assert!(!state.take_finish());
     state.finish();

@@ -1,4 +1,4 @@
-//! The task behind a link: connects, transfers requests and replies until the connection ends, and connects again with back-off.
+//! The task behind a link: connects, transfers requests and replies until the connection ends, and reconnects with back-off.
 
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -16,11 +16,11 @@ use super::lost::Lost;
 use super::transfer::{CLOSED, transfer};
 
 impl<E: Expected> Link<E> {
-    /// The connection's task: returns when the link is closed.
+    /// The link's task. Returns when the link is closed.
     pub async fn drive(self, context: Rc<E::Context>) {
         let inner = &*self.0;
         let endpoint = &inner.settings.endpoint;
-        // They may change between two attempts.
+        // A reload may change them between two attempts.
         let timeouts = || inner.settings.timeouts.get();
         let mut backoff = timeouts().backoff_min;
         let (mut was_up, mut was_left) = (false, false);
@@ -34,7 +34,7 @@ impl<E: Expected> Link<E> {
                 () = inner.given_up() => return,
             };
             match connected {
-                // Nothing else runs between the end of the wait and here.
+                // No other task runs between the end of the await and here.
                 Ok((_, epoch)) if epoch != endpoint.epoch() => {}
                 Ok((stream, epoch)) => {
                     if was_up {
@@ -64,13 +64,13 @@ impl<E: Expected> Link<E> {
                     if since.elapsed() > timeouts().backoff_max {
                         backoff = timeouts().backoff_min;
                     } else {
-                        // A connection that does not last is not made again as fast as can be.
+                        // A connection that ends soon must not be reopened at full speed.
                         inner.pause(backoff, epoch).await;
                         backoff = (backoff * 2).min(timeouts().backoff_max);
                     }
                 }
                 Err(not_taken) if !inner.is_shared() && not_taken.may_pass() && Instant::now() < until => {
-                    // Others have all the connections that there may be: one may end in time.
+                    // Other clients use all available connections. One of them may end in time.
                     tokio::select! {
                         () = tokio::time::sleep(backoff.min(until.saturating_duration_since(Instant::now()))) => {}
                         () = inner.given_up() => return,
@@ -78,7 +78,7 @@ impl<E: Expected> Link<E> {
                     backoff = (backoff * 2).min(timeouts().backoff_max);
                 }
                 Err(not_taken) => {
-                    // Asked for before the clients get the error, so that the next attempt finds another server.
+                    // Before the clients get the error, so that the next attempt finds another server.
                     endpoint.report(Suspicion::Connection);
                     let epoch = endpoint.epoch();
                     let lost = inner.lost(not_taken);
@@ -102,7 +102,7 @@ impl<E: Expected> Inner<E> {
         self.state.borrow().is_shared()
     }
 
-    /// A connection stands again. `was_left`: the last one was given up, it was not lost. `closed`: when Redis closed it.
+    /// There is a connection again. `was_left`: the last one was given up, not lost. `closed`: when Redis closed it.
     fn reconnected(&self, context: &E::Context, was_left: bool, closed: Option<Instant>) {
         if !was_left {
             crate::seldom!(info, "Redis is back", shared = self.is_shared());
@@ -114,7 +114,7 @@ impl<E: Expected> Inner<E> {
         }
     }
 
-    /// The connection stands. `false`: the link is closed.
+    /// The connection is established. Returns false if the link is closed.
     fn established(&self, context: &E::Context, epoch: u64) -> bool {
         let refused = {
             let mut state = self.state.borrow_mut();
@@ -131,7 +131,7 @@ impl<E: Expected> Inner<E> {
         }
     }
 
-    /// The connection that stood has ended.
+    /// The connection has ended.
     fn connection_lost(&self, context: &E::Context, why: &str) {
         let address = self.settings.dialer.upstream().address();
         let (shared, raw, unanswered) = {
@@ -139,7 +139,7 @@ impl<E: Expected> Inner<E> {
             (state.is_shared(), state.is_raw(), state.queue.len())
         };
         if raw {
-            // That is how Redis says that it has come to the end.
+            // Redis ends the debugger's connection like this.
             crate::seldom!(debug, "a connection to Redis has come to its end", why);
         } else {
             crate::seldom!(warn, "a connection to Redis was lost", shared, unanswered, address, why);
@@ -159,7 +159,7 @@ impl<E: Expected> Inner<E> {
         }
     }
 
-    /// An attempt failed: what waits is answered, what comes is refused.
+    /// An attempt failed: pending requests get an error, and new ones are refused.
     fn attempt_failed(&self, context: &E::Context, lost: Lost) {
         if let (Some(login), true) = (&self.login, lost.is_login_refused()) {
             E::login_refused(context, login);
@@ -171,11 +171,11 @@ impl<E: Expected> Inner<E> {
             }
             state.attempt_failed(&lost)
         };
-        // It was never sent, or is what was left over when the last connection broke.
+        // It was never sent, or was left over when the last connection broke.
         self.lose(context, gone.into_iter().map(|expected| (expected, false)), &lost);
     }
 
-    /// Waits before the next attempt, no longer than the epoch lasts.
+    /// Waits before the next attempt, but not beyond the end of the epoch.
     async fn pause(&self, backoff: Duration, epoch: u64) {
         let passed = self.settings.endpoint.passed(epoch);
         // Whichever comes first.

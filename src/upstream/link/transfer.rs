@@ -1,5 +1,5 @@
-//! Writes a link's requests and reads its replies, on one connection, until it ends. Does not connect, and does not answer what is
-//! lost with the connection.
+//! Writes a link's requests and reads its replies on one connection, until the connection ends. Does not connect, and does not
+//! answer lost requests.
 
 use std::future::poll_fn;
 use std::io::IoSlice;
@@ -18,24 +18,24 @@ use super::expected::{Expected, Reply};
 use super::handle::Inner;
 use super::state::State;
 
-/// From this size on a reply is handed over without a copy.
+/// From this size on a reply is passed on without a copy.
 const LARGE: usize = 32 << 10;
 
-/// From this size on a reply that is still coming is passed on in parts, if what waits for it takes parts.
+/// From this size on an incomplete reply is passed on in parts, if what waits for it takes parts.
 const PART: usize = 128 << 10;
 
-/// Bytes that a shared connection reads in one go; a private one takes less, there may be thousands.
+/// Bytes that a shared connection reads at once. A private one reads less, because there may be thousands.
 const SHARED_INBOX: usize = 128 << 10;
 const PRIVATE_INBOX: usize = 4 << 10;
 
-/// Reads in a row before others get their turn.
+/// Number of reads before other tasks get their turn.
 const READS_IN_A_ROW: usize = 16;
 
 /// Why a connection ended: Redis closed it.
 pub(super) const CLOSED: &str = "it closed the connection";
 
-/// Writes what there is to write and reads what there is to read, until the connection ends. Returns why; none: the link has given
-/// the connection up, or is closed.
+/// Writes and reads until the connection ends. Returns why it ended, or `None` if the link has given the connection up or is
+/// closed.
 pub(super) async fn transfer<E: Expected>(link: &Inner<E>, stream: Stream, context: &E::Context) -> Option<String> {
     let mut wire = Wire { link, context, stream, inbox: BytesMut::new(), scanner: None, finishes: false };
     poll_fn(|task| wire.poll(task)).await
@@ -46,18 +46,18 @@ struct Wire<'a, E: Expected> {
     link: &'a Inner<E>,
     context: &'a E::Context,
     stream: Stream,
-    /// What was read and not handed over.
+    /// Bytes that were read but not delivered.
     inbox: BytesMut,
-    /// Of the reply that the inbox begins with, if a part of it has been looked at.
+    /// The scanner of the reply at the front of the inbox, if a part of it has been scanned.
     scanner: Option<ReplyScanner>,
-    /// Redis is to learn that nothing more is sent.
+    /// Redis must be told that no more input comes.
     finishes: bool,
 }
 
 impl<E: Expected> Wire<'_, E> {
     fn poll(&mut self, task: &mut Context<'_>) -> Poll<Option<String>> {
         {
-            // Sending wakes this task: also while it delivers, when what is sent comes too late for this turn.
+            // Sending wakes this task, also while the task delivers replies: then the request is too late for this turn.
             let mut state = self.link.state.borrow_mut();
             state.wake_with(task.waker());
             if !state.is_live() {
@@ -71,7 +71,7 @@ impl<E: Expected> Wire<'_, E> {
             return Poll::Ready(None);
         }
         if let (Poll::Ready(why), Poll::Pending) = (written, &read) {
-            // Only after reading: Redis may have sent replies, and an error with the reason, before it closed the connection.
+            // Only after reading: Redis may have sent replies and the reason before it closed the connection.
             return Poll::Ready(Some(why));
         }
         if state.is_held && self.may_send(&state) > 0 {
@@ -94,7 +94,7 @@ impl<E: Expected> Wire<'_, E> {
                 break;
             }
             let most = if state.is_locked() {
-                // One at a time: newer servers close a connection without a login when much is due on it.
+                // One at a time: newer servers close an unauthenticated connection when many replies are due on it.
                 slices[0].len().min(state.queue.alone())
             } else {
                 self.may_send(&state)
@@ -126,7 +126,7 @@ impl<E: Expected> Wire<'_, E> {
         }
         if state.is_raw() && state.queue.unsent_len() == 0 {
             self.finishes |= state.take_finish();
-            // Should it fail, the connection is broken, and the next read says so.
+            // If this fails, the connection is broken, and the next read reports it.
             if self.finishes && Pin::new(&mut self.stream).poll_shutdown(task).is_ready() {
                 self.finishes = false;
             }
@@ -139,8 +139,8 @@ impl<E: Expected> Wire<'_, E> {
         Poll::Pending
     }
 
-    /// How many bytes may be sent now. A server that reads and does not answer (CLIENT PAUSE) closes a connection on which too many
-    /// bytes wait. On a private connection that only concerns its client.
+    /// How many bytes may be sent now. A server that reads but does not reply (CLIENT PAUSE) closes a connection on which too many
+    /// bytes wait. On a private connection that concerns only its client.
     fn may_send(&self, state: &State<E>) -> usize {
         if state.is_shared() { state.queue.may_send(self.link.settings.server_limits.shared()) } else { usize::MAX }
     }
@@ -153,7 +153,7 @@ impl<E: Expected> Wire<'_, E> {
                     return Poll::Pending;
                 }
                 let need = self.scanner.as_ref().map_or(0, ReplyScanner::need).saturating_sub(self.inbox.len());
-                // What is passed on in parts needs no room for the whole.
+                // A reply that is passed on in parts needs no room for the whole.
                 let in_parts = need > PART && state.queue.front().is_some_and(|front| front.takes_parts(&self.inbox));
                 let need = if in_parts { PART } else { need };
                 self.inbox.reserve(need.max(if state.is_shared() { SHARED_INBOX } else { PRIVATE_INBOX }));
@@ -172,7 +172,7 @@ impl<E: Expected> Wire<'_, E> {
                     if let Err(why) = sound {
                         return Poll::Ready(why);
                     }
-                    // A lane lets go of what only a large reply needed.
+                    // A lane releases memory that only a large reply needed.
                     if self.inbox.is_empty() && (!shared || self.inbox.capacity() > 2 * SHARED_INBOX) {
                         self.inbox = BytesMut::new();
                     }
@@ -184,7 +184,7 @@ impl<E: Expected> Wire<'_, E> {
         Poll::Pending
     }
 
-    /// Hands over every reply that is complete.
+    /// Delivers every complete reply.
     fn deliver(&mut self) -> Result<(), String> {
         let now = Instant::now();
         self.link.state.borrow_mut().replies_came(now);
@@ -205,7 +205,7 @@ impl<E: Expected> Wire<'_, E> {
                 at = inbox.len();
                 break Ok(());
             }
-            // In the midst of a reply nothing else comes.
+            // No other frame can arrive in the middle of a reply.
             let fresh = self.scanner.is_none();
             if let Some(tap) = tap.filter(|tap| fresh && tap.wants(inbox[at])) {
                 match ReplyScanner::default().scan(&inbox[at..]) {
@@ -222,7 +222,7 @@ impl<E: Expected> Wire<'_, E> {
                 break Err("it sent a reply that nobody waits for".to_owned());
             };
             if fresh && inbox[at] == b'>' && !takes_push {
-                // Taken for a reply, it would shift all replies behind it to the wrong clients.
+                // If it counted as a reply, all later replies would go to the wrong clients.
                 break Err("it pushed something that nobody asked for".to_owned());
             }
             let scanner = self.scanner.get_or_insert_with(|| ReplyScanner::of(replies));
@@ -241,7 +241,8 @@ impl<E: Expected> Wire<'_, E> {
             let expected = {
                 let mut state = self.link.state.borrow_mut();
                 if !state.queue.is_front_sent() {
-                    // It stays where it is, and is answered when the connection ends. Sent again, it would be refused again.
+                    // The request stays in the queue and gets an error when the connection ends. If it were sent again, it would be
+                    // refused again.
                     state.queue.send_front_no_more();
                     let words =
                         inbox[at..].strip_prefix(b"-").and_then(|text| text.split(|byte| *byte == b'\r').next());
@@ -270,7 +271,7 @@ impl<E: Expected> Wire<'_, E> {
     }
 }
 
-/// Hands over what has come of a large reply, if it is wanted before the rest.
+/// Delivers what has arrived of a large reply, if it is wanted before the rest.
 fn deliver_part<E: Expected>(link: &Inner<E>, context: &E::Context, inbox: &mut BytesMut, scanner: &mut ReplyScanner) {
     let front = {
         let mut state = link.state.borrow_mut();
