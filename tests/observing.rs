@@ -65,7 +65,12 @@ fn a_wrong_or_missing_password_is_said_at_once_and_is_not_ready() {
         assert_reply(&direct.fill("CONFIG SET requirepass $1", &[password]), "+OK\r\n", "changed");
         wait_until("it is ready", || proxy.client().cmd("PROXY HEALTH ready") == b"+OK\r\n");
         wait_until("the log has the end", || lines_with(&proxy, "Redis answers again") == 1);
-        assert_eq!(lines_with(&proxy, "the user in the upstream URL may not"), 0, "no user is to blame: {}", proxy.log());
+        assert_eq!(
+            lines_with(&proxy, "the user in the upstream URL may not"),
+            0,
+            "no user is to blame: {}",
+            proxy.log()
+        );
         assert_eq!(text(&mut client, "upstream_up"), "1");
     }
 }

@@ -15,6 +15,16 @@ use super::handle::{Inner, Link};
 use super::lost::Lost;
 use super::transfer::{CLOSED, transfer};
 
+/// What the log says about the missing connection. A later line must say more.
+#[derive(PartialEq, PartialOrd)]
+enum Logged {
+    Nothing,
+    /// The connection was lost or given up, or Redis cannot be reached.
+    Unreachable,
+    /// The error with which the server refuses the connection.
+    Said,
+}
+
 impl<E: Expected> Link<E> {
     /// The link's task. Returns when the link is closed.
     pub async fn drive(self, context: Rc<E::Context>) {
@@ -24,8 +34,7 @@ impl<E: Expected> Link<E> {
         let timeouts = || inner.settings.timeouts.get();
         let mut backoff = timeouts().backoff_min;
         let (mut was_up, mut was_left) = (false, false);
-        // The log says that there is no connection.
-        let mut is_told = false;
+        let mut logged = Logged::Nothing;
         let until = Instant::now() + timeouts().connect;
         let mut closed = None;
         loop {
@@ -49,15 +58,15 @@ impl<E: Expected> Link<E> {
                         if self.is_closed() {
                             return;
                         }
-                        is_told = inner.state.borrow().is_down();
-                        was_left = !is_told;
+                        was_left = !inner.state.borrow().is_down();
+                        logged = if was_left { Logged::Nothing } else { Logged::Unreachable };
                         backoff = timeouts().backoff_min;
                         continue;
                     };
                     let now = Instant::now();
                     closed = Some(now).filter(|now| why == CLOSED && inner.state.borrow().is_close_unexplained(*now));
                     inner.connection_lost(&context, &why);
-                    is_told = true;
+                    logged = Logged::Unreachable;
                     if self.is_closed() {
                         return;
                     }
@@ -81,8 +90,10 @@ impl<E: Expected> Link<E> {
                     // Before the clients get the error, so that the next attempt finds another server.
                     endpoint.report(Suspicion::Connection);
                     let epoch = endpoint.epoch();
+                    let what = if let NotTaken::Said { .. } = not_taken { Logged::Said } else { Logged::Unreachable };
                     let lost = inner.lost(not_taken);
-                    if !std::mem::replace(&mut is_told, true) && !self.is_closed() {
+                    if what > logged && !self.is_closed() {
+                        logged = what;
                         crate::seldom!(warn, "there is no connection to Redis", why = lost.text());
                     }
                     inner.attempt_failed(&context, lost);
