@@ -399,7 +399,7 @@ pub(super) const METRICS: &[Metric] = &[
         "upstream_connections",
         Gauge,
         Nothing,
-        "Connections to Redis open now, private ones included.",
+        "Connections to Redis, private ones and those that are being made included.",
         |from| Count(from.stats.sum(|worker| &worker.upstream_connections)),
     ),
     row(
