@@ -13,6 +13,7 @@ use std::time::{Instant, SystemTime};
 use crate::client_state::buffers::AllBuffers;
 use crate::coherence::mode_history::{Ended, ModeHistory};
 use crate::coherence::{Coherence, Mode};
+use crate::command::ProxySubcommand;
 use crate::config::{Coherence as Feeds, Config, Live};
 use crate::log;
 use crate::metrics::metric::{Facts, L1Bounds, Server, Sources};
@@ -47,12 +48,12 @@ pub struct Admin {
 }
 
 impl Windows for Admin {
-    fn access(&self, args: &[&[u8]]) -> Access {
-        subcommands::access(args)
+    fn access(&self, subcommand: ProxySubcommand, argc: usize) -> Access {
+        subcommands::access(subcommand, argc)
     }
 
-    fn proxy(self: Arc<Self>, args: &[&[u8]], asker: Asker) -> ProxyAnswer {
-        subcommands::reply(&self, args, asker)
+    fn proxy(self: Arc<Self>, subcommand: ProxySubcommand, args: &[&[u8]], asker: Asker) -> ProxyAnswer {
+        subcommands::reply(&self, subcommand, args, asker)
     }
 
     fn info(&self, sections: &[&[u8]]) -> String {

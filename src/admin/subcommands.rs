@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use crate::command::ProxySubcommand;
 use crate::resp::build;
 use crate::worker_state::windows::{Access, Asker, ProxyAnswer};
 
@@ -34,8 +35,8 @@ pub struct Asked<'a> {
 
 /// One subcommand of PROXY.
 pub struct Subcommand {
-    /// Its name in capitals.
-    pub name: &'static str,
+    /// Which one it is.
+    pub subcommand: ProxySubcommand,
     /// What its arguments are, for HELP.
     pub arguments: &'static str,
     /// What it does, for HELP, line by line.
@@ -51,7 +52,7 @@ pub struct Subcommand {
 /// All of them, in HELP's order.
 pub const SUBCOMMANDS: &[Subcommand] = &[
     Subcommand {
-        name: "INFO",
+        subcommand: ProxySubcommand::Info,
         arguments: "[section ...]",
         help: &[
             "Show the state of this Shortstop: Proxy, ProxyClients, L1, Compression, Invalidation, Upstream, Coherence,",
@@ -62,7 +63,7 @@ pub const SUBCOMMANDS: &[Subcommand] = &[
         run: super::info::info,
     },
     Subcommand {
-        name: "FLUSH",
+        subcommand: ProxySubcommand::Flush,
         arguments: "",
         help: &["Drop everything from L1 of this Shortstop. Redis is not touched."],
         takes: 0..=0,
@@ -73,7 +74,7 @@ pub const SUBCOMMANDS: &[Subcommand] = &[
         },
     },
     Subcommand {
-        name: "HEALTH",
+        subcommand: ProxySubcommand::Health,
         arguments: "[live|ready]",
         help: &[
             "OK, or why not. live: this process answers. ready: Redis has accepted its login since the start, and is a primary.",
@@ -84,24 +85,19 @@ pub const SUBCOMMANDS: &[Subcommand] = &[
         run: super::health::health,
     },
     Subcommand {
-        name: "DEBUG",
+        subcommand: ProxySubcommand::Debug,
         arguments: "PANIC [WORKER]",
         help: &[
-            "Panic while serving this connection, to see that the others go on; or end the workers, to see that the process ends. Only \
-             with enable_debug_command: true.",
+            "Panic while serving this connection, to see that the others go on; or end the workers, to see that the process",
+            "ends. Only with enable_debug_command: true.",
         ],
-        takes: 0..=usize::MAX,
+        takes: 1..=2,
         access: Access::Clients,
-        // Its right form is answered where the connection is served.
-        run: |_, asked| {
-            let shown = asked.words.first().map(|word| shown(word)).unwrap_or_default();
-            Answer::Error(format!(
-                "ERR unknown subcommand or wrong number of arguments for 'DEBUG {shown}'. Try PROXY HELP."
-            ))
-        },
+        // Answered where the connection is served.
+        run: |_, _| Answer::Error("ERR PROXY DEBUG is for connections".to_owned()),
     },
     Subcommand {
-        name: "HELP",
+        subcommand: ProxySubcommand::Help,
         arguments: "",
         help: &["Print this help."],
         takes: 0..=0,
@@ -115,34 +111,34 @@ fn shown(word: &[u8]) -> String {
     String::from_utf8_lossy(word).chars().take(128).collect()
 }
 
-/// The row of a subcommand, by its name in any case.
-pub fn find(name: &[u8]) -> Option<&'static Subcommand> {
-    SUBCOMMANDS.iter().find(|row| row.name.as_bytes().eq_ignore_ascii_case(name))
+/// The row of a subcommand; none: it is PROXY itself, or there is no such subcommand.
+fn row(subcommand: ProxySubcommand) -> Option<&'static Subcommand> {
+    SUBCOMMANDS.iter().find(|row| row.subcommand == subcommand)
 }
 
-/// Who may use `PROXY …`. An error is for anybody.
-pub fn access(args: &[&[u8]]) -> Access {
-    let row = args.get(1).and_then(|name| find(name));
-    row.filter(|row| row.takes.contains(&(args.len() - 2))).map_or(Access::Anybody, |row| row.access)
+/// Who may use a subcommand in a call with so many arguments, PROXY and the subcommand included. An error is for anybody.
+pub fn access(subcommand: ProxySubcommand, argc: usize) -> Access {
+    let row = row(subcommand).filter(|row| argc >= 2 && row.takes.contains(&(argc - 2)));
+    row.map_or(Access::Anybody, |row| row.access)
 }
 
-/// Answers `PROXY …`.
-pub fn answer(admin: &Arc<Admin>, args: &[&[u8]], asker: Asker) -> Answer {
+/// Answers `PROXY …`. `args` is the whole call.
+pub fn answer(admin: &Arc<Admin>, subcommand: ProxySubcommand, args: &[&[u8]], asker: Asker) -> Answer {
     let Some(name) = args.get(1) else {
         return Answer::Error("ERR wrong number of arguments for 'proxy' command".to_owned());
     };
-    match find(name) {
+    match row(subcommand) {
         None => Answer::Error(format!("ERR unknown subcommand '{}'. Try PROXY HELP.", shown(name))),
-        Some(row) if !row.takes.contains(&(args.len() - 2)) => Answer::Error(format!(
-            "ERR wrong number of arguments for 'proxy|{}' command",
-            row.name.to_ascii_lowercase()
-        )),
+        Some(row) if !row.takes.contains(&(args.len() - 2)) => {
+            let name = subcommand.name();
+            Answer::Error(format!("ERR wrong number of arguments for 'proxy|{name}' command"))
+        }
         Some(row) => (row.run)(admin, Asked { words: &args[2..], asker }),
     }
 }
 
 /// Answers `PROXY …` as a RESP reply.
-pub fn reply(admin: &Arc<Admin>, args: &[&[u8]], asker: Asker) -> ProxyAnswer {
+pub fn reply(admin: &Arc<Admin>, subcommand: ProxySubcommand, args: &[&[u8]], asker: Asker) -> ProxyAnswer {
     let frame = move |answer: Result<View, String>| {
         let mut out = Vec::new();
         match answer {
@@ -151,7 +147,7 @@ pub fn reply(admin: &Arc<Admin>, args: &[&[u8]], asker: Asker) -> ProxyAnswer {
         }
         out
     };
-    match answer(admin, args, asker) {
+    match answer(admin, subcommand, args, asker) {
         Answer::Frame(bytes) => ProxyAnswer::Now(bytes),
         Answer::View(view) => ProxyAnswer::Now(frame(Ok(view))),
         Answer::Error(text) => ProxyAnswer::Now(frame(Err(text))),
@@ -162,7 +158,8 @@ pub fn reply(admin: &Arc<Admin>, args: &[&[u8]], asker: Asker) -> ProxyAnswer {
 fn help() -> Vec<u8> {
     let mut lines = vec!["PROXY <subcommand> [<arg> [value] [opt] ...]. Subcommands are:".to_owned()];
     for row in SUBCOMMANDS {
-        lines.push(format!("{} {}", row.name, row.arguments).trim_end().to_owned());
+        let name = row.subcommand.name().to_ascii_uppercase();
+        lines.push(format!("{name} {}", row.arguments).trim_end().to_owned());
         lines.extend(row.help.iter().map(|line| format!("    {line}")));
     }
     lines.push("Everything else is Redis's: see COMMAND and HELP of redis-cli.".to_owned());
@@ -176,22 +173,27 @@ fn help() -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use super::{SUBCOMMANDS, access};
+    use super::{SUBCOMMANDS, access, row};
+    use crate::command::ProxySubcommand;
     use crate::worker_state::windows::Access;
 
     #[test]
-    fn rows_are_whole() {
-        for row in SUBCOMMANDS {
-            assert!(!row.help.is_empty() && row.name.bytes().all(|byte| byte.is_ascii_uppercase()), "{}", row.name);
+    fn every_subcommand_has_a_row() {
+        for subcommand in ProxySubcommand::ALL {
+            let row = row(*subcommand).unwrap_or_else(|| panic!("{} has no row", subcommand.name()));
+            assert!(!row.help.is_empty(), "{}", subcommand.name());
         }
+        assert_eq!(SUBCOMMANDS.len(), ProxySubcommand::ALL.len());
     }
 
     #[test]
-    fn what_redis_would_not_ask_for_is_for_anybody() {
-        assert_eq!(access(&[b"proxy", b"flush"]), Access::Configurers);
-        assert_eq!(access(&[b"proxy", b"info", b"l1"]), Access::Clients);
-        for errors in [&[&b"proxy"[..]][..], &[b"proxy", b"nonsense"], &[b"proxy", b"flush", b"1", b"2", b"3"]] {
-            assert_eq!(access(errors), Access::Anybody);
+    fn an_error_is_for_anybody() {
+        assert_eq!(access(ProxySubcommand::Flush, 2), Access::Configurers);
+        assert_eq!(access(ProxySubcommand::Info, 3), Access::Clients);
+        for (subcommand, argc) in
+            [(ProxySubcommand::Other, 1), (ProxySubcommand::Other, 2), (ProxySubcommand::Flush, 9)]
+        {
+            assert_eq!(access(subcommand, argc), Access::Anybody);
         }
     }
 }

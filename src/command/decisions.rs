@@ -8,7 +8,7 @@ use crate::errors::{self, OwnError};
 
 use super::flags::Facts;
 use super::verb::Class::{self, Blocking, Local, Refused, Session, Stateless};
-use super::verb::{ClientSubcommand, ScriptBy, StringOp, Verb};
+use super::verb::{ClientSubcommand, ProxySubcommand, ScriptBy, StringOp, Verb};
 
 /// What a call may change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,21 +34,26 @@ pub(super) struct Decision {
     pub repeatable: bool,
 }
 
-/// Commands that no server lists, with their arity.
+/// Commands that no server lists, with their arity, beside the subcommands of PROXY, which stand behind it.
 pub(super) const OURS: &[(&str, i32)] = &[
-    ("proxy", -1),
     // Redis closes the connection on these, because a browser or a cross-site form sent HTTP. They must not reach a lane.
     ("post", -1),
     ("host:", -1),
+    ("proxy", -2),
 ];
 
 /// The decision for a lower-case name. The name of a subcommand is `container|subcommand`.
-pub(super) fn of(name: &str) -> Option<&'static Decision> {
-    let exact = DECISIONS.iter().find(|decision| decision.name == name);
-    exact.or_else(|| {
+pub(super) fn of(name: &str) -> Option<Decision> {
+    let proxy = ProxySubcommand::ALL.iter().find(|subcommand| subcommand.full_name() == name);
+    let exact = || DECISIONS.iter().find(|decision| decision.name == name);
+    let of_container = || {
         let (container, _) = name.split_once('|')?;
         DECISIONS.iter().find(|decision| decision.name.strip_suffix("|*") == Some(container))
-    })
+    };
+    match proxy {
+        Some(subcommand) => Some(local(subcommand.full_name(), Verb::Proxy(*subcommand))),
+        None => exact().or_else(of_container).copied(),
+    }
 }
 
 const fn row(name: &'static str, class: Class, verb: Verb, touch: Touch) -> Decision {
@@ -314,7 +319,7 @@ const DECISIONS: &[Decision] = &[
     refused("cluster|syncslots", &errors::REPLICATION),
     row("post", Refused(&errors::SPEAKS_HTTP), Verb::Http, Touch::Nothing),
     row("host:", Refused(&errors::SPEAKS_HTTP), Verb::Http, Touch::Nothing),
-    local("proxy", Verb::Proxy),
+    local("proxy", Verb::Proxy(ProxySubcommand::Other)),
 ];
 
 /// Facts of commands by name. `container|*` stands for all subcommands.

@@ -11,7 +11,7 @@ use super::decisions;
 use super::entry::{self, Entry, TableError};
 use super::index::Index;
 use super::row::Row;
-use super::verb::{ClientSubcommand, Verb};
+use super::verb::{ClientSubcommand, ProxySubcommand, Verb};
 
 /// The `COMMAND` reply of Redis 7.0.15 in the text format of `entry.rs`. Regenerate it with `SHORTSTOP_REGENERATE=1 cargo test
 /// --test command_table` and a redis-server of the wanted version in the path.
@@ -165,12 +165,12 @@ impl Table {
     }
 
     pub(super) fn build(entries: Vec<Entry>, ends: Ends) -> Table {
-        let mut rows: Vec<Row> = entries
-            .into_iter()
-            .filter(|entry| decisions::OURS.iter().all(|(name, _)| *name != &*entry.name))
-            .chain(decisions::OURS.iter().map(|(name, arity)| Entry::bare(name, *arity)))
-            .map(|entry| Row::new(entry, ends))
-            .collect();
+        let ours = decisions::OURS.iter().map(|(name, arity)| Entry::bare(name, *arity));
+        // How many arguments a subcommand of PROXY takes is said by PROXY.
+        let subcommands = ProxySubcommand::ALL.iter().map(|subcommand| Entry::bare(subcommand.full_name(), -2));
+        let ours = entry::nested(ours.chain(subcommands));
+        let theirs = entries.into_iter().filter(|entry| ours.iter().all(|our| our.name != entry.name));
+        let mut rows: Vec<Row> = theirs.chain(ours.iter().cloned()).map(|entry| Row::new(entry, ends)).collect();
         // By name, because the order of a server's list means nothing.
         let all = rows.iter().flat_map(|row| std::iter::once(row).chain(row.subs()));
         let mut names: Vec<Box<str>> = all.map(|row| row.name.clone()).collect();

@@ -131,8 +131,8 @@ pub enum Verb {
     ConfigSet,
     /// INFO.
     Info,
-    /// PROXY, Shortstop's own command.
-    Proxy,
+    /// PROXY, Shortstop's own command, and its subcommands.
+    Proxy(ProxySubcommand),
     /// ASKING: valid for the next command on the same connection.
     Asking,
     /// READONLY: the connection may read from a cluster's replica.
@@ -218,4 +218,51 @@ pub enum ClientSubcommand {
     Unpause,
     /// CLIENT itself, and any other subcommand.
     Other,
+}
+
+/// Declares the subcommands of PROXY: variant and name, once.
+macro_rules! proxy_subcommands {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal,)+) => {
+        /// Subcommands of PROXY.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum ProxySubcommand {
+            $($(#[doc = $doc])+ $variant,)+
+            /// PROXY itself, and what is no subcommand.
+            Other,
+        }
+
+        impl ProxySubcommand {
+            /// All of them, without [`ProxySubcommand::Other`].
+            pub const ALL: &[ProxySubcommand] = &[$(ProxySubcommand::$variant),+];
+
+            /// The name of its row in the table, in small letters.
+            pub(super) fn full_name(self) -> &'static str {
+                match self {
+                    $(ProxySubcommand::$variant => concat!("proxy|", $name),)+
+                    ProxySubcommand::Other => "proxy",
+                }
+            }
+
+            /// Its name in small letters.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(ProxySubcommand::$variant => $name,)+
+                    ProxySubcommand::Other => "",
+                }
+            }
+        }
+    };
+}
+
+proxy_subcommands! {
+    /// PROXY INFO.
+    Info = "info",
+    /// PROXY HEALTH.
+    Health = "health",
+    /// PROXY FLUSH.
+    Flush = "flush",
+    /// PROXY DEBUG.
+    Debug = "debug",
+    /// PROXY HELP.
+    Help = "help",
 }

@@ -16,6 +16,7 @@ use crate::client_state::connection_state::{Kind, Sent};
 use crate::client_state::reply_queue::{ReplyQueue, Slot};
 use crate::client_state::{client, identity, profile, session, waiter};
 use crate::coherence::{ServePermit, Ticket};
+use crate::command::ProxySubcommand;
 use crate::exchange::client_command::ClientCommand;
 use crate::exchange::greeting::Greeting;
 use crate::exchange::reply_shape::ReplyShape;
@@ -82,8 +83,8 @@ pub enum OnReply {
     /// HELLO or AUTH. With `back`, followed by the HELLO that restores the lane's protocol. No greeting: Redis will refuse the
     /// command.
     Greet { client: Rc<ClientState>, greeting: Option<Box<Greeting>>, back: bool },
-    /// Redis's reply shows whether the client may change its configuration. If so, carry out the PROXY command.
-    Proxy { client: Rc<ClientState>, args: Vec<Vec<u8>> },
+    /// Redis's reply shows whether the client may change its configuration. If so, carry out the subcommand of PROXY.
+    Proxy { client: Rc<ClientState>, subcommand: ProxySubcommand, args: Vec<Vec<u8>> },
     /// CLIENT PAUSE for this long. `None` for CLIENT UNPAUSE.
     Paused(Option<Duration>),
     /// INFO, with Shortstop's own sections to add.

@@ -14,6 +14,7 @@ use serde_json::json;
 use crate::admin::Admin;
 use crate::admin::subcommands::{self, Answer};
 use crate::admin::view::View;
+use crate::command::ProxySubcommand;
 use crate::config::{Config, Live};
 use crate::resp::Version;
 use crate::worker_state::windows::Asker;
@@ -30,8 +31,8 @@ pub struct State {
     pub config: Live<Arc<Config>>,
 }
 
-/// Paths below `/api` that show what a subcommand of PROXY shows: path, subcommand, and the parameters that are its arguments, in order.
-const SHOWN: &[(&str, &str, &[&str])] = &[];
+/// Subcommands of PROXY that `/api/<name>` shows as JSON, and the parameters that are their arguments, in order.
+const SHOWN: &[(ProxySubcommand, &[&str])] = &[];
 
 /// All paths.
 pub(super) fn router(state: State) -> Router {
@@ -96,21 +97,21 @@ async fn shown(
     Query(query): Query<HashMap<String, String>>,
     headers: HeaderMap,
 ) -> Response {
-    let Some((_, subcommand, parameters)) = SHOWN.iter().find(|(path, _, _)| *path == name) else {
+    let Some((subcommand, parameters)) = SHOWN.iter().find(|(subcommand, _)| subcommand.name() == name) else {
         return error(StatusCode::NOT_FOUND, "there is no such path");
     };
     if let Err(refused) = may(&state, &headers, false) {
         return refused;
     }
     let given = parameters.iter().map_while(|name| query.get(*name)).map(|value| value.as_bytes());
-    let args: Vec<&[u8]> = [b"PROXY", subcommand.as_bytes()].into_iter().chain(given).collect();
-    answer(&state.admin, &args).await
+    let args: Vec<&[u8]> = [&b"proxy"[..], name.as_bytes()].into_iter().chain(given).collect();
+    answer(&state.admin, *subcommand, &args).await
 }
 
 /// Answers `PROXY …` as JSON. The monitor asks as Shortstop itself, in database 0.
-async fn answer(admin: &Arc<Admin>, args: &[&[u8]]) -> Response {
+async fn answer(admin: &Arc<Admin>, subcommand: ProxySubcommand, args: &[&[u8]]) -> Response {
     let asker = Asker { version: Version::Resp3, db: 0, user: 0 };
-    let answer: Result<View, String> = match subcommands::answer(admin, args, asker) {
+    let answer: Result<View, String> = match subcommands::answer(admin, subcommand, args, asker) {
         Answer::View(view) => Ok(view),
         Answer::Later(view) => view.await,
         Answer::Error(text) => Err(text),

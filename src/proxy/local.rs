@@ -4,6 +4,7 @@
 use std::rc::Rc;
 
 use crate::coherence::ServePermit;
+use crate::command::ProxySubcommand;
 use crate::errors;
 use crate::exchange::pending::{FirstSelect, InSession, OnReply, Pending};
 use crate::proxy::call::{Call, Target};
@@ -82,41 +83,62 @@ impl Client {
         link.retire();
     }
 
-    pub(super) fn proxy(&mut self, view: &View, permit: &ServePermit, call: Call<'_>) -> Next {
-        let word = |at: usize, word: &[u8]| call.args.get(at).is_some_and(|arg| arg.eq_ignore_ascii_case(word));
+    pub(super) fn proxy(
+        &mut self,
+        view: &View,
+        permit: &ServePermit,
+        call: Call<'_>,
+        subcommand: ProxySubcommand,
+    ) -> Next {
         // Redis is not asked: PROXY INFO is needed most while Redis is away.
-        let access = self.context.shared.windows.access(call.args);
+        let access = self.context.shared.windows.access(subcommand, call.args.len());
         if access == Access::Clients && !self.context.shared.users.lets_in(self.state.profile.user()) {
             return self.refuse(NOAUTH);
         }
-        let ends_worker = word(3, b"worker") && call.args.len() == 4;
-        if word(1, b"debug") && word(2, b"panic") && (ends_worker || call.args.len() == 3) {
-            if view.policy.debug_command && ends_worker {
-                self.context.run_on_all_workers(|_| panic!("PROXY DEBUG PANIC WORKER was asked for"));
-                return Next::Pause;
-            }
-            if view.policy.debug_command {
-                panic!("PROXY DEBUG PANIC was asked for");
-            }
-            return self.refuse_own(&errors::NO_DEBUG);
-        }
         if access == Access::Configurers {
-            let target = match self.target() {
-                Ok(target) => target,
-                Err(lost) => return self.unavailable(&lost),
-            };
-            let args = call.args.iter().map(|arg| arg.to_vec()).collect();
-            let on_reply = OnReply::Proxy { client: Rc::clone(&self.state), args };
-            self.send(permit.now, target.link(), on_reply, 0, |wire| wire.push_slice(MAY_CONFIGURE));
-            // The command is carried out when Redis has answered. Later requests must not be answered before that.
-            return Next::Pause;
+            return self.ask_whether_allowed(permit, call, subcommand);
+        }
+        if subcommand == ProxySubcommand::Debug && access == Access::Clients {
+            return self.proxy_debug(view, call);
         }
         let slot = self.reply_queue.open(self.is_muted());
         let reply_queue = Rc::clone(&self.reply_queue);
-        self.context.ask_windows(call.args, Asker::of(&self.state.profile), move |frame| {
+        let asker = Asker::of(&self.state.profile);
+        self.context.ask_windows(subcommand, call.args, asker, move |frame| {
             reply_queue.fill(slot, Reply::Owned(frame.into()));
         });
         Next::Go
+    }
+
+    /// PROXY DEBUG PANIC [WORKER]
+    fn proxy_debug(&mut self, view: &View, call: Call<'_>) -> Next {
+        let is = |at: usize, word: &[u8]| call.args[at].eq_ignore_ascii_case(word);
+        let ends_worker = match call.args.len() {
+            3 if is(2, b"panic") => false,
+            4 if is(2, b"panic") && is(3, b"worker") => true,
+            _ => return self.refuse("ERR PROXY DEBUG takes PANIC, or PANIC WORKER"),
+        };
+        if !view.policy.debug_command {
+            return self.refuse_own(&errors::NO_DEBUG);
+        }
+        if !ends_worker {
+            panic!("PROXY DEBUG PANIC was asked for");
+        }
+        self.context.run_on_all_workers(|_| panic!("PROXY DEBUG PANIC WORKER was asked for"));
+        Next::Pause
+    }
+
+    /// A subcommand for those whom Redis allows to change its configuration.
+    fn ask_whether_allowed(&mut self, permit: &ServePermit, call: Call<'_>, subcommand: ProxySubcommand) -> Next {
+        let target = match self.target() {
+            Ok(target) => target,
+            Err(lost) => return self.unavailable(&lost),
+        };
+        let args = call.args.iter().map(|arg| arg.to_vec()).collect();
+        let on_reply = OnReply::Proxy { client: Rc::clone(&self.state), subcommand, args };
+        self.send(permit.now, target.link(), on_reply, 0, |wire| wire.push_slice(MAY_CONFIGURE));
+        // The subcommand is carried out when Redis has answered. Later requests must not be answered before that.
+        Next::Pause
     }
 }
 

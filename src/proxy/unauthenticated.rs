@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::coherence::ServePermit;
-use crate::command::{Facts, Flags, Verb};
+use crate::command::{Facts, Flags, ProxySubcommand, Verb};
 use crate::exchange::pending::Link;
 use crate::proxy::call::Call;
 use crate::proxy::client::{Client, Next};
@@ -46,17 +46,16 @@ impl Client {
         if matches!(row.verb, Verb::Quit | Verb::Reset | Verb::Http) {
             return None;
         }
-        let is_debug = call.args.get(1).is_some_and(|arg| arg.eq_ignore_ascii_case(b"debug"));
-        match self.admission() {
-            Admission::Open => return None,
+        match (self.admission(), row.verb) {
+            (Admission::Open, _) => return None,
             // PROXY INFO is needed most while Redis does not answer.
-            Admission::Unknown(_) if row.verb == Verb::Proxy && !is_debug => return None,
-            Admission::Unknown(lane) => return Some(self.wait_for(&lane)),
-            Admission::Locked => {}
-        }
-        if row.verb == Verb::Proxy {
-            let is_open = self.context.shared.windows.access(call.args) == Access::Anybody;
-            return if is_open { None } else { Some(self.refuse(NOAUTH)) };
+            (Admission::Unknown(_), Verb::Proxy(subcommand)) if subcommand != ProxySubcommand::Debug => return None,
+            (Admission::Unknown(lane), _) => return Some(self.wait_for(&lane)),
+            (Admission::Locked, Verb::Proxy(subcommand)) => {
+                let access = self.context.shared.windows.access(subcommand, call.args.len());
+                return if access == Access::Anybody { None } else { Some(self.refuse(NOAUTH)) };
+            }
+            (Admission::Locked, _) => {}
         }
         let exists = row.number > 0 && (row.subs().is_empty() || call.args.len() == 1);
         let is_whole = exists && row.arity_ok(call.args.len());

@@ -129,8 +129,7 @@ impl Expected for Pending {
             if let Some((reply_queue, slot)) = self.to
                 && !reply_queue.skip(slot)
             {
-                reply_queue.dropped.set(Some(DropReason::ReplyCut));
-                reply_queue.wake();
+                reply_queue.drop_for(DropReason::ReplyCut);
             }
             return;
         }
@@ -287,7 +286,9 @@ impl Pending {
                 }
                 next_login(context);
             }
-            OnReply::Proxy { client, args } => proxy_command::answered(context, &client, &args, to, reply.bytes()),
+            OnReply::Proxy { client, subcommand, args } => {
+                proxy_command::answered(context, &client, subcommand, &args, to, reply.bytes());
+            }
             OnReply::Paused(pause) => {
                 if !failed {
                     context.paused(pause);

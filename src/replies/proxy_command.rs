@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use crate::client_state::reply_queue::{ReplyQueue, Slot};
+use crate::command::ProxySubcommand;
 use crate::errors;
 use crate::exchange::pending::ClientState;
 use crate::replies::answers::answer;
@@ -14,6 +15,7 @@ use crate::worker_state::windows::Asker;
 pub(super) fn answered(
     context: &Context,
     client: &ClientState,
+    subcommand: ProxySubcommand,
     args: &[Vec<u8>],
     to: Option<(Rc<ReplyQueue>, Slot)>,
     reply: &[u8],
@@ -23,7 +25,7 @@ pub(super) fn answered(
     }
     let Some(context) = context.rc() else { return };
     let args: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();
-    context.ask_windows(&args, Asker::of(&client.profile), |frame| answer(to, Reply::Owned(frame.into())));
+    context.ask_windows(subcommand, &args, Asker::of(&client.profile), |frame| answer(to, Reply::Owned(frame.into())));
 }
 
 /// Whether Redis has looked at the parameter, which does not exist: the user may CONFIG SET. A user without that right gets NOPERM, and

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use crate::command::ProxySubcommand;
 use crate::errors;
 use crate::exchange::pending::Profile;
 use crate::resp::Version;
@@ -49,11 +50,11 @@ pub enum ProxyAnswer {
 
 /// Answers the PROXY command and adds to INFO.
 pub trait Windows: Send + Sync {
-    /// Who may use `PROXY …`.
-    fn access(&self, args: &[&[u8]]) -> Access;
+    /// Who may use a subcommand of PROXY in a call with so many arguments. An error is for anybody.
+    fn access(&self, subcommand: ProxySubcommand, argc: usize) -> Access;
 
     /// The answer to `PROXY …`. Whether the client may use it has been seen to.
-    fn proxy(self: Arc<Self>, args: &[&[u8]], asker: Asker) -> ProxyAnswer;
+    fn proxy(self: Arc<Self>, subcommand: ProxySubcommand, args: &[&[u8]], asker: Asker) -> ProxyAnswer;
 
     /// What `INFO [section …]` shows beside Redis's own sections.
     fn info(&self, sections: &[&[u8]]) -> String;
@@ -61,8 +62,14 @@ pub trait Windows: Send + Sync {
 
 impl Context {
     /// Has PROXY answered.
-    pub(crate) fn ask_windows(self: &Rc<Self>, args: &[&[u8]], asker: Asker, answer: impl FnOnce(Vec<u8>) + 'static) {
-        match Arc::clone(&self.shared.windows).proxy(args, asker) {
+    pub(crate) fn ask_windows(
+        self: &Rc<Self>,
+        subcommand: ProxySubcommand,
+        args: &[&[u8]],
+        asker: Asker,
+        answer: impl FnOnce(Vec<u8>) + 'static,
+    ) {
+        match Arc::clone(&self.shared.windows).proxy(subcommand, args, asker) {
             ProxyAnswer::Now(frame) => answer(frame),
             ProxyAnswer::Later(frame) => {
                 let found_out = self.shared.control.spawn(frame);

@@ -18,9 +18,10 @@ pub use client::{Client, bulk, command, filled, pipeline_of, show};
 pub use fault::{Fault, Way};
 pub use nats::NatsClient;
 pub use process::{Process, run};
-pub use servers::{Nats, Redis, free_address, signal};
+pub use servers::{Nats, Redis, free_address, misses_a_certificate, signal};
 pub use shortstop::Shortstop;
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -43,6 +44,13 @@ pub fn python() -> std::path::PathBuf {
     let python = named.unwrap_or_else(|| root.join("target/venv/bin/python"));
     assert!(python.exists(), "{} is missing: `make test` sets it up, with redis-py in it", python.display());
     python
+}
+
+/// Says that a test, or a part of one, does not run here, and why. Written past the test harness, which shows what a test prints only
+/// when the test fails.
+pub fn skipped(why: &str) {
+    // Without a standard error there is nobody to tell.
+    let _ = writeln!(std::io::stderr(), "SKIPPED: {why}");
 }
 
 /// The longest any single event may take before a test calls it lost. Far above what a loaded
