@@ -83,7 +83,8 @@ impl Refused {
             tracing::warn!(
                 clients,
                 limit,
-                "clients are refused: as many are connected as limits.max_clients allows; raise it, or see to who keeps connections open"
+                "clients are refused: limits.max_clients is reached; raise it, or find out which clients keep \
+                 connections open"
             );
         }
     }

@@ -46,18 +46,19 @@ const HELP: [&str; 14] = [
     "PROXY <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
     "INFO [section ...]",
     "    Show the state of this Shortstop: Proxy, ProxyClients, L1, Compression, Invalidation, Upstream, Coherence,",
-    "    Latency. INFO shows the same sections behind those of Redis.",
+    "    Latency. INFO shows the same sections after those of Redis.",
     "FLUSH",
-    "    Drop everything from L1 of this Shortstop. Redis is not touched.",
+    "    Flush L1 of this Shortstop. Redis is not changed.",
     "HEALTH [live|ready]",
-    "    OK, or why not. live: this process answers. ready: Redis has accepted its login since the start, and is a primary.",
+    "    OK, or the reasons why not. live: this process answers. ready: Redis has accepted its login since the \
+     start, and is a primary.",
     "    Needs no login.",
     "DEBUG PANIC [WORKER]",
-    "    Panic while serving this connection, to see that the others go on; or end the workers, to see that the process ends. Only \
-     with enable_debug_command: true.",
+    "    Panic while serving this connection, to check that the others continue; or end the workers, to check that \
+     the process ends. Only with enable_debug_command: true.",
     "HELP",
     "    Print this help.",
-    "Everything else is Redis's: see COMMAND and HELP of redis-cli.",
+    "All other commands are Redis's: see COMMAND, or HELP in redis-cli.",
 ];
 
 impl Windows for Admin {
@@ -198,7 +199,7 @@ impl Admin {
     fn unready(&self) -> Vec<&'static str> {
         let role = self.coherence.role();
         let reasons = [
-            (!self.status.seen(Instant::now()).accepted, "Redis has not accepted the login of Shortstop so far"),
+            (!self.status.seen(Instant::now()).accepted, "Redis has not accepted Shortstop's login yet"),
             (role == Role::Replica, "Redis is a replica"),
         ];
         reasons.into_iter().filter_map(|(holds, reason)| holds.then_some(reason)).collect()

@@ -34,7 +34,7 @@ impl Arrival {
         let stream = match self.socket.open() {
             Ok(stream) => stream,
             Err(error) => {
-                crate::seldom!(debug, "a client was gone before it was served", %error);
+                crate::seldom!(debug, "a client disconnected before it was served", %error);
                 return None;
             }
         };

@@ -94,10 +94,10 @@ pub enum DecodeError {
         len: usize,
     },
     /// Compressed by a newer Shortstop whose envelopes are unknown here.
-    #[error("the envelope has version {0}, this Shortstop opens version 1")]
+    #[error("the envelope has version {0}; this Shortstop supports version 1")]
     UnknownVersion(u8),
     /// Its value is longer than allowed.
-    #[error("the envelope holds {declared} bytes, at most {max} are allowed")]
+    #[error("the envelope contains {declared} bytes; at most {max} are allowed")]
     TooLarge {
         /// The size that the envelope declares.
         declared: usize,
@@ -223,7 +223,7 @@ pub fn decode(compressed: &[u8], max_len: usize) -> Result<Vec<u8>, DecodeError>
         return Err(DecodeError::TooLarge { declared, max: max_len });
     }
     if declared as u64 > (parts.body.len() as u64).saturating_mul(MOST_INFLATION) {
-        return Err(DecodeError::Damaged("it declares more than it can inflate to"));
+        return Err(DecodeError::Damaged("it declares more than it can decompress to"));
     }
 
     let mut value = Vec::new();
@@ -715,7 +715,7 @@ mod tests {
         // An envelope that understates its length decompresses no further than that. One that overstates it is not decompressed at
         // all.
         assert!(matches!(decode(&forge(&body, crc, 1000), 1 << 20), Err(DecodeError::Damaged(_))));
-        let impossible = Err(DecodeError::Damaged("it declares more than it can inflate to"));
+        let impossible = Err(DecodeError::Damaged("it declares more than it can decompress to"));
         assert_eq!(decode(&forge(&deflate(b"small"), 0, u32::MAX), ANY_LEN), impossible);
     }
 

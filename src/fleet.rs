@@ -91,8 +91,9 @@ impl Fleet for Alone {
                 tracing::warn!(
                     instance = format_args!("{:016x}", instance.incarnation),
                     address = instance.address,
-                    "another Shortstop of this fleet is connected to Redis, and this one has no NATS in its configuration: neither tells \
-                     the other of writes. Name the same NATS in both, or give one another fleet name"
+                    "another Shortstop of this fleet is connected to Redis, and this one has no NATS configured: \
+                     neither publishes its writes to the other. Configure the same NATS in both, or give one of \
+                     them another fleet name"
                 );
             }
         }

@@ -150,7 +150,8 @@ impl Shared {
                 if dropped != told {
                     tracing::warn!(
                         lines = dropped - told,
-                        "lines of this log were dropped: standard error could not be written in time; see to what reads it"
+                        "lines of this log were dropped: standard error could not be written in time; check the \
+                         process that reads it"
                     );
                     // If that line cannot be written either, it counts too.
                     told = dropped;
@@ -271,7 +272,7 @@ impl Seldom {
 fn tell_left_out() {
     let kinds = std::mem::take(&mut *LEFT_OUT.lock().unwrap_or_else(PoisonError::into_inner));
     for kind in kinds {
-        tracing::warn!(lines = kind.take_left_out(), kind = kind.what, "more lines of this kind were left out");
+        tracing::warn!(lines = kind.take_left_out(), kind = kind.what, "more lines of this kind were suppressed");
     }
 }
 

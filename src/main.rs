@@ -153,8 +153,8 @@ fn main() -> ExitCode {
         loaded.warnings.iter().for_each(|finding| complain(format_args!("warning: {finding}")));
         let text = match (flags.print_config, file) {
             (true, _) => loaded.to_yaml(),
-            (false, Some(file)) => format!("{}: the configuration is sound\n", file.display()),
-            (false, None) => "the configuration is sound; no file was read\n".to_owned(),
+            (false, Some(file)) => format!("{}: the configuration is valid\n", file.display()),
+            (false, None) => "the configuration is valid; no file was read\n".to_owned(),
         };
         // The exit code says whether it is valid.
         let _ = write!(io::stdout(), "{text}");
@@ -250,12 +250,12 @@ fn run(flags: &Flags, config: Config, log: &Logging) -> ExitCode {
         }
     });
     if let Some(failure) = failure {
-        tracing::error!("{failure}: leaving at once, because clients would wait for it for ever");
+        tracing::error!("{failure}: exiting at once, because clients would wait for it for ever");
         // What it shared with other threads may be in any state.
         std::mem::forget(app);
         return ExitCode::FAILURE;
     }
-    tracing::info!("leaving: answering what was asked; a second signal leaves at once");
+    tracing::info!("shutting down: pending requests are answered; a second signal exits at once");
     let last = log.out.clone();
     std::thread::spawn(move || {
         runtime.block_on(signals.told_to_leave(|| ()));
@@ -317,13 +317,13 @@ fn reload(flags: &Flags, app: &App, log: &Logging) {
             (log.set_level)(&loaded.config.log.level);
             loaded.warnings.iter().for_each(|finding| tracing::warn!("in the configuration: {finding}"));
             for Waiting { key, why } in waiting {
-                tracing::warn!(key, why, "this setting has changed, and only a restart makes it hold");
+                tracing::warn!(key, why, "this setting has changed, but takes effect only after a restart");
             }
             tracing::info!("the configuration is reloaded");
         }
         Err(error) => {
             for finding in error.findings() {
-                tracing::error!("the configuration is refused, the old one stays: {finding}");
+                tracing::error!("the configuration is refused, and the old one stays: {finding}");
             }
         }
     }
@@ -335,9 +335,8 @@ fn health(config: &Config, asked: Health) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let answer = runtime.and_then(|runtime| {
         let answer = runtime.block_on(async { tokio::time::timeout(patience, ask(config, asked)).await });
-        answer.unwrap_or_else(|_| {
-            Err(io::Error::new(io::ErrorKind::TimedOut, format!("nothing came within {patience:?}")))
-        })
+        answer
+            .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {patience:?}"))))
     });
     // A full Shortstop serves its clients, and a restart would not help.
     let is_full = |line: &str| matches!(asked, Health::Live) && line.starts_with("-ERR max number of clients");

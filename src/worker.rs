@@ -74,7 +74,7 @@ pub fn run(setup: Setup, orders: mpsc::UnboundedReceiver<Order>) {
     let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => {
-            tracing::error!(%error, "a worker cannot start: the system gives it no event queue");
+            tracing::error!(%error, "a worker cannot start: the system provides no event queue");
             return;
         }
     };
@@ -109,7 +109,8 @@ async fn work(setup: Setup, mut orders: mpsc::UnboundedReceiver<Order>) {
                 context.check_replies(Instant::now());
                 context.end_spare_auth_links();
                 if let Some(client) = context.panicked.take() {
-                    tracing::error!(client, "serving a client panicked; its connection is closed, the others go on");
+                    tracing::error!(client, "serving a client panicked; its connection is closed, and the others \
+                        continue");
                 }
                 if context.draining.get() && context.clients.borrow().is_empty() && context.is_settled() {
                     break;

@@ -303,7 +303,7 @@ async fn scripts_of_a_batch_are_told_once() {
     let nats = Nats::start();
     let a = Proxy::live(nats.with_json()).await;
     let mut b = Proxy::live(nats.with_json()).await;
-    b.until_flush("running before").await;
+    b.until_flush("before the first").await;
     let script = |lost| Event::Script { lost, clear: false };
     for (events, expected) in [
         (vec![script(false), key(0, 1), script(false)], vec![Call::Script(false), Call::Invalidate(0, 1)]),
@@ -340,7 +340,7 @@ async fn a_burst_of_100_000_arrives_whole() {
     let a = Proxy::live(nats.with_json()).await;
     let mut b = Proxy::live(nats.with_json()).await;
     // The first heartbeat of `a` is a flush for `b`, which met it running.
-    b.until_flush("running before").await;
+    b.until_flush("before the first").await;
 
     let workers: Vec<_> = (0..WORKERS)
         .map(|worker| {
@@ -382,7 +382,7 @@ async fn nats_is_killed_and_restarted() {
     let mut nats = Nats::start();
     let mut a = Proxy::live(nats.settings()).await;
     let mut b = Proxy::live(nats.settings()).await;
-    b.until_flush("running before").await;
+    b.until_flush("before the first").await;
     a.send(vec![key(0, 1)]);
     b.until(|call| *call == Call::Invalidate(0, 1)).await;
 
@@ -424,7 +424,7 @@ async fn nats_freezes_and_thaws() {
     let nats = Nats::start();
     let mut a = Proxy::live(nats.settings()).await;
     let mut b = Proxy::live(nats.settings()).await;
-    b.until_flush("running before").await;
+    b.until_flush("before the first").await;
     a.send(vec![key(0, 1)]);
     b.until(|call| *call == Call::Invalidate(0, 1)).await;
 
@@ -475,7 +475,7 @@ async fn nats_comes_later() {
     assert_eq!(a.count(|s| &s.dropped), 10_000);
 
     let mut b = Proxy::live(nats.settings()).await;
-    b.until_flush("running before").await;
+    b.until_flush("before the first").await;
     a.send(vec![key(0, 5)]);
     b.until(|call| *call == Call::Invalidate(0, 5)).await;
     assert_eq!(b.count(|s| &s.gaps), 0);
@@ -489,7 +489,7 @@ async fn a_newcomer_that_has_already_written_is_a_flush() {
     late.send(vec![key(0, 1)]);
     let mut early = Proxy::start(nats.settings());
     nats.run();
-    early.until_flush("running before").await;
+    early.until_flush("before the first").await;
     let mut fresh = Proxy::live(nats.settings()).await;
     early.settle().await;
     fresh.send(vec![key(0, 2)]);
@@ -503,7 +503,7 @@ async fn a_stranger_costs_speed_and_nothing_else() {
     let nats = Nats::start();
     let mut a = Proxy::live(nats.settings()).await;
     let mut b = Proxy::live(nats.settings()).await;
-    b.until_flush("running before").await;
+    b.until_flush("before the first").await;
     let stranger = nats.stranger().await;
 
     let garbage = [
@@ -546,7 +546,7 @@ async fn a_stranger_costs_speed_and_nothing_else() {
 
     // A proxy that does not exist is a lost one, until told otherwise.
     publish(&stranger, FLEET, forged(HEARTBEAT, 7, 3, &[0; 16])).await;
-    b.until_flush("running before").await;
+    b.until_flush("before the first").await;
     b.until_flush("silent").await;
     b.until(|call| *call == Call::Doubtful(true)).await;
     assert_eq!(b.bus.lost_peers(), [7]);
@@ -562,7 +562,7 @@ async fn services_hear_of_written_keys() {
     registered(&service).await;
     let mut a = Proxy::live(nats.with_json()).await;
     let mut b = Proxy::live(nats.with_json()).await;
-    b.until_flush("running before").await;
+    b.until_flush("before the first").await;
 
     let binary = Event::Invalidate { hash: 2, key: Key::new(0, b"\xff\0") };
     a.send(vec![key(0, 1), binary, Event::Quarantine { hash: 3, key: Key::new(0, b"q") }]);
@@ -599,7 +599,7 @@ async fn services_are_heard() {
     let nats = Nats::start();
     let mut a = Proxy::live(nats.with_json()).await;
     let mut deaf = Proxy::live(nats.settings()).await;
-    deaf.until_flush("running before").await;
+    deaf.until_flush("before the first").await;
     let service = nats.stranger().await;
     for text in [
         r#"{"action":"invalidate","key":"signals:BTC","timestamp":"2025-01-31T09:30:00.000001"}"#,
@@ -611,7 +611,7 @@ async fn services_are_heard() {
     ] {
         publish(&service, JSON, text.as_bytes().to_vec()).await;
     }
-    let mut calls = a.until_flush("a service asks").await;
+    let mut calls = a.until_flush("a service requested").await;
     calls.retain(|call| !matches!(call, Call::Lease(_)));
     assert_eq!(
         calls[..3],
@@ -659,7 +659,7 @@ async fn an_overflow_is_one_flush() {
     let nats = Nats::start();
     let mut a = Proxy::live(Settings { queue: 10, ..nats.with_json() }).await;
     let mut b = Proxy::live(nats.settings()).await;
-    b.until_flush("running before").await;
+    b.until_flush("before the first").await;
     let service = nats.stranger().await;
     let mut heard = service.subscribe(JSON).await.expect("connected");
     registered(&service).await;

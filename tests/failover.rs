@@ -247,7 +247,7 @@ fn a_lone_replica_is_passed_on_to_and_one_line_says_so() {
     wait_until("it is a master now", || mode(&proxy) == "single");
     assert_reply(&client.cmd("SET k w"), "+OK\r\n", "the same connection");
     assert_eq!(proxy.stat("upstream_moves"), 0);
-    assert_eq!(proxy.log().matches("is a master again").count(), 1, "{}", proxy.log());
+    assert_eq!(proxy.log().matches("is a primary again").count(), 1, "{}", proxy.log());
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! A Redis that keeps its connections and answers nothing: requests get an error within `timeouts.reply`, L1 goes on, and INFO says
+//! A Redis that keeps its connections and answers nothing: requests get an error within `timeouts.reply`, L1 serves what it may, and INFO says
 //! so. What takes long for a reason is waited for.
 
 mod common;
@@ -26,7 +26,7 @@ fn requests_to_a_hung_redis_get_an_error_and_writes_count_as_unknown() {
     proxy.warm(&mut reader, "k");
     wire.hold(Way::Down);
     writer.send(&pipeline_of(&["SET a 1", "GET b"]));
-    assert_reply(&reader.cmd("GET k"), "$1\r\n1\r\n", "L1 goes on");
+    assert_reply(&reader.cmd("GET k"), "$1\r\n1\r\n", "L1 serves what it may");
     proxy.wait_stat("upstream_overdue", |overdue| overdue > 0);
     let lost = writer.reply();
     assert_hung(&lost, "a write");

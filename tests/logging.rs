@@ -16,7 +16,7 @@ const BREAKABLE: &str = "enable_debug_command: true\n";
 fn post(proxy: SocketAddr) {
     let mut browser = Client::connect(proxy);
     browser.send(b"POST / HTTP/1.1\r\n\r\n");
-    assert_reply(&browser.until_closed(), "", "closed, as Redis does");
+    assert_reply(&browser.until_closed(), "", "closed, as Redis would do");
 }
 
 /// Clients cause lines of all kinds, panics among them; others are served, and the end is as it should be.
@@ -76,7 +76,7 @@ fn the_last_lines_are_written() {
     let mut proxy = Process::start(redis.addr(), "");
     proxy.signal("TERM");
     assert_eq!(proxy.wait_exit(PATIENCE).code(), Some(0));
-    wait_until("the last line is there", || proxy.log().contains("leaving"));
+    wait_until("the last line is there", || proxy.log().contains("shutting down"));
 }
 
 #[test]
@@ -104,9 +104,9 @@ fn lines_that_clients_cause_are_bounded_and_counted() {
     for _ in 0..CLIENTS {
         post(proxy.addr());
     }
-    let logged = |log: &str| log.matches("a client is closed, as Redis does client=").count();
+    let logged = |log: &str| log.matches("a client is closed, as Redis would do client=").count();
     let left_out = |log: &str| -> usize {
-        let lines = log.lines().filter(|line| line.contains("more lines of this kind were left out"));
+        let lines = log.lines().filter(|line| line.contains("more lines of this kind were suppressed"));
         let counts = lines.filter_map(|line| line.split("lines=").nth(1)?.split(' ').next()?.parse::<usize>().ok());
         counts.sum()
     };

@@ -37,9 +37,9 @@ fn a_wrong_or_missing_password_is_said_at_once_and_is_not_ready() {
         let redis = Redis::start();
         redis.client().cmd("CONFIG SET requirepass secret");
         let proxy = Process::start(redis.addr(), &format!("upstream: redis://{login}{}\n", redis.addr()));
-        wait_until("the log has it", || lines_with(&proxy, "does not let Shortstop in") > 0);
+        wait_until("the log has it", || lines_with(&proxy, "refuses Shortstop's login") > 0);
         let log = proxy.log();
-        let line = log.lines().find(|line| line.contains("does not let Shortstop in")).expect("it is there");
+        let line = log.lines().find(|line| line.contains("refuses Shortstop's login")).expect("it is there");
         assert!(line.contains("ERROR") && line.contains(error) && line.contains("REDIS_URL"), "{line}");
         // PROXY HEALTH needs no login. A client with one of its own sees more.
         let ready = proxy.client().cmd("PROXY HEALTH ready");
@@ -57,7 +57,7 @@ fn a_wrong_or_missing_password_is_said_at_once_and_is_not_ready() {
         for _ in 0..20 {
             proxy.client().cmd("GET k");
         }
-        assert_eq!(lines_with(&proxy, "does not let Shortstop in"), 1, "{login}");
+        assert_eq!(lines_with(&proxy, "refuses Shortstop's login"), 1, "{login}");
         // The password becomes what the URL says.
         let mut direct = redis.client();
         direct.cmd("AUTH secret");
@@ -132,7 +132,7 @@ fn a_missing_right_is_named_with_what_it_costs() {
     let mut client = proxy.client();
     wait_until("all are seen", || text(&mut client, "upstream_missing_rights") == "role,command,info");
     for (right, cost) in [("ROLE", "a replica"), ("COMMAND", "private connection"), ("INFO", "another server")] {
-        let what = format!("may not {right}: ");
+        let what = format!("no right to {right}: ");
         wait_until(&format!("the log has {right}"), || lines_with(&proxy, &what) == 1);
         let log = proxy.log();
         let line = log.lines().find(|line| line.contains(&what)).expect("it is there");

@@ -361,10 +361,10 @@ fn the_log_names_each_script_once_and_says_what_to_do() {
         client.cmd("EVALSHA ffffffffffffffffffffffffffffffffffffffff 1 secret-key");
     }
     let lines = |needle: &str| proxy.log().lines().filter(|line| line.contains(needle)).count();
-    wait_until("it is logged", || lines("L1 is emptied each time") >= 2);
-    assert_eq!(lines(&format!("L1 is emptied each time that script {sha} runs")), 1, "{}", proxy.log());
+    wait_until("it is logged", || lines("L1 is flushed each time") >= 2);
+    assert_eq!(lines(&format!("L1 is flushed each time that script {sha} runs")), 1, "{}", proxy.log());
     assert_eq!(lines("script ffffffffffffffffffffffffffffffffffffffff"), 1);
-    assert_eq!(lines("L1 is emptied each time"), 2, "{}", proxy.log());
+    assert_eq!(lines("L1 is flushed each time"), 2, "{}", proxy.log());
     assert_eq!(lines("scripts: declared"), 2, "what to do");
     // One warning for each way to call a script, while values are compressed.
     assert_eq!(lines("runs while values are compressed"), 2, "{}", proxy.log());

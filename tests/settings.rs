@@ -148,7 +148,7 @@ fn the_variables_of_the_seed_are_understood() {
 #[test]
 fn check_config_names_the_file_and_tells_all_that_is_wrong() {
     let (code, out, _) = with_file("workers: 3\n", &["--check-config"]);
-    assert_eq!((code, out.as_str()), (Some(0), "my.yaml: the configuration is sound\n"));
+    assert_eq!((code, out.as_str()), (Some(0), "my.yaml: the configuration is valid\n"));
 
     let text = "max_stalenes: 5s\nl1:\n  max_memory: lots\nbus:\n  credentials: no/such.creds\n";
     let (code, _, err) = with_file(text, &["--check-config", "--workers", "many"]);
@@ -333,8 +333,9 @@ fn what_waits_for_a_restart_says_why() {
     proxy.signal("HUP");
     wait_until("it is reloaded", || proxy.log().contains("the configuration is reloaded"));
     let log = proxy.log();
-    let line =
-        |key: &str| log.lines().find(|line| line.contains("only a restart") && line.contains(key)).map(str::to_owned);
+    let line = |key: &str| {
+        log.lines().find(|line| line.contains("only after a restart") && line.contains(key)).map(str::to_owned)
+    };
     assert!(
         line("key=\"fleet\"").is_some_and(|line| line.contains("connections to Redis and NATS carry the name")),
         "{log}"

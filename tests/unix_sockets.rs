@@ -60,7 +60,7 @@ fn a_unix_socket_alone_is_enough_and_is_removed_at_the_end() {
 #[test]
 fn nothing_to_listen_on_is_an_error() {
     let error = Config::from_yaml("listen: \"\"").expect("readable").check().expect_err("nowhere").to_string();
-    assert!(error.contains("listen: clients can connect nowhere; type an address"), "{error}");
+    assert!(error.contains("listen: there is no address for clients; type an address"), "{error}");
 }
 
 #[test]

@@ -119,7 +119,7 @@ fn noted(event: &async_nats::Event, shared: &Shared, limit: &LogLimit) {
         async_nats::Event::SlowConsumer(_) => {
             shared.overflowed.store(true, Ordering::Relaxed);
             if let Some(times) = limit.allow() {
-                warn!(times, "nats: messages came faster than they could be taken");
+                warn!(times, "nats: messages arrived faster than they could be handled");
             }
         }
         other => {

@@ -137,7 +137,7 @@ impl Users {
         if !may && ttl.named.insert(name.into()) {
             tracing::warn!(
                 user = %String::from_utf8_lossy(name),
-                "what this user reads is not kept in L1, because it may not PTTL; give it +pttl"
+                "this user's reads are not kept in L1, because the user has no right to PTTL; grant +pttl"
             );
         }
         may

@@ -60,10 +60,10 @@ impl Mode {
         match self {
             Mode::Off => "nothing is served from L1: every read goes to Redis",
             Mode::Single => {
-                "L1 serves for up to max_staleness; writes that do not pass this Shortstop are not noticed before"
+                "L1 serves entries for up to max_staleness; writes that bypass this Shortstop are not noticed before"
             }
-            Mode::Live => "L1 serves, and drops what the fleet writes",
-            Mode::Degraded => "L1 serves what is younger than degraded_staleness",
+            Mode::Live => "L1 serves, and drops keys that the fleet writes",
+            Mode::Degraded => "L1 serves entries younger than degraded_staleness",
         }
     }
 }

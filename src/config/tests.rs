@@ -186,11 +186,11 @@ fn mistakes_name_line_key_and_remedy() {
         ),
         (
             "rules:\n- match: a\n  cache: { reads: [] }",
-            "line 3: rules[0].cache.reads: no command keeps nothing; type cache: false, or [get, mget]",
+            "line 3: rules[0].cache.reads: an empty list keeps nothing; type cache: false, or [get, mget]",
         ),
         (
             "defaults:\n  cache:\n    reads: [mget, hgetall]",
-            "line 3: defaults.cache.reads: mget keeps what get reads; type get as well: [get, mget]",
+            "line 3: defaults.cache.reads: mget needs get; type get as well: [get, mget]",
         ),
         // Shape.
         (
@@ -239,7 +239,11 @@ fn mistakes_name_line_key_and_remedy() {
             "line 2: timeouts.backoff_max: 2s is shorter than backoff_min; type 5s or more",
         ),
         ("timeouts:\n  reply: 500ms", "line 2: timeouts.reply: 500ms is too small; type 1s or more"),
-        ("fleet: a.b", "line 1: fleet: 'a.b' is not a name that a NATS subject can carry; type 1 to 64 letters,"),
+        (
+            "fleet: a.b",
+            "line 1: fleet: 'a.b' is not a name that can be part of a NATS subject; type 1 to 64 \
+            letters,",
+        ),
         ("fleet: ''", "line 1: fleet: '' is not a name"),
         ("log: { level: verbose }", "line 1: log.level: 'verbose' is not a log level; type off, error,"),
         ("log: { level: 'info,shortstop=loud' }", "line 1: log.level: 'info,shortstop=loud' is not a log level"),
@@ -270,7 +274,7 @@ fn mistakes_name_line_key_and_remedy() {
             "rules:\n- match: a\n  compress: { min_saving: 100% }",
             "line 3: rules[0].compress.min_saving: nothing can be",
         ),
-        ("rules:\n- match: ''", "line 2: rules[0].match: an empty pattern matches no key of use; type \"*\""),
+        ("rules:\n- match: ''", "line 2: rules[0].match: an empty pattern matches only the empty key; type \"*\""),
     ];
     for (text, expected) in table {
         let message = Config::from_yaml(text).expect_err(text).to_string();

@@ -113,7 +113,7 @@ impl Client {
         // Requests that the command decides.
         match (row.class_for(&args), row.verb) {
             (Class::Refused(why), Verb::Http) => {
-                crate::seldom!(warn, "a client is closed, as Redis does", client = self.id, why = why.reason());
+                crate::seldom!(warn, "a client is closed, as Redis would do", client = self.id, why = why.reason());
                 Next::Close
             }
             (Class::Refused(why), _) => self.refuse_or_abort(permit, why),

@@ -231,10 +231,7 @@ impl Pending {
             OnReply::Queued(session) => {
                 if !session.queued(reply.bytes()) {
                     // The command may have been executed, and no guard covers its keys.
-                    context
-                        .shared
-                        .coherence
-                        .flush("a private connection was not in the state that it was taken to be in");
+                    context.shared.coherence.flush("a private connection was in an unexpected state");
                 }
                 answer(to, reply);
             }

@@ -15,7 +15,7 @@ use super::reach::Reach;
 const GOOD_FOR: Duration = Duration::from_secs(3);
 /// How long to wait for the first list before the log says that Redis provides none.
 const PATIENCE: Duration = Duration::from_secs(5);
-pub(super) const STALE: &str = "whether it has the flag no-writes is not known at this moment";
+pub(super) const STALE: &str = "it is not known now whether it has the flag no-writes";
 /// Maximum number of functions to remember. With more, every function counts as one that may write.
 const MAX_FUNCTIONS: usize = 65_536;
 

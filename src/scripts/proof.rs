@@ -78,9 +78,9 @@ pub(super) fn calls(text: &[u8]) -> Result<Vec<Call>, &'static str> {
 
 const TOO_MANY: &str = "it has too many local names to be checked";
 const UNREADABLE: &str = "its text is not understood";
-const REDIS: &str = "it uses `redis` in another way than redis.call('NAME', …)";
-const KEYS: &str = "it uses KEYS in another way than KEYS[…]";
-const NAMES: &str = "it uses a name that is neither its own nor one of those that are known to be harmless";
+const REDIS: &str = "it uses `redis` other than as redis.call('NAME', …)";
+const KEYS: &str = "it uses KEYS other than as KEYS[…]";
+const NAMES: &str = "it uses a name that is neither its own nor known to be safe";
 
 type Outcome<T = ()> = Result<T, &'static str>;
 
@@ -661,7 +661,7 @@ impl<'a> Parser<'a> {
         }
         self.expect(")")?;
         if !matches!(arguments.first(), Some(Argument::Text(_))) {
-            return Err("it calls a command whose name is not written out");
+            return Err("it calls a command whose name is not a literal");
         }
         if self.calls.len() == MAX_CALLS {
             return Err("it calls too many commands to be checked");

@@ -291,7 +291,8 @@ impl Handshake<'_> {
             && let Some(error) = error_of(&replies[0])
         {
             self.warn(&format!(
-                "Redis does not let the user in the upstream URL in ({}); correct the user or the password in the URL",
+                "Redis refuses the login of the user in the upstream URL ({}); correct the user or the password in \
+                 the URL",
                 String::from_utf8_lossy(error).trim_end()
             ));
         }
@@ -342,7 +343,8 @@ impl Handshake<'_> {
         if error.starts_with(b"NOPERM") {
             right.refuse();
             let text = format!(
-                "Shortstop's own user at Redis (the one in the upstream URL, else default) may not {command}; give it that right"
+                "Shortstop's own user in Redis (the one in the upstream URL, else default) has no right to \
+                 {command}; grant that right"
             );
             self.warn(&text);
         }

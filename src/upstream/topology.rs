@@ -216,7 +216,7 @@ impl Known {
         };
         tracing::warn!(
             upstream = self.upstream, from, to = %server.address, role,
-            "Redis is another server now: every connection moves to it, and L1 is emptied"
+            "Redis is now another server: all connections move to it, and L1 is flushed"
         );
         self.is_primary = is_primary;
         tell(News::Moved(is_primary));
@@ -238,10 +238,11 @@ impl Known {
     fn role(&mut self, is_primary: Option<bool>, tell: &impl Fn(News)) {
         let Some(is_primary) = is_primary else { return };
         match self.is_primary.replace(is_primary) {
-            Some(false) if is_primary => tracing::info!(upstream = self.upstream, "Redis is a master again"),
+            Some(false) if is_primary => tracing::info!(upstream = self.upstream, "Redis is a primary again"),
             Some(true) | None if !is_primary => tracing::warn!(
                 upstream = self.upstream,
-                "Redis is a replica: L1 is off, and Shortstop looks for a master every second. Writes fail until there is one"
+                "Redis is a replica: L1 is off, and Shortstop looks for a primary every second. Writes fail until \
+                 there is one"
             ),
             _ => {}
         }
@@ -339,7 +340,8 @@ async fn look(
             match Table::from_command(&table) {
                 Ok(table) => tell(News::Table(Box::new(table))),
                 Err(error) => {
-                    tracing::warn!(%error, "the command table of the server is not understood; the one in use stays")
+                    tracing::warn!(%error, "the server's command table is not understood; the current one stays in \
+                        use")
                 }
             }
             commands = count;

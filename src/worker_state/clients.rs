@@ -58,7 +58,8 @@ impl Context {
             let nobody = Rc::clone(&context.anonymous.borrow());
             if others.chain([&nobody]).any(|other| other.stood_through(closed)) {
                 tracing::info!(
-                    "Redis ended the connections of a user, and lets the user in again; the user's clients are closed, as Redis does"
+                    "Redis closed the connections of a user and accepts the user again; the user's clients are \
+                     closed, as Redis would do"
                 );
                 context.shared.users.end_number(user);
                 context.end_clients_of(vec![user]);

@@ -203,7 +203,7 @@ impl Context {
         let before = self.view.replace(Rc::new(view));
         if !self.view().table.cacheable().contains(before.table.cacheable()) {
             // Another server: what was kept may have changed there without an invalidation.
-            self.shared.coherence.flush_for(FlushReason::Upstream, "the server has another table of commands");
+            self.shared.coherence.flush_for(FlushReason::Upstream, "the server's command table has changed");
         }
     }
 

@@ -38,7 +38,7 @@ impl WriteGuard {
         self.any = true;
         self.begun = true;
         context.writes.set(context.writes.get() + 1);
-        context.shared.coherence.flush_for(FlushReason::Scripts, "a script in the debugger");
+        context.shared.coherence.flush_for(FlushReason::Scripts, "a script runs in the debugger");
     }
 
     /// A function that could not write when the call was judged may have been replaced meanwhile.

@@ -100,12 +100,12 @@ const fn not_sent(command: &'static str, why: &'static str) -> Difference {
 /// An error of Shortstop's own begins so.
 pub const OURS: &[u8] = b"-ERR shortstop: ";
 
-const SEALED: &str = "the value at this key is stored compressed, and this command looks into the stored bytes; GET and SET it, \
-                      or give its keys a rule with compress: false and SET it again";
-const SORT_STORE: &str =
-    "a value that SORT GET finds is stored compressed, and STORE would keep it so; use SORT GET and store its reply";
+const SEALED: &str = "the value at this key is stored compressed, and this command needs the uncompressed bytes; \
+                      GET and SET it, or give its keys a rule with compress: false and SET it again";
+const SORT_STORE: &str = "a value that SORT GET reads is stored compressed, and STORE would copy it compressed; use SORT GET and store \
+     its reply";
 const SORT_BY: &str = "a value that SORT BY compares is stored compressed; keep the weights in hashes (BY key*->field)";
-const COMPARED: &str = "the value looks like one that is stored compressed; SET it without a comparison";
+const COMPARED: &str = "the value looks like a compressed one; SET it without a comparison";
 
 const INSIDE: &str = "looks into the stored bytes of a string, which may be compressed";
 const STORED: &str = "speaks of the stored bytes, which may be compressed";
@@ -135,7 +135,7 @@ pub const DIFFERENCES: &[Difference] = &[
     refused("sort_ro", &[SORT_BY], "BY … ALPHA would compare a compressed value"),
     Difference {
         command: "hello",
-        what: What::Refused(&["this server may not answer a login in a transaction; send it before MULTI"]),
+        what: What::Refused(&["this server may not reply to a login in a transaction; send it before MULTI"]),
         sealed_only: false,
         why: "newer servers leave the answer to a failed login out of EXEC's reply",
     },

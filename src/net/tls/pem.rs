@@ -24,7 +24,7 @@ pub(super) fn provider() -> Arc<CryptoProvider> {
 /// The certificates in a file, in their order.
 pub(super) fn certificates(key: &'static str, file: &Path) -> Result<Vec<CertificateDer<'static>>, Finding> {
     const REMEDY: &str =
-        "the path of a readable PEM file with the certificate, and behind it those that lead to its authority";
+        "the path of a readable PEM file with the certificate, followed by those that lead to its authority";
     let unreadable = |what: String| wrong(key, format!("{} {what}", file.display()), REMEDY);
     let parsed = CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
     let certificates = parsed.map_err(|error| unreadable(format!("cannot be read ({error})")))?;
@@ -47,7 +47,7 @@ pub(super) fn authorities(key: &'static str, file: &Path) -> Result<RootCertStor
     let mut roots = RootCertStore::empty();
     for certificate in certificates(key, file)? {
         roots.add(certificate).map_err(|error| {
-            let what = format!("{} has a certificate that is not sound ({error})", file.display());
+            let what = format!("{} contains an invalid certificate ({error})", file.display());
             wrong(key, what, "the path of a PEM file with the certificates of authorities")
         })?;
     }
