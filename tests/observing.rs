@@ -1,5 +1,5 @@
-//! What somebody on call sees: whether Redis answers and lets Shortstop in, in which mode L1 is and why, why things were not kept, dropped
-//! or flushed. In INFO, in the log, and in PROXY HEALTH.
+//! What people on call can see: whether Redis answers and accepts Shortstop's login, the mode of L1 and its reason, and why values
+//! were not kept, clients dropped or L1 flushed. In INFO, in the log, and in PROXY HEALTH.
 
 mod common;
 
@@ -12,13 +12,13 @@ use common::{
 
 const EAGER: &str = "defaults:\n  cache: { admit_after: 1 }\n";
 
-/// One text of PROXY INFO.
+/// A text field of PROXY INFO.
 fn text(client: &mut Client, name: &str) -> String {
     let info = client.cmd("PROXY INFO");
     field(&info, name).unwrap_or_else(|| panic!("PROXY INFO has no {name}: {}", show(&info)))
 }
 
-/// The exit code of `--health`, and what it says.
+/// The exit code of `--health`, and its output.
 fn health(proxy: SocketAddr, asked: &[&str]) -> (bool, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_shortstop"));
     command.args(["--listen", &proxy.to_string(), "--health"]).args(asked);
@@ -32,7 +32,7 @@ fn lines_with(process: &Process, what: &str) -> usize {
 }
 
 #[test]
-fn a_wrong_or_missing_password_is_said_at_once_and_is_not_ready() {
+fn a_wrong_or_missing_password_is_logged_at_once_and_is_not_ready() {
     for (login, error) in [(":wrong@", "WRONGPASS"), ("", "NOAUTH")] {
         let redis = Redis::start();
         redis.client().cmd("CONFIG SET requirepass secret");
@@ -41,7 +41,7 @@ fn a_wrong_or_missing_password_is_said_at_once_and_is_not_ready() {
         let log = proxy.log();
         let line = log.lines().find(|line| line.contains("refuses Shortstop's login")).expect("it is there");
         assert!(line.contains("ERROR") && line.contains(error) && line.contains("REDIS_URL"), "{line}");
-        // PROXY HEALTH needs no login. A client with one of its own sees more.
+        // PROXY HEALTH needs no login. An authenticated client sees more.
         let ready = proxy.client().cmd("PROXY HEALTH ready");
         assert!(ready.starts_with(b"-NOTREADY Redis has not accepted"), "{}", show(&ready));
         assert!(proxy.client().cmd("PROXY HEALTH").starts_with(b"+OK, but Redis does not answer"), "alive");
@@ -49,16 +49,16 @@ fn a_wrong_or_missing_password_is_said_at_once_and_is_not_ready() {
         let mut client = proxy.client();
         assert_reply(&client.cmd("AUTH secret"), "+OK\r\n", "a login of its own");
         assert_eq!(text(&mut client, "upstream_up"), "0");
-        // A client that Redis lets in is served from L1 all the same.
+        // A client that Redis accepts is served from L1 all the same.
         wait_until("the role may not be asked", || text(&mut client, "mode") == "single");
         assert!(text(&mut client, "upstream_last_error").contains(error));
         assert!(text(&mut client, "upstream_last_error_age_ms").parse::<i64>().is_ok_and(|age| age >= 0));
-        // Whatever clients do: the line is the proxy's, not the connection's.
+        // Whatever clients do: there is one line per process, not per connection.
         for _ in 0..20 {
             proxy.client().cmd("GET k");
         }
         assert_eq!(lines_with(&proxy, "refuses Shortstop's login"), 1, "{login}");
-        // The password becomes what the URL says.
+        // The password becomes the one in the URL.
         let mut direct = redis.client();
         direct.cmd("AUTH secret");
         let password: &[u8] = if login.is_empty() { b"" } else { b"wrong" };
@@ -101,7 +101,7 @@ fn redis_away_is_shown_and_leaves_it_alive_and_ready() {
 }
 
 #[test]
-fn health_says_no_more_than_reasons() {
+fn health_reveals_nothing_but_reasons() {
     let nowhere = Redis::start();
     let address = nowhere.addr();
     drop(nowhere);
@@ -125,7 +125,7 @@ fn health_says_no_more_than_reasons() {
 }
 
 #[test]
-fn a_missing_right_is_named_with_what_it_costs() {
+fn a_missing_right_is_named_with_its_consequence() {
     let redis = Redis::start();
     redis.client().cmd("ACL SETUSER own on >pw ~* &* +@all -role -command -info");
     let proxy = Process::start(redis.addr(), &format!("upstream: redis://own:pw@{}\n{EAGER}", redis.addr()));
@@ -138,7 +138,7 @@ fn a_missing_right_is_named_with_what_it_costs() {
         let line = log.lines().find(|line| line.contains(&what)).expect("it is there");
         assert!(line.contains("WARN") && line.contains(cost), "{line}");
     }
-    // It works all the same.
+    // It works without them.
     wait_until("Redis has answered", || text(&mut client, "upstream_up") == "1");
     assert_eq!(text(&mut client, "mode"), "single");
     client.cmd("SET k v");
@@ -149,7 +149,7 @@ fn a_missing_right_is_named_with_what_it_costs() {
 }
 
 #[test]
-fn without_role_a_replica_is_seen_by_info() {
+fn without_role_info_shows_a_replica() {
     let primary = Redis::start();
     let (host, port) = (primary.addr().ip().to_string(), primary.addr().port().to_string());
     let replica = Redis::start_with(&["--replicaof", &host, &port]);
@@ -197,7 +197,7 @@ fn refused_clients_are_one_line_with_the_reason() {
     for _ in 0..15 {
         assert_reply(&proxy.client().reply(), "-ERR max number of clients reached\r\n", "one too many");
     }
-    // A full house is alive.
+    // A full Shortstop is alive.
     assert!(health(proxy.addr(), &["live"]).0 && !health(proxy.addr(), &["ready"]).0);
     wait_until("the log has it", || lines_with(&proxy, "limits.max_clients") == 1);
     assert_eq!(lines_with(&proxy, "clients are refused"), 1);
@@ -208,7 +208,7 @@ fn an_upstream_that_leads_back_is_refused() {
     let held = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = held.local_addr().expect("it is bound");
     drop(held);
-    // What listens is what the upstream means.
+    // The upstream is the listener itself.
     for listen in [address.to_string(), format!("0.0.0.0:{}", address.port())] {
         let mut command = Command::new(env!("CARGO_BIN_EXE_shortstop"));
         command.args(["--listen", &listen, "--upstream", &format!("redis://localhost:{}", address.port())]);
@@ -216,7 +216,7 @@ fn an_upstream_that_leads_back_is_refused() {
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(!output.status.success() && said.contains("this Shortstop itself listens"), "{said}");
     }
-    // By a way that nobody can see at the start: found with the first connection, in place of a hang.
+    // Through a path that cannot be found at the start: found with the first connection, instead of a hang.
     let redis = Redis::start();
     let wire = Fault::before(redis.addr());
     let proxy = Process::start(wire.addr(), "");
@@ -236,7 +236,7 @@ fn an_upstream_that_leads_back_is_refused() {
 }
 
 #[test]
-fn reads_that_are_sent_again_are_counted() {
+fn repeated_reads_are_counted() {
     let redis = Redis::start();
     redis.client().cmd("SET k v");
     let wire = Fault::before(redis.addr());

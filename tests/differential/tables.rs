@@ -1,12 +1,12 @@
-//! What is known to differ, and why: first between any two Redis servers, then because of Shortstop.
+//! Known differences, and why: first between any two Redis servers, then because of Shortstop.
 //!
-//! A fault of Shortstop has no place here.
+//! A fault of Shortstop must not be listed here.
 
 use super::frame::Frame;
 use super::how::How;
 
-/// A command whose answer differs between two Redis servers that were sent the same: by the seed of their hash tables, by
-/// the clock, by chance, or because it is about the process. `container|*`: every subcommand without a row of its own.
+/// A command whose reply differs between two Redis servers that were sent the same: by the seed of their hash tables, by the clock,
+/// by chance, or because it is about the process. `container|*`: every subcommand without a row of its own.
 pub const UNSTABLE: &[(&str, How, &str)] = &[
     ("keys", How::AnyOrder, "hash table"),
     ("smembers", How::AnyOrder, "hash table"),
@@ -56,11 +56,11 @@ pub const UNSTABLE: &[(&str, How, &str)] = &[
     ("hello", How::After(hello), "the id of the connection"),
 ];
 
-/// Where Shortstop's answer differs, or what it refuses.
+/// A difference in Shortstop's reply, or a refusal.
 pub struct Difference {
     /// `name` or `container|sub`.
     pub command: &'static str,
-    /// What is done about it.
+    /// How the difference is handled.
     pub what: What,
     /// Only while values are compressed.
     pub sealed_only: bool,
@@ -68,14 +68,14 @@ pub struct Difference {
     pub why: &'static str,
 }
 
-/// What is done about a difference.
+/// How a difference is handled.
 #[derive(Clone, Copy)]
 pub enum What {
-    /// The answer may be an error of Shortstop's own with one of these texts. Redis is then not sent the command.
+    /// The reply may be one of Shortstop's own errors with one of these texts. Redis is then not sent the command.
     Refused(&'static [&'static str]),
     /// This much is compared.
     Compared(How),
-    /// Only such calls are sent as do not show it.
+    /// Only calls that do not show the difference are sent.
     SentInPart,
     /// The command is not sent.
     NotSent,
@@ -97,7 +97,7 @@ const fn not_sent(command: &'static str, why: &'static str) -> Difference {
     Difference { command, what: What::NotSent, sealed_only: false, why }
 }
 
-/// An error of Shortstop's own begins so.
+/// The beginning of Shortstop's own errors.
 pub const OURS: &[u8] = b"-ERR shortstop: ";
 
 const SEALED: &str = "the value at this key is stored compressed, and this command needs the uncompressed bytes; \
@@ -162,7 +162,7 @@ pub const DIFFERENCES: &[Difference] = &[
     not_sent("proxy", "answered by Shortstop; Redis does not know it"),
 ];
 
-/// Commands that are not made up from their grammar, and why. Those marked with a star are in the hand-written corners.
+/// Commands that are not generated from their grammar, and why. Those marked with a star are in the hand-written scenes.
 pub const NOT_GENERATED: &[(&str, &str)] = &[
     ("auth", "* changes who the client is"),
     ("acl|load", "needs an ACL file"),
@@ -210,8 +210,8 @@ pub const NOT_GENERATED: &[(&str, &str)] = &[
     ("wait", "* waits for replicas"),
 ];
 
-/// Commands that always fail on a server like this, so that only their errors are compared; v*: vector sets, whose
-/// arguments the grammar does not tell well enough.
+/// Commands that always fail on a server like this, so that only their errors are compared. v*: vector sets, whose grammar does not
+/// describe their arguments well enough.
 pub const ERRORS_ONLY: &[&str] = &[
     "cluster|*",
     "client|caching",
@@ -226,7 +226,7 @@ pub const ERRORS_ONLY: &[&str] = &[
     "v*",
 ];
 
-/// How a command's answers are compared.
+/// How a command's replies are compared.
 pub fn how(name: &str, sealing: bool) -> How {
     let difference = DIFFERENCES.iter().find_map(|difference| match difference.what {
         What::Compared(how) if difference.command == name && (sealing || !difference.sealed_only) => Some(how),
