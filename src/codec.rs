@@ -589,7 +589,7 @@ mod tests {
     }
 
     #[test]
-    fn no_envelope_is_longer_than_told() {
+    fn no_envelope_is_longer_than_most_added() {
         for len in [16, 17, 65_535, 65_536, 140_000] {
             let value = marked(&noise(len - MARK.len(), 11));
             let compressed = compress(&value, None).expect("a marked value is always compressed");

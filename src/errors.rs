@@ -259,7 +259,7 @@ mod tests {
     use super::{FIXED, NOT_ALLOWED, PREFIX, Side, TOO_MANY_ARGUMENTS, damaged, unreachable};
 
     #[test]
-    fn each_text_is_one_line_and_says_who_speaks() {
+    fn each_text_is_one_line_with_the_prefix() {
         let made = [unreachable("host:1", "refused"), damaged("too short")];
         for error in FIXED.iter().copied().chain(&made) {
             assert!(error.text().starts_with(PREFIX), "{error}");

@@ -31,9 +31,9 @@ impl Fleet for OnBus {
     }
 
     fn needs(&self, subscribers: Option<u64>) -> Need {
-        if self.peers.hurries() {
+        if self.peers.needs_list_now() {
             Need::ListNow
-        } else if self.peers.wants_shown() {
+        } else if self.peers.needs_list() {
             Need::List
         } else if subscribers.is_some_and(|count| count != self.peers.subscribers()) {
             Need::Count

@@ -117,7 +117,7 @@ impl Flags {
 
     /// Uses the address of the Shortstop that runs as process 1 or below it, as in a container: a health check is a process of its
     /// own, and does not know the flags of the serving process.
-    fn or_those_of_process_1(self) -> Flags {
+    fn or_flags_of_process_1(self) -> Flags {
         if self.config.is_some() || self.listen.is_some() {
             return self;
         }
@@ -140,7 +140,7 @@ fn flags_in(line: &[u8]) -> Option<Flags> {
 fn main() -> ExitCode {
     let mut flags = Flags::parse();
     if flags.health.is_some() {
-        flags = flags.or_those_of_process_1();
+        flags = flags.or_flags_of_process_1();
     }
     let (loaded, file) = match flags.load() {
         Ok(loaded) => loaded,
@@ -245,7 +245,7 @@ fn run(flags: &Flags, config: Config, log: &Logging) -> ExitCode {
     drop(announcing);
     let failure = runtime.block_on(async {
         tokio::select! {
-            () = signals.told_to_leave(|| reload(flags, &app, log)) => None,
+            () = signals.wait_for_exit(|| reload(flags, &app, log)) => None,
             failure = app.failed() => Some(failure),
         }
     });
@@ -258,7 +258,7 @@ fn run(flags: &Flags, config: Config, log: &Logging) -> ExitCode {
     tracing::info!("shutting down: pending requests are answered; a second signal exits at once");
     let last = log.out.clone();
     std::thread::spawn(move || {
-        runtime.block_on(signals.told_to_leave(|| ()));
+        runtime.block_on(signals.wait_for_exit(|| ()));
         last.flush(LAST_LINES);
         std::process::exit(1);
     });
@@ -282,7 +282,7 @@ impl Signals {
     }
 
     /// Waits for SIGTERM or Ctrl-C. Calls `reload` for each SIGHUP until then.
-    async fn told_to_leave(&mut self, reload: impl Fn()) {
+    async fn wait_for_exit(&mut self, reload: impl Fn()) {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return,

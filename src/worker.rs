@@ -33,10 +33,10 @@ pub enum Order {
     /// Use this command table from now on.
     Table(Arc<Table>),
     /// The rights of unauthenticated clients have changed.
-    FirstRights {
+    AnonymousRights {
         /// When they were last seen unchanged.
         since: Instant,
-        /// See [`crate::client_state::users::Users::first_rights_changed`].
+        /// See [`crate::client_state::users::Users::anonymous_rights_changed`].
         was: u32,
     },
     /// Give up all connections to Redis that are older than this epoch ([`crate::upstream::Endpoint`]).
@@ -92,7 +92,7 @@ async fn work(setup: Setup, mut orders: mpsc::UnboundedReceiver<Order>) {
                 Some(Order::Client(arrival)) => accept(arrival, &context, &setup.load),
                 Some(Order::Policy(policy)) => context.set_policy(policy),
                 Some(Order::Table(table)) => context.set_table(table),
-                Some(Order::FirstRights { since, was }) => context.first_rights_changed(since, was),
+                Some(Order::AnonymousRights { since, was }) => context.anonymous_rights_changed(since, was),
                 Some(Order::Leave { epoch, done }) => {
                     context.leave_server(epoch);
                     drop(done);

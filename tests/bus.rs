@@ -761,7 +761,7 @@ async fn an_unheard_instance_raises_doubt_until_it_is_heard() {
     let calls = a.until(|call| *call == Call::Doubtful(true)).await;
     assert!(matches!(calls[calls.len() - 2], Call::Flush(why) if why.contains("not heard")), "{calls:?}");
     assert_eq!(a.count(|s| &s.unheard), 1);
-    assert!(a.bus.peers().wants_shown() && !a.bus.peers().hurries());
+    assert!(a.bus.peers().needs_list() && !a.bus.peers().needs_list_now());
     let _late = Proxy::live(settings).await;
     a.until(|call| *call == Call::Doubtful(false)).await;
     a.settle().await;

@@ -227,7 +227,7 @@ impl Peers {
     }
 
     /// Whether CLIENT LIST is needed now.
-    pub fn wants_shown(&self) -> bool {
+    pub fn needs_list(&self) -> bool {
         !self.lost.is_empty() || !self.unheard.is_empty()
     }
 

@@ -203,7 +203,7 @@ impl Receiver {
         let mut lists = self.shared.lists();
         lists.lost = self.peers.lost().iter().copied().collect();
         lists.subscribers = self.peers.subscribers();
-        lists.wants_shown = self.peers.wants_shown();
-        lists.hurries = self.peers.is_unsure();
+        lists.needs_list = self.peers.needs_list();
+        lists.needs_list_now = self.peers.is_unsure();
     }
 }

@@ -119,7 +119,7 @@ fn an_empty_file_is_the_default() {
 }
 
 #[test]
-fn what_is_left_out_keeps_its_default() {
+fn omitted_keys_keep_their_default() {
     let config = Config::from_yaml("l1: { policy: lru }\ndefaults: { cache: { ttl: 5s } }").expect("good");
     let mut expected = Config::default();
     expected.l1.policy = Policy::Lru;
@@ -317,7 +317,7 @@ fn refused(sources: Sources) -> Vec<String> {
 }
 
 #[track_caller]
-fn assert_told(told: &[String], expected: &[&str]) {
+fn assert_reported(told: &[String], expected: &[&str]) {
     let is_right = told.len() == expected.len() && told.iter().zip(expected).all(|(told, text)| told.starts_with(text));
     assert!(is_right, "{told:#?} is not {expected:#?}");
 }
@@ -380,7 +380,7 @@ rules:
     let mut elsewhere = elsewhere.map(str::to_owned);
     elsewhere.sort();
     let expected: Vec<_> = in_file.iter().chain(&elsewhere).map(String::as_str).collect();
-    assert_told(&told, &expected);
+    assert_reported(&told, &expected);
 }
 
 #[test]
@@ -425,7 +425,10 @@ fn the_whole_is_checked_when_all_sources_are_in() {
         sources.add_yaml("coherence: nats\nworkers: 5000");
         sources
     };
-    assert_told(&refused(sources()), &["line 1: coherence: nats is asked for", "line 2: workers: 5000 is too large"]);
+    assert_reported(
+        &refused(sources()),
+        &["line 1: coherence: nats is asked for", "line 2: workers: 5000 is too large"],
+    );
     let mut both = sources();
     both.set(Setting::Nats, "nats://nats:4222", "--nats");
     both.set(Setting::Workers, "5", "--workers");
@@ -436,7 +439,7 @@ fn the_whole_is_checked_when_all_sources_are_in() {
 fn a_file_is_named_in_its_errors() {
     let mut sources = Sources::default();
     sources.add_file(Path::new("no/such/file.yaml"));
-    assert_told(&refused(sources), &["no/such/file.yaml: cannot be read ("]);
+    assert_reported(&refused(sources), &["no/such/file.yaml: cannot be read ("]);
 }
 
 #[test]
@@ -469,7 +472,7 @@ fn a_file_of_another_program_is_ignored() {
 }
 
 #[test]
-fn what_is_printed_can_be_loaded_again() {
+fn the_printed_configuration_can_be_loaded_again() {
     let full = "\
 upstream: redis://ann:***@h:1/2
 nats: nats://***@h:1,tls://i
@@ -499,7 +502,7 @@ rules:
 }
 
 #[test]
-fn what_is_printed_says_where_it_comes_from_and_no_password() {
+fn the_printed_configuration_names_origins_and_no_password() {
     let mut sources = Sources::default();
     sources.add_yaml("upstream: redis://ann:hunter2@h\nl1:\n  max_entries: 5");
     sources.set(Setting::Nats, "nats://ann:hunter2@h", "NATS_URL");

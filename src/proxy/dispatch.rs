@@ -73,7 +73,7 @@ impl Client {
         };
         let keys = OnceCell::new();
         let call = Call { row, request, args: &args, keys: &keys };
-        if self.is_own_connection(call) {
+        if self.uses_shortstops_name(call) {
             // Refuse before anything waits for Redis: Shortstop would wait for itself.
             self.refuse_own(&errors::UPSTREAM_IS_ITSELF);
             return Next::Close;
@@ -91,7 +91,7 @@ impl Client {
         // Redis requires a login that this client does not have.
         if self.session.is_none()
             && self.state.profile.has_no_login()
-            && !self.state.profile.is_let_in()
+            && !self.state.profile.is_accepted()
             && let Some(next) = self.before_auth(permit, call)
         {
             return next;
@@ -166,7 +166,7 @@ impl Client {
     }
 
     /// Whether the client uses the name of Shortstop's own connections to Redis.
-    fn is_own_connection(&self, call: Call<'_>) -> bool {
+    fn uses_shortstops_name(&self, call: Call<'_>) -> bool {
         matches!(call.row.verb, Verb::Hello | Verb::Client(_))
             && call.args.contains(&self.context.connection_name().as_bytes())
     }

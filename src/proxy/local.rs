@@ -15,7 +15,7 @@ use crate::worker_state::policy::View;
 
 impl Client {
     pub(super) fn quit(&mut self, permit: &ServePermit) -> Next {
-        if self.is_muted() && !self.reply_queue.owes() {
+        if self.is_muted() && !self.reply_queue.has_due_replies() {
             return Next::Deafen;
         }
         if let Some(session) = self.session.as_ref().filter(|session| !session.link.is_idle()) {
@@ -84,7 +84,7 @@ impl Client {
     pub(super) fn proxy(&mut self, view: &View, permit: &ServePermit, call: Call<'_>) -> Next {
         let word = |at: usize, word: &[u8]| call.args.get(at).is_some_and(|arg| arg.eq_ignore_ascii_case(word));
         // Redis is not asked: PROXY INFO is needed most while Redis is away.
-        if (word(1, b"info") || word(1, b"debug")) && !self.context.shared.users.lets_in(self.state.profile.user()) {
+        if (word(1, b"info") || word(1, b"debug")) && !self.context.shared.users.accepts(self.state.profile.user()) {
             return self.refuse(NOAUTH);
         }
         let ends_worker = word(3, b"worker") && call.args.len() == 4;

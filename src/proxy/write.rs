@@ -23,11 +23,11 @@ impl Client {
         if *all == Keys::Unknown {
             guard.add_any();
         }
-        let is_told = self.context.shared.outbox.is_some();
+        let publishes = self.context.shared.outbox.is_some();
         let mut add = |db| {
             for at in keys {
                 let key = call.args[*at as usize];
-                guard.add(db, key, is_told && view.policy.rules.of(key).watch);
+                guard.add(db, key, publishes && view.policy.rules.of(key).watch);
             }
         };
         add(db);
@@ -50,8 +50,8 @@ impl Client {
             Verb::ConfigSet => self.context.shared.server_limits.forget(),
             _ => {}
         }
-        if changes_first_rights(call) {
-            guard.first_rights();
+        if may_change_anonymous_rights(call) {
+            guard.changes_anonymous_rights();
         }
     }
 
@@ -188,7 +188,7 @@ fn bytes_of(request: Request<'_>, replacements: &Replacements) -> usize {
 }
 
 /// Whether a command may change what unauthenticated clients are allowed to do.
-fn changes_first_rights(call: Call<'_>) -> bool {
+fn may_change_anonymous_rights(call: Call<'_>) -> bool {
     let has = |word: &[u8]| call.args.iter().skip(2).any(|arg| arg.eq_ignore_ascii_case(word));
     match call.row.verb {
         Verb::ConfigSet => has(b"requirepass"),

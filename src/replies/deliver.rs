@@ -126,7 +126,7 @@ impl Expected for Pending {
         if let OnReply::Rest = self.on_reply {
             // The client would take an error message for the rest of the reply.
             if let Some((reply_queue, slot)) = self.to
-                && !reply_queue.skip(slot)
+                && !reply_queue.close_if_muted(slot)
             {
                 reply_queue.dropped.set(Some(DropReason::ReplyCut));
                 reply_queue.wake();
@@ -207,7 +207,7 @@ impl Expected for Pending {
     }
 
     fn accepted_again(context: &Context, login: &Rc<Login>, closed: Instant) {
-        context.let_in_again(login, closed);
+        context.login_accepted_again(login, closed);
     }
 
     fn login_refused(context: &Context, login: &Rc<Login>) {

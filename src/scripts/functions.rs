@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_known_counts_while_it_is_fresh_and_nothing_has_changed() {
+    fn the_list_counts_while_it_is_fresh_and_unchanged() {
         let functions = Functions::default();
         assert_eq!(functions.wanted(), None, "nobody has called one");
         assert!(!nothing(&functions, "f"));
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_function_that_may_write_now_is_told() {
+    fn a_function_that_may_write_now_is_reported() {
         let functions = Functions::default();
         assert!(!learn(&functions, functions.number(), Instant::now(), &["f", "g"]));
         let (_, number) = functions.judge(b"f");

@@ -127,7 +127,7 @@ fn said(error: &[u8]) -> NotTaken {
 }
 
 /// Whether an error says that the connection's user lacks a right.
-fn is_no_right(error: &[u8]) -> bool {
+fn is_missing_right(error: &[u8]) -> bool {
     error.starts_with(b"NOPERM") || error.starts_with(b"NOAUTH")
 }
 
@@ -175,7 +175,7 @@ impl Handshake<'_> {
                 let place = self.prepare(wire, None).await?;
                 self.end(wire, greeted, place).await
             }
-            (None, Some(own)) => self.as_nobody_by(wire, own).await,
+            (None, Some(own)) => self.as_default_user_by(wire, own).await,
             (Some(login), Some(own)) if login == own => {
                 let greeted = self.become_user(wire, login).await?;
                 let place = self.prepare(wire, None).await?;
@@ -208,7 +208,7 @@ impl Handshake<'_> {
 
     /// A connection without a login, for which Shortstop's own user selects the database. Afterwards it becomes the default user
     /// again, by a login that Redis accepts with any password as long as that user needs none.
-    async fn as_nobody_by(&self, wire: &mut Connection, own: &Login) -> Result<Greeted, NotTaken> {
+    async fn as_default_user_by(&self, wire: &mut Connection, own: &Login) -> Result<Greeted, NotTaken> {
         let greeted = self.hello(wire).await?;
         if greeted.locked {
             return Ok(greeted);
@@ -248,7 +248,7 @@ impl Handshake<'_> {
                 let locked = error_of(&replies[0]).is_some_and(|error| error.starts_with(b"NOAUTH"));
                 Ok(Greeted { id: id.and_then(|id| u64::try_from(id).ok()).unwrap_or(0), locked, ..Greeted::default() })
             }
-            Some(error) if is_no_right(error) || is_busy(error) => Ok(Greeted::default()),
+            Some(error) if is_missing_right(error) || is_busy(error) => Ok(Greeted::default()),
             Some(error) => Err(said(error)),
         }
     }
@@ -303,7 +303,7 @@ impl Handshake<'_> {
                     return Ok(InDatabase::AnotherServer);
                 }
                 None => {}
-                Some(error) if is_no_right(error) => self.refused(&rights.info, error, "INFO"),
+                Some(error) if is_missing_right(error) => self.refused(&rights.info, error, "INFO"),
                 Some(error) if is_busy(error) => {}
                 Some(error) => return Err(said(error)),
             }
@@ -311,14 +311,14 @@ impl Handshake<'_> {
         if selects && let Some(reply) = replies.next() {
             match error_of(reply) {
                 None => in_database = InDatabase::Yes,
-                Some(error) if is_no_right(error) => self.refused(&rights.select, error, "SELECT"),
+                Some(error) if is_missing_right(error) => self.refused(&rights.select, error, "SELECT"),
                 Some(error) => return Err(said(error)),
             }
         }
         if pings && let Some(reply) = replies.next() {
             match error_of(reply) {
                 None => {}
-                Some(error) if is_no_right(error) => self.refused(&rights.ping, error, "PING"),
+                Some(error) if is_missing_right(error) => self.refused(&rights.ping, error, "PING"),
                 Some(error) if is_busy(error) => {}
                 Some(error) => return Err(said(error)),
             }

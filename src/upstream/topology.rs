@@ -50,9 +50,9 @@ pub enum News {
     /// The server was asked for its role and does not tell.
     RoleNotTold,
     /// Whether the server accepts commands from clients that have not authenticated.
-    LetsIn(bool),
+    AcceptsAnonymous(bool),
     /// The rights of such clients differ from those at this time.
-    FirstRights(Instant),
+    AnonymousRights(Instant),
     /// The rights of some user have changed.
     Rights,
     /// The functions that cannot write, if they were asked for.
@@ -352,8 +352,11 @@ async fn look(
         known.status.may(OwnRight::Role, may_role);
         let rights = known.rights.look(control, wants_rights()).await?;
         // In this order: clients accepted before the change differ from those that connect after it.
-        rights.first_changed_since.into_iter().for_each(|since| tell(News::FirstRights(since)));
-        rights.lets_in.into_iter().for_each(|lets_in| tell(News::LetsIn(lets_in)));
+        rights.first_changed_since.into_iter().for_each(|since| tell(News::AnonymousRights(since)));
+        rights
+            .accepts_anonymous
+            .into_iter()
+            .for_each(|accepts_anonymous| tell(News::AcceptsAnonymous(accepts_anonymous)));
         if rights.changed {
             tell(News::Rights);
         }

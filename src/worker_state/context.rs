@@ -244,7 +244,7 @@ impl Context {
     ///
     /// # Cancel safety
     /// Nothing is lost.
-    pub async fn lets_anybody_in(&self) -> Option<bool> {
+    pub async fn is_open_to_all(&self) -> Option<bool> {
         if self.anonymous().login.is_some() {
             return Some(true);
         }

@@ -243,7 +243,7 @@ impl<E: Expected> Wire<'_, E> {
                 if !state.queue.is_front_sent() {
                     // The request stays in the queue and gets an error when the connection ends. If it were sent again, it would be
                     // refused again.
-                    state.queue.send_front_no_more();
+                    state.queue.forbid_repeat_of_front();
                     let words =
                         inbox[at..].strip_prefix(b"-").and_then(|text| text.split(|byte| *byte == b'\r').next());
                     let words = words.map(|text| format!(": {}", String::from_utf8_lossy(text))).unwrap_or_default();
