@@ -151,8 +151,8 @@ impl Expected for Pending {
             OnReply::Session { session, on_reply } => {
                 session.lost();
                 match *on_reply {
-                    // If the script continues, Redis serves no other client until it ends. So everything kept before then was read
-                    // before the script's end.
+                    // If the script continues, Redis serves no other client until it has ended. So nothing that is read after this flush
+                    // can be older than the script's writes.
                     InSession::Raw(guard) => return guard.end(context, false),
                     InSession::Exec { queued, .. } => Some(queued.guard),
                     InSession::Blocked { guard, .. } | InSession::Unknown(guard) | InSession::Debugged(guard) => {
