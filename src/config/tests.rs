@@ -251,7 +251,7 @@ fn mistakes_name_line_key_and_remedy() {
             "bus:\n  json_subject: cache.*",
             "line 2: bus.json_subject: 'cache.*' is not a NATS subject without wildcards; type words",
         ),
-        ("bus:\n  json_subject: shortstop.v1.x", "line 2: bus.json_subject: subjects that begin with shortstop. carry"),
+        ("bus:\n  json_subject: shortstop.v1.x", "line 2: bus.json_subject: subjects that begin with shortstop. are"),
         ("l1:\n  max_entries: 0", "line 2: l1.max_entries: 0 is too small; type 1 or more"),
         ("l1:\n  max_memory: 1", "line 2: l1.max_memory: 1 is too small; type 1kb or more"),
         ("limits:\n  max_bulk_length: 4gb", "line 2: limits.max_bulk_length: 4gb is too large; type 2gb or less"),
@@ -357,7 +357,7 @@ rules:
         "line 1: listen: 'nowhere' is not an address",
         "line 2: the key 'listen' is there twice",
         "line 3: there is no key 'max_stalenes' here (did you mean max_staleness?)",
-        "line 4: coherence: nats is asked for",
+        "line 4: coherence: this needs NATS",
         "line 6: l1.policy: 'tiny' is not an eviction policy (did you mean tinylfu?)",
         "line 7: l1.max_memory: 1 is too small",
         // Its value could not be read, so it is not compared with backoff_min.
@@ -425,10 +425,7 @@ fn the_whole_is_checked_when_all_sources_are_in() {
         sources.add_yaml("coherence: nats\nworkers: 5000");
         sources
     };
-    assert_reported(
-        &refused(sources()),
-        &["line 1: coherence: nats is asked for", "line 2: workers: 5000 is too large"],
-    );
+    assert_reported(&refused(sources()), &["line 1: coherence: this needs NATS", "line 2: workers: 5000 is too large"]);
     let mut both = sources();
     both.set(Setting::Nats, "nats://nats:4222", "--nats");
     both.set(Setting::Workers, "5", "--workers");
