@@ -119,7 +119,7 @@ redis_is_ours() {
 }
 
 start_nats() { # sets nats_port
-    for _ in 1 2 3 4 5; do
+  for _ in 1 2 3 4 5; do
     nats_port=$(random_port)
     if answers 127.0.0.1 "$nats_port"; then continue; fi
     rm -f "$work_dir/nats.log"
@@ -175,5 +175,5 @@ build() {
   if [ "$profile" = release ]; then set -- --release "$@"; fi
   spawn cargo build "$@"
   wait "$spawned" || failed=$?
-  [ "$failed" -eq 0 ] || die "the build failed"
+  [ "$failed" -eq 0 ] || die "the build failed (cargo ended with $failed)"
 }

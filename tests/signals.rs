@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Client, Fault, Process, Redis, Shortstop, assert_reply, pipeline_of, wait_until, wait_within};
+use common::{Client, Fault, Nats, Process, Redis, Shortstop, assert_reply, pipeline_of, wait_until, wait_within};
 
 const EAGER: &str = "defaults:\n  cache: { admit_after: 1 }\n";
 
@@ -28,6 +28,17 @@ fn sigterm_answers_pending_requests_and_exits() {
         let status = proxy.wait_exit(common::PATIENCE);
         assert_eq!(status.code(), Some(0), "all was answered: {}", proxy.log());
     }
+}
+
+#[test]
+fn a_clean_shutdown_logs_no_warning() {
+    let (redis, nats) = (Redis::start(), Nats::start());
+    let mut proxy = Process::start(redis.addr(), &format!("nats: {}\n", nats.url()));
+    wait_until("NATS is connected", || proxy.log().contains("nats: connected"));
+    proxy.signal("TERM");
+    assert_eq!(proxy.wait_exit(common::PATIENCE).code(), Some(0));
+    wait_until("the whole log is read", || proxy.log_has_ended());
+    assert!(!proxy.log().contains(" WARN "), "{}", proxy.log());
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use async_nats::{ConnectOptions, ServerAddr};
 use thiserror::Error;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::config::{NatsLogin, NatsUrl};
 
@@ -122,6 +122,8 @@ fn noted(event: &async_nats::Event, shared: &Shared, limit: &LogLimit) {
                 warn!(times, "nats: messages arrived faster than they could be handled");
             }
         }
+        // The bus has ended, and nothing of it holds the library's client any more.
+        async_nats::Event::Closed => debug!("nats: closed"),
         other => {
             if let Some(times) = limit.allow() {
                 warn!(times, "nats: {other}");

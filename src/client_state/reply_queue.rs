@@ -479,7 +479,7 @@ mod tests {
         ReplyQueue::new(Instant::now(), Rc::default())
     }
 
-    fn guard(reply_queue: &ReplyQueue) -> Vec<u8> {
+    fn written(reply_queue: &ReplyQueue) -> Vec<u8> {
         let mut out = Vec::new();
         let Ok(_) = reply_queue.drain::<Infallible>(|slices| {
             let before = out.len();
@@ -498,14 +498,14 @@ mod tests {
         reply_queue.local(b"d", false);
         reply_queue.local(b"e", false);
         let f = reply_queue.open(false);
-        assert_eq!((guard(&reply_queue), reply_queue.outstanding()), (b"a".to_vec(), 3));
+        assert_eq!((written(&reply_queue), reply_queue.outstanding()), (b"a".to_vec(), 3));
         reply_queue.fill(c, Reply::Owned(Bytes::from_static(b"c")));
         reply_queue.fill(f, Reply::Borrowed(b"f"));
-        assert_eq!((guard(&reply_queue), reply_queue.outstanding(), reply_queue.len()), (b"".to_vec(), 1, 4));
+        assert_eq!((written(&reply_queue), reply_queue.outstanding(), reply_queue.len()), (b"".to_vec(), 1, 4));
         reply_queue.fill(b, Reply::Borrowed(b"b"));
-        assert_eq!((guard(&reply_queue), reply_queue.outstanding(), reply_queue.len()), (b"bcdef".to_vec(), 0, 0));
+        assert_eq!((written(&reply_queue), reply_queue.outstanding(), reply_queue.len()), (b"bcdef".to_vec(), 0, 0));
         reply_queue.local(b"g", false);
-        assert_eq!(guard(&reply_queue), b"g");
+        assert_eq!(written(&reply_queue), b"g");
     }
 
     #[test]
@@ -514,10 +514,10 @@ mod tests {
         let (a, b) = (reply_queue.open(false), reply_queue.open(false));
         reply_queue.fill_part(b, Reply::Borrowed(b"b1"));
         reply_queue.fill_part(a, Reply::Borrowed(b"a1"));
-        assert_eq!(guard(&reply_queue), b"a1");
+        assert_eq!(written(&reply_queue), b"a1");
         reply_queue.fill(a, Reply::Borrowed(b"a2"));
         reply_queue.fill(b, Reply::Borrowed(b"b2"));
-        assert_eq!((guard(&reply_queue), reply_queue.len()), (b"a2b1b2".to_vec(), 0));
+        assert_eq!((written(&reply_queue), reply_queue.len()), (b"a2b1b2".to_vec(), 0));
     }
 
     #[test]
@@ -528,11 +528,11 @@ mod tests {
         reply_queue.fill_part(a, Reply::Borrowed(b"a1"));
         reply_queue.push(b"P");
         reply_queue.fill(b, Reply::Borrowed(b"b"));
-        assert_eq!(guard(&reply_queue), b"0a1");
+        assert_eq!(written(&reply_queue), b"0a1");
         reply_queue.fill(a, Reply::Borrowed(b"a2"));
-        assert_eq!((guard(&reply_queue), reply_queue.len()), (b"a2Pb".to_vec(), 0));
+        assert_eq!((written(&reply_queue), reply_queue.len()), (b"a2Pb".to_vec(), 0));
         reply_queue.push(b"Q");
-        assert_eq!(guard(&reply_queue), b"Q");
+        assert_eq!(written(&reply_queue), b"Q");
     }
 
     #[test]
@@ -548,16 +548,16 @@ mod tests {
         reply_queue.is_coming(d);
         reply_queue.push(b"S");
         reply_queue.push(b"T");
-        assert_eq!((guard(&reply_queue), reply_queue.len()), (b"".to_vec(), 7));
+        assert_eq!((written(&reply_queue), reply_queue.len()), (b"".to_vec(), 7));
         reply_queue.fill(d, Reply::Owned(Bytes::from_static(b"d")));
         reply_queue.push(b"U");
         reply_queue.fill(a, Reply::Borrowed(b"a"));
-        assert_eq!((guard(&reply_queue), reply_queue.len()), (b"aPbQcRdSTU".to_vec(), 0));
+        assert_eq!((written(&reply_queue), reply_queue.len()), (b"aPbQcRdSTU".to_vec(), 0));
         reply_queue.push(b"V");
         reply_queue.fill(e, Reply::Borrowed(b"e"));
         reply_queue.is_coming(e);
         reply_queue.push(b"W");
-        assert_eq!((guard(&reply_queue), reply_queue.len()), (b"VeW".to_vec(), 0));
+        assert_eq!((written(&reply_queue), reply_queue.len()), (b"VeW".to_vec(), 0));
     }
 
     #[test]
@@ -567,7 +567,7 @@ mod tests {
         reply_queue.is_coming(a);
         reply_queue.push(b"P");
         reply_queue.fill(a, Reply::Borrowed(b"a"));
-        assert_eq!((guard(&reply_queue), reply_queue.len()), (b"P".to_vec(), 0));
+        assert_eq!((written(&reply_queue), reply_queue.len()), (b"P".to_vec(), 0));
     }
 
     #[test]
@@ -577,6 +577,6 @@ mod tests {
         reply_queue.local(b"x", true);
         reply_queue.fill(b, Reply::Borrowed(b"b"));
         reply_queue.fill(a, Reply::Borrowed(b"a"));
-        assert_eq!(guard(&reply_queue), b"b");
+        assert_eq!(written(&reply_queue), b"b");
     }
 }

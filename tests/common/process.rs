@@ -119,6 +119,12 @@ impl Process {
         self.log.lock().expect("no holder of this lock panics").clone()
     }
 
+    /// Whether the log is complete: the process has ended, and all that it wrote is read.
+    pub fn log_has_ended(&self) -> bool {
+        // Else the thread that reads it holds the other handle.
+        Arc::strong_count(&self.log) == 1
+    }
+
     /// Sends a signal by name: `TERM`, `HUP`, …
     pub fn signal(&self, name: &str) {
         servers::signal(self.pid(), name);
