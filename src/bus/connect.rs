@@ -122,7 +122,7 @@ fn noted(event: &async_nats::Event, shared: &Shared, limit: &LogLimit) {
                 warn!(times, "nats: messages arrived faster than they could be handled");
             }
         }
-        // The bus has ended, and nothing of it holds the library's client any more.
+        // The bus has stopped, and the last handle of the library's client is dropped.
         async_nats::Event::Closed => debug!("nats: closed"),
         other => {
             if let Some(times) = limit.allow() {

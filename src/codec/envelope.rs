@@ -1,4 +1,4 @@
-//! The form of an envelope: its mark, how it is begun and finished, and how it is taken apart. Compresses nothing.
+//! The format of an envelope: its mark, its header and its trailer, written and parsed. Does not compress.
 
 use flate2::Crc;
 

@@ -1,4 +1,4 @@
-//! How far L1 may be trusted, and what that depends on: the role of the server behind.
+//! How far L1 may be trusted, and the role of the upstream, on which this depends.
 
 /// How far L1 may be trusted now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -119,9 +119,9 @@ impl Process {
         self.log.lock().expect("no holder of this lock panics").clone()
     }
 
-    /// Whether the log is complete: the process has ended, and all that it wrote is read.
+    /// Whether the log is complete: the process has exited, and its whole output has been read.
     pub fn log_has_ended(&self) -> bool {
-        // Else the thread that reads it holds the other handle.
+        // Until then, the thread that reads the output holds a second handle.
         Arc::strong_count(&self.log) == 1
     }
 

@@ -1,4 +1,4 @@
-//! Expressions: what is read, and which commands are called.
+//! Parses expressions, and collects the calls of commands in them.
 
 use super::call::{Argument, Call};
 use super::parser::{ExpressionKind, KEYS, NAMES, Outcome, Parser, Prefix, REDIS, Shape, UNREADABLE};

@@ -1,5 +1,5 @@
-//! The parser's state: the token at hand, the names in scope, and the calls that were seen. What statements and expressions are is not
-//! known here.
+//! The state of the parser: the current token, the names in scope, and the calls found so far. The grammar is in
+//! `statements` and `expressions`.
 
 use super::call::Call;
 use crate::scripts::lua::{Lexer, Token, Word};
