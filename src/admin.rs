@@ -196,25 +196,25 @@ impl Admin {
 
     /// The reasons why it is not ready; empty if it is. A process that is about to end accepts no new connection, so it cannot be
     /// asked.
-    fn unready(&self) -> Vec<&'static str> {
-        let role = self.coherence.role();
-        let reasons = [
-            (!self.status.seen(Instant::now()).accepted, "Redis has not accepted Shortstop's login yet"),
-            (role == Role::Replica, "Redis is a replica"),
-        ];
-        reasons.into_iter().filter_map(|(holds, reason)| holds.then_some(reason)).collect()
+    fn unready(&self) -> Vec<String> {
+        let upstream = self.status.seen(Instant::now());
+        let is_replica = self.coherence.role() == Role::Replica;
+        let reasons =
+            [(!upstream.accepted).then(|| upstream.trouble()), is_replica.then(|| "Redis is a replica".to_owned())];
+        reasons.into_iter().flatten().collect()
     }
 
     /// The reply to `PROXY HEALTH`, with the reasons against the state that was asked for. It needs no login, so it tells nothing
     /// else.
-    fn health(&self, reasons: &[&str]) -> Vec<u8> {
+    fn health(&self, reasons: &[String]) -> Vec<u8> {
         let mut out = Vec::new();
+        let upstream = self.status.seen(Instant::now());
         if !reasons.is_empty() {
             build::error(&mut out, &format!("NOTREADY {}", reasons.join("; ")));
-        } else if self.status.seen(Instant::now()).up {
-            out.extend_from_slice(b"+OK\r\n");
+        } else if upstream.up {
+            build::status(&mut out, "OK");
         } else {
-            out.extend_from_slice(b"+OK, but Redis does not answer\r\n");
+            build::status(&mut out, &format!("OK, but {}", upstream.trouble()));
         }
         out
     }

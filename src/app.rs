@@ -1,10 +1,13 @@
 //! Puts the parts together: builds, runs, reloads, drains. A value, not a process: two may run side by side.
 
+mod bus_sink;
+mod watches;
+
 use std::cell::Cell;
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -13,43 +16,32 @@ use tokio::sync::{mpsc, watch};
 
 use crate::acceptor::{self, Front, WorkerHandle};
 use crate::admin::Admin;
-use crate::bus::{self, Bus, BusError, Event, Sink, connection_name, random_incarnation};
+use crate::bus::{self, Bus, BusError, connection_name, random_incarnation};
 use crate::client_state::buffers::AllBuffers;
 use crate::client_state::users::Users;
+use crate::coherence::Coherence;
 use crate::coherence::mode_history::ModeHistory;
-use crate::coherence::{Coherence, Role};
 use crate::command::Table;
 use crate::config::{ClientsWithoutAuth, Config, ConfigError, Finding, Live, Target, Timeouts, UpstreamUrl, Waiting};
-use crate::fleet::{Alone, OnBus};
-use crate::glob::Glob;
 use crate::listeners::{self, Addresses, ListenError};
 use crate::machine;
-use crate::metrics::outcome::FlushReason;
 use crate::metrics::slots::{BusStats, Stats};
-use crate::metrics::window;
-use crate::near_cache::KeyId;
 use crate::net::{Address, tls};
 use crate::scripts::Scripts;
 use crate::supervisor::{End, Failure, Supervisor};
-use crate::upstream::instances::{self, Fleet};
 use crate::upstream::status::UpstreamStatus;
-use crate::upstream::topology::{self, News};
 use crate::upstream::{self, Dialer, Endpoint, LinkSettings, Login, OwnRights, ServerLimits};
 use crate::worker::{self, Order, Setup};
 use crate::worker_state::context::{Mailbox, Mailboxes, Shared, Windows};
 use crate::worker_state::policy::{Policy, View};
 
-/// Interval of the near cache's housekeeping.
-const TIDY: Duration = Duration::from_millis(500);
+use bus_sink::BusSink;
 
 /// Prefix of the names of the workers' threads.
 const WORKER: &str = "shortstop-worker-";
 
 /// How long to wait for a thread to end.
 const ABANDON: Duration = Duration::from_secs(5);
-
-/// Interval of checks of the mode, which changes with the clock.
-const LOOK_AT_MODE: Duration = Duration::from_millis(100);
 
 /// Why Shortstop cannot start, or cannot use another configuration.
 #[derive(Debug, thiserror::Error)]
@@ -247,123 +239,6 @@ impl App {
         Ok(())
     }
 
-    /// The control plane: the polling of the server once a second, and the near cache's housekeeping.
-    fn start_watch(&self, control: &Runtime, config: &Config, incarnation: u64) {
-        let coherence = Arc::clone(&self.shared.coherence);
-        let (worker_handles, shared) = (self.worker_handles.clone(), Arc::clone(&self.shared));
-        let stats = Arc::clone(&self.shared.stats);
-        let (scripts, outbox) = (Arc::clone(&self.shared.scripts), self.shared.outbox.clone());
-        let tell = move |news| match news {
-            News::Table(table) => {
-                let table = Arc::new(*table);
-                worker_handles
-                    .iter()
-                    .for_each(|worker_handle| drop(worker_handle.orders.send(Order::Table(Arc::clone(&table)))));
-            }
-            News::Leave { epoch, done } => {
-                // Until the move is over, nothing is served, and nothing that is read from now on is kept.
-                coherence.set_role(Role::Changing);
-                for worker_handle in &worker_handles {
-                    // A worker that has ended has no connections.
-                    let _ = worker_handle.orders.send(Order::Leave { epoch, done: done.clone() });
-                }
-            }
-            News::Moved(is_primary) => {
-                stats.shared.upstream_moves.fetch_add(1, Ordering::Relaxed);
-                scripts.functions.forget();
-                coherence.flush_for(FlushReason::Upstream, "connections lead to another server");
-                coherence.set_role(role_of(is_primary));
-            }
-            News::Functions { number, asked, no_writes } => {
-                if scripts.functions.learn(number, asked, no_writes) {
-                    // Calls that counted as reads may have written anything, here or at a peer with the same belief.
-                    if !scripts.are_trusted() {
-                        coherence.flush_for(FlushReason::Scripts, "a function lost its flag no-writes");
-                    }
-                    let event = Event::Script { lost: false, clear: !scripts.are_trusted() };
-                    let _ = outbox.as_ref().is_some_and(|outbox| outbox.try_send(vec![event]));
-                }
-            }
-            News::Primary(is_primary) => coherence.set_role(role_of(Some(is_primary))),
-            News::RoleNotTold => coherence.role_is_not_told(),
-            News::AcceptsAnonymous(accepts_anonymous) => shared.users.set_accepts_anonymous(accepts_anonymous),
-            News::AnonymousRights(since) => {
-                let was = shared.users.anonymous_rights_changed();
-                worker_handles
-                    .iter()
-                    .for_each(|worker_handle| drop(worker_handle.orders.send(Order::AnonymousRights { since, was })));
-            }
-            News::Users(users) => shared.users.set_rights(users),
-            News::Blind => shared.users.rights_unavailable(),
-            News::Rights => coherence.flush("the rights of users have changed"),
-        };
-        let scripts = Arc::clone(&self.shared.scripts);
-        let wants_functions = move || scripts.functions.wanted();
-        let settings = topology::Settings {
-            dialer: Arc::clone(&self.dialer),
-            name: connection_name(&config.fleet, incarnation),
-            first: anonymous(config),
-            endpoint: Arc::clone(&self.shared.endpoint),
-            limits: Arc::clone(&self.shared.server_limits),
-            status: Arc::clone(&self.admin.status),
-        };
-        let users = Arc::clone(&self.shared);
-        let wants_rights = move || users.users.wants_rights();
-        let watches = topology::watch(settings, wants_functions, wants_rights, tell);
-        control.spawn(self.supervisor.watch("the watch over Redis", End::Never, watches));
-        let watched = instances::Settings {
-            dialer: Arc::clone(&self.dialer),
-            endpoint: Arc::clone(&self.shared.endpoint),
-            name: connection_name(&config.fleet, incarnation),
-            channel: instances::channel(&config.fleet),
-        };
-        let watches = instances::watch(watched, self.fleet(&config.fleet, incarnation));
-        control.spawn(self.supervisor.watch("the watch over the fleet", End::Never, watches));
-        let coherence = Arc::clone(&self.shared.coherence);
-        control.spawn(self.supervisor.watch("the near cache's housekeeping", End::Never, async move {
-            let mut ticks = tokio::time::interval(TIDY);
-            loop {
-                ticks.tick().await;
-                coherence.tidy();
-            }
-        }));
-    }
-
-    /// Starts the timers of what can be shown: the mode and the latencies.
-    fn start_looking(&self, control: &Runtime) {
-        let admin = Arc::clone(&self.admin);
-        control.spawn(self.supervisor.watch("the watch over the mode", End::Never, async move {
-            let mut ticks = tokio::time::interval(LOOK_AT_MODE);
-            loop {
-                ticks.tick().await;
-                admin.observe_mode(Instant::now());
-            }
-        }));
-        let stats = Arc::clone(&self.shared.stats);
-        control.spawn(self.supervisor.watch("the clock of the latencies", End::Never, async move {
-            let mut ticks = tokio::time::interval(window::EVERY);
-            loop {
-                ticks.tick().await;
-                stats.note_latencies(Instant::now());
-            }
-        }));
-    }
-
-    /// The receiver of the instances that Redis shows: the bus, or without one a counter and the log.
-    fn fleet(&self, name: &str, incarnation: u64) -> Arc<dyn Fleet> {
-        match &self.bus {
-            Some(bus) => Arc::new(OnBus { peers: bus.peers(), fleet: name.to_owned() }),
-            None => Arc::new(Alone {
-                fleet: name.to_owned(),
-                incarnation,
-                stats: Arc::clone(&self.bus_stats),
-                unheard: AtomicU64::new(0),
-                subscribed: AtomicBool::new(false),
-                others: Mutex::default(),
-            }),
-        }
-    }
-
     /// Waits until something has ended that Shortstop cannot do without: a worker, the acceptor, a watch. The process should then
     /// end at once. In-flight requests may be lost, and the fleet assumes so.
     ///
@@ -489,15 +364,6 @@ fn leads_to(upstream: &UpstreamUrl, listen: SocketAddr) -> bool {
         && (host, port).to_socket_addrs().is_ok_and(|mut addresses| addresses.any(|address| is_here(address.ip())))
 }
 
-/// The role of a server, as far as it is known.
-fn role_of(is_primary: Option<bool>) -> Role {
-    match is_primary {
-        Some(true) => Role::Primary,
-        Some(false) => Role::Replica,
-        None => Role::Unproven,
-    }
-}
-
 /// The mailbox of a worker. It must not keep the worker from ending with its last worker handle.
 fn post(worker_handle: &WorkerHandle) -> Mailbox {
     let orders = worker_handle.orders.downgrade();
@@ -534,65 +400,4 @@ fn start_bus(
     settings.credentials.clone_from(&config.bus.credentials);
     settings.supervisor = supervisor.clone();
     bus::start(control.handle(), settings, Arc::new(sink), Arc::clone(stats)).map(Some)
-}
-
-/// What the bus may do to the cache.
-struct BusSink {
-    coherence: Arc<Coherence>,
-    scripts: Arc<Scripts>,
-}
-
-impl Sink for BusSink {
-    fn invalidate(&self, db: u32, hash: u128) {
-        self.coherence.poison(KeyId::from_hash(db, hash));
-    }
-
-    fn invalidate_key(&self, key: &[u8]) {
-        self.coherence.poison_everywhere(key);
-    }
-
-    fn quarantine(&self, db: u32, hash: u128) {
-        self.coherence.quarantine(KeyId::from_hash(db, hash), Instant::now());
-    }
-
-    fn quarantine_all(&self) {
-        self.scripts.functions.forget();
-        let why = "bus: a peer lost a command that may change any key";
-        self.coherence.quarantine_all(Instant::now(), FlushReason::Commands, why);
-    }
-
-    fn flush(&self, why: &'static str) {
-        self.coherence.flush_for(FlushReason::Bus, why);
-    }
-
-    fn script(&self, lost: bool) {
-        match (self.scripts.are_trusted(), lost) {
-            (true, _) => {}
-            (false, true) => {
-                let why = "bus: a peer lost a script that may write any key";
-                self.coherence.quarantine_all(Instant::now(), FlushReason::Scripts, why);
-            }
-            (false, false) => {
-                self.coherence.flush_for(FlushReason::Scripts, "bus: a peer ran a script that may write any key");
-            }
-        }
-    }
-
-    fn changed(&self) {
-        // It may have been FUNCTION LOAD.
-        self.scripts.functions.forget();
-        self.coherence.flush_for(FlushReason::Commands, "bus: a peer ran a command that may change any key");
-    }
-
-    fn invalidate_pattern(&self, glob: &[u8]) {
-        self.coherence.poison_matching(&Glob::new(glob));
-    }
-
-    fn lease(&self, until: Instant) {
-        self.coherence.lease(until, Instant::now());
-    }
-
-    fn set_doubtful(&self, doubtful: bool) {
-        self.coherence.doubt(doubtful);
-    }
 }

@@ -10,13 +10,24 @@ use crate::net::{Address, Listener, tls};
 
 /// A configured listener cannot be bound.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address}: {error}; type another address for {key}, or stop what listens there")]
+#[error("cannot listen on {address}: {error}; type another address for {key}{}", self.or_else())]
 pub struct ListenError {
     /// As configured.
     address: Address,
     /// The key of the configuration.
     key: &'static str,
     error: io::Error,
+}
+
+impl ListenError {
+    /// What else the user can do.
+    fn or_else(&self) -> &'static str {
+        match self.error.kind() {
+            io::ErrorKind::AddrInUse => ", or stop what listens there",
+            io::ErrorKind::PermissionDenied => ", or give Shortstop the right to use this one",
+            _ => "",
+        }
+    }
 }
 
 /// The addresses for clients.

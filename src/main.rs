@@ -210,13 +210,21 @@ fn start_log(config: &Config) -> io::Result<Logging> {
 
 /// The client libraries log each of their events. The bus and the lanes log those that matter.
 fn filter(level: &str) -> EnvFilter {
-    EnvFilter::new(format!("async_nats=warn,{level}"))
+    EnvFilter::new(format!("async_nats=off,{level}"))
 }
 
 fn run(flags: &Flags, config: Config, log: &Logging) -> ExitCode {
     // 10,000 clients need more file descriptors than the usual limit.
-    if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
-        tracing::warn!(%error, "the limit of file descriptors cannot be raised");
+    let clients = config.limits.max_clients as u64;
+    match rlimit::increase_nofile_limit(u64::MAX) {
+        Ok(files) if files <= clients => tracing::warn!(
+            files,
+            clients,
+            "the limit of file descriptors is below limits.max_clients: clients above it will have to wait. Raise it (ulimit -n, \
+             LimitNOFILE), or lower limits.max_clients"
+        ),
+        Ok(_) => {}
+        Err(error) => tracing::warn!(%error, "the limit of file descriptors cannot be raised"),
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let listening = runtime.and_then(|runtime| {

@@ -131,6 +131,7 @@ fn accept(arrival: Arrival, context: &Rc<Context>, load: &Arc<AtomicUsize>) {
         let info = ClientInfo::new(id, &stream, now);
         let reply_queue = ReplyQueue::new(now, Rc::clone(&context.buffers));
         let client = Rc::new(ClientState::new(reply_queue, context.first_profile(), info));
+        let peer = client.info.addr.clone();
         context.clients.borrow_mut().insert(id, Rc::clone(&client));
         context.stats().clients.add(1);
         context.stats().clients_accepted.add(1);
@@ -138,7 +139,7 @@ fn accept(arrival: Arrival, context: &Rc<Context>, load: &Arc<AtomicUsize>) {
         let gone = Gone { id, context: Rc::clone(&context) };
         if let End::Dropped(why) = serve(stream, context, client).await {
             gone.context.stats().clients_dropped.count(why);
-            crate::seldom!(warn, "a client was dropped", client = id, why = why.text());
+            crate::seldom!(warn, "a client was dropped", client = id, ?peer, why = why.text());
         }
     });
 }

@@ -3,8 +3,9 @@
 
 mod common;
 
+use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use common::{
     Client, Fault, Nats, PATIENCE, Process, Redis, Shortstop, assert_reply, field, noise, run, show, wait_until,
@@ -43,8 +44,9 @@ fn a_wrong_or_missing_password_is_logged_at_once_and_is_not_ready() {
         assert!(line.contains("ERROR") && line.contains(error) && line.contains("REDIS_URL"), "{line}");
         // PROXY HEALTH needs no login. An authenticated client sees more.
         let ready = proxy.client().cmd("PROXY HEALTH ready");
-        assert!(ready.starts_with(b"-NOTREADY Redis has not accepted"), "{}", show(&ready));
-        assert!(proxy.client().cmd("PROXY HEALTH").starts_with(b"+OK, but Redis does not answer"), "alive");
+        let why = format!("Redis refuses Shortstop's login: {error} ");
+        assert!(ready.starts_with(format!("-NOTREADY {why}").as_bytes()), "{}", show(&ready));
+        assert!(proxy.client().cmd("PROXY HEALTH").starts_with(format!("+OK, but {why}").as_bytes()), "alive");
         assert!(!health(proxy.addr(), &["ready"]).0 && health(proxy.addr(), &[]).0);
         let mut client = proxy.client();
         assert_reply(&client.cmd("AUTH secret"), "+OK\r\n", "a login of its own");
@@ -66,6 +68,12 @@ fn a_wrong_or_missing_password_is_logged_at_once_and_is_not_ready() {
         wait_until("it is ready", || proxy.client().cmd("PROXY HEALTH ready") == b"+OK\r\n");
         wait_until("the log has the end", || lines_with(&proxy, "Redis answers again") == 1);
         assert_eq!(text(&mut client, "upstream_up"), "1");
+        // A refused login says nothing about rights.
+        assert_eq!(
+            lines_with(&proxy, "has no right to SUBSCRIBE") + lines_with(&proxy, "has no right to CLIENT LIST"),
+            0,
+            "{login}"
+        );
     }
 }
 
@@ -83,7 +91,8 @@ fn redis_away_is_shown_and_leaves_it_alive_and_ready() {
     redis.kill();
     wait_until("it is seen", || text(&mut client, "upstream_up") == "0");
     assert!(text(&mut client, "upstream_last_error").contains("refused"));
-    assert_reply(&client.cmd("PROXY HEALTH ready"), "+OK, but Redis does not answer\r\n", "it was accepted once");
+    let ready = client.cmd("PROXY HEALTH ready");
+    assert!(ready.starts_with(b"+OK, but Redis does not answer: Connection refused"), "it was once: {}", show(&ready));
     for asked in [&[][..], &["live"], &["ready"]] {
         let (healthy, said) = health(proxy.addr(), asked);
         assert!(healthy && said.contains("Redis does not answer"), "{asked:?}: {said}");
@@ -280,4 +289,59 @@ fn outcomes_are_counted_by_reason() {
     greedy.send(&noise(200_000, 2));
     proxy.wait_stat("proxy_clients_dropped_query_buffer", |count| count == 1);
     assert_eq!(proxy.stat("proxy_clients_dropped"), 1);
+}
+
+#[test]
+fn the_log_shows_the_address_of_a_dropped_client() {
+    let redis = Redis::start();
+    let proxy = Process::start(redis.addr(), "limits: { idle_timeout: 50ms }\n");
+    let mut client = proxy.client();
+    let address = client.stream().local_addr().expect("it is connected").to_string();
+    client.until_closed();
+    wait_until("the log has it", || {
+        proxy.log().lines().any(|line| line.contains("a client was dropped") && line.contains(&address))
+    });
+}
+
+#[test]
+fn the_log_shows_the_address_of_an_unreachable_nats() {
+    let (redis, gone) = (Redis::start(), common::free_address());
+    let proxy = Process::start(redis.addr(), &format!("nats: nats://user:secret@{gone}\n"));
+    wait_until("the log has it", || lines_with(&proxy, "nats: there is no connection") > 0);
+    let log = proxy.log();
+    let line = log.lines().find(|line| line.contains("nats: there is no connection")).expect("it is there");
+    assert!(line.contains(&gone.to_string()) && !line.contains("secret"), "{line}");
+}
+
+/// A limit that is too low is logged at the start, not only when clients cannot be accepted.
+#[test]
+fn too_few_file_descriptors_are_logged_at_the_start() {
+    let script = "ulimit -n 64; exec \"$0\" --listen 127.0.0.1:0 --upstream redis://127.0.0.1:1";
+    let mut command = Command::new("sh");
+    command.args(["-c", script, env!("CARGO_BIN_EXE_shortstop")]).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("there is a shell");
+    let log = BufReader::new(child.stderr.take().expect("it is piped"));
+    let mut lines = log.lines().map_while(Result::ok);
+    let is_said = lines.by_ref().take_while(|line| !line.contains(" ready ")).any(|line| {
+        line.contains("limit of file descriptors is below limits.max_clients") && line.contains("files=64")
+    });
+    child.kill().expect("a child of ours can be killed");
+    child.wait().expect("a child of ours can be waited for");
+    assert!(is_said);
+}
+
+/// Open connections continue to work, so only the log shows it. Once, the log had no such line after a warning about a right.
+#[test]
+fn a_changed_password_is_logged_with_the_next_connection() {
+    let redis = Redis::start();
+    redis.client().cmd("ACL SETUSER own on >pw ~* &* +@all -info");
+    let proxy = Process::start(redis.addr(), &format!("upstream: redis://own:pw@{}\n", redis.addr()));
+    let mut first = proxy.client();
+    assert_reply(&first.cmd("WATCH k"), "+OK\r\n", "it has a connection of its own");
+    wait_until("a right is missing", || lines_with(&proxy, "has no right to INFO") > 0);
+    redis.client().cmd("ACL SETUSER own resetpass >other");
+    let mut second = proxy.client();
+    assert_reply(&second.cmd("WATCH k"), "+OK\r\n", "a new connection");
+    wait_until("the log has it", || lines_with(&proxy, "Redis refuses the login of the user in the upstream URL") > 0);
+    assert_eq!(text(&mut second, "upstream_up"), "1", "the connection that stands goes on");
 }

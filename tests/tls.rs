@@ -313,6 +313,10 @@ fn a_redis_that_requires_a_certificate_gets_one() {
     let without = Shortstop::start(&redis.redis, &section);
     let reply = without.client().cmd("PING");
     assert!(reply.starts_with(b"-ERR shortstop: Redis at "), "{}", common::show(&reply));
+    // What Redis says before it closes the connection may be lost with it.
+    wait_until("the error says what to do", || {
+        String::from_utf8_lossy(&without.client().cmd("PING")).contains("name one in upstream_tls.certificate")
+    });
     let (certificate, key) = (mine.certificate.display(), mine.key.display());
     let with = Shortstop::start(&redis.redis, &format!("{section}  certificate: {certificate}\n  key: {key}\n"));
     assert_reply(&with.client().cmd("PING"), b"+PONG\r\n", "with a certificate");

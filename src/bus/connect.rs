@@ -64,6 +64,7 @@ pub(super) fn options(settings: &Settings, shared: &Arc<Shared>) -> Result<Conne
     let on_event = Arc::clone(shared);
     let on_delay = Arc::clone(shared);
     let limit = Arc::new(LogLimit::default());
+    let servers: Arc<str> = settings.nats.servers().collect::<Vec<_>>().join(",").into();
     let options = ConnectOptions::new()
         .name(connection_name(&settings.fleet, settings.incarnation))
         .retry_on_initial_connect()
@@ -81,8 +82,8 @@ pub(super) fn options(settings: &Settings, shared: &Arc<Shared>) -> Result<Conne
             (BACKOFF.0 * (1 << doublings)).min(BACKOFF.1)
         })
         .event_callback(move |event| {
-            let (shared, limit) = (Arc::clone(&on_event), Arc::clone(&limit));
-            async move { noted(&event, &shared, &limit) }
+            let (shared, limit, servers) = (Arc::clone(&on_event), Arc::clone(&limit), Arc::clone(&servers));
+            async move { noted(&event, &shared, &limit, &servers) }
         });
     let options = match settings.nats.login() {
         Some(NatsLogin::Password { user, password }) => {
@@ -112,10 +113,20 @@ pub fn check_credentials(path: &Path) -> Result<(), BusError> {
 }
 
 /// Logs an event of the library, and records dropped messages. Events can be lost, so correctness must not depend on them.
-fn noted(event: &async_nats::Event, shared: &Shared, limit: &LogLimit) {
+fn noted(event: &async_nats::Event, shared: &Shared, limit: &LogLimit, servers: &str) {
     match event {
-        async_nats::Event::Connected => info!("nats: connected"),
-        async_nats::Event::Disconnected => warn!("nats: disconnected"),
+        async_nats::Event::Connected => info!(servers, "nats: connected"),
+        async_nats::Event::Disconnected => warn!(servers, "nats: disconnected"),
+        async_nats::Event::ClientError(async_nats::ClientError::Other(why)) => {
+            if let Some(times) = limit.allow() {
+                warn!(
+                    times,
+                    servers,
+                    why,
+                    "nats: there is no connection: writes are not published to other Shortstops. Shortstop keeps trying"
+                );
+            }
+        }
         async_nats::Event::SlowConsumer(_) => {
             shared.overflowed.store(true, Ordering::Relaxed);
             if let Some(times) = limit.allow() {

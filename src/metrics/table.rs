@@ -405,7 +405,7 @@ pub(super) const METRICS: &[Metric] = &[
         "upstream_connections",
         Gauge,
         Nothing,
-        "Open connections to Redis, including private ones.",
+        "Connections to Redis, including private ones and those being opened.",
         |from| Count(from.stats.sum(|worker| &worker.upstream_connections)),
     ),
     row(

@@ -22,7 +22,16 @@ pub fn integer(out: &mut Vec<u8>, value: i64) {
 
 /// A simple error. `text` begins with its code (`ERR …`). Line breaks become spaces, as in Redis.
 pub fn error(out: &mut Vec<u8>, text: &str) {
-    out.push(b'-');
+    line(out, b'-', text);
+}
+
+/// A status, as `+OK`; line breaks become spaces.
+pub fn status(out: &mut Vec<u8>, text: &str) {
+    line(out, b'+', text);
+}
+
+fn line(out: &mut Vec<u8>, kind: u8, text: &str) {
+    out.push(kind);
     out.extend(text.bytes().map(|byte| if matches!(byte, b'\r' | b'\n') { b' ' } else { byte }));
     out.extend_from_slice(b"\r\n");
 }

@@ -10,11 +10,14 @@ use tokio::time::timeout;
 use crate::net::Address;
 
 use super::dial::{Connection, Dialer, silent};
+use super::login::is_about_disk;
 
 /// A connection for the control plane's requests, as Shortstop's own user, in RESP2.
 pub(super) struct Control {
     connection: Connection,
     limit: Duration,
+    /// A request was not answered in time. Its reply may still come, and would be taken for the reply to the next request.
+    unanswered: bool,
 }
 
 impl Control {
@@ -25,7 +28,7 @@ impl Control {
     pub(super) async fn open(dialer: &Dialer, address: &Address, limit: Duration) -> io::Result<Control> {
         let dialed = dialer.dial(address).await?;
         let connection = timeout(limit, dialed.greet()).await.unwrap_or_else(|_| Err(silent(limit)))?;
-        let mut control = Control { connection, limit };
+        let mut control = Control { connection, limit, unanswered: false };
         if let Some(login) = dialer.login() {
             control.answer(login.auth().collect()).await?;
         }
@@ -59,14 +62,33 @@ impl Control {
         }
     }
 
+    /// Sends a PING, which Redis refuses while it loads its data, and as a replica that may not serve old data. Returns `false` if
+    /// the connection's user may not PING.
+    ///
+    /// # Errors
+    /// Redis serves no client; the text is its reason.
+    pub(super) async fn may_ping(&mut self) -> io::Result<bool> {
+        match self.ask(&["PING"]).await {
+            Err(error) if is_about_disk(error.to_string().as_bytes()) => Ok(true),
+            Err(error) if ["NOPERM ", "ERR "].iter().any(|code| error.to_string().starts_with(code)) => Ok(false),
+            other => other.map(|_| true),
+        }
+    }
+
     /// See [`Connection::ended`].
     pub(super) async fn ended(&mut self) -> io::Error {
         self.connection.ended().await
     }
 
+    /// # Cancel safety
+    /// Dropped, nothing more can be asked.
     async fn answer(&mut self, request: Vec<&[u8]>) -> io::Result<BytesFrame> {
+        if std::mem::replace(&mut self.unanswered, true) {
+            return Err(silent(self.limit));
+        }
         let asked = timeout(self.limit, self.connection.ask(request)).await;
         let reply = asked.unwrap_or_else(|_| Err(silent(self.limit)))?;
+        self.unanswered = false;
         match decode_bytes(&reply) {
             Ok(Some((BytesFrame::Error(text), _))) => Err(io::Error::other(Refused(text.to_string()))),
             Ok(Some((frame, _))) => Ok(frame),

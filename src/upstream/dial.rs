@@ -240,7 +240,8 @@ impl Connection {
     }
 
     async fn read(&mut self) -> io::Result<()> {
-        match self.stream.read_buf(&mut self.inbox).await? {
+        // With TLS 1.3 a server says only here that it wants a certificate.
+        match self.stream.read_buf(&mut self.inbox).await.map_err(tls::explain)? {
             0 => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it closed the connection")),
             _ => Ok(()),
         }

@@ -19,7 +19,7 @@ use crate::resp::{Version, parse_int};
 use super::dial::{Connection, Dialer, Request};
 use super::endpoint::{Server, differ};
 use super::finder::run_id;
-use super::login::{Login, NOAUTH, is_about_login, is_busy, is_too_many};
+use super::login::{Login, NOAUTH, is_about_disk, is_about_login, is_busy, is_too_many};
 
 /// After this time a right that Shortstop's own user lacked is tried again, because it may have been granted.
 const ASK_AGAIN: Duration = Duration::from_secs(60);
@@ -31,6 +31,8 @@ pub struct OwnRights {
     info: Right,
     ping: Right,
     warned: Cell<bool>,
+    /// When the last log line said that Redis refuses the login of Shortstop's own user.
+    login_warned: Cell<Option<Instant>>,
 }
 
 #[derive(Debug, Default)]
@@ -290,11 +292,7 @@ impl Handshake<'_> {
         if begins == 1
             && let Some(error) = error_of(&replies[0])
         {
-            self.warn(&format!(
-                "Redis refuses the login of the user in the upstream URL ({}); correct the user or the password in \
-                 the URL",
-                String::from_utf8_lossy(error).trim_end()
-            ));
+            self.warn_of_login(&String::from_utf8_lossy(error));
         }
         let mut replies = replies[begins..].iter();
         if infos && let Some(reply) = replies.next() {
@@ -319,7 +317,7 @@ impl Handshake<'_> {
             match error_of(reply) {
                 None => {}
                 Some(error) if is_missing_right(error) => self.refused(&rights.ping, error, "PING"),
-                Some(error) if is_busy(error) => {}
+                Some(error) if is_busy(error) || is_about_disk(error) => {}
                 Some(error) => return Err(said(error)),
             }
         }
@@ -347,6 +345,19 @@ impl Handshake<'_> {
                  {command}; grant that right"
             );
             self.warn(&text);
+        }
+    }
+
+    /// After a change of the password the open connections stay usable, so this line may be the only sign of it.
+    fn warn_of_login(&self, error: &str) {
+        let warned = &self.rights.login_warned;
+        if warned.get().is_none_or(|when| when.elapsed() > ASK_AGAIN) {
+            warned.set(Some(Instant::now()));
+            tracing::warn!(
+                why = error.trim_end(),
+                "Redis refuses the login of the user in the upstream URL: correct the user or the password in the URL and restart. Until \
+                 then users may need the right to SELECT, and another server at the same address is noticed later"
+            );
         }
     }
 

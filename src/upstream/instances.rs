@@ -226,9 +226,13 @@ impl Connection {
         self.ask(words.iter().map(|word| word.as_bytes()).collect()).await
     }
 
-    /// Sends one command and returns its reply.
+    /// Sends one command and returns its reply, which may be that the user lacks the right.
+    ///
+    /// # Errors
+    /// The connection has failed, or Redis refuses the command for now.
     async fn ask(&mut self, request: dial::Request<'_>) -> io::Result<Bytes> {
-        timeout(self.limit, self.connection.ask(request)).await.unwrap_or_else(|_| Err(silent(self.limit)))
+        let asked = timeout(self.limit, self.connection.ask(request)).await;
+        lasting(asked.unwrap_or_else(|_| Err(silent(self.limit)))?)
     }
 
     /// Subscribes. Returns whether Redis allows it.
@@ -236,9 +240,22 @@ impl Connection {
         let subscribing = async {
             self.connection.send(&[vec![b"SUBSCRIBE", channel.as_bytes()]]).await?;
             // A push, or an error.
-            Ok(self.connection.frame().await?.first() == Some(&b'>'))
+            Ok(lasting(self.connection.frame().await?)?.first() == Some(&b'>'))
         };
         timeout(self.limit, subscribing).await.unwrap_or_else(|_| Err(silent(self.limit)))
+    }
+}
+
+/// Passes a reply that would be the same the next time: data, or the error that the user lacks the right.
+///
+/// # Errors
+/// Redis refuses the command for now: it runs a script, loads its data, or requires a login.
+fn lasting(reply: Bytes) -> io::Result<Bytes> {
+    match reply.strip_prefix(b"-") {
+        Some(error) if !["NOPERM ", "ERR "].iter().any(|code| error.starts_with(code.as_bytes())) => {
+            Err(io::Error::other(String::from_utf8_lossy(error).trim_end().to_owned()))
+        }
+        _ => Ok(reply),
     }
 }
 

@@ -42,6 +42,11 @@ pub(super) fn is_busy(error: &[u8]) -> bool {
     error.starts_with(b"BUSY ")
 }
 
+/// Whether Redis refuses writes because it cannot write to its disk. It refuses PING, too, but answers reads.
+pub(super) fn is_about_disk(error: &[u8]) -> bool {
+    error.starts_with(b"MISCONF ")
+}
+
 /// Whether Redis refuses a connection because of `maxclients`.
 pub(super) fn is_too_many(error: &str) -> bool {
     error.starts_with("ERR max number of clients")

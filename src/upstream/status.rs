@@ -3,13 +3,13 @@
 //!
 //! The control plane ([`super::topology`]) reports here. No client's request depends on it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::login::is_about_login;
 
-/// Interval of log lines while Redis does not answer.
+/// Interval of log lines for the same reason while Redis does not answer.
 const AGAIN: Duration = Duration::from_secs(60);
 
 /// A right that Shortstop's own user should have.
@@ -60,21 +60,22 @@ struct State {
     /// It has answered at least once since the start.
     accepted: bool,
     error: Option<(String, Instant)>,
-    /// When the last log line said that it does not answer, and whether that was because of the login.
-    said: Option<(Instant, bool)>,
+    /// When the last log line said that it does not answer, by the kind of reason.
+    said: BTreeMap<String, Instant>,
     missing: BTreeSet<OwnRight>,
 }
 
 impl State {
-    /// Whether to log now: at once if the kind of failure has changed, and every minute.
-    fn is_due(&mut self, about_login: bool, now: Instant) -> bool {
-        let is_due = self.said.is_none_or(|(when, was_about_login)| {
-            was_about_login != about_login || now.saturating_duration_since(when) >= AGAIN
-        });
-        if is_due {
-            self.said = Some((now, about_login));
+    /// Whether to log now: at once if the kind of reason is new, and every minute.
+    fn is_due(&mut self, why: &str, now: Instant) -> bool {
+        self.said.retain(|_, said| now.saturating_duration_since(*said) < AGAIN);
+        // The first word is the code of an error of Redis. The whole text may contain times.
+        let kind = why.split(' ').next().unwrap_or_default();
+        if self.said.contains_key(kind) {
+            return false;
         }
-        is_due
+        self.said.insert(kind.to_owned(), now);
+        true
     }
 }
 
@@ -91,6 +92,17 @@ pub struct Seen {
     pub missing: Vec<OwnRight>,
 }
 
+impl Seen {
+    /// Why it is not up, as text.
+    pub fn trouble(&self) -> String {
+        match &self.error {
+            Some((why, _)) if is_about_login(why) => format!("Redis refuses Shortstop's login: {why}"),
+            Some((why, _)) => format!("Redis does not answer: {why}"),
+            None => "Redis has not been asked yet".to_owned(),
+        }
+    }
+}
+
 impl UpstreamStatus {
     /// Redis has answered Shortstop's own requests.
     pub fn answered(&self, upstream: &str, now: Instant) {
@@ -105,7 +117,7 @@ impl UpstreamStatus {
             None => now,
         };
         state.answers = Some((true, since));
-        state.said = None;
+        state.said.clear();
     }
 
     /// Redis has not answered, or refuses Shortstop's login, for the reason `why`.
@@ -117,19 +129,18 @@ impl UpstreamStatus {
         };
         state.answers = Some((false, since));
         state.error = Some((why.to_owned(), now));
-        let about_login = is_about_login(why);
-        if !state.is_due(about_login, now) {
+        if !state.is_due(why, now) {
             return;
         }
         let lasts = now.saturating_duration_since(since);
-        if about_login {
+        if is_about_login(why) {
             tracing::error!(
                 upstream,
                 why,
                 ?lasts,
-                "Redis refuses Shortstop's login: correct the user and the password in `upstream` (REDIS_URL). \
-                 Until then only clients with a login of their own are served, and Shortstop cannot see whether \
-                 Redis is a replica"
+                "Redis refuses Shortstop's login: correct the user and the password in `upstream` (REDIS_URL) and restart \
+                 Shortstop, or correct them at Redis. Until then only clients with a login of their own are served, and \
+                 Shortstop cannot see whether Redis is a replica"
             );
         } else {
             tracing::warn!(
@@ -197,10 +208,11 @@ mod tests {
     fn a_failure_is_logged_at_once_and_every_minute() {
         let mut state = State::default();
         let start = Instant::now();
-        let mut due = |about_login, seconds| state.is_due(about_login, start + Duration::from_secs(seconds));
-        assert!(due(true, 0) && !due(true, 1) && !due(true, 59) && due(true, 60) && !due(true, 61));
-        assert!(due(false, 62), "it is away now, and not only closed");
-        assert!(!due(false, 63));
+        let mut due = |why, seconds| state.is_due(why, start + Duration::from_secs(seconds));
+        let (silent, busy) = ("no answer within 3s", "BUSY Redis is busy");
+        assert!(due(silent, 0) && !due(silent, 1) && due(busy, 2), "the reason is another");
+        assert!(!due(silent, 3) && !due(busy, 4), "however often they take turns");
+        assert!(!due(silent, 59) && due(silent, 60) && !due(silent, 61));
     }
 
     #[test]

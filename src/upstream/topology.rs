@@ -129,14 +129,14 @@ pub async fn watch(
                         }
                         Err(error) => {
                             tracing::debug!(%error, "the control connection to Redis ended");
-                            known.control_ended(&error.to_string(), &tell);
+                            known.control_ended(&error, &tell);
                             tell(News::Blind);
                         }
                     }
                 }
                 Err(error) => {
                     tracing::debug!(%error, "no control connection to Redis");
-                    known.control_ended(&error.to_string(), &tell);
+                    known.control_ended(&error, &tell);
                     tell(News::Blind);
                 }
             }
@@ -223,14 +223,16 @@ impl Known {
         self.endpoint.open(server);
     }
 
-    /// The control connection has ended. If it had completed a poll, it may just have been closed: the next attempt will show. If
-    /// Redis refuses Shortstop's login, Shortstop cannot ask for the role, but clients with a login of their own are served.
-    fn control_ended(&self, why: &str, tell: &impl Fn(News)) {
-        if is_about_login(why) {
+    /// The control connection has ended. If it had completed a poll, it may just have been closed: the next attempt will show. A
+    /// reply that did not come in time is a failure at once. If Redis refuses Shortstop's login, Shortstop cannot ask for the role,
+    /// but clients with a login of their own are served.
+    fn control_ended(&self, error: &io::Error, tell: &impl Fn(News)) {
+        let why = error.to_string();
+        if is_about_login(&why) {
             tell(News::RoleNotTold);
         }
-        if !self.answered {
-            self.status.failed(&self.upstream, why, Instant::now());
+        if !self.answered || error.kind() == io::ErrorKind::TimedOut {
+            self.status.failed(&self.upstream, &why, Instant::now());
         }
     }
 
@@ -292,7 +294,7 @@ async fn look(
     // The number of commands in the table that was last reported.
     let mut commands = None;
     // A command that Redis refuses is not sent again on this connection, because Redis logs each refusal.
-    let (mut may_info, mut may_role, mut may_command) = (true, true, true);
+    let (mut may_info, mut may_role, mut may_command, mut may_ping) = (true, true, true, true);
     known.rights.connected(server.address.clone());
     // The same for the list of functions.
     let mut may_ask_functions = true;
@@ -331,6 +333,8 @@ async fn look(
         {
             return Ok(Some(choice));
         }
+        // While Redis loads its data it answers the requests above, and refuses those of clients.
+        may_ping = may_ping && control.may_ping().await?;
         // Before the table: a module that is loaded in between is noticed at the next poll.
         let count = if may_command { control.ask_unless_refused(&["COMMAND", "COUNT"]).await? } else { None };
         if count.is_some()

@@ -68,28 +68,32 @@ impl Client {
         let connecting = TlsConnector::from(Arc::clone(&self.config)).connect(self.name.clone(), socket);
         match connecting.await {
             Ok(tls) => Ok(Stream::Tls(Box::new(TlsStream::Client(tls)))),
-            Err(error) => Err(self.explain(error)),
+            Err(error) => Err(explain(error)),
         }
     }
+}
 
-    fn explain(&self, error: io::Error) -> io::Error {
-        let Some(cause) = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>()) else { return error };
-        let hint = match cause {
-            rustls::Error::InvalidMessage(_) => NO_TLS,
-            // A bad signature: the authority has the same name as a known one.
-            rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {
-                "its certificate is from an unknown authority; name the authority's certificate in upstream_tls.ca"
-            }
-            rustls::Error::InvalidCertificate(
-                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-            ) => "its certificate is for another name; if that name is right, put it into upstream_tls.server_name",
-            rustls::Error::AlertReceived(
-                AlertDescription::CertificateRequired | AlertDescription::HandshakeFailure,
-            ) => "it may require a certificate; name one in upstream_tls.certificate and upstream_tls.key",
-            _ => return error,
-        };
-        io::Error::new(error.kind(), format!("{hint} ({cause})"))
-    }
+/// Adds to a TLS error what to do about it. Returns all other errors unchanged.
+pub fn explain(error: io::Error) -> io::Error {
+    let Some(cause) = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>()) else { return error };
+    let hint = match cause {
+        rustls::Error::InvalidMessage(_) => NO_TLS,
+        // A bad signature: the authority has the same name as a known one.
+        rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {
+            "its certificate is from an unknown authority; name the authority's certificate in upstream_tls.ca"
+        }
+        rustls::Error::InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+        ) => "its certificate is for another name; if that name is right, put it into upstream_tls.server_name",
+        rustls::Error::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => {
+            "its certificate has expired; give Redis a new one"
+        }
+        rustls::Error::AlertReceived(AlertDescription::CertificateRequired | AlertDescription::HandshakeFailure) => {
+            "it may require a certificate; name one in upstream_tls.certificate and upstream_tls.key"
+        }
+        _ => return error,
+    };
+    io::Error::new(error.kind(), format!("{hint} ({cause})"))
 }
 
 /// The authorities that the operating system trusts.

@@ -7,7 +7,7 @@ mod client;
 mod pem;
 mod server;
 
-pub use client::{Client, NO_TLS};
+pub use client::{Client, NO_TLS, explain};
 pub use server::Server;
 
 #[cfg(test)]

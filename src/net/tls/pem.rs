@@ -23,9 +23,15 @@ pub(super) fn provider() -> Arc<CryptoProvider> {
 
 /// The certificates in a file, in their order.
 pub(super) fn certificates(key: &'static str, file: &Path) -> Result<Vec<CertificateDer<'static>>, Finding> {
-    const REMEDY: &str =
-        "the path of a readable PEM file with the certificate, followed by those that lead to its authority";
-    let unreadable = |what: String| wrong(key, format!("{} {what}", file.display()), REMEDY);
+    read(
+        key,
+        file,
+        "the path of a readable PEM file with the certificate, followed by those that lead to its authority",
+    )
+}
+
+fn read(key: &'static str, file: &Path, remedy: &str) -> Result<Vec<CertificateDer<'static>>, Finding> {
+    let unreadable = |what: String| wrong(key, format!("{} {what}", file.display()), remedy);
     let parsed = CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
     let certificates = parsed.map_err(|error| unreadable(format!("cannot be read ({error})")))?;
     if certificates.is_empty() {
@@ -44,11 +50,12 @@ pub(super) fn private_key(key: &'static str, file: &Path) -> Result<PrivateKeyDe
 
 /// The authorities in a file.
 pub(super) fn authorities(key: &'static str, file: &Path) -> Result<RootCertStore, Finding> {
+    const REMEDY: &str = "the path of a readable PEM file with the certificates of authorities";
     let mut roots = RootCertStore::empty();
-    for certificate in certificates(key, file)? {
+    for certificate in read(key, file, REMEDY)? {
         roots.add(certificate).map_err(|error| {
             let what = format!("{} contains an invalid certificate ({error})", file.display());
-            wrong(key, what, "the path of a PEM file with the certificates of authorities")
+            wrong(key, what, REMEDY)
         })?;
     }
     Ok(roots)

@@ -1,0 +1,72 @@
+//! The changes to L1 that the bus orders. The bus decides; this only carries out.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::bus::Sink;
+use crate::coherence::Coherence;
+use crate::glob::Glob;
+use crate::metrics::outcome::FlushReason;
+use crate::near_cache::KeyId;
+use crate::scripts::Scripts;
+
+/// Carries out the bus's orders on L1.
+pub(super) struct BusSink {
+    pub(super) coherence: Arc<Coherence>,
+    pub(super) scripts: Arc<Scripts>,
+}
+
+impl Sink for BusSink {
+    fn invalidate(&self, db: u32, hash: u128) {
+        self.coherence.poison(KeyId::from_hash(db, hash));
+    }
+
+    fn invalidate_key(&self, key: &[u8]) {
+        self.coherence.poison_everywhere(key);
+    }
+
+    fn quarantine(&self, db: u32, hash: u128) {
+        self.coherence.quarantine(KeyId::from_hash(db, hash), Instant::now());
+    }
+
+    fn quarantine_all(&self) {
+        self.scripts.functions.forget();
+        let why = "bus: a peer lost a command that may change any key";
+        self.coherence.quarantine_all(Instant::now(), FlushReason::Commands, why);
+    }
+
+    fn flush(&self, why: &'static str) {
+        self.coherence.flush_for(FlushReason::Bus, why);
+    }
+
+    fn script(&self, lost: bool) {
+        match (self.scripts.are_trusted(), lost) {
+            (true, _) => {}
+            (false, true) => {
+                let why = "bus: a peer lost a script that may write any key";
+                self.coherence.quarantine_all(Instant::now(), FlushReason::Scripts, why);
+            }
+            (false, false) => {
+                self.coherence.flush_for(FlushReason::Scripts, "bus: a peer ran a script that may write any key");
+            }
+        }
+    }
+
+    fn changed(&self) {
+        // It may have been FUNCTION LOAD.
+        self.scripts.functions.forget();
+        self.coherence.flush_for(FlushReason::Commands, "bus: a peer ran a command that may change any key");
+    }
+
+    fn invalidate_pattern(&self, glob: &[u8]) {
+        self.coherence.poison_matching(&Glob::new(glob));
+    }
+
+    fn lease(&self, until: Instant) {
+        self.coherence.lease(until, Instant::now());
+    }
+
+    fn set_doubtful(&self, doubtful: bool) {
+        self.coherence.doubt(doubtful);
+    }
+}

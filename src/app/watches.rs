@@ -1,0 +1,154 @@
+//! The tasks outside the workers that watch Redis, the fleet, L1's mode and the latencies, and report what they find.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Runtime;
+
+use crate::bus::{Event, connection_name};
+use crate::coherence::Role;
+use crate::config::Config;
+use crate::fleet::{Alone, OnBus};
+use crate::metrics::outcome::FlushReason;
+use crate::metrics::window;
+use crate::supervisor::End;
+use crate::upstream::instances::{self, Fleet};
+use crate::upstream::topology::{self, News};
+use crate::worker::Order;
+
+use super::{App, anonymous};
+
+/// Interval of the near cache's housekeeping.
+const TIDY: Duration = Duration::from_millis(500);
+
+/// Interval of checks of the mode, which changes with the clock.
+const LOOK_AT_MODE: Duration = Duration::from_millis(100);
+
+impl App {
+    /// The control plane: the polling of the server once a second, and the near cache's housekeeping.
+    pub(super) fn start_watch(&self, control: &Runtime, config: &Config, incarnation: u64) {
+        let coherence = Arc::clone(&self.shared.coherence);
+        let (worker_handles, shared) = (self.worker_handles.clone(), Arc::clone(&self.shared));
+        let stats = Arc::clone(&self.shared.stats);
+        let (scripts, outbox) = (Arc::clone(&self.shared.scripts), self.shared.outbox.clone());
+        let tell = move |news| match news {
+            News::Table(table) => {
+                let table = Arc::new(*table);
+                worker_handles
+                    .iter()
+                    .for_each(|worker_handle| drop(worker_handle.orders.send(Order::Table(Arc::clone(&table)))));
+            }
+            News::Leave { epoch, done } => {
+                // Until the move is over, nothing is served, and nothing that is read from now on is kept.
+                coherence.set_role(Role::Changing);
+                for worker_handle in &worker_handles {
+                    // A worker that has ended has no connections.
+                    let _ = worker_handle.orders.send(Order::Leave { epoch, done: done.clone() });
+                }
+            }
+            News::Moved(is_primary) => {
+                stats.shared.upstream_moves.fetch_add(1, Ordering::Relaxed);
+                scripts.functions.forget();
+                coherence.flush_for(FlushReason::Upstream, "connections lead to another server");
+                coherence.set_role(role_of(is_primary));
+            }
+            News::Functions { number, asked, no_writes } => {
+                if scripts.functions.learn(number, asked, no_writes) {
+                    // Calls that counted as reads may have written anything, here or at a peer with the same belief.
+                    if !scripts.are_trusted() {
+                        coherence.flush_for(FlushReason::Scripts, "a function lost its flag no-writes");
+                    }
+                    let event = Event::Script { lost: false, clear: !scripts.are_trusted() };
+                    let _ = outbox.as_ref().is_some_and(|outbox| outbox.try_send(vec![event]));
+                }
+            }
+            News::Primary(is_primary) => coherence.set_role(role_of(Some(is_primary))),
+            News::RoleNotTold => coherence.role_is_not_told(),
+            News::AcceptsAnonymous(accepts_anonymous) => shared.users.set_accepts_anonymous(accepts_anonymous),
+            News::AnonymousRights(since) => {
+                let was = shared.users.anonymous_rights_changed();
+                worker_handles
+                    .iter()
+                    .for_each(|worker_handle| drop(worker_handle.orders.send(Order::AnonymousRights { since, was })));
+            }
+            News::Users(users) => shared.users.set_rights(users),
+            News::Blind => shared.users.rights_unavailable(),
+            News::Rights => coherence.flush("the rights of users have changed"),
+        };
+        let scripts = Arc::clone(&self.shared.scripts);
+        let wants_functions = move || scripts.functions.wanted();
+        let settings = topology::Settings {
+            dialer: Arc::clone(&self.dialer),
+            name: connection_name(&config.fleet, incarnation),
+            first: anonymous(config),
+            endpoint: Arc::clone(&self.shared.endpoint),
+            limits: Arc::clone(&self.shared.server_limits),
+            status: Arc::clone(&self.admin.status),
+        };
+        let users = Arc::clone(&self.shared);
+        let wants_rights = move || users.users.wants_rights();
+        let watches = topology::watch(settings, wants_functions, wants_rights, tell);
+        control.spawn(self.supervisor.watch("the watch over Redis", End::Never, watches));
+        let watched = instances::Settings {
+            dialer: Arc::clone(&self.dialer),
+            endpoint: Arc::clone(&self.shared.endpoint),
+            name: connection_name(&config.fleet, incarnation),
+            channel: instances::channel(&config.fleet),
+        };
+        let watches = instances::watch(watched, self.fleet(&config.fleet, incarnation));
+        control.spawn(self.supervisor.watch("the watch over the fleet", End::Never, watches));
+        let coherence = Arc::clone(&self.shared.coherence);
+        control.spawn(self.supervisor.watch("the near cache's housekeeping", End::Never, async move {
+            let mut ticks = tokio::time::interval(TIDY);
+            loop {
+                ticks.tick().await;
+                coherence.tidy();
+            }
+        }));
+    }
+
+    /// Starts the timers of what can be shown: the mode and the latencies.
+    pub(super) fn start_looking(&self, control: &Runtime) {
+        let admin = Arc::clone(&self.admin);
+        control.spawn(self.supervisor.watch("the watch over the mode", End::Never, async move {
+            let mut ticks = tokio::time::interval(LOOK_AT_MODE);
+            loop {
+                ticks.tick().await;
+                admin.observe_mode(Instant::now());
+            }
+        }));
+        let stats = Arc::clone(&self.shared.stats);
+        control.spawn(self.supervisor.watch("the clock of the latencies", End::Never, async move {
+            let mut ticks = tokio::time::interval(window::EVERY);
+            loop {
+                ticks.tick().await;
+                stats.note_latencies(Instant::now());
+            }
+        }));
+    }
+
+    /// The receiver of the instances that Redis shows: the bus, or without one a counter and the log.
+    fn fleet(&self, name: &str, incarnation: u64) -> Arc<dyn Fleet> {
+        match &self.bus {
+            Some(bus) => Arc::new(OnBus { peers: bus.peers(), fleet: name.to_owned() }),
+            None => Arc::new(Alone {
+                fleet: name.to_owned(),
+                incarnation,
+                stats: Arc::clone(&self.bus_stats),
+                unheard: AtomicU64::new(0),
+                subscribed: AtomicBool::new(false),
+                others: Mutex::default(),
+            }),
+        }
+    }
+}
+
+/// The role of a server, as far as it is known.
+fn role_of(is_primary: Option<bool>) -> Role {
+    match is_primary {
+        Some(true) => Role::Primary,
+        Some(false) => Role::Replica,
+        None => Role::Unproven,
+    }
+}
