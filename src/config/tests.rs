@@ -272,7 +272,7 @@ fn mistakes_name_line_key_and_remedy() {
         ),
         (
             "rules:\n- match: a\n  compress: { min_saving: 100% }",
-            "line 3: rules[0].compress.min_saving: nothing can be",
+            "line 3: rules[0].compress.min_saving: no value can be",
         ),
         ("rules:\n- match: ''", "line 2: rules[0].match: an empty pattern matches only the empty key; type \"*\""),
     ];
