@@ -7,6 +7,7 @@ use std::time::{Instant, SystemTime};
 use crate::client_state::buffers::AllBuffers;
 use crate::coherence::mode_history::{Ended, ModeHistory};
 use crate::coherence::{Coherence, Mode, Role};
+use crate::command::ProxySubcommand;
 use crate::config::{Coherence as Feeds, Config, Live};
 use crate::log;
 use crate::metrics::metric::{Facts, L1Bounds, Metric, Section, Server, Sources, Unit, Value};
@@ -62,14 +63,13 @@ const HELP: [&str; 14] = [
 ];
 
 impl Windows for Admin {
-    fn proxy(&self, args: &[&[u8]]) -> Vec<u8> {
+    fn proxy(&self, subcommand: ProxySubcommand, args: &[&[u8]]) -> Vec<u8> {
         let mut out = Vec::new();
-        let subcommand = args.get(1).map(|word| word.to_ascii_lowercase());
-        match (subcommand.as_deref(), args.len()) {
-            (None, _) => build::error(&mut out, "ERR wrong number of arguments for 'proxy' command"),
+        match (subcommand, args.len()) {
+            (_, ..2) => build::error(&mut out, "ERR wrong number of arguments for 'proxy' command"),
             // The first section needs no empty line before it.
-            (Some(b"info"), _) => build::bulk(&mut out, self.info(&args[2..]).trim_start().as_bytes()),
-            (Some(b"help"), 2) => {
+            (ProxySubcommand::Info, _) => build::bulk(&mut out, self.info(&args[2..]).trim_start().as_bytes()),
+            (ProxySubcommand::Help, 2) => {
                 build::header(&mut out, b'*', HELP.len());
                 for text in HELP {
                     out.push(b'+');
@@ -77,22 +77,18 @@ impl Windows for Admin {
                     out.extend_from_slice(b"\r\n");
                 }
             }
-            (Some(b"flush"), 2) => {
-                self.coherence.flush("PROXY FLUSH");
-                out.extend_from_slice(b"+OK\r\n");
-            }
-            (Some(b"health"), 2 | 3) => match args.get(2).map(|word| word.to_ascii_lowercase()).as_deref() {
+            (ProxySubcommand::Health, 2 | 3) => match args.get(2).map(|word| word.to_ascii_lowercase()).as_deref() {
                 None | Some(b"live") => out = self.health(&[]),
                 Some(b"ready") => out = self.health(&self.unready()),
                 Some(_) => build::error(&mut out, "ERR PROXY HEALTH takes live or ready"),
             },
-            (Some(b"help" | b"flush" | b"health"), _) => {
-                let name = String::from_utf8_lossy(subcommand.as_deref().unwrap_or_default()).into_owned();
-                build::error(&mut out, &format!("ERR wrong number of arguments for 'proxy|{name}' command"));
-            }
-            (Some(_), _) => {
+            (ProxySubcommand::Other, _) => {
                 let shown: String = String::from_utf8_lossy(args[1]).chars().take(128).collect();
                 build::error(&mut out, &format!("ERR unknown subcommand '{shown}'. Try PROXY HELP."));
+            }
+            _ => {
+                let name = String::from_utf8_lossy(args[1]).to_ascii_lowercase();
+                build::error(&mut out, &format!("ERR wrong number of arguments for 'proxy|{name}' command"));
             }
         }
         out

@@ -18,6 +18,7 @@ use tokio_util::io::poll_read_buf;
 
 use crate::client_state::buffers::ALWAYS_SERVED;
 use crate::client_state::client_info::count;
+use crate::client_state::ending::Ending;
 use crate::client_state::reply_queue::{MOST_OUTSTANDING, ReplyQueue};
 use crate::coherence::ServePermit;
 use crate::errors;
@@ -178,7 +179,7 @@ impl Connection {
         if messages > 0 && waiting > messages && self.client.is_subscribed() {
             return Some(End::Dropped(DropReason::PubsubBuffer));
         }
-        if let Some(why) = self.reply_queue.dropped.get() {
+        if let Some(why) = self.reply_queue.ending().dropped() {
             return Some(End::Dropped(why));
         }
         if self.state.info.is_killed() {
@@ -191,7 +192,7 @@ impl Connection {
         if self.client.is_offloaded() || waiting > 0 || !self.flushed {
             return None;
         }
-        if self.reply_queue.closing.get() {
+        if self.reply_queue.ending() != Ending::None {
             return Some(End::Client);
         }
         let leaving = self.context.draining.get();
@@ -224,7 +225,7 @@ impl Connection {
 
     /// Whether no more requests are taken, because the connection is ending.
     fn is_over(&self) -> bool {
-        self.intake.is_over() || self.reply_queue.closing.get()
+        self.intake.is_over() || self.reply_queue.ending() != Ending::None
     }
 
     /// Whether the next request in the inbox may be taken now.
@@ -281,7 +282,7 @@ impl Connection {
             // A client that uploads is not idle.
             self.reply_queue.active.set(Instant::now());
             if self.inbox.len() > view.policy.limits.query_buffer {
-                self.reply_queue.dropped.set(Some(DropReason::QueryBuffer));
+                self.reply_queue.drop_for(DropReason::QueryBuffer);
             }
             return Poll::Ready(Ok(()));
         }

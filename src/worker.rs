@@ -203,9 +203,8 @@ fn enforce(context: &Context) {
         } else {
             None
         };
-        if limit.is_some() {
-            reply_queue.dropped.set(limit);
-            reply_queue.wake();
+        if let Some(limit) = limit {
+            reply_queue.drop_for(limit);
         }
     }
 }
@@ -220,23 +219,22 @@ fn share_buffers(context: &Context, view: &View, now: Instant) {
         let reply_queue = &client.reply_queue;
         let is_silent = now.saturating_duration_since(reply_queue.active.get()) > view.policy.limits.stall_timeout;
         if reply_queue.goes_first.replace(false) && is_silent {
-            reply_queue.dropped.set(Some(DropReason::StallTimeout));
+            reply_queue.drop_for(DropReason::StallTimeout);
         }
         reply_queue.wake();
     }
     let sends = |client: &&Rc<ClientState>| {
         let reply_queue = &client.reply_queue;
-        reply_queue.stopped.get() && reply_queue.is_empty() && reply_queue.dropped.get().is_none()
+        reply_queue.stopped.get() && reply_queue.is_empty() && reply_queue.ending().dropped().is_none()
     };
     if let Some(first) = clients.values().filter(sends).max_by_key(unread) {
         first.reply_queue.goes_first.set(true);
     }
     if context.held.all() > view.policy.buffers_total.saturating_mul(2) {
         let held = |client: &&Rc<ClientState>| client.reply_queue.len() + client.info.unread.get();
-        let most = clients.values().filter(|client| client.reply_queue.dropped.get().is_none()).max_by_key(held);
+        let most = clients.values().filter(|client| client.reply_queue.ending().dropped().is_none()).max_by_key(held);
         if let Some(most) = most.filter(|most| held(most) >= ALWAYS_SERVED) {
-            most.reply_queue.dropped.set(Some(DropReason::BuffersTotal));
-            most.reply_queue.wake();
+            most.reply_queue.drop_for(DropReason::BuffersTotal);
         }
     }
 }

@@ -5,7 +5,8 @@ mod common;
 use std::time::Duration;
 
 use common::{
-    Client, Fault, Nats, NatsClient, Redis, Way, assert_reply, bulk, filled, noise, pipeline_of, prose, wait_until,
+    Client, Fault, Nats, NatsClient, Redis, Way, assert_reply, bulk, filled, misses_a_certificate, noise, pipeline_of,
+    prose, wait_until,
 };
 
 #[test]
@@ -23,6 +24,22 @@ fn redis_is_killed_and_comes_back_on_its_port() {
     assert_eq!(redis.connections(), 0, "and has nobody");
     let kept = Redis::start_with(&["--databases", "3"]);
     assert_reply(&kept.client().cmd("SELECT 3"), "-ERR DB index is out of range\r\n", "arguments are passed on");
+}
+
+/// Each line is what that server said.
+#[test]
+fn a_server_without_tls_is_told_from_one_without_a_certificate() {
+    for (said, with) in [
+        ("# No tls-cert-file configured!\n# Failed to configure TLS. Check logs for more info.", true),
+        // Redis 6.2.14
+        (">>> 'tls-port \"17999\"'\nBad directive or wrong number of arguments", false),
+        // Redis 8.2.3 and 8.6.2, Valkey 8.1.8 and 9.1.2
+        ("# Missing implement of connection type tls\n# Failed finding TLS support.", false),
+    ] {
+        assert_eq!(misses_a_certificate(said), with, "{said}");
+    }
+    // The server in the path has TLS, or this fails.
+    assert!(Redis::has_tls() || std::env::var_os("REDIS_SERVER").is_some());
 }
 
 #[test]

@@ -67,6 +67,12 @@ fn a_wrong_or_missing_password_is_logged_at_once_and_is_not_ready() {
         assert_reply(&direct.fill("CONFIG SET requirepass $1", &[password]), "+OK\r\n", "changed");
         wait_until("it is ready", || proxy.client().cmd("PROXY HEALTH ready") == b"+OK\r\n");
         wait_until("the log has the end", || lines_with(&proxy, "Redis answers again") == 1);
+        assert_eq!(
+            lines_with(&proxy, "the user in the upstream URL has no right"),
+            0,
+            "no user is to blame: {}",
+            proxy.log()
+        );
         assert_eq!(text(&mut client, "upstream_up"), "1");
         // A refused login says nothing about rights.
         assert_eq!(
@@ -104,6 +110,9 @@ fn redis_away_is_shown_and_leaves_it_alive_and_ready() {
         proxy.log().lines().any(|line| line.contains("answers again") && line.contains("away="))
     });
     assert_reply(&client.cmd("PROXY HEALTH ready"), "+OK\r\n", "as before");
+    // One line for each connection that was lost, and none for the attempts to make it again.
+    assert!(lines_with(&proxy, "a connection to Redis was lost") > 0);
+    assert_eq!(lines_with(&proxy, "there is no connection to Redis"), 0, "{}", proxy.log());
     assert_eq!(text(&mut client, "last_flush_reason"), "upstream");
     assert!(!text(&mut client, "last_flush_why").is_empty());
     assert!(text(&mut client, "last_flush_age_ms").parse::<i64>().is_ok_and(|age| age >= 0));

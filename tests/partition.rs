@@ -25,7 +25,9 @@ fn a_silent_partition_ends_within_ten_seconds() {
     let namespace = ["--map-root-user", "--net"];
     let possible = Command::new("unshare").args(namespace).args(["ip", "link", "add", "type", "veth"]).output();
     if !possible.as_ref().is_ok_and(|output| output.status.success()) {
-        eprintln!("SKIPPED: no network namespace can be made here, so that no partition is tested: {possible:?}");
+        common::skipped(&format!(
+            "no network namespace can be made here, so that no partition is tested: {possible:?}"
+        ));
         return;
     }
     let this = std::env::current_exe().expect("it runs");

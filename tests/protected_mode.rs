@@ -13,7 +13,7 @@ fn outer_address() -> Option<IpAddr> {
     let address = socket.connect("192.0.2.1:9").and_then(|()| socket.local_addr()).map(|address| address.ip());
     let address = address.ok().filter(|address| !address.is_loopback() && !address.is_unspecified());
     if address.is_none() {
-        eprintln!("SKIPPED: this machine has no address but loopback ones, so that protected mode is not tested");
+        common::skipped("this machine has no address but loopback ones, so that protected mode is not tested");
     }
     address
 }

@@ -191,6 +191,17 @@ fn proxy_help_lists_the_commands() {
         "as Redis says it",
     );
     assert!(client.cmd("proxy info").starts_with(b"$"), "in any case");
+    for line in ["PROXY HELP me", "PROXY FLUSH all", "PROXY HEALTH live now"] {
+        let name = line.split(' ').nth(1).expect("two words").to_lowercase();
+        let expected = format!("-ERR wrong number of arguments for 'proxy|{name}' command\r\n");
+        assert_reply(&client.cmd(line), expected, line);
+    }
+    let list = proxy.client().cmd("CLIENT LIST");
+    assert!(
+        String::from_utf8_lossy(&list).contains(" cmd=proxy|health "),
+        "its subcommands have names: {}",
+        show(&list)
+    );
     // It is an ordinary request in a pipeline, answered in its position.
     let got = client.pipeline(&pipeline_of(&["SET k 1", "PROXY INFO", "INCR k", "PROXY NOSUCH", "GET k"]), 5);
     assert_reply(&[&got[0][..], &got[2], &got[4]].concat(), "+OK\r\n:2\r\n$1\r\n2\r\n", "order");

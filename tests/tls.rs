@@ -22,15 +22,9 @@ struct TlsRedis {
 }
 
 impl TlsRedis {
-    /// `None` if redis-server was built without TLS, which is reported on standard error. With `client_ca`, clients must present a
-    /// certificate.
+    /// `None` if [`Redis::has_tls`] is `false`. With `client_ca`, clients must present a certificate.
     fn start(authority: &Authority, shown: &Issued, client_ca: bool) -> Option<TlsRedis> {
-        let program = std::env::var_os("REDIS_SERVER").map_or_else(|| "redis-server".into(), PathBuf::from);
-        // It exits at once because it has no port. If it was built without TLS, it does not know the directive.
-        let asked = run(Command::new(program).args(["--port", "0", "--tls-port", "0"]).stdin(Stdio::null()), PATIENCE);
-        let said = String::from_utf8_lossy(&[asked.stdout, asked.stderr].concat()).into_owned();
-        if !said.contains("not listen anywhere") {
-            eprintln!("SKIPPED: this redis-server was built without TLS, so that TLS to Redis is not tested: {said}");
+        if !Redis::has_tls() {
             return None;
         }
         let tls = common::free_address();
@@ -393,7 +387,7 @@ fn redis_cli_over_tls() {
     };
     let first = cli(&["SET", "k", "a value"]);
     if first.contains("Unrecognized option") {
-        eprintln!("SKIPPED: this redis-cli was built without TLS");
+        common::skipped("this redis-cli was built without TLS");
         return;
     }
     assert_eq!(first, "OK\n");
@@ -454,7 +448,7 @@ socket.on("secureConnect", () => socket.end("SET node 1\r\nGET node\r\nQUIT\r\n"
     start.args(["-e", script, &proxy.tls_addr().port().to_string()]).arg(authority.file()).stdin(Stdio::null());
     if let Err(error) = Command::new("node").arg("--version").output() {
         assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
-        eprintln!("SKIPPED: node is not installed, so that its TLS is not tested");
+        common::skipped("node is not installed, so that its TLS is not tested");
         return;
     }
     let output = run(&mut start, 3 * PATIENCE);

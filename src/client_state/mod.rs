@@ -5,6 +5,7 @@ pub mod buffers;
 pub mod client;
 pub mod client_info;
 pub mod connection_state;
+pub mod ending;
 pub mod identity;
 pub mod profile;
 pub mod reply_queue;

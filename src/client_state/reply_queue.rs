@@ -11,6 +11,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use crate::client_state::buffers::Buffers;
+use crate::client_state::ending::Ending;
 use crate::metrics::outcome::DropReason;
 use crate::resp::Chunks;
 use crate::upstream::Reply;
@@ -40,12 +41,7 @@ pub struct Slot(u64);
 pub struct ReplyQueue {
     state: RefCell<State>,
     buffers: Rc<Buffers>,
-    /// Close the connection once the due replies are written.
-    pub closing: Cell<bool>,
-    /// The client's user was deleted, so the client gets no errors about requests that were lost with the user's connections.
-    pub user_ended: Cell<bool>,
-    /// Close the connection now, for this reason.
-    pub dropped: Cell<Option<DropReason>>,
+    ending: Cell<Ending>,
     /// Messages may arrive without a request, so a silent client is not idle.
     pub streaming: Cell<bool>,
     /// As `streaming`, or invalidations may arrive: the position of pushes among the replies matters.
@@ -151,9 +147,7 @@ impl ReplyQueue {
                 woken: false,
                 abandoned: false,
             }),
-            closing: Cell::new(false),
-            user_ended: Cell::new(false),
-            dropped: Cell::new(None),
+            ending: Cell::default(),
             streaming: Cell::new(false),
             pushed: Cell::new(false),
             active: Cell::new(now),
@@ -454,9 +448,29 @@ impl ReplyQueue {
         }
     }
 
+    /// Whether the connection goes on.
+    #[inline]
+    pub fn ending(&self) -> Ending {
+        self.ending.get()
+    }
+
     /// Closes the connection once the due replies are written.
     pub fn close(&self) {
-        self.closing.set(true);
+        self.end(Ending::close);
+    }
+
+    /// Closes the connection once the due replies are written, because the client's user was deleted.
+    pub fn delete_user(&self) {
+        self.end(Ending::delete_user);
+    }
+
+    /// Closes the connection now. Due replies are not waited for.
+    pub fn drop_for(&self, why: DropReason) {
+        self.end(|ending| ending.drop_for(why));
+    }
+
+    fn end(&self, how: impl FnOnce(Ending) -> Ending) {
+        self.ending.set(how(self.ending.get()));
         self.wake();
     }
 

@@ -305,8 +305,7 @@ impl<E: Expected> Session<E> {
             return;
         }
         self.holder.set(Holder::Lost);
-        self.reply_queue.closing.set(true);
-        self.reply_queue.wake();
+        self.reply_queue.close();
     }
 
     /// Closes the connection, because it is unknown what arrives on it next.

@@ -8,7 +8,7 @@ use crate::errors::{self, OwnError};
 
 use super::flags::Facts;
 use super::verb::Class::{self, Blocking, Local, Refused, Session, Stateless};
-use super::verb::{ClientSubcommand, ScriptBy, StringOp, Verb};
+use super::verb::{ClientSubcommand, ProxySubcommand, ScriptBy, StringOp, Verb};
 
 /// What a call may change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,9 +34,14 @@ pub(super) struct Decision {
     pub repeatable: bool,
 }
 
-/// Commands that no server lists, with their arity.
+/// Commands that no server lists, with their arity. A subcommand stands behind its container.
 pub(super) const OURS: &[(&str, i32)] = &[
-    ("proxy", -1),
+    ("proxy", -2),
+    ("proxy|info", -2),
+    ("proxy|health", -2),
+    ("proxy|flush", 2),
+    ("proxy|debug", -3),
+    ("proxy|help", 2),
     // Redis closes the connection on these, because a browser or a cross-site form sent HTTP. They must not reach a lane.
     ("post", -1),
     ("host:", -1),
@@ -314,7 +319,12 @@ const DECISIONS: &[Decision] = &[
     refused("cluster|syncslots", &errors::REPLICATION),
     row("post", Refused(&errors::SPEAKS_HTTP), Verb::Http, Touch::Nothing),
     row("host:", Refused(&errors::SPEAKS_HTTP), Verb::Http, Touch::Nothing),
-    local("proxy", Verb::Proxy),
+    local("proxy", Verb::Proxy(ProxySubcommand::Other)),
+    local("proxy|info", Verb::Proxy(ProxySubcommand::Info)),
+    local("proxy|health", Verb::Proxy(ProxySubcommand::Health)),
+    local("proxy|flush", Verb::Proxy(ProxySubcommand::Flush)),
+    local("proxy|debug", Verb::Proxy(ProxySubcommand::Debug)),
+    local("proxy|help", Verb::Proxy(ProxySubcommand::Help)),
 ];
 
 /// Facts of commands by name. `container|*` stands for all subcommands.

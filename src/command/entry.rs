@@ -316,17 +316,23 @@ fn spec_to_text(spec: &Spec) -> String {
 
 /// Parses the output of [`to_lines`].
 pub(super) fn from_lines(text: &str) -> Result<Vec<Entry>, TableError> {
-    let mut entries: Vec<Entry> = Vec::new();
-    for (row, line) in text.lines().enumerate().filter(|(_, line)| !line.starts_with('#')) {
-        let entry = from_line(line).ok_or(TableError::Row { row, what: "a column" })?;
-        match entries.last_mut() {
+    let lines = text.lines().enumerate().filter(|(_, line)| !line.starts_with('#'));
+    let entries = lines.map(|(row, line)| from_line(line).ok_or(TableError::Row { row, what: "a column" }));
+    Ok(nested(entries.collect::<Result<Vec<_>, _>>()?))
+}
+
+/// Puts subcommands into the container that stands before them.
+pub(super) fn nested(entries: impl IntoIterator<Item = Entry>) -> Vec<Entry> {
+    let mut all: Vec<Entry> = Vec::new();
+    for entry in entries {
+        match all.last_mut() {
             Some(container) if entry.name.split_once('|').is_some_and(|(name, _)| *name == *container.name) => {
                 container.subs.push(entry);
             }
-            _ => entries.push(entry),
+            _ => all.push(entry),
         }
     }
-    Ok(entries)
+    all
 }
 
 fn from_line(line: &str) -> Option<Entry> {

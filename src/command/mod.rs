@@ -30,4 +30,4 @@ pub use keys::Keys;
 pub use lookup::Lookup;
 pub use row::Row;
 pub use table::Table;
-pub use verb::{Class, ClientSubcommand, ScriptBy, StringOp, Verb};
+pub use verb::{Class, ClientSubcommand, ProxySubcommand, ScriptBy, StringOp, Verb};

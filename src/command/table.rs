@@ -165,12 +165,9 @@ impl Table {
     }
 
     pub(super) fn build(entries: Vec<Entry>, ends: Ends) -> Table {
-        let mut rows: Vec<Row> = entries
-            .into_iter()
-            .filter(|entry| decisions::OURS.iter().all(|(name, _)| *name != &*entry.name))
-            .chain(decisions::OURS.iter().map(|(name, arity)| Entry::bare(name, *arity)))
-            .map(|entry| Row::new(entry, ends))
-            .collect();
+        let ours = entry::nested(decisions::OURS.iter().map(|(name, arity)| Entry::bare(name, *arity)));
+        let theirs = entries.into_iter().filter(|entry| ours.iter().all(|our| our.name != entry.name));
+        let mut rows: Vec<Row> = theirs.chain(ours.iter().cloned()).map(|entry| Row::new(entry, ends)).collect();
         // By name, because the order of a server's list means nothing.
         let all = rows.iter().flat_map(|row| std::iter::once(row).chain(row.subs()));
         let mut names: Vec<Box<str>> = all.map(|row| row.name.clone()).collect();

@@ -8,7 +8,10 @@ use smallvec::SmallVec;
 
 use super::cacheable::Ends;
 use super::table::BUILTIN;
-use super::{Class, ClientSubcommand, Facts, Flags, Keys, Row, ScriptBy, StringOp, Table, TableError, Verb, entry};
+use super::{
+    Class, ClientSubcommand, Facts, Flags, Keys, ProxySubcommand, Row, ScriptBy, StringOp, Table, TableError, Verb,
+    entry,
+};
 use crate::reads::Reads;
 
 fn all_rows(table: &Table) -> impl Iterator<Item = &Row> {
@@ -103,7 +106,7 @@ proptest! {
     #[test]
     fn a_strange_reply_is_refused_or_read(reply in strange_frame()) {
         if let Ok(table) = Table::from_command(&reply) {
-            prop_assert_eq!(table.get(b"proxy").map(|row| row.verb), Some(Verb::Proxy));
+            prop_assert_eq!(table.get(b"proxy").map(|row| row.verb), Some(Verb::Proxy(ProxySubcommand::Other)));
         }
     }
 }
@@ -141,7 +144,8 @@ fn classes_of_all_commands() {
         names(&table, |row| row.class == Class::Local),
         words(
             "auth client|getname client|getredir client|id client|info client|kill client|list client|reply \
-             client|setname client|trackinginfo client|unblock hello proxy quit reset select"
+             client|setname client|trackinginfo client|unblock hello proxy proxy|debug proxy|flush proxy|health proxy|help proxy|info \
+             quit reset select"
         )
     );
     assert_eq!(names(&table, |row| matches!(row.class, Class::Refused(_))), words("host: post"));
@@ -268,7 +272,12 @@ fn verbs_of_all_commands() {
         (Verb::Hello, "hello"),
         (Verb::Auth, "auth"),
         (Verb::Info, "info"),
-        (Verb::Proxy, "proxy"),
+        (Verb::Proxy(ProxySubcommand::Other), "proxy"),
+        (Verb::Proxy(ProxySubcommand::Info), "proxy|info"),
+        (Verb::Proxy(ProxySubcommand::Health), "proxy|health"),
+        (Verb::Proxy(ProxySubcommand::Flush), "proxy|flush"),
+        (Verb::Proxy(ProxySubcommand::Debug), "proxy|debug"),
+        (Verb::Proxy(ProxySubcommand::Help), "proxy|help"),
         (Verb::Asking, "asking"),
         (Verb::ReadOnly, "readonly"),
         (Verb::ReadWrite, "readwrite"),
@@ -497,8 +506,8 @@ fn arguments_decide_where_it_may_run() {
 fn arity_counts_the_name() {
     let table = Table::builtin();
     let ok = |line: &str| table.resolve(&call(line)).arity_ok(call(line).len());
-    assert!(ok("GET k") && ok("MGET a b") && ok("CONFIG SET a b") && ok("PROXY") && ok("PROXY INFO L1"));
-    assert!(!ok("GET") && !ok("GET a b") && !ok("MGET") && !ok("CONFIG SET a"));
+    assert!(ok("GET k") && ok("MGET a b") && ok("CONFIG SET a b") && ok("PROXY HELP") && ok("PROXY INFO L1"));
+    assert!(!ok("GET") && !ok("GET a b") && !ok("MGET") && !ok("CONFIG SET a") && !ok("PROXY"));
 }
 
 fn reply(rows: &str) -> BytesFrame {

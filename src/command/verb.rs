@@ -131,8 +131,8 @@ pub enum Verb {
     ConfigSet,
     /// INFO.
     Info,
-    /// PROXY, Shortstop's own command.
-    Proxy,
+    /// PROXY, Shortstop's own command, and its subcommands.
+    Proxy(ProxySubcommand),
     /// ASKING: valid for the next command on the same connection.
     Asking,
     /// READONLY: the connection may read from a cluster's replica.
@@ -217,5 +217,22 @@ pub enum ClientSubcommand {
     /// CLIENT UNPAUSE.
     Unpause,
     /// CLIENT itself, and any other subcommand.
+    Other,
+}
+
+/// Subcommands of PROXY.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ProxySubcommand {
+    /// PROXY INFO.
+    Info,
+    /// PROXY HEALTH.
+    Health,
+    /// PROXY FLUSH.
+    Flush,
+    /// PROXY DEBUG.
+    Debug,
+    /// PROXY HELP.
+    Help,
+    /// PROXY itself, and what is no subcommand.
     Other,
 }

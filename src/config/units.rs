@@ -214,9 +214,11 @@ pub fn number<T: FromStr>(text: &str) -> Result<T, Wrong> {
         .ok_or_else(|| Wrong::not(text, "a whole number", "digits only, for example 1000"))
 }
 
-/// An address to listen on: IP and port. Names are refused, because their resolution may change while the listener runs.
+/// An address to listen on: IP and port. `localhost` is 127.0.0.1. Other names are refused, because their resolution may change while
+/// the listener runs.
 pub fn address(text: &str) -> Result<SocketAddr, Wrong> {
-    text.parse().map_err(|_| {
+    let on_localhost = text.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
+    on_localhost.as_deref().unwrap_or(text).parse().map_err(|_| {
         Wrong::not(text, "an address with a port", "an IP address and a port, for example 127.0.0.1:6380 or [::1]:6380")
     })
 }
@@ -460,7 +462,19 @@ mod tests {
         for text in ["127.0.0.1:6380", "0.0.0.0:0", "[::]:6380", "[::1]:1"] {
             assert!(address(text).is_ok(), "{text}");
         }
-        for text in ["", "6380", ":6380", "localhost:6380", "127.0.0.1", "127.0.0.1:65536", "::1:6380", "1.2.3.4:5 "] {
+        assert_eq!(address("localhost:6380"), address("127.0.0.1:6380"));
+        for text in [
+            "",
+            "6380",
+            ":6380",
+            "localhost",
+            "localhost:",
+            "example.com:6380",
+            "127.0.0.1",
+            "127.0.0.1:65536",
+            "::1:6380",
+            "1.2.3.4:5 ",
+        ] {
             assert!(address(text).is_err(), "{text}");
         }
     }

@@ -9,8 +9,8 @@ use super::{CachePatch, Config};
 pub(super) fn all(config: &Config, typed: impl Fn(&str) -> bool) -> Vec<Finding> {
     let mut doubtful = unreachable_rules(config);
     let defaults = &config.defaults.cache;
-    // The default of these keys means "as long as max_staleness allows".
-    if typed("defaults.cache.ttl") && defaults.ttl != Config::default().defaults.cache.ttl {
+    // The default means "as long as max_staleness allows".
+    if defaults.ttl != Config::default().defaults.cache.ttl {
         let patch = CachePatch { ttl: Some(defaults.ttl), ..CachePatch::default() };
         bounds_without_effect(&mut doubtful, config, "defaults.cache", &patch);
     }
@@ -110,6 +110,7 @@ mod tests {
                 &["line 3: defaults.cache.ttl: 6s is never", "line 4: defaults.cache.negative_ttl: 7s is never"],
             ),
             ("defaults: { cache: { ttl: 1h } }", &[]),
+            ("defaults:\n  cache: 5m", &["line 2: defaults.cache.ttl: 5m is never"]),
             ("max_staleness: 5s", &[]),
             (
                 "l1: { max_memory: 1mb }\nrules:\n- match: a\n  cache: { max_value: 2mb }",

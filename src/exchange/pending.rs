@@ -82,8 +82,8 @@ pub enum OnReply {
     /// HELLO or AUTH. With `back`, followed by the HELLO that restores the lane's protocol. No greeting: Redis will refuse the
     /// command.
     Greet { client: Rc<ClientState>, greeting: Option<Box<Greeting>>, back: bool },
-    /// Redis's reply shows whether the client may read its configuration. If so, carry out the PROXY command.
-    Proxy { args: Vec<Vec<u8>> },
+    /// PROXY FLUSH: Redis's reply shows whether the client may read its configuration. If so, L1 is flushed.
+    Flush,
     /// CLIENT PAUSE for this long. `None` for CLIENT UNPAUSE.
     Paused(Option<Duration>),
     /// INFO, with Shortstop's own sections to add.

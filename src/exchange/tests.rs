@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::client_state::connection_state::{ExecReply, Kind, Reason, Sent};
+use crate::client_state::ending::Ending;
 use crate::client_state::reply_queue::ReplyQueue;
 use crate::config::{Config, Live};
 use crate::exchange::exec_demux::{Commands, ExecDemux, Subscribed};
@@ -67,7 +68,7 @@ fn a_session_is_clean_once_replies_have_undone_all_state() {
 fn an_impossible_reply_closes_the_client() {
     let (session, reply_queue) = session(Version::Resp2);
     session.answered(Sent::Multi, b":1\r\n");
-    assert!(reply_queue.closing.get() && !session.is_clean() && !session.leave());
+    assert!(reply_queue.ending() == Ending::Closing && !session.is_clean() && !session.leave());
 }
 
 #[test]
@@ -75,7 +76,7 @@ fn a_client_that_has_left_is_not_closed_when_the_connection_breaks() {
     let (session, reply_queue) = session(Version::Resp2);
     session.leave();
     session.lost();
-    assert!(!reply_queue.closing.get());
+    assert_eq!(reply_queue.ending(), Ending::None);
 }
 
 #[test]
@@ -111,7 +112,7 @@ fn a_session_that_is_given_up_takes_no_more_of_execs_reply() {
     session.set_exec_reply(ExecReply::Due);
     session.give_up();
     assert!(session.take(b">2\r\n$10\r\ninvalidate\r\n*0\r\n"), "it is a push");
-    assert!(reply_queue.closing.get());
+    assert_eq!(reply_queue.ending(), Ending::Closing);
 }
 
 #[test]

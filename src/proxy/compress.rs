@@ -6,10 +6,10 @@ use smallvec::SmallVec;
 use crate::codec::{self, CompressOptions};
 use crate::command::Verb;
 use crate::errors::{self, OwnError};
+use crate::exchange::write_guard::WriteGuard;
 use crate::proxy::request::{Replacements, Request};
-use crate::resp::{Args, parse_int};
+use crate::resp::Args;
 use crate::rules::CompressRule;
-use crate::worker_state::policy::Policy;
 
 /// The result of offloaded compression. `None` if it panicked.
 pub(super) type Outcome = Option<(Replacements, Compressed)>;
@@ -18,6 +18,7 @@ pub(super) type Outcome = Option<(Replacements, Compressed)>;
 type Candidate = (usize, Option<CompressOptions>);
 
 /// The values of a request that are worth compressing.
+#[derive(Default)]
 pub(super) struct Candidates {
     places: SmallVec<[Candidate; 1]>,
     /// Total size of the values.
@@ -26,10 +27,33 @@ pub(super) struct Candidates {
     pub(super) refused: Option<OwnError>,
 }
 
+impl Candidates {
+    /// Looks at one more value. `rule` says how the key's values are compressed, `None` not to compress them. `most`: the largest size
+    /// that Shortstop can decompress again.
+    pub(super) fn look(&mut self, place: usize, value: &[u8], rule: Option<&CompressRule>, most: usize) {
+        let how = rule.filter(|rule| (rule.min_size..=most).contains(&value.len())).map(|rule| CompressOptions {
+            level: rule.level,
+            min_size: rule.min_size,
+            min_saving: rule.min_saving,
+        });
+        // A client's value that looks like an envelope is always compressed, whatever the rule says.
+        let looks_compressed = codec::is_compressed(value);
+        if looks_compressed && value.len() > most {
+            self.refused = Some(errors::too_long_with_mark(value.len(), most));
+        }
+        if how.is_some() || looks_compressed {
+            self.places.push((place, how));
+            self.bytes += value.len();
+        }
+    }
+}
+
 /// A request whose values are being compressed on another thread.
 pub(super) struct Offloaded {
     pub(super) raw: Bytes,
     pub(super) ranges: Args,
+    /// What it may change.
+    pub(super) guard: WriteGuard,
 }
 
 impl Offloaded {
@@ -55,47 +79,11 @@ pub(super) fn compares(args: &[&[u8]]) -> bool {
     args.len() > 4 && args[3..].iter().any(|arg| WORDS.iter().any(|word| arg.eq_ignore_ascii_case(word)))
 }
 
-/// The positions of keys and values in a command that writes values. `count` is the number of pairs, for commands that state it.
-fn pairs(verb: Verb, argc: usize, count: usize) -> impl Iterator<Item = (usize, usize)> {
-    let (key, value, last) = match verb {
-        Verb::Set | Verb::SetNx | Verb::GetSet => (1, 2, 3),
-        Verb::SetEx | Verb::PSetEx => (1, 3, 4),
-        Verb::MSet | Verb::MSetNx => (1, 2, argc),
-        Verb::MSetEx => (2, 3, count.saturating_mul(2).saturating_add(2)),
-        _ => (1, 2, 0),
-    };
-    let distance = value - key;
-    (value..last.min(argc)).step_by(2).map(move |value| (value - distance, value))
-}
-
-/// Selects the values of a command that are to be compressed.
-pub(super) fn candidates(verb: Verb, request: &Request<'_>, policy: &Policy) -> Candidates {
-    let mut found = Candidates { places: SmallVec::new(), bytes: 0, refused: None };
-    // Redis refuses an invalid count.
-    let count = || parse_int(request.arg(1)).and_then(|count| usize::try_from(count).ok()).unwrap_or(0);
-    let count = if verb == Verb::MSetEx { count() } else { 0 };
-    for (key, value) in pairs(verb, request.argc(), count) {
-        let bytes = request.arg(value);
-        let may_be = policy.compresses_from.is_some_and(|least| bytes.len() >= least);
-        let rule = if may_be { policy.rules.of(request.arg(key)).compress } else { None };
-        // A value that Shortstop could not decompress again is not compressed.
-        let sizes = |rule: &CompressRule| rule.min_size..=policy.limits.max_inflated;
-        let how = rule.filter(|rule| sizes(rule).contains(&bytes.len())).map(|rule| CompressOptions {
-            level: rule.level,
-            min_size: rule.min_size,
-            min_saving: rule.min_saving,
-        });
-        // A client's value that looks like an envelope is always compressed, whatever the rule says.
-        let looks_compressed = codec::is_compressed(bytes);
-        if looks_compressed && bytes.len() > policy.limits.max_inflated {
-            found.refused = Some(errors::too_long_with_mark(bytes.len(), policy.limits.max_inflated));
-        }
-        if how.is_some() || looks_compressed {
-            found.places.push((value, how));
-            found.bytes += bytes.len();
-        }
-    }
-    found
+/// The position of a key's value in a command that writes values.
+#[inline]
+pub(super) fn value_at(verb: Verb, key_at: usize) -> usize {
+    // SETEX key seconds value; all others: key value.
+    key_at + if matches!(verb, Verb::SetEx | Verb::PSetEx) { 2 } else { 1 }
 }
 
 /// Compresses the candidates. `args` are the arguments of the request that contains the candidates.
@@ -125,18 +113,28 @@ pub(super) fn writes_values(verb: Verb, args: &[&[u8]]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::pairs;
-    use crate::command::Verb;
+    use super::{value_at, writes_values};
+    use crate::command::{Keys, Table};
 
     #[test]
     fn positions_of_values() {
-        let all = |verb, argc| pairs(verb, argc, 2).collect::<Vec<_>>();
-        assert_eq!(all(Verb::Set, 7), [(1, 2)]);
-        assert_eq!(all(Verb::SetEx, 4), [(1, 3)]);
-        assert_eq!(all(Verb::MSet, 7), [(1, 2), (3, 4), (5, 6)]);
-        assert_eq!(all(Verb::MSetEx, 8), [(2, 3), (4, 5)]);
-        assert_eq!(all(Verb::MSetEx, 5), [(2, 3)]);
-        assert_eq!(all(Verb::Get, 2), []);
+        let table = Table::builtin();
+        for (line, expected) in [
+            ("SET k v EX 10 NX", &["v"][..]),
+            ("SETNX k v", &["v"]),
+            ("GETSET k v", &["v"]),
+            ("SETEX k 10 v", &["v"]),
+            ("PSETEX k 10 v", &["v"]),
+            ("MSET k v l w m x", &["v", "w", "x"]),
+            ("MSETNX k v l w", &["v", "w"]),
+        ] {
+            let args: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+            let row = table.resolve(&args);
+            let mut keys = smallvec::SmallVec::new();
+            assert!(writes_values(row.verb, &args) && row.keys(&args, &mut keys) == Keys::Known, "{line}");
+            let values: Vec<&[u8]> = keys.iter().map(|at| args[value_at(row.verb, *at as usize)]).collect();
+            assert_eq!(values, expected.iter().map(|value| value.as_bytes()).collect::<Vec<_>>(), "{line}");
+        }
     }
 
     #[test]

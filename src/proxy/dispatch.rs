@@ -118,14 +118,16 @@ impl Client {
             }
             (Class::Refused(why), _) => self.refuse_or_abort(permit, why),
             // Redis refuses it.
-            (_, verb) if !row.arity_ok(args.len()) && verb != Verb::Proxy => self.pass_to_be_refused(permit, call),
+            (_, verb) if !row.arity_ok(args.len()) && !matches!(verb, Verb::Proxy(_)) => {
+                self.pass_to_be_refused(permit, call)
+            }
 
             (Class::Local, Verb::Select) => self.select(permit, call),
             (Class::Local, Verb::Quit) => self.quit(permit),
             (Class::Local, Verb::Reset) => self.reset(permit),
             (Class::Local, Verb::Hello) => self.hello(view, permit, call),
             (Class::Local, Verb::Auth) => self.auth(view, permit, call),
-            (Class::Local, Verb::Proxy) => self.proxy(view, permit, call),
+            (Class::Local, Verb::Proxy(subcommand)) => self.proxy(view, permit, call, subcommand),
             (Class::Local, _) => self.pass_to_be_refused(permit, call),
 
             (Class::Session, _) if self.session.is_none() && row.facts.contains(Facts::LEAVES_NOTHING) => {
@@ -178,7 +180,7 @@ impl Client {
             // EXEC ends the transaction even when Redis refuses its arguments.
             Verb::Exec if session.in_multi() => Some(self.exec(view, permit, call, &session)),
             Verb::Quit | Verb::Reset => None,
-            Verb::Proxy if session.in_multi() => {
+            Verb::Proxy(_) if session.in_multi() => {
                 Some(self.abort_transaction(permit, &session, &errors::PROXY_IN_MULTI))
             }
             Verb::Hello | Verb::Auth if session.in_multi() => None,

@@ -4,6 +4,7 @@
 use std::rc::Rc;
 
 use crate::coherence::ServePermit;
+use crate::command::ProxySubcommand;
 use crate::errors;
 use crate::exchange::pending::{FirstSelect, InSession, OnReply, Pending};
 use crate::proxy::call::{Call, Target};
@@ -81,37 +82,58 @@ impl Client {
         link.retire();
     }
 
-    pub(super) fn proxy(&mut self, view: &View, permit: &ServePermit, call: Call<'_>) -> Next {
-        let word = |at: usize, word: &[u8]| call.args.get(at).is_some_and(|arg| arg.eq_ignore_ascii_case(word));
+    pub(super) fn proxy(
+        &mut self,
+        view: &View,
+        permit: &ServePermit,
+        call: Call<'_>,
+        subcommand: ProxySubcommand,
+    ) -> Next {
         // Redis is not asked: PROXY INFO is needed most while Redis is away.
-        if (word(1, b"info") || word(1, b"debug")) && !self.context.shared.users.accepts(self.state.profile.user()) {
+        if matches!(subcommand, ProxySubcommand::Info | ProxySubcommand::Debug)
+            && !self.context.shared.users.accepts(self.state.profile.user())
+        {
             return self.refuse(NOAUTH);
         }
-        let ends_worker = word(3, b"worker") && call.args.len() == 4;
-        if word(1, b"debug") && word(2, b"panic") && (ends_worker || call.args.len() == 3) {
-            if view.policy.debug_command && ends_worker {
-                self.context.run_on_all_workers(|_| panic!("PROXY DEBUG PANIC WORKER was asked for"));
-                return Next::Pause;
+        let is_whole = call.row.arity_ok(call.args.len());
+        match subcommand {
+            ProxySubcommand::Debug if is_whole => self.proxy_debug(view, call),
+            ProxySubcommand::Flush if is_whole => self.proxy_flush(permit),
+            _ => {
+                let answer = self.context.shared.windows.proxy(subcommand, call.args);
+                self.answer(&answer);
+                Next::Go
             }
-            if view.policy.debug_command {
-                panic!("PROXY DEBUG PANIC was asked for");
-            }
+        }
+    }
+
+    /// PROXY DEBUG PANIC [WORKER]
+    fn proxy_debug(&mut self, view: &View, call: Call<'_>) -> Next {
+        let is = |at: usize, word: &[u8]| call.args[at].eq_ignore_ascii_case(word);
+        let ends_worker = match call.args.len() {
+            3 if is(2, b"panic") => false,
+            4 if is(2, b"panic") && is(3, b"worker") => true,
+            _ => return self.refuse("ERR PROXY DEBUG takes PANIC, or PANIC WORKER"),
+        };
+        if !view.policy.debug_command {
             return self.refuse_own(&errors::NO_DEBUG);
         }
-        if word(1, b"flush") {
-            // Only for users whom Redis allows to read its configuration.
-            let target = match self.target() {
-                Ok(target) => target,
-                Err(lost) => return self.unavailable(&lost),
-            };
-            let on_reply = OnReply::Proxy { args: call.args.iter().map(|arg| arg.to_vec()).collect() };
-            self.send(permit.now, target.link(), on_reply, 0, |wire| wire.push_slice(MAY_CONFIGURE));
-            // L1 is flushed when Redis has answered. Later requests must not be answered from L1 before that.
-            return Next::Pause;
+        if !ends_worker {
+            panic!("PROXY DEBUG PANIC was asked for");
         }
-        let answer = self.context.shared.windows.proxy(call.args);
-        self.answer(&answer);
-        Next::Go
+        self.context.run_on_all_workers(|_| panic!("PROXY DEBUG PANIC WORKER was asked for"));
+        Next::Pause
+    }
+
+    /// PROXY FLUSH, only for users whom Redis allows to read its configuration.
+    fn proxy_flush(&mut self, permit: &ServePermit) -> Next {
+        let target = match self.target() {
+            Ok(target) => target,
+            Err(lost) => return self.unavailable(&lost),
+        };
+        self.send(permit.now, target.link(), OnReply::Flush, 0, |wire| wire.push_slice(MAY_CONFIGURE));
+        // L1 is flushed when Redis has answered. Later requests must not be answered from L1 before that.
+        Next::Pause
     }
 }
 

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::coherence::ServePermit;
-use crate::command::{Facts, Flags, Verb};
+use crate::command::{Facts, Flags, ProxySubcommand, Verb};
 use crate::exchange::pending::Link;
 use crate::proxy::call::Call;
 use crate::proxy::client::{Client, Next};
@@ -45,17 +45,19 @@ impl Client {
         if matches!(row.verb, Verb::Quit | Verb::Reset | Verb::Http) {
             return None;
         }
-        let proxy = |word: &[u8]| call.args.get(1).is_some_and(|arg| arg.eq_ignore_ascii_case(word));
-        match self.admission() {
-            Admission::Open => return None,
+        match (self.admission(), row.verb) {
+            (Admission::Open, _) => return None,
             // PROXY INFO is needed most while Redis does not answer.
-            Admission::Unknown(_) if row.verb == Verb::Proxy && !proxy(b"debug") => return None,
-            Admission::Unknown(lane) => return Some(self.wait_for(&lane)),
-            Admission::Locked => {}
-        }
-        if row.verb == Verb::Proxy {
-            let open = !(proxy(b"info") || proxy(b"debug") || proxy(b"flush"));
-            return if open { None } else { Some(self.refuse(NOAUTH)) };
+            (Admission::Unknown(_), Verb::Proxy(subcommand)) if subcommand != ProxySubcommand::Debug => return None,
+            (Admission::Unknown(lane), _) => return Some(self.wait_for(&lane)),
+            (
+                Admission::Locked,
+                Verb::Proxy(ProxySubcommand::Info | ProxySubcommand::Debug | ProxySubcommand::Flush),
+            ) => {
+                return Some(self.refuse(NOAUTH));
+            }
+            (Admission::Locked, Verb::Proxy(_)) => return None,
+            (Admission::Locked, _) => {}
         }
         let exists = row.number > 0 && (row.subs().is_empty() || call.args.len() == 1);
         let is_whole = exists && row.arity_ok(call.args.len());

@@ -24,14 +24,13 @@ impl Client {
             guard.add_any();
         }
         let publishes = self.context.shared.outbox.is_some();
-        let mut add = |db| {
-            for at in keys {
-                let key = call.args[*at as usize];
-                guard.add(db, key, publishes && view.policy.rules.of(key).watch);
-            }
-        };
-        add(db);
-        call.row.other_databases(call.args).into_iter().for_each(add);
+        let others = call.row.other_databases(call.args);
+        for at in keys {
+            let key = call.args[*at as usize];
+            let is_published = publishes && view.policy.rules.of(key).watch;
+            guard.add(db, key, is_published);
+            others.iter().for_each(|db| guard.add(*db, key, is_published));
+        }
         if call.row.verb == Verb::Functions {
             guard.changes_functions();
         }
@@ -55,17 +54,44 @@ impl Client {
         }
     }
 
+    /// The guard of a command that writes values, and the values that are worth compressing. The rule of each key is looked up once, and
+    /// only if it is needed.
+    fn look_at_values(&self, view: &View, call: Call<'_>) -> (WriteGuard, Candidates) {
+        let policy = &view.policy;
+        let db = self.state.profile.db();
+        let is_told = self.context.shared.outbox.is_some();
+        let (mut guard, mut candidates) = (WriteGuard::default(), Candidates::default());
+        let (all, keys) = call.keys();
+        if *all == Keys::Unknown {
+            guard.add_any();
+        }
+        for at in keys {
+            let key_at = *at as usize;
+            let value_at = compress::value_at(call.row.verb, key_at);
+            let (key, value) = (call.args[key_at], call.args.get(value_at));
+            let may_be = policy.compresses_from.is_some_and(|least| value.is_some_and(|value| value.len() >= least));
+            let rule = (is_told || may_be).then(|| policy.rules.of(key));
+            guard.add(db, key, is_told && rule.is_some_and(|rule| rule.watch));
+            // Redis refuses a key without a value.
+            if let Some(value) = value {
+                let how = rule.and_then(|rule| rule.compress.as_ref());
+                candidates.look(value_at, value, how, policy.limits.max_inflated);
+            }
+        }
+        (guard, candidates)
+    }
+
     /// SET and other commands that write values: compresses the values, here or on another thread, and sends the request.
     pub(super) fn write_values(&mut self, view: &View, permit: &ServePermit, call: Call<'_>) -> Next {
-        let candidates = compress::candidates(call.row.verb, &call.request, &view.policy);
+        let (guard, candidates) = self.look_at_values(view, call);
         if let Some(error) = &candidates.refused {
             return self.refuse_or_abort(permit, error);
         }
         if candidates.bytes > view.policy.offload_above {
-            return self.offload(call.request, candidates);
+            return self.offload(call.request, guard, candidates);
         }
         let (replacements, compressed) = compress::compress(call.request.raw, call.request.ranges, &candidates);
-        self.send_values(view, permit, call, replacements, &compressed)
+        self.send_values(view, permit, call, guard, replacements, &compressed)
     }
 
     fn send_values(
@@ -73,6 +99,7 @@ impl Client {
         view: &View,
         permit: &ServePermit,
         call: Call<'_>,
+        mut guard: WriteGuard,
         replacements: Replacements,
         compressed: &Compressed,
     ) -> Next {
@@ -92,7 +119,6 @@ impl Client {
             stats.compressed_bytes_in.add(compressed.bytes_in);
             stats.compressed_bytes_out.add(compressed.bytes_out);
         }
-        let mut guard = self.write_guard(view, call);
         let mask = guard.mask();
         let on_reply = if let Target::Session(session) = &target
             && session.in_multi()
@@ -123,9 +149,9 @@ impl Client {
     }
 
     /// Compresses large values on another thread. Until then the client takes no other request.
-    fn offload(&mut self, request: Request<'_>, candidates: Candidates) -> Next {
+    fn offload(&mut self, request: Request<'_>, guard: WriteGuard, candidates: Candidates) -> Next {
         let raw = request.owned.cloned().unwrap_or_else(|| bytes::Bytes::copy_from_slice(request.raw));
-        let offloaded = Offloaded { raw: raw.clone(), ranges: request.ranges.clone() };
+        let offloaded = Offloaded { raw: raw.clone(), ranges: request.ranges.clone(), guard };
         let outcome: Rc<RefCell<Option<Outcome>>> = Rc::default();
         let ranges = request.ranges.clone();
         let (there, reply_queue) = (Rc::clone(&outcome), Rc::clone(&self.reply_queue));
@@ -169,11 +195,12 @@ impl Client {
             self.end_of_request();
             return Some(next);
         };
-        let request = offloaded.request();
+        let Offloaded { raw, ranges, guard } = offloaded;
+        let request = Request { raw: &raw, ranges: &ranges, owned: Some(&raw) };
         let args = request.words();
         let keys = OnceCell::new();
         let call = Call { row: view.table.resolve(&args), request, args: &args, keys: &keys };
-        let next = self.send_values(view, permit, call, replacements, &compressed);
+        let next = self.send_values(view, permit, call, guard, replacements, &compressed);
         self.end_of_request();
         Some(next)
     }

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use crate::client_state::ending::Ending;
 use crate::client_state::reply_queue::{ReplyQueue, Slot};
 use crate::exchange::pending::Reader;
 use crate::resp::build;
@@ -24,7 +25,7 @@ pub(crate) fn fail_with_lost(reply_queue: &ReplyQueue, slot: Slot, why: &Lost) {
 
 /// Answers with this error. If Redis refuses the client's login, the client is closed as well.
 pub(crate) fn fail_with_error(reply_queue: &ReplyQueue, slot: Slot, error: &[u8], why: &Lost) {
-    if reply_queue.user_ended.get() {
+    if reply_queue.ending() == Ending::UserDeleted {
         return reply_queue.fill(slot, Reply::Borrowed(b""));
     }
     reply_queue.fill(slot, Reply::Borrowed(error));

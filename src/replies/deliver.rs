@@ -53,7 +53,7 @@ impl Expected for Pending {
             | OnReply::Content { .. }
             | OnReply::Info { .. } => true,
             // Repeating a login has no further effect.
-            OnReply::Greet { .. } | OnReply::Proxy { .. } | OnReply::ClientCommand(_) => true,
+            OnReply::Greet { .. } | OnReply::Flush | OnReply::ClientCommand(_) => true,
             OnReply::Elements { guard, .. } => guard.is_none(),
             OnReply::Rest
             | OnReply::Paused(_)
@@ -128,8 +128,7 @@ impl Expected for Pending {
             if let Some((reply_queue, slot)) = self.to
                 && !reply_queue.close_if_muted(slot)
             {
-                reply_queue.dropped.set(Some(DropReason::ReplyCut));
-                reply_queue.wake();
+                reply_queue.drop_for(DropReason::ReplyCut);
             }
             return;
         }
@@ -281,10 +280,10 @@ impl Pending {
                 }
                 next_login(context);
             }
-            OnReply::Proxy { .. } if failed => answer(to, Reply::Borrowed(&context.own_error(&errors::NOT_ALLOWED))),
-            OnReply::Proxy { args } => {
-                let args: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();
-                answer(to, Reply::Owned(context.shared.windows.proxy(&args).into()));
+            OnReply::Flush if failed => answer(to, Reply::Borrowed(&context.own_error(&errors::NOT_ALLOWED))),
+            OnReply::Flush => {
+                context.shared.coherence.flush("PROXY FLUSH");
+                answer(to, Reply::Borrowed(b"+OK\r\n"));
             }
             OnReply::Paused(pause) => {
                 if !failed {
@@ -398,7 +397,7 @@ mod tests {
             ("sort", elements(None), 1, true),
             ("sort and store", elements(Some(Box::default())), 1, false),
             ("info", OnReply::Info { added: String::new() }, 1, true),
-            ("proxy", OnReply::Proxy { args: Vec::new() }, 1, true),
+            ("flush", OnReply::Flush, 1, true),
             ("a question", ask(true), 3, true),
             ("a question that writes", ask(false), 3, false),
             ("shutdown", shut_down, 1, false),

@@ -165,7 +165,9 @@ impl Connection {
         }
         let speaks_3 = connection.ask_words(&["HELLO", "3"]).await?.first() != Some(&b'-');
         // Redis may refuse this. Then the list below shows no names, and `look` no longer requests it.
-        connection.ask_words(&["CLIENT", "SETNAME", name]).await?;
+        if connection.ask_words(&["CLIENT", "SETNAME", name]).await?.starts_with(b"-NOAUTH") {
+            return Err(io::Error::other("Redis requires a password, and the upstream URL has none"));
+        }
         let info = connection.ask_words(&["INFO", "server"]).await?;
         connection.run_id = text(&info).and_then(run_id_in);
         if differ(connection.run_id.as_deref(), server.run_id.as_deref()) {

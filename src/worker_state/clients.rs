@@ -79,8 +79,7 @@ impl Context {
     fn end_clients_of(&self, gone: Vec<u32>) {
         let end = move |context: &Context| {
             for client in context.clients.borrow().values().filter(|client| gone.contains(&client.profile.user())) {
-                client.reply_queue.user_ended.set(true);
-                client.reply_queue.close();
+                client.reply_queue.delete_user();
             }
         };
         // On this worker at once: the end of the user's connections may have arrived in the same read.

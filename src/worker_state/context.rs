@@ -14,6 +14,7 @@ use crate::client_state::buffers::{AllBuffers, Buffers, Held};
 use crate::client_state::reply_queue::MOST_OUTSTANDING;
 use crate::client_state::users::Users;
 use crate::coherence::Coherence;
+use crate::command::ProxySubcommand;
 use crate::config::{self, UpstreamUrl};
 use crate::errors::OwnError;
 use crate::exchange::pending::{ClientState, Flight, Identity, Link, Profile, QueuedLogin};
@@ -43,8 +44,8 @@ const SHARED_FOR: Duration = Duration::from_secs(1);
 const MOST_WHILE_SHARED: usize = 64;
 /// Answers the PROXY command and adds to INFO. `admin` implements it; it lies above this module.
 pub trait Windows: Send + Sync {
-    /// The reply to `PROXY …`, a complete frame.
-    fn proxy(&self, args: &[&[u8]]) -> Vec<u8>;
+    /// The reply to `PROXY …`, a complete frame. PROXY FLUSH and PROXY DEBUG are not among them.
+    fn proxy(&self, subcommand: ProxySubcommand, args: &[&[u8]]) -> Vec<u8>;
 
     /// What `INFO [section …]` shows in addition to Redis's own sections.
     fn info(&self, sections: &[&[u8]]) -> String;

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::errors;
 use crate::exchange::pending::Link;
+use crate::metrics::outcome::UnknownWrite;
 use crate::upstream::{Lost, OVERDUE};
 use crate::worker_state::context::Context;
 
@@ -25,7 +26,8 @@ impl Context {
             overdue += usize::from(owed >= OVERDUE);
             if owed >= limit && !limit.is_zero() {
                 let address = self.links.dialer.upstream().address();
-                link.give_up(self, &Lost::from(&errors::hung(address, owed)));
+                let hung = Lost::from(&errors::hung(address, owed)).because(UnknownWrite::GivenUp);
+                link.give_up(self, &hung);
             }
         }
         silence.count(self.overdue.replace(overdue), overdue);

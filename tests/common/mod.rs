@@ -18,9 +18,10 @@ pub use client::{Client, bulk, command, filled, pipeline_of, show};
 pub use fault::{Fault, Way};
 pub use nats::NatsClient;
 pub use process::{Process, run};
-pub use servers::{Nats, Redis, free_address, signal};
+pub use servers::{Nats, Redis, free_address, misses_a_certificate, signal};
 pub use shortstop::Shortstop;
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -43,6 +44,12 @@ pub fn python() -> std::path::PathBuf {
     let python = named.unwrap_or_else(|| root.join("target/venv/bin/python"));
     assert!(python.exists(), "{} is missing: `make test` sets it up, with redis-py in it", python.display());
     python
+}
+
+/// Reports that a test, or a part of one, is skipped, and why. Bypasses the test harness, which hides the output of passing tests.
+pub fn skipped(why: &str) {
+    // Fails only if there is no standard error.
+    let _ = writeln!(std::io::stderr(), "SKIPPED: {why}");
 }
 
 /// The longest time that any single event may take. Far above what a loaded machine needs, so that only a hang reaches it.

@@ -11,7 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
-use super::{Client, PATIENCE, field, pipeline_of};
+use super::{Client, PATIENCE, field, pipeline_of, run, skipped};
 
 /// Ports are below 32,768, where no operating system allocates local ports of outgoing connections: a server that is down for a
 /// moment finds its port free again.
@@ -58,6 +58,25 @@ impl Redis {
         let end_fields = END_FIELDS.iter().filter(|name| plain.has(name));
         let without: Vec<&str> = end_fields.flat_map(|name| ["--rename-command", *name, ""]).collect();
         if without.is_empty() { plain } else { Redis::start_with(&without) }
+    }
+
+    /// Whether redis-server was built with TLS. Only a server named in `REDIS_SERVER` may lack TLS, which is reported on standard error.
+    #[track_caller]
+    pub fn has_tls() -> bool {
+        let program = Kind::Redis.program();
+        // Without a certificate it exits at once, and says why.
+        let mut start = Command::new(&program);
+        start.args(["--port", "0", "--tls-port", &free_address().port().to_string()]).stdin(Stdio::null());
+        let output = run(&mut start, PATIENCE);
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        let has_tls = misses_a_certificate(&said);
+        if !has_tls {
+            let last = said.trim_end().lines().next_back().unwrap_or_default();
+            let why = format!("{} was built without TLS: {last}", program.display());
+            assert!(std::env::var_os("REDIS_SERVER").is_some(), "{why}");
+            skipped(&why);
+        }
+        has_tls
     }
 
     /// Its address.
@@ -186,6 +205,11 @@ impl Nats {
     }
 }
 
+/// Whether this is what a `redis-server` says that is to listen for TLS and has only no certificate.
+pub fn misses_a_certificate(said: &str) -> bool {
+    said.contains("tls-cert-file")
+}
+
 /// Sends a signal by name to a process that this test started.
 pub fn signal(pid: u32, name: &str) {
     let sent = Command::new("sh").arg("-c").arg(format!("kill -{name} {pid}")).status();
@@ -196,6 +220,15 @@ pub fn signal(pid: u32, name: &str) {
 enum Kind {
     Redis,
     Nats,
+}
+
+impl Kind {
+    fn program(self) -> PathBuf {
+        match self {
+            Kind::Redis => std::env::var_os("REDIS_SERVER").map_or_else(|| "redis-server".into(), PathBuf::from),
+            Kind::Nats => "nats-server".into(),
+        }
+    }
 }
 
 struct Server {
@@ -235,10 +268,7 @@ impl Server {
     }
 
     fn program(&self) -> PathBuf {
-        match self.kind {
-            Kind::Redis => std::env::var_os("REDIS_SERVER").map_or_else(|| "redis-server".into(), PathBuf::from),
-            Kind::Nats => "nats-server".into(),
-        }
+        self.kind.program()
     }
 
     fn name(&self) -> String {

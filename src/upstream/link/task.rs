@@ -15,6 +15,16 @@ use super::handle::{Inner, Link};
 use super::lost::Lost;
 use super::transfer::{CLOSED, transfer};
 
+/// What the log says about the missing connection. A later line must say more.
+#[derive(PartialEq, PartialOrd)]
+enum Logged {
+    Nothing,
+    /// The connection was lost or given up, or Redis cannot be reached.
+    Unreachable,
+    /// The error with which the server refuses the connection.
+    Said,
+}
+
 impl<E: Expected> Link<E> {
     /// The link's task. Returns when the link is closed.
     pub async fn drive(self, context: Rc<E::Context>) {
@@ -24,6 +34,7 @@ impl<E: Expected> Link<E> {
         let timeouts = || inner.settings.timeouts.get();
         let mut backoff = timeouts().backoff_min;
         let (mut was_up, mut was_left) = (false, false);
+        let mut logged = Logged::Nothing;
         let until = Instant::now() + timeouts().connect;
         let mut closed = None;
         loop {
@@ -48,12 +59,14 @@ impl<E: Expected> Link<E> {
                             return;
                         }
                         was_left = !inner.state.borrow().is_down();
+                        logged = if was_left { Logged::Nothing } else { Logged::Unreachable };
                         backoff = timeouts().backoff_min;
                         continue;
                     };
                     let now = Instant::now();
                     closed = Some(now).filter(|now| why == CLOSED && inner.state.borrow().is_close_unexplained(*now));
                     inner.connection_lost(&context, &why);
+                    logged = Logged::Unreachable;
                     if self.is_closed() {
                         return;
                     }
@@ -77,7 +90,13 @@ impl<E: Expected> Link<E> {
                     // Before the clients get the error, so that the next attempt finds another server.
                     endpoint.report(Suspicion::Connection);
                     let epoch = endpoint.epoch();
-                    inner.attempt_failed(&context, inner.lost(not_taken));
+                    let what = if let NotTaken::Said { .. } = not_taken { Logged::Said } else { Logged::Unreachable };
+                    let lost = inner.lost(not_taken);
+                    if what > logged && !self.is_closed() {
+                        logged = what;
+                        crate::seldom!(warn, "there is no connection to Redis", why = lost.text());
+                    }
+                    inner.attempt_failed(&context, lost);
                     if self.is_closed() {
                         return;
                     }
@@ -160,9 +179,6 @@ impl<E: Expected> Inner<E> {
             let mut state = self.state.borrow_mut();
             if state.is_closed() {
                 return;
-            }
-            if !state.is_down() {
-                crate::seldom!(warn, "there is no connection to Redis", why = lost.text());
             }
             state.attempt_failed(&lost)
         };
