@@ -59,7 +59,7 @@ impl Client {
     fn look_at_values(&self, view: &View, call: Call<'_>) -> (WriteGuard, Candidates) {
         let policy = &view.policy;
         let db = self.state.profile.db();
-        let is_told = self.context.shared.outbox.is_some();
+        let publishes = self.context.shared.outbox.is_some();
         let (mut guard, mut candidates) = (WriteGuard::default(), Candidates::default());
         let (all, keys) = call.keys();
         if *all == Keys::Unknown {
@@ -70,8 +70,8 @@ impl Client {
             let value_at = compress::value_at(call.row.verb, key_at);
             let (key, value) = (call.args[key_at], call.args.get(value_at));
             let may_be = policy.compresses_from.is_some_and(|least| value.is_some_and(|value| value.len() >= least));
-            let rule = (is_told || may_be).then(|| policy.rules.of(key));
-            guard.add(db, key, is_told && rule.is_some_and(|rule| rule.watch));
+            let rule = (publishes || may_be).then(|| policy.rules.of(key));
+            guard.add(db, key, publishes && rule.is_some_and(|rule| rule.watch));
             // Redis refuses a key without a value.
             if let Some(value) = value {
                 let how = rule.and_then(|rule| rule.compress.as_ref());
