@@ -1,4 +1,4 @@
-# What people type. `make` alone lists it; the work is done by cargo and by scripts/.
+# The targets for people. `make` alone lists them; cargo and scripts/ do the work.
 
 CARGO ?= cargo
 # Passed on to the program behind `make run` and `make demo`: make run ARGS="--config config.yaml"
@@ -7,7 +7,7 @@ ARGS ?=
 FUZZ ?= scan
 FUZZ_SECONDS ?= 60
 
-# Debian and its kin keep servers where an ordinary user's PATH does not look.
+# Debian and similar systems install servers where an ordinary user's PATH does not look.
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 
 .DEFAULT_GOAL := help
@@ -24,7 +24,7 @@ test: ## installs what is missing, then every test
 	@scripts/setup test
 	$(CARGO) test
 
-check: ## format, lints, documentation, imports and scripts, as strict as it gets
+check: ## format, lints, documentation, imports and scripts, with warnings as errors
 	$(CARGO) fmt --check
 	$(CARGO) fmt --check --manifest-path demo/Cargo.toml
 	$(CARGO) clippy --all-targets -- -D warnings
@@ -37,7 +37,7 @@ bench: ## Redis, twemproxy, HAProxy and Shortstop in one run; the table is kept 
 	@scripts/setup bench
 	@exec scripts/bench $(ARGS)
 
-compat: ## client libraries, as their users use them, against Shortstop; make compat ARGS="--only ioredis"
+compat: ## client libraries, in typical use, against Shortstop; make compat ARGS="--only ioredis"
 	@scripts/setup compat
 	@exec scripts/compat $(ARGS)
 

@@ -1,5 +1,5 @@
-//! What one value costs to seal and to open, on the thread that does it: JSON of the sizes that DESIGN measured, and
-//! noise of the same sizes, which is given up.
+//! The time to compress and to decompress one value: JSON of several sizes, and noise of the same sizes, for which the compressor
+//! gives up.
 
 use std::fmt::Write;
 use std::hint::black_box;
@@ -60,8 +60,8 @@ fn how(level: u32) -> CompressOptions {
     CompressOptions { level, min_size: 1024, min_saving: 10 }
 }
 
-fn sealing(c: &mut Criterion) {
-    let mut group = c.benchmark_group("seal");
+fn compressing(c: &mut Criterion) {
+    let mut group = c.benchmark_group("compress");
     for size in SIZES {
         group.throughput(Throughput::Bytes(size as u64));
         let (json, noise) = (candles(size), noise(size));
@@ -76,8 +76,8 @@ fn sealing(c: &mut Criterion) {
     }
 }
 
-fn opening(c: &mut Criterion) {
-    let mut group = c.benchmark_group("open");
+fn decompressing(c: &mut Criterion) {
+    let mut group = c.benchmark_group("decompress");
     for size in SIZES {
         group.throughput(Throughput::Bytes(size as u64));
         let compressed = compress(&candles(size), Some(&how(3))).expect("JSON saves more than a tenth");
@@ -88,5 +88,5 @@ fn opening(c: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, sealing, opening);
+criterion_group!(benches, compressing, decompressing);
 criterion_main!(benches);

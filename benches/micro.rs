@@ -1,5 +1,5 @@
-//! `cargo bench --bench micro`: what one request costs on its way, without sockets. For before and after, not for a comparison with
-//! anything else.
+//! `cargo bench --bench micro`: the time of one request in each step, without sockets. Compares two versions of Shortstop, and
+//! nothing else.
 
 use std::hint::black_box;
 use std::time::Instant;

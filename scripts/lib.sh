@@ -1,42 +1,42 @@
 # shellcheck shell=bash
-# For scripts/run, scripts/demo and scripts/compat, which source this: private servers on loopback, in one temporary
-# folder, and one way to stop them. Every program started here leads a process group of its own, so a
-# Ctrl-C in the terminal reaches only the script, which then stops them in order. Needs no more than
-# bash 3.2 (macOS). It must not stop anything that it did not start.
+# Sourced by scripts/run, scripts/demo and scripts/compat: starts private servers on loopback, with their files in one
+# temporary folder, and stops them. Every program started here leads its own process group, so a Ctrl-C in the terminal
+# reaches only the script, which then stops the programs in order. Works with bash 3.2 (macOS). It must not stop
+# anything that it did not start.
 
-# Debian and its kin keep servers where an ordinary user's PATH does not look.
+# Debian and its derivatives install servers in folders that are not on an ordinary user's PATH.
 PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
 
-# Seconds given to a program to end by itself; more than Shortstop's own limit (timeouts.shutdown).
+# Seconds for a program to exit after SIGTERM; more than Shortstop's own limit (timeouts.shutdown).
 readonly STOP_LIMIT=15
 
-work_dir=""   # everything that is written goes here
+work_dir=""   # all files are written here
 started=""    # process ids, oldest first
 spawned=""    # the id of the program started last
-ready=""      # once set, being told to stop is the normal end
-profile=release # the build of Shortstop that is made and started: release or debug
+ready=""      # once set, a signal is the normal end
+profile=release # the build of Shortstop to make and start: release or debug
 redis_options="" # more words for the command line of redis-server
 
 say() { printf '%s\n' "$*"; }
 die() { printf '%s: %s\n' "$(basename "$0")" "$*" >&2; exit 1; }
 
-# A URL fit for the screen: without user and password.
+# A URL without its user and password, for messages.
 without_password() { printf '%s' "$1" | sed 's,//.*@,//***@,'; }
 
 begin() {
   work_dir=$(mktemp -d "${TMPDIR:-/tmp}/shortstop.XXXXXX")
   trap end EXIT
-  trap 'told_to_stop 130' INT
-  # PIPE: in `make run | tee file` a Ctrl-C ends tee, too, and the next line that is printed meets nobody.
-  trap 'told_to_stop 143' TERM HUP PIPE
+  trap 'on_signal 130' INT
+  # PIPE: in `make run | tee file`, a Ctrl-C ends tee too, and the next line printed gets SIGPIPE.
+  trap 'on_signal 143' TERM HUP PIPE
 }
 
-told_to_stop() {
+on_signal() {
   [ -z "$ready" ] || exit 0
   exit "$1"
 }
 
-# spawn command…   starts it in the background; its id is in $spawned.
+# spawn command…   starts the command in the background, and sets $spawned to its process id.
 spawn() {
   set -m
   "$@" </dev/null &
@@ -47,10 +47,10 @@ spawn() {
 
 running() { kill -0 "$1" 2>/dev/null; }
 
-# To the whole group, because cargo's compilers are its children.
+# Signals the whole group, because compilers are children of cargo.
 signal_group() { kill -s "$1" -- "-$2" 2>/dev/null || true; }
 
-# stop pid   asks, waits, and only then insists.
+# stop pid   sends SIGTERM, waits, and sends SIGKILL after STOP_LIMIT.
 stop() {
   local pid=$1 tries=$((STOP_LIMIT * 20))
   signal_group TERM "$pid"
@@ -66,7 +66,7 @@ stop() {
   wait "$pid" 2>/dev/null || true
 }
 
-# Newest first, so that nobody loses the server it talks to. A second Ctrl-C here ends all at once.
+# Newest first, so that no program loses a server that it uses. A second Ctrl-C here kills all at once.
 end() {
   local status=$? pid newest_first=""
   set +e
@@ -87,14 +87,14 @@ kill_all() {
   done
 }
 
-# answers host port   does anybody listen there?
+# answers host port   succeeds if a server listens there.
 answers() { (exec 3<>"/dev/tcp/$1/$2") 2>/dev/null; }
 
-# Below the range from which systems take ports for outgoing connections (Linux: 32768, macOS: 49152).
+# Below the range of ports for outgoing connections (Linux: 32768, macOS: 49152).
 random_port() { say $((20000 + RANDOM % 12000)); }
 
 # A port that looks free may be taken before the server binds it, so each server is tried on several
-# ports until one is up; what did not start has told why in its log.
+# ports until it is up. A server that did not start has logged the reason.
 start_redis() { # sets redis_port and redis_pid
   for _ in 1 2 3 4 5; do
     redis_port=$(random_port)
@@ -114,7 +114,7 @@ start_redis_on() { # port; sets redis_pid; false when it does not start there
 }
 
 redis_is_ours() {
-  # Not grep -q: it leaves early, and with pipefail the broken pipe would count as "no".
+  # Not grep -q: it exits early, and with pipefail the broken pipe would count as a failure.
   redis-cli -p "$1" INFO server 2>/dev/null | tr -d '\r' | grep -x "process_id:$2" >/dev/null
 }
 
@@ -129,7 +129,7 @@ start_nats() { # sets nats_port
   die "nats-server does not start: $(tail -n 3 "$work_dir/nats.log" 2>/dev/null)"
 }
 
-# start_shortstop name [argument…]   from the environment; sets shortstop_addr and shortstop_pid.
+# start_shortstop name [argument…]   starts Shortstop with the current environment; sets shortstop_addr and shortstop_pid.
 start_shortstop() {
   local name=$1
   shift
@@ -137,7 +137,7 @@ start_shortstop() {
   : >"$out"
   spawn_shortstop "$out" "$@"
   shortstop_pid=$spawned
-  # No limit in time here: it says that it is ready, or it ends.
+  # No time limit here: Shortstop logs that it is ready, or exits.
   while ! grep -q '^shortstop listening on ' "$out"; do
     running "$shortstop_pid" || die "Shortstop did not start; its own words are above."
     sleep 0.05
@@ -152,7 +152,7 @@ spawn_shortstop() {
   spawn "${CARGO_TARGET_DIR:-target}/$profile/shortstop" "$@" >"$out"
 }
 
-# wait_until pid command…   true once the command succeeds, false when the process ends or 10 s are over.
+# wait_until pid command…   succeeds once the command succeeds; fails when the process exits or after 10 s.
 wait_until() {
   local pid=$1 tries=200
   shift

@@ -60,8 +60,8 @@ pub async fn run(
                 if failed.is_due(Instant::now()).is_some() {
                     tracing::warn!(
                         %error,
-                        "a client cannot be accepted: clients wait until others have gone. If there are too many open files, raise \
-                         their limit (ulimit -n, LimitNOFILE) or lower limits.max_clients"
+                        "a client cannot be accepted: clients wait until others disconnect. If there are too many open files, raise \
+                         the limit (ulimit -n, LimitNOFILE) or lower limits.max_clients"
                     );
                 }
                 tokio::time::sleep(Duration::from_millis(100)).await;
@@ -81,7 +81,7 @@ struct EveryMinute {
 }
 
 impl EveryMinute {
-    /// It has happened again. Some: a line is due, and stands for so many times.
+    /// Counts one event. Returns how many events to log if a line is due.
     fn is_due(&mut self, now: Instant) -> Option<u64> {
         self.since_said += 1;
         if self.said.is_some_and(|said| now.saturating_duration_since(said) < SAY_AGAIN) {
@@ -103,7 +103,7 @@ impl Front {
                 tracing::warn!(
                     refused,
                     limit,
-                    "clients are refused: as many are connected as limits.max_clients allows; raise it, or see to who keeps \
+                    "clients are refused: limits.max_clients is reached; raise it, or find out which clients keep \
                      connections open"
                 );
             }
@@ -128,7 +128,7 @@ mod tests {
     use super::EveryMinute;
 
     #[test]
-    fn what_goes_on_is_said_once_a_minute() {
+    fn a_repeated_event_is_logged_once_a_minute() {
         let mut failed = EveryMinute::default();
         let start = Instant::now();
         let mut at = |seconds| failed.is_due(start + Duration::from_secs(seconds));

@@ -70,7 +70,7 @@ pub enum StartError {
     #[error("nats: {0}")]
     Bus(#[from] BusError),
     /// Threads.
-    #[error("the system gives no thread: {0}")]
+    #[error("the system provides no thread: {0}")]
     Thread(#[source] io::Error),
 }
 
@@ -311,7 +311,8 @@ impl App {
         let left: usize =
             self.worker_handles.iter().map(|worker_handle| worker_handle.load.load(Ordering::Relaxed)).sum();
         if left > 0 {
-            tracing::warn!(clients = left, limit = ?self.timeouts.get().shutdown, "leaving with clients that were not answered");
+            tracing::warn!(clients = left, limit = ?self.timeouts.get().shutdown, "exiting with clients that were \
+                not answered");
         }
         let unfinished = self.supervisor.running();
         let unfinished: Vec<&str> =
@@ -347,7 +348,7 @@ impl Drop for App {
         }
         let still = self.supervisor.running();
         if !still.is_empty() {
-            tracing::warn!("these do not end and are left behind: {}", still.join(", "));
+            tracing::warn!("these do not end and are abandoned: {}", still.join(", "));
         }
         for thread in self.threads.drain(..).filter(JoinHandle::is_finished) {
             let _ = thread.join();
@@ -406,7 +407,7 @@ fn start_bus(
     stats: &Arc<BusStats>,
 ) -> Result<Option<Bus>, BusError> {
     let Some(nats) = &config.nats else {
-        tracing::info!("no NATS is configured: a single instance, no other is told of writes");
+        tracing::info!("no NATS is configured: this is a single instance, and its writes are not published");
         return Ok(None);
     };
     let mut settings = bus::Settings::new(nats.clone(), config.fleet.clone(), incarnation);

@@ -34,7 +34,7 @@ impl Arrival {
         let stream = match self.socket.open() {
             Ok(stream) => stream,
             Err(error) => {
-                crate::seldom!(debug, "a client was gone before it was served", %error);
+                crate::seldom!(debug, "a client disconnected before it was served", %error);
                 return None;
             }
         };
@@ -78,7 +78,7 @@ async fn protect(stream: &Stream, context: &Context) -> Option<&'static OwnError
     if is_trusted {
         return None;
     }
-    match context.lets_anybody_in().await {
+    match context.is_open_to_all().await {
         Some(false) => None,
         Some(true) => Some(&errors::PROTECTED),
         None => Some(&errors::PROTECTED_UNTIL_ASKED),

@@ -249,7 +249,7 @@ impl Connection {
     /// Whether the client must wait, with `own` bytes in its buffers, because of the buffers of all clients.
     #[inline]
     fn is_stopped(&self, view: &View, own: usize) -> bool {
-        own >= ALWAYS_SERVED && self.context.held.stops(own, self.counted, view.policy.buffers_total)
+        own >= ALWAYS_SERVED && self.context.held.must_wait(own, self.counted, view.policy.buffers_total)
     }
 
     fn wants_more(&self, view: &View) -> bool {
@@ -484,7 +484,7 @@ impl Connection {
         build::error(&mut out, text);
         let muted = self.client.is_muted();
         self.reply_queue.local(&out, muted);
-        self.intake = Intake::refused(muted && !self.reply_queue.owes());
+        self.intake = Intake::refused(muted && !self.reply_queue.has_due_replies());
     }
 
     /// Writes ready bytes, at most [`TURN_BYTES`]. Returns whether the client could take more.

@@ -81,11 +81,12 @@ fixed! {
         /// CLUSTER SYNCSLOTS.
         REPLICATION = "replication does not pass through a proxy: let the replica connect to Redis itself";
         /// A login that is too long for a shared connection.
-        LONG_LOGIN = "this is too long for a login; shorten the name or the password";
+        LONG_LOGIN = "this login is too long; shorten the name or the password";
         /// A login that Redis does not accept from an unauthenticated connection.
-        LARGE_LOGIN = "where Redis has a password, a login may have 10 arguments of 16 KB each; shorten it";
+        LARGE_LOGIN = "while Redis requires a password, a login may have at most 10 arguments of 16 KB each; \
+            shorten it";
         /// A login in MULTI, to which newer servers may not reply.
-        LOGIN_IN_MULTI = "this server may not answer a login in a transaction; send it before MULTI";
+        LOGIN_IN_MULTI = "this server may not reply to a login in a transaction; send it before MULTI";
         /// SYNC or PSYNC in MULTI.
         SYNC_IN_MULTI = "the replication stream cannot begin in a transaction; send SYNC or PSYNC outside of MULTI";
         /// PROXY DEBUG without `enable_debug_command`.
@@ -93,44 +94,44 @@ fixed! {
         /// PROXY in MULTI.
         PROXY_IN_MULTI = "PROXY is not part of a transaction; send it before MULTI";
         /// CLIENT REPLY OFF in MULTI.
-        REPLY_IN_MULTI = "CLIENT REPLY OFF and SKIP would cut the reply of EXEC short; send them before MULTI";
+        REPLY_IN_MULTI = "CLIENT REPLY OFF and SKIP would truncate the reply of EXEC; send them before MULTI";
         /// EVAL in MULTI after SCRIPT DEBUG YES.
-        DEBUGGER_IN_MULTI = "what the debugger says in a transaction cannot be told from replies; send EVAL outside of MULTI, \
-            or SCRIPT DEBUG NO before it";
+        DEBUGGER_IN_MULTI = "the debugger's output in a transaction cannot be distinguished from replies; send EVAL \
+            outside of MULTI, or SCRIPT DEBUG NO before it";
         /// After SCRIPT DEBUG YES: a command that may be EVAL under another name.
         UNKNOWN_TO_DEBUGGER = "this command is not in the server's COMMAND table, and could start the debugger; send SCRIPT DEBUG NO \
             before it";
         /// A client in MONITOR writes, or sends a command that Shortstop would have to answer.
-        BESIDE_MONITOR = "not beside MONITOR; use another connection, or RESET";
+        BESIDE_MONITOR = "not allowed during MONITOR; use another connection, or RESET";
         /// SET with IFEQ or a similar condition.
-        COMPARED_WITH_MARK = "the value looks like one that is stored compressed; SET it without a comparison";
+        COMPARED_WITH_MARK = "the value looks like a compressed one; SET it without a comparison";
         /// More arguments than a script can take.
-        TOO_MANY_ARGUMENTS = "too many arguments for a command that looks into a string while values may be compressed; send fewer \
-            at a time";
+        TOO_MANY_ARGUMENTS = "too many arguments for a command that reads or changes a part of a string while \
+            values may be compressed; send fewer at a time";
         /// GETRANGE or a similar command, on a compressed value.
-        LOOKS_INTO_COMPRESSED = "the value at this key is stored compressed, and this command looks into the stored bytes; GET and \
-            SET it, or give its keys a rule with compress: false and SET it again";
+        LOOKS_INTO_COMPRESSED = "the value at this key is stored compressed, and this command needs the \
+            uncompressed bytes; GET and SET it, or give its keys a rule with compress: false and SET it again";
         /// APPEND or SETRANGE would write the mark of a compressed value.
-        WRITES_MARK = "the value would begin as one that is stored compressed, and could not be read again; SET the whole value";
+        WRITES_MARK = "the value would begin like a compressed one, and could not be read again; SET the whole value";
         /// SORT … GET … STORE with compressed values.
-        STORES_COMPRESSED = "a value that SORT GET finds is stored compressed, and STORE would keep it so; use SORT GET and store \
-            its reply";
+        STORES_COMPRESSED = "a value that SORT GET reads is stored compressed, and STORE would copy it compressed; \
+            use SORT GET and store its reply";
         /// SORT … BY with compressed values.
         COMPARES_COMPRESSED = "a value that SORT BY compares is stored compressed; keep the weights in hashes (BY key*->field)";
     }
     Upstream {
         /// The compressed values of several keys cannot be returned together.
-        DAMAGED_AMONG = "a compressed value among these keys cannot be opened, or all together are larger than limits.max_inflated; \
-            ask for each with GET to see";
+        DAMAGED_AMONG = "a compressed value among these keys cannot be decompressed, or all together are larger \
+            than limits.max_inflated; GET each key to find out";
         /// WAIT after a connection was lost.
-        WRITES_NOT_PROVEN = "a connection to Redis was lost since the first of these writes, so that it is not known how many \
-            replicas have them; write again, or ask Redis itself";
+        WRITES_NOT_PROVEN = "a connection to Redis was lost since the first of these writes, so it is unknown how \
+            many replicas have them; write again, or ask Redis itself";
         /// A request on a connection that has ended for good.
         ENDED = "the connection to Redis has ended";
         /// A request of Shortstop's own that gets no reply.
         GIVEN_UP = "the connection to Redis was given up";
         /// All connections are moving to another server.
-        MOVED = "the connection to Redis was given up: another server has taken the place of the last one";
+        MOVED = "the connection to Redis was given up: another server has taken its place";
     }
     Us {
         /// A subcommand of PROXY panicked.
@@ -141,19 +142,21 @@ fixed! {
         /// Redis accepts an option of CLIENT KILL or CLIENT LIST that is not known here.
         UNKNOWN_OPTION = "Redis knows an option that this version of Shortstop does not; leave it out";
         /// BITFIELD with wide integers and an unknown operation.
-        ROUNDED_BITFIELD = "the command was executed, but its reply has integers of more than 53 bits and its form is not known \
-            here; send each field in a BITFIELD of its own";
+        ROUNDED_BITFIELD = "the command was executed, but its reply has integers of more than 53 bits in an unknown \
+            form; send each field in a BITFIELD of its own";
         /// Compressing panicked.
         NOT_COMPRESSED = "the value could not be compressed; it was not stored";
         /// Decompressing panicked.
-        NOT_DECOMPRESSED = "the value could not be opened";
+        NOT_DECOMPRESSED = "the value could not be decompressed";
         /// A message cannot be distinguished from EXEC's reply.
-        EXEC_IN_DOUBT = "a message came among the replies of EXEC and could not be told from them; the transaction was executed";
+        EXEC_IN_DOUBT = "a message arrived among the replies of EXEC and could not be distinguished from them; the \
+            transaction was executed";
         /// Protected mode, before Redis has been asked whether it requires a password.
-        PROTECTED_UNTIL_ASKED = "protected mode: Redis has not been reached so far, so that it is not known whether clients need \
-            a password; try again later";
+        PROTECTED_UNTIL_ASKED = "protected mode: Redis has not been reached yet, so it is unknown whether clients \
+            need a password; try again later";
         /// `limits.max_sessions`.
-        NO_SESSION = "too many clients have a connection to Redis of their own; try again later, or raise limits.max_sessions";
+        NO_SESSION = "too many clients have private connections to Redis; try again later, or raise \
+            limits.max_sessions";
     }
 }
 
@@ -190,7 +193,7 @@ fn made(side: Side, text: impl Display) -> OwnError {
 /// A value that begins with the mark of a compressed one, and is too long to be compressed again.
 pub fn too_long_with_mark(bytes: usize, max_inflated: usize) -> OwnError {
     let text = format_args!(
-        "the value looks like one that is stored compressed, and with {bytes} bytes is longer than limits.max_inflated \
+        "the value looks like a compressed one, and with {bytes} bytes is longer than limits.max_inflated \
          ({max_inflated}), so that it could not be read again; it was not stored. Raise that limit, or store less"
     );
     made(Side::Client, text)
@@ -199,7 +202,7 @@ pub fn too_long_with_mark(bytes: usize, max_inflated: usize) -> OwnError {
 /// A value that begins with the mark of a compressed one, and has become longer than Redis accepts.
 pub fn too_long_for_redis(bytes: usize, most: usize) -> OwnError {
     let text = format_args!(
-        "the value looks like one that is stored compressed, and has to be stored in {bytes} bytes, which is above Redis's \
+        "the value looks like a compressed one, and takes {bytes} bytes when stored, which is above Redis's \
          proto-max-bulk-len of {most}; raise it, or store less"
     );
     made(Side::Client, text)
@@ -207,14 +210,18 @@ pub fn too_long_for_redis(bytes: usize, most: usize) -> OwnError {
 
 /// A compressed value that is damaged or too long.
 pub fn damaged(why: impl Display) -> OwnError {
-    let text = format_args!("the compressed value stored at this key cannot be opened: {why}; SET or DEL the key");
+    let text = format_args!(
+        "the compressed value stored at this key cannot be decompressed: {why}; SET or DEL the \
+        key"
+    );
     made(Side::Upstream, text)
 }
 
 /// WAIT if Redis does not provide what WAIT needs. `why` is Redis's error.
 pub fn replicas_not_known(why: impl Display) -> OwnError {
     let text = format_args!(
-        "it is not known what replicas have; give the user in the upstream URL the right to ROLE, WAIT, WAITAOF and SPUBLISH: {why}"
+        "it is unknown what replicas have received; give the user in the upstream URL the right to ROLE, WAIT, \
+         WAITAOF and SPUBLISH: {why}"
     );
     made(Side::Upstream, text)
 }
@@ -254,7 +261,7 @@ mod tests {
     use super::{FIXED, NOT_ALLOWED, PREFIX, Side, TOO_MANY_ARGUMENTS, damaged, unreachable};
 
     #[test]
-    fn each_text_is_one_line_and_says_who_speaks() {
+    fn each_text_is_one_line_with_the_prefix() {
         let made = [unreachable("host:1", "refused"), damaged("too short")];
         for error in FIXED.iter().copied().chain(&made) {
             assert!(error.text().starts_with(PREFIX), "{error}");

@@ -31,9 +31,9 @@ impl Fleet for OnBus {
     }
 
     fn needs(&self, subscribers: Option<u64>) -> Need {
-        if self.peers.hurries() {
+        if self.peers.needs_list_now() {
             Need::ListNow
-        } else if self.peers.wants_shown() {
+        } else if self.peers.needs_list() {
             Need::List
         } else if subscribers.is_some_and(|count| count != self.peers.subscribers()) {
             Need::Count
@@ -91,8 +91,9 @@ impl Fleet for Alone {
                 tracing::warn!(
                     instance = format_args!("{:016x}", instance.incarnation),
                     address = instance.address,
-                    "another Shortstop of this fleet is connected to Redis, and this one has no NATS in its configuration: neither tells \
-                     the other of writes. Name the same NATS in both, or give one another fleet name"
+                    "another Shortstop of this fleet is connected to Redis, and this one has no NATS configured: \
+                     neither publishes its writes to the other. Configure the same NATS in both, or give one of \
+                     them another fleet name"
                 );
             }
         }

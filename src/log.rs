@@ -21,7 +21,7 @@ const BUFFER: usize = 1 << 20;
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// Interval of checks for suppressed lines.
-const LEFT_OUT_EVERY: Duration = Duration::from_secs(1);
+const SUPPRESSED_EVERY: Duration = Duration::from_secs(1);
 
 /// Maximum number of lines of one kind per second. More are suppressed.
 const LINES_A_SECOND: u32 = 10;
@@ -134,7 +134,7 @@ impl Shared {
             if state.waiting.is_empty() {
                 // Wakes `flush`, because everything is written.
                 self.changed.notify_all();
-                state = self.changed.wait_timeout(state, LEFT_OUT_EVERY).unwrap_or_else(PoisonError::into_inner).0;
+                state = self.changed.wait_timeout(state, SUPPRESSED_EVERY).unwrap_or_else(PoisonError::into_inner).0;
             }
             lines.clear();
             std::mem::swap(&mut lines, &mut state.waiting);
@@ -143,14 +143,15 @@ impl Shared {
             if !lines.is_empty() && write_all(&mut out, &lines).is_err() {
                 DROPPED.fetch_add(count(&lines), Ordering::Relaxed);
             }
-            if looked.elapsed() >= LEFT_OUT_EVERY {
+            if looked.elapsed() >= SUPPRESSED_EVERY {
                 looked = Instant::now();
-                tell_left_out();
+                log_suppressed();
                 let dropped = dropped_lines();
                 if dropped != told {
                     tracing::warn!(
                         lines = dropped - told,
-                        "lines of this log were dropped: standard error could not be written in time; see to what reads it"
+                        "lines of this log were dropped: standard error could not be written in time; check the \
+                         process that reads it"
                     );
                     // If that line cannot be written either, it counts too.
                     told = dropped;
@@ -225,12 +226,12 @@ struct Second {
     began: Option<Instant>,
     lines: u32,
     left_out: u64,
-    /// It is in [`LEFT_OUT`].
+    /// It is in [`SUPPRESSED`].
     listed: bool,
 }
 
 /// The kinds of which lines were suppressed.
-static LEFT_OUT: Mutex<Vec<&'static Seldom>> = Mutex::new(Vec::new());
+static SUPPRESSED: Mutex<Vec<&'static Seldom>> = Mutex::new(Vec::new());
 
 impl Seldom {
     /// For lines with this text.
@@ -255,12 +256,12 @@ impl Seldom {
         state.left_out += 1;
         if !std::mem::replace(&mut state.listed, true) {
             drop(state);
-            LEFT_OUT.lock().unwrap_or_else(PoisonError::into_inner).push(self);
+            SUPPRESSED.lock().unwrap_or_else(PoisonError::into_inner).push(self);
         }
         false
     }
 
-    fn take_left_out(&self) -> u64 {
+    fn take_suppressed(&self) -> u64 {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.listed = false;
         std::mem::take(&mut state.left_out)
@@ -268,10 +269,10 @@ impl Seldom {
 }
 
 /// Logs one line for each kind of which lines were suppressed.
-fn tell_left_out() {
-    let kinds = std::mem::take(&mut *LEFT_OUT.lock().unwrap_or_else(PoisonError::into_inner));
+fn log_suppressed() {
+    let kinds = std::mem::take(&mut *SUPPRESSED.lock().unwrap_or_else(PoisonError::into_inner));
     for kind in kinds {
-        tracing::warn!(lines = kind.take_left_out(), kind = kind.what, "more lines of this kind were left out");
+        tracing::warn!(lines = kind.take_suppressed(), kind = kind.what, "more lines of this kind were suppressed");
     }
 }
 
@@ -351,7 +352,7 @@ mod tests {
         let allowed = (0..1000).filter(|_| KIND.allows_at(now)).count();
         assert_eq!(allowed, LINES_A_SECOND as usize);
         assert!(KIND.allows_at(now + Duration::from_secs(1)));
-        assert_eq!(KIND.take_left_out(), 1000 - u64::from(LINES_A_SECOND));
-        assert_eq!(KIND.take_left_out(), 0);
+        assert_eq!(KIND.take_suppressed(), 1000 - u64::from(LINES_A_SECOND));
+        assert_eq!(KIND.take_suppressed(), 0);
     }
 }

@@ -59,7 +59,7 @@ mod tests {
     use super::{limit_of, memory, total_of};
 
     #[test]
-    fn the_machine_tells_its_memory() {
+    fn the_memory_of_the_machine_is_found() {
         assert_eq!(total_of("MemTotal:       24731708 kB\nMemFree: 1 kB\n"), Some(24_731_708 * 1024));
         assert_eq!(total_of("MemFree: 1 kB\n"), None);
         assert_eq!(total_of("MemTotal: many kB\n"), None);

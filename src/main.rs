@@ -117,7 +117,7 @@ impl Flags {
 
     /// Uses the address of the Shortstop that runs as process 1 or below it, as in a container: a health check is a process of its
     /// own, and does not know the flags of the serving process.
-    fn or_those_of_process_1(self) -> Flags {
+    fn or_flags_of_process_1(self) -> Flags {
         if self.config.is_some() || self.listen.is_some() {
             return self;
         }
@@ -140,7 +140,7 @@ fn flags_in(line: &[u8]) -> Option<Flags> {
 fn main() -> ExitCode {
     let mut flags = Flags::parse();
     if flags.health.is_some() {
-        flags = flags.or_those_of_process_1();
+        flags = flags.or_flags_of_process_1();
     }
     let (loaded, file) = match flags.load() {
         Ok(loaded) => loaded,
@@ -153,8 +153,8 @@ fn main() -> ExitCode {
         loaded.warnings.iter().for_each(|finding| complain(format_args!("warning: {finding}")));
         let text = match (flags.print_config, file) {
             (true, _) => loaded.to_yaml(),
-            (false, Some(file)) => format!("{}: the configuration is sound\n", file.display()),
-            (false, None) => "the configuration is sound; no file was read\n".to_owned(),
+            (false, Some(file)) => format!("{}: the configuration is valid\n", file.display()),
+            (false, None) => "the configuration is valid; no file was read\n".to_owned(),
         };
         // The exit code says whether it is valid.
         let _ = write!(io::stdout(), "{text}");
@@ -253,20 +253,20 @@ fn run(flags: &Flags, config: Config, log: &Logging) -> ExitCode {
     drop(announcing);
     let failure = runtime.block_on(async {
         tokio::select! {
-            () = signals.told_to_leave(|| reload(flags, &app, log)) => None,
+            () = signals.wait_for_exit(|| reload(flags, &app, log)) => None,
             failure = app.failed() => Some(failure),
         }
     });
     if let Some(failure) = failure {
-        tracing::error!("{failure}: leaving at once, because clients would wait for it for ever");
+        tracing::error!("{failure}: exiting at once, because clients would wait for it for ever");
         // What it shared with other threads may be in any state.
         std::mem::forget(app);
         return ExitCode::FAILURE;
     }
-    tracing::info!("leaving: answering what was asked; a second signal leaves at once");
+    tracing::info!("shutting down: pending requests are answered; a second signal exits at once");
     let last = log.out.clone();
     std::thread::spawn(move || {
-        runtime.block_on(signals.told_to_leave(|| ()));
+        runtime.block_on(signals.wait_for_exit(|| ()));
         last.flush(LAST_LINES);
         std::process::exit(1);
     });
@@ -290,7 +290,7 @@ impl Signals {
     }
 
     /// Waits for SIGTERM or Ctrl-C. Calls `reload` for each SIGHUP until then.
-    async fn told_to_leave(&mut self, reload: impl Fn()) {
+    async fn wait_for_exit(&mut self, reload: impl Fn()) {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return,
@@ -325,13 +325,13 @@ fn reload(flags: &Flags, app: &App, log: &Logging) {
             (log.set_level)(&loaded.config.log.level);
             loaded.warnings.iter().for_each(|finding| tracing::warn!("in the configuration: {finding}"));
             for Waiting { key, why } in waiting {
-                tracing::warn!(key, why, "this setting has changed, and only a restart makes it hold");
+                tracing::warn!(key, why, "this setting has changed, but takes effect only after a restart");
             }
             tracing::info!("the configuration is reloaded");
         }
         Err(error) => {
             for finding in error.findings() {
-                tracing::error!("the configuration is refused, the old one stays: {finding}");
+                tracing::error!("the configuration is refused, and the old one stays: {finding}");
             }
         }
     }
@@ -343,9 +343,8 @@ fn health(config: &Config, asked: Health) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let answer = runtime.and_then(|runtime| {
         let answer = runtime.block_on(async { tokio::time::timeout(patience, ask(config, asked)).await });
-        answer.unwrap_or_else(|_| {
-            Err(io::Error::new(io::ErrorKind::TimedOut, format!("nothing came within {patience:?}")))
-        })
+        answer
+            .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {patience:?}"))))
     });
     // A full Shortstop serves its clients, and a restart would not help.
     let is_full = |line: &str| matches!(asked, Health::Live) && line.starts_with("-ERR max number of clients");

@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_of_a_key_that_does_not_exist() {
+    fn replies_for_a_missing_key() {
         let nothing: &[&[u8]] = &[
             b"$-1\r\n",
             b"*-1\r\n",

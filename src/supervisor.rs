@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_that_cannot_go_on_is_named_and_one_that_is_told_to_end_is_not() {
+    fn a_thread_that_panics_is_named_and_one_that_ends_after_stop_is_not() {
         let supervisor = Supervisor::default();
         let thread = supervisor.thread("a thread", || panic!("as this test wants it")).expect("a thread");
         assert!(thread.join().is_err());

@@ -33,10 +33,10 @@ pub enum Order {
     /// Use this command table from now on.
     Table(Arc<Table>),
     /// The rights of unauthenticated clients have changed.
-    FirstRights {
+    AnonymousRights {
         /// When they were last seen unchanged.
         since: Instant,
-        /// See [`crate::client_state::users::Users::first_rights_changed`].
+        /// See [`crate::client_state::users::Users::anonymous_rights_changed`].
         was: u32,
     },
     /// Give up all connections to Redis that are older than this epoch ([`crate::upstream::Endpoint`]).
@@ -74,7 +74,7 @@ pub fn run(setup: Setup, orders: mpsc::UnboundedReceiver<Order>) {
     let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => {
-            tracing::error!(%error, "a worker cannot start: the system gives it no event queue");
+            tracing::error!(%error, "a worker cannot start: the system provides no event queue");
             return;
         }
     };
@@ -92,7 +92,7 @@ async fn work(setup: Setup, mut orders: mpsc::UnboundedReceiver<Order>) {
                 Some(Order::Client(arrival)) => accept(arrival, &context, &setup.load),
                 Some(Order::Policy(policy)) => context.set_policy(policy),
                 Some(Order::Table(table)) => context.set_table(table),
-                Some(Order::FirstRights { since, was }) => context.first_rights_changed(since, was),
+                Some(Order::AnonymousRights { since, was }) => context.anonymous_rights_changed(since, was),
                 Some(Order::Leave { epoch, done }) => {
                     context.leave_server(epoch);
                     drop(done);
@@ -109,7 +109,8 @@ async fn work(setup: Setup, mut orders: mpsc::UnboundedReceiver<Order>) {
                 context.check_replies(Instant::now());
                 context.end_spare_auth_links();
                 if let Some(client) = context.panicked.take() {
-                    tracing::error!(client, "serving a client panicked; its connection is closed, the others go on");
+                    tracing::error!(client, "serving a client panicked; its connection is closed, and the others \
+                        continue");
                 }
                 if context.draining.get() && context.clients.borrow().is_empty() && context.is_settled() {
                     break;

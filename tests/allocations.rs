@@ -1,8 +1,7 @@
-//! A hit in L1 allocates nothing.
+//! An L1 hit allocates nothing.
 //!
-//! Every allocation of this process is counted: Shortstop runs in it with one worker, and the client
-//! below reads and writes through buffers that it made before. Alone in its binary, with a single
-//! test, so that nothing else runs meanwhile.
+//! Counts every allocation of this process. Shortstop runs in the process with one worker, and the client below reads and writes
+//! through preallocated buffers. This test is alone in its binary, so that nothing else runs meanwhile.
 
 mod common;
 
@@ -17,31 +16,30 @@ static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
 
 struct Counting;
 
-// SAFETY: every call is handed to `System` unchanged, with the very layout and pointer that came in,
-// so whatever `System` guarantees, and its callers owe it, holds here too. The counter is an atomic:
-// it neither allocates nor unwinds.
+// SAFETY: every call is passed to `System` unchanged, with the same layout and pointer, so the guarantees of `System` and the
+// duties of its callers also hold here. The counter is an atomic: it neither allocates nor unwinds.
 #[expect(unsafe_code, reason = "the trait that makes allocations countable is an unsafe one")]
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller's promise about `layout` is passed on.
+        // SAFETY: the caller's guarantee about `layout` is passed on.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller's promise about `layout` is passed on.
+        // SAFETY: the caller's guarantee about `layout` is passed on.
         unsafe { System.alloc_zeroed(layout) }
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: `pointer` came from `System` with this `layout`: all of ours do.
+        // SAFETY: `pointer` came from `System` with this `layout`, like all pointers of this allocator.
         unsafe { System.realloc(pointer, layout, size) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: `pointer` came from `System` with this `layout`: all of ours do.
+        // SAFETY: `pointer` came from `System` with this `layout`, like all pointers of this allocator.
         unsafe { System.dealloc(pointer, layout) }
     }
 }
@@ -52,21 +50,20 @@ static COUNTING: Counting = Counting;
 const HITS_PER_ROUND: usize = 1_000;
 const ROUNDS: usize = 10;
 
-/// What the rest of the process may allocate during all rounds of 1,000 hits together. The poll of
-/// Redis's role and its like run once in a while on threads of their own, and a single poll costs
-/// some dozens. One allocation per hit would be 10,000.
+/// Allocations that the rest of the process may make during all rounds of 1,000 hits together. The polls of Redis run now and then
+/// on other threads, and one poll needs some dozens. One allocation per hit would be 10,000.
 const BACKGROUND: u64 = 500;
 
 #[test]
 fn a_hit_allocates_nothing() {
     let redis = Redis::start();
     let proxy = Shortstop::start(&redis, "workers: 1\ndefaults: { cache: { reads: all } }\n");
-    // In the worker's hot set, and beyond its largest value: in the near cache only.
+    // One value in the worker's hot set, and one above its largest size: in the near cache only.
     let (small, large) = (common::noise(256, 1), common::noise(20_000, 1));
     for (what, write, read, expected) in [
         ("small", &[&b"SET"[..], b"small", &small] as &[&[u8]], &[&b"GET"[..], b"small"] as &[&[u8]], bulk(&small)),
         ("large", &[b"SET", b"large", &large], &[b"GET", b"large"], bulk(&large)),
-        // Not of hashes: on servers whose fields expire these are not kept.
+        // Not of hashes: they are not kept on servers whose fields can expire.
         ("element", &[b"RPUSH", b"list", &small], &[b"LINDEX", b"list", b"0"], bulk(&small)),
         (
             "list",
@@ -93,7 +90,7 @@ fn a_hit_allocates_nothing() {
                     assert!(answer == expected, "the right value");
                 }
             };
-            // Buffers grow to their size, and every lazy thing is made.
+            // Buffers grow to their size, and lazy values are initialised.
             ask(HITS_PER_ROUND);
             let hits = proxy.stat("l1_hits");
             let mut per_round = [0; ROUNDS];

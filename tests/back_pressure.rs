@@ -1,4 +1,4 @@
-//! Clients that send far more than they read: nobody waits for anybody else, and memory is bounded for each client and for all.
+//! Clients that send far more than they read: no other client waits for them, and memory is bounded per client and in total.
 
 mod common;
 
@@ -18,7 +18,7 @@ fn key(number: usize) -> Vec<u8> {
     format!("{number:040}").into_bytes()
 }
 
-/// Reads exactly as much as is expected, and compares.
+/// Reads exactly the expected bytes, and compares them.
 fn assert_reads(client: &mut Client, expected: &[u8], what: &str) {
     let mut got = vec![0; expected.len()];
     client.stream().read_exact(&mut got).unwrap_or_else(|error| panic!("{what}: {error}"));
@@ -26,10 +26,10 @@ fn assert_reads(client: &mut Client, expected: &[u8], what: &str) {
 }
 
 #[test]
-fn a_pipeline_that_is_written_whole_before_a_reply_is_read_completes() {
+fn a_pipeline_written_completely_before_reading_completes() {
     const KEYS: usize = 1_000;
     let redis = Redis::start();
-    // One key is read from L1, one group from Redis each time, and one group is absent.
+    // One key is read from L1, one group from Redis each time, and one group does not exist.
     let yaml = "workers: 1\ndefaults: { cache: false, compress: false }\n\
                 rules:\n  - match: \"hot\"\n    cache: { admit_after: 1 }\n";
     let proxy = Shortstop::start(&redis, yaml);
@@ -64,7 +64,7 @@ fn a_pipeline_that_is_written_whole_before_a_reply_is_read_completes() {
                 let _ = sent.send(());
                 client
             });
-            // Until all is sent, and once more with the replies waiting.
+            // Until everything is sent, and once more while the replies wait.
             while is_sent.try_recv().is_err() && !writer.is_finished() {
                 assert_reply(&neighbour.cmd("GET hot"), bulk(&value), "a neighbour is served from L1");
                 assert_reply(&neighbour.cmd("ECHO x"), bulk(b"x"), "a neighbour is served by Redis");
@@ -77,13 +77,13 @@ fn a_pipeline_that_is_written_whole_before_a_reply_is_read_completes() {
     }
 }
 
-/// The number of a client.
+/// The client id.
 fn id_of(client: &mut Client) -> String {
     let reply = client.cmd("CLIENT ID");
     String::from_utf8_lossy(&reply).trim_start_matches(':').trim_end().to_owned()
 }
 
-/// Bytes of replies that wait for a client, as CLIENT LIST shows them; none when the client has gone.
+/// Bytes of replies that wait for a client, from CLIENT LIST. `None` if the client is gone.
 fn waiting_for(other: &mut Client, id: &str) -> Option<usize> {
     let list = other.cmd("CLIENT LIST");
     let list = String::from_utf8_lossy(&list).into_owned();
@@ -92,7 +92,7 @@ fn waiting_for(other: &mut Client, id: &str) -> Option<usize> {
     field.parse().ok()
 }
 
-/// A proxy with one worker, `value` in L1 as `big`, and a client.
+/// A Shortstop with one worker, `value` in L1 as `big`, and a client.
 fn with_big_value(redis: &Redis, limits: &str, value: &[u8]) -> (Process, Client) {
     with_big_value_at(redis.addr(), limits, value)
 }
@@ -140,9 +140,9 @@ fn requests_are_taken_while_their_replies_wait_up_to_output_buffer() {
 }
 
 #[test]
-fn a_reply_larger_than_what_is_left_of_output_buffer_is_still_given() {
-    // A client that reads slowly, and hits that are nearly as large as the bound: a request that is taken below the bound is
-    // answered, even though its reply does not fit below it.
+fn a_reply_larger_than_the_rest_of_output_buffer_is_still_sent() {
+    // A client that reads slowly, and hits that are nearly as large as the bound. A request taken below the bound is answered, even
+    // if its reply does not fit below it.
     const ROUNDS: usize = 60;
     let redis = Redis::start();
     let value = noise(1_020_000, 3);
@@ -176,7 +176,7 @@ fn a_reply_above_output_buffer_that_is_not_read_drops_the_client() {
 }
 
 #[test]
-fn a_client_that_sends_is_not_stalled() {
+fn a_client_that_sends_does_not_count_as_stalled() {
     const COUNT: usize = 400;
     let redis = Redis::start();
     let value = noise(100_000, 5);
@@ -199,8 +199,8 @@ fn a_client_that_sends_is_not_stalled() {
 }
 
 #[test]
-fn a_client_that_redis_holds_up_is_not_stalled() {
-    // It has replies that it does not read, since it still sends; Redis does not answer, so no more is read from it.
+fn a_client_that_waits_for_redis_does_not_count_as_stalled() {
+    // The client has unread replies because it is still sending. Redis does not answer, so no more is read from the client.
     const COUNT: usize = 200;
     let redis = Redis::start();
     let wire = Fault::before(redis.addr());
@@ -239,28 +239,28 @@ fn all_clients_together_are_bounded_and_the_small_ones_are_served() {
         alone = waiting_for(&mut other, &id).expect("it is there");
         alone > BOUND / 8 * 7
     });
-    // Others come: room is left for them, and they are stopped too.
+    // More clients: room is left for them, and they are stopped too.
     let mut others = [(); 3].map(|()| proxy.client());
     let ids = others.each_mut().map(id_of);
     others.iter_mut().for_each(|client| client.send(&requests));
     wait_until("the others are stopped", || {
         let held = ids.each_ref().map(|id| waiting_for(&mut other, id).expect("it is there"));
         let total = proxy.stat("buffers_bytes") as usize;
-        // Each may have as much as is always served, and what was taken last.
+        // Each may hold as much as is always served, and the last request.
         assert!(total < BOUND + 5 * MB, "{total} bytes are held");
         assert!(held.iter().all(|held| *held < alone), "those that came later have less: {held:?}");
         held.iter().all(|held| *held >= MB)
     });
     let now = waiting_for(&mut other, &id).expect("it is there");
     assert!(now <= alone + MB, "the largest gets no more: {alone}, {now}");
-    // A client that reads what it asks for is served all the same, however much it is; so is one that leaves a little.
+    // A client that reads its replies is served all the same, however large they are. So is one that leaves few unread.
     let mut small = proxy.client();
     let all = small.pipeline(&requests, COUNT);
     assert!(all.iter().all(|reply| *reply == bulk(&value)), "served in full");
     small.send(&command(&[b"GET", b"big"]).repeat(5));
     assert_reply(&other.cmd("SET k v"), "+OK\r\n", "a write");
     assert_reads(&mut small, &bulk(&value).repeat(5), "what was left for a moment");
-    // The last first, so that each has to go on while others still wait.
+    // The last first, so that each must continue while others still wait.
     for client in others.iter_mut().rev().chain([&mut first]) {
         assert_reads(client, &bulk(&value).repeat(COUNT), "nothing is lost");
     }
@@ -270,7 +270,7 @@ fn all_clients_together_are_bounded_and_the_small_ones_are_served() {
 
 #[test]
 fn clients_that_wait_for_each_other_are_woken_when_there_is_room() {
-    // Both write everything before they read: the second can only be taken on when the first has read. Nothing but that wakes it.
+    // Both write everything before they read. The second can only be served after the first has read, and only that may wake it.
     let redis = Redis::start();
     let value = noise(1_000, 7);
     let (proxy, mut other) = with_big_value(&redis, "buffers_total: 64mb", &value);
@@ -297,7 +297,7 @@ fn clients_that_wait_for_each_other_are_woken_when_there_is_room() {
 }
 
 #[test]
-fn uploads_that_are_larger_than_the_bound_together_all_complete() {
+fn uploads_that_together_exceed_the_bound_all_complete() {
     const CLIENTS: usize = 4;
     let redis = Redis::start();
     let (proxy, mut other) = with_big_value(&redis, "buffers_total: 8mb", b"small");
@@ -327,7 +327,7 @@ fn uploads_that_are_larger_than_the_bound_together_all_complete() {
 }
 
 #[test]
-fn what_cannot_be_stopped_drops_the_client_with_most_at_twice_the_bound() {
+fn at_twice_the_bound_the_largest_client_is_dropped() {
     let redis = Redis::start();
     let (proxy, mut other) = with_big_value(&redis, "buffers_total: 4mb", b"small");
     let element = noise(MB, 8);
@@ -344,9 +344,9 @@ fn what_cannot_be_stopped_drops_the_client_with_most_at_twice_the_bound() {
     wait_until("nothing is held any more", || proxy.stat("buffers_bytes") == 0);
 }
 
-/// Eight replies of one value that Redis holds in a few KB: only what fits is decompressed before the client reads.
+/// Eight replies with a value that takes a few KB in Redis. Only as many as fit are decompressed before the client reads.
 #[test]
-fn values_wait_to_be_decompressed_when_there_is_no_room_for_them() {
+fn decompression_waits_for_room() {
     const VALUES: usize = 8;
     let redis = Redis::start();
     let proxy = Shortstop::start(&redis, "workers: 1\nlimits: { buffers_total: 8mb }\ndefaults: { cache: false }\n");
@@ -355,7 +355,7 @@ fn values_wait_to_be_decompressed_when_there_is_no_room_for_them() {
     assert_reply(&client.call(&[b"SET", b"large", &value]), "+OK\r\n", "it is stored compressed");
     assert!(redis.client().cmd("STRLEN large").len() < 12, "it is small there");
     client.send(&pipeline_of(&["GET large"; VALUES]));
-    // Two ticks later whoever is above twice the bound would be gone.
+    // Two ticks later a client above twice the bound would have been dropped.
     proxy.wait_stat("buffers_bytes", |bytes| bytes > 0);
     for _ in 0..10 {
         std::thread::sleep(std::time::Duration::from_millis(60));
@@ -399,7 +399,7 @@ fn a_subscriber_that_does_not_read_is_dropped_above_its_own_limit() {
 }
 
 #[test]
-fn a_subscriber_that_is_behind_for_long_is_dropped_above_the_soft_limit() {
+fn a_subscriber_above_the_soft_limit_for_too_long_is_dropped() {
     let redis = Redis::start();
     let limits = "pubsub_buffer: 0, pubsub_buffer_soft: 512kb, pubsub_buffer_time: 300ms";
     let proxy = Shortstop::start(&redis, &format!("limits: {{ {limits} }}\n"));

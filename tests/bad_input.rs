@@ -1,19 +1,19 @@
-//! What no client should send: it is answered as Redis answers it, and hurts nobody else.
+//! Invalid input: Shortstop answers like Redis, and other clients are not affected.
 //!
-//! The expectation is Redis's own reply to the same bytes, asked for at the same time.
+//! The expectation is Redis's own reply to the same bytes, requested at the same time.
 
 mod common;
 
 use common::{Client, PATIENCE, Redis, Shortstop, assert_reply, bulk, command, noise, pipeline_of, show};
 
-/// What Redis does with it.
+/// How Redis reacts.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Then {
-    /// Answers, perhaps with nothing, and goes on.
+    /// It replies, possibly with nothing, and the connection stays open.
     GoesOn,
-    /// Says why, if at all, and closes.
+    /// It sends an error, if any, and closes.
     Closes,
-    /// Waits for more.
+    /// It waits for more input.
     Waits,
 }
 
@@ -61,14 +61,14 @@ const INPUTS: &[(Then, &[u8])] = &[
     (Closes, b"*1\r\nPING\r\n"),
     (Closes, b"*1\r\n%1\r\n"),
     (Closes, b"*1\r\n_\r\n"),
-    // Behind a good request: that one is answered first.
+    // Behind a valid request, which is answered first.
     (Closes, b"*1\r\n$4\r\nPING\r\n*abc\r\n"),
     (Closes, b"*2\r\n$4\r\nECHO\r\n$2\r\nhi\r\n*1\r\n$-5\r\n*1\r\n$4\r\nPING\r\n"),
     (Closes, b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\nv\r\n*2\r\n$3\r\nGET\r\n$1\r\nk\r\n*1\r\n:1\r\n"),
-    // A value that is longer than said: Redis takes the two bytes behind it for the line's end.
+    // A value that is longer than announced: Redis takes the two bytes after it for the line end.
     (Closes, b"*2\r\n$4\r\nECHO\r\n$2\r\nhello\r\n*x\r\n"),
     (GoesOn, b"*2\r\n$4\r\nECHO\r\n$2\r\nhiXX"),
-    // Cut short.
+    // Truncated.
     (Waits, b"*"),
     (Waits, b"*1"),
     (Waits, b"*1\r"),
@@ -105,7 +105,7 @@ const INPUTS: &[(Then, &[u8])] = &[
     (GoesOn, b"GET / HTTP/1.1\r\n"),
     (Closes, b"*1\r\n$5\r\nHost:\r\n"),
     (Closes, b"*2\r\n$4\r\npost\r\n$1\r\n/\r\n"),
-    // Commands that are none.
+    // Unknown commands.
     (GoesOn, b"*1\r\n$0\r\n\r\n"),
     (GoesOn, b"*2\r\n$0\r\n\r\n$1\r\na\r\n"),
     (GoesOn, b"*1\r\n$6\r\nNOSUCH\r\n"),
@@ -118,8 +118,8 @@ const INPUTS: &[(Then, &[u8])] = &[
     (GoesOn, b"*3\r\n$6\r\nCONFIG\r\n$3\r\nG\r\n\r\n$1\r\na\r\n"),
 ];
 
-/// What Valkey reads otherwise than Redis and Shortstop: from 8.1 on it loses the byte 0xff, from 9 on it looks at the two bytes
-/// behind an argument and takes a quote in the midst of an inline word.
+/// Input that Valkey parses differently: from 8.1 on it loses the byte 0xff, from 9 on it checks the two bytes after an argument
+/// and accepts a quote in the middle of an inline word.
 fn is_read_otherwise(redis: &Redis, input: &[u8]) -> bool {
     let mut client = redis.client();
     let otherwise = if input.starts_with(b"\xff") {
@@ -140,7 +140,7 @@ fn is_read_otherwise(redis: &Redis, input: &[u8]) -> bool {
     otherwise
 }
 
-/// Sends it and gives back all that comes: up to the answer to a command behind it, or to the end.
+/// Sends the input and returns everything received: up to the reply to a command behind it, or to the end.
 fn answer(mut client: Client, then: Then, input: &[u8]) -> Vec<u8> {
     client.send(input);
     match then {
@@ -153,7 +153,7 @@ fn answer(mut client: Client, then: Then, input: &[u8]) -> Vec<u8> {
             all
         }
         Closes => client.until_closed(),
-        // Nobody says anything, so the end is what is waited for.
+        // Neither side sends anything, so wait for the end.
         Waits => {
             client.half_close();
             client.until_closed()
@@ -162,7 +162,7 @@ fn answer(mut client: Client, then: Then, input: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn malformed_input_is_answered_as_redis_does() {
+fn malformed_input_gets_the_reply_of_redis() {
     let (reference, redis) = (Redis::start(), Redis::start());
     let proxy = Shortstop::start(&redis, "");
     let mut bystander = proxy.client();
@@ -178,14 +178,14 @@ fn malformed_input_is_answered_as_redis_does() {
 }
 
 #[test]
-fn malformed_input_may_come_in_pieces() {
+fn malformed_input_may_arrive_in_pieces() {
     let (reference, redis) = (Redis::start(), Redis::start());
     let proxy = Shortstop::start(&redis, "");
     for (then, input) in INPUTS.iter().filter(|(then, _)| *then == Closes) {
         if is_read_otherwise(&reference, input) {
             continue;
         }
-        // Whole, as Redis reads it: in pieces it may see less before it closes.
+        // In one piece, as Redis reads it: in several pieces Redis may see less before it closes.
         let expected = answer(reference.client(), *then, input);
         let mut client = proxy.client();
         for byte in *input {
@@ -194,7 +194,7 @@ fn malformed_input_may_come_in_pieces() {
             }
         }
         let got = client.until_closed();
-        // A reset may take the reply with it: the rest of the input arrived after the close.
+        // A reset may discard the reply: the rest of the input arrived after the close.
         assert!(
             expected.starts_with(&got),
             "{}\n       got {}\n  expected {}",
@@ -214,8 +214,8 @@ fn a_tls_hello_is_no_command() {
     let mut hello = b"\x16\x03\x01\x00\x2f\x01\x00\x00\x2b\x03\x03".to_vec();
     hello.extend(noise(32, 1));
     hello.extend(b"\x00\x00\x04\x13\x01\x13\x02\x01\x00\x00\x00");
-    // Redis's own reading of a NUL byte is an accident (it takes it for the end of what it has), so
-    // all that is asked for is an end: silence or an error, and then the connection is closed.
+    // Redis's treatment of a NUL byte is accidental (it counts as the end of the input), so this only requires an end: silence or
+    // an error, and then the connection is closed.
     let mut bystander = proxy.client();
     for bytes in [&hello[..], &[&hello[..], b"\r\n"].concat(), b"*1\r\n\x00\r\n", b"GET\x00k\r\n", &[0; 10_000]] {
         let mut client = proxy.client();
@@ -228,7 +228,7 @@ fn a_tls_hello_is_no_command() {
 }
 
 #[test]
-fn an_http_request_is_let_go() {
+fn an_http_request_closes_the_connection() {
     let redis = Redis::start();
     let proxy = Shortstop::start(&redis, "");
     let mut client = proxy.client();
@@ -268,7 +268,7 @@ fn a_hundred_thousand_arguments() {
 fn inline_requests_are_bounded() {
     let (reference, redis) = (Redis::start(), Redis::start());
     let proxy = Shortstop::start(&redis, "");
-    // As long as may be, then one byte more than Redis waits for without seeing the end of the line.
+    // The maximum length, then one byte more than Redis buffers without seeing the end of the line.
     let fits = [b"ECHO ", &b"x".repeat(60_000)[..], b"\r\n"].concat();
     let expected = answer(reference.client(), GoesOn, &fits);
     assert_reply(&answer(proxy.client(), GoesOn, &fits), expected, "60,000 bytes");
@@ -284,7 +284,7 @@ fn inline_requests_are_bounded() {
 }
 
 #[test]
-fn limits_of_the_config_hold_at_the_edge() {
+fn configured_limits_hold_exactly_at_their_bounds() {
     let redis = Redis::start();
     let proxy =
         Shortstop::start(&redis, "limits: { max_bulk_length: 1kb, max_arguments: 10, max_inline_length: 100 }\n");
@@ -305,7 +305,7 @@ fn limits_of_the_config_hold_at_the_edge() {
 }
 
 #[test]
-fn there_is_room_for_so_many_clients_and_no_more() {
+fn clients_above_max_clients_are_refused() {
     let redis = Redis::start();
     let proxy = Shortstop::start(&redis, "limits: { max_clients: 5 }\n");
     let mut clients: Vec<Client> = (0..5).map(|_| proxy.client()).collect();
@@ -323,7 +323,7 @@ fn there_is_room_for_so_many_clients_and_no_more() {
 }
 
 #[test]
-fn idle_clients_are_let_go() {
+fn idle_clients_are_closed() {
     let redis = Redis::start();
     let proxy = Shortstop::start(&redis, "limits: { idle_timeout: 400ms }\n");
     let (mut idle, mut listening, mut blocked) = (proxy.client(), proxy.client(), proxy.client());
@@ -331,7 +331,7 @@ fn idle_clients_are_let_go() {
     listening.cmd("SUBSCRIBE c");
     blocked.send(&pipeline_of(&["BLPOP q 0"]));
     assert_reply(&idle.until_closed(), "", "closed without a word, as Redis does");
-    // Waiting for something is not being idle.
+    // A client that waits is not idle.
     let mut other = proxy.client();
     assert_reply(&other.cmd("PUBLISH c hello"), ":1\r\n", "still subscribed");
     assert_reply(&listening.reply(), "*3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$5\r\nhello\r\n", "heard");
@@ -353,7 +353,7 @@ fn private_connections_are_bounded() {
 }
 
 #[test]
-fn what_waits_for_redis_is_bounded() {
+fn bytes_that_wait_for_redis_are_bounded() {
     const REQUESTS: usize = 120;
     let redis = Redis::start();
     let wire = common::Fault::before(redis.addr());
@@ -365,7 +365,7 @@ fn what_waits_for_redis_is_bounded() {
     let requests: Vec<u8> = (0..REQUESTS)
         .flat_map(|i| common::filled("SET $1 $2", &[format!("k{i}").as_bytes(), &noise(500_000, i as u64)]))
         .collect();
-    // Refused, not left to wait: the requests are taken although nothing moves upstream.
+    // Refused, not delayed: the requests are taken although nothing moves upstream.
     client.send(&requests);
     wire.release();
     client.set_patience(3 * PATIENCE);
@@ -379,14 +379,14 @@ fn what_waits_for_redis_is_bounded() {
 }
 
 #[test]
-fn bytes_at_random_hurt_nobody() {
+fn random_bytes_affect_no_other_client() {
     let redis = Redis::start();
     let proxy = Shortstop::start(&redis, "limits: { max_bulk_length: 1mb }\n");
     let mut bystander = proxy.client();
     for seed in 0..300_u64 {
         let mut bytes = noise(1 + (seed as usize * 37) % 3_000, seed + 1);
         match seed % 4 {
-            // Nearly right requests: damaged in one place.
+            // Almost valid requests, damaged in one place.
             0 => {
                 bytes = pipeline_of(&["SET k v", "MGET a b c", "GET k", "MULTI", "EXEC"]);
                 let at = (seed as usize * 13) % bytes.len();
@@ -399,7 +399,7 @@ fn bytes_at_random_hurt_nobody() {
         let mut client = proxy.client();
         let _ = client.try_send(&bytes);
         client.half_close();
-        // Answered or not, it ends.
+        // Whether or not there is a reply, the connection ends.
         client.until_closed();
         assert_reply(&bystander.cmd("PING"), "+PONG\r\n", &format!("another client, seed {seed}"));
     }

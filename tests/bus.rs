@@ -1,7 +1,7 @@
-//! The bus against a real nats-server: what one proxy writes, the others hear of, or they drop everything.
+//! The bus with a real nats-server: other Shortstops learn of each write, or they drop everything.
 //!
-//! Only `shortstop::bus` is used, and a plain NATS client as the stranger. Each test has a server and ports of its
-//! own. Waiting is for a call of the [`Sink`], never for time alone.
+//! Only `shortstop::bus` is used, with a plain NATS client as the stranger. Each test has its own server and ports. Tests wait for
+//! a call of the [`Sink`], never for a fixed time.
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
@@ -18,11 +18,11 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-/// Longest wait for anything that has to come; far above what is needed, for machines under load.
+/// Timeout of every wait. Far above what is needed, for machines under load.
 const PATIENCE: Duration = Duration::from_secs(20);
 const JSON: &str = "cache.invalidate";
 
-/// What the bus asked of the cache.
+/// A request of the bus to the cache.
 #[derive(Clone, Debug, PartialEq)]
 enum Call {
     Invalidate(u32, u128),
@@ -78,7 +78,7 @@ impl Sink for Recorder {
     }
 }
 
-/// A proxy, as far as the bus is concerned.
+/// A Shortstop, as far as the bus is concerned.
 struct Proxy {
     bus: Bus,
     outbox: Outbox,
@@ -97,14 +97,14 @@ impl Proxy {
         Proxy { outbox: bus.outbox(), bus, stats, incarnation, calls }
     }
 
-    /// Connected, and the path proven.
+    /// Connected, with the inbound path proven.
     async fn live(settings: Settings) -> Proxy {
         let mut proxy = Proxy::start(settings);
         proxy.until(|call| *call == Call::Doubtful(false)).await;
         proxy
     }
 
-    /// All calls up to the first that fits, that one included.
+    /// All calls up to the first that matches, including that one.
     async fn until(&mut self, fits: impl Fn(&Call) -> bool) -> Vec<Call> {
         let mut seen = Vec::new();
         let waiting = async {
@@ -127,13 +127,13 @@ impl Proxy {
         self.until(|call| matches!(call, Call::Flush(why) if why.contains(about))).await
     }
 
-    /// All calls until a probe that was sent after now has come back: whatever was on its way has arrived.
+    /// All calls until a probe that is sent now has come back: everything in flight has then arrived.
     async fn settle(&mut self) -> Vec<Call> {
         let after = Instant::now() + Duration::from_secs(1);
         self.until(|call| matches!(call, Call::Lease(until) if *until > after)).await
     }
 
-    /// Reports lists of Redis without the peer, until that ends the trouble.
+    /// Reports lists from Redis without the peer, until that ends the doubt.
     async fn until_forgotten(&mut self) -> Vec<Call> {
         let peers = self.bus.peers();
         let looking = tokio::spawn(async move {
@@ -156,7 +156,7 @@ impl Proxy {
     }
 }
 
-/// A nats-server on a port of its own, killed at the end.
+/// A nats-server on its own port, killed at the end.
 struct Nats {
     port: u16,
     arguments: Vec<&'static str>,
@@ -175,7 +175,7 @@ impl Nats {
         nats
     }
 
-    /// A port where nobody listens yet.
+    /// A port on which no process listens yet.
     fn absent() -> Nats {
         let port =
             TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port();
@@ -198,7 +198,7 @@ impl Nats {
             let read = log.read_line(&mut line).expect("a readable log");
             assert_ne!(read, 0, "nats-server ended before it was ready");
         }
-        // Somebody has to read on, or the server blocks when the pipe is full.
+        // The pipe must be read, or the server blocks when it is full.
         std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
         self.child = Some(child);
     }
@@ -251,7 +251,7 @@ fn is_flush(call: &Call) -> bool {
     matches!(call, Call::Flush(_))
 }
 
-/// A message as the description of the wire form in `bus/message.rs` has it.
+/// A message in the wire format documented in `bus/message.rs`.
 fn forged(kind: u8, incarnation: u64, sequence: u64, body: &[u8]) -> Vec<u8> {
     [b"Ss\x01".as_slice(), &[kind], &incarnation.to_be_bytes(), &sequence.to_be_bytes(), body].concat()
 }
@@ -277,12 +277,12 @@ async fn an_invalidation_crosses() {
     let mut calls = b.until(|call| *call == Call::Invalidate(3, 2)).await;
     calls.retain(|call| matches!(call, Call::Invalidate(..) | Call::Quarantine(..)));
     assert_eq!(calls, [Call::Quarantine(1, 3), Call::Invalidate(0, 1), Call::Invalidate(3, 2)]);
-    // The flush says what the fourth key would have said, but not what the quarantine says.
+    // The flush covers the fourth key's invalidation, but not the quarantine.
     a.send(vec![key(0, 4), Event::Flush, Event::Quarantine { hash: 5, key: Key::new(1, b"") }]);
     b.until_flush("a peer asks").await;
     let calls = b.until(|call| *call == Call::Quarantine(1, 5)).await;
     assert!(!calls.contains(&Call::Invalidate(0, 4)), "{calls:?}");
-    // So does a quarantine of everything, and what a flush says.
+    // A quarantine of everything covers a quarantine and a flush.
     a.send(vec![key(0, 6), Event::QuarantineAll, Event::Flush]);
     let calls = b.until(|call| *call == Call::QuarantineAll).await;
     assert!(!calls.iter().any(|call| matches!(call, Call::Invalidate(..) | Call::Flush(_))), "{calls:?}");
@@ -297,13 +297,13 @@ async fn an_invalidation_crosses() {
     assert_eq!(elsewhere.count(|s| &s.peers), 0);
 }
 
-/// One message stands for all scripts of a batch. It names no keys: what it means depends on the receiver's setting.
+/// One message stands for all scripts of a batch. It names no keys: the receiver's setting decides what it means.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn scripts_of_a_batch_are_told_once() {
+async fn scripts_of_a_batch_are_published_once() {
     let nats = Nats::start();
     let a = Proxy::live(nats.with_json()).await;
     let mut b = Proxy::live(nats.with_json()).await;
-    b.until_flush("running before").await;
+    b.until_flush("before the first").await;
     let script = |lost| Event::Script { lost, clear: false };
     for (events, expected) in [
         (vec![script(false), key(0, 1), script(false)], vec![Call::Script(false), Call::Invalidate(0, 1)]),
@@ -332,19 +332,19 @@ async fn scripts_of_a_batch_are_told_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_burst_of_100_000_arrives_whole() {
+async fn a_burst_of_100_000_events_arrives_completely() {
     const WORKERS: u128 = 4;
     const BATCHES: u128 = 50;
     const EACH: u128 = 500;
     let nats = Nats::start();
     let a = Proxy::live(nats.with_json()).await;
     let mut b = Proxy::live(nats.with_json()).await;
-    // The first heartbeat of `a` is a flush for `b`, which met it running.
-    b.until_flush("running before").await;
+    // The first heartbeat of `a` causes a flush at `b`, because `a` was already running.
+    b.until_flush("before the first").await;
 
     let workers: Vec<_> = (0..WORKERS)
         .map(|worker| {
-            // Threads without a runtime, as the proxy's workers see it.
+            // Threads without a runtime, like Shortstop's workers.
             let outbox = a.outbox.clone();
             std::thread::spawn(move || {
                 (0..BATCHES).all(|batch| {
@@ -382,7 +382,7 @@ async fn nats_is_killed_and_restarted() {
     let mut nats = Nats::start();
     let mut a = Proxy::live(nats.settings()).await;
     let mut b = Proxy::live(nats.settings()).await;
-    b.until_flush("running before").await;
+    b.until_flush("before the first").await;
     a.send(vec![key(0, 1)]);
     b.until(|call| *call == Call::Invalidate(0, 1)).await;
 
@@ -405,7 +405,7 @@ async fn nats_is_killed_and_restarted() {
     assert!(before.elapsed() < Duration::from_secs(5), "publishers wait for nothing");
 
     nats.run();
-    // Which of the two is connected first, and so which flush, is open; both are well in the end.
+    // It is undetermined which of the two connects first, and so which flush occurs. Both recover.
     let calls = [b.until_flush("is missing").await, b.settle().await].concat();
     let connected = |call: &Call| matches!(call, Call::Flush(why) if why.contains("connected"));
     assert!(calls.iter().any(connected), "{calls:?}");
@@ -418,13 +418,13 @@ async fn nats_is_killed_and_restarted() {
     assert!(a.bus.lost_peers().is_empty() && b.bus.lost_peers().is_empty());
 }
 
-/// Half-open: the sockets stay, nothing moves. Only the leases and the peers' silence can tell.
+/// Half-open: the sockets stay open, but nothing moves. Only the leases and the silence of peers show it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nats_freezes_and_thaws() {
     let nats = Nats::start();
     let mut a = Proxy::live(nats.settings()).await;
     let mut b = Proxy::live(nats.settings()).await;
-    b.until_flush("running before").await;
+    b.until_flush("before the first").await;
     a.send(vec![key(0, 1)]);
     b.until(|call| *call == Call::Invalidate(0, 1)).await;
 
@@ -434,7 +434,7 @@ async fn nats_freezes_and_thaws() {
         let outbox = a.outbox.clone();
         std::thread::spawn(move || {
             let before = Instant::now();
-            // More bytes than sockets and library hold.
+            // More bytes than the sockets and the library can buffer.
             for first in 0..100u128 {
                 outbox.try_send((0..2000).map(|n| key(0, 1_000_000 + first * 2000 + n)).collect());
             }
@@ -475,21 +475,21 @@ async fn nats_comes_later() {
     assert_eq!(a.count(|s| &s.dropped), 10_000);
 
     let mut b = Proxy::live(nats.settings()).await;
-    b.until_flush("running before").await;
+    b.until_flush("before the first").await;
     a.send(vec![key(0, 5)]);
     b.until(|call| *call == Call::Invalidate(0, 5)).await;
     assert_eq!(b.count(|s| &s.gaps), 0);
 }
 
-/// A proxy that wrote while it could not publish must not pass for one that has just started.
+/// A Shortstop that wrote while it could not publish must not look like one that has just started.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_newcomer_that_has_already_written_is_a_flush() {
+async fn a_newcomer_that_has_already_written_causes_a_flush() {
     let mut nats = Nats::absent();
     let late = Proxy::start(nats.settings());
     late.send(vec![key(0, 1)]);
     let mut early = Proxy::start(nats.settings());
     nats.run();
-    early.until_flush("running before").await;
+    early.until_flush("before the first").await;
     let mut fresh = Proxy::live(nats.settings()).await;
     early.settle().await;
     fresh.send(vec![key(0, 2)]);
@@ -499,11 +499,11 @@ async fn a_newcomer_that_has_already_written_is_a_flush() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stranger_costs_speed_and_nothing_else() {
+async fn forged_messages_only_cause_flushes() {
     let nats = Nats::start();
     let mut a = Proxy::live(nats.settings()).await;
     let mut b = Proxy::live(nats.settings()).await;
-    b.until_flush("running before").await;
+    b.until_flush("before the first").await;
     let stranger = nats.stranger().await;
 
     let garbage = [
@@ -525,7 +525,7 @@ async fn a_stranger_costs_speed_and_nothing_else() {
     }
     assert_eq!(b.count(|s| &s.peers), 1, "nobody was met");
 
-    // A hole in the numbers of `a` that there is not. At the next heartbeat `b` is right again.
+    // A gap in the numbers of `a` that does not exist. At the next heartbeat `b` is right again.
     publish(&stranger, FLEET, forged(FLUSH, a.incarnation, 1 << 40, b"")).await;
     b.until_flush("is missing").await;
     b.until_flush("went back").await;
@@ -533,7 +533,7 @@ async fn a_stranger_costs_speed_and_nothing_else() {
     let calls = b.until(|call| *call == Call::Invalidate(0, 1)).await;
     assert!(!calls.iter().any(is_flush), "{calls:?}");
 
-    // Words put into the mouth of `b`: not taken, above all not as an echo.
+    // Messages forged in the name of `b` itself: they must not count, above all not as an echo.
     let distant = [1u64.to_be_bytes(), (u64::MAX / 2).to_be_bytes()].concat();
     publish(&stranger, FLEET, forged(HEARTBEAT, b.incarnation, 0, &distant)).await;
     publish(&stranger, FLEET, forged(FLUSH, b.incarnation, 9, b"")).await;
@@ -544,9 +544,9 @@ async fn a_stranger_costs_speed_and_nothing_else() {
             .all(|call| matches!(call, Call::Lease(until) if *until <= Instant::now() + Duration::from_secs(1)))
     );
 
-    // A proxy that does not exist is a lost one, until told otherwise.
+    // A forged Shortstop counts as lost until its BYE.
     publish(&stranger, FLEET, forged(HEARTBEAT, 7, 3, &[0; 16])).await;
-    b.until_flush("running before").await;
+    b.until_flush("before the first").await;
     b.until_flush("silent").await;
     b.until(|call| *call == Call::Doubtful(true)).await;
     assert_eq!(b.bus.lost_peers(), [7]);
@@ -555,14 +555,14 @@ async fn a_stranger_costs_speed_and_nothing_else() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn services_hear_of_written_keys() {
+async fn services_are_notified_of_written_keys() {
     let nats = Nats::start();
     let service = nats.stranger().await;
     let mut heard = service.subscribe(JSON).await.expect("connected");
     registered(&service).await;
     let mut a = Proxy::live(nats.with_json()).await;
     let mut b = Proxy::live(nats.with_json()).await;
-    b.until_flush("running before").await;
+    b.until_flush("before the first").await;
 
     let binary = Event::Invalidate { hash: 2, key: Key::new(0, b"\xff\0") };
     a.send(vec![key(0, 1), binary, Event::Quarantine { hash: 3, key: Key::new(0, b"q") }]);
@@ -584,7 +584,7 @@ async fn services_hear_of_written_keys() {
         );
         assert_eq!(message, expected);
     }
-    // Proxies hear it on their own subject, and only there.
+    // Shortstops receive it only on their own subject.
     let calls: Vec<Call> = [b.until_flush("a peer asks").await, b.settle().await].concat();
     assert!(!calls.iter().any(|call| matches!(call, Call::Key(_))), "{calls:?}");
     assert!(!a.settle().await.iter().any(|call| matches!(call, Call::Key(_) | Call::Flush(_))));
@@ -595,11 +595,11 @@ async fn services_hear_of_written_keys() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn services_are_heard() {
+async fn messages_of_services_are_applied() {
     let nats = Nats::start();
     let mut a = Proxy::live(nats.with_json()).await;
     let mut deaf = Proxy::live(nats.settings()).await;
-    deaf.until_flush("running before").await;
+    deaf.until_flush("before the first").await;
     let service = nats.stranger().await;
     for text in [
         r#"{"action":"invalidate","key":"signals:BTC","timestamp":"2025-01-31T09:30:00.000001"}"#,
@@ -611,7 +611,7 @@ async fn services_are_heard() {
     ] {
         publish(&service, JSON, text.as_bytes().to_vec()).await;
     }
-    let mut calls = a.until_flush("a service asks").await;
+    let mut calls = a.until_flush("a service requested").await;
     calls.retain(|call| !matches!(call, Call::Lease(_)));
     assert_eq!(
         calls[..3],
@@ -623,9 +623,9 @@ async fn services_are_heard() {
     assert!(calls.iter().all(|call| matches!(call, Call::Lease(_))), "{calls:?}");
 }
 
-/// Services see no numbers, so one `clear` has to make up for what they missed.
+/// Messages to services have no numbers, so one `clear` must stand for those that were missed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn services_are_told_to_clear_what_they_missed() {
+async fn services_get_a_clear_for_missed_messages() {
     let mut nats = Nats::absent();
     let a = Proxy::start(nats.with_json());
     a.send(vec![key(0, 1), key(0, 2)]);
@@ -633,7 +633,7 @@ async fn services_are_told_to_clear_what_they_missed() {
     let service = nats.stranger().await;
     let mut heard = service.subscribe(JSON).await.expect("connected");
     registered(&service).await;
-    // Either the one owed from the start arrives, or it was sent before the service listened and this key comes.
+    // Either the `clear` owed from the start arrives, or it was sent before the service listened and this key arrives.
     let mut fitting = None;
     while fitting.is_none() {
         a.send(vec![key(0, 3)]);
@@ -646,7 +646,7 @@ async fn services_are_told_to_clear_what_they_missed() {
     assert!(a.count(|s| &s.json_published) >= 1);
 }
 
-/// Returns when the server knows all that this client has subscribed to: `flush` is no round trip, a message to oneself is.
+/// Returns when the server knows all subscriptions of this client: `flush` is no round trip, but a message to itself is.
 async fn registered(service: &async_nats::Client) {
     let inbox = service.new_inbox();
     let mut own = service.subscribe(inbox.clone()).await.expect("connected");
@@ -659,7 +659,7 @@ async fn an_overflow_is_one_flush() {
     let nats = Nats::start();
     let mut a = Proxy::live(Settings { queue: 10, ..nats.with_json() }).await;
     let mut b = Proxy::live(nats.settings()).await;
-    b.until_flush("running before").await;
+    b.until_flush("before the first").await;
     let service = nats.stranger().await;
     let mut heard = service.subscribe(JSON).await.expect("connected");
     registered(&service).await;
@@ -691,7 +691,7 @@ async fn a_peer_that_leaves_is_not_missed() {
     b.bus.shutdown().await;
     assert!(before.elapsed() < Duration::from_millis(900), "an answered BYE ends it, not the limit");
 
-    // What was queued arrived, and nobody waits for more: two seconds of leases, and not one doubt.
+    // Everything queued has arrived, and nothing waits: two seconds of leases without any doubt.
     let after = Instant::now() + Duration::from_secs(3);
     let calls = a.until(|call| matches!(call, Call::Lease(until) if *until > after)).await;
     let keys = calls.iter().filter(|call| matches!(call, Call::Invalidate(..))).count();
@@ -702,7 +702,7 @@ async fn a_peer_that_leaves_is_not_missed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn leaving_without_nats_takes_no_time() {
+async fn shutdown_without_nats_is_immediate() {
     let nats = Nats::absent();
     let a = Proxy::start(nats.with_json());
     a.send(vec![key(0, 1)]);
@@ -712,7 +712,7 @@ async fn leaving_without_nats_takes_no_time() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_peer_that_vanishes_is_trouble_until_it_is_known_to_be_gone() {
+async fn a_vanished_peer_raises_doubt_until_it_is_known_to_be_gone() {
     let nats = Nats::start();
     let mut a = Proxy::live(nats.settings()).await;
     let b = Proxy::live(nats.settings()).await;
@@ -720,7 +720,7 @@ async fn a_peer_that_vanishes_is_trouble_until_it_is_known_to_be_gone() {
     a.until(|call| *call == Call::Invalidate(0, 1)).await;
 
     let Proxy { bus, incarnation: lost, .. } = b;
-    // As a killed process: the connection closes, no BYE.
+    // Like a killed process: the connection closes without a BYE.
     drop(bus);
     let dropped = Instant::now();
     let calls = a.until(|call| *call == Call::Doubtful(true)).await;
@@ -728,7 +728,7 @@ async fn a_peer_that_vanishes_is_trouble_until_it_is_known_to_be_gone() {
     assert!(silence > Duration::from_millis(1200), "{silence:?} is less than the last heartbeat allows");
     assert!(matches!(calls[calls.len() - 2], Call::Flush(why) if why.contains("silent")), "{calls:?}");
     assert_eq!(a.bus.lost_peers(), [lost]);
-    // The lease goes on: this is another doubt.
+    // The lease continues: this is another doubt.
     a.settle().await;
 
     // Redis does not show it: once is not enough.
@@ -744,7 +744,7 @@ async fn a_peer_that_vanishes_is_trouble_until_it_is_known_to_be_gone() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_instance_that_redis_shows_and_nobody_hears_is_trouble_until_it_is_heard() {
+async fn an_unheard_instance_raises_doubt_until_it_is_heard() {
     let nats = Nats::start();
     let mut a = Proxy::live(nats.settings()).await;
     let settings = nats.settings();
@@ -761,7 +761,7 @@ async fn an_instance_that_redis_shows_and_nobody_hears_is_trouble_until_it_is_he
     let calls = a.until(|call| *call == Call::Doubtful(true)).await;
     assert!(matches!(calls[calls.len() - 2], Call::Flush(why) if why.contains("not heard")), "{calls:?}");
     assert_eq!(a.count(|s| &s.unheard), 1);
-    assert!(a.bus.peers().wants_shown() && !a.bus.peers().hurries());
+    assert!(a.bus.peers().needs_list() && !a.bus.peers().needs_list_now());
     let _late = Proxy::live(settings).await;
     a.until(|call| *call == Call::Doubtful(false)).await;
     a.settle().await;
@@ -769,9 +769,9 @@ async fn an_instance_that_redis_shows_and_nobody_hears_is_trouble_until_it_is_he
     looking.abort();
 }
 
-/// The heartbeats say so.
+/// The heartbeats report the subscriptions.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn subscribers_are_counted_and_who_has_another_redis_is_noticed() {
+async fn subscribers_are_counted_and_peers_with_another_redis_are_noticed() {
     let nats = Nats::start();
     let mut a = Proxy::live(nats.settings()).await;
     let here = Proxy::live(nats.settings()).await;
@@ -791,13 +791,13 @@ async fn subscribers_are_counted_and_who_has_another_redis_is_noticed() {
         assert!(Instant::now() < until, "it is not noticed");
         a.settle().await;
     }
-    // Writes of a peer with another Redis are applied, which is harmless.
+    // Writes of a peer with another Redis are applied, which does no harm.
     there.send(vec![key(0, 1)]);
     a.until(|call| *call == Call::Invalidate(0, 1)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_peer_that_comes_back_ends_the_trouble() {
+async fn a_peer_that_comes_back_ends_the_doubt() {
     let nats = Nats::start();
     let mut a = Proxy::live(nats.settings()).await;
     let b = Proxy::live(nats.settings()).await;
@@ -807,13 +807,13 @@ async fn a_peer_that_comes_back_ends_the_trouble() {
     drop(bus);
     a.until(|call| *call == Call::Doubtful(true)).await;
 
-    // It was only frozen; meanwhile it published nothing, its number says.
+    // It was only frozen. Its number shows that it published nothing meanwhile.
     let stranger = nats.stranger().await;
     publish(&stranger, FLEET, forged(HEARTBEAT, incarnation, 1, &[0; 16])).await;
     let calls = a.until(|call| *call == Call::Doubtful(false)).await;
     assert!(!calls.iter().any(is_flush), "{calls:?}");
     a.until(|call| *call == Call::Doubtful(true)).await;
-    // This time it did, and it cannot be known what.
+    // This time it did publish, and what it published is unknown.
     publish(&stranger, FLEET, forged(HEARTBEAT, incarnation, 4, &[0; 16])).await;
     a.until_flush("is missing").await;
     a.until(|call| *call == Call::Doubtful(false)).await;

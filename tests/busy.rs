@@ -1,4 +1,4 @@
-//! While a script or function runs for too long, Redis answers little. What ends it must get through, for every user.
+//! While a script or function runs for too long, Redis answers few commands. Commands that end it must get through, for every user.
 
 mod common;
 
@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use common::{Client, Redis, Shortstop, assert_reply, pipeline_of, show, wait_until};
 
-/// Users, and how a client becomes one; the second may do nothing but end what runs.
+/// Users, and how a client logs in as one. The second may only end what runs.
 const LOGINS: &[&[&str]] = &[&[], &["AUTH free pw"], &["AUTH narrow pw"]];
 
-/// A Redis that says that it is busy as soon as it can.
+/// A Redis that reports busy as early as possible.
 fn impatient() -> Redis {
     let redis = Redis::start();
     let mut direct = redis.client();
@@ -71,7 +71,7 @@ fn a_script_is_killed_by_every_user_in_every_database() {
 }
 
 #[test]
-fn a_function_is_looked_at_and_killed() {
+fn a_function_can_be_inspected_and_killed() {
     let redis = impatient();
     if !redis.knows("function") {
         return;
@@ -93,11 +93,11 @@ fn a_function_is_looked_at_and_killed() {
     }
 }
 
-/// A connection that Redis would not put into its database must not serve in another one.
+/// A connection for which Redis has not selected the database must not be used in another one.
 #[test]
-fn what_needs_a_database_is_refused_while_redis_is_busy() {
+fn commands_that_need_a_database_are_refused_while_redis_is_busy() {
     let redis = impatient();
-    // Valkey from 9.1 takes SELECT and WATCH while it is busy, and so a private connection can be had.
+    // Valkey from 9.1 accepts SELECT and WATCH while it is busy, so a private connection can be opened.
     let takes_select = show(&redis.client().cmd("COMMAND INFO SELECT")).contains("allow_busy");
     let proxy = Shortstop::start(&redis, "workers: 1");
     let (mut runner, mut client, mut late) = (redis.client(), proxy.client(), proxy.client());
@@ -112,7 +112,7 @@ fn what_needs_a_database_is_refused_while_redis_is_busy() {
         let got = client.cmd(line);
         assert!(got.starts_with(b"-BUSY "), "{line}: {}", show(&got));
     }
-    // Without a private connection what comes behind WATCH is not executed: the client is closed.
+    // Without a private connection, commands behind WATCH are not executed: the client is closed.
     for (line, waiter) in ["WATCH k", "BLPOP l 1"].iter().zip(&mut waiters) {
         waiter.send(&pipeline_of(&[line]));
         let got = waiter.reply();
@@ -132,9 +132,9 @@ fn what_needs_a_database_is_refused_while_redis_is_busy() {
     assert_reply(&redis.client().cmd("GET k"), "$-1\r\n", "and in no other");
 }
 
-/// A client library asks this and that before it lets its user speak.
+/// Client libraries send several commands before their user's first command.
 #[test]
-fn what_is_asked_at_the_beginning_does_not_wait_for_the_script() {
+fn commands_at_connect_do_not_wait_for_the_script() {
     let redis = impatient();
     let proxy = Shortstop::start(&redis, "workers: 1");
     for line in [
@@ -151,7 +151,7 @@ fn what_is_asked_at_the_beginning_does_not_wait_for_the_script() {
         assert_reply(&runner.cmd("PING"), "+PONG\r\n", "it shares a connection with the others");
         never_ends(&mut runner);
         wait_busy(&redis);
-        // Before that a script is taken for one that ends soon.
+        // Before that a script counts as one that ends soon.
         let start = Instant::now();
         wait_until("the script runs for long", || start.elapsed() > Duration::from_millis(150));
         let mut killer = proxy.client();

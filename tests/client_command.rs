@@ -1,6 +1,6 @@
-//! CLIENT: who is connected to the proxy, in the words of the Redis behind it.
+//! CLIENT: the clients of Shortstop, in the format of its Redis server.
 //!
-//! What both sides can answer is compared with a Redis of the test's own; nothing here knows which fields a version has.
+//! Replies that both sides can give are compared with those of another Redis. The tests do not know which fields a version has.
 
 mod common;
 
@@ -53,7 +53,7 @@ fn named(proxy: &Shortstop, name: &str) -> Client {
     client
 }
 
-/// Ids of the proxy's connections to Redis, which have a name; those of the test may not have ended yet.
+/// Ids of Shortstop's connections to Redis, which have a name. Those of the test may not have closed yet.
 fn connections(redis: &Redis) -> Vec<String> {
     let list = text(&redis.client().cmd("CLIENT LIST"));
     let lines = list.lines().filter(|line| line.contains(" name=shortstop:"));
@@ -66,7 +66,7 @@ fn lines_have_the_fields_of_the_server_in_its_order() {
     let proxy = Shortstop::start(&redis, "");
     for hello in [None, Some("HELLO 3")] {
         let (mut direct, mut through) = (redis.client(), proxy.client());
-        // Those of the first round may be listed yet.
+        // Clients of the first round may still be listed.
         let name = if hello.is_some() { "me-in-3" } else { "me" };
         for client in [&mut direct, &mut through] {
             hello.map(|hello| client.cmd(hello));
@@ -139,7 +139,7 @@ fn the_list_has_the_clients_of_all_workers_in_the_order_of_their_ids() {
     wait_until("who has gone is not shown", || shown(&text(&clients[0].cmd("CLIENT LIST"))).len() == 11);
 }
 
-/// What is done by a client of the name, and what is waited for.
+/// What the client of this name sends, and what is waited for.
 const STATES: &[(&str, &[&str])] = &[
     ("idle", &[]),
     ("reader", &["GET a"]),
@@ -164,7 +164,7 @@ const STATES: &[(&str, &[&str])] = &[
 ];
 
 #[test]
-fn what_a_client_is_doing_is_shown_as_redis_shows_it() {
+fn the_state_of_a_client_is_shown_as_by_redis() {
     let (reference, redis) = (Redis::start(), Redis::start());
     let proxy = Shortstop::start(&redis, "");
     let own_command = |mut client: Client| {
@@ -299,7 +299,7 @@ fn wrong_forms_get_the_error_of_redis() {
 }
 
 #[test]
-fn kill_ends_whom_it_means_and_nobody_else() {
+fn kill_closes_exactly_the_selected_clients() {
     let redis = Redis::start();
     redis.client().cmd("ACL SETUSER alice on >secret ~* &* +@all");
     let proxy = Shortstop::start(&redis, "");
@@ -348,7 +348,7 @@ fn kill_ends_whom_it_means_and_nobody_else() {
 }
 
 #[test]
-fn who_ends_itself_is_answered_first_and_nothing_behind_it_is_done() {
+fn a_client_that_kills_itself_gets_its_reply_and_later_commands_are_not_executed() {
     let redis = Redis::start();
     let proxy = Shortstop::start(&redis, "");
     let other = named(&proxy, "other");
@@ -376,7 +376,7 @@ fn who_ends_itself_is_answered_first_and_nothing_behind_it_is_done() {
 fn a_killed_clients_connection_to_redis_ends_too() {
     let redis = Redis::start();
     let proxy = Shortstop::start(&redis, "");
-    // All lanes that there will be.
+    // All lanes that will exist.
     let mut first: Vec<Client> = (0..8).map(|_| proxy.client()).collect();
     for client in &mut first {
         client.pipeline(&pipeline_of(&["PING", "HELLO 3", "PING"]), 3);
@@ -384,7 +384,7 @@ fn a_killed_clients_connection_to_redis_ends_too() {
     drop(first);
     let mut asker = named(&proxy, "asker");
     wait_until("it is alone", || text(&asker.cmd("CLIENT LIST")).lines().count() == 1);
-    // Two lanes of each worker, and the connection that watches Redis.
+    // Two lanes per worker, and the connection that polls Redis.
     wait_until("all are there", || connections(&redis).len() >= 5);
     let before = connections(&redis).len();
     let mut clients = Vec::new();
@@ -406,7 +406,7 @@ fn a_killed_clients_connection_to_redis_ends_too() {
         clients.push(client);
     }
     wait_until("they wait", || redis.info("blocked_clients") == "4");
-    // Redis 6 has no NO-EVICT, so that this client needs no connection.
+    // Redis 6 has no NO-EVICT, so this client needs no connection.
     assert!(connections(&redis).len() >= before + if redis.major() >= 7 { 10 } else { 9 });
     assert_reply(&asker.cmd("CLIENT KILL SKIPME yes"), ":10\r\n", "all of them");
     clients.iter_mut().for_each(|client| drop(client.until_closed()));
@@ -419,7 +419,7 @@ fn a_killed_clients_connection_to_redis_ends_too() {
 }
 
 #[test]
-fn a_blocked_client_is_unblocked_by_its_number() {
+fn a_blocked_client_is_unblocked_by_its_id() {
     let redis = Redis::start();
     let proxy = Shortstop::start(&redis, "");
     let mut asker = proxy.client();
@@ -449,7 +449,7 @@ fn a_blocked_client_is_unblocked_by_its_number() {
     assert_reply(&asker.cmd(&format!("CLIENT UNBLOCK {}", ids[0])), ":0\r\n", "a subscription is no wait");
 }
 
-/// The message with which Redis tells a RESP2 client of a key that is stale.
+/// The message with which Redis tells a RESP2 client that a key was invalidated.
 fn invalidation(key: &str) -> Vec<u8> {
     [&b"*3\r\n$7\r\nmessage\r\n$20\r\n__redis__:invalidate\r\n*1\r\n"[..], &bulk(key.as_bytes())].concat()
 }
@@ -471,7 +471,7 @@ fn invalidations_go_to_the_client_that_redirect_names() {
             if subscribed_first {
                 subscribe(&mut listener);
             }
-            // It is in another database by then, as it may be.
+            // It may be in another database by then.
             let line = format!("CLIENT TRACKING ON REDIRECT {target}");
             assert_reply(&reader.cmd(&line), "+OK\r\n", "tracking");
             if !subscribed_first {
@@ -506,7 +506,7 @@ fn invalidations_go_to_the_client_that_redirect_names() {
 }
 
 #[test]
-fn a_broken_redirection_is_told_with_the_proxys_number() {
+fn a_broken_redirection_is_reported_with_the_id_of_shortstop() {
     let redis = Redis::start();
     let proxy = Shortstop::start(&redis, "");
     let (mut listener, mut reader, mut writer) = (proxy.client(), proxy.client(), proxy.client());
@@ -530,7 +530,7 @@ fn a_broken_redirection_is_told_with_the_proxys_number() {
 }
 
 #[test]
-fn in_a_transaction_the_answers_are_the_proxys_too() {
+fn in_a_transaction_the_answers_are_those_of_shortstop_too() {
     let redis = Redis::start();
     let proxy = Shortstop::start(&redis, "");
     let (mut client, mut victim) = (named(&proxy, "asker"), named(&proxy, "victim"));
@@ -565,7 +565,7 @@ fn in_a_transaction_the_answers_are_the_proxys_too() {
     assert!(victim.until_closed().is_empty());
     assert_reply(&client.cmd("CLIENT GETNAME"), "$5\r\nother\r\n", "kept");
 
-    // Not executed, not done.
+    // Not executed, so nothing happens.
     let mut victim = proxy.client();
     let other = id(&mut victim);
     let kill = format!("CLIENT KILL ID {other}");
@@ -595,7 +595,7 @@ fn many_commands_of_the_family_in_one_transaction() {
     assert_reply(&got[COUNT + 1], expected, "each");
 }
 
-/// Pipelines with CLIENT REPLY; behind each comes an ECHO that may or may not be heard.
+/// Pipelines with CLIENT REPLY. An ECHO that may or may not be answered follows each.
 const QUIET: &[&[&str]] = &[
     &["CLIENT REPLY OFF", "PING", "CLIENT REPLY ON", "PING"],
     &["CLIENT REPLY SKIP", "PING", "ECHO a"],
@@ -623,7 +623,7 @@ const QUIET: &[&[&str]] = &[
 ];
 
 #[test]
-fn client_reply_is_obeyed_as_redis_obeys_it() {
+fn client_reply_works_as_in_redis() {
     let redis = Redis::start();
     let proxy = Shortstop::start(&redis, "");
     for lines in QUIET {
@@ -646,7 +646,7 @@ fn client_reply_is_obeyed_as_redis_obeys_it() {
 }
 
 #[test]
-fn a_reply_of_exec_is_not_cut_short() {
+fn a_reply_of_exec_is_not_truncated() {
     let redis = Redis::start();
     let proxy = Shortstop::start(&redis, "");
     for mode in ["OFF", "SKIP"] {
@@ -687,7 +687,7 @@ fn the_library_is_shown_where_the_server_shows_it() {
 }
 
 #[test]
-fn who_may_not_gets_the_error_of_redis_and_nothing_is_done() {
+fn a_user_without_the_right_gets_the_error_of_redis_and_nothing_happens() {
     let redis = Redis::start();
     if redis.client().cmd("ACL SETUSER alice on >secret ~* &* +@all -@admin -client|setname") != b"+OK\r\n" {
         eprintln!("skipped: this server cannot take away a subcommand alone");
@@ -715,7 +715,7 @@ fn who_may_not_gets_the_error_of_redis_and_nothing_is_done() {
 }
 
 #[test]
-fn unpause_overtakes_what_is_held() {
+fn unpause_overtakes_paused_writes() {
     let redis = Redis::start();
     let proxy = Shortstop::start(&redis, "workers: 1\n");
     let (mut writer, mut client) = (proxy.client(), proxy.client());
@@ -744,7 +744,7 @@ fn a_client_can_introduce_itself_while_redis_is_away() {
 }
 
 #[test]
-fn lists_and_kills_at_once_wait_for_nobody() {
+fn concurrent_lists_and_kills_do_not_deadlock() {
     const THREADS: usize = 6;
     const ROUNDS: usize = 40;
     let redis = Redis::start();
@@ -775,7 +775,7 @@ fn lists_and_kills_at_once_wait_for_nobody() {
 }
 
 #[test]
-fn the_end_of_the_proxy_waits_for_no_list() {
+fn shutdown_does_not_wait_for_a_list() {
     let redis = Redis::start();
     for graceful in [true, false] {
         let mut process = graceful.then(|| Process::start(redis.addr(), "workers: 3\ntimeouts: { shutdown: 10m }\n"));
@@ -800,7 +800,7 @@ fn the_end_of_the_proxy_waits_for_no_list() {
 }
 
 #[test]
-fn the_last_command_is_shown_when_it_was_answered_from_memory() {
+fn the_last_command_is_shown_if_it_was_answered_from_memory() {
     let redis = Redis::start();
     let proxy = Shortstop::start(&redis, "");
     let (mut reader, mut asker) = (named(&proxy, "reader"), named(&proxy, "asker"));
@@ -809,7 +809,7 @@ fn the_last_command_is_shown_when_it_was_answered_from_memory() {
     reader.cmd("ECHO x");
     reader.cmd("GET k");
     let list = by_name(&text(&asker.cmd("CLIENT LIST")));
-    // Redis 6 does not say which subcommand it was.
+    // Redis 6 does not show the subcommand.
     let listing = if redis.major() >= 7 { "client|list" } else { "client" };
     assert_eq!((list["reader"]["cmd"].as_str(), list["asker"]["cmd"].as_str()), ("get", listing));
 }

@@ -1,4 +1,4 @@
-//! Clients that others wrote: redis-cli and redis-py.
+//! Third-party clients: redis-cli and redis-py.
 
 mod common;
 
@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use common::{PATIENCE, Process, Redis, Shortstop, run};
 
-/// Runs `redis-cli` with these arguments, and `input` if there is any, and returns what it prints.
+/// Runs `redis-cli` with these arguments and optional `input`, and returns its output.
 fn redis_cli(address: SocketAddr, arguments: &[&str], input: Option<&str>) -> String {
     let mut start = Command::new("redis-cli");
     start.args(["-h", "127.0.0.1", "-p", &address.port().to_string()]).args(arguments);
@@ -123,8 +123,7 @@ fn redis_py_notices_nothing() {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     let python = common::python();
     let redis = Redis::start();
-    // Everything compressed that can be: all but the key of which APPEND and GETRANGE are asked, since
-    // those are refused on what is sealed.
+    // Everything is compressed except the key for APPEND and GETRANGE, which are refused on compressed values.
     let all_compressed = r#"
 workers: 1
 defaults:

@@ -1,6 +1,6 @@
-//! A value read before a write is never served after it: the races, made certain.
+//! A value read before a write is never served after it: races, made deterministic.
 //!
-//! The wire between Shortstop and Redis is held, or cut, at the worst moment.
+//! The wire between Shortstop and Redis is held or cut at the worst moment.
 
 mod common;
 
@@ -12,10 +12,10 @@ use common::{
 
 const EAGER: &str = "defaults:\n  cache: { admit_after: 1 }\n";
 
-/// Two clients of one proxy whose requests reach Redis over different connections.
+/// Two clients of one Shortstop whose requests reach Redis over different connections.
 ///
-/// Connections are dealt to the worker with the fewest, so of a handful two are on different ones;
-/// which, is found out by holding what one of them asks for.
+/// New connections go to the worker with the fewest, so of a handful two are on different workers. The test finds them by holding
+/// the request of one.
 fn apart(proxy: &Shortstop, wire: &Fault) -> (Client, Client) {
     let mut one = proxy.client();
     wire.hold_replies_to(b"where-am-i");
@@ -36,7 +36,7 @@ fn apart(proxy: &Shortstop, wire: &Fault) -> (Client, Client) {
 }
 
 #[test]
-fn a_read_that_was_under_way_does_not_come_back_after_the_write() {
+fn an_in_flight_read_is_not_kept_after_a_write() {
     let redis = Redis::start();
     let wire = Fault::before(redis.addr());
     let proxy = Shortstop::to(wire.addr(), EAGER);
@@ -57,13 +57,13 @@ fn a_read_that_was_under_way_does_not_come_back_after_the_write() {
         redis.client().cmd("SET source new");
         writer.cmd("SET k old");
         let poisoned = proxy.stat("fills_poisoned");
-        // The read has a ticket and its reply is on the way …
+        // The read has a ticket and its reply is in flight …
         wire.hold_replies_to(b"GET\r\n$1\r\nk\r\n");
         reader.send(&pipeline_of(&["GET k"]));
         wire.wait_caught();
-        // What Redis's socket holds is executed before a connection made later is heard.
+        // Redis executes what its socket has received before it accepts a later connection.
         redis.client().cmd("PING");
-        // … when the write comes, is executed and acknowledged over another connection.
+        // … when the write arrives, is executed and acknowledged over another connection.
         writer.cmd(write);
         assert_reply(&redis.client().cmd("GET k"), &key_state, "it was executed");
         wire.release();
@@ -81,7 +81,7 @@ fn a_read_that_was_under_way_does_not_come_back_after_the_write() {
 }
 
 #[test]
-fn a_flush_stops_what_is_under_way() {
+fn a_flush_invalidates_in_flight_reads() {
     let redis = Redis::start();
     let wire = Fault::before(redis.addr());
     let proxy = Shortstop::to(wire.addr(), EAGER);
@@ -102,7 +102,7 @@ fn a_flush_stops_what_is_under_way() {
 }
 
 #[test]
-fn a_peers_write_stops_what_is_under_way() {
+fn a_peers_write_invalidates_in_flight_reads() {
     let (redis, nats) = (Redis::start(), Nats::start());
     let wire = Fault::before(redis.addr());
     let near = Shortstop::to(wire.addr(), &format!("nats: {}\n{EAGER}", nats.url()));
@@ -130,7 +130,7 @@ fn a_peers_write_stops_what_is_under_way() {
 }
 
 #[test]
-fn a_write_under_way_blocks_fills_until_it_is_answered() {
+fn an_in_flight_write_blocks_fills_until_its_reply() {
     let redis = Redis::start();
     let wire = Fault::before(redis.addr());
     let proxy = Shortstop::to(wire.addr(), EAGER);
@@ -141,7 +141,7 @@ fn a_write_under_way_blocks_fills_until_it_is_answered() {
     wire.hold_replies_to(b"SET\r\n$1\r\nk\r\n$3\r\nnew");
     writer.send(&pipeline_of(&["SET k new"]));
     wire.wait_caught();
-    // It may or may not have been executed: nobody may be served from L1, and nothing be kept.
+    // It may or may not have been executed: L1 must not serve or keep the key.
     wait_until("Redis has it", || redis.client().cmd("GET k") == b"$3\r\nnew\r\n");
     let hits = proxy.stat("l1_hits");
     for i in 0..5 {
@@ -163,7 +163,7 @@ fn a_write_whose_client_has_gone_keeps_its_guard() {
     let (mut reader, mut writer) = apart(&proxy, &wire);
     writer.cmd("SET k old");
     proxy.warm(&mut reader, "k");
-    // Redis stands still: the request waits in its socket's buffer, and the writer goes away.
+    // Redis is stopped: the request waits in its socket's buffer, and the writer disconnects.
     redis.signal("STOP");
     wire.hold_replies_to(b"SET\r\n$1\r\nk\r\n$3\r\nnew");
     writer.send(&pipeline_of(&["SET k new"]));
@@ -184,7 +184,7 @@ fn a_write_whose_client_has_gone_keeps_its_guard() {
 }
 
 #[test]
-fn a_write_that_got_lost_is_an_error_and_its_key_is_doubtful() {
+fn a_lost_write_is_an_error_and_its_key_is_quarantined() {
     let redis = Redis::start();
     let wire = Fault::before(redis.addr());
     let proxy = Shortstop::to(wire.addr(), EAGER);
@@ -207,7 +207,7 @@ fn a_write_that_got_lost_is_an_error_and_its_key_is_doubtful() {
         assert_our_error(&reply, line);
         let text = String::from_utf8_lossy(&reply).to_lowercase();
         assert!(text.contains("may have"), "the error says that it may have happened: {text}");
-        // Behind it on the same connection: answered too, one way or the other.
+        // A later request on the same connection is answered too, one way or the other.
         client.reply();
         // A write is never sent twice.
         assert_reply(
@@ -215,7 +215,7 @@ fn a_write_that_got_lost_is_an_error_and_its_key_is_doubtful() {
             bulk(value.as_bytes()),
             &format!("{line} was executed once"),
         );
-        // No fill of the key: what is written around the proxy is seen at once, every time.
+        // The key is not filled: a direct write to Redis is visible at once, every time.
         wait_until("connected again", || client.cmd("SET other 1") == b"+OK\r\n");
         for round in 0..5 {
             redis.client().cmd(&format!("SET {key} {i}.{round}"));
@@ -226,13 +226,13 @@ fn a_write_that_got_lost_is_an_error_and_its_key_is_doubtful() {
             );
         }
     }
-    // Other keys are none the worse for it.
+    // Other keys are not affected.
     client.cmd("SET free 1");
     proxy.warm(&mut client, "free");
 }
 
 #[test]
-fn a_lost_transaction_leaves_all_its_keys_doubtful() {
+fn a_lost_transaction_quarantines_all_its_keys() {
     let redis = Redis::start();
     let wire = Fault::before(redis.addr());
     let proxy = Shortstop::to(wire.addr(), EAGER);
@@ -273,9 +273,9 @@ fn the_quarantine_reaches_the_peers() {
     }
 }
 
-/// Whatever it wrote, or may write yet: a script that names no keys.
+/// Anything may have been written or may still be written: a script that names no keys.
 #[test]
-fn what_may_have_written_any_key_and_got_lost_leaves_all_keys_doubtful_here_and_at_the_peers() {
+fn a_lost_write_of_any_key_quarantines_all_keys_here_and_at_the_peers() {
     let (redis, nats) = (Redis::start(), Nats::start());
     let wire = Fault::before(redis.addr());
     let near = Shortstop::to(wire.addr(), &format!("nats: {}\nmax_staleness: 3s\n{EAGER}", nats.url()));
@@ -294,7 +294,7 @@ fn what_may_have_written_any_key_and_got_lost_leaves_all_keys_doubtful_here_and_
         redis.client().cmd(&format!("SET k {round}"));
         let written = bulk(round.to_string().as_bytes());
         let replies = [&mut writer, &mut there].map(|reader| reader.cmd("GET k"));
-        // On a machine that is held up the quarantine may end meanwhile.
+        // On a slow machine the quarantine may end meanwhile.
         if round > 3 || begun.elapsed() > Duration::from_secs(2) {
             break;
         }
@@ -306,7 +306,7 @@ fn what_may_have_written_any_key_and_got_lost_leaves_all_keys_doubtful_here_and_
 }
 
 #[test]
-fn an_expiry_that_passes_while_the_reply_is_held_is_kept() {
+fn the_deadline_counts_from_before_the_request() {
     let redis = Redis::start();
     let wire = Fault::before(redis.addr());
     let proxy = Shortstop::to(wire.addr(), EAGER);

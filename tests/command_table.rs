@@ -1,7 +1,7 @@
-//! The command table against the server it was made from: the built-in rows, the keys of generated calls, and that no
-//! command which may share a lane leaves anything behind on it.
+//! The command table compared with the server it was made from: the built-in rows, the keys of generated calls, and that no command
+//! which may share a lane changes the lane's state.
 //!
-//! `SHORTSTOP_REGENERATE=1` writes `src/command/builtin.tsv` anew from the redis-server in the path.
+//! `SHORTSTOP_REGENERATE=1` rewrites `src/command/builtin.tsv` from the redis-server in the path.
 
 mod common;
 
@@ -17,7 +17,7 @@ const BUILTIN: &str = include_str!("../src/command/builtin.tsv");
 /// The version that `builtin.tsv` was made from.
 const BUILTIN_VERSION: &str = "7.0.15";
 
-/// What may touch keys that it does not name.
+/// Commands that may touch keys that they do not name.
 const ANY_KEY: &[&str] = &[
     "acl|deluser",
     "acl|load",
@@ -79,7 +79,7 @@ fn the_builtin_table_is_what_this_server_says() {
         return std::fs::write(file, text).expect("the source tree can be written");
     }
     if version != BUILTIN_VERSION {
-        // Another server's table is another table; the other tests here hold for each.
+        // Another server's table differs. The other tests in this file hold for each server.
         eprintln!("not compared: redis-server is {version}, the built-in table is of {BUILTIN_VERSION}");
         return;
     }
@@ -91,7 +91,7 @@ fn the_builtin_table_is_what_this_server_says() {
     builtin.sort_by(|a, b| a.name.cmp(&b.name));
     assert_eq!(server.len(), 240 + 126, "commands and subcommands of {BUILTIN_VERSION}");
     for (server, builtin) in server.iter().zip(&builtin) {
-        // A container is compared by its own fields; the order of its subcommands is the server's.
+        // A container is compared by its own fields. The order of its subcommands is the server's.
         if server.subs().is_empty() {
             assert_eq!(server, builtin);
         }
@@ -101,16 +101,16 @@ fn the_builtin_table_is_what_this_server_says() {
     }
 }
 
-/// The rule of `decisions.rs`: who is not named there is an ordinary reader or writer of keys that can be found, or
+/// The rule of `decisions.rs`: a command that is not named there is an ordinary reader or writer of keys that can be found, or is
 /// flagged as blocking.
 #[test]
-fn every_row_is_classed_on_purpose() {
+fn every_row_has_a_deliberate_class() {
     let redis = Redis::start();
     let table = table_of(&redis);
     let mut undecided = Vec::new();
     for row in all_rows(&table).into_iter().filter(|row| !row.decided_by_name()) {
         let special = Flags::PUBSUB | Flags::ADMIN | Flags::CONNECTION | Flags::TRANSACTION | Flags::NO_MULTI;
-        // Two or more of everything, so that counts and pairs come out.
+        // Two or more of everything, so that counts and pairs match.
         let call: Vec<&[u8]> = std::iter::once(row.name.as_bytes()).chain([b"2".as_slice(); 12]).collect();
         let mut keys = SmallVec::new();
         let known = row.keys(&call, &mut keys) == Keys::Known;
@@ -118,7 +118,7 @@ fn every_row_is_classed_on_purpose() {
         let writer =
             row.flags.contains(Flags::WRITE) && row.is_write() && known && (!keys.is_empty() || takes_keyword(row));
         let ordinary = (reader || writer) && !row.flags.intersects(special);
-        // Nobody can name what some module brings: it is expected to do the worst.
+        // Commands of unknown modules must be treated as writes of any key.
         let careful = row.is_write() && !known;
         if !(ordinary || row.flags.contains(Flags::MODULE) && careful) {
             undecided.push(&row.name);
@@ -131,7 +131,7 @@ fn every_row_is_classed_on_purpose() {
     assert!(undecided.is_empty(), "no decision on {undecided:?}: name them in src/command/decisions.rs");
 }
 
-/// Keys behind a word, which the call above does not have.
+/// Keys behind a word that the call above does not contain.
 fn takes_keyword(row: &Row) -> bool {
     row.flags.contains(Flags::MOVABLE_KEYS)
 }
@@ -150,7 +150,7 @@ fn keys_are_those_that_the_server_finds() {
         for (call, reply) in calls.iter().zip(client.pipeline(&asks, calls.len())) {
             let Some(expected) = keys_of_reply(&reply) else { continue };
             let args: Vec<&[u8]> = call.iter().map(Vec::as_slice).collect();
-            // Redis 6 takes a password KEYS for the word when it is asked, though not when it is told.
+            // Redis 6 takes a password KEYS for the option in COMMAND GETKEYS, though not in MIGRATE itself.
             let is_mistaken = is_old && args[0] == b"MIGRATE" && args.iter().any(|arg| arg.starts_with(b"AUTH"));
             if declares_too_many(&args) || is_never_run(&args) || is_mistaken {
                 continue;
@@ -162,7 +162,7 @@ fn keys_are_those_that_the_server_finds() {
             found.sort_unstable();
             let whole = show(&args.join(&b' '));
             assert_eq!(found, expected, "{}: {whole}", row.name);
-            // A script's count may be no number; what it writes beside its keys is judged elsewhere.
+            // A script's count may be no number. `scripts` decides what it writes besides its keys.
             let is_odd = is_script(&args) && expected.is_empty();
             if !is_odd && !row.flags.contains(Flags::MODULE) {
                 assert_eq!(known == Keys::Unknown, ANY_KEY.contains(&&*row.name), "{whole}");
@@ -180,15 +180,15 @@ fn keys_are_those_that_the_server_finds() {
     assert!(compared > 20_000, "only {compared} calls");
 }
 
-/// A script with more keys than arguments: it is refused when it is run, COMMAND GETKEYS just says "no keys", and the
-/// table names what there is.
+/// A script with more keys than arguments: it is refused when executed, COMMAND GETKEYS only says "no keys", and the table names
+/// the existing ones.
 fn declares_too_many(args: &[&[u8]]) -> bool {
     let count = || std::str::from_utf8(args[2]).ok()?.parse::<usize>().ok();
     is_script(args) && args.len() > 2 && count().is_some_and(|count| count > args.len() - 3)
 }
 
-/// A call that every server refuses for its words, and in which some find other keys than the one that would be run has: an
-/// XREADGROUP without a group (Redis 6.2), and STORE in the place of GEORADIUS's unit (Valkey 9).
+/// A call that every server refuses for its syntax, and in which some servers find keys other than those of a valid call: an
+/// XREADGROUP without a group (Redis 6.2), and STORE in place of GEORADIUS's unit (Valkey 9).
 fn is_never_run(args: &[&[u8]]) -> bool {
     let is = |at: usize, word: &str| args.get(at).is_some_and(|arg| arg.eq_ignore_ascii_case(word.as_bytes()));
     let stores = |at: usize| is(at, "STORE") || is(at, "STOREDIST");
@@ -202,7 +202,7 @@ fn is_script(args: &[&[u8]]) -> bool {
     name.starts_with(b"eval") || name.starts_with(b"fcall")
 }
 
-/// Calls of different lengths made of words that occur once, with a number or a word of some syntax at each place.
+/// Calls of different lengths, made of unique words, with a number or a syntax word at each position.
 fn sample_calls(row: &Row) -> Vec<Vec<Vec<u8>>> {
     const WORDS: &[&str] = &[
         "0",
@@ -269,13 +269,13 @@ fn ask_for_keys(call: &[Vec<u8>]) -> Vec<u8> {
     command(&args)
 }
 
-/// Sorted; `None` where the server says that the call's syntax is wrong.
+/// Sorted. `None` if the server says that the call's syntax is wrong.
 fn keys_of_reply(reply: &[u8]) -> Option<Vec<Vec<u8>>> {
     if reply.starts_with(b"-ERR The command has no key arguments") {
         return Some(Vec::new());
     }
     let BytesFrame::Array(keys) = frame(reply.to_vec()) else {
-        // The last: a call that is nothing but a name is too short for COMMAND GETKEYS itself.
+        // The last one: a call of only a name is too short for COMMAND GETKEYS itself.
         let wrong: [&[u8]; 3] =
             [b"-ERR Invalid number of arguments", b"-ERR Invalid arguments", b"-ERR wrong number of arguments for"];
         assert!(wrong.iter().any(|text| reply.starts_with(text)), "{}", show(reply));
@@ -290,7 +290,7 @@ fn keys_of_reply(reply: &[u8]) -> Option<Vec<Vec<u8>>> {
     Some(keys)
 }
 
-/// What sharing a lane rests on: exactly one reply, and the connection is as it was.
+/// The condition for sharing a lane: exactly one reply, and the connection's state is unchanged.
 #[test]
 fn a_stateless_command_leaves_nothing_on_its_connection() {
     let redis = Redis::start();
@@ -316,7 +316,7 @@ fn a_stateless_command_leaves_nothing_on_its_connection() {
     assert!(calls > 10_000);
 }
 
-/// Would stop or cut the server, or fail only after a wait.
+/// Commands that would stop or disconnect the server, or fail only after a wait.
 fn harmful(args: &[&[u8]]) -> bool {
     let name = args[0].to_ascii_lowercase();
     ["migrate", "debug", "client", "replicaof", "slaveof"].contains(&String::from_utf8_lossy(&name).as_ref())
@@ -325,7 +325,7 @@ fn harmful(args: &[&[u8]]) -> bool {
             .is_some_and(|sub| [b"list".as_slice(), b"help", b"getredir", b"trackinginfo", b"caching"].contains(sub))
 }
 
-/// The part of CLIENT INFO that a command could leave changed.
+/// The part of CLIENT INFO that a command could change.
 fn connection_state(client: &mut Client) -> Vec<String> {
     let info = String::from_utf8(client.cmd("CLIENT INFO")).expect("text");
     let fields = ["id", "name", "flags", "db", "sub", "psub", "ssub", "multi", "user", "redir", "resp"];
@@ -338,19 +338,19 @@ fn connection_state(client: &mut Client) -> Vec<String> {
 
 /// The reasons for two decisions that look odd.
 #[test]
-fn what_a_lane_could_not_survive() {
+fn commands_that_would_break_a_lane_do_not_use_one() {
     let redis = Redis::start();
     let table = table_of(&redis);
-    // Two replies to one command, with nothing subscribed.
+    // Two replies to one command, without any subscription.
     assert_eq!(table.resolve(&[b"UNSUBSCRIBE"]).class, Class::Session);
     let mut client = redis.client();
     client.send(&command(&[b"UNSUBSCRIBE", b"a", b"b"]));
-    // Valkey 8.0 says that nothing is subscribed, once.
+    // Valkey 8.0 replies once that nothing is subscribed.
     if !client.reply().starts_with(b"-NOSUB ") {
         client.reply();
     }
     assert_reply(&client.cmd("PING"), "+PONG\r\n", "that was all");
-    // HTTP on a lane would end the lane for everybody on it.
+    // HTTP on a lane would close the lane for all its clients.
     for line in [b"POST".as_slice(), b"Host:"] {
         assert!(matches!(table.resolve(&[line]).class, Class::Refused(_)));
         let mut client = redis.client();

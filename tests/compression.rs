@@ -1,6 +1,6 @@
-//! Values travel to Redis as standard gzip and come back as what the client stored.
+//! Values are stored in Redis as standard gzip and returned as the client stored them.
 //!
-//! What is in Redis is looked at directly, and opened with the system's own `gzip`.
+//! The stored value is read directly from Redis, and decompressed with the system's own `gzip`.
 
 mod common;
 
@@ -11,10 +11,10 @@ use shortstop::codec::MARK;
 
 use common::{Client, Redis, Shortstop, assert_our_error, assert_reply, bulk, filled, noise, pipeline_of, prose, show};
 
-/// Nothing from L1: every read goes through Redis, so that every read opens an envelope.
+/// Nothing from L1: every read goes to Redis, so every read decompresses an envelope.
 const UNCACHED: &str = "defaults:\n  cache: false\n";
 
-/// gzip, deflate, and the flag that says that there is an extra field (RFC 1952, 2.3).
+/// gzip, deflate, and the flag for an extra field (RFC 1952, 2.3).
 const GZIP_WITH_EXTRA: &[u8] = &[0x1f, 0x8b, 8, 4];
 
 fn stored(redis: &Redis, key: &str) -> Vec<u8> {
@@ -24,7 +24,7 @@ fn stored(redis: &Redis, key: &str) -> Vec<u8> {
     reply[head..reply.len() - 2].to_vec()
 }
 
-/// What any gzip makes of it; `None` when it refuses.
+/// The text that gzip decompresses it to. `None` if it refuses.
 fn gunzip(bytes: &[u8]) -> Option<Vec<u8>> {
     let mut child = Command::new("gzip")
         .arg("-dc")
@@ -35,7 +35,7 @@ fn gunzip(bytes: &[u8]) -> Option<Vec<u8>> {
         .expect("gzip is there");
     let mut stdin = child.stdin.take().expect("it is piped");
     let input = bytes.to_vec();
-    // Beside the reading, so that neither pipe can fill up. A refusal closes it early.
+    // Concurrently with the read, so that neither pipe can fill up. If gzip refuses, it closes the pipe early.
     let writer = std::thread::spawn(move || drop(stdin.write_all(&input)));
     let output = child.wait_with_output().expect("gzip ends");
     writer.join().expect("the writer does not panic");
@@ -88,7 +88,7 @@ fn every_storing_command_compresses() {
 }
 
 #[test]
-fn every_reading_command_opens() {
+fn every_reading_command_decompresses() {
     let redis = Redis::start();
     let proxy = Shortstop::start(&redis, UNCACHED);
     let mut client = proxy.client();
@@ -114,7 +114,7 @@ fn every_reading_command_opens() {
 }
 
 #[test]
-fn transactions_compress_and_open() {
+fn transactions_compress_and_decompress() {
     let redis = Redis::start();
     let proxy = Shortstop::start(&redis, "");
     let mut client = proxy.client();
@@ -152,7 +152,7 @@ fn transactions_compress_and_open() {
 }
 
 #[test]
-fn what_does_not_pay_travels_raw() {
+fn values_that_do_not_shrink_are_stored_uncompressed() {
     let redis = Redis::start();
     let yaml = r#"
 rules:
@@ -190,7 +190,7 @@ rules:
 }
 
 #[test]
-fn switched_off_it_still_opens() {
+fn with_compression_off_values_are_still_decompressed() {
     let redis = Redis::start();
     let value = prose(5_000, 8);
     Shortstop::start(&redis, "").client().call(&[b"SET", b"k", &value]);
@@ -214,7 +214,7 @@ fn a_client_may_store_envelopes() {
     client.call(&[b"SET", b"k", &prose(4_000, 9)]);
     let envelope = stored(&redis, "k");
     let foreign = stored_by_gzip(&prose(4_000, 9));
-    // The envelope itself, beginnings of it, what follows one, and a gzip file of the client's own.
+    // The envelope itself, prefixes of it, bytes behind it, and a client's own gzip file.
     let mut values = vec![envelope.clone(), [&envelope[..], b"more"].concat(), foreign];
     values.extend((1..40).map(|length| envelope[..length].to_vec()));
     for (yaml, allowed) in
@@ -237,7 +237,7 @@ fn a_client_may_store_envelopes() {
     }
 }
 
-/// A value as a client would make it with a gzip library: the same format, without the mark.
+/// A value that a client made with a gzip library: the same format, without the mark.
 fn stored_by_gzip(value: &[u8]) -> Vec<u8> {
     let mut encoder =
         flate2::GzBuilder::new().extra(b"Xx\x01\x00z".to_vec()).write(Vec::new(), flate2::Compression::default());
@@ -259,7 +259,7 @@ fn a_damaged_envelope_is_an_error_and_never_raw_bytes() {
         bad
     };
     let larger = {
-        // More than max_inflated: whole and right, and still refused.
+        // Larger than max_inflated: intact, and still refused.
         let other = Shortstop::start(&redis, "");
         other.client().call(&[b"SET", b"k", &prose(150_000, 10)]);
         stored(&redis, "k")
@@ -296,14 +296,14 @@ fn a_damaged_envelope_is_an_error_and_never_raw_bytes() {
                 show(&got)
             );
         }
-        // It is the key's problem and nobody else's.
+        // Other keys are not affected.
         assert_reply(&client.cmd("GET fine"), "$4\r\nhere\r\n", "another key");
         assert_reply(&client.cmd("SET k healed"), "+OK\r\n", "and it can be written anew");
         assert_reply(&client.cmd("GET k"), "$6\r\nhealed\r\n", "healed");
     }
 }
 
-/// Commands that look into a string, on the key `k`.
+/// Commands that read or change a part of a string, on the key `k`.
 const PEEKS: &[&str] = &[
     "APPEND k x",
     "STRLEN k",
@@ -329,13 +329,13 @@ const PEEKS: &[&str] = &[
     "DELIFEQ k other",
 ];
 
-/// Those of them that this server has.
+/// The subset that this server has.
 fn peeks(redis: &Redis) -> impl Iterator<Item = &'static str> {
     PEEKS.iter().copied().filter(|line| redis.knows(line.split(' ').next().expect("a name")))
 }
 
 #[test]
-fn looking_into_an_envelope_is_refused() {
+fn commands_on_a_part_of_a_compressed_string_are_refused() {
     let redis = Redis::start();
     let proxy = Shortstop::start(&redis, "");
     let mut client = proxy.client();
@@ -348,7 +348,7 @@ fn looking_into_an_envelope_is_refused() {
         assert_reply(&client.cmd("GET k"), bulk(&value), &format!("{line} has changed nothing"));
         assert_compressed(&redis, "k", &value);
         assert_reply(&client.cmd("EXISTS dest"), ":0\r\n", "nor made anything");
-        // The same inside a transaction: refused when queued, or in its place among the replies.
+        // The same inside a transaction: refused when queued, or at its position among the replies.
         let got = client.pipeline(&pipeline_of(&["MULTI", line, "EXEC"]), 3).concat();
         assert!(got.windows(16).any(|window| window == b"-ERR shortstop: "), "MULTI, {line}: {}", show(&got));
         assert_reply(&client.cmd("GET k"), bulk(&value), &format!("MULTI, {line} has changed nothing"));
@@ -358,16 +358,16 @@ fn looking_into_an_envelope_is_refused() {
         assert_reply(&client.cmd("DELEX k"), ":1\r\n", "without a condition nothing is compared");
         client.call(&[b"SET", b"k", &value]);
     }
-    // Redis's own text: an envelope is no number either.
+    // Redis's own error: an envelope is no number either.
     for line in ["INCR k", "INCRBYFLOAT k 1"] {
         assert!(client.cmd(line).starts_with(b"-ERR "), "{line}");
         assert_reply(&client.cmd("GET k"), bulk(&value), line);
     }
 }
 
-/// It copies and compares strings inside Redis. Those that are stored as they came it may, whatever the rules say.
+/// It copies and compares strings inside Redis. Uncompressed ones are allowed, whatever the rules say.
 #[test]
-fn sort_stores_and_compares_what_is_not_compressed() {
+fn sort_stores_and_compares_uncompressed_strings() {
     let (reference, redis) = (Redis::start(), Redis::start());
     let proxy = Shortstop::start(&redis, "");
     let value = prose(4_000, 12);
@@ -423,9 +423,9 @@ fn sort_stores_and_compares_what_is_not_compressed() {
     }
 }
 
-/// Valkey 8.1, Redis 8.4: SET that compares what is stored with what the client names.
+/// Valkey 8.1, Redis 8.4: a SET that compares the stored value with an argument.
 #[test]
-fn a_set_that_compares_sees_what_the_client_stored() {
+fn a_set_that_compares_uses_the_value_that_the_client_stored() {
     let (reference, redis) = (Redis::start(), Redis::start());
     reference.client().cmd("SET k old");
     if reference.client().cmd("SET k new IFEQ old") != b"+OK\r\n" {
@@ -436,7 +436,7 @@ fn a_set_that_compares_sees_what_the_client_stored() {
     let (small, large, other) = (&b"small"[..], &prose(4_000, 31)[..], &prose(5_000, 32)[..]);
     for version in [2, 3] {
         let (mut direct, mut through) = (reference.client().speaking(version), proxy.client().speaking(version));
-        // Nothing there; raw before, raw after, with the old value and without; each also in a transaction.
+        // No value; uncompressed before and after, with the old value and without; each also in a transaction.
         for (before, line) in [
             (None, "SET k $1 IFEQ $2"),
             (None, "SET k $1 GET IFEQ $2"),
@@ -464,19 +464,19 @@ fn a_set_that_compares_sees_what_the_client_stored() {
             }
         }
     }
-    // What is compressed cannot be compared, and is left alone.
+    // A compressed value cannot be compared, and stays unchanged.
     let mut client = proxy.client();
     client.call(&[b"SET", b"k", large]);
     assert_our_error(&client.fill("SET k $2 IFEQ $1", &[large, other]), "compressed");
     assert_reply(&client.cmd("GET k"), bulk(large), "as it was");
-    // Nor is a value stored that would be opened when it is read.
+    // Nor is a value stored that would be decompressed when it is read.
     client.cmd("SET k small");
     let mark = stored_by(&redis, &mut client, large);
     assert_our_error(&client.fill("SET k $1 IFEQ small", &[&mark]), "looks compressed");
     assert_reply(&client.cmd("GET k"), "$5\r\nsmall\r\n", "as it was");
 }
 
-/// What Redis holds when a client stores this.
+/// What Redis stores when a client stores this.
 fn stored_by(redis: &Redis, client: &mut Client, value: &[u8]) -> Vec<u8> {
     client.call(&[b"SET", b"somewhere", value]);
     assert_compressed(redis, "somewhere", value);
@@ -484,7 +484,7 @@ fn stored_by(redis: &Redis, client: &mut Client, value: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn looking_into_a_raw_value_is_exact() {
+fn commands_on_a_part_of_an_uncompressed_string_are_exact() {
     let (reference, redis) = (Redis::start(), Redis::start());
     let proxy = Shortstop::start(&redis, "");
     let (mut direct, mut through) = (reference.client(), proxy.client());
@@ -494,7 +494,7 @@ fn looking_into_a_raw_value_is_exact() {
                 client.call(&[b"MSET", b"k", &value, b"other", b"small"]);
                 client.cmd("GET k");
             }
-            // LCS of large values takes Redis a long time and says nothing about the proxy.
+            // LCS of large values takes Redis long, and tests nothing of Shortstop.
             if line.contains("LCS") && value.len() > 100 {
                 continue;
             }
@@ -538,13 +538,13 @@ fn a_hyperloglog_stays_what_it_is() {
     assert_reply(&through.cmd("PFCOUNT hll"), &expected, "counted");
     let value = stored(&redis, "hll");
     assert_reply(&through.cmd("GET hll"), bulk(&value), "read as bytes");
-    // Saved and put back, as a backup would.
+    // Saved and restored, as by a backup.
     through.call(&[b"SET", b"copy", &value]);
     assert_reply(&through.cmd("PFCOUNT copy"), expected, "and still one");
 }
 
 #[test]
-fn large_values_keep_their_place() {
+fn replies_with_large_values_keep_their_order() {
     const ROUNDS: usize = 12;
     let redis = Redis::start();
     let proxy = Shortstop::start(&redis, "");
@@ -552,7 +552,7 @@ fn large_values_keep_their_place() {
     let mut requests = Vec::new();
     let mut expected = Vec::new();
     for i in 0..ROUNDS {
-        // Sealed and opened beside the worker's thread, between requests that are answered at once.
+        // Compressed and decompressed on another thread, while other requests are answered at once.
         let large = prose(1_000_000 + i, i as u64);
         let echo = i.to_string();
         let (large_reply, echo_reply) = (bulk(&large), bulk(echo.as_bytes()));
@@ -584,9 +584,9 @@ fn large_values_keep_their_place() {
 }
 
 #[test]
-fn a_large_value_holds_nobody_up_for_its_order() {
-    // Two clients write to one key by turns; the order in which Redis has them is the order in which
-    // they were acknowledged, however long each took to seal.
+fn writes_of_large_values_keep_their_order() {
+    // Two clients write to one key in turn. Redis must execute the writes in the order in which they were acknowledged, however
+    // long the compression of each took.
     let redis = Redis::start();
     let proxy = Shortstop::start(&redis, "");
     let (mut one, mut other): (Client, Client) = (proxy.client(), proxy.client());
@@ -600,7 +600,7 @@ fn a_large_value_holds_nobody_up_for_its_order() {
 }
 
 #[test]
-fn a_100_mb_value_is_compressed_and_opened() {
+fn a_100_mb_value_is_compressed_and_decompressed() {
     let redis = Redis::start();
     let proxy = Shortstop::start(&redis, "");
     let mut client = proxy.client();

@@ -1,7 +1,7 @@
-//! Connections on which Redis stops to answer request by request: its Lua debugger talks with the client, and what a session says
-//! is bytes, no more. Whatever becomes of the client, Redis is left free and L1 right.
+//! Connections on which Redis stops answering request by request: its Lua debugger talks with the client, and the session only
+//! passes bytes on. Whatever happens to the client, Redis stays usable and L1 stays coherent.
 //!
-//! What the debugger says is compared in `differential.rs`; here it is how such a connection ends.
+//! `differential.rs` compares the debugger's output. These tests are about how such a connection ends.
 
 mod common;
 
@@ -13,7 +13,7 @@ const EAGER: &str = "defaults:\n  cache: { admit_after: 1 }\n";
 
 const STOPPED: &str = "stop reason = step over";
 
-/// A debugger that has stopped before the first line of the script.
+/// A debugger stopped before the first line of the script.
 fn stopped(mut client: Client, mode: &str, script: &str) -> Client {
     assert_reply(&client.cmd(&format!("SCRIPT DEBUG {mode}")), "+OK\r\n", "agreed");
     let said = client.call(&[b"EVAL", script.as_bytes(), b"0"]);
@@ -22,7 +22,7 @@ fn stopped(mut client: Client, mode: &str, script: &str) -> Client {
 }
 
 #[test]
-fn a_client_that_leaves_the_debugger_leaves_l1_right() {
+fn l1_stays_coherent_when_a_client_leaves_the_debugger() {
     let redis = Redis::start();
     let proxy = Shortstop::start(&redis, EAGER);
     let mut other = proxy.client();
@@ -31,7 +31,7 @@ fn a_client_that_leaves_the_debugger_leaves_l1_right() {
         assert_reply(&proxy.warm(&mut other, "k"), "$3\r\nold\r\n", "in L1");
         let script = format!("redis.call('SET', 'k', 'new{round}') return 1");
         drop(stopped(proxy.client(), "SYNC", &script));
-        // Redis runs the script to its end when nobody is there to ask.
+        // Redis runs the script to its end if the client is gone.
         wait_until("what the script wrote is read", || {
             other.cmd("GET k") == format!("$4\r\nnew{round}\r\n").as_bytes()
         });
@@ -56,7 +56,7 @@ fn a_client_that_leaves_before_the_debugger_speaks_frees_redis() {
 }
 
 #[test]
-fn a_session_of_the_debugger_leaves_nothing_behind() {
+fn a_debugger_session_leaves_no_connection_behind() {
     let redis = Redis::start();
     let proxy = Shortstop::start(&redis, "");
     proxy.client().cmd("SET k v");
@@ -69,13 +69,13 @@ fn a_session_of_the_debugger_leaves_nothing_behind() {
         // Left in the middle.
         drop(stopped(proxy.client(), mode, "return 1"));
     }
-    // Shortstop's own connections may have come meanwhile; a leak would leave ten.
+    // Shortstop's own connections may have appeared meanwhile. A leak would leave ten.
     wait_until("nothing is left", || redis.connections() <= before.0 + 5 && proxy.stat("proxy_sessions") <= before.1);
     assert_eq!(proxy.stat("writes_unknown"), 0, "every end was seen");
 }
 
 #[test]
-fn a_client_that_says_no_more_still_gets_the_rest() {
+fn a_client_that_half_closes_still_gets_the_rest() {
     let redis = Redis::start();
     let proxy = Shortstop::start(&redis, "");
     let [through, direct] = [proxy.client(), redis.client()].map(|client| {
@@ -88,7 +88,7 @@ fn a_client_that_says_no_more_still_gets_the_rest() {
 }
 
 #[test]
-fn a_client_that_does_not_take_what_the_debugger_says_is_bounded_and_dropped() {
+fn a_debugger_client_that_does_not_read_is_bounded_and_dropped() {
     let redis = Redis::start();
     let yaml = "limits: { output_buffer: 4mb, stall_timeout: 500ms }\n";
     let proxy = Process::start(redis.addr(), yaml);
@@ -110,13 +110,13 @@ fn a_client_that_does_not_take_what_the_debugger_says_is_bounded_and_dropped() {
 }
 
 #[test]
-fn a_slow_client_of_the_debugger_gets_everything() {
+fn a_slow_debugger_client_gets_everything() {
     let redis = Redis::start();
     let proxy = Shortstop::start(&redis, "limits: { output_buffer: 1mb }\n");
     let mut client =
         stopped(proxy.client(), "YES", "for i = 1, 50000 do redis.debug(string.rep('x', 200)) end return 1");
     client.send(&pipeline_of(&["continue"]));
-    // Longer than it takes to fill every buffer on the way; less than Redis waits for its client (5 s).
+    // Longer than it takes to fill every buffer on the path; less than Redis waits for its client (5 s).
     std::thread::sleep(Duration::from_millis(300));
     let all = client.until_closed();
     assert!(all.starts_with(b"*50001\r\n"), "{}", common::show(&all));
@@ -125,7 +125,7 @@ fn a_slow_client_of_the_debugger_gets_everything() {
 }
 
 #[test]
-fn a_silent_debugger_is_dropped_as_any_idle_client() {
+fn a_silent_debugger_client_is_dropped_like_any_idle_client() {
     let redis = Redis::start();
     let proxy = Shortstop::start(&redis, "limits: { idle_timeout: 300ms }\n");
     let mut client = stopped(proxy.client(), "SYNC", "return 1");
@@ -134,7 +134,7 @@ fn a_silent_debugger_is_dropped_as_any_idle_client() {
 }
 
 #[test]
-fn an_open_debugger_does_not_delay_the_end() {
+fn an_open_debugger_does_not_delay_the_shutdown() {
     let redis = Redis::start();
     let mut proxy = Process::start(redis.addr(), "timeouts: { shutdown: 10m }\n");
     let mut client = stopped(proxy.client(), "SYNC", "redis.call('SET', 'k', 'v') return 1");
@@ -156,7 +156,7 @@ fn a_debugger_can_be_killed() {
 }
 
 #[test]
-fn redis_that_dies_ends_the_debugger() {
+fn the_debugger_ends_when_redis_dies() {
     let redis = Redis::start();
     let proxy = Shortstop::start(&redis, "");
     let mut client = stopped(proxy.client(), "SYNC", "return 1");
@@ -165,7 +165,7 @@ fn redis_that_dies_ends_the_debugger() {
 }
 
 #[test]
-fn what_could_start_the_debugger_unseen_is_refused() {
+fn commands_that_could_start_the_debugger_unnoticed_are_refused() {
     let redis = Redis::start();
     let proxy = Shortstop::start(&redis, "");
     let mut client = proxy.client();

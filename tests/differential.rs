@@ -1,9 +1,9 @@
-//! Shortstop disappears: the same steps go to a Redis directly and to another one through Shortstop, with L1, compression
-//! and watching on for all keys, and every answer is compared byte for byte.
+//! Shortstop is transparent: the same steps go to one Redis directly and to another one through Shortstop, with L1, compression and
+//! watching on for all keys, and every reply is compared byte for byte.
 //!
-//! Calls are made up from the server's own grammar (`COMMAND DOCS`), seeded: `DIFFERENTIAL_SEED` takes another seed,
-//! `DIFFERENTIAL_STEPS` another number of answers. Scenes are in `data/scenes.txt`. What may differ, and why, is in
-//! `differential/tables.rs`.
+//! Calls are generated from the server's own grammar (`COMMAND DOCS`) with a seed: `DIFFERENTIAL_SEED` sets another seed,
+//! `DIFFERENTIAL_STEPS` another number of replies. Scenes are in `data/scenes.txt`. `differential/tables.rs` lists what may differ,
+//! and why.
 
 mod common;
 
@@ -49,10 +49,11 @@ use side::{Call, Step};
 use tables::{DIFFERENCES, ERRORS_ONLY, NOT_GENERATED, What};
 use templates::{LIBRARIES, SCRIPTS};
 
-/// Answers that a generated run compares at least.
+/// Minimum number of replies that a generated run compares.
 const ANSWERS: usize = 20_000;
 
-/// Everything in L1 at the first request, absent keys too; everything compressed that gets a byte shorter, and some of it elsewhere.
+/// Everything is kept in L1 at the first request, including missing keys. Everything is compressed that shrinks by a byte, partly
+/// on another thread.
 const SEALING: &str = "defaults:
   cache: { admit_after: 1, negative_ttl: 60s }
   watch: true
@@ -67,7 +68,8 @@ defaults:
   watch: true
 ";
 
-/// Whether the server here is older than `COMMAND DOCS` and most of the scenes. Said aloud, as nothing is tested then.
+/// Whether the server is older than `COMMAND DOCS` and most of the scenes. Reported on standard error, because nothing is tested
+/// then.
 fn is_too_old() -> bool {
     let version = Redis::start().info("redis_version");
     let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
@@ -78,8 +80,7 @@ fn is_too_old() -> bool {
     is_old
 }
 
-/// A server whose answers depend on nothing but what it is asked: no hash tables where a list will do, nothing expires by
-/// itself, nothing is logged as slow.
+/// A server whose replies depend only on its input: no hash tables where a list is possible, no expiry by itself, no slow log.
 fn server() -> Redis {
     let settings = [
         ["--enable-debug-command", "yes"],
@@ -99,7 +100,7 @@ fn number_of(variable: &str, otherwise: u64) -> u64 {
     text.map_or(otherwise, |text| text.parse().unwrap_or_else(|_| panic!("{variable} is no number: {text}")))
 }
 
-/// What RESTORE and EVALSHA are given, made by the server itself.
+/// Arguments for RESTORE and EVALSHA, made by the server itself.
 fn prepare(maker: &mut Maker, client: &mut Client) {
     let value = |reply: &[u8]| Frame::of(reply).and_then(|frame| frame.text().map(<[u8]>::to_vec)).expect("a value");
     for line in [
@@ -130,7 +131,7 @@ fn run(duel: &mut Duel, steps: &[Step]) {
     duel.run(steps).unwrap_or_else(|what| panic!("{what}"));
 }
 
-/// All keys hold what they are for, and all connections are in the first database.
+/// All keys have their usual content, and all connections are in the first database.
 fn seed(duel: &mut Duel, maker: &mut Maker) {
     let calls = templates::below("(seeding)").iter().map(|line| Call::new(maker.values.template(line))).collect();
     let back = (0..3).map(|connection| Step::new(connection, vec![Call::of("SELECT 0")]));
@@ -138,7 +139,7 @@ fn seed(duel: &mut Duel, maker: &mut Maker) {
     run(duel, &steps);
 }
 
-/// Every command a few times, then whatever comes, until enough answers are compared.
+/// Every command a few times, then random ones, until enough replies are compared.
 fn generated(mut duel: Duel, reference: &Redis, answers: usize) {
     let seed_of_all = number_of("DIFFERENTIAL_SEED", 1);
     let answers = number_of("DIFFERENTIAL_STEPS", answers as u64) as usize;
@@ -181,11 +182,11 @@ fn generated(mut duel: Duel, reference: &Redis, answers: usize) {
         duel.refused(),
         started.elapsed(),
     );
-    // By chance a few; more would mean that calls are no longer plausible.
+    // A few by chance. More would mean that calls are no longer plausible.
     assert!(only_errors.len() <= 15, "never answered but with an error: {only_errors:?}");
 }
 
-/// Calls whose keys stand in odd places, or that reach into another database.
+/// Calls whose keys are at unusual positions, or in another database.
 const FAR_REACHING: &[&str] = &[
     "SORT l1 ALPHA BY nosort STORE far",
     "SORT l1 ALPHA STORE far STORE farther",
@@ -215,7 +216,7 @@ const FAR_REACHING: &[&str] = &[
     "MSETNX far 1 farther 2",
 ];
 
-/// A row that names too few keys keeps what is old in L1.
+/// A row that names too few keys would keep outdated entries in L1.
 #[test]
 fn no_command_changes_a_key_that_the_table_does_not_name() {
     if is_too_old() {
@@ -259,7 +260,7 @@ fn no_command_changes_a_key_that_the_table_does_not_name() {
             );
         }
         if at < FAR_REACHING.len() + migrations.len() {
-            // A digest does not tell of the groups of a stream.
+            // A digest does not cover the groups of a stream.
             let shows_nothing = args[0].starts_with(b"X") || args[0] == b"MIGRATE" && args.contains(&&b"COPY"[..]);
             let is_refused = reply.starts_with(b"-ERR syntax");
             assert!(shows_nothing || is_refused || !changed.is_empty(), "{whole}: {}", common::show(&reply));
@@ -285,7 +286,7 @@ fn refs(call: &[Vec<u8>]) -> Vec<&[u8]> {
     call.iter().map(Vec::as_slice).collect()
 }
 
-/// Scenes in which Valkey 9 reads a request otherwise than Redis and Shortstop do.
+/// Scenes in which Valkey 9 parses a request differently from Redis and Shortstop.
 const READ_OTHERWISE: [&str; 2] = ["a quote in the middle of a word", "a bulk is not looked at behind its length"];
 
 fn reads_otherwise(redis: &Redis) -> bool {
@@ -317,8 +318,8 @@ fn played(mut duel: Duel, reference: &Redis, scenes: &[Scene]) {
         }
     }
     assert!(failed.is_empty(), "{} scenes failed\n\n{}", failed.len(), failed.join("\n"));
-    // Where a server does not always answer a login in a transaction, Shortstop refuses it; the other Redis is sent a command in its
-    // place that does not exist.
+    // If a server does not always reply to a login in a transaction, Shortstop refuses it; the other Redis is sent an unknown
+    // command in its place.
     let logins =
         if reference.has("waitaof") { duel.counts.get("nosuchcommand").map_or(0, |count| count.refused) } else { 0 };
     assert_eq!(duel.refused(), logins, "no other call in a scene may be refused");
@@ -330,7 +331,7 @@ fn scenes_for(resp3: bool) -> Vec<Scene> {
     scenes::below("both").into_iter().chain(special).collect()
 }
 
-/// A Shortstop before a Redis, and another Redis to hold it against.
+/// A Shortstop in front of a Redis, and another Redis to compare with.
 struct Field {
     reference: Redis,
     redis: Redis,
@@ -354,7 +355,7 @@ impl Field {
         played(self.duel(resp3), &self.reference, scenes);
     }
 
-    /// A generated run; what it is for has been exercised.
+    /// A generated run. Checks that it exercised what it is for.
     fn generated(&self, resp3: bool) {
         generated(self.duel(resp3), &self.reference, ANSWERS);
         let sealed = ["compressed_values", "opened_values"];
@@ -368,7 +369,7 @@ impl Field {
     }
 }
 
-/// The tables of what is unstable are right, and the harness makes no difference of its own.
+/// The tables of unstable replies are correct, and the harness itself makes no difference.
 #[test]
 fn two_servers_without_shortstop_agree() {
     if is_too_old() {

@@ -1,5 +1,5 @@
-//! What the documentation says is so: its commands run, its configurations are accepted, its tables are complete, its links
-//! lead somewhere. Whether it is well written, no test can say.
+//! The documentation is true: its commands run, its configurations are accepted, its tables are complete, its links work. No test
+//! can say whether it is well written.
 
 mod common;
 #[path = "documentation/markdown.rs"]
@@ -33,7 +33,7 @@ fn plain(path: &Path) -> PathBuf {
 }
 
 #[test]
-fn every_link_leads_somewhere() {
+fn every_link_works() {
     let documents = documents();
     let mut broken = Vec::new();
     for document in &documents {
@@ -59,12 +59,12 @@ fn every_link_leads_somewhere() {
     assert!(broken.is_empty(), "{}", broken.join("\n"));
 }
 
-/// Files that stand in code, as `src/lib.rs` does, exist.
+/// Files named in code, such as `src/lib.rs`, exist.
 #[test]
 fn every_file_that_is_named_exists() {
     let top = ["src", "tests", "docs", "benches", "scripts", "docker", "demo", "fuzz"];
     let mut missing = Vec::new();
-    // The changelog tells of files that are gone.
+    // The changelog names files that no longer exist.
     for document in documents().iter().filter(|document| !document.path.ends_with("CHANGELOG.md")) {
         for (line, code) in document.code() {
             let word = code.split(' ').next().unwrap_or_default();
@@ -153,7 +153,7 @@ fn every_json_block_is_json() {
 }
 
 #[test]
-fn the_readme_s_configuration_fits_in_fifteen_lines() {
+fn the_configuration_in_the_readme_has_at_most_fifteen_lines() {
     let blocks = Document::read("README.md").blocks();
     let block = blocks.iter().find(|block| block.info == "yaml config").expect("it is there");
     assert!(block.text.lines().count() <= 15, "{}", block.text);
@@ -208,7 +208,7 @@ fn metrics_advises_on_fields_that_exist() {
     }
 }
 
-/// The keys of a configuration, as `limits.max_clients`, with their values.
+/// The keys of a configuration, such as `limits.max_clients`, with their values.
 fn leaves(at: &str, value: &Value, out: &mut Vec<(String, Value)>) {
     match value {
         Value::Mapping(map) => {
@@ -281,7 +281,7 @@ fn configuration_names_every_flag_and_variable_and_no_other() {
     assert_eq!(of(1), variables, "variables in docs/configuration.md, and those in config.yaml");
 }
 
-/// The walks in docs/architecture.md lead through functions that exist.
+/// The walks in docs/architecture.md name functions that exist.
 #[test]
 fn architecture_names_functions_that_exist() {
     let document = Document::read("docs/architecture.md");
@@ -301,7 +301,8 @@ fn architecture_names_functions_that_exist() {
     assert!(missing.is_empty(), "{}", missing.join("\n"));
 }
 
-/// What a table quotes, and what it should: each quotation begins one of the sentences, and each sentence begins with one.
+/// Compares the quotations in a table with the expected sentences: each quotation begins a sentence, and each sentence begins with
+/// a quotation.
 fn compare_quotations(quoted: &[&str], sentences: &[String], must_stand_there: &[String]) {
     let begins = |sentence: &str, quoted: &str| sentence.starts_with(quoted.trim_end_matches('…').trim_end());
     let gone = quoted.iter().filter(|quoted| !sentences.iter().any(|sentence| begins(sentence, quoted)));
@@ -337,7 +338,7 @@ fn operations_has_every_error_text() {
         |text: String| text.trim_start_matches("ERR shortstop: ").trim_start_matches("NOPERM shortstop: ").to_owned();
     let texts: Vec<_> = sentences("src/errors.rs").into_iter().map(strip).filter(|text| !text.is_empty()).collect();
     assert!(texts.len() > 20, "{texts:?}");
-    // What stands behind the error of a write is explained above the tables.
+    // The text that follows the error of a write is explained above the tables.
     let alone: Vec<_> = texts.iter().filter(|text| !text.starts_with(';')).cloned().collect();
     compare_quotations(&quoted, &texts, &alone);
 }

@@ -1,7 +1,7 @@
-//! The name of Redis moves to another server while the old one lives on, as managed Redis does it in a failover.
+//! The host name of Redis moves to another server while the old one lives on, as in a failover of managed Redis.
 //!
-//! A name that moves looks to Shortstop like an address where new connections reach another server, while old ones stay where they
-//! are. The fault proxy plays that part.
+//! To Shortstop, a moved name looks like an address where new connections reach another server while old ones stay. The fault proxy
+//! plays that part.
 
 mod common;
 
@@ -14,7 +14,7 @@ use common::{
 
 const EAGER: &str = "defaults:\n  cache: { admit_after: 1 }\n";
 
-/// A master and its replica, in step.
+/// A primary and its replica, in sync.
 fn pair() -> (Redis, Redis) {
     let quick = ["--repl-diskless-sync-delay", "0"];
     let (one, two) = (Redis::start_with(&quick), Redis::start_with(&quick));
@@ -22,7 +22,7 @@ fn pair() -> (Redis, Redis) {
     (one, two)
 }
 
-/// Makes a server the replica of another, and waits until it is in step.
+/// Makes a server the replica of another, and waits until it is in sync.
 fn follow(replica: &Redis, master: &Redis) {
     let address = master.addr();
     let line = format!("REPLICAOF {} {}", address.ip(), address.port());
@@ -30,7 +30,7 @@ fn follow(replica: &Redis, master: &Redis) {
     wait_until("the replica is in step", || replica.info("master_link_status") == "up");
 }
 
-/// What managed Redis does: the replica is promoted, the name moves, the old master becomes its replica.
+/// What managed Redis does: the replica is promoted, the name moves, and the old primary becomes its replica.
 fn fail_over(wire: &Fault, from: &Redis, to: &Redis) {
     assert_reply(&to.client().cmd("REPLICAOF NO ONE"), "+OK\r\n", "promoted");
     wire.lead_to(to.addr());
@@ -41,7 +41,7 @@ fn run_id(info: &[u8]) -> String {
     field(info, "run_id").unwrap_or_else(|| panic!("no run_id in {}", show(info)))
 }
 
-/// The server that a client's requests reach on the shared connection, and in a transaction.
+/// The server that a client's requests reach, on the shared connection and in a transaction.
 fn servers_of(client: &mut Client) -> (String, String) {
     let lane = run_id(&client.cmd("INFO server"));
     client.cmd("MULTI");
@@ -57,7 +57,7 @@ fn every_connection_follows_a_failover() {
     let mut clients: Vec<Client> = (0..4).map(|_| proxy.client()).collect();
     clients[0].cmd("SET k old");
     proxy.warm(&mut clients[0], "k");
-    // A connection of each kind: lanes of two protocols and databases, one for logins, private ones.
+    // A connection of each kind: lanes of two protocols and databases, an auth link, private ones.
     clients[1].cmd("HELLO 3");
     clients[1].cmd("SELECT 3");
     clients[1].cmd("SET k3 old");
@@ -85,7 +85,7 @@ fn every_connection_follows_a_failover() {
         assert_eq!(servers_of(client), (id.clone(), id.clone()));
     }
     assert_eq!(servers_of(&mut proxy.client()), (id.clone(), id));
-    // What had state on the old server has ended.
+    // Clients with state on the old server are closed.
     for (client, what) in [(&mut in_transaction, "in a transaction"), (&mut subscriber, "a subscriber")] {
         assert_reply(&client.until_closed(), "", what);
     }
@@ -101,7 +101,7 @@ fn every_connection_follows_a_failover() {
 }
 
 #[test]
-fn there_and_back_again_and_again() {
+fn repeated_failovers_are_followed() {
     let (one, two) = pair();
     let wire = Fault::before(one.addr());
     let proxy = Shortstop::to(wire.addr(), EAGER);
@@ -123,7 +123,7 @@ fn there_and_back_again_and_again() {
 
 #[test]
 fn a_new_connection_never_leads_to_another_server_than_the_old_ones() {
-    // The old one stays a master by itself, so that only the run id of a new connection tells.
+    // The old one remains a primary, so that only the run id of a new connection shows the change.
     let (old, new) = (Redis::start(), Redis::start());
     let wire = Fault::before(old.addr());
     let proxy = Shortstop::to(wire.addr(), "workers: 4\n");
@@ -131,7 +131,7 @@ fn a_new_connection_never_leads_to_another_server_than_the_old_ones() {
     clients.iter_mut().for_each(|client| drop(client.cmd("SET k v")));
     wire.lead_to(new.addr());
     let id = new.info("run_id");
-    // The first private connection finds another server than the lanes: all of them go there, and MULTI waits for that.
+    // The first private connection finds a server other than that of the lanes: all of them move there, and MULTI waits for that.
     let mut first = proxy.client();
     assert_eq!(first.pipeline(&pipeline_of(&["MULTI", "SET x 1", "EXEC"]), 3)[2], b"*1\r\n+OK\r\n");
     for client in &mut clients {
@@ -141,7 +141,7 @@ fn a_new_connection_never_leads_to_another_server_than_the_old_ones() {
 }
 
 #[test]
-fn nothing_of_the_old_server_is_served_before_a_connection_to_the_new_one_stands() {
+fn no_value_of_the_old_server_is_served_while_there_is_no_connection_to_the_new_one() {
     let (old, new) = (Redis::start(), Redis::start());
     let wire = Fault::before(old.addr());
     let proxy = Shortstop::to(wire.addr(), "workers: 1\ndefaults:\n  cache: { admit_after: 1 }\n");
@@ -149,7 +149,7 @@ fn nothing_of_the_old_server_is_served_before_a_connection_to_the_new_one_stands
     client.cmd("SET k old");
     proxy.warm(&mut client, "k");
     new.client().cmd("SET k new");
-    // The servers at the address are asked who they are, but no connection of the proxy's own gets its name and stands.
+    // The servers at the address are asked for their role, but none of Shortstop's own connections completes its handshake.
     wire.hold_replies_to(b"SETNAME");
     wire.lead_to(new.addr());
     old.client().cmd("CLIENT KILL TYPE normal");
@@ -161,7 +161,7 @@ fn nothing_of_the_old_server_is_served_before_a_connection_to_the_new_one_stands
 }
 
 #[test]
-fn a_reply_that_was_under_way_is_not_kept_and_a_write_has_an_unknown_outcome() {
+fn an_in_flight_reply_is_not_kept_and_an_in_flight_write_has_an_unknown_outcome() {
     let (old, new) = pair();
     let wire = Fault::before(old.addr());
     let proxy = Shortstop::to(wire.addr(), "workers: 1\ndefaults:\n  cache: { admit_after: 1 }\n");
@@ -190,14 +190,14 @@ fn a_reply_that_was_under_way_is_not_kept_and_a_write_has_an_unknown_outcome() {
 }
 
 #[test]
-fn an_old_master_that_does_not_answer_any_more_is_left() {
+fn a_primary_that_hangs_is_left_for_another() {
     let (old, new) = pair();
     let wire = Fault::before(old.addr());
     let proxy = Shortstop::to(wire.addr(), "timeouts: { connect: 300ms }\n");
     let mut client = proxy.client();
     client.cmd("SET k v");
     wait_until("it is replicated", || new.client().cmd("GET k") == b"$1\r\nv\r\n");
-    // Its connections stand, and nothing comes over them.
+    // Its connections stay open, but nothing arrives over them.
     old.signal("STOP");
     client.send(&pipeline_of(&["GET k"]));
     assert_reply(&new.client().cmd("REPLICAOF NO ONE"), "+OK\r\n", "promoted");
@@ -209,7 +209,7 @@ fn an_old_master_that_does_not_answer_any_more_is_left() {
 }
 
 #[test]
-fn a_restart_is_another_server() {
+fn a_restart_counts_as_another_server() {
     let mut redis = Redis::start();
     let proxy = Shortstop::start(&redis, EAGER);
     let mut client = proxy.client();
@@ -228,7 +228,7 @@ fn a_restart_is_another_server() {
 }
 
 #[test]
-fn a_lone_replica_is_passed_on_to_and_one_line_says_so() {
+fn a_lone_replica_is_used_and_one_line_says_so() {
     let (master, replica) = pair();
     let proxy = Process::start(replica.addr(), EAGER);
     let mode = |proxy: &Process| field(&proxy.client().cmd("PROXY INFO"), "mode").expect("a mode");
@@ -247,11 +247,11 @@ fn a_lone_replica_is_passed_on_to_and_one_line_says_so() {
     wait_until("it is a master now", || mode(&proxy) == "single");
     assert_reply(&client.cmd("SET k w"), "+OK\r\n", "the same connection");
     assert_eq!(proxy.stat("upstream_moves"), 0);
-    assert_eq!(proxy.log().matches("is a master again").count(), 1, "{}", proxy.log());
+    assert_eq!(proxy.log().matches("is a primary again").count(), 1, "{}", proxy.log());
 }
 
 #[test]
-fn a_script_that_says_readonly_moves_nothing() {
+fn a_script_that_returns_readonly_moves_no_connection() {
     let redis = Redis::start();
     let proxy = Shortstop::start(&redis, EAGER);
     let mut client = proxy.client();
@@ -267,7 +267,7 @@ fn a_script_that_says_readonly_moves_nothing() {
     for _ in 0..3_000 {
         assert!(client.call(&script).starts_with(b"-READONLY not true"));
     }
-    // Once a second by the clock, and once more a second for these.
+    // Once a second by the timer, and once more a second for these.
     let bound = 2 * (begun.elapsed().as_secs() + 2);
     assert!(calls("role") - looks <= bound, "{} looks, at most {bound} expected", calls("role") - looks);
     // Each INFO of this test is a connection.
@@ -281,7 +281,7 @@ fn a_script_that_says_readonly_moves_nothing() {
 }
 
 #[test]
-fn a_name_is_looked_up() {
+fn a_host_name_is_resolved() {
     let redis = Redis::start();
     let port = redis.addr().port();
     let proxy = Process::start(redis.addr(), &format!("upstream: redis://localhost:{port}\n"));

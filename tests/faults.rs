@@ -1,5 +1,5 @@
-//! Redis that dies, stands still or loses a connection: every request still gets exactly one reply,
-//! what L1 has is served on, and everything recovers without a restart.
+//! Redis dies, hangs or loses a connection: every request still gets exactly one reply, L1 continues to serve, and everything
+//! recovers without a restart.
 
 mod common;
 
@@ -13,7 +13,7 @@ use common::{
 
 const EAGER: &str = "defaults:\n  cache: { admit_after: 1 }\n";
 
-/// A request that is refused at once is answered within this; a time-out would take longer.
+/// A request that is refused at once is answered within this time. A timeout would take longer.
 const FAST: Duration = Duration::from_secs(2);
 
 #[test]
@@ -32,8 +32,7 @@ fn redis_killed_and_restarted_under_load() {
                 let mut round = 0;
                 while !done.load(Ordering::Relaxed) {
                     round += 1;
-                    // ECHO names its request, so that a reply that is missing, doubled or out of
-                    // place shows at once.
+                    // ECHO identifies its request, so that a missing, duplicate or misplaced reply shows at once.
                     let lines: Vec<String> = (0..DEPTH)
                         .map(|i| match i % 5 {
                             0 => format!("SET k{id} {round}"),
@@ -45,7 +44,7 @@ fn redis_killed_and_restarted_under_load() {
                     let replies = client.pipeline(&pipeline_of(&lines), DEPTH);
                     for (i, (line, reply)) in lines.iter().zip(&replies).enumerate() {
                         if reply.starts_with(b"-") {
-                            // A Redis that loads its data says LOADING; everything else is ours.
+                            // A Redis that loads its data returns LOADING. All other errors are Shortstop's.
                             assert!(
                                 reply.starts_with(b"-LOADING") || reply.starts_with(b"-ERR shortstop: "),
                                 "{line}: {}",
@@ -82,7 +81,7 @@ fn redis_killed_and_restarted_under_load() {
 }
 
 #[test]
-fn hits_go_on_while_redis_is_away_and_the_rest_fails_fast() {
+fn hits_are_served_while_redis_is_away_and_the_rest_fails_fast() {
     let mut redis = Redis::start();
     let proxy = Shortstop::start(&redis, EAGER);
     let mut client = proxy.client();
@@ -111,7 +110,7 @@ fn hits_go_on_while_redis_is_away_and_the_rest_fails_fast() {
         let start = Instant::now();
         let mut client = proxy.client();
         let reply = client.cmd(line);
-        // What needs no Redis may be answered without one; nothing may be said to be done.
+        // Commands that need no Redis may be answered without it. No reply may claim that a command was executed.
         let harmless = matches!(line, "PING" | "ECHO x" | "SELECT 3" | "MULTI" | "NOSUCH");
         if !harmless || reply.starts_with(b"-ERR shortstop") {
             assert_our_error(&reply, line);
@@ -119,7 +118,7 @@ fn hits_go_on_while_redis_is_away_and_the_rest_fails_fast() {
         assert!(start.elapsed() < FAST, "{line} took {:?}", start.elapsed());
         drop(client);
     }
-    // A whole pipeline, in order, with what can be served in its place.
+    // A whole pipeline, in order, with the hits served.
     client.cmd("GET k");
     let mixed = client.pipeline(&pipeline_of(&["GET cold", "GET cold2", "SET a 1", "INCR n"]), 4);
     for reply in &mixed {
@@ -135,7 +134,7 @@ fn hits_go_on_while_redis_is_away_and_the_rest_fails_fast() {
     }
 }
 
-/// CONFIG SET timeout reaches Redis, and is about its own connections.
+/// CONFIG SET timeout reaches Redis, and affects Redis's own connections.
 #[test]
 fn a_timeout_of_redis_closes_no_client() {
     let redis = Redis::start();
@@ -148,7 +147,7 @@ fn a_timeout_of_redis_closes_no_client() {
 }
 
 #[test]
-fn a_proxy_may_start_before_redis() {
+fn shortstop_may_start_before_redis() {
     let mut redis = Redis::start();
     redis.kill();
     let proxy = Process::start(redis.addr(), "");
@@ -172,14 +171,14 @@ fn sessions_end_with_their_connection() {
         let mut client = proxy.client();
         client.pipeline(&pipeline_of(before), before.len());
         wire.cut();
-        // What the session held is gone: an error, or the connection is closed, but never a reply
-        // that says that it was done.
+        // The session's state is gone: an error, or the connection is closed, but never a reply that says that the command was
+        // executed.
         let _ = client.try_send(&pipeline_of(after));
         let last = after.iter().map_while(|_| client.reply_or_end()).last().unwrap_or_default();
         assert!(!last.starts_with(b"*"), "{before:?}, {after:?}: {}", show(&last));
         wait_until("others go on", || proxy.client().cmd("EXISTS k") == b":0\r\n");
     }
-    // A client that is blocked is told, or let go, instead of waiting for ever.
+    // A blocked client gets an error or is closed, instead of waiting forever.
     let mut blocked = proxy.client();
     blocked.send(&pipeline_of(&["BLPOP q 0"]));
     wait_until("it is blocked", || redis.info("blocked_clients") == "1");
@@ -213,7 +212,7 @@ fn a_read_in_flight_is_repeated_and_a_write_is_not() {
     );
 }
 
-/// Asked again, it would tell of a value that was written after it.
+/// If it were repeated, it would return the value that was written after it.
 #[test]
 fn a_read_is_not_repeated_when_its_client_wrote_behind_it() {
     let redis = Redis::start();
@@ -225,7 +224,7 @@ fn a_read_is_not_repeated_when_its_client_wrote_behind_it() {
     wire.hold_replies_to(b"GET\r\n");
     client.send(&pipeline_of(&["GET k"]));
     wire.wait_caught();
-    // Waits for the answer to the client's.
+    // Waits for the reply to the client's read.
     other.send(&pipeline_of(&["GET k"]));
     proxy.wait_stat("l1_misses", |now| now == misses + 2);
     client.send(&pipeline_of(&["GETDEL k"]));
@@ -240,17 +239,17 @@ fn a_read_is_not_repeated_when_its_client_wrote_behind_it() {
     assert!(reply == b"$-1\r\n" || reply.starts_with(b"-ERR shortstop: "), "one who wrote nothing: {}", show(&reply));
 }
 
-/// Redis refuses a request by its first line, and ends the connection while the rest is still on its way.
+/// Redis refuses a request by its first line, and closes the connection while the rest is still being sent.
 #[test]
-fn a_request_that_redis_refuses_before_it_has_all_of_it_gets_its_reply() {
+fn a_request_that_redis_refuses_early_gets_its_reply() {
     let redis = Redis::start_with(&["--proto-max-bulk-len", "1mb"]);
     let wire = Fault::before(redis.addr());
     let proxy = Shortstop::to(wire.addr(), "workers: 1\ndefaults: { compress: false }");
     let (mut client, mut other) = (proxy.client(), proxy.client());
     assert_reply(&client.cmd("SET small v"), "+OK\r\n", "the lane stands");
-    // It gets a connection of its own, which Redis ends.
+    // It gets a private connection, which Redis closes.
     let ended = wire.ended();
-    // More than all sockets on the way hold, so that Shortstop still has most of it when the reply comes.
+    // More than all sockets on the path can buffer, so that Shortstop still has most of it when the reply arrives.
     let large = noise(64 << 20, 1);
     wire.hold_after(Way::Up, 2 << 10);
     client.send(&command(&[b"SET", b"large", &large]));
@@ -266,7 +265,7 @@ fn a_request_that_redis_refuses_before_it_has_all_of_it_gets_its_reply() {
 }
 
 #[test]
-fn a_redis_that_accepts_and_says_nothing_does_not_hold_up_hits() {
+fn a_redis_that_accepts_but_never_replies_does_not_hold_up_hits() {
     let redis = Redis::start();
     let wire = Fault::before(redis.addr());
     let proxy = Shortstop::to(wire.addr(), EAGER);
@@ -308,7 +307,7 @@ fn a_panic_closes_its_connection_and_no_other() {
     assert_our_error(&safe.client().cmd("PROXY DEBUG PANIC"), "not allowed");
 }
 
-/// What needs a new connection waits as it would with Redis itself, however short the time is in which one must stand.
+/// A command that needs a new connection waits as with Redis itself, however short the connect timeout is.
 #[test]
 fn a_redis_that_is_paused_is_waited_for() {
     let redis = Redis::start();
@@ -343,7 +342,7 @@ fn a_connection_to_a_paused_redis_ends_with_its_client() {
 }
 
 #[test]
-fn a_process_whose_worker_is_gone_ends_with_an_error() {
+fn a_process_without_a_worker_exits_with_an_error() {
     let redis = Redis::start();
     let mut proxy = Process::start(redis.addr(), "workers: 2\nenable_debug_command: true\n");
     let mut client = proxy.client();

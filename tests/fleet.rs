@@ -1,4 +1,4 @@
-//! Several Shortstops on one Redis and one NATS, and services that are no proxies.
+//! Several Shortstops on one Redis and one NATS, with services that are not Shortstops.
 
 mod common;
 
@@ -33,7 +33,7 @@ fn an_invalidation_crosses() {
     .enumerate()
     {
         writer.cmd("SET k old");
-        // The entry stays, so what follows is the invalidation's doing.
+        // The entry stays in L1, so what follows is caused by the invalidation.
         one.settle(&redis, &mut reader, "k");
         let value = i.to_string();
         writer.fill(line, &[value.as_bytes()]);
@@ -47,7 +47,7 @@ fn an_invalidation_crosses() {
 }
 
 #[test]
-fn what_empties_a_database_crosses() {
+fn a_flush_of_a_database_crosses() {
     let (redis, nats) = (Redis::start(), Nats::start());
     let (one, other) = two(&redis, &nats, EAGER);
     let (mut reader, mut writer) = (one.client(), other.client());
@@ -81,7 +81,7 @@ fn a_transaction_crosses_key_by_key() {
 }
 
 #[test]
-fn keys_that_are_not_watched_stay_at_home() {
+fn keys_that_are_not_watched_are_not_published() {
     let (redis, nats) = (Redis::start(), Nats::start());
     let (one, other) = two(
         &redis,
@@ -140,7 +140,7 @@ fn many_writes_cross_without_a_gap() {
 }
 
 #[test]
-fn without_nats_it_runs_alone_and_says_so() {
+fn without_nats_shortstop_runs_alone_and_says_so() {
     let redis = Redis::start();
     let proxy = Shortstop::start(&redis, EAGER);
     proxy.wait_mode("single");
@@ -175,7 +175,7 @@ fn nats_killed_and_restarted() {
         nats.kill();
         one.wait_mode("degraded");
         other.wait_mode("degraded");
-        // Both go on. A write at one is seen by the other within degraded_staleness.
+        // Both continue. The other sees a write at one within degraded_staleness.
         assert_reply(&writer.cmd(&format!("SET k during{round}")), "+OK\r\n", "a write");
         wait_until("seen without NATS", || reader.cmd("GET k") == bulk(format!("during{round}").as_bytes()));
         assert_eq!(one.stat("nats_connected"), 0, "and it says so");
@@ -192,14 +192,14 @@ fn nats_killed_and_restarted() {
 }
 
 #[test]
-fn a_nats_that_stands_still_is_found_out() {
+fn a_nats_that_hangs_is_noticed() {
     let (redis, nats) = (Redis::start(), Nats::start());
     let (one, other) = two(&redis, &nats, "degraded_staleness: 100ms\ndefaults:\n  cache: { admit_after: 1 }\n");
     let (mut reader, mut writer) = (one.client(), other.client());
     writer.cmd("SET k before");
     wait_until("seen", || reader.cmd("GET k") == b"$6\r\nbefore\r\n");
     one.warm(&mut reader, "k");
-    // The connection stays open; only the echo of its own heartbeat is missing.
+    // The connection stays open; only the echo of Shortstop's own heartbeat is missing.
     nats.signal("STOP");
     writer.cmd("SET k during");
     wait_until("seen although nothing was heard", || reader.cmd("GET k") == b"$6\r\nduring\r\n");
@@ -210,10 +210,10 @@ fn a_nats_that_stands_still_is_found_out() {
 }
 
 #[test]
-fn a_peer_that_leaves_is_let_go() {
+fn a_peer_that_leaves_is_forgotten() {
     let (redis, nats) = (Redis::start(), Nats::start());
     let (one, other) = two(&redis, &nats, EAGER);
-    // No BYE: it is waited for until Redis has not shown it for some time.
+    // No BYE: the others wait for it until Redis has not shown it for some time.
     drop(other);
     wait_within(Duration::from_secs(40), "it is let go", || one.stat("peers") == 0);
     one.wait_mode("live");
@@ -224,7 +224,7 @@ fn a_peer_that_leaves_is_let_go() {
 }
 
 #[test]
-fn garbage_on_the_subject_costs_speed_and_nothing_else() {
+fn garbage_on_the_subject_only_causes_flushes() {
     let (redis, nats) = (Redis::start(), Nats::start());
     let proxy = Shortstop::in_fleet(&redis, &nats, EAGER);
     let (mut client, mut stranger) = (proxy.client(), NatsClient::connect(nats.addr()));
@@ -235,7 +235,7 @@ fn garbage_on_the_subject_costs_speed_and_nothing_else() {
         proxy.warm(&mut client, "k");
         redis.client().cmd("SET k new");
         stranger.publish("shortstop.v1.default", payload);
-        // What cannot be understood may have been an invalidation.
+        // A message that is not understood may have been an invalidation.
         wait_until("a doubt ends in a flush", || client.cmd("GET k") == b"$3\r\nnew\r\n");
         proxy.wait_mode("live");
     }
@@ -303,7 +303,7 @@ fn bad_json_does_no_harm() {
 }
 
 #[test]
-fn writes_are_told_to_services_in_json() {
+fn writes_are_published_to_services_in_json() {
     let (redis, nats) = (Redis::start(), Nats::start());
     let proxy =
         Shortstop::in_fleet(&redis, &nats, "rules:\n  - match: \"private:*\"\n    watch: false\n  - match: \"*\"\n");

@@ -1,6 +1,6 @@
-//! Nothing is executed under a wrong assumption: when Shortstop itself cannot do a command that decides how the following ones
-//! are understood, the client gets an error and is closed, and nothing behind the command is executed. A command that needs a
-//! private connection waits for one first, up to `timeouts.connect`.
+//! No command is executed under a wrong assumption: if Shortstop cannot execute a command on which later ones depend, the client
+//! gets an error and is closed, and no later command is executed. A command that needs a private connection first waits for one, up
+//! to `timeouts.connect`.
 
 mod common;
 
@@ -16,10 +16,10 @@ use common::{
 /// One worker with one private connection.
 const ONE: &str = "workers: 1\nlimits: { max_sessions: 1 }\ntimeouts: { connect: 300ms }\n";
 
-/// The same, and clients wait for the private connection longer than a test takes.
+/// The same, but clients wait for the private connection longer than a test takes.
 const ONE_PATIENT: &str = "workers: 1\nlimits: { max_sessions: 1 }\ntimeouts: { connect: 5m }\n";
 
-/// A client that has the only private connection.
+/// A client that holds the only private connection.
 fn holder(proxy: &Shortstop) -> Client {
     let mut holder = proxy.client();
     assert_reply(&holder.cmd("WATCH held"), "+OK\r\n", "it has the only private connection");
@@ -57,7 +57,7 @@ fn at_the_limit_a_transaction_waits_for_a_private_connection() {
 }
 
 #[test]
-fn whoever_waits_in_vain_is_told_and_closed_and_nothing_behind_is_executed() {
+fn after_a_timeout_the_client_gets_an_error_and_no_later_command_is_executed() {
     let redis = Redis::start();
     let proxy = Shortstop::start(&redis, ONE);
     let _holder = holder(&proxy);
@@ -80,7 +80,7 @@ fn whoever_waits_in_vain_is_told_and_closed_and_nothing_behind_is_executed() {
         assert_reply(&client.until_closed(), "", lines[0]);
         assert_reply(&redis.client().cmd("DBSIZE"), ":0\r\n", lines[0]);
     }
-    // A command that changes nothing for those behind it fails alone.
+    // A command on which no later one depends fails alone.
     let mut client = proxy.client();
     for line in ["BLPOP l 0", "XREAD BLOCK 0 STREAMS s $"] {
         assert_our_error(&client.cmd(line), line);
@@ -89,7 +89,7 @@ fn whoever_waits_in_vain_is_told_and_closed_and_nothing_behind_is_executed() {
 }
 
 #[test]
-fn those_who_wait_longest_come_first() {
+fn the_longest_waiting_clients_are_served_first() {
     let redis = Redis::start();
     let proxy = Shortstop::start(&redis, ONE_PATIENT);
     let mut holder = holder(&proxy);
@@ -99,12 +99,12 @@ fn those_who_wait_longest_come_first() {
         let push = format!("RPUSH order {number}");
         send_and_settle(client, &mut bystander, &["MULTI", &push, "EXEC"]);
     }
-    // One leaves the line.
+    // One leaves the queue.
     let line = line_of(&mut clients[3], &mut bystander).expect("it is listed");
     let id = line.trim_start_matches("id=").split(' ').next().expect("it has a number").to_owned();
     assert_reply(&bystander.cmd(&format!("CLIENT KILL ID {id}")), ":1\r\n", "one is ended");
     clients[3].until_closed();
-    // Newcomers are served behind those who wait.
+    // New clients queue behind those that wait.
     let mut last = proxy.client();
     send_and_settle(&mut last, &mut bystander, &["MULTI", "RPUSH order last", "EXEC"]);
     assert_reply(&holder.cmd("UNWATCH"), "+OK\r\n", "the connection is free");
@@ -118,7 +118,7 @@ fn those_who_wait_longest_come_first() {
 }
 
 #[test]
-fn a_client_that_leaves_the_line_does_not_keep_its_place() {
+fn a_client_that_leaves_the_queue_does_not_keep_its_place() {
     let redis = Redis::start();
     let proxy = Shortstop::start(&redis, ONE_PATIENT);
     let mut holder = holder(&proxy);
@@ -131,7 +131,7 @@ fn a_client_that_leaves_the_line_does_not_keep_its_place() {
 }
 
 #[test]
-fn a_reload_that_allows_more_private_connections_lets_in_who_waits() {
+fn a_reload_with_more_private_connections_serves_waiting_clients() {
     let redis = Redis::start();
     let proxy = Shortstop::start(&redis, ONE_PATIENT);
     let _holder = holder(&proxy);
@@ -142,7 +142,7 @@ fn a_reload_that_allows_more_private_connections_lets_in_who_waits() {
 }
 
 #[test]
-fn waiting_is_no_idleness() {
+fn a_waiting_client_is_not_idle() {
     let redis = Redis::start();
     let limits = "limits: { max_sessions: 1, idle_timeout: 300ms }\ntimeouts: { connect: 900ms }\n";
     let proxy = Shortstop::start(&redis, &format!("workers: 1\n{limits}"));
@@ -155,7 +155,7 @@ fn waiting_is_no_idleness() {
 }
 
 #[test]
-fn who_waits_is_answered_before_shortstop_ends() {
+fn waiting_clients_are_answered_before_shortstop_ends() {
     let redis = Redis::start();
     let mut proxy = Process::start(redis.addr(), ONE_PATIENT);
     let mut holder = proxy.client();
@@ -163,12 +163,12 @@ fn who_waits_is_answered_before_shortstop_ends() {
     let (mut waiting, mut bystander) = (proxy.client(), proxy.client());
     send_and_settle(&mut waiting, &mut bystander, &["MULTI", "SET k v", "EXEC"]);
     proxy.signal("TERM");
-    // The one that has the connection asks nothing more, so that it ends, and the other has its turn.
+    // The client with the connection sends nothing more, so it is closed, and the other gets its turn.
     assert_reply(&waiting.replies(3).concat(), "+OK\r\n+QUEUED\r\n*1\r\n+OK\r\n", "what was asked is done");
     assert!(proxy.wait_exit(PATIENCE).success(), "{}", proxy.log());
 }
 
-/// Sets Redis's `maxclients` so that it takes no more connections than it has.
+/// Sets Redis's `maxclients` so that it accepts no more connections than it has.
 fn take_no_more(direct: &mut Client) {
     let info = direct.cmd("INFO clients");
     let connected = common::field(&info, "connected_clients").expect("INFO has it");
@@ -189,7 +189,7 @@ fn at_maxclients_of_redis_a_transaction_waits() {
     assert_reply(&direct.cmd("CONFIG SET maxclients 1000"), "+OK\r\n", "there is room");
     assert_reply(&client.replies(3).concat(), "+OK\r\n+QUEUED\r\n*1\r\n:2\r\n", "executed");
 
-    // Nor can a lane be made for its protocol.
+    // Nor can a lane be opened for its protocol.
     let mut third = proxy.client();
     assert_reply(&third.cmd("PING"), "+PONG\r\n", "connected");
     take_no_more(&mut direct);
@@ -214,7 +214,7 @@ fn at_maxclients_of_redis_a_transaction_waits() {
 }
 
 #[test]
-fn what_decides_how_the_next_command_is_understood_ends_the_connection_when_redis_is_away() {
+fn a_failed_command_on_which_later_ones_depend_closes_the_connection() {
     let redis = Redis::start();
     let wire = Fault::before(redis.addr());
     let proxy = Shortstop::to(wire.addr(), "workers: 1\n");
@@ -225,12 +225,12 @@ fn what_decides_how_the_next_command_is_understood_ends_the_connection_when_redi
     wait_until("Redis is away", || bystander.cmd("PING").starts_with(b"-ERR shortstop: Redis at"));
     for line in ["SELECT 3", "AUTH default x", "AUTH x", "HELLO 3", "HELLO 2 AUTH default x", "MULTI", "WATCH k"] {
         let mut client = proxy.client();
-        // At the first attempt Shortstop may not have noticed that the connection for logins is lost.
+        // At the first attempt Shortstop may not have noticed yet that the auth link is lost.
         client.send(&pipeline_of(&[line]));
         assert_our_error(&client.reply(), line);
         assert_reply(&client.until_closed(), "", line);
     }
-    // These change nothing for what follows.
+    // No later command depends on these.
     for line in ["GET k", "SET k v", "BLPOP l 1"] {
         assert_our_error(&bystander.cmd(line), line);
     }
@@ -239,7 +239,7 @@ fn what_decides_how_the_next_command_is_understood_ends_the_connection_when_redi
 }
 
 #[test]
-fn a_lost_select_or_login_takes_what_is_behind_it_along() {
+fn commands_behind_a_lost_select_or_login_are_not_executed() {
     let redis = Redis::start();
     let wire = Fault::before(redis.addr());
     let proxy = Shortstop::to(wire.addr(), "workers: 1\n");
@@ -256,7 +256,7 @@ fn a_lost_select_or_login_takes_what_is_behind_it_along() {
         wire.hold_replies_to(part);
         client.send(&pipeline_of(&[line, "SET k v", "GET k"]));
         wire.wait_caught();
-        // It is not asked again, or in vain.
+        // It is not tried again, or fails again.
         wire.refuse(true);
         wire.cut_caught();
         assert_our_error(&client.reply(), line);
@@ -268,7 +268,7 @@ fn a_lost_select_or_login_takes_what_is_behind_it_along() {
 }
 
 #[test]
-fn a_transaction_whose_connection_is_lost_takes_what_is_behind_it_along() {
+fn commands_behind_a_lost_transaction_are_not_executed() {
     let redis = Redis::start();
     let wire = Fault::before(redis.addr());
     let proxy = Shortstop::to(wire.addr(), "workers: 1\n");
@@ -279,7 +279,7 @@ fn a_transaction_whose_connection_is_lost_takes_what_is_behind_it_along() {
     ] {
         wait_until("connected", || proxy.client().cmd("PING") == b"+PONG\r\n");
         let mut client = proxy.client();
-        // The request itself is held, and all that follows on its connection.
+        // The request itself is held, and everything that follows on its connection.
         wire.hold_request(at.as_bytes());
         client.send(&pipeline_of(lines));
         wire.wait_held();
@@ -291,9 +291,9 @@ fn a_transaction_whose_connection_is_lost_takes_what_is_behind_it_along() {
     }
 }
 
-/// Redis is not sent a command because too much waits already: the transaction would be executed without it.
+/// A command is not sent because too many bytes wait already: the transaction would be executed without it.
 #[test]
-fn a_transaction_of_which_a_part_is_refused_is_not_executed() {
+fn a_transaction_with_a_refused_command_is_not_executed() {
     let redis = Redis::start();
     let wire = Fault::before(redis.addr());
     let proxy =
@@ -304,7 +304,7 @@ fn a_transaction_of_which_a_part_is_refused_is_not_executed() {
     let large = noise(4_000, 1);
     let set = common::filled("SET a $1", &[&large]);
     client.send(&[&set[..], &pipeline_of(&["SET b 1"])].concat());
-    // The second one is refused at once; its answer waits behind the first.
+    // The second one is refused at once. Its reply waits behind the first.
     wait_until("both were taken", || {
         let list = proxy.client().cmd("PROXY INFO upstream");
         common::field(&list, "upstream_errors").is_some_and(|errors| errors != "0")
@@ -317,7 +317,7 @@ fn a_transaction_of_which_a_part_is_refused_is_not_executed() {
     assert_reply(&redis.client().cmd("EXISTS a b"), ":0\r\n", "nothing was executed");
 }
 
-/// A transfer, as an application writes it with redis-py, which tries again when the connection ends.
+/// A money transfer, as an application writes it with redis-py, which retries when the connection ends.
 #[test]
 fn a_transfer_of_redis_py_is_done_once_or_not_at_all() {
     let redis = Redis::start();

@@ -1,4 +1,4 @@
-//! The tools of the other tests, tried on real servers: what a test relies on must itself be right.
+//! Tests of the test tools, with real servers.
 
 mod common;
 
@@ -61,7 +61,7 @@ fn nats_carries_messages_and_comes_back() {
 }
 
 #[test]
-fn replies_are_cut_where_they_end() {
+fn the_end_of_each_reply_is_found() {
     let redis = Redis::start();
     let mut client = redis.client();
     let lines = [
@@ -128,7 +128,7 @@ fn a_wire_holds_the_replies_to_one_request() {
     let wire = Fault::before(redis.addr());
     let (mut one, mut other) = (Client::connect(wire.addr()), Client::connect(wire.addr()));
     wire.hold_replies_to(b"INCR\r\n$1\r\nn\r\n");
-    // In two pieces, so that it is found across them.
+    // In two pieces, so that it must be found across them.
     one.send(b"*2\r\n$4\r\nINC");
     assert_reply(&other.cmd("PING"), "+PONG\r\n", "the other connection");
     one.send(b"R\r\n$1\r\nn\r\n");
@@ -147,7 +147,7 @@ fn a_wire_holds_the_replies_to_one_request() {
 }
 
 #[test]
-fn made_up_values_are_what_they_should_be() {
+fn generated_values_have_the_promised_properties() {
     let gzip = |bytes: &[u8]| {
         let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(3));
         std::io::Write::write_all(&mut encoder, bytes).expect("memory takes it");

@@ -1,5 +1,5 @@
-//! A Redis that keeps its connections and answers nothing: requests get an error within `timeouts.reply`, L1 goes on, and INFO says
-//! so. What takes long for a reason is waited for.
+//! A Redis that keeps its connections open but answers nothing: requests get an error within `timeouts.reply`, L1 serves what it
+//! may, and INFO says so. A long wait with a known reason is not a hang.
 
 mod common;
 
@@ -26,14 +26,14 @@ fn requests_to_a_hung_redis_get_an_error_and_writes_count_as_unknown() {
     proxy.warm(&mut reader, "k");
     wire.hold(Way::Down);
     writer.send(&pipeline_of(&["SET a 1", "GET b"]));
-    assert_reply(&reader.cmd("GET k"), "$1\r\n1\r\n", "L1 goes on");
+    assert_reply(&reader.cmd("GET k"), "$1\r\n1\r\n", "L1 serves what it may");
     proxy.wait_stat("upstream_overdue", |overdue| overdue > 0);
     let lost = writer.reply();
     assert_hung(&lost, "a write");
     assert!(lost.ends_with(b"; the command may have been executed\r\n"), "{}", show(&lost));
     assert_hung(&writer.reply(), "a read behind it");
     assert_eq!((proxy.stat("writes_unknown"), proxy.stat("writes_unknown_given_up")), (1, 1));
-    // Whoever comes before Redis answers again does not wait.
+    // A client that sends requests before Redis answers again does not wait.
     let start = Instant::now();
     assert_hung(&other.cmd("GET c"), "a later read");
     assert!(start.elapsed() < Duration::from_millis(900), "it failed at once");
@@ -55,7 +55,7 @@ fn a_private_connection_to_a_hung_redis_ends_with_its_client() {
 }
 
 #[test]
-fn a_redis_that_hangs_at_the_start_is_not_waited_for_longer() {
+fn a_redis_that_hangs_at_the_start_gets_the_same_timeout() {
     let redis = Redis::start();
     let wire = Fault::before(redis.addr());
     wire.hold(Way::Down);
@@ -66,7 +66,7 @@ fn a_redis_that_hangs_at_the_start_is_not_waited_for_longer() {
     wait_until("Redis answers", || proxy.client().cmd("GET k") == b"$-1\r\n");
 }
 
-/// Sends `line`, and then asks on another connection, which waits for it.
+/// Sends `line`, and then a request on another connection, which waits for it.
 fn behind(proxy: &Shortstop, slow: &mut Client, line: &[&[u8]]) -> Vec<u8> {
     let mut other = proxy.client();
     assert_reply(&other.cmd("PING"), "+PONG\r\n", "there is a lane");
@@ -76,7 +76,7 @@ fn behind(proxy: &Shortstop, slow: &mut Client, line: &[&[u8]]) -> Vec<u8> {
 }
 
 #[test]
-fn what_takes_long_for_a_reason_is_waited_for() {
+fn long_commands_are_not_a_hang() {
     let redis = Redis::start_with(&["--enable-debug-command", "yes"]);
     // Two workers: one sees only the silence, and not its reason.
     for workers in [1, 2] {
@@ -86,7 +86,7 @@ fn what_takes_long_for_a_reason_is_waited_for() {
         assert_reply(&behind(&proxy, &mut slow, &sleep), "$-1\r\n", "behind DEBUG SLEEP");
         assert_reply(&slow.reply(), "+OK\r\n", "DEBUG SLEEP itself");
 
-        // Redis says nothing to anybody before it says that it is busy.
+        // Redis is silent for all clients before it reports that it is busy.
         assert_reply(&redis.client().cmd("CONFIG SET lua-time-limit 2500"), "+OK\r\n", "the limit");
         let mut killer = redis.client();
         slow.send(&command(&[b"EVAL", b"while true do end", b"0"]));
@@ -114,7 +114,7 @@ fn what_takes_long_for_a_reason_is_waited_for() {
 }
 
 #[test]
-fn a_pause_that_is_taken_back_excuses_nothing() {
+fn an_ended_pause_is_no_excuse() {
     let redis = Redis::start();
     let wire = Fault::before(redis.addr());
     let proxy = Shortstop::to(wire.addr(), SHORT);
@@ -126,7 +126,7 @@ fn a_pause_that_is_taken_back_excuses_nothing() {
 }
 
 #[test]
-fn without_a_limit_a_hung_redis_is_waited_for() {
+fn without_a_timeout_requests_wait_for_a_hung_redis() {
     let redis = Redis::start();
     let wire = Fault::before(redis.addr());
     let proxy = Shortstop::to(wire.addr(), "workers: 1\ntimeouts: { reply: 0 }\n");

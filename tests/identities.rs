@@ -1,4 +1,4 @@
-//! Who a client is, Redis decides: what it may, and what it gets to hear.
+//! Identities: Redis decides what each client may do and which errors it gets.
 
 mod common;
 
@@ -7,21 +7,21 @@ use common::{Client, Fault, Redis, Shortstop, assert_our_error, assert_reply, fi
 const NOAUTH: &str = "-NOAUTH Authentication required.\r\n";
 const WRONGPASS: &str = "-WRONGPASS invalid username-password pair or user is disabled.\r\n";
 
-/// A Redis that wants a password.
+/// A Redis that requires a password.
 fn locked() -> Redis {
     let redis = Redis::start();
     assert_reply(&redis.client().cmd("CONFIG SET requirepass secret"), "+OK\r\n", "locked");
     redis
 }
 
-/// A client of Redis itself that may do everything.
+/// A direct client of Redis that may do everything.
 fn administrator(redis: &Redis) -> Client {
     let mut client = redis.client();
     assert_reply(&client.cmd("AUTH secret"), "+OK\r\n", "the password");
     client
 }
 
-/// Connections to Redis in the name of a user.
+/// Number of connections to Redis with this user.
 fn connections_of(administrator: &mut Client, user: &str) -> usize {
     let list = administrator.cmd("CLIENT LIST");
     String::from_utf8_lossy(&list).matches(&format!(" user={user} ")).count()
@@ -33,7 +33,7 @@ fn calls(info: &[u8], command: &str) -> u64 {
     counts.split(',').next().and_then(|calls| calls.strip_prefix("calls=")?.parse().ok()).unwrap_or(0)
 }
 
-/// Handshakes and what they are worth; each line is asked of both.
+/// Handshakes and the commands after them. Each line is sent to both servers.
 const SCENES: &[(&str, &[&str])] = &[
     ("nobody", &["GET k", "PING", "NOSUCH", "GET", "MULTI", "ECHO x", "SELECT 1", "HELLO 3", "HELLO", "GET k"]),
     ("a password", &["AUTH secret", "SET k v", "GET k", "ACL WHOAMI", "PING"]),
@@ -76,12 +76,12 @@ fn handshakes_answer_as_redis_does() {
     }
 }
 
-/// Logins that a worker tries at a time, each on a connection of its own.
+/// Number of logins that a worker tries at a time, each on a connection of its own.
 const AT_A_TIME: u64 = 8;
 
-/// A login whose answer is late, as many of them as may be tried at a time.
+/// Logins whose replies are late, as many as may be tried at a time.
 #[test]
-fn a_login_without_an_answer_holds_up_no_other() {
+fn a_login_without_a_reply_holds_up_no_other() {
     let redis = locked();
     let fault = Fault::before(redis.addr());
     let proxy = Shortstop::to(fault.addr(), "workers: 1");
@@ -94,9 +94,9 @@ fn a_login_without_an_answer_holds_up_no_other() {
     assert_reply(&slow.reply(), WRONGPASS, "its own answer");
 }
 
-/// With a server that loses errors of AUTH (redis/redis #15640), a login behind another one would be told the other one's fate.
+/// With a server that loses errors of AUTH (redis/redis #15640), a login behind another one would get the other one's result.
 #[test]
-fn on_each_connection_logins_are_tried_one_at_a_time() {
+fn each_auth_link_carries_one_login_at_a_time() {
     let redis = locked();
     let fault = Fault::before(redis.addr());
     let proxy = Shortstop::to(fault.addr(), "workers: 1");
@@ -109,7 +109,7 @@ fn on_each_connection_logins_are_tried_one_at_a_time() {
     first.iter_mut().for_each(|client| client.send(&pipeline_of(&["AUTH held-back"])));
     wait_until("the first logins are with Redis", || tried() == before + AT_A_TIME);
     last.send(&pipeline_of(&["AUTH secret"]));
-    // The worker has taken that when it has answered a good many others that came behind it.
+    // The worker has taken the login once it has answered a number of later requests.
     for _ in 0..100 {
         assert!(other.cmd("PROXY HELP").starts_with(b"*"), "served meanwhile");
     }
@@ -117,7 +117,7 @@ fn on_each_connection_logins_are_tried_one_at_a_time() {
     fault.release();
     first.iter_mut().for_each(|client| assert_reply(&client.reply(), WRONGPASS, "its own answer"));
     assert_reply(&last.reply(), "+OK\r\n", "its own answer");
-    // The connections go when nobody needs them any more. One stays, and so do the lanes of the two users.
+    // Unneeded auth links close. One stays, and so do the lanes of the two users.
     wait_until("the connections for logins are gone", || {
         let connections = field(&last.cmd("PROXY INFO upstream"), "upstream_connections");
         connections.and_then(|count| count.parse::<u64>().ok()).is_some_and(|count| count <= 3)
@@ -125,7 +125,7 @@ fn on_each_connection_logins_are_tried_one_at_a_time() {
 }
 
 #[test]
-fn logins_that_come_all_at_once_get_their_own_answers() {
+fn concurrent_logins_get_their_own_replies() {
     let redis = locked();
     let proxy = Shortstop::start(&redis, "workers: 1");
     let mut clients: Vec<Client> = (0..60).map(|_| proxy.client()).collect();
@@ -142,9 +142,9 @@ fn logins_that_come_all_at_once_get_their_own_answers() {
     }
 }
 
-/// On a connection of the client's own, too.
+/// Also on the client's session.
 #[test]
-fn a_login_that_fails_behind_other_commands_is_answered() {
+fn a_login_that_fails_behind_other_commands_gets_a_reply() {
     let redis = locked();
     let proxy = Shortstop::start(&redis, "");
     let mut client = proxy.client();
@@ -155,7 +155,7 @@ fn a_login_that_fails_behind_other_commands_is_answered() {
 }
 
 #[test]
-fn hello_with_a_login_is_all_in_one() {
+fn hello_with_a_login_changes_everything_at_once() {
     let redis = locked();
     let proxy = Shortstop::start(&redis, "");
     let mut client = proxy.client();
@@ -171,7 +171,7 @@ fn hello_with_a_login_is_all_in_one() {
     assert!(!String::from_utf8_lossy(&names).contains("name=me"), "Redis's connections keep their own names");
 }
 
-/// An identity's clients share its connections: a hundred logins are no hundred connections, and none is left behind.
+/// The clients of an identity share its connections: a hundred logins do not open a hundred connections, and none is left behind.
 #[test]
 fn clients_of_an_identity_share_its_lanes() {
     let redis = locked();
@@ -188,10 +188,10 @@ fn clients_of_an_identity_share_its_lanes() {
         Some("0"),
         "no connections of their own"
     );
-    // One lane of each worker, and the doors.
+    // One lane per worker, and the auth links.
     assert!(connections_of(&mut admin, "shared") <= 4, "{}", connections_of(&mut admin, "shared"));
     drop(clients);
-    // The doors keep the identity that knocked last.
+    // The auth links keep the user that logged in last.
     wait_until("the lanes end with the last client", || connections_of(&mut admin, "shared") <= 2);
 }
 
@@ -215,13 +215,13 @@ fn a_user_gets_from_l1_only_what_it_may_read() {
         assert_reply(&apple.cmd("GET pear"), &refused, "not its own");
         assert_reply(&apple.cmd("MGET apple pear"), &refused, "a mix");
     }
-    // The right is taken away through the proxy: at once.
+    // The right is revoked through Shortstop: it ends at once.
     assert_reply(&free.cmd("ACL SETUSER apple resetkeys ~b*"), "+OK\r\n", "changed");
     assert_reply(&apple.cmd("GET apple"), &refused, "no more");
 }
 
 #[test]
-fn a_login_that_is_not_good_any_more_ends_its_clients() {
+fn a_login_that_redis_refuses_closes_its_clients() {
     let redis = locked();
     let proxy = Shortstop::start(&redis, "workers: 1");
     let mut admin = administrator(&redis);
@@ -247,7 +247,7 @@ fn a_login_that_is_not_good_any_more_ends_its_clients() {
 }
 
 #[test]
-fn a_client_that_asks_while_its_login_is_refused_ends_with_the_answer() {
+fn a_client_with_a_pending_request_is_closed_with_the_reply() {
     let redis = locked();
     let proxy = Shortstop::start(&redis, "workers: 1");
     let mut admin = administrator(&redis);
@@ -262,9 +262,9 @@ fn a_client_that_asks_while_its_login_is_refused_ends_with_the_answer() {
     }
 }
 
-/// Redis ends the connections of a user that it deletes. That there is one of that name and password again changes nothing.
+/// Redis closes the connections of a deleted user. A new user of the same name and password does not change that.
 #[test]
-fn the_clients_of_a_user_that_is_deleted_end_also_when_it_comes_back() {
+fn clients_of_a_deleted_user_are_closed_even_if_it_is_created_again() {
     let redis = Redis::start();
     let proxy = Shortstop::start(&redis, "");
     let mut admin = proxy.client();
@@ -307,9 +307,9 @@ fn the_clients_of_a_user_that_is_deleted_end_also_when_it_comes_back() {
     assert_reply(&default.cmd("ACL WHOAMI"), "$7\r\ndefault\r\n", "and stays");
 }
 
-/// The user is deleted and made again at Redis, around the proxy. A client that has only logged in ends as well.
+/// The user is deleted and created again directly in Redis. A client that has only logged in is closed too.
 #[test]
-fn a_client_that_has_only_logged_in_ends_with_its_user() {
+fn a_client_that_has_only_logged_in_is_closed_with_its_user() {
     let redis = Redis::start();
     let proxy = Shortstop::start(&redis, "");
     let mut admin = redis.client();
@@ -326,9 +326,9 @@ fn a_client_that_has_only_logged_in_ends_with_its_user() {
     }
 }
 
-/// The URL's user is refused while a client is about to become another one.
+/// The URL's user is refused while a client is logging in as another user.
 #[test]
-fn who_waits_for_the_answer_to_a_login_gets_it_when_another_login_is_refused() {
+fn a_pending_login_gets_its_reply_when_another_login_is_refused() {
     let redis = locked();
     let mut admin = administrator(&redis);
     admin.cmd("ACL SETUSER u on >pw ~* +@all");
@@ -339,12 +339,12 @@ fn who_waits_for_the_answer_to_a_login_gets_it_when_another_login_is_refused() {
     for client in [&mut right, &mut wrong, &mut idle] {
         assert_reply(&client.cmd("GET k"), "$-1\r\n", "as the URL's user");
     }
-    // Whatever comes to be asked at the door, its answer waits.
+    // Replies to all logins wait.
     wire.hold_replies_to(b"$2\r\npw\r\n");
     right.send(&pipeline_of(&["AUTH u pw", "ACL WHOAMI"]));
     wire.wait_caught();
     wrong.send(&pipeline_of(&["AUTH nobody pw", "GET k", "GET k"]));
-    // The worker has taken that when it has answered a good many others that came behind it.
+    // The worker has taken the login once it has answered a number of later requests.
     for _ in 0..100 {
         assert!(idle.cmd("PROXY HELP").starts_with(b"*"), "served meanwhile");
     }
@@ -361,7 +361,7 @@ fn who_waits_for_the_answer_to_a_login_gets_it_when_another_login_is_refused() {
 }
 
 #[test]
-fn clients_without_a_login_may_be_the_urls_user() {
+fn clients_without_a_login_may_act_as_the_urls_user() {
     let redis = locked();
     let url = redis.url().replace("redis://", "redis://:secret@");
     let strict = Shortstop::start(&redis, &format!("upstream: {url}"));
@@ -374,7 +374,7 @@ fn clients_without_a_login_may_be_the_urls_user() {
 }
 
 #[test]
-fn only_who_may_configure_redis_may_change_the_proxy() {
+fn only_users_who_may_configure_redis_may_flush_shortstop() {
     let redis = Redis::start();
     let proxy = Shortstop::start(&redis, "");
     redis.client().cmd("ACL SETUSER plain on >pw ~* +@all -config");
@@ -388,7 +388,7 @@ fn only_who_may_configure_redis_may_change_the_proxy() {
 }
 
 #[test]
-fn a_password_that_is_set_is_asked_of_whoever_comes() {
+fn a_new_password_is_required_of_new_clients() {
     let redis = Redis::start();
     let proxy = Shortstop::start(&redis, "defaults: { cache: { admit_after: 1 } }");
     let mut early = proxy.client();
@@ -406,20 +406,20 @@ fn a_password_that_is_set_is_asked_of_whoever_comes() {
     assert_reply(&early.cmd("GET k"), NOAUTH, "which it is then");
 }
 
-/// What the URL's user may ask decides how Shortstop finds out what has been changed around it.
+/// The rights of the URL's user determine how Shortstop notices direct changes in Redis.
 fn watchers(redis: &Redis) -> [(&'static str, String); 2] {
     redis.client().cmd("ACL SETUSER watcher on >pw +info +command +role +client");
     [("may ask", redis.url()), ("may not ask", redis.url().replace("redis://", "redis://watcher:pw@"))]
 }
 
-/// Until the proxy knows what users may: it asks for the server's role before, each time, and once to find the server.
+/// Until Shortstop knows users' rights. Each time it asks for the server's role before, and once to find the server.
 fn wait_for_a_look(redis: &Redis) {
     let mut direct = redis.client();
     wait_until("the control connection has looked once", || calls(&direct.cmd("INFO commandstats"), "role") >= 3);
 }
 
 #[test]
-fn a_password_that_is_set_around_the_proxy_is_asked_of_whoever_comes() {
+fn a_password_set_directly_in_redis_is_required_of_new_clients() {
     for at in [0, 1] {
         let redis = Redis::start();
         let (how, url) = &watchers(&redis)[at];
@@ -452,14 +452,14 @@ fn a_password_that_is_set_around_the_proxy_is_asked_of_whoever_comes() {
         assert_reply(&proxy.client().cmd("GET k"), "$1\r\nv\r\n", "open again");
         let refused = String::from_utf8_lossy(&direct.cmd("ACL LOG")).matches("count").count();
         let log = String::from_utf8_lossy(&direct.cmd("ACL LOG")).into_owned();
-        // PING, ACL GETUSER, ACL LIST, SUBSCRIBE and CONFIG GET, each asked once.
+        // PING, ACL GETUSER, ACL LIST, SUBSCRIBE and CONFIG GET, each tried once.
         assert!(refused <= 5, "{how}: Redis's log of refusals is not filled: {refused}: {log}");
     }
 }
 
-/// A client without a login is the URL's user then, and so is whoever comes next, as long as Redis takes that password.
+/// A client without a login acts as the URL's user, and so do new clients as long as Redis accepts that password.
 #[test]
-fn the_urls_password_that_is_changed_around_the_proxy_lets_nobody_in_any_more() {
+fn after_a_direct_change_of_the_urls_password_clients_are_refused() {
     let redis = locked();
     let url = redis.url().replace("redis://", "redis://:secret@");
     let proxy = Shortstop::start(&redis, &format!("upstream: {url}\nclients_without_auth: upstream"));
@@ -468,7 +468,7 @@ fn the_urls_password_that_is_changed_around_the_proxy_lets_nobody_in_any_more() 
     let mut admin = administrator(&redis);
     wait_until("it has looked once", || calls(&admin.cmd("INFO commandstats"), "role") >= 3);
     assert_reply(&admin.cmd("CONFIG SET requirepass changed"), "+OK\r\n", "changed");
-    // Who comes just as the login is refused may be closed before it has asked.
+    // A client that connects just as the login is refused may be closed before it has sent a request.
     let ask_anew = || {
         let mut client = proxy.client();
         client.try_send(&pipeline_of(&["GET k"])).ok().and_then(|()| client.reply_or_end()).unwrap_or_default()
@@ -480,7 +480,7 @@ fn the_urls_password_that_is_changed_around_the_proxy_lets_nobody_in_any_more() 
 }
 
 #[test]
-fn a_right_that_is_taken_around_the_proxy_ends_what_l1_has() {
+fn a_right_revoked_directly_in_redis_flushes_l1() {
     let redis = Redis::start();
     let proxy = Shortstop::start(&redis, "defaults: { cache: { admit_after: 1 } }");
     let mut direct = redis.client();
@@ -491,13 +491,13 @@ fn a_right_that_is_taken_around_the_proxy_ends_what_l1_has() {
     proxy.warm(&mut alice, "k");
     wait_for_a_look(&redis);
     direct.cmd("ACL SETUSER alice resetkeys");
-    // Far before `max_staleness`.
+    // Long before `max_staleness`.
     wait_until("it is seen", || alice.cmd("GET k").starts_with(b"-NOPERM"));
 }
 
-/// A user whose connections Redis cannot take for lack of room is not refused: it stays.
+/// A user whose connections Redis refuses because of `maxclients` has not lost its login.
 #[test]
-fn a_redis_that_is_full_ends_nobodys_login() {
+fn a_redis_at_maxclients_ends_no_login() {
     let redis = Redis::start();
     let proxy = Shortstop::start(&redis, "workers: 1");
     redis.client().cmd("ACL SETUSER alice on >pw ~* +@all");
@@ -514,7 +514,7 @@ fn a_redis_that_is_full_ends_nobodys_login() {
     wait_until("her lane is still good", || proxy.client().cmd("PING") == b"+PONG\r\n");
 }
 
-/// A login in a transaction is made at EXEC; a server that may leave out what became of it is not asked.
+/// A login in a transaction is executed at EXEC. It is not sent to a server that may omit its result.
 #[test]
 fn a_login_in_a_transaction() {
     let redis = Redis::start();

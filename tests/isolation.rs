@@ -1,12 +1,12 @@
-//! What a client leaves behind on its private connection never reaches the next client.
+//! State that a client leaves on its private connection never reaches the next client.
 //!
-//! One worker, so that the next client of the same user gets the connection of the last one if that was kept.
+//! One worker, so that the next client of the same user gets the last one's connection if it was kept.
 
 mod common;
 
 use common::{Client, Fault, Redis, Shortstop, assert_reply, bulk, pipeline_of, show, wait_until};
 
-/// Who may do what. `lim` sees keys that begin with r: or a:, and no channel but `c` and its like.
+/// The users and their rights. `lim` may use keys that begin with r: or a:, and only channels like `c`.
 const USERS: &[&str] = &[
     "ACL SETUSER admin on >pa ~* &* +@all",
     "ACL SETUSER lim on >pl ~r:* ~a:* &* +@all",
@@ -19,8 +19,8 @@ const USERS: &[&str] = &[
 
 const LOGINS: &[&str] = &["admin pa", "lim pl", "ua pa", "deaf pd", "stays ps", "watches pw"];
 
-/// A Redis with these users, and a Shortstop with one worker before it. A client of each user stays: with the last client of a
-/// user go the user's connections.
+/// A Redis with these users, and a Shortstop with one worker in front of it. One client per user stays connected, because a user's
+/// connections close with its last client.
 fn start() -> (Redis, Shortstop, Vec<Client>) {
     let redis = Redis::start();
     let mut direct = redis.client();
@@ -42,12 +42,12 @@ fn client(proxy: &Shortstop, login: &str, db: u32, version: u8) -> Client {
     client.speaking(version)
 }
 
-/// The user of a login.
+/// The user in a login.
 fn user(login: &str) -> &str {
     login.split(' ').next().filter(|user| !user.is_empty()).unwrap_or("default")
 }
 
-/// Takes every spare connection that a client in this state could be given, and looks whether it is in that state.
+/// Takes every spare connection that a client in this state could get, and checks its state.
 fn assert_nothing_is_left(proxy: &Shortstop, redis: &Redis, login: &str, db: u32, version: u8, context: &str) {
     proxy.wait_stat("proxy_sessions", |sessions| sessions == 0);
     let context = format!("{context}; next: login {login:?}, db {db}, RESP{version}");
@@ -115,7 +115,7 @@ fn a_refused_subscriber_that_quits_in_one_piece_leaves_nothing() {
 }
 
 #[test]
-fn a_login_that_redis_performs_before_it_refuses_the_rest_is_nobody_elses() {
+fn a_login_executed_by_a_refused_command_reaches_no_other_client() {
     let (redis, proxy, _staying) = start();
     let partial = [
         "HELLO 3 AUTH admin pa AUTH lim wrong",
@@ -152,9 +152,9 @@ fn a_login_that_redis_performs_before_it_refuses_the_rest_is_nobody_elses() {
     }
 }
 
-/// What a server performs of a HELLO that it refuses depends on its version: the client is what Redis made of it.
+/// Which part of a refused HELLO a server executes depends on its version: the client's state is what Redis made of it.
 #[test]
-fn after_a_hello_that_fails_behind_its_login_the_client_is_what_redis_made_of_it() {
+fn after_a_partially_executed_hello_the_client_has_the_state_that_redis_gave_it() {
     let (redis, proxy, _staying) = start();
     // On these servers Shortstop refuses a login in a transaction.
     let refuses = redis.has("waitaof");
@@ -184,7 +184,7 @@ fn after_a_hello_that_fails_behind_its_login_the_client_is_what_redis_made_of_it
                     assert_reply(&got, expected, &format!("{line}, inside MULTI: {inside}: {step}"));
                 }
             }
-            // And it stays so, for its life.
+            // And it stays so until the connection closes.
             assert_reply(&through.cmd("ACL WHOAMI"), direct.cmd("ACL WHOAMI"), line);
             assert_reply(&through.cmd("RESET"), "+RESET\r\n", line);
             assert_reply(&through.cmd("ACL WHOAMI"), bulk(b"default"), line);
@@ -193,7 +193,7 @@ fn after_a_hello_that_fails_behind_its_login_the_client_is_what_redis_made_of_it
 }
 
 #[test]
-fn a_transaction_that_may_not_be_discarded_stays_with_its_client() {
+fn a_transaction_without_the_right_to_discard_stays_with_its_client() {
     let (redis, proxy, _staying) = start();
     for (discard, error) in [("DISCARD", "-NOPERM"), ("DISCARD x", "-ERR wrong number")] {
         let login = if error == "-NOPERM" { "stays ps" } else { "" };
@@ -222,7 +222,7 @@ fn a_transaction_that_may_not_be_discarded_stays_with_its_client() {
 }
 
 #[test]
-fn keys_that_may_not_be_unwatched_stay_with_their_client() {
+fn watched_keys_without_the_right_to_unwatch_stay_with_their_client() {
     let (redis, proxy, _staying) = start();
     let mut direct = redis.client();
     for round in 0..4 {
@@ -234,7 +234,7 @@ fn keys_that_may_not_be_unwatched_stay_with_their_client() {
             drop(first);
             proxy.wait_stat("proxy_sessions", |sessions| sessions == 0);
         } else {
-            // It is still watching.
+            // It still watches.
             direct.cmd("INCR r:k");
             assert_reply(&first.cmd("MULTI"), "+OK\r\n", "multi");
             assert_reply(&first.cmd("EXEC"), "*-1\r\n", "what it watched has changed");
@@ -245,21 +245,21 @@ fn keys_that_may_not_be_unwatched_stay_with_their_client() {
         assert_reply(&next.cmd("MULTI"), "+OK\r\n", "multi");
         assert_reply(&next.cmd("EXEC"), "*0\r\n", "the next client watches nothing");
     }
-    // A WATCH that is refused watches nothing, and its connection is good for the next client.
+    // A refused WATCH watches nothing, so another client may use its connection.
     let mut refused = client(&proxy, "lim pl", 0, 2);
     assert!(refused.cmd("WATCH secret").starts_with(b"-NOPERM"), "refused");
     assert!(refused.cmd("PING").starts_with(b"+PONG"), "ping");
     proxy.wait_stat("proxy_sessions", |sessions| sessions == 0);
 }
 
-/// The number of a client.
+/// A client's id.
 fn id(client: &mut Client) -> u64 {
     let reply = client.cmd("CLIENT ID");
     String::from_utf8_lossy(&reply).trim_start_matches(':').trim_end().parse().expect("a number")
 }
 
 #[test]
-fn a_connection_that_others_redirect_to_is_nobody_elses() {
+fn a_connection_that_others_redirect_to_is_not_reused() {
     let (redis, proxy, _staying) = start();
     let mut direct = redis.client();
     for round in 0..40 {
@@ -271,7 +271,7 @@ fn a_connection_that_others_redirect_to_is_nobody_elses() {
         let refused = a.reply();
         assert!(refused.starts_with(b"-ERR"), "{}", show(&refused));
         assert_reply(&b.reply(), "+OK\r\n", "redirected");
-        // A client whose connection has no state goes back to the lane with this.
+        // A client whose connection has no state goes back to the lane with this command.
         assert_reply(&a.cmd("PING"), "+PONG\r\n", "ping");
         let mut next = client(&proxy, "", 0, 3);
         assert_reply(&next.cmd("WATCH r:other"), "+OK\r\n", "takes a private connection");
@@ -286,7 +286,7 @@ fn a_connection_that_others_redirect_to_is_nobody_elses() {
 }
 
 #[test]
-fn who_stays_subscribed_or_in_another_state_may_still_quit() {
+fn a_client_with_state_may_still_quit() {
     let (redis, proxy, _staying) = start();
     for (lines, replies) in [
         (&["SUBSCRIBE c"][..], 1),
@@ -328,7 +328,7 @@ fn who_stays_subscribed_or_in_another_state_may_still_quit() {
 }
 
 #[test]
-fn a_push_that_nobody_asked_for_is_nobodys_answer() {
+fn an_unexpected_push_is_not_taken_for_a_reply() {
     let redis = Redis::start();
     let wire = Fault::before(redis.addr());
     let proxy = Shortstop::to(wire.addr(), "workers: 1");
@@ -345,7 +345,7 @@ fn a_push_that_nobody_asked_for_is_nobodys_answer() {
 }
 
 #[test]
-fn a_spare_connection_that_says_anything_is_closed() {
+fn a_spare_connection_that_sends_anything_is_closed() {
     let redis = Redis::start();
     let wire = Fault::before(redis.addr());
     let proxy = Shortstop::to(wire.addr(), "workers: 1");
@@ -361,7 +361,7 @@ fn a_spare_connection_that_says_anything_is_closed() {
         wait_until("Redis is back", || next.cmd("PING") == b"+PONG\r\n");
         let got = next.pipeline(&pipeline_of(&["MULTI", "ECHO x", "EXEC"]), 3).concat();
         assert_reply(&got, "+OK\r\n+QUEUED\r\n*1\r\n$1\r\nx\r\n", "each answer is its own");
-        // What was said may have been taken for the answer to a look at the users' rights: the next look mends that.
+        // The unexpected bytes may have counted as the reply to a poll of users' rights. The next poll corrects that.
         wait_until("rights are known again", || proxy.client().cmd("PROXY INFO").starts_with(b"$"));
     }
 }

@@ -1,7 +1,7 @@
-//! Random sequences of all commands that change a connection, with every ending; afterwards the next clients of the worker find
-//! nothing of them.
+//! Random sequences of all commands that change a connection's state, with every kind of ending. Afterwards the worker's next
+//! clients find no trace of them.
 //!
-//! `ISOLATION_SEED` sets the seed of the first round, and `ISOLATION_ROUNDS` how many there are; a failure names the seed of its
+//! `ISOLATION_SEED` sets the seed of the first round, and `ISOLATION_ROUNDS` the number of rounds. A failure names the seed of its
 //! round.
 
 #[path = "differential/chance.rs"]
@@ -16,10 +16,10 @@ use common::{Client, PATIENCE, Redis, Shortstop, assert_reply, bulk, pipeline_of
 
 const ROUNDS: u64 = 400;
 
-/// No more time than this is spent on rounds, however slow the machine is.
+/// Maximum time for the rounds, however slow the machine is.
 const TIME: Duration = Duration::from_secs(20);
 
-/// How long the answer to one step is waited for before the next: it may be one that never comes.
+/// How long to wait for a reply before the next step: it may never arrive.
 const PACE: Duration = Duration::from_millis(2);
 
 /// The name of the test's own connection to Redis.
@@ -34,10 +34,10 @@ const USERS: &[&str] = &[
     "ACL SETUSER begins on >pb ~* &* +@all -exec",
 ];
 
-/// The clients' logins; the first: none.
+/// The clients' logins. The first one is empty.
 const LOGINS: &[&str] = &["", "lim pl", "deaf pd", "stays ps", "watches pw", "begins pb"];
 
-/// What a client does. `$other` is the number of another client.
+/// A client's commands. `$other` is the id of another client.
 const LINES: &[&str] = &[
     "MULTI",
     "MULTI",
@@ -121,18 +121,18 @@ const LINES: &[&str] = &[
 /// Database and protocol.
 const STATES: &[(u32, u8)] = &[(0, 2), (0, 3), (3, 2), (3, 3)];
 
-/// How a client ends.
+/// How a client disconnects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ending {
     Quit,
     Reset,
     Close,
-    /// Large replies are on their way.
+    /// Large replies are in flight.
     CloseInMidReply,
-    /// Says that nothing more comes, and reads on.
+    /// It ends its output, and continues to read.
     HalfClose,
     Kill,
-    /// It is still there when the next ones come.
+    /// It is still connected when the next clients arrive.
     Stays,
 }
 
@@ -156,7 +156,7 @@ struct Player {
     ending: Ending,
 }
 
-/// A client in this state. Nothing needs a private connection yet.
+/// A client in this state, which does not need a private connection yet.
 fn client(proxy: &Shortstop, login: &str, db: u32, version: u8) -> Client {
     let mut client = proxy.client();
     let mut lines = vec![format!("HELLO {version}"), format!("SELECT {db}")];
@@ -174,7 +174,7 @@ fn number(reply: &[u8]) -> u64 {
     String::from_utf8_lossy(reply).trim_start_matches(':').trim_end().parse().expect("a number")
 }
 
-/// Reads what comes within a moment. `false`: the connection has ended.
+/// Reads what arrives within a moment. Returns false if the connection has ended.
 fn drain(client: &mut Client, pace: Duration) -> bool {
     client.set_patience(pace);
     loop {
@@ -227,7 +227,7 @@ impl Player {
     }
 }
 
-/// The line of a connection that Redis has from Shortstop and that is not as new, as far as CLIENT LIST tells.
+/// The line of one of Shortstop's connections in Redis that is not in its initial state, as far as CLIENT LIST shows.
 fn not_as_new(direct: &mut Client) -> Option<String> {
     let list = direct.cmd("CLIENT LIST");
     let list = String::from_utf8_lossy(&list).into_owned();
@@ -236,13 +236,13 @@ fn not_as_new(direct: &mut Client) -> Option<String> {
         // Older servers have fewer fields.
         let is = |name: &str, value: &str| field(name).is_none_or(|found| found == value);
         let name = field("name").unwrap_or_default();
-        // Valkey 9 says 0 also of a connection that once was in a transaction. One that is in a transaction has the flag `x`.
+        // Valkey 9 shows 0 even for a connection that was once in a transaction. One that is in a transaction has the flag `x`.
         let queues_nothing = is("multi", "-1") || is("multi", "0");
         let counts = ["sub", "psub", "ssub", "watch"].iter().all(|count| is(count, "0"));
         name == OWN
             || (is("flags", "N") && queues_nothing && is("redir", "-1") && counts && name.starts_with("shortstop"))
     };
-    // The oldest subscriber is Shortstop itself: it looks for other instances.
+    // The oldest subscriber is Shortstop itself, which looks for other instances.
     let mut itself = list.lines().position(|line| line.contains(" sub=1 "));
     let mut others = list
         .lines()
@@ -251,7 +251,7 @@ fn not_as_new(direct: &mut Client) -> Option<String> {
     others.find(|(_, line)| !as_new(line)).map(|(_, line)| line.to_owned())
 }
 
-/// A next client, what it is taken for, and what it was last asked.
+/// A next client, its expected state, and its last command.
 struct Next {
     client: Client,
     db: u32,
@@ -309,7 +309,7 @@ fn look(proxy: &Shortstop, direct: &mut Client, login: &str, chance: &mut Chance
         client.send(&pipeline_of(&["ACL WHOAMI", &set, "HGETALL r:hash"]));
     }
     for (db, _) in STATES {
-        // Who still watched it would see it, as would who is still told what changes.
+        // A client that still watches the key, or still receives its invalidations, would notice it.
         direct.send(&pipeline_of(&[format!("SELECT {db}"), "INCR r:k".to_owned()]));
         direct.replies(2);
     }
@@ -335,7 +335,7 @@ fn look(proxy: &Shortstop, direct: &mut Client, login: &str, chance: &mut Chance
             assert!(found.starts_with(format!("${}\r\n{db}-", token.len()).as_bytes()), "{context}: {}", show(&found));
         }
         if user == "lim" {
-            // Asked on the private connection.
+            // Sent on the private connection.
             client.send(&pipeline_of(&["WATCH r:untouched", "GET secret"]));
             let reply = client.replies(2).remove(1);
             assert!(reply.starts_with(b"-NOPERM"), "{context}: GET secret: {}", show(&reply));
@@ -401,7 +401,7 @@ fn rounds(proxy: &Shortstop, direct: &mut Client, first: u64) {
     wait_until("Shortstop looks for other instances", || {
         direct.cmd("CLIENT LIST").windows(7).any(|part| part == b" sub=1 ")
     });
-    // With the last client of a user go the user's connections.
+    // A user's connections close with its last client.
     let _staying: Vec<Client> = LOGINS.iter().map(|login| client(proxy, login, 0, 2)).collect();
     let from_env = |name: &str| std::env::var(name).ok().map(|text| text.parse().expect("a number"));
     let first = from_env("ISOLATION_SEED").unwrap_or(first);
@@ -417,7 +417,7 @@ fn rounds(proxy: &Shortstop, direct: &mut Client, first: u64) {
 }
 
 #[test]
-fn the_next_client_finds_nothing_of_the_last() {
+fn the_next_client_finds_no_state_of_the_last() {
     let redis = Redis::start();
     let mut direct = redis.client();
     for line in USERS {

@@ -1,7 +1,7 @@
-//! A reader that waits for the answer to a request that another client sent: it never gets what L1 would not serve it.
+//! A reader that waits for the reply to another client's request never gets a reply that L1 would not serve.
 //!
-//! The wire holds the reply to the first reader's request. The value is changed around Shortstop, so that only the bounds of an
-//! answer's age can tell that the answer is old. One worker, since readers wait together only on the worker that they share.
+//! The fault proxy holds the reply to the first reader's request. The value is changed directly in Redis, so that only the age
+//! limits can show that the reply is old. One worker, since readers only wait together on the same worker.
 
 mod common;
 
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use common::{Client, Fault, Nats, Redis, Shortstop, assert_our_error, assert_reply, bulk, pipeline_of, wait_until};
 
-/// A read, the writes before and behind the first reader, and the two answers.
+/// A read, the writes before and after the first reader, and the two replies.
 struct Case {
     before: &'static str,
     read: &'static str,
@@ -39,11 +39,11 @@ const CASES: [Case; 4] = [
 
 const ALL: &str = "workers: 1\ndefaults:\n  cache: { admit_after: 1, reads: all }\n";
 
-/// How old an answer may be in these tests, and a time that is longer.
+/// The maximum age of a reply in these tests, and a longer time.
 const BOUND: Duration = Duration::from_millis(300);
 const LONGER: Duration = Duration::from_millis(350);
 
-/// A proxy, the wire to its Redis, and what a test asks of them.
+/// A Shortstop, the wire to its Redis, and helpers.
 struct Scene {
     redis: Redis,
     wire: Fault,
@@ -59,7 +59,7 @@ impl Scene {
         Scene { redis, wire, proxy, _nats: None }.ready("single")
     }
 
-    /// Mode `degraded`: nobody listens where NATS should be.
+    /// Mode `degraded`: no process listens at the NATS address.
     fn degraded(yaml: &str) -> Scene {
         let redis = Redis::start_without_ends_of_fields();
         let wire = Fault::before(redis.addr());
@@ -76,7 +76,7 @@ impl Scene {
         Scene { redis, wire, proxy, _nats: Some(nats) }.ready("live")
     }
 
-    /// Waits for the mode, and until reads of hashes are kept, for which the table of the server has to be there.
+    /// Waits for the mode, and until reads of hashes are kept, which needs the server's command table.
     fn ready(self, mode: &str) -> Scene {
         self.proxy.wait_mode(mode);
         let mut client = self.proxy.client();
@@ -91,20 +91,20 @@ impl Scene {
         self
     }
 
-    /// A client whose read is with Redis, and the reply to it is held.
+    /// A client whose read has reached Redis, and whose reply is held.
     fn first(&self, read: &str) -> Client {
         let mut client = self.proxy.client();
         client.cmd("PING");
-        // Behind every read whose reply is to be kept, whatever is sent in its place.
+        // PTTL follows every read whose reply is to be kept, whatever is sent in its place.
         self.wire.hold_replies_to(b"PTTL\r\n$1\r\nk\r\n");
         client.send(&pipeline_of(&[read]));
         self.wire.wait_caught();
-        // What Redis's socket holds is executed before a connection that is made later is heard.
+        // Redis executes what its socket has received before it accepts a later connection.
         self.redis.client().cmd("PING");
         client
     }
 
-    /// Another client that asks the same and has been heard.
+    /// Another client that sends the same read, and whose request has been taken.
     fn second(&self, lines: &[&str]) -> Client {
         let misses = self.proxy.stat("l1_misses");
         let mut client = self.proxy.client();
@@ -117,13 +117,13 @@ impl Scene {
         assert!(!self.redis.client().cmd(line).starts_with(b"-"), "{line}");
     }
 
-    /// For each case a reader that comes too late for the answer, and one that comes in time and gets the answer too late.
+    /// For each case, one reader that is too late for the reply, and one that is in time but gets the reply too late.
     fn too_old_for_the_second(&self) {
         for case in &CASES {
             for comes_late in [true, false] {
                 self.change("DEL k");
                 self.change(case.before);
-                // What an earlier round has left in L1.
+                // Entries of an earlier round.
                 wait_until("L1 is empty", || self.proxy.client().cmd("PROXY FLUSH") == b"+OK\r\n");
                 let mut first = self.first(case.read);
                 let sent = Instant::now();
@@ -147,26 +147,26 @@ impl Scene {
 }
 
 #[test]
-fn nobody_gets_an_answer_that_is_older_than_the_degraded_bound() {
+fn no_reader_gets_a_reply_older_than_degraded_staleness() {
     Scene::degraded(&format!("degraded_staleness: {}ms\n{ALL}", BOUND.as_millis())).too_old_for_the_second();
 }
 
 #[test]
-fn nobody_gets_an_answer_that_is_older_than_max_staleness() {
+fn no_reader_gets_a_reply_older_than_max_staleness() {
     let bound = BOUND.as_millis();
     Scene::live(&format!("max_staleness: {bound}ms\ndegraded_staleness: {bound}ms\n{ALL}")).too_old_for_the_second();
 }
 
 #[test]
-fn nobody_gets_an_answer_that_is_older_than_the_ttl_of_its_rule() {
+fn no_reader_gets_a_reply_older_than_the_ttl_of_its_rule() {
     let yaml =
         format!("workers: 1\ndefaults:\n  cache: {{ admit_after: 1, reads: all, ttl: {}ms }}\n", BOUND.as_millis());
     Scene::alone(&yaml).too_old_for_the_second();
 }
 
-/// The key expires in Redis while the reply is held: what a reader asks afterwards is answered by Redis.
+/// The key expires in Redis while the reply is held: a later reader gets Redis's reply.
 #[test]
-fn nobody_gets_a_value_after_its_expiry() {
+fn no_reader_gets_a_value_after_its_expiry() {
     let scene = Scene::alone(ALL);
     for case in &CASES {
         for comes_late in [true, false] {
@@ -181,16 +181,16 @@ fn nobody_gets_a_value_after_its_expiry() {
             let absent = direct.cmd(case.read);
             let mut second = in_time.unwrap_or_else(|| scene.second(&[case.read]));
             scene.wire.release();
-            // On a machine that is held up it may have expired before the first one asked.
+            // On a slow machine it may have expired before the first read.
             first.reply();
             assert_reply(&second.reply(), &absent, &format!("{}, comes late: {comes_late}", case.read));
         }
     }
 }
 
-/// Without `negative_ttl`, only the reader that sent the request is told that a key is absent.
+/// Without `negative_ttl`, only the reader that sent the request may get the null.
 #[test]
-fn nobody_gets_an_absence_that_would_not_be_kept() {
+fn no_reader_gets_a_null_that_would_not_be_kept() {
     let scene = Scene::alone(ALL);
     for (read, change, new) in [("GET k", "SET k v", "$1\r\nv\r\n"), ("HGET k f", "HSET k f v", "$1\r\nv\r\n")] {
         scene.change("DEL k");
@@ -203,9 +203,9 @@ fn nobody_gets_an_absence_that_would_not_be_kept() {
     }
 }
 
-/// What drops an entry drops an answer that is under way for those who wait for it.
+/// Events that drop an entry also drop a reply in flight for its other readers.
 #[test]
-fn nobody_gets_an_answer_from_before_a_flush() {
+fn no_reader_gets_a_reply_from_before_a_flush() {
     let scene = Scene::alone(ALL);
     for case in &CASES {
         scene.change("DEL k");
@@ -223,9 +223,9 @@ fn nobody_gets_an_answer_from_before_a_flush() {
     }
 }
 
-/// The question is sent again when its answer is too old. Then it must not see what its client asked behind it.
+/// The read is sent again if its reply is too old. It must then not see later requests of its client.
 #[test]
-fn what_a_reader_asks_behind_its_question_does_not_overtake_it() {
+fn later_requests_of_a_reader_do_not_overtake_its_read() {
     let yaml = format!("degraded_staleness: {}ms\n{ALL}", BOUND.as_millis());
     let scene = Scene::degraded(&yaml);
     for behind in [
@@ -251,9 +251,9 @@ fn what_a_reader_asks_behind_its_question_does_not_overtake_it() {
     }
 }
 
-/// Many readers for whom the answer is too old are answered by one more request.
+/// Many readers for which the reply is too old share one further request.
 #[test]
-fn those_who_ask_again_ask_together() {
+fn readers_that_need_a_newer_reply_share_one_request() {
     let scene = Scene::alone(ALL);
     scene.change("SET k old");
     let commands = scene.proxy.stat("upstream_commands");
@@ -273,9 +273,9 @@ fn those_who_ask_again_ask_together() {
     assert_eq!(scene.proxy.stat("upstream_commands"), asked + 1, "one more for all of them");
 }
 
-/// A reader that waits for another reader's answer gets an error when that answer is lost.
+/// A reader that waits for another reader's reply gets an error if that reply is lost.
 #[test]
-fn those_who_wait_are_told_when_the_answer_is_lost() {
+fn waiting_readers_get_an_error_when_the_reply_is_lost() {
     let scene = Scene::alone(ALL);
     scene.change("SET k v");
     let mut first = scene.first("GET k");

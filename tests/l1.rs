@@ -1,7 +1,7 @@
-//! What L1 serves, for how long, and that no write through the proxy is ever missed.
+//! What L1 serves, for how long, and that no write through Shortstop is ever missed.
 //!
-//! A write around the proxy, directly to Redis, is how a test sees where an answer came from:
-//! nothing tells a single instance of it, so an entry of L1 goes on being served.
+//! A direct write to Redis shows where a reply came from: a single instance is not notified of it, so an entry of L1 is still
+//! served.
 
 mod common;
 
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use common::{Client, Process, Redis, Shortstop, assert_reply, bulk, noise, pipeline_of, prose, wait_until};
 
-/// `admit_after: 1` makes the first GET fill L1, where a test has no use for the second.
+/// `admit_after: 1` makes the first GET fill L1, for tests that do not need the second.
 const EAGER: &str = "defaults:\n  cache: { admit_after: 1 }\n";
 
 #[test]
@@ -147,7 +147,7 @@ rules:
 }
 
 #[test]
-fn switched_off_it_is_a_plain_proxy() {
+fn with_l1_off_every_read_goes_to_redis() {
     let redis = Redis::start();
     let off = [
         ("", vec![("CACHE_ENABLED", "false")]),
@@ -184,7 +184,7 @@ fn mget_is_all_from_l1_or_all_from_redis() {
     let before = proxy.stat("l1_hits");
     assert_reply(&client.cmd("MGET a b a"), "*3\r\n$1\r\n1\r\n$1\r\n2\r\n$1\r\n1\r\n", "all in L1");
     assert!(proxy.stat("l1_hits") > before, "that was a hit");
-    // One that is not there: a mix of two moments would be no snapshot.
+    // A key that is not in L1: values from two moments would be no snapshot.
     assert_reply(&client.cmd("MGET a absent b list"), "*4\r\n$2\r\n10\r\n$-1\r\n$2\r\n20\r\n$-1\r\n", "all from Redis");
     assert_reply(&client.cmd("MGET"), "-ERR wrong number of arguments for 'mget' command\r\n", "arity");
 }
@@ -210,7 +210,7 @@ fn mget_sees_all_writes_before_it() {
 }
 
 #[test]
-fn absence_is_remembered_where_a_rule_says_so() {
+fn a_missing_key_is_remembered_if_a_rule_says_so() {
     let redis = Redis::start();
     let proxy =
         Shortstop::start(&redis, "rules:\n  - match: \"neg:*\"\n    cache: { negative_ttl: 1h, admit_after: 1 }\n");
@@ -221,7 +221,7 @@ fn absence_is_remembered_where_a_rule_says_so() {
     assert_reply(&client.cmd("GET neg:k"), "$-1\r\n", "still remembered");
     assert_reply(&client.cmd("SET neg:k v"), "+OK\r\n", "a write through the proxy");
     assert_reply(&client.cmd("GET neg:k"), "$1\r\nv\r\n", "is seen at once");
-    // Elsewhere nothing is remembered: off is the default.
+    // Other keys: nothing is remembered by default.
     for _ in 0..5 {
         assert_reply(&client.cmd("GET other"), "$-1\r\n", "absent");
     }
@@ -281,7 +281,7 @@ fn every_client_sees_an_acknowledged_write() {
 }
 
 #[test]
-fn emptying_a_database_empties_l1() {
+fn flushing_a_database_flushes_l1() {
     let redis = Redis::start();
     let proxy = Shortstop::start(&redis, EAGER);
     let (mut zero, mut one) = (proxy.client(), proxy.client());
@@ -325,7 +325,7 @@ fn transactions_and_scripts_are_writes() {
         &["EVAL return(redis.call('SET',KEYS[1],ARGV[1])) 1 k 2"],
         &[&sha],
         &["FCALL put 1 k 4"],
-        // The key is not declared: nobody can know which one it was.
+        // The key is not declared, so it cannot be known.
         &["EVAL return(redis.call('SET','k','5')) 0"],
         &["MULTI", "EVAL return(redis.call('SET','k','6')) 0", "EXEC"],
         &["SELECT 5", "MULTI", "SELECT 0", "SET k 7", "EXEC", "SELECT 0"],
@@ -345,7 +345,7 @@ fn transactions_and_scripts_are_writes() {
 }
 
 #[test]
-fn a_transaction_reads_from_redis_alone() {
+fn a_transaction_reads_only_from_redis() {
     let redis = Redis::start();
     let proxy = Shortstop::start(&redis, EAGER);
     let mut client = proxy.client();
@@ -446,9 +446,9 @@ fn proxy_flush_drops_everything() {
     assert!(client.cmd("PROXY FLUSH too much").starts_with(b"-ERR wrong number of arguments"), "arity");
 }
 
-/// Redis is asked whether the client may flush. What stands behind the flush in one packet waits for that.
+/// Redis checks whether the client may flush. Requests behind the flush in the same packet wait for that.
 #[test]
-fn what_stands_behind_a_flush_in_one_packet_is_not_answered_from_before_it() {
+fn a_read_behind_a_flush_in_one_packet_gets_no_older_entry() {
     let redis = Redis::start();
     let proxy = Shortstop::start(&redis, "rules:\n  - match: \"*\"\n    cache: { admit_after: 1, reads: all }\n");
     let mut client = proxy.client();
@@ -481,9 +481,9 @@ fn what_stands_behind_a_flush_in_one_packet_is_not_answered_from_before_it() {
     }
 }
 
-/// A command that flushes L1 does so for what stands behind it in the same packet, whatever else is in there.
+/// A command that flushes L1 also does so for requests behind it in the same packet.
 #[test]
-fn what_stands_behind_a_command_that_flushes_in_one_packet_sees_what_it_did() {
+fn a_read_behind_a_flushing_command_in_one_packet_sees_its_effect() {
     let redis = Redis::start();
     let proxy = Shortstop::start(&redis, EAGER);
     let mut client = proxy.client();

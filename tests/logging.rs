@@ -1,5 +1,5 @@
-//! A log that cannot be written, and a standard output that cannot: Shortstop serves its clients all the same, and ends when it is
-//! told to. And lines that clients can cause are bounded.
+//! If the log or standard output cannot be written, Shortstop still serves its clients and exits when told to. The rate of lines
+//! that clients can cause is bounded.
 
 mod common;
 
@@ -12,14 +12,14 @@ use common::{Client, PATIENCE, Process, Redis, assert_reply, pipeline_of, run, s
 
 const BREAKABLE: &str = "enable_debug_command: true\n";
 
-/// A request that gets its client closed, with a line in the log.
+/// A request for which the client is closed, with a line in the log.
 fn post(proxy: SocketAddr) {
     let mut browser = Client::connect(proxy);
     browser.send(b"POST / HTTP/1.1\r\n\r\n");
-    assert_reply(&browser.until_closed(), "", "closed, as Redis does");
+    assert_reply(&browser.until_closed(), "", "closed, as Redis would do");
 }
 
-/// Clients cause lines of all kinds, panics among them; others are served, and the end is as it should be.
+/// Clients cause lines of all kinds, including panics. Others are served, and the shutdown works.
 fn serves(mut proxy: Process, how: &str) {
     let mut other = proxy.client();
     for round in 0..5 {
@@ -60,10 +60,10 @@ fn a_log_on_a_full_disk_ends_nothing() {
 }
 
 #[test]
-fn a_log_that_nobody_reads_holds_nobody_up() {
+fn an_unread_log_holds_no_client_up() {
     let redis = Redis::start();
     let (reader, mut writer) = pipe().expect("a pipe");
-    // As much as a pipe takes where it takes most; on Linux that is all.
+    // As much as a pipe accepts at most; on Linux that is everything.
     writer.write_all(&[b'x'; 64 << 10]).expect("there is room");
     let proxy = Process::start_logging_to(writer, redis.addr(), BREAKABLE);
     serves(proxy, "nobody reads");
@@ -76,7 +76,7 @@ fn the_last_lines_are_written() {
     let mut proxy = Process::start(redis.addr(), "");
     proxy.signal("TERM");
     assert_eq!(proxy.wait_exit(PATIENCE).code(), Some(0));
-    wait_until("the last line is there", || proxy.log().contains("leaving"));
+    wait_until("the last line is there", || proxy.log().contains("shutting down"));
 }
 
 #[test]
@@ -104,9 +104,9 @@ fn lines_that_clients_cause_are_bounded_and_counted() {
     for _ in 0..CLIENTS {
         post(proxy.addr());
     }
-    let logged = |log: &str| log.matches("a client is closed, as Redis does client=").count();
+    let logged = |log: &str| log.matches("a client is closed, as Redis would do client=").count();
     let left_out = |log: &str| -> usize {
-        let lines = log.lines().filter(|line| line.contains("more lines of this kind were left out"));
+        let lines = log.lines().filter(|line| line.contains("more lines of this kind were suppressed"));
         let counts = lines.filter_map(|line| line.split("lines=").nth(1)?.split(' ').next()?.parse::<usize>().ok());
         counts.sum()
     };
@@ -117,7 +117,7 @@ fn lines_that_clients_cause_are_bounded_and_counted() {
     assert!(left_out(&proxy.log()) > 0, "bounded: {}", proxy.log());
 }
 
-/// A standard output that takes nothing.
+/// A standard output that accepts nothing.
 fn unwritable() -> Vec<(&'static str, Stdio)> {
     let (reader, writer) = pipe().expect("a pipe");
     drop(reader);
@@ -126,7 +126,7 @@ fn unwritable() -> Vec<(&'static str, Stdio)> {
 }
 
 #[test]
-fn a_standard_output_that_cannot_be_written_is_no_panic() {
+fn a_standard_output_that_cannot_be_written_causes_no_panic() {
     let directory = tempfile::tempdir().expect("a directory");
     for flag in ["--help", "--version", "--check-config"] {
         for (how, stdout) in unwritable() {
@@ -141,7 +141,7 @@ fn a_standard_output_that_cannot_be_written_is_no_panic() {
             assert_eq!(status.and_then(|status| status.code()), Some(0), "{flag}, {how}");
         }
     }
-    // An error goes to standard error, which may be the one that is gone.
+    // An error goes to standard error, which may be closed.
     let mut wrong = Command::new("sh");
     wrong.arg("-c").arg(format!("{} --listen nowhere 2>/dev/full", env!("CARGO_BIN_EXE_shortstop")));
     assert_eq!(run(&mut wrong, PATIENCE).status.code(), Some(2));
@@ -151,7 +151,7 @@ fn a_standard_output_that_cannot_be_written_is_no_panic() {
 fn the_start_does_not_need_a_standard_output() {
     let redis = Redis::start();
     for (how, stdout) in unwritable() {
-        // The port cannot be announced, so it is chosen here.
+        // The port cannot be printed, so it is chosen here.
         let address = {
             let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
             listener.local_addr().expect("it is bound")
@@ -163,7 +163,7 @@ fn the_start_does_not_need_a_standard_output() {
             assert!(child.try_wait().expect("a child of ours").is_none(), "{how}: it has ended");
             Client::try_connect(address).is_ok_and(|mut client| client.cmd("PING") == b"+PONG\r\n")
         });
-        // It did not end meanwhile, nor does it now as after a panic.
+        // It did not exit meanwhile, nor does it now with a panic.
         signal(child.id(), "TERM");
         let mut status = None;
         wait_until("it ends", || {

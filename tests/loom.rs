@@ -1,7 +1,7 @@
-//! Tickets and guards under loom: every interleaving of small worlds. Compiles the stripes a second time, with loom's locks in the
+//! Tickets and guards under loom: every interleaving of small scenarios. Compiles the stripes a second time, with loom's locks in
 //! place of the standard library's.
 
-/// What the stripes use of the near cache.
+/// The part of the near cache that the stripes use.
 mod near_cache {
     pub use shortstop::near_cache::{Entry, EntryId, KeyId};
 }
@@ -41,7 +41,7 @@ impl Mark for Flag {
     }
 }
 
-/// A way to ask about the one key.
+/// A question about the one key.
 fn asked(variant: u64) -> EntryId {
     EntryId::new(KeyId::new(0, b"k"), variant)
 }
@@ -50,7 +50,7 @@ fn dropped(flag: &Flag) -> bool {
     flag.0.load(Ordering::SeqCst)
 }
 
-/// Fills from Redis, if no guard is up: what was read, and the entry if it landed.
+/// Fills from Redis if no guard is raised. Returns the value that was read, and the entry if it landed.
 fn fill(
     stripes: &Shared<Stripes<Flag>>,
     redis: &Shared<AtomicU64>,
@@ -69,7 +69,7 @@ fn fill(
     })
 }
 
-/// A fill, and a write with its guard: after the write's reply an entry with the old value is never there undropped.
+/// A fill, and a write with its guard: after the write's reply no live entry has the old value.
 #[test]
 fn no_old_value_after_a_write() {
     let now = Instant::now();
@@ -81,14 +81,14 @@ fn no_old_value_after_a_write() {
         stripes.begin(id.key());
         redis.store(1, Ordering::SeqCst);
         stripes.end(id.key());
-        // The write has been answered: whatever was filled with the old value must be dropped by now or never land.
+        // The write has its reply: a fill with the old value must have been dropped by now, or must never land.
         if let Some((0, entry)) = filler.join().expect("no panic") {
             assert!(dropped(&entry));
         }
     });
 }
 
-/// A fill, and a flush by generation: an entry that landed under the old generation carries it, and is dead.
+/// A fill, and a flush by generation: an entry that landed under the old generation contains that generation, and is dead.
 #[test]
 fn no_old_generation_after_a_flush() {
     let now = Instant::now();
@@ -117,7 +117,7 @@ fn no_old_generation_after_a_flush() {
     });
 }
 
-/// Two fills of one key and an invalidation from outside: at most the younger survives undropped.
+/// Two fills of one key and an external invalidation: at most the later fill survives.
 #[test]
 fn an_invalidation_is_never_lost() {
     let now = Instant::now();
@@ -135,7 +135,7 @@ fn an_invalidation_is_never_lost() {
             })
         };
         let fills = [1, 2].map(fill_at_once);
-        // Somebody else writes to Redis, and tells.
+        // Another client writes to Redis, and an invalidation follows.
         redis.store(1, Ordering::SeqCst);
         stripes.poison(id.key());
         for fill in fills {
@@ -146,9 +146,9 @@ fn an_invalidation_is_never_lost() {
     });
 }
 
-/// Two ways to ask about one key, one of them kept already, and a write with its guard: neither keeps the old answer.
+/// Two questions about one key, one of them kept already, and a write with its guard: neither keeps the old reply.
 #[test]
-fn a_write_drops_every_way_to_ask() {
+fn a_write_drops_the_entries_of_every_question() {
     let now = Instant::now();
     loom::model(move || {
         let stripes = Shared::new(Stripes::<Flag>::new(1));
@@ -166,9 +166,9 @@ fn a_write_drops_every_way_to_ask() {
     });
 }
 
-/// A fill, and a write that waits for something to happen: once it has happened nothing old is kept, though its reply is not here.
+/// A fill, and a write that blocks until an event: after the event nothing old is kept, even before the write's reply.
 #[test]
-fn no_old_value_while_a_write_waits() {
+fn no_old_value_while_a_write_blocks() {
     let now = Instant::now();
     loom::model(move || {
         let stripes = Shared::new(Stripes::<Flag>::new(1));

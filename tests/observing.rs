@@ -1,5 +1,5 @@
-//! What somebody on call sees: whether Redis answers and lets Shortstop in, in which mode L1 is and why, why things were not kept, dropped
-//! or flushed. In INFO, in the log, and in PROXY HEALTH.
+//! What people on call can see: whether Redis answers and accepts Shortstop's login, the mode of L1 and its reason, and why values
+//! were not kept, clients dropped or L1 flushed. In INFO, in the log, and in PROXY HEALTH.
 
 mod common;
 
@@ -13,13 +13,13 @@ use common::{
 
 const EAGER: &str = "defaults:\n  cache: { admit_after: 1 }\n";
 
-/// One text of PROXY INFO.
+/// A text field of PROXY INFO.
 fn text(client: &mut Client, name: &str) -> String {
     let info = client.cmd("PROXY INFO");
     field(&info, name).unwrap_or_else(|| panic!("PROXY INFO has no {name}: {}", show(&info)))
 }
 
-/// The exit code of `--health`, and what it says.
+/// The exit code of `--health`, and its output.
 fn health(proxy: SocketAddr, asked: &[&str]) -> (bool, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_shortstop"));
     command.args(["--listen", &proxy.to_string(), "--health"]).args(asked);
@@ -33,34 +33,34 @@ fn lines_with(process: &Process, what: &str) -> usize {
 }
 
 #[test]
-fn a_wrong_or_missing_password_is_said_at_once_and_is_not_ready() {
+fn a_wrong_or_missing_password_is_logged_at_once_and_is_not_ready() {
     for (login, error) in [(":wrong@", "WRONGPASS"), ("", "NOAUTH")] {
         let redis = Redis::start();
         redis.client().cmd("CONFIG SET requirepass secret");
         let proxy = Process::start(redis.addr(), &format!("upstream: redis://{login}{}\n", redis.addr()));
-        wait_until("the log has it", || lines_with(&proxy, "does not let Shortstop in") > 0);
+        wait_until("the log has it", || lines_with(&proxy, "refuses Shortstop's login") > 0);
         let log = proxy.log();
-        let line = log.lines().find(|line| line.contains("does not let Shortstop in")).expect("it is there");
+        let line = log.lines().find(|line| line.contains("refuses Shortstop's login")).expect("it is there");
         assert!(line.contains("ERROR") && line.contains(error) && line.contains("REDIS_URL"), "{line}");
-        // PROXY HEALTH needs no login. A client with one of its own sees more.
+        // PROXY HEALTH needs no login. An authenticated client sees more.
         let ready = proxy.client().cmd("PROXY HEALTH ready");
-        let why = format!("Redis does not let Shortstop in: {error} ");
+        let why = format!("Redis refuses Shortstop's login: {error} ");
         assert!(ready.starts_with(format!("-NOTREADY {why}").as_bytes()), "{}", show(&ready));
         assert!(proxy.client().cmd("PROXY HEALTH").starts_with(format!("+OK, but {why}").as_bytes()), "alive");
         assert!(!health(proxy.addr(), &["ready"]).0 && health(proxy.addr(), &[]).0);
         let mut client = proxy.client();
         assert_reply(&client.cmd("AUTH secret"), "+OK\r\n", "a login of its own");
         assert_eq!(text(&mut client, "upstream_up"), "0");
-        // A client that Redis lets in is served from L1 all the same.
+        // A client that Redis accepts is served from L1 all the same.
         wait_until("the role may not be asked", || text(&mut client, "mode") == "single");
         assert!(text(&mut client, "upstream_last_error").contains(error));
         assert!(text(&mut client, "upstream_last_error_age_ms").parse::<i64>().is_ok_and(|age| age >= 0));
-        // Whatever clients do: the line is the proxy's, not the connection's.
+        // Whatever clients do: there is one line per process, not per connection.
         for _ in 0..20 {
             proxy.client().cmd("GET k");
         }
-        assert_eq!(lines_with(&proxy, "does not let Shortstop in"), 1, "{login}");
-        // The password becomes what the URL says.
+        assert_eq!(lines_with(&proxy, "refuses Shortstop's login"), 1, "{login}");
+        // The password becomes the one in the URL.
         let mut direct = redis.client();
         direct.cmd("AUTH secret");
         let password: &[u8] = if login.is_empty() { b"" } else { b"wrong" };
@@ -68,14 +68,18 @@ fn a_wrong_or_missing_password_is_said_at_once_and_is_not_ready() {
         wait_until("it is ready", || proxy.client().cmd("PROXY HEALTH ready") == b"+OK\r\n");
         wait_until("the log has the end", || lines_with(&proxy, "Redis answers again") == 1);
         assert_eq!(
-            lines_with(&proxy, "the user in the upstream URL may not"),
+            lines_with(&proxy, "the user in the upstream URL has no right"),
             0,
             "no user is to blame: {}",
             proxy.log()
         );
         assert_eq!(text(&mut client, "upstream_up"), "1");
-        // Nobody is let in: that says nothing about rights.
-        assert_eq!(lines_with(&proxy, "may not SUBSCRIBE") + lines_with(&proxy, "may not CLIENT LIST"), 0, "{login}");
+        // A refused login says nothing about rights.
+        assert_eq!(
+            lines_with(&proxy, "has no right to SUBSCRIBE") + lines_with(&proxy, "has no right to CLIENT LIST"),
+            0,
+            "{login}"
+        );
     }
 }
 
@@ -115,7 +119,7 @@ fn redis_away_is_shown_and_leaves_it_alive_and_ready() {
 }
 
 #[test]
-fn health_says_no_more_than_reasons() {
+fn health_reveals_nothing_but_reasons() {
     let nowhere = Redis::start();
     let address = nowhere.addr();
     drop(nowhere);
@@ -139,20 +143,20 @@ fn health_says_no_more_than_reasons() {
 }
 
 #[test]
-fn a_missing_right_is_named_with_what_it_costs() {
+fn a_missing_right_is_named_with_its_consequence() {
     let redis = Redis::start();
     redis.client().cmd("ACL SETUSER own on >pw ~* &* +@all -role -command -info");
     let proxy = Process::start(redis.addr(), &format!("upstream: redis://own:pw@{}\n{EAGER}", redis.addr()));
     let mut client = proxy.client();
     wait_until("all are seen", || text(&mut client, "upstream_missing_rights") == "role,command,info");
     for (right, cost) in [("ROLE", "a replica"), ("COMMAND", "private connection"), ("INFO", "another server")] {
-        let what = format!("may not {right}: ");
+        let what = format!("no right to {right}: ");
         wait_until(&format!("the log has {right}"), || lines_with(&proxy, &what) == 1);
         let log = proxy.log();
         let line = log.lines().find(|line| line.contains(&what)).expect("it is there");
         assert!(line.contains("WARN") && line.contains(cost), "{line}");
     }
-    // It works all the same.
+    // It works without them.
     wait_until("Redis has answered", || text(&mut client, "upstream_up") == "1");
     assert_eq!(text(&mut client, "mode"), "single");
     client.cmd("SET k v");
@@ -163,7 +167,7 @@ fn a_missing_right_is_named_with_what_it_costs() {
 }
 
 #[test]
-fn without_role_a_replica_is_seen_by_info() {
+fn without_role_info_shows_a_replica() {
     let primary = Redis::start();
     let (host, port) = (primary.addr().ip().to_string(), primary.addr().port().to_string());
     let replica = Redis::start_with(&["--replicaof", &host, &port]);
@@ -211,7 +215,7 @@ fn refused_clients_are_one_line_with_the_reason() {
     for _ in 0..15 {
         assert_reply(&proxy.client().reply(), "-ERR max number of clients reached\r\n", "one too many");
     }
-    // A full house is alive.
+    // A full Shortstop is alive.
     assert!(health(proxy.addr(), &["live"]).0 && !health(proxy.addr(), &["ready"]).0);
     wait_until("the log has it", || lines_with(&proxy, "limits.max_clients") == 1);
     assert_eq!(lines_with(&proxy, "clients are refused"), 1);
@@ -222,7 +226,7 @@ fn an_upstream_that_leads_back_is_refused() {
     let held = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = held.local_addr().expect("it is bound");
     drop(held);
-    // What listens is what the upstream means.
+    // The upstream is the listener itself.
     for listen in [address.to_string(), format!("0.0.0.0:{}", address.port())] {
         let mut command = Command::new(env!("CARGO_BIN_EXE_shortstop"));
         command.args(["--listen", &listen, "--upstream", &format!("redis://localhost:{}", address.port())]);
@@ -230,7 +234,7 @@ fn an_upstream_that_leads_back_is_refused() {
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(!output.status.success() && said.contains("this Shortstop itself listens"), "{said}");
     }
-    // By a way that nobody can see at the start: found with the first connection, in place of a hang.
+    // Through a path that cannot be found at the start: found with the first connection, instead of a hang.
     let redis = Redis::start();
     let wire = Fault::before(redis.addr());
     let proxy = Process::start(wire.addr(), "");
@@ -250,7 +254,7 @@ fn an_upstream_that_leads_back_is_refused() {
 }
 
 #[test]
-fn reads_that_are_sent_again_are_counted() {
+fn repeated_reads_are_counted() {
     let redis = Redis::start();
     redis.client().cmd("SET k v");
     let wire = Fault::before(redis.addr());
@@ -297,7 +301,7 @@ fn outcomes_are_counted_by_reason() {
 }
 
 #[test]
-fn a_client_that_is_dropped_is_named_by_its_address() {
+fn the_log_shows_the_address_of_a_dropped_client() {
     let redis = Redis::start();
     let proxy = Process::start(redis.addr(), "limits: { idle_timeout: 50ms }\n");
     let mut client = proxy.client();
@@ -309,7 +313,7 @@ fn a_client_that_is_dropped_is_named_by_its_address() {
 }
 
 #[test]
-fn nats_that_cannot_be_reached_is_named() {
+fn the_log_shows_the_address_of_an_unreachable_nats() {
     let (redis, gone) = (Redis::start(), common::free_address());
     let proxy = Process::start(redis.addr(), &format!("nats: nats://user:secret@{gone}\n"));
     wait_until("the log has it", || lines_with(&proxy, "nats: there is no connection") > 0);
@@ -318,9 +322,9 @@ fn nats_that_cannot_be_reached_is_named() {
     assert!(line.contains(&gone.to_string()) && !line.contains("secret"), "{line}");
 }
 
-/// A limit that is too low is said at the start, and not only when clients cannot be accepted.
+/// A limit that is too low is logged at the start, not only when clients cannot be accepted.
 #[test]
-fn too_few_file_descriptors_are_said_at_the_start() {
+fn too_few_file_descriptors_are_logged_at_the_start() {
     let script = "ulimit -n 64; exec \"$0\" --listen 127.0.0.1:0 --upstream redis://127.0.0.1:1";
     let mut command = Command::new("sh");
     command.args(["-c", script, env!("CARGO_BIN_EXE_shortstop")]).stdout(Stdio::null()).stderr(Stdio::piped());
@@ -335,20 +339,20 @@ fn too_few_file_descriptors_are_said_at_the_start() {
     assert!(is_said);
 }
 
-/// Connections that stand go on, so that only the log tells. It once had no line for it when it had warned of a right before.
+/// Open connections continue to work, so only the log shows it. Once, the log had no such line after a warning about a right.
 #[test]
-fn a_password_that_is_changed_is_said_with_the_next_connection() {
+fn a_changed_password_is_logged_with_the_next_connection() {
     let redis = Redis::start();
     redis.client().cmd("ACL SETUSER own on >pw ~* &* +@all -info");
     let proxy = Process::start(redis.addr(), &format!("upstream: redis://own:pw@{}\n", redis.addr()));
     let mut first = proxy.client();
     assert_reply(&first.cmd("WATCH k"), "+OK\r\n", "it has a connection of its own");
-    wait_until("a right is missing", || lines_with(&proxy, "may not INFO") > 0);
+    wait_until("a right is missing", || lines_with(&proxy, "has no right to INFO") > 0);
     redis.client().cmd("ACL SETUSER own resetpass >other");
     // For another database it needs Shortstop's own user, also when the right to INFO is known to be missing.
     let mut second = proxy.client();
     assert_reply(&second.cmd("SELECT 1"), "+OK\r\n", "another database");
     assert_reply(&second.cmd("WATCH k"), "+OK\r\n", "a new connection");
-    wait_until("the log has it", || lines_with(&proxy, "Redis does not let the user in the upstream URL in") > 0);
+    wait_until("the log has it", || lines_with(&proxy, "Redis refuses the login of the user in the upstream URL") > 0);
     assert_eq!(text(&mut second, "upstream_up"), "1", "the connection that stands goes on");
 }

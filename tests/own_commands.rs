@@ -1,4 +1,4 @@
-//! What Shortstop asks Redis for itself is no business of clients: MONITOR through Shortstop does not show it.
+//! MONITOR through Shortstop does not show Shortstop's own commands.
 
 mod common;
 
@@ -8,7 +8,7 @@ use common::{Redis, Shortstop, assert_reply, show, wait_until};
 fn monitor_leaves_out_handshakes_and_the_control_plane() {
     let redis = Redis::start();
     let proxy = Shortstop::start(&redis, "workers: 1\n");
-    // It sees all of it, the control connections that ask every second included.
+    // MONITOR in Redis shows all of it, including the control connections that poll every second.
     let mut direct = redis.client();
     assert_reply(&direct.cmd("MONITOR"), "+OK\r\n", "monitor");
     let mut watcher = proxy.client();
@@ -18,7 +18,7 @@ fn monitor_leaves_out_handshakes_and_the_control_plane() {
         own.push(String::from_utf8_lossy(&direct.reply()).into_owned());
         ["\"iNFO\"", "\"rOLE\"", "\"cOMMAND\""].iter().all(|name| own.iter().any(|line| line.contains(name)))
     });
-    // A lane in another database is made, and a private connection.
+    // A lane in another database is opened, and a private connection.
     let mut client = proxy.client();
     client.cmd("SELECT 3");
     client.cmd("SET before 1");

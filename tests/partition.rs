@@ -1,8 +1,8 @@
-//! A silent partition between Shortstop and Redis: no packet arrives any more, and nobody says so.
+//! A silent partition between Shortstop and Redis: no packet arrives any more, and no error is reported.
 //!
-//! Redis runs in a network namespace of its own, at the other end of a virtual cable that the test pulls. That needs `unshare`, `ip`
-//! and the right to make namespaces; the test says so where it cannot run. The socket options by themselves are tested in
-//! `src/net/options.rs`.
+//! Redis runs in a network namespace of its own, at the other end of a virtual cable that the test pulls. That needs `unshare`,
+//! `ip` and the right to create namespaces; otherwise the test says that it cannot run. `src/net/options.rs` tests the socket
+//! options themselves.
 
 mod common;
 
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use common::{Client, PATIENCE, Shortstop, assert_our_error, assert_reply, pipeline_of, run, wait_until};
 
-/// Set where the test runs inside of its namespace.
+/// Set if the test runs inside its namespace.
 const INSIDE: &str = "SHORTSTOP_TEST_NAMESPACE";
 const NEAR: &str = "10.77.0.1/24";
 const FAR: &str = "10.77.0.2/24";
@@ -95,7 +95,7 @@ fn inside() {
     assert_reply(&client.cmd("SET k v"), b"+OK\r\n", "it works");
     idle.send(&pipeline_of(&["SUBSCRIBE c"]));
     idle.reply();
-    // Its request has arrived, and nothing is under way while it waits.
+    // Its request has arrived, and no bytes are in flight while it waits.
     blocked.send(&pipeline_of(&["BLPOP none 0"]));
     wait_until("Redis has got it", || {
         let info = Client::connect(redis.addr()).cmd("INFO clients");
@@ -104,7 +104,7 @@ fn inside() {
 
     redis.ip(&["link", "set", "far", "down"]);
     let began = Instant::now();
-    // Wide enough for a slow machine, and far from what keep-alive alone would take.
+    // Long enough for a slow machine, and far from what keep-alive alone would take.
     let limit = Duration::from_secs(15);
     [&mut client, &mut idle, &mut blocked].into_iter().for_each(|client| client.set_patience(limit));
     client.send(&pipeline_of(&["GET other"]));

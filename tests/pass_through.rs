@@ -1,7 +1,6 @@
 //! Every command reaches Redis and its reply comes back byte for byte, in order.
 //!
-//! The expectation is never written down: the same bytes go to a Redis of their own, directly,
-//! and both answers are compared.
+//! No expectation is written down: the same bytes go directly to another Redis, and both replies are compared.
 
 mod common;
 
@@ -14,7 +13,7 @@ fn commands() -> Vec<&'static str> {
 }
 
 #[test]
-fn replies_are_redis_own() {
+fn replies_equal_those_of_redis() {
     let (reference, redis) = (Redis::start(), Redis::start());
     let proxy = Shortstop::start(&redis, "");
     for version in [2, 3] {
@@ -28,7 +27,7 @@ fn replies_are_redis_own() {
 }
 
 #[test]
-fn replies_are_redis_own_in_one_pipeline() {
+fn replies_equal_those_of_redis_in_one_pipeline() {
     let (reference, redis) = (Redis::start(), Redis::start());
     let proxy = Shortstop::start(&redis, "");
     let lines = commands();
@@ -88,8 +87,8 @@ fn a_pipeline_of_ten_thousand_keeps_its_order() {
     const ROUNDS: usize = 1_000;
     let (reference, redis) = (Redis::start(), Redis::start());
     let proxy = Shortstop::start(&redis, "");
-    // Hits, misses, writes, errors, large and tiny replies, changes of database and transactions,
-    // so that what is answered at once must wait for what is not.
+    // Hits, misses, writes, errors, large and small replies, database changes and transactions, so that immediate replies must wait
+    // for others.
     let lines: Vec<String> = (0..ROUNDS)
         .flat_map(|i| {
             let session = if i % 50 == 0 {
@@ -189,7 +188,7 @@ fn select_gives_each_client_its_own_database() {
         for _ in 0..4 {
             assert_reply(&client.cmd("GET who"), bulk(db.to_string().as_bytes()), "each reads its own");
         }
-        // A refused SELECT leaves the database as it was.
+        // A refused SELECT leaves the database unchanged.
         assert_reply(&client.cmd("SELECT 99"), "-ERR DB index is out of range\r\n", "invalid");
         assert_reply(&client.cmd("GET who"), bulk(db.to_string().as_bytes()), "still its own");
     }
@@ -197,7 +196,7 @@ fn select_gives_each_client_its_own_database() {
 }
 
 #[test]
-fn select_in_a_pipeline_counts_from_where_it_stands() {
+fn select_in_a_pipeline_takes_effect_at_its_position() {
     let redis = Redis::start();
     let proxy = Shortstop::start(&redis, "");
     let lines = [
@@ -265,7 +264,7 @@ fn keys_and_values_are_any_bytes() {
 }
 
 #[test]
-fn values_of_any_length_come_back() {
+fn values_of_any_length_are_returned() {
     let redis = Redis::start();
     let proxy = Shortstop::start(&redis, "defaults:\n  compress: false\n");
     let mut client = proxy.client();
@@ -292,7 +291,7 @@ fn a_value_of_100_mb_goes_through() {
     assert_reply(&redis.client().cmd("STRLEN large"), format!(":{LENGTH}\r\n"), "all of it is in Redis");
     for _ in 0..2 {
         client.send(&pipeline_of(&["GET large", "PING"]));
-        // Somebody else is served meanwhile.
+        // Another client is served meanwhile.
         assert_reply(&other.cmd("PING"), "+PONG\r\n", "another client");
         assert_reply(&client.reply(), bulk(&value), "100 MB");
         assert_reply(&client.reply(), "+PONG\r\n", "what follows it");
@@ -300,7 +299,7 @@ fn a_value_of_100_mb_goes_through() {
 }
 
 #[test]
-fn a_client_that_says_no_more_still_gets_its_replies() {
+fn a_client_that_half_closes_still_gets_its_replies() {
     let (reference, redis) = (Redis::start(), Redis::start());
     let proxy = Shortstop::start(&redis, "");
     let bytes = pipeline_of(&["SET k v", "GET k", "INCR n", "PING"]);

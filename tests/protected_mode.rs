@@ -1,4 +1,4 @@
-//! Protected mode: clients of other machines are refused while anybody could use the port.
+//! Protected mode: clients from other machines are refused while the port can be used without a password.
 
 mod common;
 
@@ -6,9 +6,9 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 
 use common::{Authority, Client, Fault, Process, Redis, Shortstop, Way, assert_reply, wait_until};
 
-/// An address of this machine that is not a loopback address; none, and said on standard error, where there is none.
+/// An address of this machine that is not a loopback address. If there is none, says so on standard error.
 fn outer_address() -> Option<IpAddr> {
-    // Nothing is sent: the system chooses the address that it would send from.
+    // Nothing is sent: the system chooses the address from which it would send.
     let socket = UdpSocket::bind("0.0.0.0:0").expect("any port");
     let address = socket.connect("192.0.2.1:9").and_then(|()| socket.local_addr()).map(|address| address.ip());
     let address = address.ok().filter(|address| !address.is_loopback() && !address.is_unspecified());
@@ -18,7 +18,7 @@ fn outer_address() -> Option<IpAddr> {
     address
 }
 
-/// What a client from another machine gets for a PING.
+/// The reply that a client from another machine gets to a PING.
 fn answer(proxy: SocketAddr, from: IpAddr) -> String {
     let mut client = Client::connect((from, proxy.port()).into());
     let _ = client.try_send(b"PING\r\n");
@@ -40,7 +40,7 @@ fn another_machine_is_refused_while_no_password_is_needed() {
     assert_reply(&proxy_on_loopback(&proxy).cmd("PING"), b"+PONG\r\n", "this machine");
     let refused = common::field(&proxy_on_loopback(&proxy).cmd("PROXY INFO"), "proxy_clients_refused");
     assert_eq!(refused.as_deref(), Some("1"));
-    // As soon as a password is needed, it is let in.
+    // As soon as a password is required, it is accepted.
     redis.client().cmd("CONFIG SET requirepass secret");
     wait_until("the password is noticed", || answer(proxy.addr(), outer).starts_with("-NOAUTH "));
 }
@@ -56,7 +56,7 @@ fn proxy_on_loopback(proxy: &Shortstop) -> Client {
 }
 
 #[test]
-fn it_can_be_switched_off() {
+fn protected_mode_can_be_switched_off() {
     let Some(outer) = outer_address() else { return };
     let redis = Redis::start();
     let proxy = Shortstop::start(&redis, &format!("{EVERYWHERE}protected_mode: false\n"));
@@ -78,9 +78,9 @@ fn clients_that_act_as_the_user_of_the_url_need_no_password() {
     assert!(answer(closed.addr(), outer).starts_with("-NOAUTH "));
 }
 
-/// Whether Redis wants a password is not known before it has been reached: nobody of another machine is let in until then.
+/// Whether Redis requires a password is unknown before it has been reached: until then other machines are refused.
 #[test]
-fn nobody_is_let_in_before_redis_has_been_asked() {
+fn other_machines_are_refused_until_redis_has_been_asked() {
     let Some(outer) = outer_address() else { return };
     let redis = with_password();
     let wire = Fault::before(redis.addr());
@@ -94,7 +94,7 @@ fn nobody_is_let_in_before_redis_has_been_asked() {
 }
 
 #[test]
-fn a_certificate_is_as_good_as_a_password() {
+fn a_client_certificate_counts_like_a_password() {
     let Some(outer) = outer_address() else { return };
     let authority = Authority::new();
     let (shown, mine) = (authority.issue_for(&[&outer.to_string()]), authority.issue_for(&["a client"]));

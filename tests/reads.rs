@@ -1,6 +1,6 @@
-//! L1 beyond GET: which reads it answers, for how long, for whom, and that no write is ever missed.
+//! L1 beyond GET: which reads it answers, for how long, for which users, and that no write is ever missed.
 //!
-//! As in `l1.rs`, a write around the proxy is how a test sees where an answer came from.
+//! As in `l1.rs`, a direct write to Redis shows where a reply came from.
 
 mod common;
 
@@ -12,10 +12,10 @@ use common::{
 };
 use shortstop::reads::Reads;
 
-/// The first ask is kept, of every read that can be.
+/// Every read that can be kept is kept at its first request.
 const ALL: &str = "defaults:\n  cache: { admit_after: 1, reads: all }\n";
 
-/// A read of the key `K` in its third column, what makes the key, and what changes the answer.
+/// A read of the key `K` in the third field, a command that creates the key, and one that changes the reply.
 type Case = (&'static str, &'static str, &'static str);
 
 const HASH: &str = "HSET K f 1 g two";
@@ -79,25 +79,25 @@ const CASES: &[Case] = &[
     ("SET K v", "PEXPIRETIME K", "PEXPIREAT K 33177117420123"),
 ];
 
-/// A line of [`CASES`] about a key of its own.
+/// A line of [`CASES`] with a key of its own.
 fn about(key: &str, line: &str) -> String {
     line.replace(" K", &format!(" {key}"))
 }
 
-/// What the server can do of [`CASES`].
+/// The subset of [`CASES`] that the server supports.
 fn cases(redis: &Redis) -> Vec<&'static Case> {
     let has = |line: &str| redis.knows(line.split(' ').next().expect("a command"));
     CASES.iter().filter(|(_, read, _)| has(read)).collect()
 }
 
-/// A proxy whose workers know the server's commands: until then only reads of strings are kept.
+/// A Shortstop whose workers know the server's commands. Until then only reads of strings are kept.
 fn started(redis: &Redis, yaml: &str) -> Shortstop {
     let proxy = Shortstop::start(redis, yaml);
     know_the_table(redis, &proxy);
     proxy
 }
 
-/// Clients are dealt to the worker with the fewest: of four, some are with each.
+/// New clients go to the worker with the fewest: of four, some are on each worker.
 fn know_the_table(redis: &Redis, proxy: &Shortstop) {
     let mut direct = redis.client();
     direct.cmd("HSET ready f v");
@@ -112,7 +112,7 @@ fn key_of(case: usize) -> String {
 }
 
 #[test]
-fn the_cases_are_everything_that_is_kept() {
+fn the_cases_cover_everything_that_is_kept() {
     let named: BTreeSet<String> = CASES
         .iter()
         .map(|(_, read, _)| read.split(' ').next().expect("a command").to_ascii_lowercase())
@@ -122,10 +122,10 @@ fn the_cases_are_everything_that_is_kept() {
     assert_eq!(named, kept);
 }
 
-/// Each in its own protocol: the third ask is answered from memory, though Redis says something else by then; a write through
-/// the proxy is seen at once.
+/// Each in its own protocol: the third request is answered from memory, though Redis has another value by then. A write through
+/// Shortstop is seen at once.
 #[test]
-fn every_read_is_a_hit_when_it_is_asked_for_again_and_sees_the_next_write() {
+fn every_repeated_read_is_a_hit_and_sees_the_next_write() {
     let redis = Redis::start_without_ends_of_fields();
     for version in [2, 3] {
         let proxy = started(&redis, "defaults: { cache: { reads: all } }");
@@ -154,7 +154,7 @@ fn every_read_is_a_hit_when_it_is_asked_for_again_and_sees_the_next_write() {
     }
 }
 
-/// What a RESP3 client has read is no answer for one that speaks RESP2.
+/// A RESP3 client's entry does not answer a RESP2 client.
 #[test]
 fn protocols_are_kept_apart() {
     let redis = Redis::start_without_ends_of_fields();
@@ -216,7 +216,7 @@ const NEVER: &[(&str, &str)] = &[
     (STREAM, "XREAD STREAMS K 0"),
     (STREAM, "XINFO STREAM K"),
     (STREAM, "XPENDING K group"),
-    // Wrong in their number of arguments, wrong in their type.
+    // A wrong number of arguments, or a wrong type.
     (HASH, "HGET K"),
     (HASH, "HGETALL K f"),
     (HASH, "STRLEN K"),
@@ -307,7 +307,7 @@ rules:
             client.cmd(&format!("DEL {key}"));
             let [make, read, change] = [make, read, change].map(|line| about(key, line));
             direct.cmd(&make);
-            // GET fills what MGET is answered from.
+            // GET fills the entry from which MGET is answered.
             if read.starts_with("MGET") {
                 (0..3).for_each(|_| drop(client.cmd(&format!("GET {key}"))));
             }
@@ -319,7 +319,7 @@ rules:
             assert_reply(&client.cmd(&read), expected, &read);
         }
     }
-    // Other rules: at once, and what was kept by the old ones is forgotten.
+    // Other rules take effect at once, and entries of the old rules are dropped.
     direct.cmd("DEL some:1");
     direct.cmd(&about("some:1", HASH));
     proxy.warm_line(&mut client, "HGETALL some:1");
@@ -349,9 +349,9 @@ fn by_default_only_values_are_kept() {
     assert_eq!((proxy.stat("l1_hits"), proxy.stat("l1_misses"), proxy.stat("fills")), (0, 0, 0));
 }
 
-/// A field that ends by itself takes the reply with it, so no reply is kept; strings have no fields.
+/// A field that expires by itself changes the reply, so no reply is kept. Strings have no fields.
 #[test]
-fn where_fields_of_hashes_end_by_themselves_reads_of_hashes_are_not_kept() {
+fn reads_of_hashes_are_not_kept_where_fields_can_expire() {
     let redis = Redis::start();
     if !redis.ends_fields() {
         eprintln!("skipped: fields do not end by themselves on this server");
@@ -376,7 +376,7 @@ fn where_fields_of_hashes_end_by_themselves_reads_of_hashes_are_not_kept() {
     }
 }
 
-/// What is made, what is read of it, and a write that changes some of the answers.
+/// A command that creates keys, reads of them, and a write that changes some of the replies.
 const WRITES: &[(&[&str], &[&str], &[&str])] = {
     const HASHES: &[&str] =
         &["HGETALL k", "HGET k f", "HMGET k f g", "HLEN k", "HKEYS k", "EXISTS k", "TYPE k", "EXPIRETIME k"];
@@ -491,14 +491,14 @@ fn a_write_of_any_kind_is_seen_at_once_by_every_read_of_its_key() {
                 }
             }
         }
-        // Without EXPIRETIME nothing tells of the new end.
+        // Without EXPIRETIME nothing shows the new expiry.
         assert!(changed > 0 || !is_there("EXPIRETIME"), "{write:?} changes something");
     }
 }
 
-/// It is executed when somebody else pushes, and that one may be answered first.
+/// It is executed when another client pushes, and that client's reply may arrive first.
 #[test]
-fn a_blocking_write_is_seen_by_whoever_set_it_off() {
+fn a_blocking_write_is_seen_by_the_client_that_triggered_it() {
     let redis = Redis::start_without_ends_of_fields();
     let wire = Fault::before(redis.addr());
     let proxy = Shortstop::to(wire.addr(), ALL);
@@ -511,14 +511,14 @@ fn a_blocking_write_is_seen_by_whoever_set_it_off() {
         wire.hold_replies_to(b"BLMOVE");
         waiter.send(&pipeline_of(&["BLMOVE source destination LEFT RIGHT 0"]));
         wait_until("it waits", || redis.info("blocked_clients") == "1");
-        // Nothing is kept from now on, however often it is asked for.
+        // Nothing is kept from now on, however often it is requested.
         for _ in 0..3 {
             assert_reply(&pusher.cmd("LLEN destination"), format!(":{round}\r\n"), "not yet");
             assert_reply(&pusher.cmd("EXISTS source"), ":0\r\n", "not yet");
         }
         let value = format!("v{round}");
         assert_reply(&pusher.cmd(&format!("RPUSH source {value}")), ":1\r\n", "it is moved on at once");
-        // The answer to BLMOVE is held.
+        // The reply to BLMOVE is held.
         assert_reply(&pusher.cmd("LLEN destination"), format!(":{}\r\n", round + 1), "moved");
         let list = direct.cmd("LRANGE destination 0 -1");
         assert_reply(&pusher.cmd("LRANGE destination 0 -1"), list, "moved");
@@ -571,9 +571,9 @@ fn the_ttl_of_the_rule_bounds_an_entry() {
     wait_until("the write around the proxy is seen", || client.cmd("HGET k f") == b"$3\r\nnew\r\n");
 }
 
-/// That there is no key is an answer like another, where a rule says so, and none where not.
+/// The absence of a key is kept like any reply if a rule says so, and not otherwise.
 #[test]
-fn absence_is_remembered_where_a_rule_says_so() {
+fn a_missing_key_is_remembered_if_a_rule_says_so() {
     let redis = Redis::start_without_ends_of_fields();
     let yaml = "defaults: { cache: { admit_after: 1, reads: all } }\n\
                 rules: [{ match: 'neg:*', cache: { negative_ttl: 1h } }]";
@@ -623,7 +623,7 @@ fn errors_are_never_kept() {
 }
 
 #[test]
-fn a_compressed_value_is_not_looked_into_from_memory_either() {
+fn commands_on_a_part_of_a_compressed_value_are_not_answered_from_memory_either() {
     let redis = Redis::start_without_ends_of_fields();
     let proxy = started(&redis, ALL);
     let mut client = proxy.client();
@@ -641,7 +641,7 @@ fn a_compressed_value_is_not_looked_into_from_memory_either() {
 }
 
 #[test]
-fn what_is_too_large_is_not_kept() {
+fn replies_that_are_too_large_are_not_kept() {
     let redis = Redis::start_without_ends_of_fields();
     let proxy = started(&redis, "defaults: { cache: { admit_after: 1, reads: all, max_value: 200 } }");
     let (mut direct, mut client) = (redis.client(), proxy.client());
@@ -655,7 +655,7 @@ fn what_is_too_large_is_not_kept() {
         }
         assert_eq!(proxy.stat("l1_hits") > before, kept, "{fields} fields");
     }
-    // A request that is longer than can be told apart in an entry.
+    // A request that is too long for an entry.
     let mut words = vec![b"HMGET".to_vec(), b"k5".to_vec()];
     words.extend((0..9_000).map(|field| format!("f{field}").into_bytes()));
     let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
@@ -667,9 +667,9 @@ fn what_is_too_large_is_not_kept() {
     assert_eq!(proxy.stat("l1_hits"), hits);
 }
 
-/// The hundred fields of one hash, asked for one by one.
+/// The hundred fields of one hash, read one by one.
 #[test]
-fn a_key_has_so_many_entries_and_no_more() {
+fn the_number_of_entries_per_key_is_bounded() {
     const FIELDS: usize = 200;
     let redis = Redis::start_without_ends_of_fields();
     let proxy = started(&redis, ALL);
@@ -731,9 +731,9 @@ fn an_invalidation_from_a_peer_drops_every_read_of_the_key() {
     }
 }
 
-/// A read that is never kept tells of what somebody wrote around the proxy: nothing older is served after it.
+/// A read that is never kept shows the effect of a direct write: nothing older is served after it.
 #[test]
-fn what_cannot_be_compared_drops_what_is_kept() {
+fn a_reply_that_cannot_be_compared_drops_the_entries_of_its_key() {
     let redis = Redis::start_without_ends_of_fields();
     let proxy = started(&redis, ALL);
     let (mut direct, mut client) = (redis.client(), proxy.client());
@@ -758,7 +758,7 @@ fn what_cannot_be_compared_drops_what_is_kept() {
             let kept = proxy.warm_line(&mut client, &read);
             direct.cmd(&change);
             assert_reply(&client.cmd(&read), &kept, "from L1");
-            // What says nothing of what is there drops nothing.
+            // A read that reveals nothing about the content drops nothing.
             client.cmd("TTL k");
             client.cmd("OBJECT ENCODING k");
             assert_reply(&client.cmd(&read), &kept, "still");
@@ -771,7 +771,7 @@ fn what_cannot_be_compared_drops_what_is_kept() {
             assert_reply(&then, direct.cmd(&read), &format!("{read} after {look}, in one go: {in_one_go}"));
         }
     }
-    // The same question read again, in a transaction or behind a read of the client's own.
+    // The same question again, in a transaction or behind a read of the same client.
     client.cmd("DEL k");
     client.cmd("HSET k f old");
     proxy.warm_line(&mut client, "HGET k f");
@@ -805,9 +805,9 @@ fn a_pipeline_reads_its_own_writes() {
     }
 }
 
-/// Who asks the same at the same time waits for one answer; who asks something else does not.
+/// Readers that ask the same at the same time share one reply; readers that ask something else do not.
 #[test]
-fn the_same_question_is_asked_once() {
+fn concurrent_equal_reads_are_sent_once() {
     let redis = Redis::start_without_ends_of_fields();
     let wire = Fault::before(redis.addr());
     let proxy = Shortstop::to(wire.addr(), &format!("workers: 1\n{ALL}"));
@@ -832,14 +832,14 @@ fn the_same_question_is_asked_once() {
     assert_eq!(calls_of(&redis, "HGET"), calls + 2, "one for each question");
 }
 
-/// The races of `coherence.rs`, for a reply instead of a value.
+/// The races of `coherence.rs`, for replies other than values.
 #[test]
-fn a_read_that_was_under_way_does_not_come_back_after_the_write() {
+fn an_in_flight_read_is_not_kept_after_a_write() {
     let redis = Redis::start_without_ends_of_fields();
     let wire = Fault::before(redis.addr());
     let proxy = Shortstop::to(wire.addr(), ALL);
     know_the_table(&redis, &proxy);
-    // On a connection of its own, as a transaction is.
+    // On a private connection, as in a transaction.
     let (mut reader, mut writer, mut direct) = (proxy.client(), proxy.client(), redis.client());
     for round in 0..5 {
         writer.cmd("DEL k");
@@ -860,9 +860,9 @@ fn a_read_that_was_under_way_does_not_come_back_after_the_write() {
     }
 }
 
-/// However warm a key is: who has no right to it hears so from Redis.
+/// However hot a key is, a user without a right to it gets Redis's error.
 #[test]
-fn a_user_gets_nothing_that_was_read_for_another() {
+fn a_user_gets_no_entry_of_another_user() {
     let redis = Redis::start_without_ends_of_fields();
     let proxy = started(&redis, ALL);
     let mut nobody = proxy.client();
@@ -897,14 +897,14 @@ fn a_user_gets_nothing_that_was_read_for_another() {
         assert_reply(&half.cmd("MGET a b"), &refused, "a mix");
         assert_reply(&half.cmd("HGETALL ah"), "*2\r\n$1\r\nf\r\n$1\r\nv\r\n", "its own");
     }
-    // Who may not use a command is not answered by what another command has read.
+    // A user without the right to a command is not answered from an entry of another command.
     let mut blind = proxy.client();
     assert_reply(&blind.cmd("AUTH blind pw"), "+OK\r\n", "let in");
     for _ in 0..3 {
         assert!(blind.cmd("HGETALL bh").starts_with(b"-NOPERM"), "not its command");
         assert_reply(&blind.cmd("HGET bh f"), "$1\r\nv\r\n", "its command");
     }
-    // A right that is taken away through the proxy is gone at once.
+    // A right that is revoked through Shortstop ends at once.
     for (change, read) in [
         ("ACL SETUSER half resetkeys ~c*", "GET a"),
         ("ACL SETUSER half ~a* -hgetall", "HGETALL ah"),
@@ -917,9 +917,9 @@ fn a_user_gets_nothing_that_was_read_for_another() {
     }
 }
 
-/// A user's own reads are served from memory like anybody's; a write by anybody is seen by all.
+/// A user's own reads are served from memory like anyone's. Every client sees a write by any client.
 #[test]
-fn users_have_entries_of_their_own_that_go_together() {
+fn users_have_separate_entries_that_are_dropped_together() {
     let redis = Redis::start_without_ends_of_fields();
     let proxy = started(&redis, ALL);
     let mut nobody = proxy.client();
@@ -953,10 +953,10 @@ fn users_have_entries_of_their_own_that_go_together() {
     }
 }
 
-/// One script of reads and writes, in front of one Redis with everything kept, and directly to another: the same answers, to the
-/// byte, whichever of several clients asks.
+/// One sequence of reads and writes, sent to a Shortstop that keeps everything and directly to another Redis: the same replies,
+/// byte for byte, whichever of several clients asks.
 #[test]
-fn it_answers_as_redis_does() {
+fn replies_equal_those_of_redis() {
     const STEPS: usize = 6_000;
     let (redis, reference) = (Redis::start_without_ends_of_fields(), Redis::start_without_ends_of_fields());
     let proxy = started(&redis, "defaults: { cache: { admit_after: 1, reads: all, negative_ttl: 1h } }");
@@ -966,7 +966,7 @@ fn it_answers_as_redis_does() {
     for client in clients.iter_mut().chain(&mut direct) {
         client.set_patience(Duration::from_secs(30));
     }
-    // Sets of numbers: of words, each server tells in an order of its own.
+    // Sets of numbers: each server lists words in an order of its own.
     let makes = [
         "SET K hello",
         HASH,
@@ -1001,10 +1001,10 @@ fn it_answers_as_redis_does() {
                 lately[random(8)].clone_from(&read);
                 read
             }
-            // What was asked lately, by somebody else or not.
+            // A recent read, by this or another client.
             _ => lately[random(8)].clone(),
         };
-        // What the clock decides differs.
+        // Replies that depend on the clock differ.
         if line.contains('*') {
             continue;
         }
@@ -1016,9 +1016,9 @@ fn it_answers_as_redis_does() {
     assert!(hits > 300, "a run without hits shows nothing: {hits}");
 }
 
-/// A request is told by its bytes: what is spelt otherwise is asked for anew, and right.
+/// A request is identified by its bytes: another spelling is sent to Redis, and is answered correctly.
 #[test]
-fn spellings_are_kept_side_by_side() {
+fn spellings_have_separate_entries() {
     let redis = Redis::start_without_ends_of_fields();
     let proxy = started(&redis, ALL);
     let mut client = proxy.client();

@@ -1,11 +1,11 @@
-//! A Redis that is there and serves badly: it is slow, loads its data, runs a script for too long, or cannot write to its disk. What it
-//! still does goes on, and PROXY INFO, PROXY HEALTH and the log say what is wrong, and nothing that is not.
+//! Redis answers but has a problem: it is slow, loads its data, runs a script for too long, or cannot write to its disk. Requests that
+//! it still serves work, and PROXY INFO, PROXY HEALTH and the log show the actual problem and no other.
 
 mod common;
 
 use common::{Client, Fault, Process, Redis, Way, assert_reply, command, field, show, wait_until, wait_within};
 
-/// Much longer than the longest pause between two looks at Redis; machines under load are slow.
+/// Much longer than the longest pause between two polls of Redis, because machines under load are slow.
 const LONG: std::time::Duration = std::time::Duration::from_secs(40);
 
 fn text(client: &mut Client, name: &str) -> String {
@@ -25,10 +25,10 @@ fn connections(direct: &mut Client, last: &str) -> Vec<String> {
     lines.filter_map(|line| line.strip_prefix("id=")?.split(' ').next().map(str::to_owned)).collect()
 }
 
-/// Shortstop's own connection once took each reply for that of the question after it, when the first one came too late. A replica
-/// then counted as a server that does not tell its role, and L1 served what it had not heard of.
+/// Once, after a late reply, Shortstop's own connection took each reply for the reply to the next request. A replica then counted as
+/// a server that hides its role, and L1 served stale values.
 #[test]
-fn a_reply_that_comes_late_is_not_taken_for_that_of_the_next_question() {
+fn a_late_reply_is_not_taken_for_the_reply_to_the_next_request() {
     let primary = Redis::start();
     let (host, port) = (primary.addr().ip().to_string(), primary.addr().port().to_string());
     let replica = Redis::start_with(&["--replicaof", &host, &port]);
@@ -51,7 +51,7 @@ fn a_reply_that_comes_late_is_not_taken_for_that_of_the_next_question() {
 }
 
 #[test]
-fn a_redis_that_falls_silent_is_shown_at_the_first_question_that_it_does_not_answer() {
+fn a_silent_redis_is_reported_at_the_first_unanswered_request() {
     let redis = Redis::start();
     let wire = Fault::before(redis.addr());
     let yaml = log_level("shortstop::upstream::topology=debug") + "timeouts: { connect: 500ms }\n";
@@ -64,7 +64,7 @@ fn a_redis_that_falls_silent_is_shown_at_the_first_question_that_it_does_not_ans
 }
 
 #[test]
-fn a_redis_that_loads_its_data_is_not_up() {
+fn a_loading_redis_is_not_up() {
     let slowly = ["--key-load-delay", "5000", "--loading-process-events-interval-bytes", "1024"];
     let mut redis = Redis::start_with(&[&slowly[..], &["--enable-debug-command", "yes"]].concat());
     assert_reply(&redis.client().cmd("DEBUG POPULATE 10000 key 200"), "+OK\r\n", "much to load");
@@ -80,9 +80,9 @@ fn a_redis_that_loads_its_data_is_not_up() {
     assert!(health.starts_with(b"+OK, but Redis does not answer: LOADING "), "{}", show(&health));
 }
 
-/// Redis refuses a PING, too, while it cannot write to its disk, so that no connection was made.
+/// While Redis cannot write to its disk it refuses PING too, so once no connection was opened.
 #[test]
-fn reads_go_on_with_a_redis_that_cannot_write_to_its_disk() {
+fn reads_work_while_redis_cannot_write_to_its_disk() {
     let disk = tempfile::tempdir().expect("a temporary directory");
     let place = disk.path().to_str().expect("a text").to_owned();
     let redis = Redis::start_with(&["--save", "3600 1", "--dir", &place]);
@@ -97,9 +97,9 @@ fn reads_go_on_with_a_redis_that_cannot_write_to_its_disk() {
     wait_until("Redis answers", || text(&mut proxy.client(), "upstream_up") == "1");
 }
 
-/// A Redis that is busy was once taken for one that does not allow its users to look at the fleet, until that connection ended.
+/// Once, a busy Redis was taken for one whose user has no right to watch the fleet, until that connection ended.
 #[test]
-fn a_script_that_runs_for_too_long_does_not_hide_the_fleet() {
+fn a_long_script_does_not_hide_the_fleet() {
     let redis = Redis::start();
     assert_reply(&redis.client().cmd("CONFIG SET lua-time-limit 1"), "+OK\r\n", "it is busy soon");
     let seer = Process::start(redis.addr(), &log_level("shortstop::upstream::instances=debug"));
@@ -108,12 +108,12 @@ fn a_script_that_runs_for_too_long_does_not_hide_the_fleet() {
     runner.send(&command(&[b"EVAL", b"while true do end", b"0"]));
     wait_until("the watch has asked a Redis that is busy", || {
         let log = seer.log();
-        log.contains("no connection to watch the fleet") || log.contains("may not")
+        log.contains("no connection to watch the fleet") || log.contains("has no right to")
     });
     wait_until("it is seen", || text(&mut seer.client(), "upstream_last_error").starts_with("BUSY "));
     assert_reply(&redis.client().cmd("SCRIPT KILL"), "+OK\r\n", "the script ends");
     runner.reply();
-    assert!(!seer.log().contains("may not"), "{}", seer.log());
+    assert!(!seer.log().contains("has no right to"), "{}", seer.log());
     let _other = Process::start(redis.addr(), "");
     wait_within(LONG, "another one is noticed", || {
         seer.log().contains("another Shortstop of this fleet is connected to Redis")

@@ -1,5 +1,5 @@
-//! WAIT and WAITAOF speak of what the client wrote, whatever connection its writes went over: with a real replica, which is stopped
-//! and goes on. `REDIS_SERVER` names the server, as everywhere.
+//! WAIT and WAITAOF confirm the client's own writes, whatever connection they went over. Tested with a real replica, which is
+//! stopped and continued. `REDIS_SERVER` names the server, as in all tests.
 
 mod common;
 
@@ -45,12 +45,12 @@ impl Pair {
 
 impl Drop for Pair {
     fn drop(&mut self) {
-        // Stopped, it would not take the signal that ends it before the test's directory is gone.
+        // A stopped replica would not handle the signal that ends it before the test's directory is removed.
         self.replica.signal("CONT");
     }
 }
 
-/// What WAIT says, and how long it takes for that.
+/// The reply of WAIT, and how long it took.
 fn timed(client: &mut Client, line: &str) -> (Vec<u8>, Duration) {
     let start = Instant::now();
     let reply = client.cmd(line);
@@ -67,10 +67,10 @@ fn assert_in_vain(client: &mut Client, context: &str) {
 }
 
 #[test]
-fn wait_confirms_what_is_on_the_replica_and_nothing_else() {
+fn wait_confirms_exactly_the_writes_on_the_replica() {
     let pair = Pair::start(&[]);
     let proxy = Shortstop::start(&pair.primary, "workers: 1\n");
-    // Each way on which a write may travel.
+    // Each path that a write may take.
     let ways: [&[&str]; 9] = [
         &["SET a 2"],
         &["MULTI", "SET a 2", "EXEC"],
@@ -93,7 +93,7 @@ fn wait_confirms_what_is_on_the_replica_and_nothing_else() {
         assert_reply(&reply, ":1\r\n", &format!("{context}: what was confirmed is still there"));
         client.pipeline(&pipeline_of(way), way.len());
         assert_in_vain(&mut client, &context);
-        // Others may have written before, and do not get in the way.
+        // Other clients may have written before, which does no harm.
         assert_reply(&proxy.client().cmd("WAIT 1 0"), ":1\r\n", "whoever wrote nothing has nothing to wait for");
         pair.go_on();
         let (reply, took) = timed(&mut client, "WAIT 1 60000");
@@ -137,7 +137,7 @@ fn wait_in_a_transaction_confirms_nothing() {
 }
 
 #[test]
-fn waitaof_confirms_what_is_on_disk() {
+fn waitaof_confirms_writes_on_disk() {
     let pair = Pair::start(&["--appendonly", "yes", "--appendfsync", "everysec"]);
     if !pair.primary.knows("waitaof") {
         return;
@@ -156,9 +156,9 @@ fn waitaof_confirms_what_is_on_disk() {
     assert_reply(&client.cmd("WAITAOF 1 1 0"), "*2\r\n:1\r\n:1\r\n", "the replica goes on");
 }
 
-/// Without a replica Redis keeps no log for one, and a message moves nothing.
+/// Without a replica Redis keeps no replication backlog, and a published message does not advance the offset.
 #[test]
-fn waitaof_confirms_nothing_that_is_not_on_disk_where_there_is_no_replica() {
+fn without_a_replica_waitaof_confirms_only_writes_on_disk() {
     let redis = Redis::start_with(&["--appendonly", "yes", "--appendfsync", "no"]);
     if !redis.knows("waitaof") {
         return;
@@ -175,7 +175,7 @@ fn waitaof_confirms_nothing_that_is_not_on_disk_where_there_is_no_replica() {
 }
 
 #[test]
-fn what_is_wrong_with_wait_redis_says() {
+fn errors_of_wait_are_those_of_redis() {
     let redis = Redis::start();
     let proxy = Shortstop::start(&redis, "workers: 1\n");
     for line in [
@@ -215,7 +215,7 @@ fn wait_needs_the_right_to_it() {
     assert_reply(&client.cmd("WAIT 1 10"), ":0\r\n", "no more than that right is needed");
     assert_reply(&redis.client().cmd("ACL LOG"), "*0\r\n", "and nothing was tried that the user may not do");
 
-    // What Shortstop may not ask is not confirmed.
+    // What Shortstop has no right to ask is not confirmed.
     let spublish = if redis.has("spublish") { "-spublish" } else { "-ping" };
     redis.client().cmd(&format!("ACL SETUSER us on >pw ~* resetchannels +@all {spublish}"));
     let upstream = format!("upstream: redis://us:pw@{}\nworkers: 1\n", redis.addr());
@@ -227,7 +227,7 @@ fn wait_needs_the_right_to_it() {
 }
 
 #[test]
-fn a_client_that_waits_for_a_replica_can_be_unblocked_and_leave() {
+fn a_client_that_waits_for_a_replica_can_be_unblocked_and_can_disconnect() {
     let redis = Redis::start();
     let proxy = Shortstop::start(&redis, "workers: 1\nlimits: { max_sessions: 1 }\n");
     let (mut waiting, mut other) = (proxy.client(), proxy.client());

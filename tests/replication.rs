@@ -1,5 +1,5 @@
-//! Clients that take Redis's replication stream: `redis-cli --rdb`, `redis-cli --replica`, and real replicas. Redis talks to them as it
-//! would without Shortstop.
+//! Clients that read Redis's replication stream: `redis-cli --rdb`, `redis-cli --replica`, and real replicas. They work as without
+//! Shortstop.
 
 mod common;
 
@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use common::{Client, PATIENCE, Redis, Shortstop, assert_reply, command, noise, run, show, wait_until};
 
-/// A Redis that begins to send the data set at once.
+/// A Redis that starts sending the data set at once.
 fn quick() -> Redis {
     Redis::start_with(&["--repl-diskless-sync-delay", "0"])
 }
@@ -25,7 +25,7 @@ fn redis_cli_saves_the_data_set_in_a_file() {
     let redis = quick();
     let proxy = Shortstop::start(&redis, "defaults:\n  compress: false\n");
     let mut client = proxy.client();
-    // More than is passed on at a time.
+    // More than is passed on at once.
     let value = noise(3 << 20, 1);
     assert_reply(&client.call(&[b"SET", b"a-large-key", &value]), "+OK\r\n", "a large value");
     let directory = tempfile::tempdir().expect("a temporary directory");
@@ -80,7 +80,7 @@ fn a_real_replica_follows_through_shortstop() {
 }
 
 #[test]
-fn a_client_with_the_stream_can_write_nothing_that_shortstop_does_not_see() {
+fn a_client_with_the_stream_cannot_write_unnoticed() {
     let redis = quick();
     let proxy = Shortstop::start(&redis, "");
     let mut stream = proxy.client();
@@ -92,7 +92,7 @@ fn a_client_with_the_stream_can_write_nothing_that_shortstop_does_not_see() {
     stream.send(&command(&[b"SET", b"k", b"v"]));
     stream.until_closed();
     assert_reply(&redis.client().cmd("EXISTS k"), ":0\r\n", "it was not sent");
-    // In a transaction it would not be known when the stream begins.
+    // In a transaction it would be unknown when the stream begins.
     let mut client: Client = proxy.client();
     client.cmd("MULTI");
     let refused = client.cmd("SYNC");
@@ -101,7 +101,7 @@ fn a_client_with_the_stream_can_write_nothing_that_shortstop_does_not_see() {
 }
 
 #[test]
-fn a_user_without_the_right_is_told_by_redis() {
+fn a_user_without_the_right_gets_the_error_of_redis() {
     let redis = quick();
     assert_reply(&redis.client().cmd("ACL SETUSER plain on >pw ~* +@all -sync"), "+OK\r\n", "a user");
     let proxy = Shortstop::start(&redis, "");

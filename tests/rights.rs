@@ -1,18 +1,18 @@
-//! What Shortstop asks of Redis in a client's name is what the client may do: users with few rights work in every database, and
-//! Redis's log of refusals (ACL LOG) shows nothing that they did not do themselves. And a user that Redis ends is ended here.
+//! As a client's user, Shortstop only sends what the client may do: users with few rights work in every database, and Redis's log
+//! of refusals (ACL LOG) shows only what they did themselves. Clients of a user that Redis deletes are closed.
 
 mod common;
 
 use common::{Client, Fault, Process, Redis, Shortstop, assert_reply, pipeline_of, show, wait_until};
 
-/// A client of Redis itself that may do everything, whatever rights the default user has.
+/// A direct client of Redis that may do everything, whatever rights the default user has.
 fn boss(redis: &Redis) -> Client {
     let mut client = redis.client();
     assert_reply(&client.cmd("AUTH boss pw"), "+OK\r\n", "may do everything");
     client
 }
 
-/// How often which users were refused something, as ACL LOG tells it: one line for each of its entries.
+/// How often which users were refused, according to ACL LOG: one line per entry.
 fn refusals(boss: &mut Client) -> Vec<String> {
     let log = boss.cmd("ACL LOG 100");
     let text = String::from_utf8_lossy(&log).into_owned();
@@ -38,7 +38,7 @@ fn assert_no_refusals(boss: &mut Client, what: &str) {
     assert!(refused.is_empty(), "{what}: {refused:?}");
 }
 
-/// Ways to set a Redis up: the name, what is done to it, and the login in the upstream URL.
+/// Redis set-ups: the name, the commands, and the login in the upstream URL.
 const SETUPS: &[(&str, &[&str], &str)] = &[
     ("open", &[], ""),
     ("open, with a user of Shortstop's own", &[], "boss:pw@"),
@@ -83,7 +83,7 @@ fn users_with_few_rights_work_in_every_database() {
                 for (db, version) in [(first_db, 2), (9, 2), (9, 3)] {
                     let what = format!("{how}, {user} in {db}, RESP{version}, the URL's database {first_db}");
                     if login.is_empty() && lines.len() == 1 && db > 0 {
-                        // Nobody but the user itself could put a connection there.
+                        // Only the user itself could select the database.
                         continue;
                     }
                     let mut client = proxy.client();
@@ -108,7 +108,7 @@ fn users_with_few_rights_work_in_every_database() {
                     };
                     let before = hits();
                     if *keeps {
-                        // Without a way to see what users may, that is found out with the first read.
+                        // If users' rights cannot be read, they are found out with the first read.
                         wait_until(&format!("{what}: served from L1"), || {
                             client.cmd("GET app:k");
                             hits() > before
@@ -128,7 +128,7 @@ fn users_with_few_rights_work_in_every_database() {
     }
 }
 
-/// A client must not get the user that put its connection into its database.
+/// A client must not get the user that selected the database for its connection.
 #[test]
 fn a_client_without_a_login_is_not_the_user_in_the_url() {
     let redis = set_up(&["ACL SETUSER default resetkeys ~app:* -@all +get +acl|whoami"]);
@@ -152,7 +152,7 @@ fn a_client_without_a_login_is_not_the_user_in_the_url() {
     }
 }
 
-/// What a client does itself is refused, and logged, once.
+/// A client's own command is refused, and logged, once.
 #[test]
 fn a_select_is_refused_once() {
     let redis = set_up(&[]);
@@ -179,7 +179,7 @@ fn a_select_is_refused_once() {
 }
 
 #[test]
-fn who_may_only_list_clients_is_refused_nothing() {
+fn a_user_that_may_only_list_clients_causes_no_refusals() {
     let redis = set_up(&["ACL SETUSER lister on >pw +client|list"]);
     let mut boss = boss(&redis);
     let proxy = Shortstop::start(&redis, "");
@@ -211,9 +211,9 @@ fn a_user_whose_reads_cannot_be_kept_is_named_once() {
     assert_no_refusals(&mut boss(&redis), "reads");
 }
 
-/// Rights that change through the proxy and around it.
+/// Rights that change through Shortstop and directly in Redis.
 #[test]
-fn a_right_to_pttl_that_comes_is_used() {
+fn a_granted_right_to_pttl_is_used() {
     let redis = set_up(&[]);
     let mut boss = boss(&redis);
     let proxy = Shortstop::start(&redis, "defaults: { cache: { admit_after: 1 } }");
@@ -232,7 +232,7 @@ fn a_right_to_pttl_that_comes_is_used() {
 }
 
 #[test]
-fn a_user_that_is_deleted_around_the_proxy_and_comes_back_loses_its_clients() {
+fn clients_of_a_user_deleted_and_created_again_in_redis_are_closed() {
     let redis = set_up(&[]);
     let mut boss = boss(&redis);
     let proxy = Shortstop::start(&redis, "");
@@ -261,7 +261,7 @@ fn a_user_that_is_deleted_around_the_proxy_and_comes_back_loses_its_clients() {
 }
 
 #[test]
-fn a_restart_and_a_cut_wire_end_no_client_of_a_user() {
+fn a_restart_and_a_cut_connection_close_no_client_of_a_user() {
     let arguments = ["--user", "u", "on", ">pw", "~*", "&*", "+@all"];
     let mut redis = Redis::start_with(&arguments);
     let wire = Fault::before(redis.addr());
@@ -281,7 +281,7 @@ fn a_restart_and_a_cut_wire_end_no_client_of_a_user() {
         wait_until("it is served again", || client.cmd("GET k") == b"$-1\r\n");
         let lost = proxy.stat("upstream_reconnects");
         assert!(lost > 0, "something was lost");
-        // Longer than it takes to tell what was lost together.
+        // Longer than it takes to find out which connections were lost together.
         client.assert_silent(std::time::Duration::from_millis(500));
         assert_reply(&client.cmd("ACL WHOAMI"), "$1\r\nu\r\n", "still who it was");
     }

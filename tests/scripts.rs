@@ -1,5 +1,5 @@
-//! Scripts and functions: what they write is seen at once, whether they declare it or not, and those that write what they declare
-//! leave the rest of L1 alone.
+//! Scripts and functions: their writes are seen at once, whether declared or not, and scripts that only write declared keys leave
+//! the rest of L1 alone.
 
 mod common;
 
@@ -14,7 +14,7 @@ use shortstop::scripts::{Reach, Scripts};
 const EAGER: &str = "defaults:\n  cache: { admit_after: 1 }\n";
 const RELEASE: &[u8] =
     b"if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) else return 0 end";
-/// Takes a name as an argument, and makes keys of it.
+/// Takes a name as an argument, and builds keys from it.
 const MOVE_JOB: &[u8] =
     b"local id = redis.call('incr', KEYS[1] .. 'id') redis.call('hset', KEYS[1] .. id, 'name', ARGV[1]) \
     redis.call('set', KEYS[1] .. 'last', id) return id";
@@ -35,7 +35,7 @@ const LOOK: &str = "redis.register_function{function_name='look', flags={'no-wri
 const LOOK_AND_WRITE: &str = "redis.register_function{function_name='look', \
     callback=function(keys, args) return redis.call('set', args[1], 'by the function') end}";
 
-/// What is written under another key than the declared one.
+/// A write to another key than the declared one.
 #[test]
 fn a_write_to_a_key_that_is_not_declared_is_seen_at_once() {
     let redis = Redis::start();
@@ -84,7 +84,7 @@ fn a_write_to_a_key_that_is_not_declared_is_seen_at_once() {
     assert!(proxy.stat("flushes") >= proxy.stat("flushes_scripts"), "a part of all");
 }
 
-/// Reads `keys` keys in turn, `rounds` times, with something between two reads; returns the share that came from L1.
+/// Reads `keys` keys in turn, `rounds` times, with an action between two reads. Returns the share that came from L1.
 fn hit_rate(proxy: &Shortstop, rounds: usize, mut between: impl FnMut(usize)) -> f64 {
     const KEYS: usize = 20;
     let mut reader = proxy.client();
@@ -129,7 +129,7 @@ fn lock_releases_leave_the_rest_of_l1_alone() {
 }
 
 #[test]
-fn with_patterns_scripts_write_what_matches_and_nothing_is_flushed() {
+fn with_patterns_scripts_may_write_matching_keys_and_nothing_is_flushed() {
     let redis = Redis::start();
     let proxy = Shortstop::start(&redis, &format!("scripts: [\"bull:*\"]\n{EAGER}"));
     let (mut client, mut other) = (proxy.client(), proxy.client());
@@ -178,7 +178,7 @@ fn the_setting_is_reloaded() {
 }
 
 #[test]
-fn each_of_a_fleet_goes_by_its_own_setting() {
+fn each_shortstop_of_a_fleet_applies_its_own_setting() {
     let (redis, nats) = (Redis::start(), Nats::start());
     let settings = ["any", "declared", "[\"bull:*\"]"];
     let fleet = settings.map(|setting| Shortstop::in_fleet(&redis, &nats, &format!("scripts: {setting}\n{EAGER}")));
@@ -216,7 +216,7 @@ fn each_of_a_fleet_goes_by_its_own_setting() {
 }
 
 #[test]
-fn a_lost_script_leaves_in_doubt_what_it_may_have_written() {
+fn a_lost_script_quarantines_what_it_may_have_written() {
     let redis = Redis::start();
     let wire = Fault::before(redis.addr());
     for (setting, in_doubt) in [("any", ["k", "dummy"]), ("declared", ["dummy", "dummy"])] {
@@ -240,7 +240,7 @@ fn a_lost_script_leaves_in_doubt_what_it_may_have_written() {
 }
 
 #[test]
-fn nothing_is_kept_while_a_script_that_may_write_anything_is_under_way() {
+fn nothing_is_kept_while_a_script_that_may_write_anything_is_in_flight() {
     let redis = Redis::start();
     let wire = Fault::before(redis.addr());
     let proxy = Shortstop::to(wire.addr(), EAGER);
@@ -268,7 +268,7 @@ fn nothing_is_kept_while_a_script_that_may_write_anything_is_under_way() {
     assert_reply(&proxy.warm(&mut reader, "k"), "$1\r\n3\r\n", "and kept again");
 }
 
-/// Whether a call of `look` leaves L1 as it is.
+/// Whether a call of `look` leaves L1 unchanged.
 fn is_a_read(proxy: &Shortstop, client: &mut Client) -> bool {
     let before = proxy.stat("flushes_scripts");
     client.cmd("FCALL look 0 other");
@@ -299,7 +299,7 @@ fn a_function_without_writes_is_known_and_a_change_is_noticed() {
         wait_until("seen there", || there.cmd("GET k") == b"$3\r\nold\r\n");
         one.warm(&mut client, "k");
         other.warm(&mut there, "k");
-        // It becomes another function: through this one, through the other, around both.
+        // The function is replaced: through this Shortstop, through the other, directly in Redis.
         match round {
             0 => load(&mut client, LOOK_AND_WRITE),
             1 => load(&mut there, LOOK_AND_WRITE),
@@ -320,9 +320,9 @@ fn a_function_without_writes_is_known_and_a_change_is_noticed() {
     assert_eq!(one.stat("flushes_scripts"), before, "these cannot write");
 }
 
-/// A function that was believed not to write, and was replaced before the call was executed.
+/// A function that counted as one that cannot write, and was replaced before the call was executed.
 #[test]
-fn a_call_that_is_overtaken_by_another_function_is_taken_for_a_write() {
+fn a_call_whose_function_was_replaced_meanwhile_counts_as_a_write() {
     let redis = Redis::start();
     if !redis.knows("fcall") {
         return;
@@ -361,10 +361,10 @@ fn the_log_names_each_script_once_and_says_what_to_do() {
         client.cmd("EVALSHA ffffffffffffffffffffffffffffffffffffffff 1 secret-key");
     }
     let lines = |needle: &str| proxy.log().lines().filter(|line| line.contains(needle)).count();
-    wait_until("it is logged", || lines("L1 is emptied each time") >= 2);
-    assert_eq!(lines(&format!("L1 is emptied each time that script {sha} runs")), 1, "{}", proxy.log());
+    wait_until("it is logged", || lines("L1 is flushed each time") >= 2);
+    assert_eq!(lines(&format!("L1 is flushed each time that script {sha} runs")), 1, "{}", proxy.log());
     assert_eq!(lines("script ffffffffffffffffffffffffffffffffffffffff"), 1);
-    assert_eq!(lines("L1 is emptied each time"), 2, "{}", proxy.log());
+    assert_eq!(lines("L1 is flushed each time"), 2, "{}", proxy.log());
     assert_eq!(lines("scripts: declared"), 2, "what to do");
     // One warning for each way to call a script, while values are compressed.
     assert_eq!(lines("runs while values are compressed"), 2, "{}", proxy.log());
@@ -384,7 +384,7 @@ fn proven() -> Vec<&'static str> {
     include_str!("data/proven_scripts.txt").split("====\n").skip(1).map(str::trim_end).collect()
 }
 
-/// Keys of every kind; the first two are declared.
+/// Keys of every type. The first two are declared.
 const SEED: [&str; 8] = [
     "FLUSHALL",
     "SET one mine",
@@ -397,13 +397,13 @@ const SEED: [&str; 8] = [
 ];
 const NAMES: [&str; 8] = ["one", "two", "three", "four", "five", "six", "mine", "k"];
 
-/// What each key holds.
+/// The content of each key.
 fn contents(client: &mut Client) -> Vec<Vec<u8>> {
     let asks: Vec<String> = NAMES.iter().map(|name| format!("DUMP {name}")).chain(["KEYS *".to_owned()]).collect();
     client.pipeline(&pipeline_of(&asks), asks.len())
 }
 
-/// Runs a script and tells which keys it changed that it did not declare.
+/// Runs a script and returns the undeclared keys that it changed.
 fn undeclared_changes(client: &mut Client, text: &[u8], keys: &[&str; 2], args: &[&[u8]]) -> Vec<String> {
     client.pipeline(&pipeline_of(&SEED), SEED.len());
     let before = contents(client);
@@ -419,7 +419,7 @@ fn undeclared_changes(client: &mut Client, text: &[u8], keys: &[&str; 2], args: 
     changed
 }
 
-/// The proof against Redis itself: what it lets pass changes no key that is not declared, however a script is changed.
+/// The proof, checked against Redis itself: a script that passes changes no undeclared key, however its text is mutated.
 #[test]
 fn no_script_that_passes_changes_a_key_that_it_does_not_declare() {
     const PIECES: [&str; 24] = [
@@ -471,7 +471,7 @@ fn no_script_that_passes_changes_a_key_that_it_does_not_declare() {
             assert_eq!(undeclared_changes(&mut client, text.as_bytes(), keys, args), [""; 0], "{text}");
         }
     }
-    // A loop that a change makes endless would have to be killed.
+    // A mutation that makes a loop endless would require killing the script.
     let texts: Vec<&str> =
         proven().into_iter().filter(|text| !text.contains("while") && !text.contains("repeat")).collect();
     let (mut passed, mut refused) = (0, 0);

@@ -1,5 +1,5 @@
-//! Redis closes a connection on which it is sent more than it takes. That must not happen to a connection that clients share: the
-//! requests of others would end with it.
+//! Redis closes a connection whose input exceeds a limit. That must not happen to a shared connection, because other clients'
+//! requests would be lost.
 
 mod common;
 
@@ -14,8 +14,8 @@ use common::{
 
 const MB: usize = 1 << 20;
 
-/// Does something while another client writes without a pause, and sees to it that all of its writes were done, and that no
-/// connection was lost that clients share.
+/// Runs an action while another client writes without a pause, and checks that all of its writes were executed, and that no shared
+/// connection was lost.
 fn beside_a_neighbour(proxy: &Shortstop, what: impl FnOnce()) {
     let mut neighbour = proxy.client();
     neighbour.cmd("SET neighbour 1");
@@ -36,12 +36,12 @@ fn beside_a_neighbour(proxy: &Shortstop, what: impl FnOnce()) {
         }
         writing.join().expect("the neighbour's writes are done");
     });
-    // Answered over the connection that stands now.
+    // Answered over the current connection.
     assert_reply(&proxy.client().cmd("SET neighbour 3"), "+OK\r\n", "afterwards");
     assert_eq!(proxy.stat("upstream_reconnects"), 0, "no shared connection was lost");
 }
 
-/// Waits until Shortstop knows the server's limits: it says why it refuses a value.
+/// Waits until Shortstop knows the server's limits: the error for a value says why it is refused.
 fn wait_known(client: &mut Client, value: &[u8]) {
     wait_until("the limits are known", || {
         let reply = client.call(&[b"SET", b"known", value]);
@@ -51,10 +51,10 @@ fn wait_known(client: &mut Client, value: &[u8]) {
 }
 
 #[test]
-fn a_value_that_outgrows_what_redis_takes_is_refused() {
+fn a_value_whose_stored_form_is_too_long_for_redis_is_refused() {
     let redis = Redis::start_with(&["--proto-max-bulk-len", "1mb"]);
     let proxy = Shortstop::start(&redis, "workers: 1\n");
-    // Redis would take it, but not what it has to be stored as.
+    // Redis would accept the value, but not in the form in which it must be stored.
     let value = [&MARK[..], &noise(MB - 10 - 16, 1)].concat();
     let fits = [&MARK[..], &noise(MB - 1_000 - 16, 1)].concat();
     let mut client = proxy.client();
@@ -79,9 +79,9 @@ fn a_value_that_outgrows_what_redis_takes_is_refused() {
     });
 }
 
-/// Each way on which a request comes to Redis.
+/// Each path on which a request reaches Redis.
 #[test]
-fn a_request_that_redis_does_not_take_ends_nobody_elses() {
+fn a_request_that_redis_refuses_loses_no_other_request() {
     let redis = Redis::start_with(&["--proto-max-bulk-len", "1mb"]);
     let proxy = Shortstop::start(&redis, "workers: 1\ndefaults: { cache: { reads: all, admit_after: 1 } }\n");
     let large = noise(2 * MB, 2);
@@ -115,7 +115,7 @@ fn a_request_that_redis_does_not_take_ends_nobody_elses() {
         ] {
             let mut client = proxy.client();
             client.send(&filled(line, &[&large]));
-            // A client of Redis itself would be closed, too.
+            // A direct client of Redis would be closed, too.
             if let Some(reply) = client.reply_or_end() {
                 assert!(reply.starts_with(b"-ERR "), "{line}: {}", show(&reply));
                 client.send(&pipeline_of(&["GET small"]));
@@ -124,7 +124,7 @@ fn a_request_that_redis_does_not_take_ends_nobody_elses() {
                 assert!(next.as_ref().is_none_or(goes_on), "{line}: it goes on, or is closed: {next:?}");
             }
         }
-        // Not the argument, but all together: Redis takes that.
+        // Not one argument, but all together: Redis accepts that.
         let parts: Vec<Vec<u8>> = (0..300).map(|i| noise(10_000, i)).collect();
         let mut words = vec![&b"RPUSH"[..], b"list"];
         words.extend(parts.iter().map(Vec::as_slice));
@@ -133,7 +133,7 @@ fn a_request_that_redis_does_not_take_ends_nobody_elses() {
 }
 
 #[test]
-fn a_request_that_fills_the_query_buffer_ends_nobody_elses() {
+fn a_request_that_fills_the_query_buffer_loses_no_other_request() {
     let redis = Redis::start_with(&["--client-query-buffer-limit", "1mb"]);
     let proxy = Shortstop::start(&redis, "workers: 1\n");
     let large = noise(3 * MB, 3);
@@ -141,7 +141,7 @@ fn a_request_that_fills_the_query_buffer_ends_nobody_elses() {
         for line in ["SET k $1", "RPUSH l $1", "GET $1", "MSET a 1 k $1"] {
             let mut client = proxy.client();
             client.send(&filled(line, &[&large]));
-            // Redis closes the connection without a word.
+            // Redis closes the connection without an error.
             let reply = client.reply_or_end();
             assert!(reply.is_none_or(|reply| reply.starts_with(b"-ERR ")), "{line}");
         }
@@ -150,9 +150,9 @@ fn a_request_that_fills_the_query_buffer_ends_nobody_elses() {
     });
 }
 
-/// While writes are paused, Redis reads them and lets them wait: together they must not be more than it lets wait.
+/// While writes are paused, Redis buffers them. Together they must not exceed its buffer limit.
 #[test]
-fn what_waits_while_redis_is_paused_stays_below_the_query_buffer() {
+fn requests_during_a_pause_stay_below_the_query_buffer_limit() {
     let redis = Redis::start_with(&["--client-query-buffer-limit", "1mb"]);
     let proxy = Shortstop::start(&redis, "workers: 1\ndefaults: { compress: false }\n");
     let mut clients: Vec<Client> = (0..12).map(|_| proxy.client()).collect();
@@ -163,7 +163,7 @@ fn what_waits_while_redis_is_paused_stays_below_the_query_buffer() {
     for (at, (client, value)) in clients.iter_mut().zip(&values).enumerate() {
         client.send(&command(&[b"SET", format!("k{at}").as_bytes(), value]));
     }
-    // As much as may be has come, or the connection is lost.
+    // The maximum has arrived, or the connection is lost.
     wait_until("Redis has read what it may", || {
         let list = direct.cmd("CLIENT LIST");
         let list = String::from_utf8_lossy(&list);
@@ -184,9 +184,9 @@ fn what_waits_while_redis_is_paused_stays_below_the_query_buffer() {
     assert_eq!(proxy.stat("upstream_reconnects"), 0, "the connection stands");
 }
 
-/// Where Shortstop's own user may not ask, and right after a CONFIG SET.
+/// If Shortstop's own user may not ask, and right after a CONFIG SET.
 #[test]
-fn limits_that_are_not_known_are_taken_for_the_least() {
+fn unknown_limits_count_as_the_lowest() {
     let redis = Redis::start_with(&["--proto-max-bulk-len", "1mb"]);
     redis.client().cmd("ACL SETUSER proxy on >secret ~* &* +@all -config");
     let upstream = format!("workers: 1\nupstream: redis://proxy:secret@{}\n", redis.addr());
@@ -201,7 +201,7 @@ fn limits_that_are_not_known_are_taken_for_the_least() {
             assert!(reply.is_none_or(|reply| reply.starts_with(b"-ERR ")));
         }
     });
-    // It is not asked for again and again.
+    // It is not requested repeatedly.
     let denials = String::from_utf8_lossy(&redis.client().cmd("ACL LOG")).matches("config").count();
     assert!(denials <= 2, "{denials} denials");
 
@@ -222,9 +222,9 @@ fn limits_that_are_not_known_are_taken_for_the_least() {
     }
 }
 
-/// A large request goes over a connection of its own while the limits are not known: its place among the others is kept.
+/// While the limits are unknown, a large request goes over a private connection. The order of the requests is kept.
 #[test]
-fn large_requests_keep_their_place() {
+fn large_requests_keep_their_order() {
     let redis = Redis::start();
     redis.client().cmd("ACL SETUSER proxy on >secret ~* &* +@all -config");
     for (name, yaml) in [("raw", "defaults: { compress: false }\n"), ("sealed elsewhere", "offload_above: 1kb\n")] {
@@ -257,7 +257,7 @@ fn large_requests_keep_their_place() {
         for (at, (got, expected)) in got.iter().zip(&expected).enumerate() {
             assert_reply(got, expected, &format!("{name}: request {} of round {}", at % 11, at / 11));
         }
-        // And it is served from L1 again.
+        // And the client is served from L1 again.
         proxy.warm(&mut client, "small");
         assert_eq!(proxy.stat("proxy_sessions"), 0, "the private connection was given back");
     }

@@ -1,7 +1,6 @@
-//! Commands that need a connection of their own get one, in order, and give it back.
+//! Commands that need a private connection get one, in order, and give it back.
 //!
-//! Where both sides can answer, the expectation is what a Redis of its own answers to the same
-//! bytes.
+//! Where both can answer, the expectation is another Redis's reply to the same bytes.
 
 mod common;
 
@@ -10,7 +9,7 @@ use std::time::Duration;
 
 use common::{Client, Done, Fault, Redis, Shortstop, Way, assert_reply, bulk, command, pipeline_of, show, wait_until};
 
-/// Sequences in which a client goes from the shared lane to a session of its own and back.
+/// Sequences in which a client moves from the lane to a session and back.
 const SCENES: &[(&str, &[&str])] = &[
     ("a transaction", &["SET a 1", "MULTI", "INCR a", "GET a", "EXEC", "GET a"]),
     ("an empty transaction", &["MULTI", "EXEC", "PING"]),
@@ -105,8 +104,7 @@ const SCENES: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// All that `lines` are answered with. A command behind them shows where it ends: SUBSCRIBE and its
-/// like give one reply per channel.
+/// All replies to `lines`. A command behind them shows where they end: the SUBSCRIBE family sends one reply per channel.
 fn answers(mut client: Client, lines: &[&str]) -> Vec<u8> {
     client.send(&pipeline_of(lines));
     client.send(&command(&[b"ECHO", b"the end of it"]));
@@ -117,7 +115,7 @@ fn answers(mut client: Client, lines: &[&str]) -> Vec<u8> {
     all
 }
 
-/// As at Redis: a client with watched keys that is idle learns at once that they are watched no more.
+/// As with Redis: an idle client with watched keys learns at once that they are no longer watched.
 #[test]
 fn an_idle_client_whose_private_connection_ends_is_closed() {
     let redis = Redis::start();
@@ -129,7 +127,7 @@ fn an_idle_client_whose_private_connection_ends_is_closed() {
         let mut direct = redis.client();
         let list = direct.cmd("CLIENT LIST");
         let list = String::from_utf8_lossy(&list);
-        // Redis names a subcommand behind a bar.
+        // Redis shows a subcommand after a bar.
         let command = format!("cmd={}", line.split(' ').next().expect("a command").to_lowercase());
         let found = list.lines().find(|found| found.contains(&command)).expect("its connection is there");
         let id = found.split(' ').next().and_then(|id| id.strip_prefix("id=")).expect("its number");
@@ -161,7 +159,7 @@ fn scenes_step_by_step_answer_as_redis_does() {
         proxy.client().cmd("FLUSHALL");
         let (mut direct, mut through) = (reference.client().speaking(version), proxy.client().speaking(version));
         for line in *lines {
-            // One reply of each, then whatever else the command gives: SUBSCRIBE, once per channel.
+            // One reply of each, then further replies of the command: SUBSCRIBE, once per channel.
             let count = match line.split(' ').collect::<Vec<_>>()[..] {
                 ["SUBSCRIBE" | "PSUBSCRIBE" | "UNSUBSCRIBE" | "PUNSUBSCRIBE", _, ref more @ ..] => 1 + more.len(),
                 _ => 1,
@@ -172,7 +170,7 @@ fn scenes_step_by_step_answer_as_redis_does() {
             for _ in 0..if inside_multi { 1 } else { count } {
                 let expected = direct.reply();
                 assert_reply(&through.reply(), &expected, &format!("{name}, RESP{version}: {line}"));
-                // An error answers the whole command (-NOSUB of Valkey 8.0).
+                // An error is the only reply to the whole command (-NOSUB of Valkey 8.0).
                 if expected.starts_with(b"-") {
                     break;
                 }
@@ -202,7 +200,7 @@ fn watch_sees_redis_and_not_l1() {
     let mut client = proxy.client();
     client.cmd("SET k old");
     assert_reply(&proxy.warm(&mut client, "k"), "$3\r\nold\r\n", "cached");
-    // Around the proxy, so that L1 is stale and may be: the writer did not go through it.
+    // Directly in Redis, so that L1 may be stale.
     redis.client().cmd("SET k new");
     assert_reply(&client.cmd("GET k"), "$3\r\nold\r\n", "the entry is still served");
     let got = client.pipeline(&pipeline_of(&["WATCH k", "GET k", "MGET k", "MULTI", "GET k", "EXEC"]), 6).concat();
@@ -250,7 +248,7 @@ fn messages_reach_every_subscriber() {
     assert_reply(&by_name.cmd("SUBSCRIBE news"), "*3\r\n$9\r\nsubscribe\r\n$4\r\nnews\r\n:1\r\n", "subscribe");
     assert_reply(&by_pattern.cmd("PSUBSCRIBE n*"), "*3\r\n$10\r\npsubscribe\r\n$2\r\nn*\r\n:1\r\n", "psubscribe");
     for i in 0..200 {
-        // Also a payload that looks like a value worth sealing: messages are never touched.
+        // Also a payload that looks worth compressing: messages are never changed.
         let payload = format!("{i}:").repeat(i * 10 + 1);
         assert_reply(&publisher.call(&[b"PUBLISH", b"news", payload.as_bytes()]), ":2\r\n", "both heard it");
         let message = [&b"*3\r\n$7\r\nmessage\r\n$4\r\nnews\r\n"[..], &bulk(payload.as_bytes())].concat();
@@ -279,10 +277,10 @@ fn a_push_wakes_a_blocked_pop() {
             "*1\r\n*2\r\n$2\r\nst\r\n*1\r\n*2\r\n$3\r\n1-1\r\n*2\r\n$1\r\nf\r\n$1\r\nv\r\n",
         ),
     ] {
-        // What is behind the blocking command in the pipeline waits for it.
+        // Commands behind the blocking one in the pipeline wait for it.
         blocked.send(&pipeline_of(&[wait, "PING"]));
         wait_until("Redis counts one blocked client", || redis.info("blocked_clients") == "1");
-        // Nobody else is held up.
+        // No other client is held up.
         assert!(pusher.cmd(push).starts_with(b":") || push.starts_with("XADD"), "{push}");
         assert_reply(&blocked.reply(), expected, wait);
         assert_reply(&blocked.reply(), "+PONG\r\n", "what follows");
@@ -290,7 +288,7 @@ fn a_push_wakes_a_blocked_pop() {
 }
 
 #[test]
-fn a_client_that_goes_away_while_blocked_takes_nothing_with_it() {
+fn a_client_that_disconnects_while_blocked_pops_nothing() {
     let redis = Redis::start();
     let proxy = Shortstop::start(&redis, "");
     let mut blocked = proxy.client();
@@ -304,7 +302,7 @@ fn a_client_that_goes_away_while_blocked_takes_nothing_with_it() {
 }
 
 #[test]
-fn a_client_that_quits_behind_a_pop_and_goes_away_is_blocked_no_more() {
+fn a_client_that_quits_behind_a_pop_and_disconnects_is_no_longer_blocked() {
     let redis = Redis::start();
     let proxy = Shortstop::start(&redis, "");
     let mut blocked = proxy.client();
@@ -316,7 +314,7 @@ fn a_client_that_quits_behind_a_pop_and_goes_away_is_blocked_no_more() {
 }
 
 #[test]
-fn a_client_that_goes_away_in_a_transaction_changes_nothing() {
+fn a_client_that_disconnects_in_a_transaction_changes_nothing() {
     let redis = Redis::start();
     let proxy = Shortstop::start(&redis, "");
     let mut client = proxy.client();
@@ -367,7 +365,7 @@ fn upstream_connections_come_and_go() {
         assert_reply(&client.cmd("EXEC"), "*0\r\n", "exec");
     }
     wait_until("all are given back", || redis.connections() <= shared + CLIENTS / 4);
-    // And those of clients that just go away.
+    // And those of clients that just disconnect.
     clients.iter_mut().take(CLIENTS / 2).for_each(|client| drop(client.cmd("SUBSCRIBE c")));
     clients.iter_mut().skip(CLIENTS / 2).for_each(|client| drop(client.cmd("MULTI")));
     wait_until("sessions again", || redis.connections() >= shared + CLIENTS - CLIENTS / 4);
@@ -397,7 +395,7 @@ fn a_session_is_clean_for_its_next_owner() {
 }
 
 #[test]
-fn a_client_name_is_its_own() {
+fn each_client_has_its_own_name() {
     let redis = Redis::start();
     let proxy = Shortstop::start(&redis, "");
     let (mut one, mut other) = (proxy.client(), proxy.client());
@@ -412,7 +410,7 @@ fn a_client_name_is_its_own() {
 }
 
 #[test]
-fn client_reply_off_silences_only_its_client() {
+fn client_reply_off_mutes_only_its_client() {
     let redis = Redis::start();
     let proxy = Shortstop::start(&redis, "");
     let (mut quiet, mut other) = (proxy.client(), proxy.client());
@@ -427,7 +425,7 @@ fn client_reply_off_silences_only_its_client() {
 }
 
 #[test]
-fn a_quit_that_is_not_heard_leaves_the_connection_deaf() {
+fn a_muted_quit_discards_further_input() {
     let redis = Redis::start();
     let proxy = Shortstop::start(&redis, "limits: { idle_timeout: 1s }\n");
     let end = b"*1\r\n$x\r\n".to_vec();
@@ -450,19 +448,19 @@ fn a_quit_that_is_not_heard_leaves_the_connection_deaf() {
     forgotten.send(&ways[0]);
     assert_reply(&forgotten.until_closed(), "", "dropped when it is idle for too long");
     assert_reply(&proxy.client().cmd("EXISTS never"), ":0\r\n", "nothing behind QUIT was done");
-    // As Redis 7.0 does: when it would say something, such a connection ends.
+    // As in Redis 7.0: such a connection ends when the next reply would be sent.
     let mut subscriber = proxy.client().speaking(3);
     subscriber.cmd("SUBSCRIBE c");
     subscriber.send(&pipeline_of(&["CLIENT REPLY OFF", "QUIT"]));
     let mut publisher = redis.client();
     wait_until("it ends", || publisher.cmd("PUBLISH c m") == b":0\r\n");
     let rest = subscriber.until_closed();
-    // A message that came before QUIT was there.
+    // A message may have arrived before QUIT.
     assert!(rest.is_empty() || rest.starts_with(b">3\r\n$7\r\nmessage"), "{}", show(&rest));
 }
 
 #[test]
-fn a_redirection_in_a_transaction_is_made_at_exec() {
+fn a_redirection_in_a_transaction_takes_effect_at_exec() {
     let redis = Redis::start();
     let proxy = Shortstop::start(&redis, "");
     let (listener, mut client, mut writer) = (proxy.client(), proxy.client(), redis.client());
@@ -488,7 +486,7 @@ fn a_redirection_in_a_transaction_is_made_at_exec() {
     assert_reply(&listener.reply(), ">2\r\n$10\r\ninvalidate\r\n*1\r\n$1\r\nk\r\n", "invalidated");
 }
 
-/// Redis 7.0 sends it in EXEC's reply, later servers behind it, where HELLO 2 is in force already.
+/// Redis 7.0 sends it in EXEC's reply, later servers after it, when HELLO 2 is already in force.
 #[test]
 fn a_message_of_a_transaction_that_ends_in_resp2_is_passed_on() {
     let redis = Redis::start();
@@ -509,7 +507,7 @@ fn a_message_of_a_transaction_that_ends_in_resp2_is_passed_on() {
 }
 
 #[test]
-fn news_of_a_value_does_not_overtake_the_value() {
+fn an_invalidation_does_not_overtake_the_value() {
     let redis = Redis::start();
     let proxy = Shortstop::start(&redis, "offload_above: 1kb\n");
     let long = common::prose(20_000, 1);
@@ -517,7 +515,7 @@ fn news_of_a_value_does_not_overtake_the_value() {
     assert_reply(&through.cmd("CLIENT TRACKING ON"), "+OK\r\n", "tracking");
     let news = |key: &str| format!(">2\r\n$10\r\ninvalidate\r\n*1\r\n${}\r\n{key}\r\n", key.len()).into_bytes();
     for round in 0..50 {
-        // Each is opened elsewhere, which takes its time.
+        // Each is decompressed on another thread, which takes time.
         let key = format!("k{round}");
         proxy.client().call(&[b"SET", key.as_bytes(), &long]);
         assert!(redis.client().cmd(&format!("STRLEN {key}")) != b":20000\r\n", "it is stored compressed");
@@ -581,10 +579,10 @@ fn many_sessions_and_lanes_at_once_keep_their_order() {
     });
 }
 
-/// A subscriber of RESP3 that is ended with a write under way: messages go on coming until the write is answered, and none
-/// of them is its reply.
+/// A RESP3 subscriber that is closed while a write is in flight: messages continue to arrive until the write has its reply, and
+/// none of them is its reply.
 #[test]
-fn a_message_is_not_taken_for_the_reply_to_the_last_write_of_a_subscriber_that_left() {
+fn a_message_is_not_taken_for_the_reply_to_a_departed_subscribers_write() {
     let redis = Redis::start();
     let wire = Fault::before(redis.addr());
     let proxy = Shortstop::to(wire.addr(), "workers: 1\ndefaults: { cache: { admit_after: 1 } }");
@@ -608,7 +606,7 @@ fn a_message_is_not_taken_for_the_reply_to_the_last_write_of_a_subscriber_that_l
     }
     wire.release();
     wait_until("the write is done", || direct.cmd("GET k") == b"$9\r\nheld-back\r\n");
-    // Whoever took the message for the reply has let the old value into L1 meanwhile, where it stays for long.
+    // If the message had counted as the reply, L1 would have kept the old value, where it stays for long.
     wait_until("and seen", || other.cmd("GET k") == b"$9\r\nheld-back\r\n");
     wait_until("its connection ends", || direct.cmd("PUBLISH c again") == b":0\r\n");
 }

@@ -1,5 +1,5 @@
-//! Where settings come from: a flag beats the environment, which beats the file, which beats the
-//! default; what cannot be is refused at start; and what changes when they are read again.
+//! The sources of settings: a flag beats the environment, which beats the file, which beats the default. Invalid settings are
+//! refused at the start, and some settings change when they are read again.
 
 mod common;
 
@@ -10,10 +10,10 @@ use common::{
     Nats, PATIENCE, Process, Redis, Shortstop, assert_our_error, assert_reply, bulk, field, prose, run, wait_until,
 };
 
-/// Keeps a value with its first request.
+/// Keeps a value at its first request.
 const EAGER: &str = "defaults:\n  cache: { admit_after: 1 }\n";
 
-/// Runs the binary until it ends by itself, without what the person who runs the tests has set.
+/// Runs the binary until it exits by itself, without the environment of the person who runs the tests.
 fn shortstop(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
     shortstop_in(Path::new(env!("CARGO_TARGET_TMPDIR")), arguments, environment)
 }
@@ -26,7 +26,7 @@ fn shortstop_in(directory: &Path, arguments: &[&str], environment: &[(&str, &str
     run(start.current_dir(directory).args(arguments).envs(environment.iter().copied()), PATIENCE)
 }
 
-/// Runs the binary with a config file of this text, and returns its exit code, its standard output and its standard error.
+/// Runs the binary with this config file, and returns its exit code, its standard output and its standard error.
 fn with_file(text: &str, arguments: &[&str]) -> (Option<i32>, String, String) {
     let directory = tempfile::tempdir().expect("a temporary directory");
     std::fs::write(directory.path().join("my.yaml"), text).expect("a config file");
@@ -46,7 +46,7 @@ fn the_file_that_is_shipped_is_accepted() {
 }
 
 #[test]
-fn a_config_that_cannot_be_is_refused_at_start() {
+fn an_invalid_config_is_refused_at_the_start() {
     let redis = Redis::start();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free loopback port");
     let address = taken.local_addr().expect("it is bound");
@@ -91,7 +91,7 @@ fn a_secret_is_not_shown() {
 }
 
 #[test]
-fn a_flag_beats_the_environment_and_that_the_file() {
+fn a_flag_beats_the_environment_which_beats_the_file() {
     let (by_file, by_environment, by_flag) = (Redis::start(), Redis::start(), Redis::start());
     for (redis, name) in [(&by_file, "file"), (&by_environment, "environment"), (&by_flag, "flag")] {
         redis.client().cmd(&format!("SET who {name}"));
@@ -146,9 +146,9 @@ fn the_variables_of_the_seed_are_understood() {
 }
 
 #[test]
-fn check_config_names_the_file_and_tells_all_that_is_wrong() {
+fn check_config_names_the_file_and_reports_all_errors() {
     let (code, out, _) = with_file("workers: 3\n", &["--check-config"]);
-    assert_eq!((code, out.as_str()), (Some(0), "my.yaml: the configuration is sound\n"));
+    assert_eq!((code, out.as_str()), (Some(0), "my.yaml: the configuration is valid\n"));
 
     let text = "max_stalenes: 5s\nl1:\n  max_memory: lots\nbus:\n  credentials: no/such.creds\n";
     let (code, _, err) = with_file(text, &["--check-config", "--workers", "many"]);
@@ -169,7 +169,7 @@ fn check_config_names_the_file_and_tells_all_that_is_wrong() {
 }
 
 #[test]
-fn print_config_can_be_loaded_and_holds_no_password() {
+fn print_config_can_be_loaded_and_contains_no_password() {
     let text = "upstream: redis://ann:hunter2@localhost/1\nrules:\n- { match: 'a*', cache: 5s }\n";
     let (code, printed, err) = with_file(text, &["--print-config", "--nats", "nats://hunter2@h", "--workers", "3"]);
     assert_eq!(code, Some(0), "{err}");
@@ -190,7 +190,7 @@ fn print_config_can_be_loaded_and_holds_no_password() {
 }
 
 #[test]
-fn the_file_is_named_by_a_flag_or_a_variable_or_lies_there() {
+fn the_file_comes_from_a_flag_a_variable_or_the_working_directory() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let write = |name: &str, text: &str| std::fs::write(directory.path().join(name), text).expect("a config file");
     let workers = |arguments: &[&str], environment: &[(&str, &str)]| {
@@ -217,7 +217,7 @@ fn the_file_is_named_by_a_flag_or_a_variable_or_lies_there() {
     ] {
         assert_eq!(workers(arguments, environment).0, expected, "{arguments:?} {environment:?}");
     }
-    // Another program's.
+    // A file of another program.
     write("config.yaml", "server:\n  port: 80\n");
     let (line, err) = workers(&[], &[]);
     assert_eq!(line, "workers: 0");
@@ -225,7 +225,7 @@ fn the_file_is_named_by_a_flag_or_a_variable_or_lies_there() {
 }
 
 #[test]
-fn the_defaults_of_the_image_are_sound_and_beaten_by_a_file() {
+fn the_defaults_of_the_image_are_valid_and_beaten_by_a_file() {
     let defaults = concat!(env!("CARGO_MANIFEST_DIR"), "/docker/defaults.yaml");
     let environment = [("SHORTSTOP_DEFAULTS", defaults)];
     let (code, out, err) = told(&shortstop(&["--print-config"], &environment));
@@ -267,7 +267,7 @@ fn l1_changes_its_size_while_it_runs() {
     proxy.wait_stat("l1_entries", |entries| entries > 200);
     let sized = |l1: &str| format!("l1: {{ {l1} }}\n{EAGER}");
     proxy.reload(&sized("max_entries: 20, hot_entries: 8, policy: lru"));
-    // Those of the L1 that was replaced are counted no more.
+    // Entries of the replaced L1 are no longer counted.
     proxy.wait_stat("l1_entries", |entries| entries == 0);
     assert_eq!(proxy.stat("l1_bytes"), 0);
     fill();
@@ -326,15 +326,16 @@ fn the_level_of_the_log_changes_while_it_runs() {
 }
 
 #[test]
-fn what_waits_for_a_restart_says_why() {
+fn settings_that_need_a_restart_say_why() {
     let redis = Redis::start();
     let proxy = Process::start(redis.addr(), "fleet: blue\n");
     proxy.write_config(redis.addr(), "fleet: red\nworkers: 3\nrules: [{ match: '*' }, { match: a }]\n");
     proxy.signal("HUP");
     wait_until("it is reloaded", || proxy.log().contains("the configuration is reloaded"));
     let log = proxy.log();
-    let line =
-        |key: &str| log.lines().find(|line| line.contains("only a restart") && line.contains(key)).map(str::to_owned);
+    let line = |key: &str| {
+        log.lines().find(|line| line.contains("only after a restart") && line.contains(key)).map(str::to_owned)
+    };
     assert!(
         line("key=\"fleet\"").is_some_and(|line| line.contains("connections to Redis and NATS carry the name")),
         "{log}"

@@ -1,4 +1,4 @@
-//! How it ends and reloads: signals, and being dropped.
+//! Shutdown and reload: signals, and dropping the App.
 
 mod common;
 
@@ -7,7 +7,7 @@ use common::{Client, Fault, Nats, Process, Redis, Shortstop, assert_reply, pipel
 const EAGER: &str = "defaults:\n  cache: { admit_after: 1 }\n";
 
 #[test]
-fn sigterm_answers_what_was_asked_and_leaves() {
+fn sigterm_answers_pending_requests_and_exits() {
     for signal in ["TERM", "INT"] {
         let redis = Redis::start();
         let wire = Fault::before(redis.addr());
@@ -31,18 +31,18 @@ fn sigterm_answers_what_was_asked_and_leaves() {
 }
 
 #[test]
-fn an_end_without_trouble_warns_of_nothing() {
+fn a_clean_shutdown_logs_no_warning() {
     let (redis, nats) = (Redis::start(), Nats::start());
     let mut proxy = Process::start(redis.addr(), &format!("nats: {}\n", nats.url()));
-    wait_until("NATS is there", || proxy.log().contains("nats: connected"));
+    wait_until("NATS is connected", || proxy.log().contains("nats: connected"));
     proxy.signal("TERM");
     assert_eq!(proxy.wait_exit(common::PATIENCE).code(), Some(0));
-    wait_until("all of the log is read", || proxy.log_has_ended());
+    wait_until("the whole log is read", || proxy.log_has_ended());
     assert!(!proxy.log().contains(" WARN "), "{}", proxy.log());
 }
 
 #[test]
-fn sigterm_does_not_wait_for_ever() {
+fn sigterm_has_a_timeout() {
     let redis = Redis::start();
     let wire = Fault::before(redis.addr());
     for (limit, second) in [("300ms", false), ("10m", true)] {
@@ -64,11 +64,11 @@ fn sigterm_does_not_wait_for_ever() {
 }
 
 #[test]
-fn clients_that_wait_for_nothing_do_not_delay_the_end() {
+fn clients_without_pending_requests_do_not_delay_the_shutdown() {
     let redis = Redis::start();
     let mut proxy = Process::start(redis.addr(), "timeouts: { shutdown: 10m }\n");
     let mut clients: Vec<Client> = (0..4).map(|_| proxy.client()).collect();
-    // Nothing is due to any of them, however long it stays.
+    // No reply is due to any of them, however long they stay.
     clients[0].cmd("SUBSCRIBE c");
     clients[1].cmd("MULTI");
     clients[2].cmd("MONITOR");
@@ -123,7 +123,7 @@ rules:
 "#,
     );
     proxy.signal("HUP");
-    // Who connects from now on is served by the new limits.
+    // New clients are served under the new limits.
     wait_until("it is reloaded", || proxy.log().contains("the configuration is reloaded"));
     wait_until("the new rules hold", || {
         round += 1;
@@ -137,7 +137,7 @@ rules:
 }
 
 #[test]
-fn a_reload_in_process_changes_rules_for_clients_that_are_there() {
+fn a_reload_in_process_changes_the_rules_for_connected_clients() {
     let redis = Redis::start();
     let proxy = Shortstop::start(&redis, EAGER);
     let mut client = proxy.client();

@@ -1,4 +1,4 @@
-//! Clients that do not read, read slowly, or vanish: their cost is bounded and nobody else's matter.
+//! Clients that do not read, read slowly, or vanish: their memory is bounded, and other clients are not affected.
 
 mod common;
 
@@ -14,7 +14,7 @@ fn a_client_that_does_not_read_is_bounded_and_dropped() {
     const VALUE: usize = 1024 * 1024;
     const REQUESTS: usize = 1_000;
     let redis = Redis::start();
-    // The value is in L1, so that nothing but the client itself slows anything down.
+    // The value is in L1, so that only the client itself slows anything down.
     let yaml = format!("limits: {{ output_buffer: 8mb, stall_timeout: 500ms }}\nl1: {{ max_memory: 64mb }}\n{EAGER}");
     let proxy = Process::start(redis.addr(), &yaml);
     let mut other = proxy.client();
@@ -22,14 +22,14 @@ fn a_client_that_does_not_read_is_bounded_and_dropped() {
     other.cmd("GET big");
     let before = proxy.resident_bytes();
     for source in ["big", "list"] {
-        // From L1, and from Redis: a quarter of the size there, since Redis has to hold it all.
+        // From L1, and from Redis: a quarter of the size there, since Redis must buffer all of it.
         let line = if source == "big" { "GET big".to_owned() } else { "LRANGE list 0 0".to_owned() };
         redis.client().call(&[b"RPUSH", b"list", &noise(VALUE / 4, 2)]);
         let mut deaf = proxy.client();
         // So that it counts as a client from now on, until it is dropped.
         deaf.cmd("PING");
         let requests = pipeline_of(&vec![line; REQUESTS]);
-        // Reading from it stops when it does not take what it is due: then this may not all fit.
+        // Shortstop stops reading from it if it does not read its replies: then this may not all fit.
         deaf.set_patience(Duration::from_millis(300));
         let _ = deaf.try_send(&requests);
         let mut most = 0;
@@ -45,7 +45,7 @@ fn a_client_that_does_not_read_is_bounded_and_dropped() {
         }
         let mut left = Vec::new();
         deaf.stream().set_read_timeout(Some(common::PATIENCE)).expect("a limit above zero");
-        // A reset is how a connection with unread replies ends.
+        // A connection with unread replies ends with a reset.
         let _ = deaf.stream().read_to_end(&mut left);
         // No more than the sockets' buffers hold.
         assert!(left.len() < 64 << 20, "{} bytes were still delivered", left.len());
@@ -66,7 +66,7 @@ fn a_slow_reader_gets_everything() {
         scope.spawn(move || std::io::Write::write_all(&mut sender, &requests).expect("all is taken in the end"));
         for i in 0..100 {
             if i % 10 == 0 {
-                // Slow, but not standing still: this is the event under test, not a wait for one.
+                // Slow, but not stopped: this sleep is the event under test, not a wait for one.
                 std::thread::sleep(Duration::from_millis(20));
             }
             assert_reply(&client.reply(), bulk(&value), "in order and whole");
@@ -75,9 +75,8 @@ fn a_slow_reader_gets_everything() {
 }
 
 #[test]
-fn replies_beyond_a_partial_write_are_whole() {
-    // A client that takes its replies in small sips through a small window: what is left of a batch
-    // must follow, unbroken, before the next.
+fn replies_are_complete_after_a_partial_write() {
+    // A client that reads little at a time through a small window: the rest of a batch must follow, unbroken, before the next one.
     let redis = Redis::start();
     let proxy = Shortstop::start(&redis, EAGER);
     let mut client = proxy.client();
@@ -95,7 +94,7 @@ fn replies_beyond_a_partial_write_are_whole() {
 }
 
 #[test]
-fn a_large_reply_is_passed_on_while_it_comes() {
+fn a_large_reply_is_passed_on_while_it_arrives() {
     const MEGABYTE: usize = 1 << 20;
     let redis = Redis::start();
     let wire = Fault::before(redis.addr());
@@ -111,7 +110,7 @@ fn a_large_reply_is_passed_on_while_it_comes() {
     {
         let proxy = Shortstop::to(wire.addr(), &format!("defaults: {{ {keeps} }}"));
         let expected = direct.cmd(line);
-        // Redis's last bytes are not on their way yet when the client has the first.
+        // Redis has not sent its last bytes when the client has the first.
         let mut client = proxy.client();
         wire.hold_after(Way::Down, 8 * MEGABYTE as u64);
         client.send(&pipeline_of(&[line, "PING"]));
@@ -124,7 +123,7 @@ fn a_large_reply_is_passed_on_while_it_comes() {
         assert!(got == expected, "{line}: byte for byte");
         assert_reply(&client.reply(), "+PONG\r\n", "behind it");
 
-        // The connection to Redis breaks in the midst: nothing is said that could be taken for the rest.
+        // The connection to Redis breaks in the middle: nothing may be sent that could count as the rest.
         let mut client = proxy.client();
         wire.hold_after(Way::Down, 8 * MEGABYTE as u64);
         client.send(&pipeline_of(&[line]));

@@ -1,10 +1,10 @@
-//! What Shortstop says of itself: PROXY INFO, PROXY HELP, and INFO with its sections added.
+//! What Shortstop reports about itself: PROXY INFO, PROXY HELP, and INFO with its sections added.
 
 mod common;
 
 use common::{Nats, Redis, Shortstop, assert_reply, field, pipeline_of, prose, show, stat, wait_until};
 
-/// Sections and fields that scripts rely on: once there, they stay.
+/// Sections and fields on which other programs rely: they must not disappear.
 const FIELDS: &[(&str, &[&str])] = &[
     (
         "ProxyClients",
@@ -34,7 +34,7 @@ const FIELDS: &[(&str, &[&str])] = &[
     ("Latency", &["hit_p50_usec", "hit_p99_usec", "miss_p50_usec", "miss_p99_usec"]),
 ];
 
-/// The names of the sections, in order; panics where a line is not as INFO's format wants it.
+/// The names of the sections, in order. Panics if a line is not in the format of INFO.
 #[track_caller]
 fn sections(info: &[u8]) -> Vec<String> {
     let text = std::str::from_utf8(info).expect("INFO is text");
@@ -64,7 +64,7 @@ fn proxy_info_has_every_section_and_field() {
         assert_eq!(names.iter().filter(|each| each == name).count(), 1, "{name} once in {names:?}");
     }
     for (section, fields) in FIELDS {
-        // In any case, as Redis takes the names of its sections; and nothing but what was asked for.
+        // In any case, like Redis's section names, and nothing but the requested sections.
         for asked in [section.to_lowercase(), section.to_uppercase()] {
             let info = proxy.client().cmd(&format!("PROXY INFO {asked}"));
             assert_eq!(sections(&info), [*section], "PROXY INFO {asked}");
@@ -80,7 +80,7 @@ fn proxy_info_has_every_section_and_field() {
 }
 
 #[test]
-fn info_is_redis_own_with_sections_added() {
+fn info_is_that_of_redis_with_sections_added() {
     let redis = Redis::start();
     let proxy = Shortstop::start(&redis, "");
     let mut client = proxy.client();
@@ -105,7 +105,7 @@ fn info_is_redis_own_with_sections_added() {
     } else {
         eprintln!("skipped: this server's INFO takes one section");
     }
-    // In its place in a pipeline and in a transaction.
+    // In its position in a pipeline and in a transaction.
     let got = client.pipeline(&pipeline_of(&["SET k v", "INFO", "GET k"]), 3);
     assert_reply(&got[2], "$1\r\nv\r\n", "what follows");
     let got = client.pipeline(&pipeline_of(&["MULTI", "INFO server", "GET k", "EXEC"]), 4);
@@ -161,7 +161,7 @@ fn clients_are_counted() {
 }
 
 #[test]
-fn the_mode_is_said() {
+fn the_mode_is_shown() {
     let redis = Redis::start();
     Shortstop::start(&redis, "").wait_mode("single");
     Shortstop::start(&redis, "coherence: off\n").wait_mode("off");
@@ -202,7 +202,7 @@ fn proxy_help_lists_the_commands() {
         "its subcommands have names: {}",
         show(&list)
     );
-    // It is an ordinary request in a pipeline, answered in its place.
+    // It is an ordinary request in a pipeline, answered in its position.
     let got = client.pipeline(&pipeline_of(&["SET k 1", "PROXY INFO", "INCR k", "PROXY NOSUCH", "GET k"]), 5);
     assert_reply(&[&got[0][..], &got[2], &got[4]].concat(), "+OK\r\n:2\r\n$1\r\n2\r\n", "order");
 }

@@ -1,7 +1,7 @@
-//! What a command does with a stored value is decided by the stored bytes, never by the rule of the key's name; and a value that
-//! Redis has to read itself (a number, a HyperLogLog) is stored as it came.
+//! The stored bytes decide how a command treats a value, never the rule of the key's name. A value that Redis itself must read (a
+//! number, a HyperLogLog) is stored uncompressed.
 //!
-//! The expectation is what another Redis says to the same commands, or the value that a client has stored.
+//! The expectation is another Redis's reply to the same commands, or the value that a client has stored.
 
 mod common;
 
@@ -29,7 +29,7 @@ fn flipped(bits: &[usize]) -> [u8; 16] {
 }
 
 #[test]
-fn a_compressed_value_under_a_name_that_is_not_compressed_is_left_alone() {
+fn a_compressed_value_under_an_uncompressed_name_is_not_changed() {
     let redis = Redis::start();
     let proxy = Shortstop::start(&redis, RAW);
     let (mut client, mut direct) = (proxy.client(), redis.client());
@@ -146,7 +146,7 @@ fn wide_bitfields_are_exact() {
 }
 
 #[test]
-fn a_number_is_stored_as_it_came() {
+fn a_number_is_stored_uncompressed() {
     let (reference, redis) = (Redis::start(), Redis::start());
     let proxy = Shortstop::start(&redis, "defaults: { compress: { min_size: 1, min_saving: 0% } }\n");
     let (mut direct, mut through) = (reference.client(), proxy.client());
@@ -197,7 +197,7 @@ fn a_hyperloglog_that_was_set_is_counted() {
 }
 
 #[test]
-fn what_could_not_be_read_again_is_not_stored() {
+fn a_value_that_could_not_be_read_again_is_refused() {
     let redis = Redis::start();
     let proxy = Shortstop::start(&redis, "limits: { max_inflated: 100kb }\n");
     let mut client = proxy.client();
@@ -206,7 +206,7 @@ fn what_could_not_be_read_again_is_not_stored() {
     for beginning in [MARK, damaged] {
         let too_long = [&beginning[..], &noise(100 * 1024 - 15, 1)].concat();
         if redis.has("msetex") {
-            // Only the server's own table has it.
+            // Only the server's own table contains it.
             wait_until("the table is known", || client.fill("MSETEX 1 k $1", &[&too_long]).starts_with(b"-"));
             client.cmd("DEL k");
         }
@@ -249,7 +249,7 @@ fn a_mark_with_up_to_three_flipped_bits_is_damage_or_a_clients_own() {
     client.pipeline(&pipeline_of(&["RPUSH l 1", "SET fine here"]), 2);
     for bits in [&[0][..], &[127], &[20, 75], &[96, 97], &[1, 64, 65], &[7, 63, 126], &[0, 1, 2]] {
         let mark = flipped(bits);
-        // A client's own.
+        // A client's own value.
         for value in [mark.to_vec(), [&mark[..], b" and more"].concat(), [&mark[..], &prose(4_000, 2)].concat()] {
             for (at, client) in [&mut client, &mut other].into_iter().enumerate() {
                 for line in ["SET k $1", "MSET a 1 k $1", "GETSET k $1"] {
@@ -263,7 +263,7 @@ fn a_mark_with_up_to_three_flipped_bits_is_damage_or_a_clients_own() {
                 }
             }
         }
-        // One that was compressed.
+        // A compressed value.
         let bad = [&mark[..], &good[16..]].concat();
         for lines in [
             &["GET k"][..],
@@ -308,9 +308,9 @@ fn a_mark_with_up_to_three_flipped_bits_is_damage_or_a_clients_own() {
     }
 }
 
-/// A value is put together in pieces so that it begins as a compressed one: it could not be read again.
+/// A value is built in pieces so that it begins like a compressed one: it could not be read again.
 #[test]
-fn a_mark_cannot_be_put_together_in_pieces() {
+fn a_mark_cannot_be_built_in_pieces() {
     let (reference, redis) = (Redis::start(), Redis::start());
     let proxy = Shortstop::start(&redis, "");
     let (mut direct, mut through) = (reference.client(), proxy.client());
@@ -329,7 +329,7 @@ fn a_mark_cannot_be_put_together_in_pieces() {
         assert_our_error(&through.call(&[b"SETRANGE", b"k", b"0", &whole]), "nothing there");
         assert_reply(&through.cmd("EXISTS k"), ":0\r\n", "nothing there still");
     }
-    // Whatever makes no mark is Redis's own.
+    // Bytes that build no mark are Redis's business alone.
     for line in [
         "APPEND k $1",
         "APPEND k $2",

@@ -1,7 +1,7 @@
-//! The house keeps its floor plan: no file of `src` imports itself over others, and each module imports only from modules below it.
+//! The modules keep their floor plan: `src` has no import circles, and each module imports only from modules below it.
 //!
-//! `make check` runs this. An import is a `use`, or a path with `crate::`, `super::` or a module's name in the code. What a module
-//! only passes on (`pub use`) counts for the file that defines it. Unit tests do not count.
+//! `make check` runs this. An import is a `use`, or a path with `crate::`, `super::` or a module's name in the code. A re-export
+//! (`pub use`) counts for the file that defines the item. Unit tests do not count.
 
 #[path = "structure/graph.rs"]
 mod graph;
@@ -25,7 +25,7 @@ fn module(file: &str) -> &str {
 }
 
 #[test]
-fn no_file_imports_itself_over_others() {
+fn there_are_no_import_circles() {
     let imports = imports(&src());
     let mut report = String::new();
     for circle in circles(&imports) {
@@ -54,7 +54,7 @@ fn a_module_imports_only_from_modules_below_it() {
     assert!(report.is_empty(), "imports from modules that the table in src/lib.rs lists later:\n{report}");
 }
 
-/// What waits for a reply is data (`exchange`), so neither side has to call the other.
+/// What waits for a reply is data (`exchange`), so neither side calls the other.
 #[test]
 fn the_request_side_and_the_reply_side_do_not_know_each_other() {
     let imports = imports(&src());
@@ -67,7 +67,7 @@ fn the_request_side_and_the_reply_side_do_not_know_each_other() {
     assert!(report.is_empty(), "\n{report}");
 }
 
-/// What a file imports from those others that are `wanted`.
+/// The imports of a file from those other files that are `wanted`.
 fn describe(report: &mut String, imports: &Imports, file: &str, wanted: impl Fn(&String) -> bool) {
     for (other, names) in imports[file].iter().filter(|(other, _)| wanted(other)) {
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
@@ -79,7 +79,7 @@ fn describe(report: &mut String, imports: &Imports, file: &str, wanted: impl Fn(
 fn floor_plan(map: &str) -> Vec<String> {
     let rows = map.lines().filter_map(|line| line.strip_prefix("//! | "));
     let cells = rows.filter_map(|row| row.split('|').nth(1));
-    // What stands between backticks.
+    // The text between backticks.
     cells.flat_map(|cell| cell.split('`').skip(1).step_by(2)).map(str::to_owned).collect()
 }
 
@@ -125,7 +125,7 @@ fn circles_are_found_however_the_import_is_written() {
 }
 
 #[test]
-fn what_is_passed_on_counts_for_the_file_that_defines_it() {
+fn a_re_export_counts_for_the_file_that_defines_it() {
     let files = [
         ("lib.rs", "mod low; mod high;"),
         ("low/mod.rs", "mod one; mod two; pub use one::One; pub use two::Two;"),
@@ -149,7 +149,7 @@ fn unit_tests_and_documentation_import_nothing() {
 }
 
 #[test]
-fn what_a_macro_defines_is_found() {
+fn items_defined_by_a_macro_are_found() {
     let a = ("a.rs", "bitflags! { /// Bits\n pub struct Flags: u32 { const A = 1; } }");
     let b = ("b.rs", "use crate::a::Flags;");
     assert_eq!(parse(&[("lib.rs", "mod a; mod b;"), a, b])["b.rs"].keys().collect::<Vec<_>>(), ["a.rs"]);

@@ -1,8 +1,8 @@
-//! The command table follows the server while the proxy runs: a module that is loaded and unloaded, and a server that has other
-//! commands after a restart.
+//! The command table follows the server while Shortstop runs: a module is loaded and unloaded, and a server has other commands
+//! after a restart.
 //!
-//! A command that the table does not have is one that may change any key, so that all of L1 is dropped; one that it has drops
-//! what it names. That is how the tests see what the proxy knows.
+//! A command that is not in the table may change any key, so all of L1 is flushed. A known command drops the keys that it names.
+//! That is how the tests see what Shortstop knows.
 
 mod common;
 
@@ -11,7 +11,7 @@ use std::process::Command;
 
 use common::{Redis, Shortstop, assert_reply, bulk, pipeline_of, run, wait_until};
 
-/// A module with a command that writes and one that reads, in as much of the modules' interface as it takes.
+/// A module with one command that writes and one that reads, using a minimal part of the module API.
 const MODULE: &str = r#"
 typedef struct Ctx Ctx;
 typedef struct Str Str;
@@ -42,7 +42,7 @@ int RedisModule_OnLoad(Ctx *ctx, Str **argv, int argc) {
 
 const EAGER: &str = "defaults: { cache: { admit_after: 1 }, compress: false }";
 
-/// Compiles the module into the folder; the command that writes has this name.
+/// Compiles the module into the folder. The command that writes has this name.
 fn compiled(folder: &Path, name: &str) -> String {
     let source = folder.join("module.c");
     let library = folder.join(format!("{name}.so"));
@@ -58,20 +58,20 @@ fn compiled(folder: &Path, name: &str) -> String {
     library.to_str().expect("a path of this test's own").to_owned()
 }
 
-/// A Redis that may be told to load modules.
+/// A Redis that may load modules.
 fn with_modules() -> Redis {
     let old = Redis::start();
     // Before 7 that was always allowed, and could not be configured.
     if old.major() < 7 { old } else { Redis::start_with(&["--enable-module-command", "yes"]) }
 }
 
-/// Whether the proxy knows what this line changes: another key stays in L1. `changed` is the key that it does change.
+/// Whether Shortstop knows which keys this line changes: then another key stays in L1. `changed` is the key that the line changes.
 fn is_known(proxy: &Shortstop, line: &str, changed: &str, value: &str) -> bool {
     let mut client = proxy.client();
     proxy.warm(&mut client, "bystander");
-    // Another client: what nobody knows leaves one with a connection of its own.
+    // Another client, because an unknown command gives its client a private connection.
     proxy.client().cmd(line);
-    // Known or not, this is right.
+    // Known or not, this must hold.
     assert_reply(&client.cmd(&format!("GET {changed}")), bulk(value.as_bytes()), line);
     let hits = proxy.stat("l1_hits");
     client.cmd("GET bystander");
@@ -95,7 +95,7 @@ fn a_modules_commands_are_known_soon_after_it_is_loaded() {
         number += 1;
         is_known(&proxy, &format!("TEST.PUT k {number}"), "k", &number.to_string())
     });
-    // What only reads drops nothing, whatever the server says of a module's keys.
+    // A read drops nothing, whatever the server says of a module's keys.
     let kept = proxy.warm(&mut client, "k");
     assert_reply(&client.cmd("TEST.LOOK k"), &kept, "it reads");
     let hits = proxy.stat("l1_hits");
@@ -105,9 +105,9 @@ fn a_modules_commands_are_known_soon_after_it_is_loaded() {
     assert_reply(&client.cmd("TEST.PUT k 1"), &unknown, "gone again");
 }
 
-/// The number of commands tells nothing here; that the connection is another one does.
+/// The number of commands does not change here, but the connection is another one.
 #[test]
-fn a_new_connection_asks_anew() {
+fn a_new_connection_reads_the_table_again() {
     let redis = with_modules();
     let folder = tempfile::tempdir().expect("a temporary directory");
     let (one, other) = (compiled(folder.path(), "put"), compiled(folder.path(), "store"));
@@ -123,7 +123,7 @@ fn a_new_connection_asks_anew() {
 }
 
 #[test]
-fn a_server_with_other_commands_after_a_restart_is_known_as_what_it_is() {
+fn after_a_restart_with_other_commands_the_new_table_is_used() {
     let mut redis = Redis::start();
     let folder = tempfile::tempdir().expect("a temporary directory");
     let module = compiled(folder.path(), "put");
@@ -137,7 +137,8 @@ fn a_server_with_other_commands_after_a_restart_is_known_as_what_it_is() {
     wait_until("TEST.PUT is known", || is_known(&proxy, "TEST.PUT k b", "k", "b"));
 }
 
-/// COMMAND goes on to list a renamed command by its old name, so that the new one is nobody's: that costs, and is right.
+/// COMMAND still lists a renamed command under its old name, so the new name is unknown. Treating it as a write of any key is slow
+/// but correct.
 #[test]
 fn a_renamed_command_may_change_anything() {
     let redis = Redis::start_with(&["--rename-command", "SETEX", "PUTEX"]);

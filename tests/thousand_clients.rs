@@ -1,7 +1,7 @@
-//! A thousand clients at once, each with a connection of its own.
+//! A thousand clients at once, each with its own connection.
 //!
-//! Alone in its binary: with the usual limit of 1,024 open files there is room for them and for
-//! little else. Shortstop is a process of its own here, with its own limit.
+//! Alone in its binary: the usual limit of 1,024 open files has room for them and little else. Shortstop is a process of its own
+//! here, with its own limit.
 
 mod common;
 
@@ -19,7 +19,7 @@ fn a_thousand_clients_are_served() {
         std::thread::scope(|scope| {
             for part in clients.chunks_mut(CLIENTS / THREADS) {
                 scope.spawn(move || {
-                    // All of them ask before any is answered.
+                    // All of them send a request before any reply is read.
                     for (id, client) in part.iter_mut() {
                         client.send(&pipeline_of(&[
                             format!("SET mine:{id} {round}.{id}"),

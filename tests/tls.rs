@@ -1,4 +1,4 @@
-//! TLS: clients of Shortstop's, and Shortstop as a client of a real Redis with TLS.
+//! TLS: Shortstop's clients, and Shortstop as a client of a real Redis with TLS.
 
 mod common;
 
@@ -15,14 +15,14 @@ use common::{
 use shortstop::app::App;
 use shortstop::config::Config;
 
-/// A Redis with TLS beside its plain port.
+/// A Redis with a TLS port and a plain port.
 struct TlsRedis {
     redis: Redis,
     tls: SocketAddr,
 }
 
 impl TlsRedis {
-    /// None: see [`Redis::has_tls`]. `client_ca`: clients have to show a certificate.
+    /// `None` if [`Redis::has_tls`] is `false`. With `client_ca`, clients must present a certificate.
     fn start(authority: &Authority, shown: &Issued, client_ca: bool) -> Option<TlsRedis> {
         if !Redis::has_tls() {
             return None;
@@ -49,7 +49,7 @@ impl TlsRedis {
     }
 }
 
-/// The section `tls` for this certificate. `client_ca`: clients have to show one, too.
+/// The section `tls` with this certificate. With `client_ca`, clients must present one, too.
 fn tls_section(shown: &Issued, client_ca: Option<&Authority>) -> String {
     let ca = client_ca.map(|ca| format!("\n  client_ca: {}", ca.file().display())).unwrap_or_default();
     let (certificate, key) = (shown.certificate.display(), shown.key.display());
@@ -63,7 +63,7 @@ fn same_as_plain(plain: &mut Client, tls: &mut Client, request: &[u8]) {
 }
 
 #[test]
-fn a_client_over_tls_gets_what_one_without_gets() {
+fn a_tls_client_gets_the_same_replies_as_a_plain_one() {
     let authority = Authority::new();
     let shown = authority.issue();
     let redis = Redis::start();
@@ -98,9 +98,9 @@ fn sessions_work_over_tls() {
     assert_reply(&replies[3], b"*2\r\n+OK\r\n:2\r\n", "a transaction");
 }
 
-/// A client that sends and does not read: Shortstop keeps what is due, and stops reading from it; nothing is lost when it reads.
+/// A client that sends and does not read: Shortstop buffers its replies, and stops reading from it. Nothing is lost when it reads.
 #[test]
-fn a_tls_client_that_does_not_read_gets_all_in_the_end() {
+fn a_tls_client_that_reads_late_gets_everything() {
     let authority = Authority::new();
     let shown = authority.issue();
     let redis = Redis::start();
@@ -108,7 +108,7 @@ fn a_tls_client_that_does_not_read_gets_all_in_the_end() {
     let mut client = authority.connector(None).connect(proxy.tls_addr());
     let value = noise(1 << 20, 3);
     client.call(&[b"SET", b"large", &value]);
-    // Far more than all buffers on the way hold.
+    // Far more than all buffers on the path hold.
     let count = 64;
     client.send(&pipeline_of(&vec!["GET large"; count]));
     wait_until("Shortstop holds replies that the client does not take", || {
@@ -121,7 +121,7 @@ fn a_tls_client_that_does_not_read_gets_all_in_the_end() {
 }
 
 #[test]
-fn a_tls_client_that_stays_silent_and_takes_nothing_is_dropped() {
+fn a_tls_client_that_neither_sends_nor_reads_is_dropped() {
     let authority = Authority::new();
     let shown = authority.issue();
     let redis = Redis::start();
@@ -133,9 +133,9 @@ fn a_tls_client_that_stays_silent_and_takes_nothing_is_dropped() {
     proxy.wait_stat("proxy_clients_dropped", |count| count == 1);
 }
 
-/// As with TCP: a client that has said that it sends nothing more gets the answers to what it has asked, and then the end.
+/// As with TCP: a client that half-closes gets its pending replies, and then the end.
 #[test]
-fn a_half_closed_tls_client_gets_its_answers() {
+fn a_half_closed_tls_client_gets_its_replies() {
     let authority = Authority::new();
     let shown = authority.issue();
     let redis = Redis::start();
@@ -154,7 +154,7 @@ fn a_half_closed_tls_client_gets_its_answers() {
     rude.stream().shutdown(Shutdown::Write).expect("the socket is open");
     assert_reply(&rude.until_closed(), expected, "after the end of the TCP connection without a close_notify");
 
-    // The end of the connection is told, and is no cut: rustls reports one without a close_notify as an error.
+    // The end is announced, not a truncation: rustls reports an end without close_notify as an error.
     let mut quit = connector.connect(proxy.tls_addr());
     quit.send(&pipeline_of(&["QUIT"]));
     assert_reply(&quit.until_closed(), b"+OK\r\n", "QUIT");
@@ -162,7 +162,7 @@ fn a_half_closed_tls_client_gets_its_answers() {
 }
 
 #[test]
-fn clients_have_to_show_a_certificate_when_an_authority_is_named() {
+fn with_client_ca_clients_must_present_a_certificate() {
     let (authority, stranger) = (Authority::new(), Authority::new());
     let shown = authority.issue();
     let redis = Redis::start();
@@ -170,7 +170,7 @@ fn clients_have_to_show_a_certificate_when_an_authority_is_named() {
     let mine = authority.issue_for(&["a client"]);
     let mut client = authority.connector(Some(&mine)).connect(proxy.tls_addr());
     assert_reply(&client.cmd("PING"), b"+PONG\r\n", "with a certificate");
-    // In TLS 1.3 the client has ended its handshake when the server refuses it.
+    // In TLS 1.3 the client has completed its handshake when the server refuses it.
     let refused = |connector: &Connector, what: &str| {
         let Ok((mut client, _)) = connector.try_connect(proxy.tls_addr()) else { return };
         let answer = client.try_send(&command(&[b"PING"])).and_then(|()| client.try_reply());
@@ -218,7 +218,7 @@ fn a_reload_changes_the_certificate_and_keeps_the_connections() {
 }
 
 #[test]
-fn without_a_plain_port_only_tls_is_listened_to() {
+fn without_a_plain_port_there_is_only_tls() {
     let authority = Authority::new();
     let shown = authority.issue();
     let redis = Redis::start();
@@ -230,14 +230,14 @@ fn without_a_plain_port_only_tls_is_listened_to() {
     assert_reply(&client.cmd("PING"), b"+PONG\r\n", "over TLS");
     let info = client.cmd("PROXY INFO proxy");
     assert_eq!(field(&info, "listen"), Some(format!("tls://{address}")));
-    // Whoever speaks RESP there is told nothing, and dropped.
+    // A client that speaks RESP there gets no reply, and is dropped.
     let mut plain = Client::connect(address);
     let _ = plain.try_send(&command(&[b"PING"]));
     assert!(!plain.until_closed().starts_with(b"+PONG"));
 }
 
 #[test]
-fn what_is_wrong_with_a_certificate_is_said_at_the_start() {
+fn errors_of_certificates_are_reported_at_the_start() {
     let authority = Authority::new();
     let (one, other) = (authority.issue(), authority.issue());
     let start = |yaml: String| {
@@ -282,7 +282,7 @@ fn redis_with_tls_is_used_for_everything() {
     let value = noise(4 << 20, 5);
     assert_reply(&client.call(&[b"SET", b"large", &value]), b"+OK\r\n", "a large request");
     assert_reply(&client.cmd("GET large"), bulk(&value), "a large reply");
-    // A session, a login on a connection of its own, and a blocking command.
+    // A session, a login on an auth link, and a blocking command.
     assert_reply(&client.cmd("ACL SETUSER ann on >pw ~* +@all"), b"+OK\r\n", "a user");
     assert_reply(&client.cmd("AUTH ann pw"), b"+OK\r\n", "a login");
     client.send(&pipeline_of(&["MULTI", "INCR n", "EXEC"]));
@@ -290,7 +290,7 @@ fn redis_with_tls_is_used_for_everything() {
     client.send(&pipeline_of(&["BLPOP list 10"]));
     proxy.client().cmd("RPUSH list x");
     assert_reply(&client.reply(), b"*2\r\n$4\r\nlist\r\n$1\r\nx\r\n", "a blocking command");
-    // Redis's plain port has no connection of Shortstop's: all of them, the control plane's too, have TLS.
+    // No connection of Shortstop's uses Redis's plain port: all of them, including the control plane's, use TLS.
     let list = String::from_utf8(redis.redis.client().cmd("CLIENT LIST")).expect("text");
     let ours: Vec<&str> = list.lines().filter(|line| line.contains("name=shortstop:")).collect();
     let port = format!("laddr={} ", redis.tls);
@@ -298,7 +298,7 @@ fn redis_with_tls_is_used_for_everything() {
 }
 
 #[test]
-fn redis_that_wants_a_certificate_gets_one() {
+fn a_redis_that_requires_a_certificate_gets_one() {
     let authority = Authority::new();
     let (shown, mine) = (authority.issue(), authority.issue_for(&["a client"]));
     let Some(redis) = TlsRedis::start(&authority, &shown, true) else { return };
@@ -316,9 +316,9 @@ fn redis_that_wants_a_certificate_gets_one() {
     assert_reply(&with.client().cmd("PING"), b"+PONG\r\n", "with a certificate");
 }
 
-/// The wrong server is not taken for Redis, and the error says what to do.
+/// A wrong server is not accepted as Redis, and the error says what to do.
 #[test]
-fn only_the_right_server_is_taken_for_redis() {
+fn only_the_right_server_is_accepted_as_redis() {
     let (authority, stranger) = (Authority::new(), Authority::new());
     let shown = authority.issue_for(&["redis.internal"]);
     let Some(redis) = TlsRedis::start(&authority, &shown, false) else { return };
@@ -342,7 +342,7 @@ fn only_the_right_server_is_taken_for_redis() {
 }
 
 #[test]
-fn an_insecure_upstream_is_warned_of() {
+fn an_insecure_upstream_causes_a_warning() {
     let redis = Redis::start();
     let yaml = format!("upstream: rediss://{}\nupstream_tls: {{ insecure: true }}\n", redis.addr());
     let insecure = Process::start(redis.addr(), &yaml);
@@ -351,10 +351,10 @@ fn an_insecure_upstream_is_warned_of() {
     wait_until("a warning", || unused.log().contains("the connection to Redis has no TLS"));
 }
 
-/// A Redis that is busy does not answer the TLS handshake. It is waited for as one without TLS, and not given up after
+/// A busy Redis does not complete the TLS handshake. Shortstop waits for it as without TLS, and does not give up after
 /// `timeouts.connect`.
 #[test]
-fn a_busy_redis_with_tls_is_waited_for() {
+fn a_busy_redis_with_tls_is_not_given_up() {
     let authority = Authority::new();
     let shown = authority.issue();
     let Some(redis) = TlsRedis::start(&authority, &shown, false) else { return };
@@ -364,7 +364,7 @@ fn a_busy_redis_with_tls_is_waited_for() {
     let proxy = Shortstop::start(&redis.redis, &yaml);
     assert_reply(&proxy.client().cmd("PING"), b"+PONG\r\n", "it works");
     redis.redis.signal("STOP");
-    // A private connection has to be made now.
+    // A private connection must be opened now.
     let mut client = proxy.client();
     client.send(&pipeline_of(&["BLPOP none 1"]));
     client.assert_silent(Duration::from_millis(500));
@@ -430,7 +430,7 @@ print("fine")
     assert_eq!(String::from_utf8_lossy(&output.stdout), "fine\n", "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// Node's own TLS, without a Redis library: those are for `make compat`.
+/// Node's own TLS, without a Redis library: `make compat` tests libraries.
 #[test]
 fn node_over_tls() {
     let authority = Authority::new();

@@ -1,4 +1,4 @@
-//! Clients that have not authenticated, before a Redis that wants a password: what they hear, and that they disturb nobody.
+//! Clients that have not authenticated, on a Redis that requires a password: their replies, and that they affect no other client.
 
 mod common;
 
@@ -9,7 +9,7 @@ const TOO_MANY: &str = "-ERR Protocol error: unauthenticated multibulk length\r\
 const TOO_LONG: &str = "-ERR Protocol error: unauthenticated bulk length\r\n";
 const ADMITS_AT_ONCE: &str = "workers: 1\ndefaults: { cache: { admit_after: 1 } }";
 
-/// A Redis that wants a password.
+/// A Redis that requires a password.
 fn locked() -> Redis {
     let redis = Redis::start();
     assert_reply(&redis.client().cmd("CONFIG SET requirepass secret"), "+OK\r\n", "locked");
@@ -22,13 +22,13 @@ fn administrator(address: std::net::SocketAddr) -> Client {
     client
 }
 
-/// A number of PROXY INFO, which takes a login here.
+/// A number of PROXY INFO, which needs a login here.
 fn stat(admin: &mut Client, name: &str) -> u64 {
     let info = admin.cmd("PROXY INFO");
     field(&info, name).and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("{name} in {}", show(&info)))
 }
 
-/// Asks for `k` until the answer comes from L1.
+/// Reads `k` until the reply comes from L1.
 fn warm(admin: &mut Client) {
     wait_until("k is served from L1", || {
         let before = stat(admin, "l1_hits");
@@ -37,12 +37,12 @@ fn warm(admin: &mut Client) {
     });
 }
 
-/// What this server says to a client that has not authenticated, of a command that does not exist.
+/// This server's reply to an unknown command from an unauthenticated client.
 fn unknown(redis: &Redis) -> String {
     String::from_utf8(redis.client().cmd("NOSUCH")).expect("text")
 }
 
-/// Each is sent by a client of its own: what it sends, and what it hears. None: it hears something of Shortstop's own.
+/// Each is sent by a client of its own: the request, and the reply. `None` for one of Shortstop's own errors.
 fn mischief(redis: &Redis) -> Vec<(&'static str, Vec<u8>, Option<String>)> {
     let long = vec![b'x'; 20_000];
     let eleven = |name: &'static str| {
@@ -95,9 +95,9 @@ fn a_client_without_the_password_leaves_l1_as_it_was() {
     assert_eq!(counts.map(|name| stat(&mut admin, name)), before, "{counts:?}");
 }
 
-/// The same before Shortstop knows that Redis wants a password: a request waits until the handshake has told.
+/// The same before Shortstop knows that Redis requires a password: a request waits for the end of the handshake.
 #[test]
-fn what_comes_before_the_first_handshake_is_kept_from_redis() {
+fn requests_before_the_first_handshake_are_not_sent_to_redis() {
     let redis = locked();
     for (what, sent, heard) in mischief(&redis) {
         let Some(heard) = heard else { continue };
@@ -117,9 +117,10 @@ fn what_comes_before_the_first_handshake_is_kept_from_redis() {
     }
 }
 
-/// What was under way when the connection broke, and comes to a new one that Redis does not let in any more.
+/// Requests that were in flight when the connection broke, and are repeated on a new connection that Redis no longer accepts
+/// without a login.
 #[test]
-fn what_is_repeated_on_a_connection_that_is_not_let_in_is_refused() {
+fn repeats_on_a_connection_without_a_login_are_refused() {
     let redis = Redis::start();
     let wire = Fault::before(redis.addr());
     let proxy = Shortstop::to(wire.addr(), ADMITS_AT_ONCE);
@@ -162,7 +163,7 @@ fn two_clients_without_the_password_do_not_disturb_each_other() {
     }
 }
 
-/// Which of its errors Redis prefers.
+/// The precedence of Redis's errors.
 #[test]
 fn errors_are_those_of_redis() {
     let (reference, redis) = (locked(), locked());
@@ -235,7 +236,7 @@ fn errors_are_those_of_redis() {
 }
 
 #[test]
-fn a_password_that_comes_and_goes_is_followed() {
+fn a_password_that_is_set_and_removed_is_followed() {
     let redis = locked();
     let proxy = Shortstop::start(&redis, ADMITS_AT_ONCE);
     let mut direct = administrator(redis.addr());
@@ -253,7 +254,7 @@ fn a_password_that_comes_and_goes_is_followed() {
 }
 
 #[test]
-fn the_proxy_shows_and_does_nothing_without_the_password() {
+fn proxy_commands_need_the_password() {
     let redis = locked();
     let proxy = Shortstop::start(&redis, "enable_debug_command: true");
     let mut client = proxy.client();

@@ -1,4 +1,5 @@
-//! Instances that Redis shows and the bus does not: the others of the fleet find out, say so, and bound what they serve.
+//! Instances that Redis shows but the bus does not hear: the other Shortstops of the fleet notice, report it, and bound what they
+//! serve.
 
 mod common;
 
@@ -8,19 +9,19 @@ use common::{Client, Fault, Nats, Process, Redis, Shortstop, assert_reply, bulk,
 
 const EAGER: &str = "defaults:\n  cache: { admit_after: 1 }\n";
 
-/// Much longer than a peer may be silent; machines under load are slow.
+/// Much longer than the silence after which a peer is lost, because machines under load are slow.
 const LONG: Duration = Duration::from_secs(40);
 
 fn member(nats: &Nats, yaml: &str) -> String {
     format!("nats: {}\n{yaml}{EAGER}", nats.url())
 }
 
-/// What the log shows of an instance: its number.
+/// How the log names an instance: by its incarnation.
 fn incarnation(client: &mut Client) -> String {
     common::field(&client.cmd("PROXY INFO proxy"), "incarnation").expect("PROXY INFO has it")
 }
 
-/// Writes through one instance, and how long another one still served the old value.
+/// Writes through one instance, and returns how long another one still served the old value.
 fn staleness(reader: &mut Client, writer: &mut Client, value: &str) -> Duration {
     assert_reply(&writer.cmd(&format!("SET k {value}")), "+OK\r\n", "the write");
     let written = Instant::now();
@@ -28,7 +29,7 @@ fn staleness(reader: &mut Client, writer: &mut Client, value: &str) -> Duration 
     written.elapsed()
 }
 
-/// Names that another server than NATS has, and an unused port: an instance with such a `nats` is never heard.
+/// Names of another server than NATS, and an unused port: an instance with such a `nats` is never heard.
 #[test]
 fn an_instance_that_never_reaches_nats_is_noticed_and_named() {
     let (redis, nats) = (Redis::start(), Nats::start());
@@ -59,7 +60,7 @@ fn an_instance_that_never_reaches_nats_is_noticed_and_named() {
     }
     assert_eq!(mode(&mut reader), "degraded", "as long as it is there");
 
-    // It is heard: all is well.
+    // It is heard, and the doubt ends.
     wire.refuse(false);
     wait_within(LONG, "live again", || mode(&mut reader) == "live");
     assert_eq!((stat(seer.addr(), "peers"), stat(seer.addr(), "peers_unheard")), (1, 0));
@@ -67,9 +68,9 @@ fn an_instance_that_never_reaches_nats_is_noticed_and_named() {
     staleness(&mut reader, &mut writer, "told");
 }
 
-/// As above, without waiting for anything but the value: the bound in docs/coherence.md, far below `max_staleness`.
+/// As above, but only waits for the value: the bound in docs/coherence.md, far below `max_staleness`.
 #[test]
-fn what_an_unheard_instance_writes_is_not_hidden_for_max_staleness() {
+fn writes_of_an_unheard_instance_are_visible_before_max_staleness() {
     let (redis, nats) = (Redis::start(), Nats::start());
     let one = Shortstop::in_fleet(&redis, &nats, &format!("degraded_staleness: 100ms\n{EAGER}"));
     let mut reader = one.client();
@@ -92,7 +93,7 @@ fn what_an_unheard_instance_writes_is_not_hidden_for_max_staleness() {
 }
 
 #[test]
-fn an_instance_that_starts_beside_one_that_is_cut_off_finds_out() {
+fn a_new_instance_notices_one_that_is_cut_off() {
     let (redis, nats) = (Redis::start(), Nats::start());
     let wire = Fault::before(nats.addr());
     let cut_off = Shortstop::start(&redis, &format!("nats: nats://{}\n{EAGER}", wire.addr()));
@@ -112,9 +113,9 @@ fn an_instance_that_starts_beside_one_that_is_cut_off_finds_out() {
     cut_off.wait_mode("live");
 }
 
-/// A peer is lost, its connections to Redis break, and it comes back to both.
+/// A peer is lost, its connections to Redis break, and it reconnects to both.
 #[test]
-fn a_peer_that_redis_does_not_show_for_a_while_is_not_forgotten_and_seen_when_it_comes_back() {
+fn a_peer_missing_from_the_list_for_a_short_time_is_not_forgotten() {
     let (redis, nats) = (Redis::start(), Nats::start());
     let (to_nats, to_redis) = (Fault::before(nats.addr()), Fault::before(redis.addr()));
     let one = Shortstop::in_fleet(&redis, &nats, &format!("degraded_staleness: 100ms\n{EAGER}"));
@@ -136,7 +137,7 @@ fn a_peer_that_redis_does_not_show_for_a_while_is_not_forgotten_and_seen_when_it
     to_redis.cut();
     wait_until("Redis does not show it", || !is_shown());
     let gone = Instant::now();
-    // Some looks do not see it.
+    // Some lists do not contain it.
     std::thread::sleep(Duration::from_millis(2200));
     to_redis.refuse(false);
     wait_until("it is back at Redis", is_shown);
@@ -160,7 +161,7 @@ fn a_peer_that_redis_does_not_show_for_a_while_is_not_forgotten_and_seen_when_it
 }
 
 #[test]
-fn instances_that_come_and_go_in_good_order_trouble_nobody() {
+fn orderly_starts_and_shutdowns_raise_no_doubt() {
     let (redis, nats) = (Redis::start(), Nats::start());
     let one = Process::start(redis.addr(), &member(&nats, ""));
     let mut client = one.client();
@@ -181,13 +182,13 @@ fn fleets_of_other_names_are_no_peers() {
     let (redis, nats) = (Redis::start(), Nats::start());
     let blue = Shortstop::in_fleet(&redis, &nats, &format!("fleet: blue\n{EAGER}"));
     let green = Shortstop::in_fleet(&redis, &nats, &format!("fleet: green\n{EAGER}"));
-    // Another one of the first fleet is noticed, and so the second one would be.
+    // Another instance of the first fleet is noticed, and so the second one would have been.
     let _alone = Shortstop::start(&redis, &format!("fleet: blue\n{EAGER}"));
     blue.wait_stat("peers_unheard", |unheard| unheard == 1);
     assert_eq!((green.stat("peers_unheard"), green.mode()), (0, "live".to_owned()));
 }
 
-/// Without NATS an instance hears nobody, but it can say that it is not alone.
+/// Without NATS an instance hears no other, but it can report that it is not alone.
 #[test]
 fn an_instance_without_nats_names_others_of_its_fleet() {
     let redis = Redis::start();
@@ -202,7 +203,7 @@ fn an_instance_without_nats_names_others_of_its_fleet() {
 }
 
 #[test]
-fn a_peer_before_another_redis_is_named() {
+fn a_peer_with_another_redis_is_named() {
     let (redis, other_redis, nats) = (Redis::start(), Redis::start(), Nats::start());
     let one = Process::start(redis.addr(), &member(&nats, ""));
     let other = Shortstop::start(&other_redis, &member(&nats, ""));
@@ -213,9 +214,9 @@ fn a_peer_before_another_redis_is_named() {
     assert_eq!((one.stat("peers"), one.stat("peers_unheard"), other.mode()), (1, 0, "live".to_owned()));
 }
 
-/// While Redis is away, nothing is concluded from what it shows.
+/// While Redis is away, its list proves nothing.
 #[test]
-fn a_redis_that_restarts_leaves_the_fleet_as_it_is() {
+fn a_restart_of_redis_does_not_change_the_fleet() {
     let nats = Nats::start();
     let mut redis = Redis::start();
     let one = Process::start(redis.addr(), &member(&nats, ""));
@@ -235,9 +236,9 @@ fn a_redis_that_restarts_leaves_the_fleet_as_it_is() {
     assert!(!one.log().contains("not heard"), "{}", one.log());
 }
 
-/// The user in the upstream URL may not subscribe, or may not list connections.
+/// The user in the upstream URL has no right to subscribe, or no right to list connections.
 #[test]
-fn what_the_user_of_the_url_may_not_is_said_once_and_costs_time() {
+fn a_missing_right_is_logged_once_and_delays_detection() {
     let (redis, nats) = (Redis::start(), Nats::start());
     let mut admin = redis.client();
     for (rights, notices, says) in [

@@ -1,4 +1,4 @@
-//! Unix sockets: clients of Shortstop's, and Redis behind one.
+//! Unix sockets: for Shortstop's clients, and to Redis.
 
 mod common;
 
@@ -15,7 +15,7 @@ fn listening_at(path: &Path) -> String {
 }
 
 #[test]
-fn clients_come_over_a_unix_socket() {
+fn clients_connect_over_a_unix_socket() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let path = directory.path().join("shortstop.sock");
     let redis = Redis::start();
@@ -28,7 +28,7 @@ fn clients_come_over_a_unix_socket() {
     assert_reply(&client.cmd("GET large"), bulk(&large), "a large reply");
     client.send(&pipeline_of(&["MULTI", "INCR n", "EXEC"]));
     assert_reply(&client.replies(3)[2], b"*1\r\n:1\r\n", "a transaction");
-    // As Redis writes it.
+    // In Redis's notation.
     let info = String::from_utf8_lossy(&client.cmd("CLIENT INFO")).into_owned();
     let at = path.display();
     assert!(info.contains(&format!(" addr={at}:0 laddr={at}:0 ")), "{info}");
@@ -41,7 +41,7 @@ fn clients_come_over_a_unix_socket() {
 fn a_unix_socket_alone_is_enough_and_is_removed_at_the_end() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let path = directory.path().join("s");
-    // What a process leaves that was killed.
+    // What a killed process leaves behind.
     drop(std::os::unix::net::UnixListener::bind(&path).expect("a free name"));
     let redis = Redis::start();
     let yaml = format!("listen: \"\"\nupstream: {}\nworkers: 1\n{}", redis.url(), listening_at(&path));
@@ -60,7 +60,7 @@ fn a_unix_socket_alone_is_enough_and_is_removed_at_the_end() {
 #[test]
 fn nothing_to_listen_on_is_an_error() {
     let error = Config::from_yaml("listen: \"\"").expect("readable").check().expect_err("nowhere").to_string();
-    assert!(error.contains("listen: clients can connect nowhere; type an address"), "{error}");
+    assert!(error.contains("listen: there is no address for clients; type an address"), "{error}");
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! Many clients at once: every value read is whole, not older than what was acknowledged, and never
-//! goes back. What `coherence.rs` forces one by one is here left to chance, in great number.
+//! Many clients at once: every value read is complete, not older than the last acknowledged write, and never goes back in time.
+//! `coherence.rs` forces each race; here chance produces many.
 
 mod common;
 
@@ -10,7 +10,7 @@ use common::{Done, Redis, Shortstop, noise, pipeline_of, prose, show};
 
 const EAGER: &str = "defaults:\n  cache: { admit_after: 1 }\n";
 
-/// `number` and a filler whose length and kind depend on it: raw, sealed, and sealed off the thread.
+/// `number` and a filler whose length and kind depend on it: uncompressed, compressed, and compressed on another thread.
 fn version(key: usize, number: u64) -> Vec<u8> {
     let head = format!("{key}:{number}:");
     let filler = match number % 7 {
@@ -86,7 +86,7 @@ fn versions_never_go_back() {
                         number += 1;
                         let value = version(key, number);
                         match number % 5 {
-                            // Its own write is what it reads in the same pipeline.
+                            // In the same pipeline it reads its own write.
                             0 => {
                                 let bytes = [
                                     common::filled("SET $1 $2", &[name.as_bytes(), &value]),
@@ -117,7 +117,7 @@ fn versions_never_go_back() {
 }
 
 #[test]
-fn what_is_read_is_a_prefix_of_what_was_appended() {
+fn every_read_is_a_prefix_of_the_appended_value() {
     const WRITERS: usize = 4;
     const EACH: usize = 150;
     let redis = Redis::start();

@@ -1,4 +1,4 @@
-//! Every command that Redis calls a write drops the entry of the key it names, whatever it answers.
+//! Every command that Redis flags as a write drops the entry of the key it names, whatever the reply is.
 //!
 //! The table is checked against the server's own COMMAND: a write that is in neither list fails.
 
@@ -8,8 +8,8 @@ use std::collections::BTreeSet;
 
 use common::{Client, Redis, Shortstop, assert_reply, bulk, pipeline_of, show};
 
-/// A write on the string key `k`, which is in L1 when it comes. Some succeed, some are refused by
-/// Redis for the type or the arguments: both must drop it.
+/// A write on the string key `k`, which is in L1 at that time. Some succeed, some are refused by Redis for the type or the
+/// arguments. All must drop it.
 const WRITES: &[&str] = &[
     "SET k 2",
     "SETEX k 100 2",
@@ -120,12 +120,12 @@ const WRITES: &[&str] = &[
     "FUNCTION DELETE none",
     "FUNCTION LOAD bad",
     "FUNCTION RESTORE bad",
-    // Not flagged as writes, and yet they can change a string.
+    // Not flagged as writes, but they can change a string.
     "EVAL return(redis.call('SET',KEYS[1],'2')) 1 k",
     "EVALSHA ffffffffffffffffffffffffffffffffffffffff 1 k",
     "FCALL none 1 k",
     "PFCOUNT k",
-    // Of newer servers.
+    // Commands of newer servers.
     "SET k 2 IFEQ 1",
     "SET k 2 IFNE 9 GET",
     "MSETEX 2 a 1 k 2",
@@ -151,7 +151,7 @@ const WRITES: &[&str] = &[
     "TRIMSLOTS RANGES 1 0 5",
 ];
 
-/// Writes of the server that name no key of a client's.
+/// Writes of the server that name no key.
 const KEYLESS: &[&str] = &["function|flush", "function|delete", "function|load", "function|restore"];
 
 #[test]
@@ -162,7 +162,7 @@ fn every_write_of_the_table_drops_the_entry() {
     let (mut reader, mut writer, mut direct) = (proxy.client(), proxy.client(), redis.client());
     for line in WRITES {
         let names = names_of(line);
-        // Redis 6 knows no subcommands by name.
+        // Redis 6 has no names of subcommands.
         if !redis.knows(if names[0] == "cluster" { &names[1] } else { &names[0] }) {
             continue;
         }
@@ -183,14 +183,14 @@ fn every_write_of_the_table_drops_the_entry() {
         proxy.warm(&mut reader, "k");
         let hits = proxy.stat("l1_hits");
         let reply = writer.cmd(line);
-        // The same value as Redis has it now, and not from L1.
+        // The value that Redis has now, and not from L1.
         let (got, expected) = (reader.cmd("GET k"), direct.cmd("GET k"));
         let context = format!("{line} answered {}", show(&reply));
         assert_reply(&got, &expected, &context);
         if !KEYLESS.contains(&names[1].as_str()) {
             assert_eq!(proxy.stat("l1_hits"), hits, "GET was served from L1 although {context}");
         }
-        // And it is cached again, with the value that is right now.
+        // And it is cached again, with the current value.
         if expected.starts_with(b"$") && expected != b"$-1\r\n" {
             assert_reply(&proxy.warm(&mut reader, "k"), &expected, &context);
         }
@@ -242,8 +242,8 @@ fn names_of(line: &str) -> [String; 2] {
 
 /// The names of all commands, and subcommands, that the server flags as writes.
 ///
-/// A row of COMMAND is a name, an arity (`:n`), then the flags (`*n` and n simple strings); that
-/// order of lines is found nowhere else in the reply.
+/// A row of COMMAND is a name, an arity (`:n`), then the flags (`*n` and n simple strings). This sequence of lines occurs nowhere
+/// else in the reply.
 fn writes_of(client: &mut Client) -> Vec<String> {
     let table = String::from_utf8(client.cmd("COMMAND")).expect("the table is text");
     let lines: Vec<&str> = table.split("\r\n").collect();

@@ -1,4 +1,4 @@
-//! Opening is total: any bytes give a value or an error, within the limit; what was sealed opens to what it was.
+//! `decode` returns a value within the limit, or an error, for any bytes. A compressed value decodes to the original.
 
 #![no_main]
 

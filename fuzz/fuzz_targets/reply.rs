@@ -1,4 +1,4 @@
-//! Where a reply ends, against redis-protocol; and no input makes the helpers panic.
+//! Compares the end of a reply with what redis-protocol finds. No input makes the helpers panic.
 
 #![no_main]
 

@@ -1,5 +1,5 @@
-//! The scanner against redis-protocol: what it takes for a request is one there too, with the same arguments; and it comes to the
-//! same end however the bytes arrive.
+//! Compares the scanner with redis-protocol: each request that it finds is a request there too, with the same arguments. The result
+//! must not depend on how the bytes are split.
 
 #![no_main]
 
@@ -15,7 +15,7 @@ fuzz_target!(|data: &[u8]| {
     let mut scanner = Scanner::default();
     let whole = scanner.scan(data, &LIMITS);
     let args = scanner.args.clone();
-    // Once more, with what it remembers of how the first began.
+    // Again, with the remembered beginning of the first request.
     scanner.forget();
     assert_eq!((scanner.scan(data, &LIMITS), &scanner.args), (whole.clone(), &args));
     if let Ok(Scan::Request { len, regular: true }) = &whole {

@@ -56,7 +56,7 @@ pub const SUBCOMMANDS: &[Subcommand] = &[
         arguments: "[section ...]",
         help: &[
             "Show the state of this Shortstop: Proxy, ProxyClients, L1, Compression, Invalidation, Upstream, Coherence,",
-            "Latency. INFO shows the same sections behind those of Redis.",
+            "Latency. INFO shows the same sections after those of Redis.",
         ],
         takes: 0..=usize::MAX,
         access: Access::Clients,
@@ -65,7 +65,7 @@ pub const SUBCOMMANDS: &[Subcommand] = &[
     Subcommand {
         subcommand: ProxySubcommand::Flush,
         arguments: "",
-        help: &["Drop everything from L1 of this Shortstop. Redis is not touched."],
+        help: &["Flush L1 of this Shortstop. Redis is not changed."],
         takes: 0..=0,
         access: Access::Configurers,
         run: |admin, _| {
@@ -77,7 +77,8 @@ pub const SUBCOMMANDS: &[Subcommand] = &[
         subcommand: ProxySubcommand::Health,
         arguments: "[live|ready]",
         help: &[
-            "OK, or why not. live: this process answers. ready: Redis has accepted its login since the start, and is a primary.",
+            "OK, or the reasons why not. live: this process answers. ready: Redis has accepted its login since the",
+            "start, and is a primary.",
             "Needs no login.",
         ],
         takes: 0..=1,
@@ -88,8 +89,8 @@ pub const SUBCOMMANDS: &[Subcommand] = &[
         subcommand: ProxySubcommand::Debug,
         arguments: "PANIC [WORKER]",
         help: &[
-            "Panic while serving this connection, to see that the others go on; or end the workers, to see that the process",
-            "ends. Only with enable_debug_command: true.",
+            "Panic while serving this connection, to check that the others continue; or end the workers, to check that the",
+            "process ends. Only with enable_debug_command: true.",
         ],
         takes: 1..=2,
         access: Access::Clients,
@@ -162,7 +163,7 @@ fn help() -> Vec<u8> {
         lines.push(format!("{name} {}", row.arguments).trim_end().to_owned());
         lines.extend(row.help.iter().map(|line| format!("    {line}")));
     }
-    lines.push("Everything else is Redis's: see COMMAND and HELP of redis-cli.".to_owned());
+    lines.push("All other commands are Redis's: see COMMAND, or HELP in redis-cli.".to_owned());
     let mut out = Vec::new();
     build::header(&mut out, b'*', lines.len());
     for line in lines {

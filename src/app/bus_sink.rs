@@ -1,4 +1,4 @@
-//! What the bus may do to L1. Decides nothing: the bus has decided.
+//! The changes to L1 that the bus orders. The bus decides; this only carries out.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -10,7 +10,7 @@ use crate::metrics::outcome::FlushReason;
 use crate::near_cache::KeyId;
 use crate::scripts::Scripts;
 
-/// What the bus may do to the cache.
+/// Carries out the bus's orders on L1.
 pub(super) struct BusSink {
     pub(super) coherence: Arc<Coherence>,
     pub(super) scripts: Arc<Scripts>,

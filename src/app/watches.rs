@@ -1,4 +1,4 @@
-//! The tasks that watch beside the workers: Redis, the fleet, L1's mode, the latencies. Passes on what they find.
+//! The tasks outside the workers that watch Redis, the fleet, L1's mode and the latencies, and report what they find.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -65,16 +65,16 @@ impl App {
             }
             News::Primary(is_primary) => coherence.set_role(role_of(Some(is_primary))),
             News::RoleNotTold => coherence.role_is_not_told(),
-            News::LetsIn(lets_in) => shared.users.let_in(lets_in),
-            News::FirstRights(since) => {
-                let was = shared.users.first_rights_changed();
+            News::AcceptsAnonymous(accepts_anonymous) => shared.users.set_accepts_anonymous(accepts_anonymous),
+            News::AnonymousRights(since) => {
+                let was = shared.users.anonymous_rights_changed();
                 worker_handles
                     .iter()
-                    .for_each(|worker_handle| drop(worker_handle.orders.send(Order::FirstRights { since, was })));
+                    .for_each(|worker_handle| drop(worker_handle.orders.send(Order::AnonymousRights { since, was })));
             }
             News::Users(users) => shared.users.set_rights(users),
-            News::Blind => shared.users.cannot_look(),
-            News::Rights => coherence.flush("users have other rights"),
+            News::Blind => shared.users.rights_unavailable(),
+            News::Rights => coherence.flush("the rights of users have changed"),
         };
         let scripts = Arc::clone(&self.shared.scripts);
         let wants_functions = move || scripts.functions.wanted();

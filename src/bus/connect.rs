@@ -123,17 +123,17 @@ fn noted(event: &async_nats::Event, shared: &Shared, limit: &LogLimit, servers: 
                     times,
                     servers,
                     why,
-                    "nats: there is no connection: other Shortstops are not told of writes. It is tried again and again"
+                    "nats: there is no connection: writes are not published to other Shortstops. Shortstop keeps trying"
                 );
             }
         }
         async_nats::Event::SlowConsumer(_) => {
             shared.overflowed.store(true, Ordering::Relaxed);
             if let Some(times) = limit.allow() {
-                warn!(times, "nats: messages came faster than they could be taken");
+                warn!(times, "nats: messages arrived faster than they could be handled");
             }
         }
-        // The bus has ended, and nothing of it holds the library's client any more.
+        // The bus has stopped, and the last handle of the library's client is dropped.
         async_nats::Event::Closed => debug!("nats: closed"),
         other => {
             if let Some(times) = limit.allow() {

@@ -66,7 +66,7 @@ pub fn start(handle: &Handle, settings: Settings, sink: Arc<dyn Sink>, stats: Ar
     let task = handle.spawn(supervisor.watch("the bus", End::Allowed, async move {
         match options.connect(servers).await {
             Ok(client) => wire.run(client, inlet, stopped).await,
-            Err(error) => warn!(%error, "nats: cannot start; this proxy runs alone"),
+            Err(error) => warn!(%error, "nats: cannot start; this Shortstop runs alone"),
         }
     }));
     Ok(Bus { outbox, task, stop: Some(stop), shared })
@@ -96,7 +96,7 @@ impl Bus {
             let _ = stop.send(());
         }
         if timeout(SHUTDOWN, &mut self.task).await.is_err() {
-            info!("nats: no answer; leaving without it");
+            info!("nats: no answer; shutting down without it");
         }
     }
 }
@@ -126,7 +126,7 @@ impl Wire {
         let subscription = match client.subscribe(self.subject.clone()).await {
             Ok(subscription) => subscription,
             Err(error) => {
-                warn!(%error, "nats: cannot subscribe; this proxy runs alone");
+                warn!(%error, "nats: cannot subscribe; this Shortstop runs alone");
                 return;
             }
         };

@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_end_is_told() {
+    async fn drain_reports_the_end() {
         let (outbox, mut inlet) = queue(4);
         outbox.try_send(vec![key(1)]);
         drop(outbox);

@@ -96,12 +96,12 @@ impl Doubt {
     pub fn as_str(self) -> &'static str {
         match self {
             Doubt::Gap => "bus: a message of a peer is missing",
-            Doubt::Backwards => "bus: a peer's numbers went back",
-            Doubt::NewPeer => "bus: a peer that was running before it was heard of",
+            Doubt::Backwards => "bus: a peer's sequence numbers went back",
+            Doubt::NewPeer => "bus: a peer had sent messages before the first one that arrived",
             Doubt::Silent => "bus: a peer fell silent",
             Doubt::Unheard => "bus: an instance that Redis shows is not heard",
             Doubt::Unreadable => "bus: a message could not be understood",
-            Doubt::Overflow => "bus: messages came faster than they could be taken",
+            Doubt::Overflow => "bus: messages arrived faster than they could be handled",
             Doubt::Connected => "bus: connected",
         }
     }
@@ -227,7 +227,7 @@ impl Peers {
     }
 
     /// Whether CLIENT LIST is needed now.
-    pub fn wants_shown(&self) -> bool {
+    pub fn needs_list(&self) -> bool {
         !self.lost.is_empty() || !self.unheard.is_empty()
     }
 

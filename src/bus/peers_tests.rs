@@ -263,14 +263,14 @@ fn a_peer_whose_messages_arrive_is_not_forgotten_whatever_redis_shows() {
 fn an_instance_that_redis_shows_raises_doubt_until_its_messages_arrive() {
     let mut bench = Bench::live();
     assert_eq!(bench.shown(&[PEER]), [], "it may have just started");
-    assert!(bench.peers.wants_shown());
+    assert!(bench.peers.needs_list());
     bench.now += GRACE;
     assert_eq!(bench.shown(&[PEER]), [Action::Flush(Doubt::Unheard), Action::Doubtful(true)]);
     assert_eq!(bench.peers.unheard(), BTreeSet::from([PEER]));
     assert_eq!(bench.shown_for(10, &[PEER]), []);
     assert_eq!(bench.hear(PEER, 3, beat()), [NEW, Action::Doubtful(false)]);
     assert_eq!(bench.shown(&[PEER]), []);
-    assert!(bench.peers.unheard().is_empty() && !bench.peers.wants_shown());
+    assert!(bench.peers.unheard().is_empty() && !bench.peers.needs_list());
 }
 
 #[test]
@@ -296,7 +296,7 @@ fn an_instance_that_starts_or_ends_raises_no_doubt() {
     assert_eq!(bench.hear(PEER, 0, Body::Bye), []);
     assert_eq!(bench.shown(&[PEER]), []);
     assert_eq!(bench.shown_for(2, &[]), []);
-    assert!(!bench.peers.wants_shown());
+    assert!(!bench.peers.needs_list());
 }
 
 #[test]

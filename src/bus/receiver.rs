@@ -100,9 +100,9 @@ impl Receiver {
             warn!(
                 instance = format_args!("{incarnation:016x}"),
                 address = found.map_or("", |instance| instance.address.as_str()),
-                "a Shortstop of this fleet is connected to Redis and is not heard on NATS. Until it is heard or gone, values are \
-                 served for up to degraded_staleness. It has no NATS in its configuration, another one, or cannot reach it: look for \
-                 nats_configured and nats_connected in its PROXY INFO"
+                "a Shortstop of this fleet is connected to Redis and is not heard on NATS. Until it is heard or \
+                 gone, values are served for up to degraded_staleness. It has no NATS configured, uses another one, \
+                 or cannot reach it: see nats_configured and nats_connected in its PROXY INFO"
             );
         }
         for incarnation in self.unheard.difference(&unheard).take(NAMED) {
@@ -118,8 +118,8 @@ impl Receiver {
         for incarnation in other_upstream.difference(&self.other_upstream).take(NAMED) {
             warn!(
                 instance = format_args!("{incarnation:016x}"),
-                "a Shortstop with this fleet's name on this NATS has another Redis. Its writes drop values from L1 here for nothing; \
-                 give it another fleet name, or the same upstream"
+                "a Shortstop with this fleet's name on this NATS uses another Redis. Its writes drop entries from \
+                 L1 here for no reason; give it another fleet name, or the same upstream"
             );
         }
         self.other_upstream = other_upstream;
@@ -203,7 +203,7 @@ impl Receiver {
         let mut lists = self.shared.lists();
         lists.lost = self.peers.lost().iter().copied().collect();
         lists.subscribers = self.peers.subscribers();
-        lists.wants_shown = self.peers.wants_shown();
-        lists.hurries = self.peers.is_unsure();
+        lists.needs_list = self.peers.needs_list();
+        lists.needs_list_now = self.peers.is_unsure();
     }
 }

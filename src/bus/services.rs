@@ -31,7 +31,7 @@ pub(super) async fn apply_requests(mut subscription: Subscriber, sink: Arc<dyn S
         match request {
             Ok(Request::Key(key)) => sink.invalidate_key(&key),
             Ok(Request::Pattern(glob)) => sink.invalidate_pattern(&glob),
-            Ok(Request::Clear) => sink.flush("bus: a service asks for it"),
+            Ok(Request::Clear) => sink.flush("bus: a service requested it"),
             Ok(Request::Ours) => continue,
             Err(error) => {
                 stats.json_bad.fetch_add(1, Ordering::Relaxed);

@@ -32,9 +32,9 @@ pub(super) struct Lists {
     /// Number of subscribed peers, as far as is known.
     pub(super) subscribers: u64,
     /// A peer is lost, or the messages of an instance do not arrive.
-    pub(super) wants_shown: bool,
+    pub(super) needs_list: bool,
     /// The messages of an instance may not arrive. One more list decides.
-    pub(super) hurries: bool,
+    pub(super) needs_list_now: bool,
     /// The last list from Redis, until the receiver takes it.
     pub(super) shown: Option<Vec<Instance>>,
     /// Redis is asked over a new connection since the receiver last checked.
@@ -82,13 +82,13 @@ impl PeerWatch {
     }
 
     /// Whether CLIENT LIST is needed now: a peer is lost, or the messages of an instance do not arrive.
-    pub fn wants_shown(&self) -> bool {
-        self.0.lists().wants_shown
+    pub fn needs_list(&self) -> bool {
+        self.0.lists().needs_list
     }
 
     /// Whether Redis should be asked at once: the messages of an instance may not arrive.
-    pub fn hurries(&self) -> bool {
-        self.0.lists().hurries
+    pub fn needs_list_now(&self) -> bool {
+        self.0.lists().needs_list_now
     }
 
     /// All instances of the fleet that Redis shows now, by the names of their connections ([`super::connection_name`]).

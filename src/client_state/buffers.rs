@@ -136,7 +136,7 @@ impl Held {
     ///
     /// Each client may hold a multiple of the free space. So the clients that hold most stop first, and a single large client
     /// leaves room for others (Choudhury and Hahne, "Dynamic queue length thresholds", 1998).
-    pub fn stops(&self, own: usize, counted: usize, most: usize) -> bool {
+    pub fn must_wait(&self, own: usize, counted: usize, most: usize) -> bool {
         own >= ALWAYS_SERVED && {
             let all = (self.all() + self.all.offloaded() as usize + own).saturating_sub(counted);
             own >= most.saturating_sub(all).saturating_mul(SHARE)
@@ -179,20 +179,20 @@ mod tests {
         let most = 100 * MB;
         // One client alone.
         held.change(0, 88 * MB);
-        assert!(!held.stops(88 * MB, 88 * MB, most));
+        assert!(!held.must_wait(88 * MB, 88 * MB, most));
         held.change(88 * MB, 89 * MB);
-        assert!(held.stops(89 * MB, 89 * MB, most));
+        assert!(held.must_wait(89 * MB, 89 * MB, most));
         // Bytes that arrived since the last count.
-        assert!(held.stops(89 * MB, 88 * MB, most) && !held.stops(87 * MB, 89 * MB, most));
+        assert!(held.must_wait(89 * MB, 88 * MB, most) && !held.must_wait(87 * MB, 89 * MB, most));
         // Together with other clients.
         for (own, stopped) in [(10 * MB, false), (87 * MB, false), (88 * MB, true), (90 * MB, true)] {
-            assert_eq!(held.stops(own, own, most), stopped, "{own}");
+            assert_eq!(held.must_wait(own, own, most), stopped, "{own}");
         }
         // At the bound, and above it.
         for all in [100 * MB, 200 * MB] {
             held.change(89 * MB, all);
-            assert!(held.stops(ALWAYS_SERVED, ALWAYS_SERVED, most), "{all}");
-            assert!(!held.stops(ALWAYS_SERVED - 1, 0, most), "{all}");
+            assert!(held.must_wait(ALWAYS_SERVED, ALWAYS_SERVED, most), "{all}");
+            assert!(!held.must_wait(ALWAYS_SERVED - 1, 0, most), "{all}");
             held.change(all, 89 * MB);
         }
     }

@@ -33,7 +33,7 @@ pub enum Reason {
     /// Redis sent a reply that is impossible for the command.
     Unproven = 1 << 5,
     /// Commands of other clients may refer to its id (CLIENT UNBLOCK). The client may leave it.
-    NumberKnown = 1 << 6,
+    IdKnown = 1 << 6,
     /// Shortstop sent RESET on it, or its client disconnected while a reply was due. No client uses it any more.
     Ended = 1 << 7,
     /// SYNC or PSYNC was sent: Redis sends the replication stream.
@@ -42,7 +42,7 @@ pub enum Reason {
 
 impl Reason {
     /// With only these reasons the client may leave the connection, but no other client may use it.
-    const WITHOUT_THE_CLIENT: u16 = Reason::NumberKnown as u16 | Reason::Ended as u16;
+    const WITHOUT_THE_CLIENT: u16 = Reason::IdKnown as u16 | Reason::Ended as u16;
 }
 
 /// A command that begins or ends state. The variant determines what a reply to it means.
@@ -572,7 +572,7 @@ mod tests {
         assert!(state.is_bound() && !state.is_reusable(), "another client redirects to it");
 
         let state = ConnectionState::default();
-        for reason in [Reason::NumberKnown, Reason::Ended] {
+        for reason in [Reason::IdKnown, Reason::Ended] {
             state.bind(reason);
             assert!(
                 state.is_free() && !state.is_reusable(),

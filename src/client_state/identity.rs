@@ -77,7 +77,7 @@ impl<E: Expected> Identity<E> {
     }
 
     /// Whether one of the lanes has been connected since before that time.
-    pub(crate) fn stood_through(&self, moment: Instant) -> bool {
+    pub(crate) fn was_connected_at(&self, moment: Instant) -> bool {
         self.lanes.borrow().values().any(|lane| lane.stands_since(moment))
     }
 

@@ -66,8 +66,8 @@ impl<E: Expected> Profile<E> {
 
     /// Whether Redis accepts commands on the client's lane, as far as the lane alone can tell.
     #[inline]
-    pub(crate) fn is_let_in(&self) -> bool {
-        self.lane.borrow().as_ref().is_some_and(Link::is_let_in)
+    pub(crate) fn is_accepted(&self) -> bool {
+        self.lane.borrow().as_ref().is_some_and(Link::is_accepted)
     }
 
     /// Whether the user may use PTTL. Without that right, nothing that it reads may be kept.

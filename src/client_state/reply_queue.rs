@@ -303,7 +303,7 @@ impl ReplyQueue {
     }
 
     /// Closes a muted slot without a reply. Returns false if the slot is not muted.
-    pub fn skip(&self, slot: Slot) -> bool {
+    pub fn close_if_muted(&self, slot: Slot) -> bool {
         let muted = self.is_muted(slot);
         if muted {
             self.fill(slot, Reply::Borrowed(b""));
@@ -395,7 +395,7 @@ impl ReplyQueue {
     }
 
     /// Whether the client will receive anything for its requests so far.
-    pub fn owes(&self) -> bool {
+    pub fn has_due_replies(&self) -> bool {
         let state = self.state.borrow();
         let heard = |place: &SlotState| matches!(place, SlotState::Open { muted: false, .. });
         state.ready.len() + state.held > 0 || state.slots.iter().any(heard)

@@ -114,7 +114,7 @@ impl<E: Expected> Session<E> {
     /// The outcome is known; see [`ConnectionState::end_attempt`].
     pub(crate) fn end_attempt(&self) {
         self.state.end_attempt();
-        self.listen_no_more();
+        self.stop_listening();
     }
 
     /// Passes pushes on to the client, if the connection is bound.
@@ -125,7 +125,7 @@ impl<E: Expected> Session<E> {
         }
     }
 
-    fn listen_no_more(&self) {
+    fn stop_listening(&self) {
         if !self.is_subscribed() && !self.is_bound() {
             self.link.set_tap(None);
         }
@@ -149,8 +149,8 @@ impl<E: Expected> Session<E> {
     }
 
     /// Other clients learn the connection's id in Redis, so the connection must not become another client's.
-    pub(crate) fn expose_number(&self) {
-        self.state.bind(Reason::NumberKnown);
+    pub(crate) fn expose_id(&self) {
+        self.state.bind(Reason::IdKnown);
     }
 
     /// Whether the connection has this identity and protocol version.
@@ -294,7 +294,7 @@ impl<E: Expected> Session<E> {
         }
         if last && !self.is_subscribed() && !self.is_monitor() {
             self.reply_queue.streaming.set(false);
-            self.listen_no_more();
+            self.stop_listening();
         }
     }
 

@@ -79,14 +79,14 @@ impl Users {
 
     /// The rights of unauthenticated clients have changed. Redis keeps existing connections but may refuse new ones, so new clients
     /// get another number. Returns the number of the existing clients.
-    pub fn first_rights_changed(&self) -> u32 {
+    pub fn anonymous_rights_changed(&self) -> u32 {
         self.anonymous.swap(self.fresh(), Ordering::AcqRel)
     }
 
     /// Sets whether Redis accepts commands from new clients that have not authenticated.
-    pub fn let_in(&self, lets_in: bool) {
-        self.seen.send_replace(Some(lets_in));
-        *self.locked_at.lock().unwrap_or_else(PoisonError::into_inner) = (!lets_in).then(Instant::now);
+    pub fn set_accepts_anonymous(&self, accepts_anonymous: bool) {
+        self.seen.send_replace(Some(accepts_anonymous));
+        *self.locked_at.lock().unwrap_or_else(PoisonError::into_inner) = (!accepts_anonymous).then(Instant::now);
     }
 
     /// Whether Redis accepts commands from clients that have not authenticated. Waits until this is known.
@@ -106,7 +106,7 @@ impl Users {
     }
 
     /// Whether Redis accepts any command of this user, as far as is known without asking. True until the first finding.
-    pub(crate) fn lets_in(&self, user: u32) -> bool {
+    pub(crate) fn accepts(&self, user: u32) -> bool {
         user != self.anonymous() || self.locked_at().is_none()
     }
 
@@ -137,7 +137,7 @@ impl Users {
         if !may && ttl.named.insert(name.into()) {
             tracing::warn!(
                 user = %String::from_utf8_lossy(name),
-                "what this user reads is not kept in L1, because it may not PTTL; give it +pttl"
+                "this user's reads are not kept in L1, because the user has no right to PTTL; grant +pttl"
             );
         }
         may
@@ -187,7 +187,7 @@ impl Users {
 
     /// The rights of users could not be requested. What is known stays. An unknown user counts as one that may use PTTL, until
     /// Redis refuses it.
-    pub fn cannot_look(&self) {
+    pub fn rights_unavailable(&self) {
         let mut ttl = self.ttl.lock().unwrap_or_else(PoisonError::into_inner);
         if matches!(ttl.known, Knowledge::NotYet) {
             ttl.known = Knowledge::None;

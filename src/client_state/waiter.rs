@@ -21,7 +21,7 @@ impl<E: Expected> Waiter<E> {
     }
 
     /// The connection's id in Redis, for CLIENT UNBLOCK.
-    pub(crate) fn expose_number(&self) -> Option<u64> {
+    pub(crate) fn expose_id(&self) -> Option<u64> {
         self.observed.set(true);
         self.link.id()
     }

@@ -1,4 +1,4 @@
-//! Makes the envelope of a value, if one is worth it.
+//! Compresses a value into an envelope, if that saves enough.
 
 use std::cell::Cell;
 

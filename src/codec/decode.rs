@@ -1,4 +1,4 @@
-//! Opens an envelope.
+//! Decompresses an envelope, and verifies it.
 
 use std::cell::Cell;
 
@@ -10,7 +10,7 @@ use super::envelope::{DecodeError, Parts, crc32};
 const MOST_INFLATION: u64 = 1032;
 
 thread_local! {
-    // Put back only when it has ended its stream, as the compressor.
+    // Like the compressor, put back only after it has ended its stream.
     static INFLATER: Cell<Option<Decompress>> = const { Cell::new(None) };
 }
 
@@ -33,7 +33,7 @@ pub fn decode(compressed: &[u8], max_len: usize) -> Result<Vec<u8>, DecodeError>
         return Err(DecodeError::TooLarge { declared, max: max_len });
     }
     if declared as u64 > (parts.body.len() as u64).saturating_mul(MOST_INFLATION) {
-        return Err(DecodeError::Damaged("it declares more than it can inflate to"));
+        return Err(DecodeError::Damaged("it declares more than it can decompress to"));
     }
 
     let mut value = Vec::new();

@@ -1,4 +1,4 @@
-//! The form of an envelope: its mark, how it is begun and finished, and how it is taken apart. Compresses nothing.
+//! The format of an envelope: its mark, its header and its trailer, written and parsed. Does not compress.
 
 use flate2::Crc;
 
@@ -32,10 +32,10 @@ pub enum DecodeError {
         len: usize,
     },
     /// Compressed by a newer Shortstop whose envelopes are unknown here.
-    #[error("the envelope has version {0}, this Shortstop opens version 1")]
+    #[error("the envelope has version {0}; this Shortstop supports version 1")]
     UnknownVersion(u8),
     /// Its value is longer than allowed.
-    #[error("the envelope holds {declared} bytes, at most {max} are allowed")]
+    #[error("the envelope contains {declared} bytes; at most {max} are allowed")]
     TooLarge {
         /// The size that the envelope declares.
         declared: usize,

@@ -1,4 +1,4 @@
-//! Which values Redis reads as numbers: they are not compressed, so that Redis finds them.
+//! Recognises values that Redis parses as numbers. They are never compressed, because commands read them inside Redis.
 
 /// Whether Redis parses the value as a number where a command needs one (`INCRBYFLOAT`, `SORT BY`): everything that C's `strtod`
 /// accepts, up to the first zero byte. Its length is not bounded. Words for NaN do not count, because Redis refuses them.

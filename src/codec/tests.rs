@@ -221,7 +221,7 @@ fn a_number_stays_where_redis_finds_it() {
 }
 
 #[test]
-fn no_envelope_is_longer_than_told() {
+fn no_envelope_is_longer_than_most_added() {
     for len in [16, 17, 65_535, 65_536, 140_000] {
         let value = marked(&noise(len - MARK.len(), 11));
         let compressed = compress(&value, None).expect("a marked value is always compressed");
@@ -347,7 +347,7 @@ fn bombs_are_bounded() {
     // An envelope that understates its length decompresses no further than that. One that overstates it is not decompressed at
     // all.
     assert!(matches!(decode(&forge(&body, crc, 1000), 1 << 20), Err(DecodeError::Damaged(_))));
-    let impossible = Err(DecodeError::Damaged("it declares more than it can inflate to"));
+    let impossible = Err(DecodeError::Damaged("it declares more than it can decompress to"));
     assert_eq!(decode(&forge(&deflate(b"small"), 0, u32::MAX), ANY_LEN), impossible);
 }
 

@@ -1,4 +1,4 @@
-//! How far L1 may be trusted, and what that depends on: the role of the server behind.
+//! How far L1 may be trusted, and the role of the upstream, on which this depends.
 
 /// How far L1 may be trusted now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,10 +29,10 @@ impl Mode {
         match self {
             Mode::Off => "nothing is served from L1: every read goes to Redis",
             Mode::Single => {
-                "L1 serves for up to max_staleness; writes that do not pass this Shortstop are not noticed before"
+                "L1 serves entries for up to max_staleness; writes that bypass this Shortstop are not noticed before"
             }
-            Mode::Live => "L1 serves, and drops what the fleet writes",
-            Mode::Degraded => "L1 serves what is younger than degraded_staleness",
+            Mode::Live => "L1 serves, and drops keys that the fleet writes",
+            Mode::Degraded => "L1 serves entries younger than degraded_staleness",
         }
     }
 }

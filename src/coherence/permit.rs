@@ -1,11 +1,11 @@
-//! The right to serve from L1 at one moment. Asked for each hit: it compares numbers, and reads nothing that is shared but the entry.
+//! The right to serve from L1 at one moment. Checked for each hit: compares numbers, and reads no shared memory except the entry.
 
 use std::time::Instant;
 
 use crate::near_cache::{Entry, Times};
 
-/// The right to serve from L1. Made once for everything that was read from a client at once, and again after a request that flushes
-/// L1 (`Coherence::is_current`).
+/// The right to serve from L1. Taken once for all requests that arrive in one read, and again after a request that flushes L1
+/// (`Coherence::is_current`).
 #[derive(Clone, Copy, Debug)]
 pub struct ServePermit {
     /// The time that deadlines are compared with.

@@ -326,7 +326,7 @@ const DECISIONS: &[Decision] = &[
 const FACTS: &[(Facts, &[&str])] = &[
     (Facts::LEAVES_NOTHING, &["script|kill", "function|kill", "function|stats", "shutdown", "client|unpause"]),
     (Facts::NEEDS_ENABLING, &["debug", "module", "module|*"]),
-    (Facts::TELLS_OF_STRINGS, &["dump"]),
+    (Facts::REVEALS_STRINGS, &["dump"]),
     (Facts::WRITES_UNFLAGGED, &["pfcount"]),
     (Facts::CHANGES_NOTHING_IN_SCRIPTS, &["echo", "ping", "publish", "spublish", "time"]),
     (
@@ -361,11 +361,11 @@ pub(super) fn facts(name: &str, reads: bool, verb: Verb) -> Facts {
     };
     let mut facts: Facts = FACTS.iter().filter(|(_, names)| is_among(names)).map(|(fact, _)| *fact).collect();
     if matches!(verb, Verb::StringOp(_) | Verb::Script(_) | Verb::ScriptRo(_)) {
-        facts |= Facts::TELLS_OF_STRINGS;
+        facts |= Facts::REVEALS_STRINGS;
     }
     if matches!(verb, Verb::Script(_) | Verb::ScriptRo(_)) {
         facts |= Facts::LONG;
     }
-    facts.set(Facts::TELLS, reads && !is_among(SILENT));
+    facts.set(Facts::REVEALS, reads && !is_among(SILENT));
     facts
 }

@@ -53,9 +53,9 @@ bitflags! {
         /// Redis first checks whether it is enabled, and only then whether there is a login.
         const NEEDS_ENABLING = 1 << 1;
         /// A read whose reply reveals something about the content of its keys, not only about their TTL or encoding.
-        const TELLS = 1 << 2;
+        const REVEALS = 1 << 2;
         /// A read other than GET and MGET whose reply may reveal something about the content of a string.
-        const TELLS_OF_STRINGS = 1 << 3;
+        const REVEALS_STRINGS = 1 << 3;
         /// Changes nothing when a script calls it, though it is not flagged read-only.
         const CHANGES_NOTHING_IN_SCRIPTS = 1 << 4;
         /// Writes its declared keys, though it is not flagged as a write.

@@ -160,7 +160,7 @@ fn facts_of_all_commands() {
         words("debug module module|help module|list module|load module|loadex module|unload")
     );
     assert_eq!(
-        of(Facts::TELLS_OF_STRINGS),
+        of(Facts::REVEALS_STRINGS),
         words(
             "append bitcount bitfield bitfield_ro bitop bitpos dump eval eval_ro evalsha evalsha_ro fcall fcall_ro getbit getrange \
              lcs setbit setrange strlen substr"
@@ -170,7 +170,7 @@ fn facts_of_all_commands() {
     assert_eq!(of(Facts::WRITES_UNFLAGGED), words("pfcount"));
     let reads = names(&table, |row| row.flags.contains(Flags::READONLY) && !row.is_write());
     let silent = words("memory|usage object|encoding object|freq object|idletime object|refcount pttl touch ttl");
-    assert_eq!(of(Facts::TELLS), reads.into_iter().filter(|name| !silent.contains(name)).collect::<Vec<_>>());
+    assert_eq!(of(Facts::REVEALS), reads.into_iter().filter(|name| !silent.contains(name)).collect::<Vec<_>>());
 }
 
 #[test]
@@ -404,7 +404,7 @@ fn kept_reads_are_those_that_rules_may_name() {
             row.name
         );
         assert!(
-            row.facts.contains(Facts::TELLS) && row.cacheable.is_some_and(|cacheable| cacheable.key == 1),
+            row.facts.contains(Facts::REVEALS) && row.cacheable.is_some_and(|cacheable| cacheable.key == 1),
             "{}",
             row.name
         );
@@ -420,7 +420,7 @@ fn kept_reads_are_those_that_rules_may_name() {
         )
     );
     assert_eq!(
-        names(&table, |row| row.flags.contains(Flags::READONLY) && !row.facts.contains(Facts::TELLS)),
+        names(&table, |row| row.flags.contains(Flags::READONLY) && !row.facts.contains(Facts::REVEALS)),
         words("memory|usage object|encoding object|freq object|idletime object|refcount pfcount pttl touch ttl")
     );
 }

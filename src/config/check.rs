@@ -28,12 +28,12 @@ pub(super) fn all(config: &Config) -> Vec<Finding> {
     wrong.extend(config.tls.check());
     wrong.extend(config.upstream_tls.check());
     if config.listen.is_none() && config.tls.listen.is_none() && config.listen_unix.is_none() {
-        let nowhere = Wrong::new("clients can connect nowhere", "an address here, in tls.listen or in listen_unix");
+        let nowhere = Wrong::new("there is no address for clients", "an address here, in tls.listen or in listen_unix");
         wrong.push(Finding::new("listen", nowhere));
     }
     if config.coherence == Coherence::Nats && config.nats.is_none() {
         let remedy = "coherence: auto, or nats: nats://127.0.0.1:4222";
-        let wrong_too = Wrong::new("nats is asked for, but no NATS server is named", remedy);
+        let wrong_too = Wrong::new("this needs NATS, but no NATS server is named", remedy);
         wrong.push(Finding::new("coherence", wrong_too));
     }
     wrong
@@ -60,7 +60,7 @@ pub(super) fn fields(config: &Config) -> Vec<Finding> {
         let at = format!("rules[{index}]");
         if rule.pattern.is_empty() {
             let remedy = "\"*\" for every key, or \"session:*\"";
-            check.wrong(&format!("{at}.match"), "an empty pattern matches no key of use", remedy);
+            check.wrong(&format!("{at}.match"), "an empty pattern matches only the empty key", remedy);
         }
         // Fields that a rule leaves out come from the defaults, which are checked already.
         if let Some(cache) = &rule.cache {
@@ -134,7 +134,7 @@ impl Check {
             self.wrong("scripts", "an empty list matches no key", remedy);
         }
         if patterns.iter().any(String::is_empty) {
-            self.wrong("scripts", "an empty pattern matches no key of use", "a pattern, for example \"bull:*\"");
+            self.wrong("scripts", "an empty pattern matches only the empty key", "a pattern, for example \"bull:*\"");
         }
     }
 
@@ -152,10 +152,10 @@ impl Check {
         let at = format!("{at}.reads");
         match *reads {
             Some(reads) if reads.is_empty() => {
-                self.wrong(&at, "no command keeps nothing", "cache: false, or [get, mget]");
+                self.wrong(&at, "an empty list keeps nothing", "cache: false, or [get, mget]");
             }
             Some(reads) if reads.contains(Reads::MGET) && !reads.contains(Reads::GET) => {
-                self.wrong(&at, "mget keeps what get reads", "get as well: [get, mget]");
+                self.wrong(&at, "mget needs get", "get as well: [get, mget]");
             }
             Some(_) | None => {}
         }
@@ -168,7 +168,7 @@ impl Check {
         }
         if min_saving.is_some_and(|share| share > 99) {
             let at = format!("{at}.min_saving");
-            self.wrong(&at, "nothing can be compressed to nothing", "99% or less, for example 10%");
+            self.wrong(&at, "no value can be compressed to nothing", "99% or less, for example 10%");
         }
     }
 
@@ -214,7 +214,7 @@ fn token(text: &str) -> Result<(), Wrong> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
     if text.is_empty() || text.len() > 64 || !text.bytes().all(allowed) {
         let remedy = "1 to 64 letters, digits, - or _, for example default";
-        return Err(Wrong::not(text, "a name that a NATS subject can carry", remedy));
+        return Err(Wrong::not(text, "a name that can be part of a NATS subject", remedy));
     }
     Ok(())
 }
@@ -230,7 +230,7 @@ fn subject(text: &str) -> Result<(), Wrong> {
     }
     if text.starts_with("shortstop.") {
         return Err(Wrong::new(
-            "subjects that begin with shortstop. carry the fleet's own messages",
+            "subjects that begin with shortstop. are for the fleet's own messages",
             "another one, for example cache.invalidate",
         ));
     }

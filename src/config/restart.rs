@@ -28,13 +28,13 @@ impl Config {
             listen: "the address is bound once, so that no client is refused in between",
             tls.listen: "the address is bound once, so that no client is refused in between",
             listen_unix: "the socket is bound once, so that no client is refused in between",
-            upstream: "connections, and what they have under way, belong to the server and the user that they were made for",
-            clients_without_auth: "clients that are connected were let in by it",
+            upstream: "connections and in-flight requests belong to the server and the user for which they were made",
+            clients_without_auth: "it decided about the clients that are already connected",
             nats: "the other Shortstops know this one by its connection",
             fleet: "connections to Redis and NATS carry the name",
             monitor: "the address is bound once, so that no reader is refused in between",
             workers: "each thread owns its clients and their connections to Redis",
-            log.format: "the log would change its form in the middle",
+            log.format: "the log would change its format in the middle",
             bus: "the other Shortstops know this one by its connection",
         }
         (config, waiting)

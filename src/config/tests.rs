@@ -119,7 +119,7 @@ fn an_empty_file_is_the_default() {
 }
 
 #[test]
-fn what_is_left_out_keeps_its_default() {
+fn omitted_keys_keep_their_default() {
     let config = Config::from_yaml("l1: { policy: lru }\ndefaults: { cache: { ttl: 5s } }").expect("good");
     let mut expected = Config::default();
     expected.l1.policy = Policy::Lru;
@@ -186,11 +186,11 @@ fn mistakes_name_line_key_and_remedy() {
         ),
         (
             "rules:\n- match: a\n  cache: { reads: [] }",
-            "line 3: rules[0].cache.reads: no command keeps nothing; type cache: false, or [get, mget]",
+            "line 3: rules[0].cache.reads: an empty list keeps nothing; type cache: false, or [get, mget]",
         ),
         (
             "defaults:\n  cache:\n    reads: [mget, hgetall]",
-            "line 3: defaults.cache.reads: mget keeps what get reads; type get as well: [get, mget]",
+            "line 3: defaults.cache.reads: mget needs get; type get as well: [get, mget]",
         ),
         // Shape.
         (
@@ -239,7 +239,11 @@ fn mistakes_name_line_key_and_remedy() {
             "line 2: timeouts.backoff_max: 2s is shorter than backoff_min; type 5s or more",
         ),
         ("timeouts:\n  reply: 500ms", "line 2: timeouts.reply: 500ms is too small; type 1s or more"),
-        ("fleet: a.b", "line 1: fleet: 'a.b' is not a name that a NATS subject can carry; type 1 to 64 letters,"),
+        (
+            "fleet: a.b",
+            "line 1: fleet: 'a.b' is not a name that can be part of a NATS subject; type 1 to 64 \
+            letters,",
+        ),
         ("fleet: ''", "line 1: fleet: '' is not a name"),
         ("log: { level: verbose }", "line 1: log.level: 'verbose' is not a log level; type off, error,"),
         ("log: { level: 'info,shortstop=loud' }", "line 1: log.level: 'info,shortstop=loud' is not a log level"),
@@ -247,7 +251,7 @@ fn mistakes_name_line_key_and_remedy() {
             "bus:\n  json_subject: cache.*",
             "line 2: bus.json_subject: 'cache.*' is not a NATS subject without wildcards; type words",
         ),
-        ("bus:\n  json_subject: shortstop.v1.x", "line 2: bus.json_subject: subjects that begin with shortstop. carry"),
+        ("bus:\n  json_subject: shortstop.v1.x", "line 2: bus.json_subject: subjects that begin with shortstop. are"),
         ("l1:\n  max_entries: 0", "line 2: l1.max_entries: 0 is too small; type 1 or more"),
         ("l1:\n  max_memory: 1", "line 2: l1.max_memory: 1 is too small; type 1kb or more"),
         ("limits:\n  max_bulk_length: 4gb", "line 2: limits.max_bulk_length: 4gb is too large; type 2gb or less"),
@@ -268,9 +272,9 @@ fn mistakes_name_line_key_and_remedy() {
         ),
         (
             "rules:\n- match: a\n  compress: { min_saving: 100% }",
-            "line 3: rules[0].compress.min_saving: nothing can be",
+            "line 3: rules[0].compress.min_saving: no value can be",
         ),
-        ("rules:\n- match: ''", "line 2: rules[0].match: an empty pattern matches no key of use; type \"*\""),
+        ("rules:\n- match: ''", "line 2: rules[0].match: an empty pattern matches only the empty key; type \"*\""),
     ];
     for (text, expected) in table {
         let message = Config::from_yaml(text).expect_err(text).to_string();
@@ -313,7 +317,7 @@ fn refused(sources: Sources) -> Vec<String> {
 }
 
 #[track_caller]
-fn assert_told(told: &[String], expected: &[&str]) {
+fn assert_reported(told: &[String], expected: &[&str]) {
     let is_right = told.len() == expected.len() && told.iter().zip(expected).all(|(told, text)| told.starts_with(text));
     assert!(is_right, "{told:#?} is not {expected:#?}");
 }
@@ -353,7 +357,7 @@ rules:
         "line 1: listen: 'nowhere' is not an address",
         "line 2: the key 'listen' is there twice",
         "line 3: there is no key 'max_stalenes' here (did you mean max_staleness?)",
-        "line 4: coherence: nats is asked for",
+        "line 4: coherence: this needs NATS",
         "line 6: l1.policy: 'tiny' is not an eviction policy (did you mean tinylfu?)",
         "line 7: l1.max_memory: 1 is too small",
         // Its value could not be read, so it is not compared with backoff_min.
@@ -376,7 +380,7 @@ rules:
     let mut elsewhere = elsewhere.map(str::to_owned);
     elsewhere.sort();
     let expected: Vec<_> = in_file.iter().chain(&elsewhere).map(String::as_str).collect();
-    assert_told(&told, &expected);
+    assert_reported(&told, &expected);
 }
 
 #[test]
@@ -421,7 +425,7 @@ fn the_whole_is_checked_when_all_sources_are_in() {
         sources.add_yaml("coherence: nats\nworkers: 5000");
         sources
     };
-    assert_told(&refused(sources()), &["line 1: coherence: nats is asked for", "line 2: workers: 5000 is too large"]);
+    assert_reported(&refused(sources()), &["line 1: coherence: this needs NATS", "line 2: workers: 5000 is too large"]);
     let mut both = sources();
     both.set(Setting::Nats, "nats://nats:4222", "--nats");
     both.set(Setting::Workers, "5", "--workers");
@@ -432,7 +436,7 @@ fn the_whole_is_checked_when_all_sources_are_in() {
 fn a_file_is_named_in_its_errors() {
     let mut sources = Sources::default();
     sources.add_file(Path::new("no/such/file.yaml"));
-    assert_told(&refused(sources), &["no/such/file.yaml: cannot be read ("]);
+    assert_reported(&refused(sources), &["no/such/file.yaml: cannot be read ("]);
 }
 
 #[test]
@@ -465,7 +469,7 @@ fn a_file_of_another_program_is_ignored() {
 }
 
 #[test]
-fn what_is_printed_can_be_loaded_again() {
+fn the_printed_configuration_can_be_loaded_again() {
     let full = "\
 upstream: redis://ann:***@h:1/2
 nats: nats://***@h:1,tls://i
@@ -495,7 +499,7 @@ rules:
 }
 
 #[test]
-fn what_is_printed_says_where_it_comes_from_and_no_password() {
+fn the_printed_configuration_names_origins_and_no_password() {
     let mut sources = Sources::default();
     sources.add_yaml("upstream: redis://ann:hunter2@h\nl1:\n  max_entries: 5");
     sources.set(Setting::Nats, "nats://ann:hunter2@h", "NATS_URL");

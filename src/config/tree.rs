@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_deep_or_too_large_is_refused() {
+    fn deep_or_large_documents_are_refused() {
         let deep = "[".repeat(100_000);
         let laughs = (1..12).fold("a0: &a0 [x]\n".to_owned(), |text, level| {
             let above = level - 1;

@@ -308,7 +308,7 @@ fn split_host(text: &str) -> Option<(&str, Option<u16>)> {
 /// Decodes a percent-encoded text (RFC 3986 §2.1). `None` for an empty text.
 fn decoded(text: &str) -> Result<Option<String>, Wrong> {
     let wrong = || {
-        Wrong::new("user, password or path of the URL has a % that is no percent-encoding", "%25 for a percent sign")
+        Wrong::new("user, password or path of the URL has a % that is not percent-encoding", "%25 for a percent sign")
     };
     // The library leaves an invalid encoding unchanged.
     let is_encoding = |after: &str| after.as_bytes().get(..2).is_some_and(|two| two.iter().all(u8::is_ascii_hexdigit));

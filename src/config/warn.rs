@@ -12,24 +12,24 @@ pub(super) fn all(config: &Config, typed: impl Fn(&str) -> bool) -> Vec<Finding>
     // The default means "as long as max_staleness allows".
     if defaults.ttl != Config::default().defaults.cache.ttl {
         let patch = CachePatch { ttl: Some(defaults.ttl), ..CachePatch::default() };
-        never_so_long(&mut doubtful, config, "defaults.cache", &patch);
+        bounds_without_effect(&mut doubtful, config, "defaults.cache", &patch);
     }
     let patch = CachePatch {
         negative_ttl: Some(defaults.negative_ttl),
         max_value: Some(defaults.max_value).filter(|_| typed("defaults.cache.max_value")),
         ..CachePatch::default()
     };
-    never_so_long(&mut doubtful, config, "defaults.cache", &patch);
+    bounds_without_effect(&mut doubtful, config, "defaults.cache", &patch);
     for (index, rule) in config.rules.iter().enumerate() {
         if let Some(Switch::On(patch)) = &rule.cache {
-            never_so_long(&mut doubtful, config, &format!("rules[{index}].cache"), patch);
+            bounds_without_effect(&mut doubtful, config, &format!("rules[{index}].cache"), patch);
         }
     }
     doubtful
 }
 
 /// Bounds that have no effect because another bound is tighter.
-fn never_so_long(doubtful: &mut Vec<Finding>, config: &Config, at: &str, cache: &CachePatch) {
+fn bounds_without_effect(doubtful: &mut Vec<Finding>, config: &Config, at: &str, cache: &CachePatch) {
     let max = config.max_staleness;
     for (key, time) in [("ttl", cache.ttl), ("negative_ttl", cache.negative_ttl)] {
         if let Some(time) = time.filter(|time| *time > max) {
@@ -74,7 +74,7 @@ mod tests {
     use crate::config::Sources;
 
     #[test]
-    fn what_covers_what() {
+    fn patterns_that_cover_others() {
         for (pattern, other, expected) in [
             ("*", "a", true),
             ("**", "a*", true),
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn doubts_name_their_line() {
+    fn warnings_name_their_line() {
         for (text, expected) in [
             (
                 "rules:\n- match: a*\n- match: '*'\n- match: b",

@@ -4,7 +4,7 @@ use crate::exchange::client_list::Filter;
 use crate::exchange::greeting::Greeting;
 
 /// A client id that no connection to Redis has.
-pub(crate) const NOBODY: &[u8] = b"9223372036854775807";
+pub(crate) const UNUSED_ID: &[u8] = b"9223372036854775807";
 
 /// What Shortstop does when Redis accepts the command.
 pub enum ClientCommand {

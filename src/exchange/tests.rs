@@ -143,7 +143,7 @@ fn a_waiting_command_is_counted_until_it_is_answered() {
 #[test]
 fn a_connection_whose_id_is_known_is_not_reused_by_another_client() {
     let (session, _) = session(Version::Resp2);
-    session.expose_number();
+    session.expose_id();
     assert!(session.is_clean(), "the client may leave it");
     assert!(!session.leave());
     let (session, _) = self::session(Version::Resp2);

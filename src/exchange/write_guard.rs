@@ -36,7 +36,7 @@ pub struct WriteGuard {
     /// Publish the change whatever the reply is, because a part may have been done (EXEC, scripts, several keys).
     pub(crate) always: bool,
     /// The command may change what unauthenticated clients are allowed to do.
-    pub(crate) first_rights: bool,
+    pub(crate) changes_anonymous_rights: bool,
     /// The command counts as an in-flight write.
     pub(crate) begun: bool,
     /// The guards are raised.
@@ -85,8 +85,8 @@ impl WriteGuard {
     }
 
     /// The command changes what unauthenticated clients may do.
-    pub(crate) fn first_rights(&mut self) {
-        self.first_rights = true;
+    pub(crate) fn changes_anonymous_rights(&mut self) {
+        self.changes_anonymous_rights = true;
     }
 
     /// The command deletes these users.
@@ -99,7 +99,7 @@ impl WriteGuard {
     /// Adds what another command changes.
     pub(crate) fn extend(&mut self, other: WriteGuard) {
         self.any |= other.any;
-        self.first_rights |= other.first_rights;
+        self.changes_anonymous_rights |= other.changes_anonymous_rights;
         self.always = true;
         self.keys.extend(other.keys);
         if let Some(rare) = other.rare {

@@ -163,7 +163,7 @@ impl DropReason {
             DropReason::BuffersTotal => "limits.buffers_total",
             DropReason::StallTimeout => "limits.stall_timeout",
             DropReason::IdleTimeout => "limits.idle_timeout",
-            DropReason::ReplyCut => "the connection to Redis was lost in the midst of its reply",
+            DropReason::ReplyCut => "the connection to Redis was lost in the middle of its reply",
         }
     }
 }

@@ -23,31 +23,29 @@ pub(super) const METRICS: &[Metric] = &[
         "incarnation",
         Text,
         Nothing,
-        "This start's number, as it stands in the names of the connections to Redis.",
+        "The random number of this start, which the names of the connections to Redis contain.",
         |from| text(format_args!("{:016x}", from.facts.incarnation)),
     ),
     row(Section::Proxy, "fleet", Text, Nothing, "The name of the fleet.", |from| text(&from.facts.fleet)),
     row(Section::Proxy, "listen", Text, Nothing, "Where clients connect.", |from| text(&from.facts.listen)),
-    row(
-        Section::Proxy,
-        "upstream",
-        Text,
-        Nothing,
-        "The upstream as it was configured, without its password.",
-        |from| text(&from.facts.upstream),
-    ),
-    row(Section::Proxy, "proxy_process_id", Gauge, Nothing, "The number of the process.", |_| {
-        Count(std::process::id().into())
+    row(Section::Proxy, "upstream", Text, Nothing, "The configured upstream, without its password.", |from| {
+        text(&from.facts.upstream)
     }),
-    row(Section::Proxy, "proxy_uptime_in_seconds", Gauge, Seconds, "How long it has been running.", |from| {
+    row(Section::Proxy, "proxy_process_id", Gauge, Nothing, "The process id.", |_| Count(std::process::id().into())),
+    row(Section::Proxy, "proxy_uptime_in_seconds", Gauge, Seconds, "Time since the start.", |from| {
         Count(from.stats.started.elapsed().as_secs())
     }),
     row(Section::Proxy, "workers", Gauge, Nothing, "Threads that serve clients.", |from| {
         Count(from.stats.workers.len() as u64)
     }),
-    row(Section::Proxy, "panics", Counter, Nothing, "Connections that ended in a fault of Shortstop itself.", |from| {
-        shared(&from.stats.shared.panics)
-    }),
+    row(
+        Section::Proxy,
+        "panics",
+        Counter,
+        Nothing,
+        "Client connections that ended because of a fault in Shortstop.",
+        |from| shared(&from.stats.shared.panics),
+    ),
     row(
         Section::Proxy,
         "log_lines_dropped",
@@ -67,7 +65,7 @@ pub(super) const METRICS: &[Metric] = &[
         "proxy_clients_dropped",
         Counter,
         Nothing,
-        "Clients whose connection Shortstop ended because of a limit, or because it could not go on.",
+        "Clients that were dropped because of a limit, or because Shortstop could not continue.",
         |from| all(from, |worker| &worker.clients_dropped),
     ),
     row(Section::ProxyClients, "proxy_clients_dropped", Counter, Nothing, "The same, by reason.", |from| {
@@ -78,7 +76,7 @@ pub(super) const METRICS: &[Metric] = &[
         "proxy_clients_refused",
         Counter,
         Nothing,
-        "Clients refused because limits.max_clients were connected.",
+        "Clients refused because of limits.max_clients.",
         |from| shared(&from.stats.shared.clients_refused),
     ),
     row(
@@ -86,7 +84,7 @@ pub(super) const METRICS: &[Metric] = &[
         "buffers_bytes",
         Gauge,
         Bytes,
-        "Bytes in the buffers of all clients, and of buffers_offloaded_bytes.",
+        "Bytes in the buffers of all clients, including buffers_offloaded_bytes.",
         |from| Count(from.facts.buffers.0),
     ),
     row(
@@ -94,7 +92,7 @@ pub(super) const METRICS: &[Metric] = &[
         "buffers_offloaded_bytes",
         Gauge,
         Bytes,
-        "Bytes that values take which are being compressed or decompressed on other threads.",
+        "Bytes of memory that offloaded compression and decompression takes.",
         |from| Count(from.facts.buffers_offloaded),
     ),
     row(
@@ -113,7 +111,7 @@ pub(super) const METRICS: &[Metric] = &[
         "proxy_errors",
         Counter,
         Nothing,
-        "Errors in Shortstop's own words, by the side that has to do something about them.",
+        "Shortstop's own errors, by the side that caused them.",
         |from| each(from, |worker| &worker.errors),
     ),
     row(
@@ -121,7 +119,7 @@ pub(super) const METRICS: &[Metric] = &[
         "proxy_sessions",
         Gauge,
         Nothing,
-        "Private connections to Redis that clients have now.",
+        "Private connections to Redis in use by clients.",
         |from| Count(from.stats.sum(|worker| &worker.sessions)),
     ),
     row(Section::L1, "l1_hits", Counter, Nothing, "Keys of reads answered from L1.", |from| {
@@ -132,7 +130,7 @@ pub(super) const METRICS: &[Metric] = &[
         "l1_misses",
         Counter,
         Nothing,
-        "Keys of reads that went to Redis although a rule keeps them.",
+        "Keys of reads that went to Redis although a rule allows keeping them.",
         |from| Count(from.stats.sum(|worker| &worker.l1_misses)),
     ),
     row(Section::L1, "l1_entries", Gauge, Nothing, "Entries in L1.", |from| shared(&from.stats.shared.entries)),
@@ -145,7 +143,7 @@ pub(super) const METRICS: &[Metric] = &[
     row(Section::L1, "l1_max_entries", Gauge, Nothing, "The bound of l1_entries: l1.max_entries.", |from| {
         Count(from.facts.l1_max.entries)
     }),
-    row(Section::L1, "l1_evictions", Counter, Nothing, "Entries taken out to make room.", |from| {
+    row(Section::L1, "l1_evictions", Counter, Nothing, "Entries evicted to make room.", |from| {
         shared(&from.stats.shared.evictions)
     }),
     row(Section::L1, "hit_rate", Gauge, Ratio, "Hits among hits and misses, since the start.", |from| {
@@ -157,7 +155,7 @@ pub(super) const METRICS: &[Metric] = &[
         "not_kept",
         Counter,
         Nothing,
-        "Replies to reads that a rule keeps, and that were not kept, by reason.",
+        "Replies that were not kept although a rule allows it, by reason.",
         |from| each(from, |worker| &worker.not_kept),
     ),
     row(
@@ -171,20 +169,18 @@ pub(super) const METRICS: &[Metric] = &[
     row(Section::Compression, "compressed_bytes_in", Counter, Bytes, "Bytes of these values.", |from| {
         Count(from.stats.sum(|worker| &worker.compressed_bytes_in))
     }),
-    row(Section::Compression, "compressed_bytes_out", Counter, Bytes, "Bytes that they became.", |from| {
-        Count(from.stats.sum(|worker| &worker.compressed_bytes_out))
-    }),
     row(
         Section::Compression,
-        "compression_saved_bytes",
+        "compressed_bytes_out",
         Counter,
         Bytes,
-        "Bytes that Redis does not have to hold.",
-        |from| {
-            let bytes_out = from.stats.sum(|worker| &worker.compressed_bytes_out);
-            Count(from.stats.sum(|worker| &worker.compressed_bytes_in).saturating_sub(bytes_out))
-        },
+        "Bytes of these values after compression.",
+        |from| Count(from.stats.sum(|worker| &worker.compressed_bytes_out)),
     ),
+    row(Section::Compression, "compression_saved_bytes", Counter, Bytes, "Bytes that Redis need not store.", |from| {
+        let bytes_out = from.stats.sum(|worker| &worker.compressed_bytes_out);
+        Count(from.stats.sum(|worker| &worker.compressed_bytes_in).saturating_sub(bytes_out))
+    }),
     row(
         Section::Compression,
         "compression_ratio",
@@ -217,10 +213,10 @@ pub(super) const METRICS: &[Metric] = &[
         "invalidations_published",
         Counter,
         Nothing,
-        "Events told to the fleet. An event is one key, or one flush.",
+        "Events published to the fleet. An event is one key, or one flush.",
         |from| shared(&from.bus.published),
     ),
-    row(Section::Invalidation, "invalidations_received", Counter, Nothing, "Events heard from the fleet.", |from| {
+    row(Section::Invalidation, "invalidations_received", Counter, Nothing, "Events received from the fleet.", |from| {
         shared(&from.bus.received)
     }),
     row(
@@ -236,13 +232,13 @@ pub(super) const METRICS: &[Metric] = &[
         "invalidations_dropped",
         Counter,
         Nothing,
-        "Events that could not be told; the fleet drops everything instead.",
+        "Events that could not be published; the fleet flushes L1 instead.",
         |from| shared(&from.bus.dropped),
     ),
-    row(Section::Invalidation, "json_published", Counter, Nothing, "Messages told to other services.", |from| {
+    row(Section::Invalidation, "json_published", Counter, Nothing, "Messages published to other services.", |from| {
         shared(&from.bus.json_published)
     }),
-    row(Section::Invalidation, "json_received", Counter, Nothing, "Messages heard from other services.", |from| {
+    row(Section::Invalidation, "json_received", Counter, Nothing, "Messages received from other services.", |from| {
         shared(&from.bus.json_received)
     }),
     row(
@@ -269,12 +265,17 @@ pub(super) const METRICS: &[Metric] = &[
         "nats_connected",
         Gauge,
         Nothing,
-        "1: NATS is connected, and has brought back what was sent.",
+        "1: NATS is connected, and a heartbeat of this Shortstop has come back.",
         |from| Count(from.bus.connected.load(Ordering::Relaxed).into()),
     ),
-    row(Section::Invalidation, "peers", Gauge, Nothing, "Other Shortstops of the fleet, lost ones included.", |from| {
-        shared(&from.bus.peers)
-    }),
+    row(
+        Section::Invalidation,
+        "peers",
+        Gauge,
+        Nothing,
+        "Other Shortstops of the fleet, including lost ones.",
+        |from| shared(&from.bus.peers),
+    ),
     row(
         Section::Invalidation,
         "peers_unheard",
@@ -288,12 +289,17 @@ pub(super) const METRICS: &[Metric] = &[
         "peers_elsewhere",
         Gauge,
         Nothing,
-        "Shortstops of the fleet that have another Redis.",
+        "Shortstops of the fleet that use another Redis.",
         |from| shared(&from.bus.other_upstream),
     ),
-    row(Section::Invalidation, "gaps", Counter, Nothing, "Times when messages of the fleet were missed.", |from| {
-        shared(&from.bus.gaps)
-    }),
+    row(
+        Section::Invalidation,
+        "gaps",
+        Counter,
+        Nothing,
+        "Gaps in the sequence numbers of the fleet's messages.",
+        |from| shared(&from.bus.gaps),
+    ),
     row(
         Section::Invalidation,
         "unreadable",
@@ -302,7 +308,7 @@ pub(super) const METRICS: &[Metric] = &[
         "Messages of the fleet that were not understood.",
         |from| shared(&from.bus.unreadable),
     ),
-    row(Section::Invalidation, "flushes", Counter, Nothing, "Drops of everything in L1.", |from| Count(from.flushes())),
+    row(Section::Invalidation, "flushes", Counter, Nothing, "Flushes of L1.", |from| Count(from.flushes())),
     row(Section::Invalidation, "flushes", Counter, Nothing, "The same, by reason.", |from| {
         let flushes = &from.stats.shared.flushes;
         ByOutcome(FlushReason::ALL.iter().map(|reason| (reason.name(), flushes.get(*reason))).collect())
@@ -315,7 +321,7 @@ pub(super) const METRICS: &[Metric] = &[
         "The reason of the last flush; none: there was none.",
         |from| text(from.stats.shared.last_flush().map_or("none", |last| last.reason.name())),
     ),
-    row(Section::Invalidation, "last_flush_why", Text, Nothing, "The last flush, in the words of the log.", |from| {
+    row(Section::Invalidation, "last_flush_why", Text, Nothing, "The last flush, as the log describes it.", |from| {
         text(from.stats.shared.last_flush().map(|last| last.why).unwrap_or_default())
     }),
     row(
@@ -326,23 +332,18 @@ pub(super) const METRICS: &[Metric] = &[
         "How long ago the last flush was; -1: there was none.",
         |from| age(from.stats.shared.last_flush().map(|last| from.now.saturating_duration_since(last.at))),
     ),
-    row(Section::Upstream, "upstream_up", Gauge, Nothing, "1: Redis answers, and lets Shortstop in.", |from| {
+    row(Section::Upstream, "upstream_up", Gauge, Nothing, "1: Redis answers and accepts Shortstop's login.", |from| {
         Count(from.facts.upstream_up.into())
     }),
-    row(
-        Section::Upstream,
-        "upstream_last_error",
-        Text,
-        Nothing,
-        "Why it did not, the last time that it did not; empty: it always did.",
-        |from| text(from.facts.upstream_error.as_ref().map_or("", |(why, _)| why)),
-    ),
+    row(Section::Upstream, "upstream_last_error", Text, Nothing, "The last failure; empty: there was none.", |from| {
+        text(from.facts.upstream_error.as_ref().map_or("", |(why, _)| why))
+    }),
     row(
         Section::Upstream,
         "upstream_last_error_age_ms",
         Gauge,
         Milliseconds,
-        "How long ago that was seen; -1: never.",
+        "How long ago the last failure was seen; -1: never.",
         |from| age(from.facts.upstream_error.as_ref().map(|(_, age)| *age)),
     ),
     row(
@@ -350,13 +351,18 @@ pub(super) const METRICS: &[Metric] = &[
         "upstream_missing_rights",
         Text,
         Nothing,
-        "Commands that Shortstop needs and its own user may not use, with commas.",
+        "Commands that Shortstop needs but its own user has no right to, separated by commas.",
         |from| text(from.facts.upstream_missing_rights.join(",")),
     ),
-    row(Section::Upstream, "upstream_address", Text, Nothing, "The server that connections lead to.", |from| {
-        text(from.facts.server.as_ref().map_or("", |server| &server.address))
-    }),
-    row(Section::Upstream, "upstream_run_id", Text, Nothing, "What that server calls itself.", |from| {
+    row(
+        Section::Upstream,
+        "upstream_address",
+        Text,
+        Nothing,
+        "The address of the server to which connections lead.",
+        |from| text(from.facts.server.as_ref().map_or("", |server| &server.address)),
+    ),
+    row(Section::Upstream, "upstream_run_id", Text, Nothing, "The run id of that server.", |from| {
         text(from.facts.server.as_ref().map_or("", |server| &server.run_id))
     }),
     row(
@@ -364,7 +370,7 @@ pub(super) const METRICS: &[Metric] = &[
         "upstream_moves",
         Counter,
         Nothing,
-        "Times that all connections moved to another server.",
+        "How often all connections moved to another server.",
         |from| shared(&from.stats.shared.upstream_moves),
     ),
     row(Section::Upstream, "upstream_commands", Counter, Nothing, "Requests sent to Redis.", |from| {
@@ -375,7 +381,7 @@ pub(super) const METRICS: &[Metric] = &[
         "upstream_errors",
         Counter,
         Nothing,
-        "Requests answered with an error because Redis could not be asked.",
+        "Requests answered with an error because Redis could not answer them.",
         |from| Count(from.stats.sum(|worker| &worker.upstream_errors)),
     ),
     row(
@@ -383,7 +389,7 @@ pub(super) const METRICS: &[Metric] = &[
         "upstream_reconnects",
         Counter,
         Nothing,
-        "Connections made again after one was lost.",
+        "Connections opened again after one was lost.",
         |from| Count(from.stats.sum(|worker| &worker.upstream_reconnects)),
     ),
     row(
@@ -391,7 +397,7 @@ pub(super) const METRICS: &[Metric] = &[
         "upstream_repeats",
         Counter,
         Nothing,
-        "Reads sent again after their connection was lost.",
+        "Reads repeated after their connection was lost.",
         |from| Count(from.stats.sum(|worker| &worker.upstream_repeats)),
     ),
     row(
@@ -399,7 +405,7 @@ pub(super) const METRICS: &[Metric] = &[
         "upstream_connections",
         Gauge,
         Nothing,
-        "Connections to Redis, private ones and those that are being made included.",
+        "Connections to Redis, including private ones and those being opened.",
         |from| Count(from.stats.sum(|worker| &worker.upstream_connections)),
     ),
     row(
@@ -410,14 +416,9 @@ pub(super) const METRICS: &[Metric] = &[
         "Connections on which a reply is overdue by a second.",
         |from| Count(from.facts.upstream_overdue),
     ),
-    row(
-        Section::Upstream,
-        "writes_unknown",
-        Counter,
-        Nothing,
-        "Writes of which nobody knows whether they were executed.",
-        |from| all(from, |worker| &worker.writes_unknown),
-    ),
+    row(Section::Upstream, "writes_unknown", Counter, Nothing, "Writes with an unknown outcome.", |from| {
+        all(from, |worker| &worker.writes_unknown)
+    }),
     row(Section::Upstream, "writes_unknown", Counter, Nothing, "The same, by reason.", |from| {
         each(from, |worker| &worker.writes_unknown)
     }),
@@ -425,18 +426,23 @@ pub(super) const METRICS: &[Metric] = &[
         text(from.facts.mode)
     }),
     row(Section::Coherence, "mode_reason", Text, Nothing, "Why.", |from| text(from.facts.mode_reason)),
-    row(Section::Coherence, "mode_since", Gauge, Seconds, "Since when, in seconds of Unix time.", |from| {
+    row(Section::Coherence, "mode_since", Gauge, Seconds, "When this mode began, in seconds of Unix time.", |from| {
         Count(from.facts.mode_since.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs())
     }),
-    row(Section::Coherence, "coherence", Text, Nothing, "What keeps L1 right: nats, none or off.", |from| {
-        text(from.facts.coherence)
-    }),
+    row(
+        Section::Coherence,
+        "coherence",
+        Text,
+        Nothing,
+        "The feed that keeps L1 coherent: nats, none or off.",
+        |from| text(from.facts.coherence),
+    ),
     row(
         Section::Coherence,
         "lease_age_ms",
         Gauge,
         Milliseconds,
-        "How long ago NATS brought back a probe; -1: never, or without NATS.",
+        "Time since NATS last brought back a probe; -1: never, or no NATS.",
         |from| age(from.facts.lease_age),
     ),
     row(
@@ -444,7 +450,7 @@ pub(super) const METRICS: &[Metric] = &[
         "max_staleness_ms",
         Gauge,
         Milliseconds,
-        "The bound of the age of what L1 serves.",
+        "The maximum age of an entry that L1 serves.",
         |from| Time(from.facts.max_staleness),
     ),
     row(Section::Coherence, "degraded_staleness_ms", Gauge, Milliseconds, "The same while NATS is in doubt.", |from| {
@@ -455,10 +461,10 @@ pub(super) const METRICS: &[Metric] = &[
         "generation",
         Counter,
         Nothing,
-        "Counts flushes; what is of an older generation is not served.",
+        "Grows with each flush. Entries of older generations are not served.",
         |from| Count(from.facts.generation),
     ),
-    row(Section::Coherence, "fills", Counter, Nothing, "Entries made in L1.", |from| shared(&from.stats.shared.fills)),
+    row(Section::Coherence, "fills", Counter, Nothing, "Entries added to L1.", |from| shared(&from.stats.shared.fills)),
     row(
         Section::Coherence,
         "fills_poisoned",
@@ -472,7 +478,7 @@ pub(super) const METRICS: &[Metric] = &[
         "hit_p50_usec",
         Gauge,
         Microseconds,
-        "Half of the reads answered from L1: from the read of the request to the write of the reply took no longer, since the start.",
+        "Median latency of reads answered from L1, from reading the request to writing the reply, since the start.",
         |from| Time(from.latency(|all| all.hit.quantile(0.5), None)),
     ),
     row(
@@ -480,7 +486,8 @@ pub(super) const METRICS: &[Metric] = &[
         "hit_p99_usec",
         Gauge,
         Microseconds,
-        "99 of 100 of the reads answered from L1: from the read of the request to the write of the reply took no longer, since the start.",
+        "99th percentile latency of reads answered from L1, from reading the request to writing the reply, since \
+         the start.",
         |from| Time(from.latency(|all| all.hit.quantile(0.99), None)),
     ),
     row(
@@ -488,7 +495,8 @@ pub(super) const METRICS: &[Metric] = &[
         "hit_p50_usec_1m",
         Gauge,
         Microseconds,
-        "Half of the reads answered from L1: from the read of the request to the write of the reply took no longer, over the last minute.",
+        "Median latency of reads answered from L1, from reading the request to writing the reply, over the last \
+         minute.",
         |from| Time(from.latency(|all| all.hit.quantile(0.5), Some(MINUTE))),
     ),
     row(
@@ -496,7 +504,8 @@ pub(super) const METRICS: &[Metric] = &[
         "hit_p99_usec_1m",
         Gauge,
         Microseconds,
-        "99 of 100 of the reads answered from L1: from the read of the request to the write of the reply took no longer, over the last minute.",
+        "99th percentile latency of reads answered from L1, from reading the request to writing the reply, over the \
+         last minute.",
         |from| Time(from.latency(|all| all.hit.quantile(0.99), Some(MINUTE))),
     ),
     row(
@@ -504,7 +513,8 @@ pub(super) const METRICS: &[Metric] = &[
         "hit_p50_usec_10m",
         Gauge,
         Microseconds,
-        "Half of the reads answered from L1: from the read of the request to the write of the reply took no longer, over the last ten minutes.",
+        "Median latency of reads answered from L1, from reading the request to writing the reply, over the last ten \
+         minutes.",
         |from| Time(from.latency(|all| all.hit.quantile(0.5), Some(TEN_MINUTES))),
     ),
     row(
@@ -512,7 +522,8 @@ pub(super) const METRICS: &[Metric] = &[
         "hit_p99_usec_10m",
         Gauge,
         Microseconds,
-        "99 of 100 of the reads answered from L1: from the read of the request to the write of the reply took no longer, over the last ten minutes.",
+        "99th percentile latency of reads answered from L1, from reading the request to writing the reply, over the \
+         last ten minutes.",
         |from| Time(from.latency(|all| all.hit.quantile(0.99), Some(TEN_MINUTES))),
     ),
     row(
@@ -520,7 +531,7 @@ pub(super) const METRICS: &[Metric] = &[
         "miss_p50_usec",
         Gauge,
         Microseconds,
-        "Half of the reads that went to Redis: from the send to the reply took no longer, since the start.",
+        "Median latency of reads sent to Redis, from sending the request to receiving the reply, since the start.",
         |from| Time(from.latency(|all| all.miss.quantile(0.5), None)),
     ),
     row(
@@ -528,7 +539,8 @@ pub(super) const METRICS: &[Metric] = &[
         "miss_p99_usec",
         Gauge,
         Microseconds,
-        "99 of 100 of the reads that went to Redis: from the send to the reply took no longer, since the start.",
+        "99th percentile latency of reads sent to Redis, from sending the request to receiving the reply, since the \
+         start.",
         |from| Time(from.latency(|all| all.miss.quantile(0.99), None)),
     ),
     row(
@@ -536,7 +548,8 @@ pub(super) const METRICS: &[Metric] = &[
         "miss_p50_usec_1m",
         Gauge,
         Microseconds,
-        "Half of the reads that went to Redis: from the send to the reply took no longer, over the last minute.",
+        "Median latency of reads sent to Redis, from sending the request to receiving the reply, over the last \
+         minute.",
         |from| Time(from.latency(|all| all.miss.quantile(0.5), Some(MINUTE))),
     ),
     row(
@@ -544,7 +557,8 @@ pub(super) const METRICS: &[Metric] = &[
         "miss_p99_usec_1m",
         Gauge,
         Microseconds,
-        "99 of 100 of the reads that went to Redis: from the send to the reply took no longer, over the last minute.",
+        "99th percentile latency of reads sent to Redis, from sending the request to receiving the reply, over the \
+         last minute.",
         |from| Time(from.latency(|all| all.miss.quantile(0.99), Some(MINUTE))),
     ),
     row(
@@ -552,7 +566,8 @@ pub(super) const METRICS: &[Metric] = &[
         "miss_p50_usec_10m",
         Gauge,
         Microseconds,
-        "Half of the reads that went to Redis: from the send to the reply took no longer, over the last ten minutes.",
+        "Median latency of reads sent to Redis, from sending the request to receiving the reply, over the last ten \
+         minutes.",
         |from| Time(from.latency(|all| all.miss.quantile(0.5), Some(TEN_MINUTES))),
     ),
     row(
@@ -560,7 +575,8 @@ pub(super) const METRICS: &[Metric] = &[
         "miss_p99_usec_10m",
         Gauge,
         Microseconds,
-        "99 of 100 of the reads that went to Redis: from the send to the reply took no longer, over the last ten minutes.",
+        "99th percentile latency of reads sent to Redis, from sending the request to receiving the reply, over the \
+         last ten minutes.",
         |from| Time(from.latency(|all| all.miss.quantile(0.99), Some(TEN_MINUTES))),
     ),
 ];

@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_that_is_too_long_is_no_question() {
+    fn a_request_that_is_too_long_is_not_kept() {
         let request = vec![b'x'; Question::LONGEST + 1];
         assert!(Question::other(0, 0, b"k", Version::Resp2, &request[1..]).is_some());
         assert!(Question::other(0, 0, b"k", Version::Resp2, &request).is_none());

@@ -157,7 +157,7 @@ impl Drop for SocketFile {
 fn socket_at(path: &Path) -> io::Result<(u64, u64)> {
     let meta = fs::symlink_metadata(path)?;
     if !meta.file_type().is_socket() {
-        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "something else than a socket has that name"));
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "a file that is not a socket has that name"));
     }
     Ok((meta.dev(), meta.ino()))
 }

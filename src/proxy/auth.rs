@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn what_redis_does_as_a_whole_or_not_at_all() {
+    fn commands_that_redis_executes_completely_or_not_at_all() {
         let all = Greeting::of_hello(&words("HELLO 3 setname me AUTH user pass"));
         assert!(all.is_understood);
         assert_eq!((all.version, all.name.as_deref()), (Some(Version::Resp3), Some(&b"me"[..])));

@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn what_redis_would_refuse_is_not_understood() {
+    fn invalid_calls_are_not_understood() {
         for line in [
             "BITFIELD k GET u64 0",
             "BITFIELD k GET i65 0",

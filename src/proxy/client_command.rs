@@ -13,7 +13,7 @@ use crate::client_state::connection_state::Reason;
 use crate::coherence::ServePermit;
 use crate::command::{ClientSubcommand, Flags};
 use crate::errors;
-use crate::exchange::client_command::{ClientCommand, NOBODY};
+use crate::exchange::client_command::{ClientCommand, UNUSED_ID};
 use crate::exchange::client_list::Filter;
 use crate::exchange::pending::{AskedClientCommand, OnReply, Pending};
 use crate::proxy::call::Call;
@@ -79,10 +79,10 @@ fn plan(sender: &Sender<'_>, subcommand: ClientSubcommand, args: &[&[u8]]) -> Op
             ),
             options => {
                 // The first ID covers a call without one. The last ID counts, so it also stands at the end.
-                let mut request = words(&[args[0], args[1], b"ID", NOBODY]);
-                request.extend(replaced(options, NOBODY));
+                let mut request = words(&[args[0], args[1], b"ID", UNUSED_ID]);
+                request.extend(replaced(options, UNUSED_ID));
                 if options.len().is_multiple_of(2) {
-                    request.extend(words(&[b"ID", NOBODY]));
+                    request.extend(words(&[b"ID", UNUSED_ID]));
                 }
                 (request, ClientCommand::Kill { filter: Filter::of(options, true), only: false })
             }
@@ -90,7 +90,7 @@ fn plan(sender: &Sender<'_>, subcommand: ClientSubcommand, args: &[&[u8]]) -> Op
         ClientSubcommand::Unblock => {
             let id = parse_int(args[2])?;
             let how: Request = args[3..].iter().map(|word| word.to_vec()).collect();
-            let mut request = words(&[args[0], args[1], NOBODY]);
+            let mut request = words(&[args[0], args[1], UNUSED_ID]);
             request.extend(how.iter().cloned());
             // No client has an id below 1.
             (request, ClientCommand::Unblock { id: u64::try_from(id).unwrap_or(0), how })
@@ -151,7 +151,7 @@ impl Client {
         // In a transaction, ask Redis for the client's own line at once: its fields about the transaction no longer hold
         // afterwards.
         let own = session.as_ref().and_then(|session| session.link.id()).map(|id| id.to_string().into_bytes());
-        let sender = Sender { name: self.context.connection_name(), number: own.as_deref().unwrap_or(NOBODY) };
+        let sender = Sender { name: self.context.connection_name(), number: own.as_deref().unwrap_or(UNUSED_ID) };
         let (request, command) = plan(&sender, subcommand, call.args)?;
         if let Some(session) = session {
             if let Err(lost) = session.link.check() {
@@ -255,7 +255,7 @@ impl Client {
         }
         tokio::task::spawn_local(async move {
             let number = find(&context, target, Purpose::Redirect).await;
-            request[at] = number.map_or_else(|| NOBODY.to_vec(), |number| number.to_string().into_bytes());
+            request[at] = number.map_or_else(|| UNUSED_ID.to_vec(), |number| number.to_string().into_bytes());
             let reply = match ask(&context, &session.link, &[request], false).await {
                 Ok(reply) => {
                     if in_multi {
@@ -303,16 +303,16 @@ fn redirection(args: &[&[u8]]) -> Option<(usize, u64)> {
 
 #[cfg(test)]
 mod tests {
-    use super::{NOBODY, Sender, plan, redirection};
+    use super::{Sender, UNUSED_ID, plan, redirection};
     use crate::command::{Table, Verb};
 
     fn sent(line: &str) -> Option<String> {
         let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
         let table = Table::builtin();
         let Verb::Client(subcommand) = table.resolve(&words).verb else { panic!("not CLIENT: {line}") };
-        let sender = Sender { name: "fleet", number: NOBODY };
+        let sender = Sender { name: "fleet", number: UNUSED_ID };
         let (request, _) = plan(&sender, subcommand, &words)?;
-        let nobody = std::str::from_utf8(NOBODY).expect("digits");
+        let nobody = std::str::from_utf8(UNUSED_ID).expect("digits");
         let text = request.iter().map(|word| String::from_utf8_lossy(word).replace(nobody, "*")).collect::<Vec<_>>();
         Some(text.join(" "))
     }

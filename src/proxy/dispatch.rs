@@ -71,7 +71,7 @@ impl Client {
             _ => view.table.resolve(&args),
         };
         let call = Call { row, request, args: &args, keys: &FoundKeys::of(row, &args) };
-        if self.is_own_connection(call) {
+        if self.uses_shortstops_name(call) {
             // Refuse before anything waits for Redis: Shortstop would wait for itself.
             self.refuse_own(&errors::UPSTREAM_IS_ITSELF);
             return Next::Close;
@@ -89,7 +89,7 @@ impl Client {
         // Redis requires a login that this client does not have.
         if self.session.is_none()
             && self.state.profile.has_no_login()
-            && !self.state.profile.is_let_in()
+            && !self.state.profile.is_accepted()
             && let Some(next) = self.before_auth(permit, call)
         {
             return next;
@@ -111,7 +111,7 @@ impl Client {
         // Requests that the command decides.
         match (row.class_for(&args), row.verb) {
             (Class::Refused(why), Verb::Http) => {
-                crate::seldom!(warn, "a client is closed, as Redis does", client = self.id, why = why.reason());
+                crate::seldom!(warn, "a client is closed, as Redis would do", client = self.id, why = why.reason());
                 Next::Close
             }
             (Class::Refused(why), _) => self.refuse_or_abort(permit, why),
@@ -166,7 +166,7 @@ impl Client {
     }
 
     /// Whether the client uses the name of Shortstop's own connections to Redis.
-    fn is_own_connection(&self, call: Call<'_>) -> bool {
+    fn uses_shortstops_name(&self, call: Call<'_>) -> bool {
         matches!(call.row.verb, Verb::Hello | Verb::Client(_))
             && call.args.contains(&self.context.connection_name().as_bytes())
     }

@@ -95,12 +95,12 @@ impl Client {
                 return Ok((on_reply, wire));
             }
             Verb::Sort | Verb::SortRo => {
-                let looks = string_guard::sort_looks(call.args);
+                let checks = string_guard::sort_checks(call.args);
                 // Also when compression is off, as above.
-                let wire = if looks.is_empty() { Wire::AsIs } else { self.sort_guarded(call, &looks)? };
+                let wire = if checks.is_empty() { Wire::AsIs } else { self.sort_guarded(call, &checks)? };
                 let shape = self.reply_shape(call);
                 let observed =
-                    if row.is_write() || !self.is_told(view, row) { SmallVec::new() } else { self.ids(call) };
+                    if row.is_write() || !self.reveals_content(view, row) { SmallVec::new() } else { self.ids(call) };
                 let guard = row.is_write().then(|| Box::new(self.write_guard(view, call)));
                 return Ok((OnReply::Elements { guard, observed, shape }, wire));
             }

@@ -65,7 +65,7 @@ impl Client {
         }
         self.leave_lane_if_held_up(permit.now);
         if self.state.profile.has_no_login()
-            && !self.state.profile.is_let_in()
+            && !self.state.profile.is_accepted()
             && let Some(next) = self.read_before_auth()
         {
             return next;

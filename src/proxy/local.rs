@@ -17,7 +17,7 @@ use crate::worker_state::windows::{Access, Asker};
 
 impl Client {
     pub(super) fn quit(&mut self, permit: &ServePermit) -> Next {
-        if self.is_muted() && !self.reply_queue.owes() {
+        if self.is_muted() && !self.reply_queue.has_due_replies() {
             return Next::Deafen;
         }
         if let Some(session) = self.session.as_ref().filter(|session| !session.link.is_idle()) {
@@ -92,7 +92,7 @@ impl Client {
     ) -> Next {
         // Redis is not asked: PROXY INFO is needed most while Redis is away.
         let access = self.context.shared.windows.access(subcommand, call.args.len());
-        if access == Access::Clients && !self.context.shared.users.lets_in(self.state.profile.user()) {
+        if access == Access::Clients && !self.context.shared.users.accepts(self.state.profile.user()) {
             return self.refuse(NOAUTH);
         }
         if access == Access::Configurers {
@@ -128,7 +128,7 @@ impl Client {
         Next::Pause
     }
 
-    /// A subcommand for those whom Redis allows to change its configuration.
+    /// A subcommand only for users whom Redis allows to change its configuration.
     fn ask_whether_allowed(&mut self, permit: &ServePermit, call: Call<'_>, subcommand: ProxySubcommand) -> Next {
         let target = match self.target() {
             Ok(target) => target,

@@ -137,18 +137,18 @@ impl Client {
         {
             return OnReply::Read { id: question.id() };
         }
-        if shape == ReplyShape::Nothing && !self.is_told(view, row) {
+        if shape == ReplyShape::Nothing && !self.reveals_content(view, row) {
             return OnReply::Pass { repeat: row.retry_safe() };
         }
         OnReply::Content { keys: self.ids(call), shape }
     }
 
     /// Whether a read's reply may reveal that an entry of L1 is out of date. While L1 keeps only values, few commands do.
-    pub(super) fn is_told(&self, view: &View, row: &Row) -> bool {
+    pub(super) fn reveals_content(&self, view: &View, row: &Row) -> bool {
         let values_alone = Reads::default().contains(view.policy.reads);
         view.policy.caches
-            && row.facts.contains(Facts::TELLS)
-            && (!values_alone || row.facts.contains(Facts::TELLS_OF_STRINGS))
+            && row.facts.contains(Facts::REVEALS)
+            && (!values_alone || row.facts.contains(Facts::REVEALS_STRINGS))
     }
 
     pub(super) fn ids(&self, call: Call<'_>) -> SmallVec<[KeyId; 1]> {

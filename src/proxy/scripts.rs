@@ -55,8 +55,8 @@ impl Client {
 fn warn_of_flush(name: &Name, why: &str) {
     crate::seldom!(
         warn,
-        "L1 is emptied each time that {name} runs, as it may write any key: {why}. Have it take every key that it writes from \
-         KEYS, or tell in config.yaml what scripts write (scripts: declared, or patterns of keys)"
+        "L1 is flushed each time that {name} runs, because it may write any key: {why}. Take every key that it \
+         writes from KEYS, or say in config.yaml which keys scripts write (scripts: declared, or patterns of keys)"
     );
 }
 

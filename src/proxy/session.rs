@@ -153,7 +153,7 @@ impl Client {
         };
         let mut guard = if call.row.is_write() { self.write_guard(view, call) } else { WriteGuard::default() };
         guard.begin_blocking(&self.context);
-        let observed = if self.is_told(view, call.row) { self.ids(call) } else { SmallVec::new() };
+        let observed = if self.reveals_content(view, call.row) { self.ids(call) } else { SmallVec::new() };
         session.block();
         let next = self.send_in(permit, call, &session, InSession::Blocked { guard, observed });
         session.link.may_take(Delay::Blocks);

@@ -15,7 +15,7 @@ use crate::resp::{build, parse_int};
 
 /// The beginning of each script: a function that tells whether a string is an envelope, by the rule of `codec::is_compressed`.
 /// ARGV[1] is the mark.
-macro_rules! knowing_envelopes {
+macro_rules! with_envelope_check {
     ($script:literal) => {
         concat!(
             "local function sealed(value) \
@@ -36,7 +36,7 @@ macro_rules! knowing_envelopes {
 const _: () = assert!(crate::codec::MARK_DAMAGE == 3, "the scripts contain the same number");
 
 /// KEYS: the keys to check, then the others. ARGV: the mark, the number of keys to check, the error to return, the command.
-const SCRIPT: &str = knowing_envelopes!(
+const SCRIPT: &str = with_envelope_check!(
     "for i = 1, tonumber(ARGV[2]) do \
     if sealed(redis.pcall('GETRANGE', KEYS[i], 0, #ARGV[1] - 1)) then return redis.error_reply(ARGV[3]) end \
     end \
@@ -46,7 +46,7 @@ const SCRIPT: &str = knowing_envelopes!(
 /// For a command that writes bytes into the first of KEYS. ARGV: the mark; the error for a stored envelope; the error for a value
 /// that would become an envelope; the offset of the bytes (if it is no number, the end of the value); the first of the bytes; the
 /// command.
-const WRITING_SCRIPT: &str = knowing_envelopes!(
+const WRITING_SCRIPT: &str = with_envelope_check!(
     "local old = redis.pcall('GETRANGE', KEYS[1], 0, #ARGV[1] - 1) \
     if type(old) == 'string' then \
     if sealed(old) then return redis.error_reply(ARGV[2]) end \
@@ -59,13 +59,13 @@ const WRITING_SCRIPT: &str = knowing_envelopes!(
 );
 
 /// For BITFIELD. ARGV: the mark, the error for a stored envelope, and the arguments of the script that follows.
-const BITFIELD_LOOK: &str = knowing_envelopes!(
+const BITFIELD_CHECK: &str = with_envelope_check!(
     "if sealed(redis.pcall('GETRANGE', KEYS[1], 0, #ARGV[1] - 1)) then return redis.error_reply(ARGV[2]) end "
 );
 
 /// KEYS: those of SORT. ARGV: the mark; the number of checks; for each check its error, the number of its arguments, and the
 /// arguments; then the command. If a check fails, the command itself reports why.
-const SORT_SCRIPT: &str = knowing_envelopes!(
+const SORT_SCRIPT: &str = with_envelope_check!(
     "local at = 3 \
     for _ = 1, tonumber(ARGV[2]) do \
     local words = tonumber(ARGV[at + 1]) \
@@ -110,8 +110,8 @@ pub(super) fn request(op: StringOp, args: &[&[u8]], keys: &[u32]) -> Option<Vec<
     let (count, looked_at) = (keys.len().to_string(), read.len().to_string());
     let head = [&b"EVAL"[..], SCRIPT.as_bytes(), count.as_bytes()];
     let keys = read.iter().chain(written).map(|at| args[*at as usize]);
-    let look = [&MARK[..], looked_at.as_bytes(), LOOKS_INTO_COMPRESSED.text().as_bytes()];
-    let words: Vec<&[u8]> = head.into_iter().chain(keys).chain(look).chain(args.iter().copied()).collect();
+    let check = [&MARK[..], looked_at.as_bytes(), LOOKS_INTO_COMPRESSED.text().as_bytes()];
+    let words: Vec<&[u8]> = head.into_iter().chain(keys).chain(check).chain(args.iter().copied()).collect();
     Some(built(&words))
 }
 
@@ -140,50 +140,50 @@ fn wide_bitfield(op: StringOp, args: &[&[u8]]) -> Option<Vec<u8>> {
     if words.len() > MOST_SCRIPT_ARGUMENTS {
         return None;
     }
-    let script = [BITFIELD_LOOK, script].concat();
+    let script = [BITFIELD_CHECK, script].concat();
     let head = [&b"EVAL"[..], script.as_bytes(), b"1", args[1], &MARK, LOOKS_INTO_COMPRESSED.text().as_bytes()];
     let words: Vec<&[u8]> = head.into_iter().chain(rounded).chain(words.iter().map(Vec::as_slice)).collect();
     Some(built(&words))
 }
 
 /// A SORT that reads strings of other keys, and the error to return if one of them is an envelope.
-pub(super) struct Look<'a> {
+pub(super) struct Check<'a> {
     words: Vec<&'a [u8]>,
     refusal: &'static OwnError,
 }
 
 /// The checks before a SORT or SORT_RO: on the strings that it would store, and on those that it would compare as text. Mostly
 /// there are none.
-pub(super) fn sort_looks<'a>(args: &[&'a [u8]]) -> SmallVec<[Look<'a>; 2]> {
-    let mut looks = SmallVec::new();
+pub(super) fn sort_checks<'a>(args: &[&'a [u8]]) -> SmallVec<[Check<'a>; 2]> {
+    let mut checks = SmallVec::new();
     let options = || sort_options(args);
-    let look = |options: Vec<&'a [u8]>, refusal| Look { words: [&args[..2], &options].concat(), refusal };
+    let check = |options: Vec<&'a [u8]>, refusal| Check { words: [&args[..2], &options].concat(), refusal };
     // Elements of the list itself, and fields of hashes, are never compressed, so they may look like envelopes.
     if options().any(|option| option.stores()) && options().any(|option| option.gets_a_string()) {
         let kept = options().filter(|option| !option.stores() && (!option.gets() || option.gets_a_string()));
-        looks.push(look(kept.flat_map(|option| option.words).copied().collect(), &STORES_COMPRESSED));
+        checks.push(check(kept.flat_map(|option| option.words).copied().collect(), &STORES_COMPRESSED));
     }
     // A value that Redis parses as a number is never compressed.
     if options().any(|option| option.is_alpha()) && options().any(|option| option.is_by_a_string()) {
         let weights = options().filter(SortOption::is_by_a_string).flat_map(|option| [&b"GET"[..], option.words[1]]);
-        looks.push(look([&b"BY"[..], b"nosort"].into_iter().chain(weights).collect(), &COMPARES_COMPRESSED));
+        checks.push(check([&b"BY"[..], b"nosort"].into_iter().chain(weights).collect(), &COMPARES_COMPRESSED));
     }
-    looks
+    checks
 }
 
 /// The request to send in place of a SORT that needs checks. `None` if there are too many arguments.
-pub(super) fn sort_request(args: &[&[u8]], keys: &[u32], looks: &[Look<'_>]) -> Option<Vec<u8>> {
+pub(super) fn sort_request(args: &[&[u8]], keys: &[u32], checks: &[Check<'_>]) -> Option<Vec<u8>> {
     if args.len() > MOST_SCRIPT_ARGUMENTS {
         return None;
     }
-    let numbers: SmallVec<[String; 2]> = looks.iter().map(|look| look.words.len().to_string()).collect();
-    let (key_count, look_count) = (keys.len().to_string(), looks.len().to_string());
+    let numbers: SmallVec<[String; 2]> = checks.iter().map(|check| check.words.len().to_string()).collect();
+    let (key_count, look_count) = (keys.len().to_string(), checks.len().to_string());
     let mut words = vec![&b"EVAL"[..], SORT_SCRIPT.as_bytes(), key_count.as_bytes()];
     words.extend(keys.iter().map(|at| args[*at as usize]));
     words.extend([&MARK[..], look_count.as_bytes()]);
-    for (look, number) in looks.iter().zip(&numbers) {
-        words.extend([look.refusal.text().as_bytes(), number.as_bytes()]);
-        words.extend(&look.words);
+    for (check, number) in checks.iter().zip(&numbers) {
+        words.extend([check.refusal.text().as_bytes(), number.as_bytes()]);
+        words.extend(&check.words);
     }
     words.extend(args);
     Some(built(&words))
@@ -197,7 +197,7 @@ fn built(words: &[&[u8]]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use super::{COMPARES_COMPRESSED, OwnError, STORES_COMPRESSED, sort_looks};
+    use super::{COMPARES_COMPRESSED, OwnError, STORES_COMPRESSED, sort_checks};
 
     /// A command line, and the expected checks with their errors.
     type Case = (&'static str, &'static [(&'static str, &'static OwnError)]);
@@ -223,11 +223,11 @@ mod tests {
         ];
         for (line, expected) in cases {
             let args: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
-            let looks = sort_looks(&args);
+            let checks = sort_checks(&args);
             let lines: Vec<String> =
-                looks.iter().map(|look| String::from_utf8_lossy(&look.words.join(&b' ')).into_owned()).collect();
+                checks.iter().map(|check| String::from_utf8_lossy(&check.words.join(&b' ')).into_owned()).collect();
             let got: Vec<(&str, &OwnError)> =
-                lines.iter().map(String::as_str).zip(looks.iter().map(|look| look.refusal)).collect();
+                lines.iter().map(String::as_str).zip(checks.iter().map(|check| check.refusal)).collect();
             assert_eq!(got, expected, "{line}");
         }
     }

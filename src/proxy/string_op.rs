@@ -19,8 +19,8 @@ impl Client {
     }
 
     /// The bytes to send for a SORT that stores or compares strings of other keys.
-    pub(super) fn sort_guarded(&self, call: Call<'_>, looks: &[string_guard::Look<'_>]) -> Result<Wire, OwnError> {
-        string_guard::sort_request(call.args, &call.keys.places, looks)
+    pub(super) fn sort_guarded(&self, call: Call<'_>, checks: &[string_guard::Check<'_>]) -> Result<Wire, OwnError> {
+        string_guard::sort_request(call.args, &call.keys.places, checks)
             .map(Wire::Instead)
             .ok_or_else(|| errors::TOO_MANY_ARGUMENTS.clone())
     }

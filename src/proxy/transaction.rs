@@ -100,7 +100,7 @@ impl Client {
             return self.unavailable(&lost);
         }
         let abort_transaction = OnReply::Pass { repeat: false };
-        session.link.send(Pending { to: None, sent: permit.now, on_reply: abort_transaction }, no_command);
+        session.link.send(Pending { to: None, sent: permit.now, on_reply: abort_transaction }, unknown_command);
         self.refuse_own(error)
     }
 
@@ -163,13 +163,14 @@ impl Client {
     fn mark_the_end_of_messages(&self, permit: &ServePermit, session: &Rc<Session>) {
         let slot = self.reply_queue.open(true);
         let on_reply = OnReply::session(session, InSession::BehindExec);
-        session
-            .link
-            .send(Pending { to: Some((Rc::clone(&self.reply_queue), slot)), sent: permit.now, on_reply }, no_command);
+        session.link.send(
+            Pending { to: Some((Rc::clone(&self.reply_queue), slot)), sent: permit.now, on_reply },
+            unknown_command,
+        );
     }
 }
 
 /// A command that does not exist. Every server refuses it, whoever the user is.
-fn no_command(wire: &mut Chunks) {
+fn unknown_command(wire: &mut Chunks) {
     wire.push_slice(b"*1\r\n$14\r\nSHORTSTOP.FAIL\r\n");
 }

@@ -23,13 +23,13 @@ impl Client {
         if call.keys.all == Keys::Unknown {
             guard.add_any();
         }
-        let is_told = self.context.shared.outbox.is_some();
+        let publishes = self.context.shared.outbox.is_some();
         let others = call.row.other_databases(call.args);
         for at in keys {
             let key = call.args[*at as usize];
-            let is_told = is_told && view.policy.rules.of(key).watch;
-            guard.add(db, key, is_told);
-            others.iter().for_each(|db| guard.add(*db, key, is_told));
+            let is_published = publishes && view.policy.rules.of(key).watch;
+            guard.add(db, key, is_published);
+            others.iter().for_each(|db| guard.add(*db, key, is_published));
         }
         if call.row.verb == Verb::Functions {
             guard.changes_functions();
@@ -49,8 +49,8 @@ impl Client {
             Verb::ConfigSet => self.context.shared.server_limits.forget(),
             _ => {}
         }
-        if changes_first_rights(call) {
-            guard.first_rights();
+        if may_change_anonymous_rights(call) {
+            guard.changes_anonymous_rights();
         }
     }
 
@@ -59,7 +59,7 @@ impl Client {
     fn look_at_values(&self, view: &View, call: Call<'_>) -> (WriteGuard, Candidates) {
         let policy = &view.policy;
         let db = self.state.profile.db();
-        let is_told = self.context.shared.outbox.is_some();
+        let publishes = self.context.shared.outbox.is_some();
         let (mut guard, mut candidates) = (WriteGuard::default(), Candidates::default());
         if call.keys.all == Keys::Unknown {
             guard.add_any();
@@ -69,8 +69,8 @@ impl Client {
             let value_at = compress::value_at(call.row.verb, key_at);
             let (key, value) = (call.args[key_at], call.args.get(value_at));
             let may_be = policy.compresses_from.is_some_and(|least| value.is_some_and(|value| value.len() >= least));
-            let rule = (is_told || may_be).then(|| policy.rules.of(key));
-            guard.add(db, key, is_told && rule.is_some_and(|rule| rule.watch));
+            let rule = (publishes || may_be).then(|| policy.rules.of(key));
+            guard.add(db, key, publishes && rule.is_some_and(|rule| rule.watch));
             // Redis refuses a key without a value.
             if let Some(value) = value {
                 let how = rule.and_then(|rule| rule.compress.as_ref());
@@ -214,7 +214,7 @@ fn bytes_of(request: Request<'_>, replacements: &Replacements) -> usize {
 }
 
 /// Whether a command may change what unauthenticated clients are allowed to do.
-fn changes_first_rights(call: Call<'_>) -> bool {
+fn may_change_anonymous_rights(call: Call<'_>) -> bool {
     let has = |word: &[u8]| call.args.iter().skip(2).any(|arg| arg.eq_ignore_ascii_case(word));
     match call.row.verb {
         Verb::ConfigSet => has(b"requirepass"),

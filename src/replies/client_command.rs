@@ -9,7 +9,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use crate::errors;
-use crate::exchange::client_command::{ClientCommand, NOBODY};
+use crate::exchange::client_command::{ClientCommand, UNUSED_ID};
 use crate::exchange::client_list::{Filter, Line, Record, write_line};
 use crate::exchange::pending::{AskedClientCommand, ClientState, Session};
 use crate::resp::{Bulk, Version, build, bulk_of, elements, parse_int};
@@ -121,7 +121,7 @@ fn answer_locally(
     let mut out = Vec::new();
     match command {
         ClientCommand::Greet(greeting) => {
-            out.extend_from_slice(&greeting.own_number(verdict));
+            out.extend_from_slice(&greeting.with_own_id(verdict));
             greeting.apply(context, client);
         }
         ClientCommand::Redirect(target) => {
@@ -189,7 +189,7 @@ async fn list(context: &Rc<Context>, client: &ClientState, filter: &Filter, verd
     let lane = context.lane_of(&client.profile)?;
     lane.settled().await;
     let mut sessions = words(&["CLIENT", "LIST", "ID"]);
-    sessions.push(lane.id().map_or_else(|| NOBODY.to_vec(), |id| id.to_string().into_bytes()));
+    sessions.push(lane.id().map_or_else(|| UNUSED_ID.to_vec(), |id| id.to_string().into_bytes()));
     sessions.extend(clients.iter().filter_map(|client| client.session).map(|id| id.to_string().into_bytes()));
     let sessions = ask(context, &lane, &[sessions], true).await?;
     let known = [&sessions[..], verdict].into_iter().filter_map(lines).flatten();

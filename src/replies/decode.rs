@@ -26,7 +26,7 @@ impl ReplyShape {
         }
     }
 
-    fn is_to_be_looked_at(&self, reply: &[u8]) -> bool {
+    fn needs_decoding(&self, reply: &[u8]) -> bool {
         match self {
             ReplyShape::Nothing => false,
             ReplyShape::Map | ReplyShape::Halves => true,
@@ -70,7 +70,7 @@ pub(crate) fn decode_all(
     shape: ReplyShape,
     on_reply: impl FnOnce(&Context, Reply<'_>) + 'static,
 ) {
-    if !shape.is_to_be_looked_at(reply.bytes()) {
+    if !shape.needs_decoding(reply.bytes()) {
         return on_reply(context, reply);
     }
     decode_with(context, reply, move |reply, limit| shape.decode(reply, limit), on_reply);
@@ -83,7 +83,7 @@ pub(crate) fn decode_each(
     shape: Vec<ReplyShape>,
     on_reply: impl FnOnce(&Context, Reply<'_>) + 'static,
 ) {
-    if !any_is_to_be_looked_at(&shape, reply.bytes()) {
+    if !any_needs_decoding(&shape, reply.bytes()) {
         return on_reply(context, reply);
     }
     let decode = move |reply: &[u8], limit: usize| {
@@ -101,9 +101,9 @@ pub(crate) fn decode_each(
 }
 
 /// Whether any element of EXEC's reply may contain values to decode.
-fn any_is_to_be_looked_at(shape: &[ReplyShape], reply: &[u8]) -> bool {
+fn any_needs_decoding(shape: &[ReplyShape], reply: &[u8]) -> bool {
     shape.iter().any(|shape| *shape != ReplyShape::Nothing)
-        && elements(reply).is_some_and(|all| shape.iter().zip(all).any(|(shape, one)| shape.is_to_be_looked_at(one)))
+        && elements(reply).is_some_and(|all| shape.iter().zip(all).any(|(shape, one)| shape.needs_decoding(one)))
 }
 
 /// A reply with its values decoded, and the counts for the metrics.

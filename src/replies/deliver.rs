@@ -127,7 +127,7 @@ impl Expected for Pending {
         if let OnReply::Rest = self.on_reply {
             // The client would take an error message for the rest of the reply.
             if let Some((reply_queue, slot)) = self.to
-                && !reply_queue.skip(slot)
+                && !reply_queue.close_if_muted(slot)
             {
                 reply_queue.drop_for(DropReason::ReplyCut);
             }
@@ -151,8 +151,8 @@ impl Expected for Pending {
             OnReply::Session { session, on_reply } => {
                 session.lost();
                 match *on_reply {
-                    // If the script continues, Redis serves no other client until it ends. So everything kept before then was read
-                    // before the script's end.
+                    // If the script continues, Redis serves no other client until it has ended. So nothing that is read after this flush
+                    // can be older than the script's writes.
                     InSession::Raw(guard) => return guard.end(context, false),
                     InSession::Exec { queued, .. } => Some(queued.guard),
                     InSession::Blocked { guard, .. } | InSession::Unknown(guard) | InSession::Debugged(guard) => {
@@ -207,7 +207,7 @@ impl Expected for Pending {
     }
 
     fn accepted_again(context: &Context, login: &Rc<Login>, closed: Instant) {
-        context.let_in_again(login, closed);
+        context.login_accepted_again(login, closed);
     }
 
     fn login_refused(context: &Context, login: &Rc<Login>) {
@@ -233,10 +233,7 @@ impl Pending {
             OnReply::Queued(session) => {
                 if !session.queued(reply.bytes()) {
                     // The command may have been executed, and no guard covers its keys.
-                    context
-                        .shared
-                        .coherence
-                        .flush("a private connection was not in the state that it was taken to be in");
+                    context.shared.coherence.flush("a private connection was in an unexpected state");
                 }
                 answer(to, reply);
             }

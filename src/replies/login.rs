@@ -34,7 +34,7 @@ impl Greeting {
     }
 
     /// HELLO's reply with the client's own id.
-    pub(crate) fn own_number(&self, reply: &[u8]) -> Bytes {
+    pub(crate) fn with_own_id(&self, reply: &[u8]) -> Bytes {
         const FIELD: &[u8] = b"$2\r\nid\r\n:";
         let found = memchr::memmem::find(reply, FIELD).map(|at| at + FIELD.len());
         let Some((start, length)) = found.and_then(|at| Some((at, memchr::memchr(b'\r', &reply[at..])?))) else {
@@ -59,7 +59,7 @@ pub(crate) fn greeted(
     let agreed = !reply.starts_with(b"-");
     match greeting {
         Some(greeting) if agreed => {
-            let reply = greeting.own_number(reply);
+            let reply = greeting.with_own_id(reply);
             greeting.apply(context, client);
             reply_queue.fill(slot, Reply::Owned(reply));
         }
@@ -120,10 +120,10 @@ mod tests {
     use super::Greeting;
 
     #[test]
-    fn the_number_in_the_reply_is_the_clients() {
+    fn the_id_in_the_reply_is_the_clients() {
         let greeting = Greeting { client: 7, ..Greeting::default() };
         let reply = b"%2\r\n$5\r\nproto\r\n:3\r\n$2\r\nid\r\n:4711\r\n";
-        assert_eq!(&greeting.own_number(reply)[..], b"%2\r\n$5\r\nproto\r\n:3\r\n$2\r\nid\r\n:7\r\n");
-        assert_eq!(&greeting.own_number(b"+OK\r\n")[..], b"+OK\r\n");
+        assert_eq!(&greeting.with_own_id(reply)[..], b"%2\r\n$5\r\nproto\r\n:3\r\n$2\r\nid\r\n:7\r\n");
+        assert_eq!(&greeting.with_own_id(b"+OK\r\n")[..], b"+OK\r\n");
     }
 }

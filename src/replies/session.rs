@@ -54,7 +54,7 @@ pub(crate) fn in_session(
                     session.bind(Reason::Login);
                 }
                 session.greeted(greeting.login.is_some(), greeting.version);
-                let reply = greeting.own_number(reply.bytes());
+                let reply = greeting.with_own_id(reply.bytes());
                 if let Some((reply_queue, slot)) = to {
                     greeting.apply(context, &client);
                     reply_queue.fill(slot, Reply::Owned(reply));

@@ -15,7 +15,7 @@ use super::reach::Reach;
 const GOOD_FOR: Duration = Duration::from_secs(3);
 /// How long to wait for the first list before the log says that Redis provides none.
 const PATIENCE: Duration = Duration::from_secs(5);
-pub(super) const STALE: &str = "whether it has the flag no-writes is not known at this moment";
+pub(super) const STALE: &str = "it is not known now whether it has the flag no-writes";
 /// Maximum number of functions to remember. With more, every function counts as one that may write.
 const MAX_FUNCTIONS: usize = 65_536;
 
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_known_counts_while_it_is_fresh_and_nothing_has_changed() {
+    fn the_list_counts_while_it_is_fresh_and_unchanged() {
         let functions = Functions::default();
         assert_eq!(functions.wanted(), None, "nobody has called one");
         assert!(!nothing(&functions, "f"));
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_function_that_may_write_now_is_told() {
+    fn a_function_that_may_write_now_is_reported() {
         let functions = Functions::default();
         assert!(!learn(&functions, functions.number(), Instant::now(), &["f", "g"]));
         let (_, number) = functions.judge(b"f");

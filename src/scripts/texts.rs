@@ -74,7 +74,7 @@ struct Known {
 #[derive(Debug, Default)]
 pub(super) struct Texts(Mutex<Known>);
 
-const UNKNOWN: &str = "its text is not known here: it was not loaded through this Shortstop since its start";
+const UNKNOWN: &str = "its text is unknown: it was not loaded through this Shortstop since its start";
 
 impl Texts {
     pub(super) fn learn(&self, text: &[u8]) {
@@ -218,7 +218,7 @@ fn reach_of_call(call: &Call, table: &Table) -> Reach {
         .collect();
     match table.in_script(&words, call.open) {
         InScript::Reads => Reach::Nothing,
-        InScript::Unknown => Reach::Anything("it calls a command of which its text does not say which keys it writes"),
+        InScript::Unknown => Reach::Anything("it calls a command whose written keys do not follow from the text"),
         InScript::Writes { keys, rest } => {
             let is_key = |at: &u32| matches!(call.arguments.get(*at as usize), Some(Argument::Key | Argument::Keys));
             let rest_is_keys = !rest || matches!(call.arguments.last(), Some(Argument::Keys));

@@ -125,8 +125,8 @@ fn warn(upstream: &UpstreamUrl, tls: &UpstreamTls) {
     let has_tls = matches!(upstream.target, Target::Tls { .. });
     if has_tls && tls.insecure {
         tracing::warn!(
-            "upstream_tls.insecure is true: whoever answers is taken for Redis, and anybody on the way there can read and change \
-             everything, passwords included. Set upstream_tls.ca in place of it"
+            "upstream_tls.insecure is true: any server is accepted as Redis, and anyone on the network path can \
+             read and change everything, including passwords. Set upstream_tls.ca instead"
         );
     }
     if !has_tls && *tls != UpstreamTls::default() {
@@ -229,7 +229,7 @@ impl Connection {
     /// Nothing is lost.
     pub(super) async fn ended(&mut self) -> io::Error {
         match self.read().await {
-            Ok(()) => io::Error::new(io::ErrorKind::InvalidData, "it sent something that nobody asked for"),
+            Ok(()) => io::Error::new(io::ErrorKind::InvalidData, "it sent something unexpected"),
             Err(error) => error,
         }
     }

@@ -129,7 +129,7 @@ fn said(error: &[u8]) -> NotTaken {
 }
 
 /// Whether an error says that the connection's user lacks a right.
-fn is_no_right(error: &[u8]) -> bool {
+fn is_missing_right(error: &[u8]) -> bool {
     error.starts_with(b"NOPERM") || error.starts_with(b"NOAUTH")
 }
 
@@ -177,7 +177,7 @@ impl Handshake<'_> {
                 let place = self.prepare(wire, None).await?;
                 self.end(wire, greeted, place).await
             }
-            (None, Some(own)) => self.as_nobody_by(wire, own).await,
+            (None, Some(own)) => self.as_default_user_by(wire, own).await,
             (Some(login), Some(own)) if login == own => {
                 let greeted = self.become_user(wire, login).await?;
                 let place = self.prepare(wire, None).await?;
@@ -210,7 +210,7 @@ impl Handshake<'_> {
 
     /// A connection without a login, for which Shortstop's own user selects the database. Afterwards it becomes the default user
     /// again, by a login that Redis accepts with any password as long as that user needs none.
-    async fn as_nobody_by(&self, wire: &mut Connection, own: &Login) -> Result<Greeted, NotTaken> {
+    async fn as_default_user_by(&self, wire: &mut Connection, own: &Login) -> Result<Greeted, NotTaken> {
         let greeted = self.hello(wire).await?;
         if greeted.locked {
             return Ok(greeted);
@@ -250,7 +250,7 @@ impl Handshake<'_> {
                 let locked = error_of(&replies[0]).is_some_and(|error| error.starts_with(b"NOAUTH"));
                 Ok(Greeted { id: id.and_then(|id| u64::try_from(id).ok()).unwrap_or(0), locked, ..Greeted::default() })
             }
-            Some(error) if is_no_right(error) || is_busy(error) => Ok(Greeted::default()),
+            Some(error) if is_missing_right(error) || is_busy(error) => Ok(Greeted::default()),
             Some(error) => Err(said(error)),
         }
     }
@@ -301,7 +301,7 @@ impl Handshake<'_> {
                     return Ok(InDatabase::AnotherServer);
                 }
                 None => {}
-                Some(error) if is_no_right(error) => self.refused(&rights.info, error, "INFO"),
+                Some(error) if is_missing_right(error) => self.refused(&rights.info, error, "INFO"),
                 Some(error) if is_busy(error) => {}
                 Some(error) => return Err(said(error)),
             }
@@ -309,14 +309,14 @@ impl Handshake<'_> {
         if selects && let Some(reply) = replies.next() {
             match error_of(reply) {
                 None => in_database = InDatabase::Yes,
-                Some(error) if is_no_right(error) => self.refused(&rights.select, error, "SELECT"),
+                Some(error) if is_missing_right(error) => self.refused(&rights.select, error, "SELECT"),
                 Some(error) => return Err(said(error)),
             }
         }
         if pings && let Some(reply) = replies.next() {
             match error_of(reply) {
                 None => {}
-                Some(error) if is_no_right(error) => self.refused(&rights.ping, error, "PING"),
+                Some(error) if is_missing_right(error) => self.refused(&rights.ping, error, "PING"),
                 Some(error) if is_busy(error) || is_about_disk(error) => {}
                 Some(error) => return Err(said(error)),
             }
@@ -341,7 +341,8 @@ impl Handshake<'_> {
         if error.starts_with(b"NOPERM") {
             right.refuse();
             let text = format!(
-                "Shortstop's own user at Redis (the one in the upstream URL, else default) may not {command}; give it that right"
+                "Shortstop's own user in Redis (the one in the upstream URL, else default) has no right to \
+                 {command}; grant that right"
             );
             self.warn(&text);
         }
@@ -354,7 +355,7 @@ impl Handshake<'_> {
             warned.set(Some(Instant::now()));
             tracing::warn!(
                 why = error.trim_end(),
-                "Redis does not let the user in the upstream URL in: correct the user or the password in the URL and restart. Until \
+                "Redis refuses the login of the user in the upstream URL: correct the user or the password in the URL and restart. Until \
                  then users may need the right to SELECT, and another server at the same address is noticed later"
             );
         }

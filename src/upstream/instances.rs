@@ -124,8 +124,9 @@ impl Warned {
     fn about_count(&mut self, channel: &str) {
         if !std::mem::replace(&mut self.count, true) {
             tracing::warn!(
-                "the user in the upstream URL may not SUBSCRIBE to {channel} or PUBSUB NUMSUB: a Shortstop of this fleet that is not \
-                 heard on NATS is noticed within {} s instead of 1.5 s. Give the user these rights (+subscribe +pubsub &__shortstop:*)",
+                "the user in the upstream URL has no right to SUBSCRIBE to {channel} or PUBSUB NUMSUB: a Shortstop \
+                 of this fleet that is not heard on NATS is noticed within {} s instead of 1.5 s. Grant these \
+                 rights (+subscribe +pubsub &__shortstop:*)",
                 LIST_EVERY.as_secs()
             );
         }
@@ -134,8 +135,9 @@ impl Warned {
     fn about_list(&mut self) {
         if !std::mem::replace(&mut self.list, true) {
             tracing::warn!(
-                "the user in the upstream URL may not CLIENT LIST or CLIENT SETNAME: a Shortstop of this fleet that is not heard on \
-                 NATS is not noticed, and one that fell silent keeps this one degraded until it is back. Give the user +client"
+                "the user in the upstream URL has no right to CLIENT LIST or CLIENT SETNAME: a Shortstop of this \
+                 fleet that is not heard on NATS is not noticed, and one that fell silent keeps this one degraded \
+                 until it is back. Grant +client"
             );
         }
     }
@@ -158,13 +160,13 @@ impl Connection {
         if let Some(login) = dialer.login() {
             let reply = connection.ask(login.auth().collect()).await?;
             if reply.first() == Some(&b'-') {
-                return Err(io::Error::other("Redis does not take the password of the upstream URL"));
+                return Err(io::Error::other("Redis refuses the password in the upstream URL"));
             }
         }
         let speaks_3 = connection.ask_words(&["HELLO", "3"]).await?.first() != Some(&b'-');
         // Redis may refuse this. Then the list below shows no names, and `look` no longer requests it.
         if connection.ask_words(&["CLIENT", "SETNAME", name]).await?.starts_with(b"-NOAUTH") {
-            return Err(io::Error::other("Redis wants a password, and the upstream URL has none"));
+            return Err(io::Error::other("Redis requires a password, and the upstream URL has none"));
         }
         let info = connection.ask_words(&["INFO", "server"]).await?;
         connection.run_id = text(&info).and_then(run_id_in);

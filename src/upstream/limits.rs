@@ -113,15 +113,16 @@ impl<'a> Watch<'a> {
         let normal: Vec<&str> = outputs.split(' ').skip_while(|word| *word != "normal").skip(1).take(2).collect();
         if normal.iter().any(|limit| *limit != "0") {
             tracing::warn!(
-                "Redis limits the replies that wait for a client (client-output-buffer-limit normal): a large reply to one client \
-                 may end a connection that others share; set it to 0 for Shortstop, which has limits.output_buffer for that"
+                "Redis limits the output buffers of clients (client-output-buffer-limit normal): a large reply to \
+                 one client may close a connection that others share. Set it to 0; Shortstop has \
+                 limits.output_buffer for that"
             );
         }
         let clients = setting(control, "maxmemory-clients").await?;
         if clients.is_some_and(|limit| limit != "0") {
             tracing::warn!(
-                "Redis ends the clients that need most memory (maxmemory-clients), and the connections that Shortstop's clients \
-                 share are among them; set it to 0"
+                "Redis closes the clients that use most memory (maxmemory-clients), and these may be connections \
+                 that Shortstop's clients share. Set it to 0"
             );
         }
         Ok(())

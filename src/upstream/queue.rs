@@ -176,7 +176,7 @@ impl<E> Queue<E> {
     }
 
     /// Forbids repeating its request, if a part of it has been sent.
-    pub(super) fn send_front_no_more(&mut self) {
+    pub(super) fn forbid_repeat_of_front(&mut self) {
         if let Some(front) = self.waiting.front_mut() {
             front.repeated = true;
         }
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn a_write_that_was_sent_completely_is_handed_back() {
+    fn a_write_that_was_sent_completely_is_returned() {
         let mut queue = queue(&["aaa", "BBB", "ccc", "DDD", "eee", "FFF"]);
         assert_eq!((queue.count_sent(3), queue.pop()), ((), Some("aaa")));
         queue.count_sent(8);
@@ -392,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peak_is_given_back() {
+    fn memory_is_released_after_a_peak() {
         let mut queue: Queue<&str> = Queue::default();
         let large = vec![b'x'; 100];
         for _ in 0..50_000 {

@@ -34,7 +34,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug, Default)]
 pub(super) struct Seen {
     /// Whether the server accepts commands from a connection that has not authenticated. `None`: not known.
-    pub(super) lets_in: Option<bool>,
+    pub(super) accepts_anonymous: Option<bool>,
     /// The rights of unauthenticated clients differ from those at this time.
     pub(super) first_changed_since: Option<Instant>,
     /// The rights of some user have changed.
@@ -105,15 +105,16 @@ impl Rights {
         };
         let first = match user {
             Some(user) => {
-                seen.lets_in = Some(self.first.is_some() || needs_no_password(&user));
+                seen.accepts_anonymous = Some(self.first.is_some() || needs_no_password(&user));
                 Some(self.digest(&user))
             }
             None => {
                 self.may_ask = false;
                 let answer = timeout(self.dialer.limit(), self.first_reply()).await;
-                let lets_in = answer.ok().and_then(Result::ok).flatten();
-                seen.lets_in = lets_in.map(|lets_in| lets_in || self.first.is_some());
-                lets_in.map(u64::from)
+                let accepts_anonymous = answer.ok().and_then(Result::ok).flatten();
+                seen.accepts_anonymous =
+                    accepts_anonymous.map(|accepts_anonymous| accepts_anonymous || self.first.is_some());
+                accepts_anonymous.map(u64::from)
             }
         };
         let mut all = None;
@@ -133,7 +134,7 @@ impl Rights {
             seen.first_changed_since = match self.last_first.replace((started, first)) {
                 Some((since, before)) => (before != first).then_some(since),
                 // Clients that connected before the first poll may have been accepted without a login.
-                None => (seen.lets_in == Some(false)).then_some(self.begun),
+                None => (seen.accepts_anonymous == Some(false)).then_some(self.begun),
             };
         }
         // Nothing is kept for a user that did not exist before, so a new user is no change.

@@ -78,7 +78,7 @@ impl Silence {
                 overdue.since = Some(Instant::now());
                 tracing::warn!(
                     connections = overdue.connections,
-                    "replies from Redis are overdue by a second: requests wait; L1 goes on answering while it may"
+                    "replies from Redis are overdue by a second: requests wait, and L1 serves what it may"
                 );
             }
             (0, Some(since)) => {

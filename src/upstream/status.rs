@@ -37,12 +37,12 @@ impl OwnRight {
     fn cost(self) -> &'static str {
         match self {
             OwnRight::Role => {
-                "Shortstop asks INFO in its place; without that, too, it takes Redis for a primary, and serves from L1 what a replica \
-                 has not heard of yet"
+                "Shortstop uses INFO instead; without either, Redis counts as a primary, and L1 may serve values \
+                 that a replica has not updated yet"
             }
             OwnRight::Command => {
-                "Shortstop goes by the table that it was built with: commands of modules and of newer servers get a private connection, \
-                 and their replies are not kept"
+                "Shortstop uses its built-in table: commands of modules and of newer servers get a private \
+                 connection, and their replies are not kept"
             }
             OwnRight::Info => "another server at the same address is noticed only when connections break",
         }
@@ -96,9 +96,9 @@ impl Seen {
     /// Why it is not up, as text.
     pub fn trouble(&self) -> String {
         match &self.error {
-            Some((why, _)) if is_about_login(why) => format!("Redis does not let Shortstop in: {why}"),
+            Some((why, _)) if is_about_login(why) => format!("Redis refuses Shortstop's login: {why}"),
             Some((why, _)) => format!("Redis does not answer: {why}"),
-            None => "Redis has not been asked so far".to_owned(),
+            None => "Redis has not been asked yet".to_owned(),
         }
     }
 }
@@ -138,16 +138,16 @@ impl UpstreamStatus {
                 upstream,
                 why,
                 ?lasts,
-                "Redis does not let Shortstop in: correct the user and the password in `upstream` (REDIS_URL) and restart \
-                 Shortstop, or correct them at Redis. Until then Redis serves only clients with a login of their own, and \
-                 Shortstop cannot see whether it is a replica"
+                "Redis refuses Shortstop's login: correct the user and the password in `upstream` (REDIS_URL) and restart \
+                 Shortstop, or correct them at Redis. Until then only clients with a login of their own are served, and \
+                 Shortstop cannot see whether Redis is a replica"
             );
         } else {
             tracing::warn!(
                 upstream,
                 why,
                 ?lasts,
-                "Redis does not answer: what L1 may serve is served, all other requests get an error"
+                "Redis does not answer: L1 serves what it may, and all other requests get an error"
             );
         }
     }
@@ -160,7 +160,7 @@ impl UpstreamStatus {
         } else if state.missing.insert(right) {
             let name = right.name().to_ascii_uppercase();
             tracing::warn!(
-                "the user in the upstream URL may not {name}: {}. Give the user that right (+{})",
+                "the user in the upstream URL has no right to {name}: {}. Grant that right (+{})",
                 right.cost(),
                 right.name()
             );

@@ -50,9 +50,9 @@ pub enum News {
     /// The server was asked for its role and does not tell.
     RoleNotTold,
     /// Whether the server accepts commands from clients that have not authenticated.
-    LetsIn(bool),
+    AcceptsAnonymous(bool),
     /// The rights of such clients differ from those at this time.
-    FirstRights(Instant),
+    AnonymousRights(Instant),
     /// The rights of some user have changed.
     Rights,
     /// The functions that cannot write, if they were asked for.
@@ -216,7 +216,7 @@ impl Known {
         };
         tracing::warn!(
             upstream = self.upstream, from, to = %server.address, role,
-            "Redis is another server now: every connection moves to it, and L1 is emptied"
+            "Redis is now another server: all connections move to it, and L1 is flushed"
         );
         self.is_primary = is_primary;
         tell(News::Moved(is_primary));
@@ -240,10 +240,11 @@ impl Known {
     fn role(&mut self, is_primary: Option<bool>, tell: &impl Fn(News)) {
         let Some(is_primary) = is_primary else { return };
         match self.is_primary.replace(is_primary) {
-            Some(false) if is_primary => tracing::info!(upstream = self.upstream, "Redis is a master again"),
+            Some(false) if is_primary => tracing::info!(upstream = self.upstream, "Redis is a primary again"),
             Some(true) | None if !is_primary => tracing::warn!(
                 upstream = self.upstream,
-                "Redis is a replica: L1 is off, and Shortstop looks for a master every second. Writes fail until there is one"
+                "Redis is a replica: L1 is off, and Shortstop looks for a primary every second. Writes fail until \
+                 there is one"
             ),
             _ => {}
         }
@@ -343,7 +344,8 @@ async fn look(
             match Table::from_command(&table) {
                 Ok(table) => tell(News::Table(Box::new(table))),
                 Err(error) => {
-                    tracing::warn!(%error, "the command table of the server is not understood; the one in use stays")
+                    tracing::warn!(%error, "the server's command table is not understood; the current one stays in \
+                        use")
                 }
             }
             commands = count;
@@ -354,8 +356,11 @@ async fn look(
         known.status.may(OwnRight::Role, may_role);
         let rights = known.rights.look(control, wants_rights()).await?;
         // In this order: clients accepted before the change differ from those that connect after it.
-        rights.first_changed_since.into_iter().for_each(|since| tell(News::FirstRights(since)));
-        rights.lets_in.into_iter().for_each(|lets_in| tell(News::LetsIn(lets_in)));
+        rights.first_changed_since.into_iter().for_each(|since| tell(News::AnonymousRights(since)));
+        rights
+            .accepts_anonymous
+            .into_iter()
+            .for_each(|accepts_anonymous| tell(News::AcceptsAnonymous(accepts_anonymous)));
         if rights.changed {
             tell(News::Rights);
         }

@@ -25,7 +25,7 @@ impl Context {
 
     /// The rights of unauthenticated clients have changed at some time after `since`. Until then such clients had the user number
     /// `was`. Clients that connected after `since` get the new number, because Redis might refuse them as new clients.
-    pub fn first_rights_changed(&self, since: Instant, was: u32) {
+    pub fn anonymous_rights_changed(&self, since: Instant, was: u32) {
         for client in self.clients.borrow().values() {
             if client.profile.user() == was && client.info.came_after(since) {
                 client.profile.set_identity(self.anonymous());
@@ -47,7 +47,7 @@ impl Context {
     /// deleted and created again (ACL DELUSER, ACL LOAD), or its clients were killed (CLIENT KILL). Then all clients of this user
     /// are closed, on all workers. If connections of other users ended too, Redis or the network was restarted, and no client is
     /// closed.
-    pub(crate) fn let_in_again(&self, login: &Rc<Login>, closed: Instant) {
+    pub(crate) fn login_accepted_again(&self, login: &Rc<Login>, closed: Instant) {
         let is_it = |known: &Rc<Identity>| known.login.as_ref().is_some_and(|known| Rc::ptr_eq(known, login));
         let user = self.identities.borrow().iter().filter_map(Weak::upgrade).find(is_it).map(|known| known.user());
         let (Some(user), Some(context)) = (user, self.rc()) else { return };
@@ -56,9 +56,10 @@ impl Context {
             let identities: Vec<_> = context.identities.borrow().iter().filter_map(Weak::upgrade).collect();
             let others = identities.iter().filter(|other| other.user() != user);
             let nobody = Rc::clone(&context.anonymous.borrow());
-            if others.chain([&nobody]).any(|other| other.stood_through(closed)) {
+            if others.chain([&nobody]).any(|other| other.was_connected_at(closed)) {
                 tracing::info!(
-                    "Redis ended the connections of a user, and lets the user in again; the user's clients are closed, as Redis does"
+                    "Redis closed the connections of a user and accepts the user again; the user's clients are \
+                     closed, as Redis would do"
                 );
                 context.shared.users.end_number(user);
                 context.end_clients_of(vec![user]);

@@ -195,7 +195,7 @@ impl Context {
         let before = self.view.replace(Rc::new(view));
         if !self.view().table.cacheable().contains(before.table.cacheable()) {
             // Another server: what was kept may have changed there without an invalidation.
-            self.shared.coherence.flush_for(FlushReason::Upstream, "the server has another table of commands");
+            self.shared.coherence.flush_for(FlushReason::Upstream, "the server's command table has changed");
         }
     }
 
@@ -236,7 +236,7 @@ impl Context {
     ///
     /// # Cancel safety
     /// Nothing is lost.
-    pub async fn lets_anybody_in(&self) -> Option<bool> {
+    pub async fn is_open_to_all(&self) -> Option<bool> {
         if self.anonymous().login.is_some() {
             return Some(true);
         }

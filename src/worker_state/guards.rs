@@ -38,7 +38,7 @@ impl WriteGuard {
         self.any = true;
         self.begun = true;
         context.writes.set(context.writes.get() + 1);
-        context.shared.coherence.flush_for(FlushReason::Scripts, "a script in the debugger");
+        context.shared.coherence.flush_for(FlushReason::Scripts, "a script runs in the debugger");
     }
 
     /// A function that could not write when the call was judged may have been replaced meanwhile.
@@ -74,8 +74,8 @@ impl WriteGuard {
         self.count_down(context);
         self.recheck_functions(context);
         let coherence = &context.shared.coherence;
-        if self.first_rights && !failed {
-            context.shared.users.first_rights_changed();
+        if self.changes_anonymous_rights && !failed {
+            context.shared.users.anonymous_rights_changed();
         }
         if let (Some(rare), false) = (&self.rare, failed) {
             context.end_users(&rare.deleted);
@@ -130,8 +130,8 @@ impl WriteGuard {
             return;
         };
         context.stats().writes_unknown.count(unknown);
-        if self.first_rights {
-            context.shared.users.first_rights_changed();
+        if self.changes_anonymous_rights {
+            context.shared.users.anonymous_rights_changed();
         }
         if let Some((reason, why)) = self.may_change_any_key(context) {
             coherence.quarantine_all(now, reason, &format!("{why} was lost"));

@@ -23,7 +23,7 @@ pub(crate) async fn find(context: &Rc<Context>, id: u64, purpose: Purpose) -> Op
         let client = context.clients.borrow().get(&id).filter(|client| !client.info.is_killed()).cloned();
         let Some(client) = client else { return };
         if let (Purpose::Unblock, Some(waiter)) = (purpose, &*client.waiter.borrow()) {
-            waiter.expose_number().map(|number| answers.send(number));
+            waiter.expose_id().map(|number| answers.send(number));
             return;
         }
         let session = match (client.session(), purpose) {
@@ -32,7 +32,7 @@ pub(crate) async fn find(context: &Rc<Context>, id: u64, purpose: Purpose) -> Op
         };
         let Some(session) = session else { return };
         match purpose {
-            Purpose::Unblock => session.expose_number(),
+            Purpose::Unblock => session.expose_id(),
             Purpose::Redirect => session.bind(Reason::RedirectTarget),
         }
         if let Some(number) = session.link.id() {

@@ -1,4 +1,4 @@
-//! Certificates of the test's own: an authority, and what it issues, as PEM files; and a client that believes it.
+//! Certificates for tests: an authority and the certificates it issues, as PEM files, and a client that trusts the authority.
 
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use tokio_rustls::rustls::{ClientConfig, ClientConnection, RootCertStore, Stream
 
 use super::{Client, PATIENCE};
 
-/// Who issues certificates.
+/// An authority that issues certificates.
 pub struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
     directory: tempfile::TempDir,
@@ -29,7 +29,7 @@ pub struct Issued {
 }
 
 impl Authority {
-    /// A new one, which nobody else knows.
+    /// A new authority, which no system trusts.
     pub fn new() -> Authority {
         let mut params = CertificateParams::new(Vec::new()).expect("no names");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -65,7 +65,7 @@ impl Authority {
         Issued { certificate: path("cert"), key: path("key") }
     }
 
-    /// A client that believes this authority. `shown`: the certificate that it shows.
+    /// A client that trusts this authority. `shown` is the client's own certificate.
     pub fn connector(&self, shown: Option<&Issued>) -> Connector {
         let mut roots = RootCertStore::empty();
         roots.add(self.issuer.der().clone()).expect("a sound certificate");
@@ -84,7 +84,7 @@ impl Authority {
 }
 
 impl Issued {
-    /// Whether this is the certificate that a client was shown.
+    /// Whether this is the certificate that the server presented.
     pub fn is(&self, shown: &[u8]) -> bool {
         read(&self.certificate).as_ref() == shown
     }
@@ -99,7 +99,7 @@ fn read(file: &Path) -> CertificateDer<'static> {
 pub struct Connector(Arc<ClientConfig>);
 
 impl Connector {
-    /// A client, after the handshake; with the certificate that it was shown.
+    /// A client after the handshake, with the certificate that the server presented.
     pub fn try_connect(&self, address: SocketAddr) -> std::io::Result<(Client, Vec<u8>)> {
         let name = ServerName::from(address.ip());
         let connection = ClientConnection::new(Arc::clone(&self.0), name).map_err(std::io::Error::other)?;

@@ -1,7 +1,7 @@
-//! A blocking client that sends bytes and reads exactly one reply as the bytes it came in.
+//! A blocking client that sends bytes and reads exactly one reply, as raw bytes.
 //!
-//! It understands RESP2 and RESP3 just far enough to find where a reply ends; it never decodes,
-//! so that a test compares what was on the wire.
+//! It parses RESP2 and RESP3 just far enough to find where a reply ends. It never decodes, so that tests compare the bytes on the
+//! wire.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -13,15 +13,15 @@ use tokio_rustls::rustls::{ClientConnection, StreamOwned};
 
 use super::PATIENCE;
 
-/// One connection. Replies are read in order; a reply that does not come in time is a panic.
+/// One connection. Replies are read in order. A reply that does not arrive in time causes a panic.
 pub struct Client {
     stream: Stream,
-    /// Bytes received; those before `taken` have been handed out.
+    /// Bytes received. Those before `taken` have been returned.
     buffer: Vec<u8>,
     taken: usize,
 }
 
-/// What a client speaks over.
+/// The transport of a client.
 enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
@@ -75,13 +75,13 @@ impl Stream {
 }
 
 impl Client {
-    /// Connects, with [`PATIENCE`] as the limit for every read and write.
+    /// Connects, with [`PATIENCE`] as the timeout of every read and write.
     #[track_caller]
     pub fn connect(address: SocketAddr) -> Client {
         Client::try_connect(address).unwrap_or_else(|error| panic!("connect to {address}: {error}"))
     }
 
-    /// Connects, or says why not.
+    /// Connects. Returns an error if it fails.
     pub fn try_connect(address: SocketAddr) -> std::io::Result<Client> {
         let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
         stream.set_nodelay(true)?;
@@ -90,7 +90,7 @@ impl Client {
         Ok(Client { stream: Stream::Tcp(stream), buffer: Vec::new(), taken: 0 })
     }
 
-    /// Connects to a Unix socket, with [`PATIENCE`] as the limit for every read and write.
+    /// Connects to a Unix socket, with [`PATIENCE`] as the timeout of every read and write.
     #[track_caller]
     pub fn connect_unix(path: &Path) -> Client {
         let stream = UnixStream::connect(path).unwrap_or_else(|error| panic!("connect to {}: {error}", path.display()));
@@ -99,12 +99,12 @@ impl Client {
         Client { stream, buffer: Vec::new(), taken: 0 }
     }
 
-    /// Over TLS that stands.
+    /// Uses an established TLS connection.
     pub fn over(stream: StreamOwned<ClientConnection, TcpStream>) -> Client {
         Client { stream: Stream::Tls(Box::new(stream)), buffer: Vec::new(), taken: 0 }
     }
 
-    /// The same connection, from now on in this version of the protocol.
+    /// The same connection, switched to this protocol version.
     #[track_caller]
     pub fn speaking(mut self, version: u8) -> Client {
         let reply = self.cmd(&format!("HELLO {version}"));
@@ -112,18 +112,18 @@ impl Client {
         self
     }
 
-    /// Another limit for every read and write from now on.
+    /// Changes the timeout of every read and write.
     pub fn set_patience(&mut self, limit: Duration) {
         self.stream.set_limits(limit, limit).expect("a limit above zero");
     }
 
-    /// Sends the bytes as they are.
+    /// Sends the bytes unchanged.
     #[track_caller]
     pub fn send(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).unwrap_or_else(|error| panic!("send: {error}"));
     }
 
-    /// Sends the bytes, or says why they could not be sent.
+    /// Sends the bytes. Returns an error if it fails.
     pub fn try_send(&mut self, bytes: &[u8]) -> std::io::Result<()> {
         self.stream.write_all(bytes)
     }
@@ -135,7 +135,7 @@ impl Client {
         self.reply()
     }
 
-    /// [`Client::call`] for a command without blanks or binary in its arguments: `"SET k v"`.
+    /// [`Client::call`] for a command without blanks or binary data in its arguments: `"SET k v"`.
     #[track_caller]
     pub fn cmd(&mut self, line: &str) -> Vec<u8> {
         self.send(&command(&words(line)));
@@ -149,7 +149,7 @@ impl Client {
         self.reply()
     }
 
-    /// The next reply, whole and raw.
+    /// The next reply, complete and raw.
     #[track_caller]
     pub fn reply(&mut self) -> Vec<u8> {
         match self.try_reply() {
@@ -159,7 +159,7 @@ impl Client {
         }
     }
 
-    /// The next reply; `None` when the connection ended before it was whole.
+    /// The next reply. `None` if the connection ended before it was complete.
     pub fn try_reply(&mut self) -> std::io::Result<Option<Vec<u8>>> {
         loop {
             if let Some(length) = reply_length(self.rest()) {
@@ -177,7 +177,7 @@ impl Client {
         }
     }
 
-    /// The next reply, or `None` when the connection has ended instead; a panic when neither comes.
+    /// The next reply, or `None` if the connection has ended instead. Panics if neither happens.
     #[track_caller]
     pub fn reply_or_end(&mut self) -> Option<Vec<u8>> {
         match self.try_reply() {
@@ -193,8 +193,8 @@ impl Client {
         (0..count).map(|_| self.reply()).collect()
     }
 
-    /// Sends `bytes`, which ask for `count` replies, and reads them meanwhile: neither side can
-    /// wait for the other, however much there is.
+    /// Sends `bytes`, which cause `count` replies, and reads the replies meanwhile: neither side can block the other, however much
+    /// data there is.
     #[track_caller]
     pub fn pipeline(&mut self, bytes: &[u8], count: usize) -> Vec<Vec<u8>> {
         let mut writer = self.stream.tcp().try_clone().expect("the socket is open");
@@ -206,7 +206,7 @@ impl Client {
         })
     }
 
-    /// Everything that still comes until the other side closes; a reset counts as a close.
+    /// Everything that arrives until the other side closes. A reset counts as a close.
     #[track_caller]
     pub fn until_closed(&mut self) -> Vec<u8> {
         loop {
@@ -223,7 +223,7 @@ impl Client {
         rest
     }
 
-    /// Panics when a whole reply is there, or comes within `wait`, or the connection is closed.
+    /// Panics if a complete reply has arrived or arrives within `wait`, or if the connection is closed.
     #[track_caller]
     pub fn assert_silent(&mut self, wait: Duration) {
         self.stream.set_limits(wait, PATIENCE).expect("a limit above zero");
@@ -236,7 +236,7 @@ impl Client {
         self.stream.set_limits(PATIENCE, PATIENCE).expect("a limit above zero");
     }
 
-    /// Says that nothing more will be sent; replies can still be read. With TLS: by a close_notify alone.
+    /// Ends the output. Replies can still be read. With TLS, only a close_notify is sent.
     pub fn half_close(&mut self) {
         match &mut self.stream {
             Stream::Tcp(socket) => socket.shutdown(Shutdown::Write).expect("the socket is open"),
@@ -248,7 +248,7 @@ impl Client {
         }
     }
 
-    /// The socket itself, for what the methods above do not do.
+    /// The socket itself, for everything that the methods above do not cover.
     pub fn stream(&mut self) -> &mut TcpStream {
         self.stream.tcp()
     }
@@ -259,7 +259,7 @@ impl Client {
 
     fn receive(&mut self) -> std::io::Result<usize> {
         let start = self.buffer.len();
-        // Large enough that a reply of 100 MB does not take thousands of turns.
+        // Large enough that a reply of 100 MB does not take thousands of reads.
         self.buffer.resize(start + 256 * 1024, 0);
         let outcome = self.stream.read(&mut self.buffer[start..]);
         self.buffer.truncate(start + outcome.as_ref().map_or(0, |read| *read));
@@ -267,7 +267,7 @@ impl Client {
     }
 }
 
-/// A command as RESP sends it: an array of bulk strings.
+/// A command in RESP: an array of bulk strings.
 pub fn command(arguments: &[&[u8]]) -> Vec<u8> {
     let mut out = format!("*{}\r\n", arguments.len()).into_bytes();
     for argument in arguments {
@@ -276,7 +276,7 @@ pub fn command(arguments: &[&[u8]]) -> Vec<u8> {
     out
 }
 
-/// A bulk string as RESP sends it: also what GET answers.
+/// A bulk string in RESP, as in GET's reply.
 pub fn bulk(value: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(value.len() + 32);
     out.extend_from_slice(format!("${}\r\n", value.len()).as_bytes());
@@ -285,12 +285,12 @@ pub fn bulk(value: &[u8]) -> Vec<u8> {
     out
 }
 
-/// The commands of all lines, one behind the other.
+/// The commands of all lines, concatenated.
 pub fn pipeline_of<L: AsRef<str>>(lines: &[L]) -> Vec<u8> {
     lines.iter().flat_map(|line| command(&words(line.as_ref()))).collect()
 }
 
-/// Bytes as a person can read them, cut after 300.
+/// Bytes in readable form, truncated after 300.
 pub fn show(bytes: &[u8]) -> String {
     let head = bytes[..bytes.len().min(300)].escape_ascii();
     match bytes.len() {
@@ -299,7 +299,7 @@ pub fn show(bytes: &[u8]) -> String {
     }
 }
 
-/// A command whose words `$1`, `$2`, … stand for values of any bytes.
+/// A command in which `$1`, `$2`, … stand for arbitrary bytes.
 pub fn filled(line: &str, values: &[&[u8]]) -> Vec<u8> {
     let value = |word: &str| word.strip_prefix('$').and_then(|number| values.get(number.parse::<usize>().ok()? - 1));
     let arguments: Vec<&[u8]> =
@@ -311,7 +311,7 @@ fn words(line: &str) -> Vec<&[u8]> {
     line.split_ascii_whitespace().map(str::as_bytes).collect()
 }
 
-/// How many bytes the first reply in `bytes` takes; `None` when it is not all there.
+/// Size of the first reply in `bytes`. `None` if it is incomplete.
 fn reply_length(bytes: &[u8]) -> Option<usize> {
     let line = bytes.windows(2).position(|pair| pair == b"\r\n")?;
     let head = line + 2;
@@ -330,7 +330,7 @@ fn reply_length(bytes: &[u8]) -> Option<usize> {
         },
         b'*' | b'~' | b'>' => elements(bytes, head, count()),
         b'%' => elements(bytes, head, count() * 2),
-        // An attribute belongs to the reply behind it.
+        // An attribute belongs to the reply that follows it.
         b'|' => elements(bytes, head, count() * 2 + 1),
         _ => panic!("not a reply: {}", show(bytes)),
     }

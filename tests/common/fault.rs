@@ -1,7 +1,7 @@
-//! A wire between two parties that a test can hold, release, cut and count.
+//! A fault proxy between two parties that a test can hold, release, cut and count.
 //!
-//! It copies bytes and never looks into them, but for one thing: it can be told to hold back a
-//! certain request, or the replies on whichever connection it passes, which makes a race certain.
+//! It copies bytes without parsing them, with one exception: it can hold back a certain request, or the replies on the connection
+//! over which that request passes. That makes races deterministic.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -28,11 +28,11 @@ struct Shared {
 }
 
 struct State {
-    /// Where new connections are carried.
+    /// The target of new connections.
     target: SocketAddr,
-    /// All connections held: requests, replies.
+    /// Whether all connections are held: requests, replies.
     held: [bool; 2],
-    /// Held from so many bytes on.
+    /// The number of bytes after which they are held.
     limits: [Option<u64>; 2],
     /// Bytes passed on: requests, replies.
     bytes: [u64; 2],
@@ -40,16 +40,16 @@ struct State {
     refuse: bool,
     closed: bool,
     needle: Option<Vec<u8>>,
-    /// The request waited for is held itself, and not its replies.
+    /// The awaited request itself is held, not its replies.
     holds_request: bool,
     links: Vec<Link>,
 }
 
 struct Link {
     sockets: [TcpStream; 2],
-    /// Replies of this one connection are held: the request waited for came by.
+    /// The replies of this connection are held, because the awaited request has passed.
     caught: bool,
-    /// And has been handed to the server's socket.
+    /// That request has been written to the server's socket.
     passed: bool,
     alive: bool,
 }
@@ -76,41 +76,41 @@ impl Fault {
         Fault { address, shared }
     }
 
-    /// Where to connect instead of the server.
+    /// The address to connect to instead of the server's.
     pub fn addr(&self) -> SocketAddr {
         self.address
     }
 
-    /// Lets nothing more through in one direction; what was read waits.
+    /// Holds one direction. Bytes already read wait.
     pub fn hold(&self, way: Way) {
         self.shared.lock().held[way as usize] = true;
     }
 
-    /// Lets about so many more bytes through in one direction, then nothing.
+    /// Lets about this many more bytes through in one direction, then holds it.
     pub fn hold_after(&self, way: Way, bytes: u64) {
         let mut state = self.shared.lock();
         state.limits[way as usize] = Some(state.bytes[way as usize] + bytes);
     }
 
-    /// From now on holds the replies of every connection on which `request` passes.
+    /// From now on holds the replies of every connection over which `request` passes.
     pub fn hold_replies_to(&self, request: &[u8]) {
         self.shared.lock().needle = Some(request.to_vec());
     }
 
-    /// From now on holds every connection's requests from `request` on, so that the server does not see it.
+    /// From now on holds every connection's requests from `request` on, so that the server does not receive it.
     pub fn hold_request(&self, request: &[u8]) {
         let mut state = self.shared.lock();
         (state.needle, state.holds_request) = (Some(request.to_vec()), true);
     }
 
-    /// Waits until a request named in [`Fault::hold_request`] has come, and is held.
+    /// Waits until a request named in [`Fault::hold_request`] has arrived and is held.
     #[track_caller]
     pub fn wait_held(&self) {
         super::wait_until("the request to be held comes", || self.shared.lock().links.iter().any(|link| link.caught));
     }
 
-    /// Waits until a request named in [`Fault::hold_replies_to`] has passed to the server: from
-    /// here on it is executed, whatever happens to the connection.
+    /// Waits until a request named in [`Fault::hold_replies_to`] has passed to the server: from now on it is executed, whatever
+    /// happens to the connection.
     #[track_caller]
     pub fn wait_caught(&self) {
         super::wait_until("the request whose reply is to be held passes", || {
@@ -118,7 +118,7 @@ impl Fault {
         });
     }
 
-    /// Lets everything through that was held, in both directions, and forgets the request to wait for.
+    /// Releases everything that is held, in both directions, and stops waiting for a request.
     pub fn release(&self) {
         let mut state = self.shared.lock();
         state.held = [false; 2];
@@ -129,7 +129,7 @@ impl Fault {
         self.shared.changed.notify_all();
     }
 
-    /// Closes every connection; what was held is lost. New ones are carried as before.
+    /// Closes every connection. Held bytes are lost. New connections are carried as before.
     pub fn cut(&self) {
         self.close(|_| true);
     }
@@ -139,7 +139,8 @@ impl Fault {
         self.close(|link| link.caught);
     }
 
-    /// Has a request made that `needle` is a part of, and cuts its connection when it has been executed and its reply is here.
+    /// Makes `ask` send a request that contains `needle`, and cuts its connection once it has been executed and its reply has
+    /// arrived here.
     pub fn lose_reply_to(&self, needle: &[u8], ask: impl FnOnce()) {
         self.hold_replies_to(needle);
         ask();
@@ -148,7 +149,7 @@ impl Fault {
         self.release();
     }
 
-    /// Says this on every connection that is open, as if the server had said it. Only while no reply is on its way.
+    /// Sends these bytes on every open connection, as if the server had sent them. Only while no reply is in flight.
     pub fn say(&self, bytes: &[u8]) {
         for link in self.shared.lock().links.iter().filter(|link| link.alive) {
             // The other side may have closed it already.
@@ -156,17 +157,17 @@ impl Fault {
         }
     }
 
-    /// Whether new connections are closed at once.
+    /// Whether to close new connections at once.
     pub fn refuse(&self, refuse: bool) {
         self.shared.lock().refuse = refuse;
     }
 
-    /// Carries new connections to another server. Those that stand stay where they are, as when a name moves.
+    /// Carries new connections to another server. Existing ones stay, as when a host name moves.
     pub fn lead_to(&self, target: SocketAddr) {
         self.shared.lock().target = target;
     }
 
-    /// Bytes passed on in this direction since the start.
+    /// Bytes passed in this direction since the start.
     pub fn bytes(&self, way: Way) -> u64 {
         self.shared.lock().bytes[way as usize]
     }
@@ -196,7 +197,7 @@ impl Drop for Fault {
     fn drop(&mut self) {
         self.shared.lock().closed = true;
         self.cut();
-        // Wakes the acceptor, which sees that it is over.
+        // Wakes the acceptor, which then ends.
         let _ = TcpStream::connect(self.address);
     }
 }
@@ -255,10 +256,10 @@ fn carry(near: TcpStream, far: TcpStream, shared: &Arc<Shared>) {
     }
 }
 
-/// Copies one direction until it ends. A connection ends as a whole: half-closing is not carried.
+/// Copies one direction until it ends. A connection ends as a whole: half-closing is not supported.
 fn pump(way: Way, mut from: TcpStream, mut to: TcpStream, index: usize, shared: &Shared) {
     let mut buffer = vec![0; 64 * 1024];
-    // The last bytes of the chunk before: a request may be spread over two.
+    // The last bytes of the previous chunk: a request may be split between two.
     let mut tail = Vec::new();
     loop {
         let Ok(read @ 1..) = from.read(&mut buffer) else { return };

@@ -1,8 +1,8 @@
-//! What the integration tests stand on: real servers on free loopback ports, Shortstop in this
-//! process or as one of its own, a raw RESP client, and a wire that can be held and cut.
+//! The base of the integration tests: real servers on free loopback ports, Shortstop in this process or as a process of its own, a
+//! raw RESP client, and a fault proxy.
 //!
-//! Everything here is blocking and knows Shortstop only by its sockets, its flags and its config
-//! file. Nothing has a fixed port, and whatever is started is killed, by pid, when it is dropped.
+//! Everything here is blocking and uses Shortstop only through its sockets, flags and config file. No port is fixed, and every
+//! process that is started is killed, by pid, on drop.
 #![allow(dead_code, unused_imports, reason = "every test binary compiles its own copy and uses a part of it")]
 
 mod certificates;
@@ -26,8 +26,8 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// Says "done" to the threads of a scope when it is dropped, also by a panic: they would keep the
-/// scope, and so the test, from ever ending.
+/// On drop, even during a panic, signals the threads of a scope to end. Otherwise they would keep the scope, and so the test, from
+/// ending.
 pub struct Done<'a>(pub &'a AtomicBool);
 
 impl Drop for Done<'_> {
@@ -36,7 +36,7 @@ impl Drop for Done<'_> {
     }
 }
 
-/// The Python that has redis-py.
+/// The Python interpreter with redis-py.
 #[track_caller]
 pub fn python() -> std::path::PathBuf {
     let root = std::path::PathBuf::from(env!("CARGO_MANIFEST_DIR"));
@@ -46,24 +46,22 @@ pub fn python() -> std::path::PathBuf {
     python
 }
 
-/// Says that a test, or a part of one, does not run here, and why. Written past the test harness, which shows what a test prints only
-/// when the test fails.
+/// Reports that a test, or a part of one, is skipped, and why. Bypasses the test harness, which hides the output of passing tests.
 pub fn skipped(why: &str) {
-    // Without a standard error there is nobody to tell.
+    // Fails only if there is no standard error.
     let _ = writeln!(std::io::stderr(), "SKIPPED: {why}");
 }
 
-/// The longest any single event may take before a test calls it lost. Far above what a loaded
-/// machine needs, so that only a hang reaches it.
+/// The longest time that any single event may take. Far above what a loaded machine needs, so that only a hang reaches it.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Asks `done` again and again until it says yes; panics with `what` after [`PATIENCE`].
+/// Calls `done` repeatedly until it returns true. Panics with `what` after [`PATIENCE`].
 #[track_caller]
 pub fn wait_until(what: &str, done: impl FnMut() -> bool) {
     wait_within(PATIENCE, what, done);
 }
 
-/// [`wait_until`] with a limit of its own.
+/// [`wait_until`] with another timeout.
 #[track_caller]
 pub fn wait_within(limit: Duration, what: &str, mut done: impl FnMut() -> bool) {
     let end = Instant::now() + limit;
@@ -73,26 +71,26 @@ pub fn wait_within(limit: Duration, what: &str, mut done: impl FnMut() -> bool) 
     }
 }
 
-/// Panics unless `got` is `expected`, showing both in a form that can be read.
+/// Panics unless `got` is `expected`, and shows both in readable form.
 #[track_caller]
 pub fn assert_reply(got: &[u8], expected: impl AsRef<[u8]>, context: &str) {
     let expected = expected.as_ref();
     assert!(got == expected, "{context}\n       got {}\n  expected {}", show(got), show(expected));
 }
 
-/// Panics unless `got` is an error that Shortstop itself made.
+/// Panics unless `got` is one of Shortstop's own errors.
 #[track_caller]
 pub fn assert_our_error(got: &[u8], context: &str) {
     assert!(got.starts_with(b"-ERR shortstop: "), "{context}: expected an error of Shortstop's own, got {}", show(got));
 }
 
-/// The value of `name:value` in a text in INFO's format.
+/// The value of `name:value` in a text in the format of INFO.
 pub fn field(info: &[u8], name: &str) -> Option<String> {
     let text = String::from_utf8_lossy(info);
     text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(|value| value.trim_end().to_owned())
 }
 
-/// One number of `PROXY INFO`, asked over a connection of its own.
+/// A number of `PROXY INFO`, requested over a connection of its own.
 #[track_caller]
 pub fn stat(proxy: SocketAddr, name: &str) -> u64 {
     let info = Client::connect(proxy).cmd("PROXY INFO");
@@ -100,16 +98,16 @@ pub fn stat(proxy: SocketAddr, name: &str) -> u64 {
     value.parse().unwrap_or_else(|_| panic!("PROXY INFO: {name} is no whole number: {value}"))
 }
 
-/// Asks for `key` until the answer came from L1, and returns that answer.
+/// Reads `key` until the reply came from L1, and returns that reply.
 ///
-/// Admission, the mode that is still warming and a fill that was poisoned may each cost a round;
-/// none of them is what the caller wants to know about.
+/// Admission, a mode that is not ready yet and a fill that was invalidated may each take a round. The caller need not know about
+/// them.
 #[track_caller]
 pub fn warm(proxy: SocketAddr, client: &mut Client, key: &[u8]) -> Vec<u8> {
     warm_request(proxy, client, &[b"GET", key])
 }
 
-/// [`warm`] with any read in the place of GET.
+/// [`warm`] with any read in place of GET.
 #[track_caller]
 pub fn warm_request(proxy: SocketAddr, client: &mut Client, request: &[&[u8]]) -> Vec<u8> {
     let mut reply = Vec::new();
@@ -121,7 +119,7 @@ pub fn warm_request(proxy: SocketAddr, client: &mut Client, request: &[&[u8]]) -
     reply
 }
 
-/// A deterministic stretch of bytes that no compressor can make smaller.
+/// Deterministic bytes that no compressor can make smaller.
 pub fn noise(length: usize, seed: u64) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     let mut out = Vec::with_capacity(length + 8);
@@ -136,7 +134,7 @@ pub fn noise(length: usize, seed: u64) -> Vec<u8> {
     out
 }
 
-/// JSON-like text of exactly `length` bytes that gzip makes a good deal smaller.
+/// JSON-like text of exactly `length` bytes that compresses well.
 pub fn prose(length: usize, seed: u64) -> Vec<u8> {
     let mut out = Vec::with_capacity(length + 64);
     let mut row = seed;

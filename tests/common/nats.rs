@@ -1,7 +1,7 @@
 //! A NATS client that publishes and subscribes, over the text protocol.
 //!
-//! It stands for a service that is not a proxy. One client either publishes or listens: while it
-//! waits for the answer to a publish it throws messages away. Source: the NATS documentation, "NATS Protocol".
+//! It plays a service that is not a Shortstop. One client either publishes or listens: while it waits for the reply to a publish it
+//! discards messages. Source: the NATS documentation, "NATS Protocol".
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::PATIENCE;
 
-/// One connection, subscribed to what [`NatsClient::subscribe`] named.
+/// One connection, subscribed to the subjects passed to [`NatsClient::subscribe`].
 pub struct NatsClient {
     reader: BufReader<TcpStream>,
     subscriptions: u32,
@@ -42,13 +42,13 @@ impl NatsClient {
         self.round_trip();
     }
 
-    /// The payload of the next message; a panic when none comes in time.
+    /// The payload of the next message. Panics if none arrives in time.
     #[track_caller]
     pub fn next(&mut self) -> Vec<u8> {
         self.next_within(PATIENCE).expect("a message on NATS")
     }
 
-    /// The payload of the next message, or `None` when none comes within `wait`.
+    /// The payload of the next message, or `None` if none arrives within `wait`.
     pub fn next_within(&mut self, wait: Duration) -> Option<Vec<u8>> {
         self.reader.get_ref().set_read_timeout(Some(wait)).expect("a limit above zero");
         let message = loop {

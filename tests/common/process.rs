@@ -10,18 +10,18 @@ use std::time::Duration;
 use super::shortstop::config_text;
 use super::{Client, servers, stat, wait_within};
 
-/// A running binary; killed when dropped.
+/// A running binary. Killed on drop.
 pub struct Process {
     child: Child,
     address: SocketAddr,
     directory: tempfile::TempDir,
     log: Arc<Mutex<String>>,
-    // Kept open: a process whose standard output is gone may fail when it writes to it.
+    // Kept open: a process whose standard output is closed may fail when it writes to it.
     _stdout: BufReader<ChildStdout>,
 }
 
 impl Process {
-    /// Starts the binary in front of `upstream` and waits for the line that says where it listens.
+    /// Starts the binary in front of `upstream` and waits for the line with its address.
     #[track_caller]
     pub fn start(upstream: SocketAddr, yaml: &str) -> Process {
         Process::start_with(upstream, yaml, &[], &[])
@@ -33,7 +33,7 @@ impl Process {
         Process::spawn(upstream, yaml, environment, flags, Stdio::piped())
     }
 
-    /// [`Process::start`] with its log going somewhere else than to [`Process::log`].
+    /// [`Process::start`] with its log going elsewhere than to [`Process::log`].
     #[track_caller]
     pub fn start_logging_to(stderr: impl Into<Stdio>, upstream: SocketAddr, yaml: &str) -> Process {
         Process::spawn(upstream, yaml, &[], &[], stderr.into())
@@ -46,7 +46,7 @@ impl Process {
         std::fs::write(&file, config_text(upstream, yaml)).expect("a config file");
         let mut start = Command::new(env!("CARGO_BIN_EXE_shortstop"));
         start.arg("--config").arg(&file).args(flags);
-        // What the person who runs the tests has set is no part of them.
+        // The environment of the person who runs the tests must not matter.
         for (name, _) in std::env::vars_os() {
             let text = name.to_string_lossy();
             if ["SHORTSTOP_", "CACHE_", "REDIS_", "NATS_"].iter().any(|prefix| text.starts_with(prefix)) {
@@ -56,7 +56,7 @@ impl Process {
         start.envs(environment.iter().copied());
         start.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr);
         let mut child = start.spawn().expect("the binary was built by cargo");
-        // It holds a handle of where the log goes.
+        // It contains a handle of the log's destination.
         drop(start);
         let log = Arc::new(Mutex::new(String::new()));
         if let Some(stderr) = child.stderr.take() {
@@ -71,7 +71,7 @@ impl Process {
         }
         let mut stdout = BufReader::new(child.stdout.take().expect("it is piped"));
         let mut line = String::new();
-        // Ends too when the process does.
+        // This also returns if the process ends.
         stdout.read_line(&mut line).expect("its standard output is text");
         let address = line.trim_end().strip_prefix("shortstop listening on ").and_then(|word| word.parse().ok());
         let Some(address) = address else {
@@ -82,7 +82,7 @@ impl Process {
         Process { child, address, directory, log, _stdout: stdout }
     }
 
-    /// Where it listens.
+    /// Its address.
     pub fn addr(&self) -> SocketAddr {
         self.address
     }
@@ -92,13 +92,13 @@ impl Process {
         self.child.id()
     }
 
-    /// A client of the proxy.
+    /// A client of Shortstop.
     #[track_caller]
     pub fn client(&self) -> Client {
         Client::connect(self.address)
     }
 
-    /// One number of `PROXY INFO`.
+    /// A number of `PROXY INFO`.
     #[track_caller]
     pub fn stat(&self, name: &str) -> u64 {
         stat(self.address, name)
@@ -109,19 +109,19 @@ impl Process {
         self.directory.path().join("config.yaml")
     }
 
-    /// Writes the config file anew, as a person would before SIGHUP.
+    /// Rewrites the config file, as a person would before SIGHUP.
     pub fn write_config(&self, upstream: SocketAddr, yaml: &str) {
         std::fs::write(self.config_file(), config_text(upstream, yaml)).expect("the directory is ours");
     }
 
-    /// What it has logged so far.
+    /// Its log so far.
     pub fn log(&self) -> String {
         self.log.lock().expect("no holder of this lock panics").clone()
     }
 
-    /// Whether the log is complete: the process has ended, and all that it wrote is read.
+    /// Whether the log is complete: the process has exited, and its whole output has been read.
     pub fn log_has_ended(&self) -> bool {
-        // Else the thread that reads it holds the other handle.
+        // Until then, the thread that reads the output holds a second handle.
         Arc::strong_count(&self.log) == 1
     }
 
@@ -130,7 +130,7 @@ impl Process {
         servers::signal(self.pid(), name);
     }
 
-    /// Waits until it has ended by itself.
+    /// Waits until it has exited by itself.
     #[track_caller]
     pub fn wait_exit(&mut self, limit: Duration) -> ExitStatus {
         let mut status = None;
@@ -146,7 +146,7 @@ impl Process {
         self.child.try_wait().expect("a child of ours").is_none()
     }
 
-    /// Memory that it holds now, in bytes (`VmRSS`); `None` where the system does not tell.
+    /// The memory that it uses, in bytes (`VmRSS`). `None` if the system does not tell.
     pub fn resident_bytes(&self) -> Option<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).ok()?;
         let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
@@ -155,7 +155,7 @@ impl Process {
     }
 }
 
-/// Runs a program that ends by itself, and kills it when it does not within `limit`.
+/// Runs a program that exits by itself. Kills it if it does not within `limit`.
 #[track_caller]
 pub fn run(command: &mut Command, limit: Duration) -> Output {
     let program = command.get_program().to_string_lossy().into_owned();
@@ -163,7 +163,7 @@ pub fn run(command: &mut Command, limit: Duration) -> Output {
     let child = child.unwrap_or_else(|error| panic!("{program}: {error}: `make test` sets everything up"));
     let pid = child.id();
     let (done, outcome) = mpsc::channel();
-    // Nobody listens any more when it was too late.
+    // After a timeout the receiver is gone.
     std::thread::spawn(move || drop(done.send(child.wait_with_output())));
     match outcome.recv_timeout(limit) {
         Ok(output) => output.expect("a child of ours can be waited for"),
@@ -176,7 +176,7 @@ pub fn run(command: &mut Command, limit: Duration) -> Output {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Nothing useful can be done about a failure here, and a panic in a drop hides the first.
+        // A failure here cannot be handled, and a panic in a drop would hide the first one.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -1,9 +1,8 @@
-//! Real `redis-server` and `nats-server` processes on free loopback ports. `REDIS_SERVER` names another program to be run
-//! in the place of `redis-server`: an older or newer one, Valkey.
+//! Real `redis-server` and `nats-server` processes on free loopback ports. `REDIS_SERVER` names another program to run instead of
+//! `redis-server`: an older or newer version, or Valkey.
 //!
-//! Each lives in a directory of its own, counts as started when it answers with its own identity
-//! (so that a stranger on the same port is never taken for it), is killed by pid when dropped, and
-//! can be killed and started again on the same port.
+//! Each has a directory of its own. It counts as started when it answers with its own identity, so that another process on the same
+//! port is never mistaken for it. It is killed by pid on drop, and can be killed and restarted on the same port.
 
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -14,11 +13,11 @@ use std::time::{Duration, Instant};
 
 use super::{Client, PATIENCE, field, pipeline_of, run, skipped};
 
-/// Ports are taken below 32,768, where no operating system hands out the local ports of outgoing
-/// connections: a server that is down for a moment finds its port free again.
+/// Ports are below 32,768, where no operating system allocates local ports of outgoing connections: a server that is down for a
+/// moment finds its port free again.
 static NEXT_PORT: AtomicU16 = AtomicU16::new(0);
 
-/// A loopback address nobody listens on at this moment.
+/// A loopback address on which no process listens now.
 pub fn free_address() -> SocketAddr {
     const LOWEST: u16 = 11_000;
     const COUNT: u16 = 21_000;
@@ -33,27 +32,27 @@ pub fn free_address() -> SocketAddr {
     }
 }
 
-/// A `redis-server` of the test's own.
+/// A `redis-server` for one test.
 pub struct Redis {
     server: Server,
 }
 
-/// Commands that give a field of a hash an end of its own.
+/// Commands that set an expiry for a field of a hash.
 const END_FIELDS: [&str; 6] = ["HEXPIRE", "HEXPIREAT", "HPEXPIRE", "HPEXPIREAT", "HGETEX", "HSETEX"];
 
 impl Redis {
-    /// Starts one that keeps nothing on disk.
+    /// Starts one without persistence.
     pub fn start() -> Redis {
         Redis::start_with(&[])
     }
 
-    /// Starts one with more arguments, as `redis-server` takes them on its command line.
+    /// Starts one with further arguments of `redis-server`.
     pub fn start_with(arguments: &[&str]) -> Redis {
         Redis { server: Server::start(Kind::Redis, arguments) }
     }
 
-    /// Starts one without the commands that give a field of a hash an end of its own (Redis 7.4, Valkey 9 and later): beside them
-    /// reads of hashes are not kept.
+    /// Starts one without the commands that set an expiry for a field of a hash (Redis 7.4, Valkey 9 and later): with these
+    /// commands, reads of hashes are not kept.
     pub fn start_without_ends_of_fields() -> Redis {
         let plain = Redis::start();
         let end_fields = END_FIELDS.iter().filter(|name| plain.has(name));
@@ -61,11 +60,11 @@ impl Redis {
         if without.is_empty() { plain } else { Redis::start_with(&without) }
     }
 
-    /// Whether it was built with TLS. Only one that `REDIS_SERVER` names may be without, which is said on standard error.
+    /// Whether redis-server was built with TLS. Only a server named in `REDIS_SERVER` may lack TLS, which is reported on standard error.
     #[track_caller]
     pub fn has_tls() -> bool {
         let program = Kind::Redis.program();
-        // Without a certificate it ends at once, and says why.
+        // Without a certificate it exits at once, and says why.
         let mut start = Command::new(&program);
         start.args(["--port", "0", "--tls-port", &free_address().port().to_string()]).stdin(Stdio::null());
         let output = run(&mut start, PATIENCE);
@@ -80,7 +79,7 @@ impl Redis {
         has_tls
     }
 
-    /// Where it listens.
+    /// Its address.
     pub fn addr(&self) -> SocketAddr {
         self.server.address
     }
@@ -90,32 +89,32 @@ impl Redis {
         format!("redis://{}", self.server.address)
     }
 
-    /// A client that speaks to it directly.
+    /// A direct client.
     #[track_caller]
     pub fn client(&self) -> Client {
         Client::connect(self.server.address)
     }
 
-    /// One value of `INFO`.
+    /// A value of `INFO`.
     #[track_caller]
     pub fn info(&self, name: &str) -> String {
         let info = self.client().cmd("INFO everything");
         field(&info, name).unwrap_or_else(|| panic!("INFO has no {name}"))
     }
 
-    /// Whether it has this command: older servers lack some, newer ones have more.
+    /// Whether it has this command. Older servers lack some, newer ones have more.
     #[track_caller]
     pub fn has(&self, command: &str) -> bool {
         self.client().cmd(&format!("COMMAND INFO {command}")) != b"*1\r\n$-1\r\n"
     }
 
-    /// Whether a field of a hash can have an end of its own.
+    /// Whether a field of a hash can expire.
     #[track_caller]
     pub fn ends_fields(&self) -> bool {
         END_FIELDS.iter().any(|name| self.has(name))
     }
 
-    /// Whether it has this command; says on standard error when it has not.
+    /// Whether it has this command. If not, says so on standard error.
     #[track_caller]
     pub fn knows(&self, command: &str) -> bool {
         let known = self.has(command);
@@ -125,15 +124,15 @@ impl Redis {
         known
     }
 
-    /// The major version. Valkey 8 and 9 say 7 in the field that Redis has, and so do they here.
+    /// The major version. Valkey 8 and 9 report 7 in Redis's field, and count as 7 here.
     #[track_caller]
     pub fn major(&self) -> u32 {
         let version = self.info("redis_version");
         version.split('.').next().and_then(|major| major.parse().ok()).expect("a version begins with a number")
     }
 
-    /// Whether it says nothing to a login that fails while an older reply has not left its buffers: Redis from 7.2 and Valkey
-    /// before 9 do.
+    /// Whether it sends no reply to a failed login while an older reply is in its buffers: Redis from 7.2 and Valkey before 9 do
+    /// so.
     #[track_caller]
     pub fn loses_errors_of_auth(&self) -> bool {
         let mut client = self.client();
@@ -142,7 +141,7 @@ impl Redis {
         !client.reply().starts_with(b"-WRONGPASS")
     }
 
-    /// How many connections it has, without the one that asks.
+    /// Number of its connections, without the one that asks.
     pub fn connections(&self) -> usize {
         self.info("connected_clients").parse::<usize>().expect("a count") - 1
     }
@@ -157,7 +156,7 @@ impl Redis {
         self.server.restart();
     }
 
-    /// [`Redis::restart`] with other arguments than it was started with.
+    /// [`Redis::restart`] with other arguments.
     pub fn restart_with(&mut self, arguments: &[&str]) {
         self.server.arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
         self.server.restart();
@@ -169,18 +168,18 @@ impl Redis {
     }
 }
 
-/// A `nats-server` of the test's own.
+/// A `nats-server` for one test.
 pub struct Nats {
     server: Server,
 }
 
 impl Nats {
-    /// Starts one with nothing but a port.
+    /// Starts one with a port and no other option.
     pub fn start() -> Nats {
         Nats { server: Server::start(Kind::Nats, &[]) }
     }
 
-    /// Where it listens.
+    /// Its address.
     pub fn addr(&self) -> SocketAddr {
         self.server.address
     }
@@ -250,7 +249,7 @@ impl Server {
             directory: tempfile::tempdir().expect("a temporary directory"),
             child: None,
         };
-        // Another process may take the port between the look and the start: then the next one.
+        // Another process may take the port between the check and the start: then try the next one.
         for _ in 0..20 {
             if server.try_start() {
                 return server;
@@ -342,7 +341,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         if let Some(child) = self.child.as_mut() {
-            // Nothing useful can be done about a failure here, and a panic in a drop hides the first.
+            // A failure here cannot be handled, and a panic in a drop would hide the first one.
             let _ = child.kill();
             let _ = child.wait();
         }

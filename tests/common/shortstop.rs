@@ -1,4 +1,4 @@
-//! Shortstop inside the test's own process, started through `App::start`.
+//! Shortstop inside the test's own process, started with `App::start`.
 
 use std::net::SocketAddr;
 
@@ -7,23 +7,22 @@ use shortstop::config::Config;
 
 use super::{Client, Nats, Redis, field, stat, wait_until};
 
-/// A running proxy; dropping it ends it at once.
+/// A running Shortstop. It ends at once on drop.
 pub struct Shortstop {
     app: App,
     upstream: SocketAddr,
 }
 
 impl Shortstop {
-    /// In front of one Redis, without NATS, with `yaml` for what the test is about.
+    /// In front of one Redis, without NATS. `yaml` has the settings that the test needs.
     #[track_caller]
     pub fn start(redis: &Redis, yaml: &str) -> Shortstop {
         Shortstop::to(redis.addr(), yaml)
     }
 
-    /// In front of whatever listens at `upstream`: a fault proxy, or nothing yet.
+    /// In front of anything that listens at `upstream`: a fault proxy, or nothing yet.
     ///
-    /// Two workers unless `yaml` says otherwise: what may go wrong between workers shows on any
-    /// machine, and no machine has fewer cores than makes sense for that.
+    /// Two workers unless `yaml` says otherwise, so that faults between workers show on any machine.
     #[track_caller]
     pub fn to(upstream: SocketAddr, yaml: &str) -> Shortstop {
         let config = config_text(upstream, yaml);
@@ -32,7 +31,7 @@ impl Shortstop {
         Shortstop { app, upstream }
     }
 
-    /// A member of a fleet on this Redis and NATS; returns when its bus is proven to be live.
+    /// A member of a fleet on this Redis and NATS. Returns when its bus is live.
     #[track_caller]
     pub fn in_fleet(redis: &Redis, nats: &Nats, yaml: &str) -> Shortstop {
         let proxy = Shortstop::start(redis, &format!("nats: {}\n{yaml}", nats.url()));
@@ -40,34 +39,34 @@ impl Shortstop {
         proxy
     }
 
-    /// Where it listens.
+    /// Its address.
     pub fn addr(&self) -> SocketAddr {
         self.app.addresses().plain.expect("it listens without TLS")
     }
 
-    /// Where it listens with TLS.
+    /// Its address for TLS.
     pub fn tls_addr(&self) -> SocketAddr {
         self.app.addresses().tls.expect("it listens with TLS")
     }
 
-    /// Where its monitor listens, if the test has named an address.
+    /// The address of its monitor, if the test has named one.
     pub fn monitor(&self) -> SocketAddr {
         self.app.monitor().expect("the test has named an address")
     }
 
-    /// A client of the proxy.
+    /// A client of Shortstop.
     #[track_caller]
     pub fn client(&self) -> Client {
         Client::connect(self.addr())
     }
 
-    /// One number of `PROXY INFO`.
+    /// A number of `PROXY INFO`.
     #[track_caller]
     pub fn stat(&self, name: &str) -> u64 {
         stat(self.addr(), name)
     }
 
-    /// Waits until a number of `PROXY INFO` is as `right` wants it.
+    /// Waits until a number of `PROXY INFO` satisfies `right`.
     #[track_caller]
     pub fn wait_stat(&self, name: &str, right: impl Fn(u64) -> bool) {
         wait_until(&format!("{name} of PROXY INFO, last seen at {}", self.stat(name)), || right(self.stat(name)));
@@ -86,23 +85,23 @@ impl Shortstop {
         wait_until(&format!("mode {mode}, first seen as {}", self.mode()), || self.mode() == mode);
     }
 
-    /// Asks for `key` until the answer comes from L1, and returns it.
+    /// Reads `key` until the reply comes from L1, and returns it.
     #[track_caller]
     pub fn warm(&self, client: &mut Client, key: &str) -> Vec<u8> {
         super::warm(self.addr(), client, key.as_bytes())
     }
 
-    /// Asks a line like `"HGET k f"` until the answer comes from L1, and returns it.
+    /// Sends a line such as `"HGET k f"` until the reply comes from L1, and returns it.
     #[track_caller]
     pub fn warm_line(&self, client: &mut Client, line: &str) -> Vec<u8> {
         let request: Vec<&[u8]> = line.split_ascii_whitespace().map(str::as_bytes).collect();
         super::warm_request(self.addr(), client, &request)
     }
 
-    /// Waits until L1 answers for `key` and keeps its entry, and returns the answer. Redis is left
-    /// with another value, written around the proxy: whoever reads that did not read from L1.
+    /// Waits until L1 answers for `key` and keeps its entry, and returns the reply. Redis then has another value, written directly:
+    /// a client that reads that value did not read from L1.
     ///
-    /// For a fleet, where an invalidation or a flush may still be on its way.
+    /// For a fleet, where an invalidation or a flush may still be in flight.
     #[track_caller]
     pub fn settle(&self, redis: &Redis, client: &mut Client, key: &str) -> Vec<u8> {
         let mut direct = redis.client();
@@ -117,7 +116,7 @@ impl Shortstop {
         kept
     }
 
-    /// Reloads with other settings, as SIGHUP does.
+    /// Reloads with other settings, like SIGHUP.
     #[track_caller]
     pub fn reload(&self, yaml: &str) {
         let config = config_text(self.upstream, yaml);
@@ -126,7 +125,7 @@ impl Shortstop {
     }
 }
 
-/// A config file: `yaml`, and what every test needs where `yaml` is silent.
+/// A config file: `yaml`, and the settings that every test needs where `yaml` has none.
 pub fn config_text(upstream: SocketAddr, yaml: &str) -> String {
     let mut text = String::new();
     let upstream = format!("redis://{upstream}");

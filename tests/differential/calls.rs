@@ -1,15 +1,15 @@
-//! Makes up calls: plausible ones, from the server's own grammar or from a template, and wrong ones.
+//! Generates calls: plausible ones, from the server's own grammar or from a template, and invalid ones.
 
 use super::docs::{Argument, Doc};
 use super::tables::{DIFFERENCES, Difference, NOT_GENERATED, What};
 use super::templates;
 use super::values::{Args, KEYS, Values};
 
-/// Put in place of an argument, or behind the last. No number above zero: it could be a time to wait or to live.
+/// Replaces an argument, or follows the last. No number above zero, because it could be a timeout or a TTL.
 const JUNK: &[&[u8]] =
     &[b"", b"junk", b"-1", b"NX", b"COUNT", b"STREAMS", b"WITHSCORES", b"\r\n", b"*1\r\n$4\r\nPING\r\n", b"\xff\0"];
 
-/// Not changed at random: they could wait for ever, or answer without end.
+/// Not mutated at random: they could block forever, or reply without end.
 const UNCHANGED: &[&str] = &[
     "blmove",
     "blmpop",
@@ -35,22 +35,22 @@ const UNCHANGED: &[&str] = &[
     "pfdebug",
 ];
 
-/// A source of calls.
+/// A generator of calls.
 pub struct Maker {
-    /// Of keys, values and all else that a call is made of.
+    /// For keys, values and all other parts of a call.
     pub values: Values,
     docs: Vec<Doc>,
-    /// By the place in `docs`; 0: not made.
+    /// By index in `docs`. 0: not generated.
     weights: Vec<usize>,
     hot: Vec<&'static str>,
     sealing: bool,
 }
 
-/// What is known of a call while it is made.
+/// The state of a call during its generation.
 #[derive(Default)]
 struct Building {
     args: Args,
-    /// Where `numkeys` is.
+    /// Position of `numkeys`.
     numkeys: Option<usize>,
     /// Keys since then.
     keys: usize,
@@ -63,7 +63,7 @@ impl Maker {
         Maker { values: Values::new(seed, sealing, resp3), docs, weights, hot: templates::below("(hot)"), sealing }
     }
 
-    /// The commands that it makes.
+    /// The commands that it generates.
     pub fn commands(&self) -> impl Iterator<Item = &str> {
         self.docs.iter().zip(&self.weights).filter(|(_, weight)| **weight > 0).map(|(doc, _)| doc.name.as_str())
     }
@@ -86,7 +86,7 @@ impl Maker {
         self.values.template(line)
     }
 
-    /// A call that may stand in a transaction: its outcome is the same on both servers.
+    /// A call that may be in a transaction: its result is the same on both servers.
     pub fn queued_call(&mut self) -> Args {
         loop {
             let call = self.call();
@@ -98,7 +98,7 @@ impl Maker {
         }
     }
 
-    /// A call of a command for such keys, on this one where it can be.
+    /// A call of a command for keys of this type, on this key if possible.
     pub fn call_about(&mut self, group: &str, key: &[u8]) -> Args {
         let fits = |doc: &Doc| doc.group == group || doc.group == "generic";
         let weights = self.docs.iter().zip(&self.weights).map(|(doc, weight)| if fits(doc) { *weight } else { 0 });
@@ -136,14 +136,14 @@ impl Maker {
         self.values.template(line)
     }
 
-    /// Each command so many times, in the order of their names: what [`Maker::command`] takes.
+    /// Each command this many times, in the order of their names: the input of [`Maker::command`].
     pub fn each(&self, times: usize) -> Vec<usize> {
         let all = || self.weights.iter().enumerate().filter(|(_, weight)| **weight > 0).map(|(at, _)| at);
         (0..times).flat_map(|_| all()).collect()
     }
 
-    /// As the grammar has it, but not what cannot be compared on Redis 8.6: an `XADD … IDMP`, because the other server is told the id
-    /// that was given, and that would be another call; a `SET … GET IFDEQ`, which has two replies when the digest is none.
+    /// According to the grammar, except for calls that cannot be compared on Redis 8.6: an `XADD … IDMP`, because the other server
+    /// is sent the generated id, which would be another call; a `SET … GET IFDEQ`, which has two replies if the digest is invalid.
     fn comparable(&mut self, at: usize) -> Args {
         loop {
             let args = self.by_grammar(at);
@@ -185,7 +185,7 @@ impl Maker {
         args
     }
 
-    /// Makes a call wrong, or at least odd.
+    /// Makes a call invalid, or at least unusual.
     fn spoil(&mut self, args: &mut Args, arity: i64) {
         match self.values.chance.below(3) {
             0 => args.truncate(self.values.chance.between(1, (arity.unsigned_abs() as usize).max(2) - 1)),
@@ -223,7 +223,7 @@ impl Maker {
         }
     }
 
-    /// One that is not left out.
+    /// An argument that is not left out.
     fn argument(&mut self, command: &str, group: &str, argument: &Argument, building: &mut Building) {
         let times = match argument.name.as_str() {
             // As many as there are keys.
@@ -259,7 +259,7 @@ impl Maker {
     }
 }
 
-/// How often a command is made.
+/// How often a command is generated.
 fn weight(doc: &Doc) -> usize {
     let not_sent = |one: &&Difference| matches!(one.what, What::NotSent) && one.command == doc.name;
     if DIFFERENCES.iter().any(|one| not_sent(&one)) || NOT_GENERATED.iter().any(|(name, _)| *name == doc.name) {

@@ -1,7 +1,7 @@
-//! The same steps for two servers, and their answers held against each other.
+//! Sends the same steps to two servers, and compares their replies.
 //!
-//! The one that is tried goes first: what it refuses with an error of its own is not sent to the other, and where chance
-//! decides what is stored (SPOP, the ids of XADD *), the other is told the outcome. So both always hold the same.
+//! The tried server goes first. A call that it refuses with one of Shortstop's own errors is not sent to the other, and if chance
+//! decides what is stored (SPOP, the ids of XADD *), the other is sent the result. So both always contain the same data.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -16,23 +16,23 @@ use super::past::Past;
 use super::side::{Call, Replies, Side, Step, is_missing};
 use super::tables;
 
-/// How one call of the one that is tried is judged.
+/// How a reply of the tried server is judged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Verdict {
     /// By the table.
     Compared,
     /// It was refused.
     Refused,
-    /// The other has to answer this.
+    /// The other must return this.
     Other(Vec<u8>),
 }
 
-/// Counts of one command.
+/// Counts for one command.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Count {
     /// Answers compared.
     pub compared: usize,
-    /// Those among them that are no errors.
+    /// Those that are no errors.
     pub answered: usize,
     /// Refused by Shortstop.
     pub refused: usize,
@@ -49,14 +49,14 @@ pub struct Duel {
     table: Table,
     containers: BTreeSet<String>,
     past: Past,
-    /// Stands in each report.
+    /// Appears in each report.
     pub title: String,
     /// By command.
     pub counts: BTreeMap<String, Count>,
 }
 
 impl Duel {
-    /// `tried`, which has `redis` behind it, is held against `reference`.
+    /// `tried`, whose Redis is `redis`, is compared with `reference`.
     pub fn new(tried: SocketAddr, redis: &Redis, reference: &Redis, resp3: bool, sealing: bool) -> Duel {
         let table = Table::builtin();
         let docs = docs::of(&mut reference.client());
@@ -81,8 +81,8 @@ impl Duel {
         self.past.clear();
     }
 
-    /// Whether both hold the same in the end: all keys, and all that Redis makes a digest of. Strings are asked for, as the
-    /// one that is tried may hold them in another form.
+    /// Whether both contain the same data at the end: all keys, and everything that Redis's digests cover. Strings are read,
+    /// because the tried server may store them in another form.
     pub fn holds_the_same(&mut self) -> Result<(), String> {
         for db in ["0", "1", "2", "3", "15"] {
             self.run(&[Step::new(0, vec![Call::of(&format!("SELECT {db}")), Call::of("KEYS *")])])?;
@@ -100,7 +100,7 @@ impl Duel {
         (tried == reference).then_some(()).ok_or_else(|| format!("{}: the digests of the data differ", self.title))
     }
 
-    /// Neither holds a key.
+    /// Neither contains a key.
     pub fn clear(&mut self) {
         for side in [&mut self.tried, &mut self.reference] {
             assert_eq!(side.client(0).cmd("FLUSHALL"), b"+OK\r\n", "{}", self.title);
@@ -117,10 +117,10 @@ impl Duel {
         self.counts.values().map(|count| count.refused).sum()
     }
 
-    /// Runs steps that leave no transaction open, and compares.
+    /// Runs steps that leave no transaction open, and compares the replies.
     ///
     /// # Errors
-    /// What differs, with what led to it.
+    /// The difference, with the calls that led to it.
     pub fn run(&mut self, steps: &[Step]) -> Result<(), String> {
         let got = self.tried.run(steps);
         let (steps, verdicts) = self.mirror(steps, &got);
@@ -145,8 +145,7 @@ impl Duel {
         }
     }
 
-    /// The steps as the reference takes them, and what is then to be compared. Slots of EXEC have a verdict as the calls
-    /// that they belong to.
+    /// The steps for the reference, and what to compare. Slots of EXEC have the verdicts of their calls.
     fn mirror(&self, steps: &[Step], got: &[Vec<Replies>]) -> (Vec<Step>, Vec<Vec<Verdict>>) {
         let mut steps = steps.to_vec();
         let mut verdicts: Vec<Vec<Verdict>> =
@@ -160,7 +159,7 @@ impl Duel {
                 let queue = queues.get_mut(&connection);
                 if tables::is_refusal(&name, reply, self.sealing) {
                     verdicts[at][call] = Verdict::Refused;
-                    // In a transaction it must spoil it.
+                    // In a transaction it must abort the transaction.
                     steps[at].calls[call] = Call::of(if queue.is_some() { "NOSUCHCOMMAND" } else { "PING" });
                     continue;
                 }
@@ -235,7 +234,7 @@ impl Duel {
                     }
                     None => self.holds(&name, call, verdict, got, expected),
                 };
-                // What the reference was to answer, it has to.
+                // A reply that the reference had to give must be there.
                 let all_came = expected.iter().all(|reply| !is_missing(reply));
                 if !equal || !all_came {
                     return Err(format!("{}: {}", self.title, self.past.report(step, index, got, expected)));
@@ -265,7 +264,7 @@ impl Duel {
         got.len() == expected.len() && got.iter().zip(expected).all(|(got, expected)| how.holds(got, expected))
     }
 
-    /// The replies in EXEC's, each in the way of its own command.
+    /// The replies in EXEC's, each compared by the rule of its own command.
     fn exec_holds(&mut self, slots: &[(String, bool)], got: &[u8], expected: &[u8]) -> bool {
         if got == expected && slots.iter().all(|(_, refused)| !refused) {
             let parts = Frame::of(expected).and_then(|mut frame| frame.parts().cloned()).unwrap_or_default();
@@ -305,7 +304,7 @@ impl Duel {
     }
 }
 
-/// SREM of what SPOP took, and its reply.
+/// SREM of what SPOP removed, and its reply.
 fn removed(args: &[Vec<u8>], reply: &[u8]) -> Option<(Vec<Vec<u8>>, Vec<u8>)> {
     let taken: Vec<Vec<u8>> = match Frame::of(reply)? {
         Frame::Bulk(_, Some(one)) => vec![one],
@@ -319,7 +318,7 @@ fn removed(args: &[Vec<u8>], reply: &[u8]) -> Option<(Vec<Vec<u8>>, Vec<u8>)> {
     Some(([vec![b"SREM".to_vec(), args[1].clone()], taken].concat(), expected))
 }
 
-/// The names that an UNSUBSCRIBE of everything gave up, which are in a hash table's order, and the rest in theirs.
+/// The names that an UNSUBSCRIBE of everything returned, which are in a hash table's order, and the rest in their order.
 fn acknowledged(replies: &Replies) -> (Vec<Option<Frame>>, Vec<Option<Frame>>) {
     let mut names = Vec::new();
     let mut rest: Vec<_> = replies.iter().map(|reply| Frame::of(reply)).collect();
@@ -333,9 +332,9 @@ fn acknowledged(replies: &Replies) -> (Vec<Option<Frame>>, Vec<Option<Frame>>) {
     (names, rest)
 }
 
-/// XADD with the id that was given to it in the place of the star.
+/// XADD with the generated id in place of the star.
 fn with_id(args: &[Vec<u8>], id: Vec<u8>) -> Option<Vec<Vec<u8>>> {
-    // A star may be a value, too, behind an id that was named.
+    // A star may also be a value after an explicit id.
     let place = args.iter().position(|arg| arg == b"*" || arg.ends_with(b"-*") || *arg == id)?;
     let mut args = args.to_vec();
     (args[place] == b"*").then(|| args[place] = id)?;

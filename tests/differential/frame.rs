@@ -1,6 +1,6 @@
-//! A reply taken apart, RESP2 and RESP3, so that what may differ between two servers can be told from what may not.
+//! Parses a reply, RESP2 and RESP3, so that permitted differences between two servers can be distinguished from others.
 //!
-//! Only for replies that are not compared as raw bytes; nothing here knows a command.
+//! Only for replies that are not compared as raw bytes. Knows no commands.
 
 /// One reply, or a part of one. The first field is the byte that it begins with.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -61,7 +61,7 @@ impl Frame {
         }
     }
 
-    /// Nothing is left of it but its type, and the shape of its parts.
+    /// Removes everything but its type and the shape of its parts.
     pub fn blank(&mut self) {
         match self {
             Frame::Line(_, text) | Frame::Bulk(_, Some(text)) => text.clear(),
@@ -70,12 +70,12 @@ impl Frame {
         }
     }
 
-    /// Puts its parts in an order of their own.
+    /// Sorts its parts.
     pub fn sort(&mut self) {
         self.parts().into_iter().for_each(|parts| parts.sort());
     }
 
-    /// The same with pairs of parts: a map, or what RESP2 has in its place.
+    /// Sorts pairs of parts: a map, or RESP2's form of one.
     pub fn sort_pairs(&mut self) {
         let Some(parts) = self.parts() else { return };
         let mut pairs: Vec<Vec<Frame>> = parts.chunks(2).map(<[Frame]>::to_vec).collect();
@@ -109,7 +109,7 @@ fn parse(bytes: &[u8]) -> Option<(Frame, &[u8])> {
             let Ok(count) = usize::try_from(count()?) else {
                 return Some((Frame::Many(kind, None), rest));
             };
-            // An attribute belongs to the reply behind it.
+            // An attribute belongs to the reply that follows it.
             let count = match kind {
                 b'%' => count * 2,
                 b'|' => count * 2 + 1,

@@ -1,4 +1,4 @@
-//! In what way two replies have to be equal, when not byte for byte.
+//! In what way two replies must be equal if not byte for byte.
 
 use super::frame::Frame;
 
@@ -13,13 +13,13 @@ pub enum How {
     AnyOrderOfPairs,
     /// The order of the parts, of their parts, and so on.
     AnyOrderDeep,
-    /// A number above zero, by so much.
+    /// A positive number, by at most this much.
     Near(i64),
-    /// All texts and numbers: types and counts are compared.
+    /// All texts and numbers: only types and counts are compared.
     Shape,
     /// Everything but the type.
     Type,
-    /// What this makes equal.
+    /// Everything that this function makes equal.
     After(fn(&mut Frame)),
 }
 

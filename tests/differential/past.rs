@@ -1,4 +1,4 @@
-//! What was done so far, and the report when something differs: the least that a person needs to see why.
+//! The calls so far, and the report of a difference: the minimum that a person needs to understand it.
 
 use std::fmt::Write as _;
 

@@ -1,5 +1,4 @@
-//! What a call changes at a real server, against what the command table says that it may change: no key is changed that is not
-//! named, in any database.
+//! Compares the keys that a call changes in a real server with the command table: no unnamed key is changed, in any database.
 
 use std::collections::BTreeMap;
 
@@ -46,7 +45,7 @@ fn text(frame: &Frame) -> Vec<u8> {
     frame.text().expect("a text").to_vec()
 }
 
-/// The places where something has changed. A key that only expired is none.
+/// The places where something has changed. A key that only expired does not count.
 pub fn changed(before: &Contents, after: &Contents) -> Vec<Place> {
     let mut places: Vec<Place> = before
         .iter()
@@ -60,7 +59,8 @@ pub fn changed(before: &Contents, after: &Contents) -> Vec<Place> {
     places
 }
 
-/// What a call may change by the table, sent in database 0; none: anything, or it is no call for this test.
+/// The places that a call may change according to the table, sent in database 0. `None`: anything, or the call does not suit this
+/// test.
 pub fn named(table: &Table, args: &[&[u8]]) -> Option<Vec<Place>> {
     let row = table.resolve(args);
     let ours = matches!(row.class_for(args), Class::Stateless | Class::Blocking);
@@ -80,7 +80,7 @@ pub fn named(table: &Table, args: &[&[u8]]) -> Option<Vec<Place>> {
     Some(dbs.iter().flat_map(|db| keys.iter().map(|at| (*db, args[*at as usize].to_vec()))).collect())
 }
 
-/// Sends a call, and tells what it changed.
+/// Sends a call, and returns what it changed.
 pub fn effect(client: &mut Client, args: &[&[u8]]) -> (Vec<u8>, Vec<Place>) {
     let before = look(client);
     client.send(&command(args));

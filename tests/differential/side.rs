@@ -1,6 +1,6 @@
-//! One of the two servers: connections, and steps that are sent over them.
+//! One of the two servers: connections, and the steps that are sent over them.
 //!
-//! Replies are kept as the bytes that came. Nothing here judges them; what did not come is a text that no reply looks like.
+//! Replies are kept as raw bytes. Nothing here judges them. A missing reply is represented by a text that no reply equals.
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -17,7 +17,7 @@ pub enum Due {
     End,
 }
 
-/// What is sent at once and answered for itself. Without bytes: something comes unasked.
+/// Bytes that are sent at once and have their own replies. Without bytes: something arrives without a request.
 #[derive(Clone, Debug)]
 pub struct Call {
     /// The words, for the tables and the report.
@@ -40,7 +40,7 @@ impl Call {
         Call { bytes: command(&words), args, due }
     }
 
-    /// Nothing is sent, and something comes.
+    /// Nothing is sent, and something arrives.
     pub fn silence(due: Due) -> Call {
         Call { args: Vec::new(), bytes: Vec::new(), due }
     }
@@ -58,7 +58,7 @@ pub struct Step {
     pub connection: usize,
     /// What is sent.
     pub calls: Vec<Call>,
-    /// Whether the next step waits until the server says that a client is blocked.
+    /// Whether the next step waits until the server reports a blocked client.
     blocks: bool,
 }
 
@@ -73,7 +73,7 @@ impl Step {
         self.blocks
     }
 
-    /// It leaves its connection in a command that waits.
+    /// It leaves its connection in a blocking command.
     pub fn until_blocked(self) -> Step {
         Step { blocks: true, ..self }
     }
@@ -121,7 +121,7 @@ impl Side {
         })
     }
 
-    /// Sends each step and reads what it is answered.
+    /// Sends each step and reads its replies.
     pub fn run(&mut self, steps: &[Step]) -> Vec<Vec<Replies>> {
         steps.iter().map(|step| self.step(step)).collect()
     }
@@ -131,12 +131,12 @@ impl Side {
         let client = self.client(step.connection);
         let mut writer = client.stream().try_clone().expect("the socket is open");
         let mut closed = false;
-        // A thread of its own for what may not fit into the buffers between here and there.
+        // A thread of its own for data that may not fit into the buffers on the path.
         let replies = std::thread::scope(|scope| {
             if bytes.len() > 32 << 10 {
                 scope.spawn(move || drop(std::io::Write::write_all(&mut writer, &bytes)));
             } else {
-                // When it fails, there are no replies either, and that is what is reported.
+                // If it fails, there are no replies either, and that is reported.
                 drop(client.try_send(&bytes));
             }
             step.calls.iter().map(|call| replies(client, call.due, &mut closed)).collect()
@@ -153,7 +153,7 @@ impl Side {
         replies
     }
 
-    /// A PING on every connection: nothing may stand before its answer.
+    /// A PING on every connection: nothing may precede its reply.
     pub fn nothing_is_left(&mut self) -> Result<(), String> {
         self.nonce += 1;
         let nonce = format!("the-end-{}", self.nonce);
@@ -169,7 +169,7 @@ impl Side {
     }
 }
 
-/// What cannot be had is a text that no reply looks like.
+/// A missing reply is represented by a text that no reply equals.
 fn replies(client: &mut Client, due: Due, closed: &mut bool) -> Replies {
     let count = match due {
         _ if *closed => return vec![format!("the connection is closed{MISSING}").into_bytes()],
@@ -206,7 +206,7 @@ fn until_closed(client: &mut Client) -> Vec<u8> {
     loop {
         match client.try_reply() {
             Ok(Some(reply)) => all.extend(reply),
-            // With what is no whole reply.
+            // With what is no complete reply.
             Ok(None) => return [all, client.until_closed()].concat(),
             Err(error) if error.kind() == ErrorKind::ConnectionReset => return all,
             Err(error) => return [&all[..], format!("not closed: {error}{MISSING}").as_bytes()].concat(),

@@ -1,12 +1,12 @@
-//! What is known to differ, and why: first between any two Redis servers, then because of Shortstop.
+//! Known differences, and why: first between any two Redis servers, then because of Shortstop.
 //!
-//! A fault of Shortstop has no place here.
+//! A fault of Shortstop must not be listed here.
 
 use super::frame::Frame;
 use super::how::How;
 
-/// A command whose answer differs between two Redis servers that were sent the same: by the seed of their hash tables, by
-/// the clock, by chance, or because it is about the process. `container|*`: every subcommand without a row of its own.
+/// A command whose reply differs between two Redis servers that were sent the same: by the seed of their hash tables, by the clock,
+/// by chance, or because it is about the process. `container|*`: every subcommand without a row of its own.
 pub const UNSTABLE: &[(&str, How, &str)] = &[
     ("keys", How::AnyOrder, "hash table"),
     ("smembers", How::AnyOrder, "hash table"),
@@ -15,7 +15,7 @@ pub const UNSTABLE: &[(&str, How, &str)] = &[
     ("sdiff", How::AnyOrder, "hash table"),
     ("scan", How::After(scanned), "hash table"),
     ("sscan", How::After(scanned), "hash table"),
-    ("zscan", How::After(scanned_pairs), "hash table, once SORT has made one of it"),
+    ("zscan", How::After(scanned_pairs), "hash table, after SORT has created one"),
     ("pubsub|channels", How::AnyOrder, "hash table"),
     ("pubsub|shardchannels", How::AnyOrder, "hash table"),
     ("acl|cat", How::AnyOrder, "hash table"),
@@ -48,7 +48,7 @@ pub const UNSTABLE: &[(&str, How, &str)] = &[
     ("memory|doctor", How::Type, "the allocator"),
     ("memory|malloc-stats", How::Type, "the allocator"),
     ("memory|stats", How::Type, "the allocator"),
-    ("latency|histogram", How::Type, "counts what the test does before it begins"),
+    ("latency|histogram", How::Type, "counts the commands that the test sends before it begins"),
     ("acl|log", How::Type, "clock"),
     ("client|id", How::Shape, "the process"),
     ("client|info", How::Type, "the process"),
@@ -56,11 +56,11 @@ pub const UNSTABLE: &[(&str, How, &str)] = &[
     ("hello", How::After(hello), "the id of the connection"),
 ];
 
-/// Where Shortstop's answer differs, or what it refuses.
+/// A difference in Shortstop's reply, or a refusal.
 pub struct Difference {
     /// `name` or `container|sub`.
     pub command: &'static str,
-    /// What is done about it.
+    /// How the difference is handled.
     pub what: What,
     /// Only while values are compressed.
     pub sealed_only: bool,
@@ -68,14 +68,14 @@ pub struct Difference {
     pub why: &'static str,
 }
 
-/// What is done about a difference.
+/// How a difference is handled.
 #[derive(Clone, Copy)]
 pub enum What {
-    /// The answer may be an error of Shortstop's own with one of these texts. Redis is then not sent the command.
+    /// The reply may be one of Shortstop's own errors with one of these texts. Redis is then not sent the command.
     Refused(&'static [&'static str]),
     /// This much is compared.
     Compared(How),
-    /// Only such calls are sent as do not show it.
+    /// Only calls that do not show the difference are sent.
     SentInPart,
     /// The command is not sent.
     NotSent,
@@ -97,18 +97,18 @@ const fn not_sent(command: &'static str, why: &'static str) -> Difference {
     Difference { command, what: What::NotSent, sealed_only: false, why }
 }
 
-/// An error of Shortstop's own begins so.
+/// The beginning of Shortstop's own errors.
 pub const OURS: &[u8] = b"-ERR shortstop: ";
 
-const SEALED: &str = "the value at this key is stored compressed, and this command looks into the stored bytes; GET and SET it, \
-                      or give its keys a rule with compress: false and SET it again";
-const SORT_STORE: &str =
-    "a value that SORT GET finds is stored compressed, and STORE would keep it so; use SORT GET and store its reply";
+const SEALED: &str = "the value at this key is stored compressed, and this command needs the uncompressed bytes; \
+                      GET and SET it, or give its keys a rule with compress: false and SET it again";
+const SORT_STORE: &str = "a value that SORT GET reads is stored compressed, and STORE would copy it compressed; use SORT GET and store \
+     its reply";
 const SORT_BY: &str = "a value that SORT BY compares is stored compressed; keep the weights in hashes (BY key*->field)";
-const COMPARED: &str = "the value looks like one that is stored compressed; SET it without a comparison";
+const COMPARED: &str = "the value looks like a compressed one; SET it without a comparison";
 
-const INSIDE: &str = "looks into the stored bytes of a string, which may be compressed";
-const STORED: &str = "speaks of the stored bytes, which may be compressed";
+const INSIDE: &str = "reads or changes the stored bytes of a string, which may be compressed";
+const STORED: &str = "is about the stored bytes, which may be compressed";
 const REPLICATION: &str = "replication does not pass through a proxy";
 const OTHER_CONNECTION: &str = "is about Shortstop's connections to Redis";
 
@@ -135,26 +135,26 @@ pub const DIFFERENCES: &[Difference] = &[
     refused("sort_ro", &[SORT_BY], "BY … ALPHA would compare a compressed value"),
     Difference {
         command: "hello",
-        what: What::Refused(&["this server may not answer a login in a transaction; send it before MULTI"]),
+        what: What::Refused(&["this server may not reply to a login in a transaction; send it before MULTI"]),
         sealed_only: false,
-        why: "newer servers leave the answer to a failed login out of EXEC's reply",
+        why: "newer servers omit the reply to a failed login from EXEC's reply",
     },
     compared("memory|usage", How::Shape, true, STORED),
     compared("dump", How::Type, true, STORED),
     compared("object|encoding", How::After(encoding), true, STORED),
-    compared("info", How::Type, false, "Shortstop's sections stand behind Redis's own"),
-    compared("client|id", How::Shape, false, "Shortstop's number for the client"),
+    compared("info", How::Type, false, "Shortstop's sections follow Redis's own"),
+    compared("client|id", How::Shape, false, "the id is Shortstop's"),
     compared("client|info", How::Type, false, OTHER_CONNECTION),
     compared("client|list", How::Type, false, OTHER_CONNECTION),
     compared("hello", How::After(hello), false, "the id is that of Shortstop's connection to Redis"),
-    in_part("publish", "counts a subscriber that has just gone"),
-    in_part("pubsub", "counts a subscriber that has just gone"),
+    in_part("publish", "counts a subscriber that has just disconnected"),
+    in_part("pubsub", "counts a subscriber that has just disconnected"),
     in_part("client|kill", OTHER_CONNECTION),
     in_part("script|debug", "Redis refuses it in a pipeline, which it cannot see through a proxy"),
     not_sent("debug|object", STORED),
-    in_part("slowlog", "what L1 answers is missing there"),
-    in_part("monitor", "what L1 answers is missing there"),
-    in_part("object|freq", "what L1 answers is no use of the key"),
+    in_part("slowlog", "requests that L1 answers are missing there"),
+    in_part("monitor", "requests that L1 answers are missing there"),
+    in_part("object|freq", "a request that L1 answers is no use of the key"),
     in_part("eval", "reads values as they are stored"),
     in_part("evalsha", "reads values as they are stored"),
     in_part("fcall", "reads values as they are stored"),
@@ -162,24 +162,24 @@ pub const DIFFERENCES: &[Difference] = &[
     not_sent("proxy", "answered by Shortstop; Redis does not know it"),
 ];
 
-/// Commands that are not made up from their grammar, and why. Those marked with a star are in the hand-written corners.
+/// Commands that are not generated from their grammar, and why. Those marked with a star are in the hand-written scenes.
 pub const NOT_GENERATED: &[(&str, &str)] = &[
-    ("auth", "* changes who the client is"),
+    ("auth", "* changes the client's user"),
     ("acl|load", "needs an ACL file"),
     ("acl|save", "needs an ACL file"),
-    ("asking", "* belongs to the connection"),
+    ("asking", "* changes the connection's state"),
     ("bgrewriteaof", "the answer depends on whether the last one has ended"),
     ("bgsave", "the answer depends on whether the last one has ended"),
     ("client|kill", "* would end Shortstop's own connections"),
-    ("client|no-evict", "* belongs to the connection"),
-    ("client|no-touch", "belongs to the connection"),
+    ("client|no-evict", "* changes the connection's state"),
+    ("client|no-touch", "changes the connection's state"),
     ("client|pause", "* stops every client"),
     ("client|reply", "* decides whether there are replies at all"),
-    ("client|setinfo", "belongs to the connection"),
-    ("client|tracking", "* belongs to the connection"),
-    ("client|unblock", "* by the number of a connection"),
+    ("client|setinfo", "changes the connection's state"),
+    ("client|tracking", "* changes the connection's state"),
+    ("client|unblock", "* takes the id of a connection"),
     ("client|unpause", "* stops every client"),
-    ("debug", "* for those who work on Redis"),
+    ("debug", "* for developers of Redis"),
     ("discard", "* in transactions of the generated part too"),
     ("exec", "* in transactions of the generated part too"),
     ("failover", "* changes the role of the server"),
@@ -193,13 +193,13 @@ pub const NOT_GENERATED: &[(&str, &str)] = &[
     ("psync", "turns the connection into a replication link; tests/replication.rs has it"),
     ("punsubscribe", "* in subscriptions of the generated part too"),
     ("quit", "* ends the connection"),
-    ("readonly", "* belongs to the connection"),
-    ("readwrite", "* belongs to the connection"),
+    ("readonly", "* changes the connection's state"),
+    ("readwrite", "* changes the connection's state"),
     ("replconf", "belongs to a replication link; tests/replication.rs has it"),
     ("replicaof", "* changes the role of the server"),
     ("reset", "* in the generated part, on its own"),
     ("save", "* writes a file"),
-    ("script|debug", "* the next EVAL would be run by the debugger"),
+    ("script|debug", "* the debugger would run the next EVAL"),
     ("shutdown", "* ends the server"),
     ("slaveof", "* changes the role of the server"),
     ("ssubscribe", "* in subscriptions of the generated part too"),
@@ -210,8 +210,8 @@ pub const NOT_GENERATED: &[(&str, &str)] = &[
     ("wait", "* waits for replicas"),
 ];
 
-/// Commands that always fail on a server like this, so that only their errors are compared; v*: vector sets, whose
-/// arguments the grammar does not tell well enough.
+/// Commands that always fail on a server like this, so that only their errors are compared. v*: vector sets, whose grammar does not
+/// describe their arguments well enough.
 pub const ERRORS_ONLY: &[&str] = &[
     "cluster|*",
     "client|caching",
@@ -226,7 +226,7 @@ pub const ERRORS_ONLY: &[&str] = &[
     "v*",
 ];
 
-/// How a command's answers are compared.
+/// How a command's replies are compared.
 pub fn how(name: &str, sealing: bool) -> How {
     let difference = DIFFERENCES.iter().find_map(|difference| match difference.what {
         What::Compared(how) if difference.command == name && (sealing || !difference.sealed_only) => Some(how),

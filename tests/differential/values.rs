@@ -1,4 +1,4 @@
-//! Makes up what a call consists of: keys, values, numbers, words of a syntax; mostly right, sometimes odd.
+//! Generates the parts of a call: keys, values, numbers, words of a syntax; mostly valid, sometimes odd.
 
 use shortstop::codec::{self, CompressOptions, MARK};
 
@@ -24,7 +24,7 @@ pub const KEYS: &[(&str, &[&[u8]])] = &[
     ("odd", &[b"", b"k\r\n\0\xff", b"$5\r\n", b"nothing", b"a"]),
 ];
 
-/// What no number is, and numbers at the edge.
+/// Texts that are no number, and numbers at the limits.
 const ODD_NUMBERS: &[&str] = &[
     "9223372036854775807",
     "-9223372036854775808",
@@ -72,7 +72,7 @@ impl Values {
         }
     }
 
-    /// A value for an argument that is no key, by what it is called.
+    /// A value for an argument that is no key, by the argument's name.
     pub fn value_of(&mut self, command: &str, group: &str, argument: &Argument) -> Vec<u8> {
         let odd = self.chance.percent(6);
         let text = match (argument.kind.as_str(), argument.name.as_str()) {
@@ -190,13 +190,13 @@ impl Values {
         self.one_of(&["*", "s*", "?1", "[a-l]*", "h[12]", "nothing*", "f?", ""])
     }
 
-    /// Far in the future, no two alike, and far apart: what one server takes for longer, the other does too.
+    /// Far in the future, all different, and far apart, so that both servers order them alike.
     fn lifetime(&mut self, unit: usize) -> String {
         self.lifetimes += 1;
         ((1_000 + 100 * (self.lifetimes * 7_919 % 10_007)) * unit).to_string()
     }
 
-    /// A key; usually one that holds what the command is for.
+    /// A key, usually one of the type that the command needs.
     pub fn key(&mut self, group: &str) -> Vec<u8> {
         let any = |chance: &mut Chance| chance.pick(KEYS).1;
         let from = match self.chance.below(100) {
@@ -217,9 +217,9 @@ impl Values {
         }
     }
 
-    /// Whether a value that begins with the mark may be given to a command. Not where Redis would put it into a string
-    /// without Shortstop seeing it, which docs/compatibility.md says; and where nothing is compressed, not to a string at all: it is
-    /// sealed even then, and commands that look into it are refused.
+    /// Whether a value that begins with the mark may be passed to a command. Not if Redis would store it in a string without
+    /// Shortstop (see docs/compatibility.md). And not to any string command while compression is off: the value is compressed even
+    /// then, and commands on a part of it are refused.
     fn may_have_marks(&self, command: &str) -> bool {
         let strings = ["set", "setex", "psetex", "setnx", "mset", "msetnx", "getset"];
         let unseen = ["append", "setrange", "restore", "eval", "evalsha", "fcall", "bitop"];
@@ -246,13 +246,13 @@ impl Values {
         }
     }
 
-    /// Bytes that Shortstop could take for a value that it has compressed.
+    /// Bytes that Shortstop could mistake for a compressed value.
     fn marked(&mut self) -> Vec<u8> {
         let seed = self.chance.bits() % 1000;
         match self.chance.below(5) {
             0 => MARK.to_vec(),
-            // With three flipped bits, and with eight: damage, if it were stored so, and data. A beginning could be made whole by
-            // APPEND or SETRANGE.
+            // With three flipped bits, and with eight: stored like this, the first would be damage and the second data. APPEND or
+            // SETRANGE could complete a prefix of the mark.
             1 if seed.is_multiple_of(2) => [&MARK[..12], b"\xac", &MARK[13..], b"and more"].concat(),
             1 => [&MARK[..12], b"X", &MARK[13..], b"and more"].concat(),
             2 => [&MARK[..], &noise(40, seed)].concat(),

@@ -1,5 +1,5 @@
-//! Reads the project's markdown as far as the tests need it: code blocks, tables, links, headings. No general parser: it
-//! knows what these documents use, and must not read anything outside the project.
+//! Parses the project's markdown as far as the tests need it: code blocks, tables, links, headings. Not a general parser: it
+//! handles what these documents use. Must not read anything outside the project.
 
 use std::path::{Path, PathBuf};
 
@@ -16,25 +16,25 @@ pub struct Document {
 
 /// A fenced code block.
 pub struct Block {
-    /// What stands behind the opening fence: `sh`, `yaml config`.
+    /// The text after the opening fence: `sh`, `yaml config`.
     pub info: String,
-    /// What stands in it, without the indentation of the fence.
+    /// Its content, without the indentation of the fence.
     pub text: String,
     /// The number of its opening line, from 1.
     pub line: usize,
 }
 
-/// A row of a table, under the headings that it stands below.
+/// A row of a table, with the headings above it.
 pub struct Row {
     /// The last heading of the second level.
     pub section: String,
-    /// The first cell of the table's first row.
+    /// The first cell of the table's header.
     pub title: String,
     /// The cells, without blanks around them.
     pub cells: Vec<String>,
 }
 
-/// Every markdown file of the project, built and installed things left out.
+/// Every markdown file of the project, except built and installed ones.
 pub fn documents() -> Vec<Document> {
     let mut found = Vec::new();
     let mut folders = vec![PathBuf::from(ROOT)];
@@ -96,7 +96,7 @@ impl Document {
         })
     }
 
-    /// The rows of its tables, without their first rows.
+    /// The rows of its tables, without the headers.
     pub fn rows(&self) -> Vec<Row> {
         let mut rows = Vec::new();
         let mut section = String::new();
@@ -120,7 +120,7 @@ impl Document {
         rows
     }
 
-    /// What can stand behind `#` in a link to it, as GitHub makes it from the headings.
+    /// The anchors that links to it can use, as GitHub makes them from the headings.
     pub fn anchors(&self) -> Vec<String> {
         let headings = self.prose().filter(|(_, line)| line.starts_with('#'));
         let slug = |line: &str| {
@@ -131,7 +131,7 @@ impl Document {
         headings.map(|(_, line)| slug(line)).collect()
     }
 
-    /// What its links lead to, each with the number of its line. Code in a line is no link.
+    /// The targets of its links, each with its line number. Code in a line is no link.
     pub fn links(&self) -> Vec<(usize, String)> {
         let mut links = Vec::new();
         for (number, line) in self.prose() {
@@ -144,7 +144,7 @@ impl Document {
         links
     }
 
-    /// The pieces of code in its lines, each with the number of its line.
+    /// The inline code in its lines, each with its line number.
     pub fn code(&self) -> Vec<(usize, String)> {
         let words = |(number, line): (usize, &str)| {
             line.split('`').skip(1).step_by(2).map(move |code| (number, code.to_owned())).collect::<Vec<_>>()
@@ -153,7 +153,7 @@ impl Document {
     }
 }
 
-/// The one piece of code that a cell consists of.
+/// The single piece of inline code that makes up a cell.
 pub fn code_of(cell: &str) -> Option<&str> {
     cell.strip_prefix('`')?.strip_suffix('`').filter(|code| !code.contains('`'))
 }

@@ -1,5 +1,5 @@
-//! Runs the `sh` blocks of a document as somebody would who follows it, with the ports of the test's own servers. Programs
-//! that would install, build or start something are replaced by stand-ins that look at their arguments.
+//! Runs the `sh` blocks of a document as a reader would, with the ports of the test's own servers. Programs that would install,
+//! build or start something are replaced by stand-ins that check their arguments.
 
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;

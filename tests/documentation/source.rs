@@ -1,11 +1,11 @@
-//! Reads from the source what it says to people: lines of the log, texts of errors. Knows no more of Rust than where a text
-//! begins and ends.
+//! Reads from the source what it says to people: log lines and error texts. Parses Rust only as far as needed to find string
+//! literals.
 
 use std::path::Path;
 
 use super::markdown::ROOT;
 
-/// The sentences in a file of the source, without those of its unit tests, and with `…` for what is put in.
+/// The sentences in a source file, without those of its unit tests, with `…` in place of arguments.
 pub fn sentences(path: impl AsRef<Path>) -> Vec<String> {
     texts(&code_of(&Path::new(ROOT).join(path)))
 }
@@ -23,7 +23,7 @@ pub fn warnings() -> Vec<String> {
             let calls = code.split(call).skip(1).map(|rest| rest.split_once(");").map_or(rest, |(call, _)| call));
             let others = ["info,", "debug,", "trace,"];
             let calls = calls.filter(|call| !others.iter().any(|level| call.trim_start().starts_with(level)));
-            // The message stands behind the fields, whose texts are short.
+            // The message follows the fields, whose texts are short.
             found.extend(calls.filter_map(|call| texts(call).into_iter().max_by_key(String::len)));
         }
     }
@@ -47,7 +47,7 @@ fn files() -> Vec<String> {
     found
 }
 
-/// A file without comments and unit tests, each text in it on one line.
+/// A file without comments and unit tests, with each string literal on one line.
 fn code_of(path: &Path) -> String {
     let text = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let text = text.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
@@ -58,7 +58,7 @@ fn code_of(path: &Path) -> String {
     parts.fold(first, |code, part| code + part.trim_start())
 }
 
-/// The texts of more than one word in a piece of code.
+/// The string literals of more than one word in a piece of code.
 fn texts(code: &str) -> Vec<String> {
     let without_quotes = code.replace("\\\"", "'").replace("'\"'", "");
     let texts = without_quotes.split('"').skip(1).step_by(2).filter(|text| text.contains(' '));

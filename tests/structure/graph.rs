@@ -1,4 +1,4 @@
-//! Which file of `src` imports which, and the circles among them.
+//! The imports between files of `src`, and the circles among them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -18,19 +18,19 @@ struct Module {
 /// All modules of the crate; the first is its root.
 struct Modules(Vec<Module>);
 
-/// What a path leads to.
+/// The target of a path.
 enum Found {
     /// An item, in this file.
     Item(String),
     Module(usize),
-    /// Something of another crate.
+    /// An item of another crate.
     Nothing,
 }
 
-/// From each file to those from which it imports, and what.
+/// From each file to the files from which it imports, with the imported names.
 pub type Imports = BTreeMap<String, BTreeMap<String, BTreeSet<String>>>;
 
-/// Reads the crate below this directory.
+/// Parses the crate below this directory.
 pub fn imports(src: &Path) -> Imports {
     let mut modules = Modules(Vec::new());
     modules.read(src, "lib.rs".to_owned(), String::new(), 0);
@@ -45,7 +45,7 @@ pub fn imports(src: &Path) -> Imports {
             }
         };
         for path in uses.iter().map(|(_, path)| path).chain(paths) {
-            // A module by itself is no import: the paths that begin with it are.
+            // A module alone is no import; the paths that begin with it are.
             if let Found::Item(file) = modules.find(at, path, 0) {
                 add(&file, path);
             }
@@ -60,7 +60,7 @@ pub fn imports(src: &Path) -> Imports {
 }
 
 impl Modules {
-    /// `directory`: of the module's children.
+    /// `directory` is that of the module's children.
     fn read(&mut self, src: &Path, file: String, directory: String, parent: usize) {
         let text = fs::read_to_string(src.join(&file)).unwrap_or_else(|error| panic!("{file}: {error}"));
         let source = Source::parse(&text).unwrap_or_else(|error| panic!("{file}: {error}"));
@@ -87,7 +87,7 @@ impl Modules {
         }
     }
 
-    /// What `path` means in this module. `depth`: how many imports were followed.
+    /// The meaning of `path` in this module. `depth` counts the imports followed.
     fn find(&self, from: usize, path: &Segments, depth: usize) -> Found {
         let mut at = from;
         let mut rest = &path[..];
@@ -95,7 +95,7 @@ impl Modules {
             Some("crate") => (at, rest) = (0, &rest[1..]),
             Some("self") => rest = &rest[1..],
             Some("super") => {}
-            // Lower down only names that this module knows can begin a path.
+            // At this depth only names that this module knows can begin a path.
             Some(name) if !self.knows(at, name) => return Found::Nothing,
             _ => {}
         }
@@ -108,7 +108,7 @@ impl Modules {
             } else if module.source.items.contains(name) {
                 return Found::Item(module.file.clone());
             } else if let Some((_, path)) = module.source.uses.iter().find(|(known, _)| known == name) {
-                // A name of another crate may be the same as the name by which it is imported.
+                // A name of another crate may equal the name under which it is imported.
                 if depth > 16 || (path.len() == 1 && path[0] == *name) {
                     return Found::Nothing;
                 }
@@ -141,7 +141,7 @@ impl Modules {
     }
 }
 
-/// The circles: sets of files of which each imports, over the others, from each other one.
+/// The circles: sets of files each of which imports, directly or through others, every other one.
 pub fn circles(imports: &Imports) -> Vec<BTreeSet<String>> {
     let reach: BTreeMap<&String, BTreeSet<&String>> =
         imports.keys().map(|file| (file, reachable(imports, file))).collect();

@@ -1,4 +1,4 @@
-//! What a source file imports and defines. Parses it as the compiler does; unit tests (`#[cfg(test)]`) do not count.
+//! The imports and definitions of a source file. Parses it like the compiler; unit tests (`#[cfg(test)]`) do not count.
 
 use proc_macro2::{TokenStream, TokenTree};
 use syn::visit::{self, Visit};
@@ -7,18 +7,18 @@ use syn::{Attribute, File, ImplItem, Item, ItemMod, ItemUse, Macro, Path, UseTre
 /// A path, by its segments.
 pub type Segments = Vec<String>;
 
-/// A module as it is written: a file, or a `mod … { … }` in one.
+/// A module in the source: a file, or a `mod … { … }` inside one.
 #[derive(Default)]
 pub struct Source {
     /// Names that are defined here.
     pub items: Vec<String>,
-    /// Modules that stand in files of their own.
+    /// Modules in files of their own.
     pub children: Vec<String>,
-    /// Modules that stand here.
+    /// Modules inside this one.
     pub inline: Vec<(String, Source)>,
-    /// Names that `use` brings here, and what they are short for.
+    /// Names that `use` introduces, and their full paths.
     pub uses: Vec<(String, Segments)>,
-    /// What `use …::*` brings here.
+    /// The paths of `use …::*`.
     pub globs: Vec<Segments>,
     /// Other paths of more than one segment.
     pub paths: Vec<Segments>,
@@ -134,7 +134,7 @@ impl<'ast> Visit<'ast> for Source {
         }
     }
 
-    /// [`Source::add`] has seen its items.
+    /// [`Source::add`] has visited its items.
     fn visit_item_mod(&mut self, _: &'ast ItemMod) {}
 
     fn visit_attribute(&mut self, _: &'ast Attribute) {}
@@ -142,7 +142,7 @@ impl<'ast> Visit<'ast> for Source {
     fn visit_visibility(&mut self, _: &'ast Visibility) {}
 }
 
-/// What a macro like `bitflags!` defines, as far as it is written out.
+/// The items that a macro like `bitflags!` defines, as far as they are literal.
 fn defined_in(tokens: TokenStream) -> Vec<String> {
     let tokens: Vec<TokenTree> = tokens.into_iter().collect();
     let definitions = tokens.windows(2).filter_map(|two| match two {

@@ -35,7 +35,7 @@ impl Client {
     pub fn load(tls: &UpstreamTls, host: &str) -> Result<Client, Finding> {
         let name = tls.server_name.as_deref().unwrap_or(host);
         let name = ServerName::try_from(name.to_owned()).map_err(|_| {
-            let what = format!("'{name}' is no name that a certificate can be for");
+            let what = format!("'{name}' cannot be the name in a certificate");
             wrong("upstream_tls.server_name", what, "a host name or an IP address")
         })?;
         let provider = provider();
@@ -80,16 +80,16 @@ pub fn explain(error: io::Error) -> io::Error {
         rustls::Error::InvalidMessage(_) => NO_TLS,
         // A bad signature: the authority has the same name as a known one.
         rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {
-            "its certificate is from an authority that is not known; name the authority's certificate in upstream_tls.ca"
+            "its certificate is from an unknown authority; name the authority's certificate in upstream_tls.ca"
         }
         rustls::Error::InvalidCertificate(
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-        ) => "its certificate is for another name; if that is right, put the name into upstream_tls.server_name",
+        ) => "its certificate is for another name; if that name is right, put it into upstream_tls.server_name",
         rustls::Error::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => {
             "its certificate has expired; give Redis a new one"
         }
         rustls::Error::AlertReceived(AlertDescription::CertificateRequired | AlertDescription::HandshakeFailure) => {
-            "it may want a certificate; name one in upstream_tls.certificate and upstream_tls.key"
+            "it may require a certificate; name one in upstream_tls.certificate and upstream_tls.key"
         }
         _ => return error,
     };
@@ -103,7 +103,7 @@ fn platform_roots() -> Result<RootCertStore, Finding> {
     roots.add_parsable_certificates(found.certs);
     if roots.is_empty() {
         let why = found.errors.first().map(|error| format!(" ({error})")).unwrap_or_default();
-        let what = format!("it is not set, and the system has no authorities that it trusts{why}");
+        let what = format!("it is not set, and the system has no trusted authorities{why}");
         return Err(wrong("upstream_tls.ca", what, "the path of a PEM file with the certificate of an authority"));
     }
     Ok(roots)

@@ -26,7 +26,7 @@ pub(super) fn certificates(key: &'static str, file: &Path) -> Result<Vec<Certifi
     read(
         key,
         file,
-        "the path of a readable PEM file with the certificate, and behind it those that lead to its authority",
+        "the path of a readable PEM file with the certificate, followed by those that lead to its authority",
     )
 }
 
@@ -54,7 +54,7 @@ pub(super) fn authorities(key: &'static str, file: &Path) -> Result<RootCertStor
     let mut roots = RootCertStore::empty();
     for certificate in read(key, file, REMEDY)? {
         roots.add(certificate).map_err(|error| {
-            let what = format!("{} has a certificate that is not sound ({error})", file.display());
+            let what = format!("{} contains an invalid certificate ({error})", file.display());
             wrong(key, what, REMEDY)
         })?;
     }

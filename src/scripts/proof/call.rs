@@ -1,4 +1,4 @@
-//! A call of a command, as a script's text shows it.
+//! A call of a command in the text of a script.
 
 /// A call of a command.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! Expressions: what is read, and which commands are called.
+//! Parses expressions, and collects the calls of commands in them.
 
 use super::call::{Argument, Call};
 use super::parser::{ExpressionKind, KEYS, NAMES, Outcome, Parser, Prefix, REDIS, Shape, UNREADABLE};
@@ -245,7 +245,7 @@ impl<'a> Parser<'a> {
         }
         self.expect(")")?;
         if !matches!(arguments.first(), Some(Argument::Text(_))) {
-            return Err("it calls a command whose name is not written out");
+            return Err("it calls a command whose name is not a literal");
         }
         if self.calls.len() == MAX_CALLS {
             return Err("it calls too many commands to be checked");

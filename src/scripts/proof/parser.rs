@@ -1,5 +1,5 @@
-//! The parser's state: the token at hand, the names in scope, and the calls that were seen. What statements and expressions are is not
-//! known here.
+//! The state of the parser: the current token, the names in scope, and the calls found so far. The grammar is in
+//! `statements` and `expressions`.
 
 use super::call::Call;
 use crate::scripts::lua::{Lexer, Token, Word};
@@ -12,9 +12,9 @@ const MAX_NAMES: usize = 256;
 
 pub(super) const TOO_MANY: &str = "it has too many local names to be checked";
 pub(super) const UNREADABLE: &str = "its text is not understood";
-pub(super) const REDIS: &str = "it uses `redis` in another way than redis.call('NAME', …)";
-pub(super) const KEYS: &str = "it uses KEYS in another way than KEYS[…]";
-pub(super) const NAMES: &str = "it uses a name that is neither its own nor one of those that are known to be harmless";
+pub(super) const REDIS: &str = "it uses `redis` other than as redis.call('NAME', …)";
+pub(super) const KEYS: &str = "it uses KEYS other than as KEYS[…]";
+pub(super) const NAMES: &str = "it uses a name that is neither its own nor known to be safe";
 
 pub(super) type Outcome<T = ()> = Result<T, &'static str>;
 

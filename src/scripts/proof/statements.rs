@@ -1,4 +1,4 @@
-//! Statements: what a block declares, assigns and runs.
+//! Parses statements: blocks, declarations, assignments and loops.
 
 use super::parser::{ExpressionKind, KEYS, NAMES, Outcome, Parser, Prefix, Shape, UNREADABLE};
 use crate::scripts::lua::{Token, Word};

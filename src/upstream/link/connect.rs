@@ -35,7 +35,7 @@ impl<E: Expected> Inner<E> {
             endpoint.report(Suspicion::Connection);
             let limit = self.settings.timeouts.get().connect;
             if timeout(limit, endpoint.passed(epoch)).await.is_err() {
-                let text = "another server than before answers there";
+                let text = "another server now answers there";
                 return Err(io::Error::new(io::ErrorKind::ConnectionRefused, text).into());
             }
         }

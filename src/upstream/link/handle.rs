@@ -164,8 +164,8 @@ impl<E: Expected> Link<E> {
 
     /// Whether it is connected, and Redis executes its requests.
     #[inline]
-    pub fn is_let_in(&self) -> bool {
-        self.0.state.borrow().is_let_in()
+    pub fn is_accepted(&self) -> bool {
+        self.0.state.borrow().is_accepted()
     }
 
     /// Whether a request may be sent now.

@@ -241,7 +241,7 @@ impl<E: Expected> State<E> {
 
     /// Whether it is connected, and Redis executes its requests.
     #[inline]
-    pub(super) fn is_let_in(&self) -> bool {
+    pub(super) fn is_accepted(&self) -> bool {
         self.is_live() && !self.retiring && !self.is_locked()
     }
 

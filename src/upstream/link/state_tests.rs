@@ -90,11 +90,11 @@ fn lost(why: &str) -> Lost {
 #[test]
 fn requests_wait_while_the_link_connects() {
     let mut state = State::new(LANE);
-    assert!(state.is_connecting() && !state.is_let_in());
+    assert!(state.is_connecting() && !state.is_accepted());
     assert_eq!(state.check(NO_LIMIT), Ok(()));
     send(&mut state, &["a"]);
     assert_eq!(state.established(Instant::now(), 1, false), Some(vec![]));
-    assert!(state.is_live() && state.is_let_in() && !state.queue.is_idle());
+    assert!(state.is_live() && state.is_accepted() && !state.queue.is_idle());
 }
 
 #[test]
@@ -141,7 +141,7 @@ fn a_private_link_that_breaks_is_closed_and_repeats_nothing() {
 fn nothing_has_run_on_a_connection_that_lacks_a_login() {
     let mut state = live(PRIVATE, &["A"]);
     state.set_locked(Some(Instant::now()));
-    assert!(!state.is_let_in());
+    assert!(!state.is_accepted());
     state.queue.count_sent(1);
     assert_eq!(state.connection_ended(), [("A", false)]);
 }
@@ -159,7 +159,7 @@ fn requests_that_need_a_login_are_not_sent_without_one() {
 fn a_retiring_link_closes_when_the_last_reply_has_come() {
     let mut state = live(LANE, &["a"]);
     state.retire();
-    assert!(!state.close_if_done() && state.is_live() && !state.is_let_in());
+    assert!(!state.close_if_done() && state.is_live() && !state.is_accepted());
     state.queue.count_sent(1);
     assert_eq!(state.answered(b"$-1\r\n"), Some("a"));
     assert!(state.close_if_done() && state.is_closed());

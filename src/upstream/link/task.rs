@@ -151,7 +151,7 @@ impl<E: Expected> Inner<E> {
         };
         if raw {
             // Redis ends the debugger's connection like this.
-            crate::seldom!(debug, "a connection to Redis has come to its end", why);
+            crate::seldom!(debug, "a connection to Redis has ended", why);
         } else {
             crate::seldom!(warn, "a connection to Redis was lost", shared, unanswered, address, why);
             self.settings.endpoint.report(Suspicion::Connection);

@@ -219,11 +219,11 @@ impl<E: Expected> Wire<'_, E> {
                 }
             }
             let Some(replies) = replies else {
-                break Err("it sent a reply that nobody waits for".to_owned());
+                break Err("it sent a reply without a request".to_owned());
             };
             if fresh && inbox[at] == b'>' && !takes_push {
                 // If it counted as a reply, all later replies would go to the wrong clients.
-                break Err("it pushed something that nobody asked for".to_owned());
+                break Err("it sent an unexpected push".to_owned());
             }
             let scanner = self.scanner.get_or_insert_with(|| ReplyScanner::of(replies));
             let length = match scanner.scan(&inbox[at..]) {
@@ -243,11 +243,11 @@ impl<E: Expected> Wire<'_, E> {
                 if !state.queue.is_front_sent() {
                     // The request stays in the queue and gets an error when the connection ends. If it were sent again, it would be
                     // refused again.
-                    state.queue.send_front_no_more();
+                    state.queue.forbid_repeat_of_front();
                     let words =
                         inbox[at..].strip_prefix(b"-").and_then(|text| text.split(|byte| *byte == b'\r').next());
                     let words = words.map(|text| format!(": {}", String::from_utf8_lossy(text))).unwrap_or_default();
-                    break Err(format!("it answered a request that was not sent whole{words}"));
+                    break Err(format!("it replied to a request that was not sent completely{words}"));
                 }
                 state.answered(&inbox[at..])
             };
