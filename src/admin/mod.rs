@@ -2,10 +2,12 @@
 //!
 //! `subcommands` is the table of what PROXY understands; each has its file. A `view` is what one shows, as a reply and as JSON.
 
+pub mod answer;
 mod health;
 mod info;
 pub mod subcommands;
 pub mod view;
+mod windows;
 
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
@@ -13,7 +15,6 @@ use std::time::{Instant, SystemTime};
 use crate::client_state::buffers::AllBuffers;
 use crate::coherence::mode_history::{Ended, ModeHistory};
 use crate::coherence::{Coherence, Mode};
-use crate::command::ProxySubcommand;
 use crate::config::{Coherence as Feeds, Config, Live};
 use crate::log;
 use crate::metrics::metric::{Facts, L1Bounds, Server, Sources};
@@ -21,7 +22,6 @@ use crate::metrics::outcome::ModeReason;
 use crate::metrics::slots::{BusStats, Stats};
 use crate::upstream::Endpoint;
 use crate::upstream::status::{OwnRight, UpstreamStatus};
-use crate::worker_state::windows::{Access, Asker, ProxyAnswer, Windows};
 
 /// What can be shown.
 pub struct Admin {
@@ -45,20 +45,6 @@ pub struct Admin {
     pub config: Live<Arc<Config>>,
     /// This start's incarnation, as in the names of the connections to Redis.
     pub incarnation: u64,
-}
-
-impl Windows for Admin {
-    fn access(&self, subcommand: ProxySubcommand, argc: usize) -> Access {
-        subcommands::access(subcommand, argc)
-    }
-
-    fn proxy(self: Arc<Self>, subcommand: ProxySubcommand, args: &[&[u8]], asker: Asker) -> ProxyAnswer {
-        subcommands::reply(&self, subcommand, args, asker)
-    }
-
-    fn info(&self, sections: &[&[u8]]) -> String {
-        info::text(self, sections)
-    }
 }
 
 impl Admin {
