@@ -151,6 +151,7 @@ impl App {
         let endpoint = Arc::new(Endpoint::default());
         let in_force = Live::new(Arc::new(config.clone()));
         let (buffers, status) = (Arc::new(AllBuffers::default()), Arc::new(UpstreamStatus::default()));
+        let mailboxes = Arc::new(Mailboxes::default());
         let admin = Arc::new(Admin {
             stats: Arc::clone(&stats),
             endpoint: Arc::clone(&endpoint),
@@ -162,6 +163,7 @@ impl App {
             listen: addresses.to_string(),
             config: in_force.clone(),
             incarnation,
+            mailboxes: Arc::clone(&mailboxes),
         });
         let shared = Arc::new(Shared {
             coherence,
@@ -173,7 +175,7 @@ impl App {
             control: control.handle().clone(),
             offload: Arc::default(),
             users: Users::new(config.upstream.password.is_none()),
-            mailboxes: Mailboxes::default(),
+            mailboxes,
             scripts,
             server_limits: Arc::new(ServerLimits::default()),
         });
@@ -217,7 +219,10 @@ impl App {
         }
         if let Some(listener) = monitor {
             let admin = Arc::clone(&app.admin);
-            app.monitor = Some(Monitor::start(listener, admin, app.config.clone()).map_err(StartError::Thread)?);
+            app.monitor = Some(
+                Monitor::start(listener, admin, app.config.clone(), app.stop.subscribe())
+                    .map_err(StartError::Thread)?,
+            );
         }
         Ok(app)
     }

@@ -3,8 +3,10 @@
 //! `subcommands` is the table of what PROXY understands; each has its file. A `view` is what one shows, as a reply and as JSON.
 
 pub mod answer;
+mod explain;
 mod health;
 mod info;
+mod key_state;
 pub mod subcommands;
 pub mod view;
 mod windows;
@@ -22,6 +24,8 @@ use crate::metrics::outcome::ModeReason;
 use crate::metrics::slots::{BusStats, Stats};
 use crate::upstream::Endpoint;
 use crate::upstream::status::{OwnRight, UpstreamStatus};
+use crate::worker_state::context::Mailboxes;
+use crate::worker_state::windows::{Access, Asker, ProxyAnswer, Windows};
 
 /// What can be shown.
 pub struct Admin {
@@ -45,6 +49,8 @@ pub struct Admin {
     pub config: Live<Arc<Config>>,
     /// This start's incarnation, as in the names of the connections to Redis.
     pub incarnation: u64,
+    /// The ways to the workers, which know the keys that pass.
+    pub mailboxes: Arc<Mailboxes>,
 }
 
 impl Admin {
