@@ -25,7 +25,6 @@ use crate::metrics::slots::{BusStats, Stats};
 use crate::upstream::Endpoint;
 use crate::upstream::status::{OwnRight, UpstreamStatus};
 use crate::worker_state::context::Mailboxes;
-use crate::worker_state::windows::{Access, Asker, ProxyAnswer, Windows};
 
 /// What can be shown.
 pub struct Admin {
