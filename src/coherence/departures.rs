@@ -21,8 +21,11 @@ pub struct Departure {
     pub by: Option<u64>,
 }
 
+/// Room for one departure, and the key that left.
+type Place = Mutex<Option<(KeyId, Departure)>>;
+
 #[derive(Debug)]
-pub(super) struct Departures(Box<[Mutex<Option<(KeyId, Departure)>>]>);
+pub(super) struct Departures(Box<[Place]>);
 
 impl Default for Departures {
     fn default() -> Self {
@@ -31,7 +34,7 @@ impl Default for Departures {
 }
 
 impl Departures {
-    fn place(&self, key: KeyId) -> &Mutex<Option<(KeyId, Departure)>> {
+    fn place(&self, key: KeyId) -> &Place {
         &self.0[key.bits() as usize % PLACES]
     }
 

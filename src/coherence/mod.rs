@@ -4,7 +4,7 @@
 //! a flush. No I/O and no clock: the caller passes the time.
 
 mod departures;
-mod look;
+pub mod look;
 mod mode;
 pub mod mode_history;
 mod permit;
@@ -35,7 +35,6 @@ use departures::Departures;
 use stripes::Stripes;
 
 pub use departures::Departure;
-pub use look::{Look, Seen, State};
 pub use mode::{Mode, Role};
 pub use permit::ServePermit;
 

@@ -61,9 +61,9 @@ fn error(status: StatusCode, text: &str) -> Response {
     (status, Json(json!({ "error": text }))).into_response()
 }
 
-/// Whether the request may be served.
-fn may(state: &State, headers: &HeaderMap, changes: bool) -> Result<(), Response> {
-    auth::check(&state.config.get(), headers, changes).map_err(|(status, text)| error(status, text))
+/// The answer to a request that may not be served. `None`: it may.
+fn refusal(state: &State, headers: &HeaderMap, changes: bool) -> Option<Response> {
+    auth::check(&state.config.get(), headers, changes).err().map(|(status, text)| error(status, text))
 }
 
 async fn ready(state: axum::extract::State<State>) -> Response {
@@ -73,7 +73,7 @@ async fn ready(state: axum::extract::State<State>) -> Response {
 }
 
 async fn metrics(state: axum::extract::State<State>, headers: HeaderMap) -> Response {
-    if let Err(refused) = may(&state, &headers, false) {
+    if let Some(refused) = refusal(&state, &headers, false) {
         return refused;
     }
     let accepted = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect::<Vec<_>>().join(",");
@@ -89,7 +89,7 @@ async fn info(
     Query(query): Query<HashMap<String, String>>,
     headers: HeaderMap,
 ) -> Response {
-    if let Err(refused) = may(&state, &headers, false) {
+    if let Some(refused) = refusal(&state, &headers, false) {
         return refused;
     }
     let sections: Vec<&[u8]> =
@@ -99,14 +99,14 @@ async fn info(
 
 /// What the fields of INFO mean.
 async fn fields(state: axum::extract::State<State>, headers: HeaderMap) -> Response {
-    if let Err(refused) = may(&state, &headers, false) {
+    if let Some(refused) = refusal(&state, &headers, false) {
         return refused;
     }
     Json(state.admin.fields_view()).into_response()
 }
 
 async fn stream(state: axum::extract::State<State>, headers: HeaderMap) -> Response {
-    if let Err(refused) = may(&state, &headers, false) {
+    if let Some(refused) = refusal(&state, &headers, false) {
         return refused;
     }
     let full = "as many readers as may be are connected to the stream; ask again, or close one";
@@ -123,7 +123,7 @@ async fn shown(
     let Some((subcommand, parameters)) = SHOWN.iter().find(|(subcommand, _)| subcommand.name() == name) else {
         return error(StatusCode::NOT_FOUND, "there is no such path");
     };
-    if let Err(refused) = may(&state, &headers, false) {
+    if let Some(refused) = refusal(&state, &headers, false) {
         return refused;
     }
     let given = parameters.iter().map_while(|name| query.get(*name)).map(|value| value.as_bytes());
