@@ -7,6 +7,7 @@ mod health;
 mod info;
 mod key_state;
 pub mod subcommands;
+mod traffic;
 pub mod view;
 
 use std::sync::Arc;
