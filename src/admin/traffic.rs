@@ -9,8 +9,8 @@ use crate::resp::{Bulk, bulk_of, parse_int};
 use crate::traffic::{BigKey, HotKey};
 
 use super::Admin;
+use super::answer::{Answer, Asked};
 use super::key_state::{KeyState, PATIENCE, Remembered, Ruling, remembered};
-use super::subcommands::{Answer, Asked};
 use super::view::View;
 
 /// How many keys are shown if nobody says otherwise, and at most.
