@@ -8,6 +8,7 @@ mod health;
 mod info;
 mod key_state;
 pub mod subcommands;
+mod traffic;
 pub mod view;
 mod windows;
 

@@ -21,7 +21,7 @@ pub struct Departure {
     pub by: Option<u64>,
 }
 
-/// Room for one departure, and the key that left.
+/// The last departure among the keys that share this place.
 type Place = Mutex<Option<(KeyId, Departure)>>;
 
 #[derive(Debug)]
@@ -29,7 +29,7 @@ pub(super) struct Departures(Box<[Place]>);
 
 impl Default for Departures {
     fn default() -> Self {
-        Departures((0..PLACES).map(|_| Mutex::default()).collect())
+        Departures((0..PLACES).map(|_| Place::default()).collect())
     }
 }
 

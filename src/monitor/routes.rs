@@ -37,7 +37,8 @@ pub struct State {
 }
 
 /// Subcommands of PROXY that `/api/<name>` shows as JSON, and the parameters that are their arguments, in order.
-const SHOWN: &[(ProxySubcommand, &[&str])] = &[(ProxySubcommand::Explain, &["key"])];
+const SHOWN: &[(ProxySubcommand, &[&str])] =
+    &[(ProxySubcommand::Explain, &["key"]), (ProxySubcommand::HotKeys, &["n"]), (ProxySubcommand::BigKeys, &["n"])];
 
 /// All paths.
 pub(super) fn router(state: State) -> Router {
