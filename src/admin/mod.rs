@@ -3,7 +3,9 @@
 //! `subcommands` is the table of what PROXY understands; each has its file. A `view` is what one shows, as a reply and as JSON.
 
 mod health;
+pub mod history;
 mod info;
+mod report;
 pub mod subcommands;
 pub mod view;
 
@@ -15,7 +17,9 @@ use crate::coherence::mode_history::{Ended, ModeHistory};
 use crate::coherence::{Coherence, Mode};
 use crate::command::ProxySubcommand;
 use crate::config::{Coherence as Feeds, Config, Live};
+use crate::history::History;
 use crate::log;
+use crate::machine;
 use crate::metrics::metric::{Facts, L1Bounds, Server, Sources};
 use crate::metrics::outcome::ModeReason;
 use crate::metrics::slots::{BusStats, Stats};
@@ -37,6 +41,10 @@ pub struct Admin {
     pub status: Arc<UpstreamStatus>,
     /// Since when L1 has been in its mode.
     pub history: ModeHistory,
+    /// Samples of the metrics over the last week.
+    pub samples: History,
+    /// Bytes of memory that are available to this process.
+    pub memory: u64,
     /// Bytes in the buffers of clients.
     pub buffers: Arc<AllBuffers>,
     /// The addresses for clients, as INFO shows them.
@@ -77,6 +85,7 @@ impl Admin {
             fleet: config.fleet.clone(),
             listen: self.listen.clone(),
             upstream: config.upstream.to_string(),
+            memory: (machine::resident(), self.memory),
             log_lines_dropped: log::dropped_lines(),
             buffers: (self.buffers.bytes().wrapping_add(self.buffers.offloaded()), self.buffers.max()),
             buffers_offloaded: self.buffers.offloaded(),
@@ -84,6 +93,8 @@ impl Admin {
             server,
             upstream_overdue: self.endpoint.silence().overdue() as u64,
             upstream_up: upstream.up,
+            upstream_refuses_login: upstream.refuses_login(),
+            upstream_used_memory: upstream.used_memory,
             upstream_error: upstream.error,
             upstream_missing_rights: upstream.missing.into_iter().map(OwnRight::name).collect(),
             nats_configured: config.nats.is_some(),

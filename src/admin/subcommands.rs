@@ -63,6 +63,17 @@ pub const SUBCOMMANDS: &[Subcommand] = &[
         run: super::info::info,
     },
     Subcommand {
+        subcommand: ProxySubcommand::Report,
+        arguments: "[hours]",
+        help: &[
+            "Show the last hours (24 if not given, at most 168): hit rate, latency, memory, commands, clients, current, on",
+            "average, best and worst; and what was saved.",
+        ],
+        takes: 0..=1,
+        access: Access::Clients,
+        run: super::report::report,
+    },
+    Subcommand {
         subcommand: ProxySubcommand::Flush,
         arguments: "",
         help: &["Flush L1 of this Shortstop. Redis is not changed."],

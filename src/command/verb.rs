@@ -261,6 +261,8 @@ proxy_subcommands! {
     Health = "health",
     /// PROXY FLUSH.
     Flush = "flush",
+    /// PROXY REPORT.
+    Report = "report",
     /// PROXY DEBUG.
     Debug = "debug",
     /// PROXY HELP.

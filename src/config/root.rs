@@ -36,6 +36,8 @@ pub struct Config {
     pub nats: Option<NatsUrl>,
     /// The name shared by the Shortstops that invalidate each other. One token of a NATS subject.
     pub fleet: String,
+    /// Where files are kept over a restart. `None`: there are none.
+    pub data_dir: Option<PathBuf>,
     /// The address of the monitor's web server.
     pub monitor: MonitorAddress,
     /// The token that the monitor requires before it changes anything. `None`: it changes nothing, unless `monitor_token_file` has a
@@ -91,6 +93,7 @@ impl Default for Config {
             clients_without_auth: ClientsWithoutAuth::Nobody,
             nats: None,
             fleet: "default".to_owned(),
+            data_dir: None,
             monitor: MonitorAddress::Usual,
             monitor_token: None,
             monitor_token_file: None,
@@ -127,6 +130,7 @@ impl Section for Config {
             clients_without_auth,
             nats,
             fleet,
+            data_dir,
             monitor,
             monitor_token,
             monitor_token_file,
@@ -157,6 +161,7 @@ impl Section for Config {
         fields.value("clients_without_auth", clients_without_auth, parsed());
         fields.value("nats", nats, optional_parsed());
         fields.value("fleet", fleet, TEXT);
+        fields.value("data_dir", data_dir, OPTIONAL_PATH);
         fields.value("monitor", monitor, parsed());
         fields.value("monitor_token", monitor_token, OPTIONAL_SECRET);
         fields.value("monitor_token_file", monitor_token_file, OPTIONAL_PATH);

@@ -12,10 +12,12 @@ use axum::{Json, Router};
 use serde_json::json;
 
 use crate::admin::Admin;
+use crate::admin::history::Range;
 use crate::admin::subcommands::{self, Answer};
 use crate::admin::view::View;
 use crate::command::ProxySubcommand;
 use crate::config::{Config, Live};
+use crate::history::unix_time;
 use crate::resp::Version;
 use crate::worker_state::windows::Asker;
 
@@ -32,7 +34,7 @@ pub struct State {
 }
 
 /// Subcommands of PROXY that `/api/<name>` shows as JSON, and the parameters that are their arguments, in order.
-const SHOWN: &[(ProxySubcommand, &[&str])] = &[];
+const SHOWN: &[(ProxySubcommand, &[&str])] = &[(ProxySubcommand::Report, &["hours"])];
 
 /// All paths.
 pub(super) fn router(state: State) -> Router {
@@ -41,6 +43,8 @@ pub(super) fn router(state: State) -> Router {
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
         .route("/api/info", get(info))
+        .route("/api/dashboard", get(dashboard))
+        .route("/api/history", get(history))
         .route("/api/{name}", get(shown))
         .fallback(|| async { error(StatusCode::NOT_FOUND, "there is no such path; / shows what there is") })
         .method_not_allowed_fallback(|| async {
@@ -88,6 +92,36 @@ async fn info(
     let sections: Vec<&[u8]> =
         query.get("section").into_iter().flat_map(|names| names.split(',')).map(str::as_bytes).collect();
     Json(state.admin.info_view(&sections)).into_response()
+}
+
+/// The numbers of a dashboard.
+async fn dashboard(state: axum::extract::State<State>, headers: HeaderMap) -> Response {
+    match may(&state, &headers, false) {
+        Ok(()) => Json(state.admin.dashboard_view(unix_time())).into_response(),
+        Err(refused) => refused,
+    }
+}
+
+/// The history of a time: `?from=&to=` in seconds of Unix time, `&points=`.
+async fn history(
+    state: axum::extract::State<State>,
+    Query(query): Query<HashMap<String, String>>,
+    headers: HeaderMap,
+) -> Response {
+    if let Err(refused) = may(&state, &headers, false) {
+        return refused;
+    }
+    let number = |name: &str| match query.get(name).map(|text| text.parse::<u64>()) {
+        None => Ok(None),
+        Some(Ok(number)) => Ok(Some(number)),
+        Some(Err(_)) => Err(error(StatusCode::BAD_REQUEST, "from, to and points are whole numbers")),
+    };
+    match (number("from"), number("to"), number("points")) {
+        (Ok(from), Ok(to), Ok(points)) => {
+            Json(state.admin.history_view(Range { from, to, points }, unix_time())).into_response()
+        }
+        (Err(refused), _, _) | (_, Err(refused), _) | (_, _, Err(refused)) => refused,
+    }
 }
 
 /// What a subcommand of PROXY shows.
