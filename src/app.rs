@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::acceptor::{self, Front, WorkerHandle};
 use crate::admin::Admin;
+use crate::alerts::Alerts;
 use crate::bus::{self, Bus, BusError, connection_name, random_incarnation};
 use crate::client_state::buffers::AllBuffers;
 use crate::client_state::users::Users;
@@ -164,6 +165,7 @@ impl App {
             status: Arc::clone(&status),
             history: ModeHistory::default(),
             samples,
+            alerts: Alerts::default(),
             memory: machine::memory() as u64,
             buffers: Arc::clone(&buffers),
             listen: addresses.to_string(),

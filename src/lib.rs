@@ -25,7 +25,7 @@
 //! | 0 words | [`resp`], [`reads`], [`glob`], [`config`], [`errors`], [`metrics`] | bytes in, values out; no I/O |
 //! | | [`log`], [`supervisor`], [`machine`] | the writer of the log; the watch over threads and tasks that must not end; the available memory |
 //! | 1 tables | [`command`], [`rules`], [`codec`] | pure |
-//! | | [`history`] | samples of the metrics over the last week |
+//! | | [`history`], [`alerts`] | samples of the metrics over the last week, and what in them needs a person |
 //! | 2 memory | [`near_cache`], [`coherence`], [`scripts`] | shared state; what may be served and kept, what scripts may write |
 //! | 3 wires | [`net`] | sockets: TCP, TLS, Unix |
 //! | | [`upstream`], [`bus`] | the connections to Redis, and to NATS |
@@ -48,6 +48,7 @@
 
 mod acceptor;
 pub mod admin;
+pub mod alerts;
 pub mod app;
 mod arrival;
 pub mod bus;

@@ -2,6 +2,7 @@
 //!
 //! `subcommands` is the table of what PROXY understands; each has its file. A `view` is what one shows, as a reply and as JSON.
 
+mod alerts;
 mod health;
 pub mod history;
 mod info;
@@ -12,6 +13,7 @@ pub mod view;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
+use crate::alerts::{Alert, Alerts};
 use crate::client_state::buffers::AllBuffers;
 use crate::coherence::mode_history::{Ended, ModeHistory};
 use crate::coherence::{Coherence, Mode};
@@ -43,6 +45,8 @@ pub struct Admin {
     pub history: ModeHistory,
     /// Samples of the metrics over the last week.
     pub samples: History,
+    /// What in them needs a person.
+    pub alerts: Alerts,
     /// Bytes of memory that are available to this process.
     pub memory: u64,
     /// Bytes in the buffers of clients.
@@ -86,6 +90,7 @@ impl Admin {
             listen: self.listen.clone(),
             upstream: config.upstream.to_string(),
             memory: (machine::resident(), self.memory),
+            alerts_firing: self.alerts.firing().iter().map(|alert| alert.name).collect(),
             log_lines_dropped: log::dropped_lines(),
             buffers: (self.buffers.bytes().wrapping_add(self.buffers.offloaded()), self.buffers.max()),
             buffers_offloaded: self.buffers.offloaded(),
@@ -112,6 +117,27 @@ impl Admin {
             generation: self.coherence.generation(),
         };
         Sources { stats: &self.stats, bus: &self.bus, facts, now }
+    }
+
+    /// Takes the sample of the last second, and judges it. Logs the alerts that begin to fire or clear, and returns them. Call this once a
+    /// second.
+    pub fn sample(&self, now: u64) -> Vec<Alert> {
+        let thresholds = self.config.get().alerts.clone();
+        let mut changes = Vec::new();
+        self.samples.take(&self.sources(), now, |sample| {
+            changes = self.alerts.judge(sample, &thresholds);
+            self.alerts.bits()
+        });
+        for Alert { name, text, value, limit, since, cleared } in &changes {
+            match cleared {
+                None => tracing::warn!(alert = name, value, limit, "an alert fires: {text}"),
+                Some(cleared) => {
+                    let seconds = cleared.saturating_sub(*since);
+                    tracing::info!(alert = name, value, limit, seconds, "an alert has cleared: {text}");
+                }
+            }
+        }
+        changes
     }
 
     /// The mode and its reason. Logs a change since the last call. Call this from a timer too, because the end of a lease is no

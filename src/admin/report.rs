@@ -181,6 +181,7 @@ impl Admin {
         let total = |count: fn(&Sample) -> u64| View::count(samples.iter().map(count).sum::<u64>());
         out.push(("round_trips_saved", total(|sample| sample.hits)));
         out.push(("compression_saved_bytes", total(|sample| sample.saved_bytes)));
+        out.push(("alerts", self.recent_alerts_since(now.saturating_sub(hours * 3600))));
         View::Map(out)
     }
 
@@ -225,7 +226,7 @@ impl Admin {
                     ("total_commands_processed", View::count(stats.sum(|worker| &worker.commands))),
                 ]),
             ),
-            ("recent_alerts", View::List(Vec::new())),
+            ("recent_alerts", self.recent_alerts()),
             ("performance_history", View::List(history.collect())),
         ])
     }

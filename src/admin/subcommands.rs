@@ -63,6 +63,17 @@ pub const SUBCOMMANDS: &[Subcommand] = &[
         run: super::info::info,
     },
     Subcommand {
+        subcommand: ProxySubcommand::Alerts,
+        arguments: "[SET name value]",
+        help: &[
+            "Show the alerts that fire, those that fired, and the thresholds. SET changes a threshold until the configuration",
+            "is read again, and is for users who may CONFIG SET.",
+        ],
+        takes: 0..=3,
+        access: Access::Clients,
+        run: super::alerts::alerts,
+    },
+    Subcommand {
         subcommand: ProxySubcommand::Report,
         arguments: "[hours]",
         help: &[
@@ -131,7 +142,11 @@ fn row(subcommand: ProxySubcommand) -> Option<&'static Subcommand> {
 /// Who may use a subcommand in a call with so many arguments, PROXY and the subcommand included. An error is for anybody.
 pub fn access(subcommand: ProxySubcommand, argc: usize) -> Access {
     let row = row(subcommand).filter(|row| argc >= 2 && row.takes.contains(&(argc - 2)));
-    row.map_or(Access::Anybody, |row| row.access)
+    match row {
+        // With arguments it sets a threshold.
+        Some(Subcommand { subcommand: ProxySubcommand::Alerts, .. }) if argc > 2 => Access::Configurers,
+        row => row.map_or(Access::Anybody, |row| row.access),
+    }
 }
 
 /// Answers `PROXY …`. `args` is the whole call.
@@ -202,6 +217,8 @@ mod tests {
     fn an_error_is_for_anybody() {
         assert_eq!(access(ProxySubcommand::Flush, 2), Access::Configurers);
         assert_eq!(access(ProxySubcommand::Info, 3), Access::Clients);
+        assert_eq!(access(ProxySubcommand::Alerts, 2), Access::Clients);
+        assert_eq!(access(ProxySubcommand::Alerts, 5), Access::Configurers);
         for (subcommand, argc) in
             [(ProxySubcommand::Other, 1), (ProxySubcommand::Other, 2), (ProxySubcommand::Flush, 9)]
         {

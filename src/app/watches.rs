@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::Runtime;
 
-use crate::bus::{Event, connection_name};
+use crate::bus::{Bus, Event, Notice, connection_name};
 use crate::coherence::Role;
 use crate::config::Config;
 use crate::fleet::{Alone, OnBus};
@@ -123,12 +123,20 @@ impl App {
             }
         }));
         let admin = Arc::clone(&self.admin);
+        let notices = self.bus.as_ref().map(Bus::notices);
         control.spawn(self.supervisor.watch("the clock of the history", End::Never, async move {
             let mut ticks = tokio::time::interval(SAMPLE);
             ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             loop {
                 ticks.tick().await;
-                admin.samples.take(&admin.sources(), unix_time(), |_| 0);
+                for alert in admin.sample(unix_time()) {
+                    let subject = admin.config.get().alerts.subject.clone();
+                    let (Some(notices), Some(subject)) = (&notices, subject) else { continue };
+                    let payload = admin.alert_notice(&alert).into_bytes();
+                    if notices.try_send(Notice { subject, payload }).is_err() {
+                        crate::seldom!(warn, "an alert was not published: NATS is away, and too many wait already");
+                    }
+                }
             }
         }));
         let stats = Arc::clone(&self.shared.stats);

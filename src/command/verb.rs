@@ -263,6 +263,8 @@ proxy_subcommands! {
     Flush = "flush",
     /// PROXY REPORT.
     Report = "report",
+    /// PROXY ALERTS.
+    Alerts = "alerts",
     /// PROXY DEBUG.
     Debug = "debug",
     /// PROXY HELP.

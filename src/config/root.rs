@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::alerts::Alerts;
 use super::body::{RuleBody, RuleSpec};
 use super::fields::{Fields, Section};
 use super::monitor::{MonitorAddress, MonitorAuth};
@@ -49,6 +50,8 @@ pub struct Config {
     pub monitor_auth: MonitorAuth,
     /// True: the monitor and the PROXY command show no keys.
     pub redact_keys: bool,
+    /// Thresholds of alerts, and where alerts are published.
+    pub alerts: Alerts,
     /// Number of threads that serve clients. 0: one per core.
     pub workers: usize,
     /// The log.
@@ -99,6 +102,7 @@ impl Default for Config {
             monitor_token_file: None,
             monitor_auth: MonitorAuth::Changes,
             redact_keys: false,
+            alerts: Alerts::default(),
             workers: 0,
             log: Log::default(),
             coherence: Coherence::Auto,
@@ -136,6 +140,7 @@ impl Section for Config {
             monitor_token_file,
             monitor_auth,
             redact_keys,
+            alerts,
             workers,
             log,
             coherence,
@@ -167,6 +172,7 @@ impl Section for Config {
         fields.value("monitor_token_file", monitor_token_file, OPTIONAL_PATH);
         fields.value("monitor_auth", monitor_auth, parsed());
         fields.value("redact_keys", redact_keys, SWITCH);
+        fields.section("alerts", alerts);
         fields.value("workers", workers, count());
         fields.section("log", log);
         fields.value("coherence", coherence, parsed());

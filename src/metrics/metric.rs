@@ -130,6 +130,8 @@ pub struct Facts {
     pub upstream: String,
     /// Bytes of memory that this process takes, if the system tells, and that are available to it.
     pub memory: (Option<u64>, u64),
+    /// The names of the alerts that fire.
+    pub alerts_firing: Vec<&'static str>,
     /// Log lines that could not be written.
     pub log_lines_dropped: u64,
     /// Bytes in the buffers of clients including `buffers_offloaded`, and their bound.

@@ -54,6 +54,12 @@ pub(super) const METRICS: &[Metric] = &[
         "Memory that is available to it: that of the machine or of its control group.",
         |from| Count(from.facts.memory.1),
     ),
+    row(Section::Proxy, "alerts_firing", Gauge, Nothing, "Alerts that fire now.", |from| {
+        Count(from.facts.alerts_firing.len() as u64)
+    }),
+    row(Section::Proxy, "alerts_firing_names", Text, Nothing, "Their names, separated by commas.", |from| {
+        text(from.facts.alerts_firing.join(","))
+    }),
     row(
         Section::Proxy,
         "panics",

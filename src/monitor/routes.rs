@@ -43,6 +43,7 @@ pub(super) fn router(state: State) -> Router {
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
         .route("/api/info", get(info))
+        .route("/api/alerts", get(alerts).put(set_alerts))
         .route("/api/dashboard", get(dashboard))
         .route("/api/history", get(history))
         .route("/api/{name}", get(shown))
@@ -92,6 +93,30 @@ async fn info(
     let sections: Vec<&[u8]> =
         query.get("section").into_iter().flat_map(|names| names.split(',')).map(str::as_bytes).collect();
     Json(state.admin.info_view(&sections)).into_response()
+}
+
+/// The alerts.
+async fn alerts(state: axum::extract::State<State>, headers: HeaderMap) -> Response {
+    match may(&state, &headers, false) {
+        Ok(()) => Json(state.admin.alerts_view()).into_response(),
+        Err(refused) => refused,
+    }
+}
+
+/// Sets thresholds of alerts: `{"hit_rate_min": 0.8, "response_time_max": "50ms"}`. All or none.
+async fn set_alerts(state: axum::extract::State<State>, headers: HeaderMap, body: String) -> Response {
+    if let Err(refused) = may(&state, &headers, true) {
+        return refused;
+    }
+    let Ok(thresholds) = serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&body) else {
+        return error(StatusCode::BAD_REQUEST, "the body must be a JSON object of thresholds by name");
+    };
+    let text = |value: serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let thresholds: Vec<_> = thresholds.into_iter().map(|(name, value)| (name, text(value))).collect();
+    match state.admin.set_thresholds(&thresholds) {
+        Ok(()) => Json(state.admin.alerts_view()).into_response(),
+        Err(why) => error(StatusCode::BAD_REQUEST, &why),
+    }
 }
 
 /// The numbers of a dashboard.
