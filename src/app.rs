@@ -157,6 +157,7 @@ impl App {
             Some(directory) => History::open(directory, unix_time()),
             None => History::in_memory(),
         };
+        let mailboxes = Arc::new(Mailboxes::default());
         let admin = Arc::new(Admin {
             stats: Arc::clone(&stats),
             endpoint: Arc::clone(&endpoint),
@@ -171,6 +172,7 @@ impl App {
             listen: addresses.to_string(),
             config: in_force.clone(),
             incarnation,
+            mailboxes: Arc::clone(&mailboxes),
         });
         let shared = Arc::new(Shared {
             coherence,
@@ -182,7 +184,7 @@ impl App {
             control: control.handle().clone(),
             offload: Arc::default(),
             users: Users::new(config.upstream.password.is_none()),
-            mailboxes: Mailboxes::default(),
+            mailboxes,
             scripts,
             server_limits: Arc::new(ServerLimits::default()),
         });

@@ -27,6 +27,7 @@
 //! | 1 tables | [`command`], [`rules`], [`codec`] | pure |
 //! | | [`history`], [`alerts`] | samples of the metrics over the last week, and what in them needs a person |
 //! | 2 memory | [`near_cache`], [`coherence`], [`scripts`] | shared state; what may be served and kept, what scripts may write |
+//! | | [`traffic`] | what has passed through a worker, for those who ask |
 //! | 3 wires | [`net`] | sockets: TCP, TLS, Unix |
 //! | | [`upstream`], [`bus`] | the connections to Redis, and to NATS |
 //! | 4 state | `client_state` | the state of one client: reply queue, profile, client info, session |
@@ -77,6 +78,7 @@ pub mod resp;
 pub mod rules;
 pub mod scripts;
 pub mod supervisor;
+pub mod traffic;
 pub mod upstream;
 mod worker;
 mod worker_state;

@@ -3,9 +3,11 @@
 //! `subcommands` is the table of what PROXY understands; each has its file. A `view` is what one shows, as a reply and as JSON.
 
 mod alerts;
+mod explain;
 mod health;
 pub mod history;
 mod info;
+mod key_state;
 mod report;
 pub mod subcommands;
 pub mod view;
@@ -27,6 +29,7 @@ use crate::metrics::outcome::ModeReason;
 use crate::metrics::slots::{BusStats, Stats};
 use crate::upstream::Endpoint;
 use crate::upstream::status::{OwnRight, UpstreamStatus};
+use crate::worker_state::context::Mailboxes;
 use crate::worker_state::windows::{Access, Asker, ProxyAnswer, Windows};
 
 /// What can be shown.
@@ -57,6 +60,8 @@ pub struct Admin {
     pub config: Live<Arc<Config>>,
     /// This start's incarnation, as in the names of the connections to Redis.
     pub incarnation: u64,
+    /// The ways to the workers, which know the keys that pass.
+    pub mailboxes: Arc<Mailboxes>,
 }
 
 impl Windows for Admin {

@@ -259,6 +259,8 @@ proxy_subcommands! {
     Info = "info",
     /// PROXY HEALTH.
     Health = "health",
+    /// PROXY EXPLAIN.
+    Explain = "explain",
     /// PROXY FLUSH.
     Flush = "flush",
     /// PROXY REPORT.

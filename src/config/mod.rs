@@ -29,7 +29,7 @@ mod url;
 mod warn;
 
 pub use alerts::{Alerts, Ratio};
-pub use body::{CacheBody, CachePatch, Codec, CompressBody, CompressPatch, RuleBody, RuleSpec};
+pub use body::{CacheBody, CachePatch, Codec, CompressBody, CompressPatch, Line, RuleBody, RuleSpec};
 pub use error::{ConfigError, Finding};
 pub use fields::Switch;
 pub use live::Live;
