@@ -22,7 +22,9 @@ use crate::resp::Version;
 use crate::worker_state::windows::Asker;
 
 use super::auth;
+use super::page;
 use super::prometheus;
+use super::stream::Readers;
 
 /// What the paths show.
 #[derive(Clone)]
@@ -31,6 +33,8 @@ pub struct State {
     pub admin: Arc<Admin>,
     /// What is configured now.
     pub config: Live<Arc<Config>>,
+    /// The readers of the stream.
+    pub readers: Readers,
 }
 
 /// Subcommands of PROXY that `/api/<name>` shows as JSON, and the parameters that are their arguments, in order.
@@ -39,7 +43,7 @@ const SHOWN: &[(ProxySubcommand, &[&str])] =
 
 /// All paths.
 pub(super) fn router(state: State) -> Router {
-    Router::new()
+    page::with_page(Router::new())
         .route("/livez", get(|| async { Json(json!({ "live": true })) }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
@@ -47,6 +51,8 @@ pub(super) fn router(state: State) -> Router {
         .route("/api/alerts", get(alerts).put(set_alerts))
         .route("/api/dashboard", get(dashboard))
         .route("/api/history", get(history))
+        .route("/api/fields", get(fields))
+        .route("/api/stream", get(stream))
         .route("/api/{name}", get(shown))
         .fallback(|| async { error(StatusCode::NOT_FOUND, "there is no such path; / shows what there is") })
         .method_not_allowed_fallback(|| async {
@@ -148,6 +154,22 @@ async fn history(
         }
         (Err(refused), _, _) | (_, Err(refused), _) | (_, _, Err(refused)) => refused,
     }
+}
+
+/// What the fields of INFO mean.
+async fn fields(state: axum::extract::State<State>, headers: HeaderMap) -> Response {
+    if let Err(refused) = may(&state, &headers, false) {
+        return refused;
+    }
+    Json(state.admin.fields_view()).into_response()
+}
+
+async fn stream(state: axum::extract::State<State>, headers: HeaderMap) -> Response {
+    if let Err(refused) = may(&state, &headers, false) {
+        return refused;
+    }
+    let full = "as many readers as may be are connected to the stream; ask again, or close one";
+    state.readers.join(&state.admin).unwrap_or_else(|| error(StatusCode::SERVICE_UNAVAILABLE, full))
 }
 
 /// What a subcommand of PROXY shows.
