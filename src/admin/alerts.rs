@@ -7,7 +7,7 @@ use crate::bus::connection_name;
 use crate::config::Config;
 
 use super::Admin;
-use super::subcommands::{Answer, Asked};
+use super::answer::{Answer, Asked};
 use super::view::View;
 
 /// PROXY ALERTS [SET name value].

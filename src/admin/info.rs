@@ -8,7 +8,7 @@ use crate::metrics::snapshot;
 use crate::resp::build;
 
 use super::Admin;
-use super::subcommands::{Answer, Asked};
+use super::answer::{Answer, Asked};
 use super::view::View;
 
 /// PROXY INFO.

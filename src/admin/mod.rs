@@ -3,6 +3,7 @@
 //! `subcommands` is the table of what PROXY understands; each has its file. A `view` is what one shows, as a reply and as JSON.
 
 mod alerts;
+pub mod answer;
 mod explain;
 mod health;
 pub mod history;
@@ -11,6 +12,7 @@ mod key_state;
 mod report;
 pub mod subcommands;
 pub mod view;
+mod windows;
 
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
@@ -19,7 +21,6 @@ use crate::alerts::{Alert, Alerts};
 use crate::client_state::buffers::AllBuffers;
 use crate::coherence::mode_history::{Ended, ModeHistory};
 use crate::coherence::{Coherence, Mode};
-use crate::command::ProxySubcommand;
 use crate::config::{Coherence as Feeds, Config, Live};
 use crate::history::History;
 use crate::log;
@@ -30,7 +31,6 @@ use crate::metrics::slots::{BusStats, Stats};
 use crate::upstream::Endpoint;
 use crate::upstream::status::{OwnRight, UpstreamStatus};
 use crate::worker_state::context::Mailboxes;
-use crate::worker_state::windows::{Access, Asker, ProxyAnswer, Windows};
 
 /// What can be shown.
 pub struct Admin {
@@ -62,20 +62,6 @@ pub struct Admin {
     pub incarnation: u64,
     /// The ways to the workers, which know the keys that pass.
     pub mailboxes: Arc<Mailboxes>,
-}
-
-impl Windows for Admin {
-    fn access(&self, subcommand: ProxySubcommand, argc: usize) -> Access {
-        subcommands::access(subcommand, argc)
-    }
-
-    fn proxy(self: Arc<Self>, subcommand: ProxySubcommand, args: &[&[u8]], asker: Asker) -> ProxyAnswer {
-        subcommands::reply(&self, subcommand, args, asker)
-    }
-
-    fn info(&self, sections: &[&[u8]]) -> String {
-        info::text(self, sections)
-    }
 }
 
 impl Admin {

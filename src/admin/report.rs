@@ -6,7 +6,7 @@ use crate::history::sample::Sample;
 use crate::history::unix_time;
 
 use super::Admin;
-use super::subcommands::{Answer, Asked};
+use super::answer::{Answer, Asked};
 use super::view::View;
 
 /// Hours when nobody says how many.

@@ -56,7 +56,7 @@ pub fn bind(monitor: MonitorAddress) -> Result<Option<TcpListener>, MonitorError
     let Some(address) = monitor.address() else { return Ok(None) };
     match TcpListener::bind(address) {
         Ok(listener) => Ok(Some(listener)),
-        Err(error) if monitor == MonitorAddress::Usual => {
+        Err(error) if monitor == MonitorAddress::Auto => {
             tracing::warn!(%address, %error, "there is no monitor: its usual address cannot be used; name another with --monitor");
             Ok(None)
         }

@@ -12,8 +12,9 @@ use axum::{Json, Router};
 use serde_json::json;
 
 use crate::admin::Admin;
+use crate::admin::answer::Answer;
 use crate::admin::history::Range;
-use crate::admin::subcommands::{self, Answer};
+use crate::admin::subcommands;
 use crate::admin::view::View;
 use crate::command::ProxySubcommand;
 use crate::config::{Config, Live};
