@@ -25,7 +25,7 @@ pub(super) struct Remembered {
 }
 
 /// How long the workers may take to answer. A worker that is busy for longer is left out.
-const PATIENCE: Duration = Duration::from_secs(1);
+pub(super) const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Asks the workers what they remember of these keys. `user`: only of the reads of this user.
 pub(super) async fn remembered(mailboxes: &Mailboxes, ids: Vec<EntryId>, user: Option<u32>) -> Vec<Remembered> {

@@ -11,6 +11,7 @@ mod info;
 mod key_state;
 mod report;
 pub mod subcommands;
+mod traffic;
 pub mod view;
 mod windows;
 

@@ -64,6 +64,27 @@ pub const SUBCOMMANDS: &[Subcommand] = &[
         run: super::report::report,
     },
     Subcommand {
+        subcommand: ProxySubcommand::HotKeys,
+        arguments: "[n]",
+        help: &[
+            "Show the n (10) keys that were requested most in the last seconds: requests and hits per second, share of all",
+            "requests, rule, size, and whether L1 answers a GET or why not.",
+        ],
+        takes: 0..=1,
+        access: Access::Configurers,
+        run: super::traffic::hot_keys,
+    },
+    Subcommand {
+        subcommand: ProxySubcommand::BigKeys,
+        arguments: "[n]",
+        help: &[
+            "Show the n (10) largest values that have passed since the start, read or written. Nothing is scanned.",
+        ],
+        takes: 0..=1,
+        access: Access::Configurers,
+        run: super::traffic::big_keys,
+    },
+    Subcommand {
         subcommand: ProxySubcommand::Explain,
         arguments: "<key>",
         help: &[

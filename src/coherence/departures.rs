@@ -21,17 +21,20 @@ pub struct Departure {
     pub by: Option<u64>,
 }
 
+/// The last departure among the keys that share this place.
+type Place = Mutex<Option<(KeyId, Departure)>>;
+
 #[derive(Debug)]
-pub(super) struct Departures(Box<[Mutex<Option<(KeyId, Departure)>>]>);
+pub(super) struct Departures(Box<[Place]>);
 
 impl Default for Departures {
     fn default() -> Self {
-        Departures((0..PLACES).map(|_| Mutex::default()).collect())
+        Departures((0..PLACES).map(|_| Place::default()).collect())
     }
 }
 
 impl Departures {
-    fn place(&self, key: KeyId) -> &Mutex<Option<(KeyId, Departure)>> {
+    fn place(&self, key: KeyId) -> &Place {
         &self.0[key.bits() as usize % PLACES]
     }
 

@@ -1,12 +1,11 @@
 //! A look at what L1 has of a key, for those who ask (PROXY EXPLAIN). It changes nothing: no entry counts as used.
 
-use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::near_cache::{Entry, KeyId};
+use crate::near_cache::Entry;
 
-use super::Coherence;
 use super::departures::Departure;
+use super::permit::ServePermit;
 
 /// What L1 has of a key.
 #[derive(Debug)]
@@ -49,33 +48,20 @@ pub enum State {
     Stale,
 }
 
-impl Coherence {
-    /// What L1 has of a key.
-    pub fn look(&self, key: KeyId, now: Instant) -> Look {
-        let found = self.stripes.look(key, now);
-        let permit = self.permit(now);
-        let see = |entry: Entry| {
-            let times = entry.times();
-            let state = if times.generation != permit.generation {
-                State::Flushed
-            } else if permit.nanos >= times.deadline {
-                State::Expired
-            } else if permit.allows(&entry) {
-                State::Good
-            } else {
-                State::Stale
-            };
-            let age = Duration::from_nanos(permit.nanos.saturating_sub(times.sent));
-            Seen { state, age, left: Duration::from_nanos(times.deadline.saturating_sub(permit.nanos)), entry }
+impl Seen {
+    /// An entry, at the moment of the permit.
+    pub(super) fn of(entry: Entry, permit: &ServePermit) -> Self {
+        let times = entry.times();
+        let state = if times.generation != permit.generation {
+            State::Flushed
+        } else if permit.nanos >= times.deadline {
+            State::Expired
+        } else if permit.allows(&entry) {
+            State::Good
+        } else {
+            State::Stale
         };
-        let everything = self.quarantined_until.load(Ordering::Acquire).saturating_sub(permit.nanos);
-        let everything = Some(Duration::from_nanos(everything)).filter(|left| !left.is_zero());
-        Look {
-            entries: found.entries.into_iter().map(see).collect(),
-            written: found.written || self.unbounded_writes.load(Ordering::Acquire) > 0,
-            quarantined: found.quarantined.map(|until| until - now).max(everything),
-            fetched: found.fetched,
-            departure: self.departures.last(key),
-        }
+        let age = Duration::from_nanos(permit.nanos.saturating_sub(times.sent));
+        Seen { state, age, left: Duration::from_nanos(times.deadline.saturating_sub(permit.nanos)), entry }
     }
 }

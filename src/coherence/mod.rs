@@ -424,6 +424,21 @@ impl Coherence {
         let _ = self.role.compare_exchange(unproven, not_told, Ordering::AcqRel, Ordering::Acquire);
     }
 
+    /// What L1 has of a key. Changes nothing: no entry counts as used.
+    pub fn look(&self, key: KeyId, now: Instant) -> Look {
+        let permit = self.permit(now);
+        let found = self.stripes.look(key, now);
+        let everything = self.quarantined_until.load(Ordering::Acquire).saturating_sub(permit.nanos);
+        let everything = Some(Duration::from_nanos(everything)).filter(|left| !left.is_zero());
+        Look {
+            entries: found.entries.into_iter().map(|entry| Seen::of(entry, &permit)).collect(),
+            written: found.written || self.unbounded_writes.load(Ordering::Acquire) > 0,
+            quarantined: found.quarantined.map(|until| until.saturating_duration_since(now)).max(everything),
+            fetched: found.fetched,
+            departure: self.departures.last(key),
+        }
+    }
+
     /// In nanoseconds after the origin, like the times of entries.
     fn nanos(&self, at: Instant) -> u64 {
         count_nanos(at.saturating_duration_since(self.origin))

@@ -259,6 +259,10 @@ proxy_subcommands! {
     Info = "info",
     /// PROXY HEALTH.
     Health = "health",
+    /// PROXY HOTKEYS.
+    HotKeys = "hotkeys",
+    /// PROXY BIGKEYS.
+    BigKeys = "bigkeys",
     /// PROXY EXPLAIN.
     Explain = "explain",
     /// PROXY FLUSH.

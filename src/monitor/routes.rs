@@ -39,8 +39,12 @@ pub struct State {
 }
 
 /// Subcommands of PROXY that `/api/<name>` shows as JSON, and the parameters that are their arguments, in order.
-const SHOWN: &[(ProxySubcommand, &[&str])] =
-    &[(ProxySubcommand::Explain, &["key"]), (ProxySubcommand::Report, &["hours"])];
+const SHOWN: &[(ProxySubcommand, &[&str])] = &[
+    (ProxySubcommand::Explain, &["key"]),
+    (ProxySubcommand::HotKeys, &["n"]),
+    (ProxySubcommand::BigKeys, &["n"]),
+    (ProxySubcommand::Report, &["hours"]),
+];
 
 /// All paths.
 pub(super) fn router(state: State) -> Router {

@@ -13,7 +13,7 @@ pub fn hash_key(key: &[u8]) -> u128 {
 const DATABASE: u128 = 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835;
 
 /// The id of a key in a database.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct KeyId {
     low: u64,
     high: u64,

@@ -6,21 +6,43 @@ use crate::client_state::connection_state::Kind;
 use crate::coherence::ServePermit;
 use crate::command::{Class, Facts, Row, ScriptBy, Verb};
 use crate::errors;
+use crate::near_cache::KeyId;
 use crate::proxy::call::{Call, FoundKeys, Target};
 use crate::proxy::client::{Client, Next};
 use crate::proxy::compress::writes_values;
 use crate::proxy::request::{Request, Words};
 use crate::resp::Version;
+use crate::traffic::Requested;
 use crate::worker_state::policy::View;
 
 impl Client {
     /// Handles a request. Returns what the client's connection does next.
     pub fn handle(&mut self, view: &View, permit: &ServePermit, request: Request<'_>) -> Next {
+        let hits = self.hits;
         let next = self.decide(view, permit, request);
+        if next != Next::Again && self.context.is_counted() {
+            self.count_keys(view, permit, request, self.hits > hits);
+        }
         if next != Next::Again && !self.is_offloaded() {
             self.end_of_request();
         }
         next
+    }
+
+    /// Counts the request in the worker's hot keys.
+    #[cold]
+    #[inline(never)]
+    fn count_keys(&self, view: &View, permit: &ServePermit, request: Request<'_>, hit: bool) {
+        let args = request.words();
+        let found = FoundKeys::of(view.table.resolve(&args), &args);
+        let db = self.state.profile.db();
+        let keys = found.places.iter().filter_map(|at| args.get(*at as usize)).map(|key| Requested {
+            id: KeyId::new(db, key),
+            db,
+            key,
+            hit,
+        });
+        self.context.left_out.set(self.context.hot_keys.borrow_mut().count(permit.now, keys));
     }
 
     /// Handles requests that L1 may answer. All others go to [`Client::dispatch`], which is a separate function so that a hit does

@@ -80,6 +80,7 @@ impl Client {
         };
         // Only replies from a lane are kept.
         let keeping = keeping.filter(|_| matches!(target, Target::Lane(_)));
+        self.context.key_asked(id.key(), question.db(), question.key());
         let link = target.link();
         let mask = id.key().in_flight_bit();
         if keeping.is_some() {

@@ -108,6 +108,7 @@ impl Client {
         let ids = keys.iter().filter(|_| view.policy.caches).map(|key| {
             let question = self.question(key);
             let id = question.id();
+            self.context.key_asked(id.key(), question.db(), key);
             let rule = rule_for(view, key, Reads::MGET);
             if rule.is_some() && self.session.is_none() {
                 self.context.stats().l1_misses.add(1);

@@ -73,6 +73,9 @@ impl Client {
             guard.add(db, key, publishes && rule.is_some_and(|rule| rule.watch));
             // Redis refuses a key without a value.
             if let Some(value) = value {
+                if let Some(written) = guard.keys.last() {
+                    self.context.value_passed(written.id, value.len(), true, Some((db, key)));
+                }
                 let how = rule.and_then(|rule| rule.compress.as_ref());
                 candidates.look(value_at, value, how, policy.limits.max_inflated);
             }

@@ -18,11 +18,11 @@ use crate::near_cache::kept_as;
 use crate::replies::answers::{answer, fail_with_error};
 use crate::replies::client_command;
 use crate::replies::decode::{decode_all, decode_one};
-use crate::replies::fills::{fill, fill_many, forget};
+use crate::replies::fills::{fill, fill_many, forget, value_size};
 use crate::replies::login;
 use crate::replies::proxy_command;
 use crate::replies::session::in_session;
-use crate::resp::{Bulk, build, bulk_of, split_first};
+use crate::resp::{Bulk, build, bulk_of, parse_int, split_first};
 use crate::upstream::{Expected, Login, Lost, Reply, Suspicion};
 use crate::worker_state::context::Context;
 use crate::worker_state::logins::next_login;
@@ -114,7 +114,10 @@ impl Expected for Pending {
         match &self.on_reply {
             // A reply passed in parts is not compared with what L1 holds.
             OnReply::Value { id: Some(id) } | OnReply::Read { id } => {
-                context.shared.coherence.poison(id.key(), LeftL1::Overtaken)
+                if let Some(bytes) = announced(&part) {
+                    context.value_passed(id.key(), bytes, false, None);
+                }
+                context.shared.coherence.poison(id.key(), LeftL1::Overtaken);
             }
             OnReply::Content { keys, .. } => {
                 keys.iter().for_each(|id| context.shared.coherence.poison(*id, LeftL1::Overtaken))
@@ -245,6 +248,7 @@ impl Pending {
                 context.stats().miss.record(now.saturating_duration_since(sent), 1);
                 decode_one(context, reply, move |context, reply| {
                     if let Some(id) = id {
+                        context.value_passed(id.key(), value_size(reply.bytes()), false, None);
                         context.shared.coherence.observe(id, kept_as(reply.bytes()));
                     }
                     answer(to, reply);
@@ -252,6 +256,7 @@ impl Pending {
             }
             OnReply::Read { id } => {
                 context.stats().miss.record(now.saturating_duration_since(sent), 1);
+                context.value_passed(id.key(), value_size(reply.bytes()), false, None);
                 context.shared.coherence.observe(id, reply.bytes());
                 answer(to, reply);
             }
@@ -352,6 +357,12 @@ fn explains_silence(error: &[u8]) -> bool {
 /// Whether the server says that it is a replica, or has become one. A script can return the same error.
 fn is_from_a_replica(error: &[u8]) -> bool {
     [&b"-READONLY"[..], b"-MASTERDOWN", b"-UNBLOCKED force"].iter().any(|begin| error.starts_with(begin))
+}
+
+/// The size of the value whose reply begins like this.
+fn announced(beginning: &[u8]) -> Option<usize> {
+    let end = memchr::memchr(b'\r', beginning)?;
+    parse_int(beginning[..end].strip_prefix(b"$")?)?.try_into().ok()
 }
 
 /// The beginning of the value in a bulk string that has only arrived in part.

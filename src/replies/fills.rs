@@ -130,11 +130,12 @@ fn fits(rule: &CacheRule, question: &Question<'_>, reply: &[u8]) -> Result<(), N
     if value_size(reply) <= rule.max_value { Ok(()) } else { Err(NotKept::TooLarge) }
 }
 
-/// Size of the value in a reply, or of the whole reply if it is no single value.
-fn value_size(reply: &[u8]) -> usize {
+/// Size of the value in a reply, or of the whole reply if it is no single value. 0: there is none.
+pub(crate) fn value_size(reply: &[u8]) -> usize {
     match bulk_of(reply) {
         Bulk::Value(value) => value.len(),
         Bulk::Null => 0,
+        _ if matches!(reply.first(), Some(b'-' | b'!')) => 0,
         _ => reply.len(),
     }
 }
@@ -167,13 +168,15 @@ fn keep(
     Read { sent, reply, compressed }: Read<'_>,
 ) {
     let reply = if question.is_get() { kept_as(reply) } else { reply };
+    let size = value_size(reply);
+    context.value_passed(id.key(), size, false, Some((question.db(), question.key())));
     let kept = lives.and_then(|lives| {
         let ticket = ticket.ok_or(NotKept::Blocked)?;
         let kept = ticket.redeem(sent, sent + lives.min(context.max_staleness()), question, reply, compressed);
         if kept { Ok(()) } else { Err(NotKept::Changed) }
     });
     if let Err(why) = kept {
-        let unkept = Unkept { why, at: sent, bytes: Some(value_size(reply)), user: question.user() };
+        let unkept = Unkept { why, at: sent, bytes: Some(size), user: question.user() };
         context.not_kept(id.key(), unkept);
         context.shared.coherence.observe(id, reply);
     }
@@ -216,7 +219,10 @@ pub(crate) fn fill_many(
                         let read = Read { sent, reply: element, compressed };
                         keep(context, key.id, &question, Some(ticket), lives, read);
                     }
-                    None => context.shared.coherence.observe(key.id, kept_as(element)),
+                    None => {
+                        context.value_passed(key.id.key(), value_size(element), false, None);
+                        context.shared.coherence.observe(key.id, kept_as(element));
+                    }
                 }
             }
         }

@@ -21,7 +21,7 @@ use crate::metrics::outcome::FlushReason;
 use crate::metrics::slots::{Stats, Worker};
 use crate::near_cache::{Admission, EntryId, HotSet, KeyId};
 use crate::scripts::Scripts;
-use crate::traffic::{Unkept, UnkeptReads};
+use crate::traffic::{BigKeys, HotKeys, Unkept, UnkeptReads};
 use crate::upstream::{Endpoint, LinkSettings, Login, Lost, ServerLimits};
 use crate::worker_state::mailboxes;
 use crate::worker_state::offload_memory::Offload;
@@ -103,6 +103,12 @@ pub struct Context {
     pub(crate) hot: RefCell<HotSet>,
     pub(crate) admission: RefCell<Admission>,
     pub(crate) unkept: RefCell<UnkeptReads>,
+    /// So many requests are left out before the next one is counted in `hot_keys`.
+    pub(crate) left_out: Cell<u32>,
+    pub(crate) hot_keys: RefCell<HotKeys>,
+    pub(crate) big_keys: RefCell<BigKeys>,
+    /// The next request for this key names it in `big_keys`.
+    pub(crate) nameless: Cell<Option<KeyId>>,
     pub(crate) flights: RefCell<HashMap<EntryId, Rc<Flight>>>,
     pub(crate) events: RefCell<Vec<Event>>,
     /// Writes that have been sent and have no reply yet.
@@ -160,6 +166,10 @@ impl Context {
             hot,
             admission: RefCell::default(),
             unkept: RefCell::default(),
+            left_out: Cell::default(),
+            hot_keys: RefCell::new(HotKeys::new(Instant::now(), worker as u64 + 1)),
+            big_keys: RefCell::default(),
+            nameless: Cell::default(),
             flights: RefCell::default(),
             events: RefCell::default(),
             writes: Cell::default(),
@@ -314,6 +324,30 @@ impl Context {
     pub(crate) fn not_kept(&self, key: KeyId, unkept: Unkept) {
         self.stats().not_kept.count(unkept.why);
         self.unkept.borrow_mut().note(key, unkept);
+    }
+
+    /// Whether this request is counted in `hot_keys`.
+    #[inline(always)]
+    pub(crate) fn is_counted(&self) -> bool {
+        let left_out = self.left_out.get();
+        self.left_out.set(left_out.wrapping_sub(1));
+        left_out == 0
+    }
+
+    /// A value of a key has passed. `named` is the database and the key, if they are known here.
+    pub(crate) fn value_passed(&self, id: KeyId, bytes: usize, written: bool, named: Option<(u32, &[u8])>) {
+        if bytes > 0 && self.big_keys.borrow_mut().note(id, bytes, written, named) {
+            self.nameless.set(Some(id));
+        }
+    }
+
+    /// A request for a key goes to Redis.
+    #[inline]
+    pub(crate) fn key_asked(&self, id: KeyId, db: u32, key: &[u8]) {
+        if self.nameless.get() == Some(id) {
+            self.nameless.set(None);
+            self.big_keys.borrow_mut().name(id, db, key);
+        }
     }
 
     /// One of Shortstop's own errors, counted, as a reply.
