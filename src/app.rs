@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::acceptor::{self, Front, WorkerHandle};
 use crate::admin::Admin;
+use crate::alerts::Alerts;
 use crate::bus::{self, Bus, BusError, connection_name, random_incarnation};
 use crate::client_state::buffers::AllBuffers;
 use crate::client_state::users::Users;
@@ -23,6 +24,7 @@ use crate::coherence::Coherence;
 use crate::coherence::mode_history::ModeHistory;
 use crate::command::Table;
 use crate::config::{ClientsWithoutAuth, Config, ConfigError, Finding, Live, Target, Timeouts, UpstreamUrl, Waiting};
+use crate::history::{History, unix_time};
 use crate::listeners::{self, Addresses, ListenError};
 use crate::machine;
 use crate::metrics::slots::{BusStats, Stats};
@@ -151,6 +153,10 @@ impl App {
         let endpoint = Arc::new(Endpoint::default());
         let in_force = Live::new(Arc::new(config.clone()));
         let (buffers, status) = (Arc::new(AllBuffers::default()), Arc::new(UpstreamStatus::default()));
+        let samples = match &config.data_dir {
+            Some(directory) => History::open(directory, unix_time()),
+            None => History::in_memory(),
+        };
         let mailboxes = Arc::new(Mailboxes::default());
         let admin = Arc::new(Admin {
             stats: Arc::clone(&stats),
@@ -159,6 +165,9 @@ impl App {
             bus: Arc::clone(&bus_stats),
             status: Arc::clone(&status),
             history: ModeHistory::default(),
+            samples,
+            alerts: Alerts::default(),
+            memory: machine::memory() as u64,
             buffers: Arc::clone(&buffers),
             listen: addresses.to_string(),
             config: in_force.clone(),
@@ -342,6 +351,7 @@ impl Drop for App {
         self.worker_handles.clear();
         self.monitor = None;
         self.bus = None;
+        self.admin.samples.close();
         if let Some(control) = self.control.take() {
             // The acceptor and the watch hold worker handles too.
             control.shutdown_timeout(Duration::from_secs(1));

@@ -23,8 +23,9 @@
 //! | floor | modules | |
 //! | --- | --- | --- |
 //! | 0 words | [`resp`], [`reads`], [`glob`], [`config`], [`errors`], [`metrics`] | bytes in, values out; no I/O |
-//! | | [`log`], [`supervisor`] | the writer of the log; the watch over threads and tasks that must not end |
+//! | | [`log`], [`supervisor`], [`machine`] | the writer of the log; the watch over threads and tasks that must not end; the available memory |
 //! | 1 tables | [`command`], [`rules`], [`codec`] | pure |
+//! | | [`history`], [`alerts`] | samples of the metrics over the last week, and what in them needs a person |
 //! | 2 memory | [`near_cache`], [`coherence`], [`scripts`] | shared state; what may be served and kept, what scripts may write |
 //! | | [`traffic`] | what has passed through a worker, for those who ask |
 //! | 3 wires | [`net`] | sockets: TCP, TLS, Unix |
@@ -36,7 +37,7 @@
 //! | | `replies` | the reply side: handles replies. It and `proxy` do not know each other |
 //! | 6 sockets | `client`, `arrival`, `worker`, `acceptor` | read requests, handle them, write replies in order |
 //! | 7 windows | [`admin`], [`monitor`] | show the state of the rest, and own nothing: the PROXY command, and HTTP |
-//! | 8 wiring | [`machine`], [`listeners`], [`fleet`], [`app`] | the available memory; the listeners; the instances that Redis shows; build, run, reload, drain |
+//! | 8 wiring | [`listeners`], [`fleet`], [`app`] | the listeners; the instances that Redis shows; build, run, reload, drain |
 //!
 //! # The life of a GET
 //!
@@ -48,6 +49,7 @@
 
 mod acceptor;
 pub mod admin;
+pub mod alerts;
 pub mod app;
 mod arrival;
 pub mod bus;
@@ -61,6 +63,7 @@ pub mod errors;
 mod exchange;
 pub mod fleet;
 pub mod glob;
+pub mod history;
 pub mod listeners;
 pub mod log;
 pub mod machine;

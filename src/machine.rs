@@ -1,4 +1,4 @@
-//! The available memory: that of the machine, or less if the process's control groups say so (containers).
+//! The memory of this process, and the available memory: that of the machine, or less if the process's control groups say so (containers).
 //!
 //! Reads files of Linux. Must not know what the memory is for.
 
@@ -13,6 +13,13 @@ pub fn memory() -> usize {
     let total = fs::read_to_string("/proc/meminfo").ok().and_then(|text| total_of(&text)).unwrap_or(UNKNOWN);
     let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     limit_of(Path::new("/sys/fs/cgroup"), &groups).map_or(total, |limit| limit.min(total))
+}
+
+/// The memory that this process takes (resident set size), in bytes. `None`: the system does not tell.
+pub fn resident() -> Option<u64> {
+    let text = fs::read_to_string("/proc/self/status").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.trim().strip_suffix("kB")?.trim_end().parse::<u64>().ok()?.checked_mul(1024)
 }
 
 /// `MemTotal` in `/proc/meminfo`, in kB.
@@ -56,13 +63,14 @@ fn least_of(mount: &Path, group: &str, file: &str) -> Option<usize> {
 mod tests {
     use std::fs;
 
-    use super::{limit_of, memory, total_of};
+    use super::{limit_of, memory, resident, total_of};
 
     #[test]
     fn the_memory_of_the_machine_is_found() {
         assert_eq!(total_of("MemTotal:       24731708 kB\nMemFree: 1 kB\n"), Some(24_731_708 * 1024));
         assert_eq!(total_of("MemFree: 1 kB\n"), None);
         assert_eq!(total_of("MemTotal: many kB\n"), None);
+        assert!(resident().is_some_and(|bytes| bytes > 1 << 20));
         assert!(memory() > 64 << 20, "{} bytes", memory());
     }
 

@@ -2,11 +2,14 @@
 //!
 //! `subcommands` is the table of what PROXY understands; each has its file. A `view` is what one shows, as a reply and as JSON.
 
+mod alerts;
 pub mod answer;
 mod explain;
 mod health;
+pub mod history;
 mod info;
 mod key_state;
+mod report;
 pub mod subcommands;
 mod traffic;
 pub mod view;
@@ -15,11 +18,14 @@ mod windows;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
+use crate::alerts::{Alert, Alerts};
 use crate::client_state::buffers::AllBuffers;
 use crate::coherence::mode_history::{Ended, ModeHistory};
 use crate::coherence::{Coherence, Mode};
 use crate::config::{Coherence as Feeds, Config, Live};
+use crate::history::History;
 use crate::log;
+use crate::machine;
 use crate::metrics::metric::{Facts, L1Bounds, Server, Sources};
 use crate::metrics::outcome::ModeReason;
 use crate::metrics::slots::{BusStats, Stats};
@@ -41,6 +47,12 @@ pub struct Admin {
     pub status: Arc<UpstreamStatus>,
     /// Since when L1 has been in its mode.
     pub history: ModeHistory,
+    /// Samples of the metrics over the last week.
+    pub samples: History,
+    /// What in them needs a person.
+    pub alerts: Alerts,
+    /// Bytes of memory that are available to this process.
+    pub memory: u64,
     /// Bytes in the buffers of clients.
     pub buffers: Arc<AllBuffers>,
     /// The addresses for clients, as INFO shows them.
@@ -69,6 +81,8 @@ impl Admin {
             fleet: config.fleet.clone(),
             listen: self.listen.clone(),
             upstream: config.upstream.to_string(),
+            memory: (machine::resident(), self.memory),
+            alerts_firing: self.alerts.firing().iter().map(|alert| alert.name).collect(),
             log_lines_dropped: log::dropped_lines(),
             buffers: (self.buffers.bytes().wrapping_add(self.buffers.offloaded()), self.buffers.max()),
             buffers_offloaded: self.buffers.offloaded(),
@@ -76,6 +90,8 @@ impl Admin {
             server,
             upstream_overdue: self.endpoint.silence().overdue() as u64,
             upstream_up: upstream.up,
+            upstream_refuses_login: upstream.refuses_login(),
+            upstream_used_memory: upstream.used_memory,
             upstream_error: upstream.error,
             upstream_missing_rights: upstream.missing.into_iter().map(OwnRight::name).collect(),
             nats_configured: config.nats.is_some(),
@@ -93,6 +109,27 @@ impl Admin {
             generation: self.coherence.generation(),
         };
         Sources { stats: &self.stats, bus: &self.bus, facts, now }
+    }
+
+    /// Takes the sample of the last second, and judges it. Logs the alerts that begin to fire or clear, and returns them. Call this once a
+    /// second.
+    pub fn sample(&self, now: u64) -> Vec<Alert> {
+        let thresholds = self.config.get().alerts.clone();
+        let mut changes = Vec::new();
+        self.samples.take(&self.sources(), now, |sample| {
+            changes = self.alerts.judge(sample, &thresholds);
+            self.alerts.bits()
+        });
+        for Alert { name, text, value, limit, since, cleared } in &changes {
+            match cleared {
+                None => tracing::warn!(alert = name, value, limit, "an alert fires: {text}"),
+                Some(cleared) => {
+                    let seconds = cleared.saturating_sub(*since);
+                    tracing::info!(alert = name, value, limit, seconds, "an alert has cleared: {text}");
+                }
+            }
+        }
+        changes
     }
 
     /// The mode and its reason. Logs a change since the last call. Call this from a timer too, because the end of a lease is no

@@ -42,6 +42,28 @@ pub const SUBCOMMANDS: &[Subcommand] = &[
         run: super::info::info,
     },
     Subcommand {
+        subcommand: ProxySubcommand::Alerts,
+        arguments: "[SET name value]",
+        help: &[
+            "Show the alerts that fire, those that fired, and the thresholds. SET changes a threshold until the configuration",
+            "is read again, and is for users who may CONFIG SET.",
+        ],
+        takes: 0..=3,
+        access: Access::Clients,
+        run: super::alerts::alerts,
+    },
+    Subcommand {
+        subcommand: ProxySubcommand::Report,
+        arguments: "[hours]",
+        help: &[
+            "Show the last hours (24 if not given, at most 168): hit rate, latency, memory, commands, clients, current, on",
+            "average, best and worst; and what was saved.",
+        ],
+        takes: 0..=1,
+        access: Access::Clients,
+        run: super::report::report,
+    },
+    Subcommand {
         subcommand: ProxySubcommand::HotKeys,
         arguments: "[n]",
         help: &[
@@ -128,8 +150,13 @@ fn row(subcommand: ProxySubcommand) -> Option<&'static Subcommand> {
     SUBCOMMANDS.iter().find(|row| row.subcommand == subcommand)
 }
 
-/// Who may use a subcommand. PROXY alone, and what is no subcommand, is for anybody: the answer is an error.
-pub fn access(subcommand: ProxySubcommand) -> Access {
+/// Who may use a subcommand in a call with so many arguments, PROXY and the subcommand included. PROXY alone, and what is no subcommand, is
+/// for anybody: the answer is an error.
+pub fn access(subcommand: ProxySubcommand, argc: usize) -> Access {
+    // With more words it sets a threshold.
+    if subcommand == ProxySubcommand::Alerts && argc > 2 {
+        return Access::Configurers;
+    }
     row(subcommand).map_or(Access::Anybody, |row| row.access)
 }
 
@@ -204,9 +231,11 @@ mod tests {
 
     #[test]
     fn who_may_use_what() {
-        assert_eq!(access(ProxySubcommand::Flush), Access::Configurers);
-        assert_eq!(access(ProxySubcommand::Info), Access::Clients);
-        assert_eq!(access(ProxySubcommand::Other), Access::Anybody);
+        assert_eq!(access(ProxySubcommand::Flush, 2), Access::Configurers);
+        assert_eq!(access(ProxySubcommand::Info, 2), Access::Clients);
+        assert_eq!(access(ProxySubcommand::Other, 2), Access::Anybody);
+        assert_eq!(access(ProxySubcommand::Alerts, 2), Access::Clients);
+        assert_eq!(access(ProxySubcommand::Alerts, 5), Access::Configurers);
         assert!(takes(ProxySubcommand::Flush, 2) && !takes(ProxySubcommand::Flush, 9));
         assert!(!takes(ProxySubcommand::Other, 1) && !takes(ProxySubcommand::Other, 2));
     }

@@ -8,8 +8,8 @@ use crate::worker_state::windows::{Access, Asker, ProxyAnswer, Windows};
 use super::{Admin, info, subcommands};
 
 impl Windows for Admin {
-    fn access(&self, subcommand: ProxySubcommand) -> Access {
-        subcommands::access(subcommand)
+    fn access(&self, subcommand: ProxySubcommand, argc: usize) -> Access {
+        subcommands::access(subcommand, argc)
     }
 
     fn takes(&self, subcommand: ProxySubcommand, argc: usize) -> bool {

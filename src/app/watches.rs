@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::Runtime;
 
-use crate::bus::{Event, connection_name};
+use crate::bus::{Bus, Event, Notice, connection_name};
 use crate::coherence::Role;
 use crate::config::Config;
 use crate::fleet::{Alone, OnBus};
+use crate::history::unix_time;
 use crate::metrics::outcome::FlushReason;
 use crate::metrics::window;
 use crate::supervisor::End;
@@ -24,6 +25,9 @@ const TIDY: Duration = Duration::from_millis(500);
 
 /// Interval of checks of the mode, which changes with the clock.
 const LOOK_AT_MODE: Duration = Duration::from_millis(100);
+
+/// Interval of samples of the metrics.
+const SAMPLE: Duration = Duration::from_secs(1);
 
 impl App {
     /// The control plane: the polling of the server once a second, and the near cache's housekeeping.
@@ -124,6 +128,23 @@ impl App {
             loop {
                 ticks.tick().await;
                 admin.observe_mode(Instant::now());
+            }
+        }));
+        let admin = Arc::clone(&self.admin);
+        let notices = self.bus.as_ref().map(Bus::notices);
+        control.spawn(self.supervisor.watch("the clock of the history", End::Never, async move {
+            let mut ticks = tokio::time::interval(SAMPLE);
+            ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            loop {
+                ticks.tick().await;
+                for alert in admin.sample(unix_time()) {
+                    let subject = admin.config.get().alerts.subject.clone();
+                    let (Some(notices), Some(subject)) = (&notices, subject) else { continue };
+                    let payload = admin.alert_notice(&alert).into_bytes();
+                    if notices.try_send(Notice { subject, payload }).is_err() {
+                        crate::seldom!(warn, "an alert was not published: NATS is away, and too many wait already");
+                    }
+                }
             }
         }));
         let stats = Arc::clone(&self.shared.stats);

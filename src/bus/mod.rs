@@ -11,7 +11,7 @@
 //! | `peers` | the known peers, and whether the bus is in doubt: a state machine without I/O |
 //! | `watch` | the state shared between the bus and the task that asks Redis |
 //! | `connect`, `client` | set-up and use of the NATS client |
-//! | `publisher`, `receiver`, `services` | the tasks |
+//! | `publisher`, `receiver`, `services`, `notices` | the tasks |
 //! | `nats` | starts and ends the tasks |
 
 mod client;
@@ -21,6 +21,7 @@ mod json;
 mod log_limit;
 mod message;
 mod nats;
+mod notices;
 mod outbox;
 mod peers;
 mod publisher;
@@ -32,6 +33,7 @@ mod watch;
 pub use connect::{BusError, check_credentials};
 pub use event::{Batch, Event, Key, Sink};
 pub use nats::{Bus, start};
+pub use notices::Notice;
 pub use outbox::Outbox;
 pub use settings::{DEFAULT_QUEUE, Settings, connection_name, incarnation_of, random_incarnation};
 pub use watch::{Instance, PeerWatch};

@@ -5,7 +5,7 @@
 //! nothing is published while disconnected, nothing waits longer than `client::PUBLISH`, and `peers` decides by echoes and sequence
 //! numbers whether this Shortstop receives what its peers send. Decisions do not belong here.
 //!
-//! Up to four tasks: publisher, receiver, and one for each direction of the JSON subject. So neither a stalled connection nor a
+//! Up to five tasks: publisher, receiver, one for notices, and one for each direction of the JSON subject. So neither a stalled connection nor a
 //! flood of JSON can delay the fleet's subject. The lease is about the fleet's subject only.
 
 use std::collections::BTreeSet;
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use async_nats::Client;
 use tokio::runtime::Handle;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 use tracing::{info, warn};
@@ -26,6 +26,7 @@ use super::connect::{BusError, options, servers, subject};
 use super::event::Sink;
 use super::log_limit::LogLimit;
 use super::message::Body;
+use super::notices::{self, Notice};
 use super::outbox::{Inlet, Outbox, queue};
 use super::peers::Peers;
 use super::publisher::Publisher;
@@ -42,6 +43,7 @@ const SHUTDOWN: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Bus {
     outbox: Outbox,
+    notices: mpsc::Sender<Notice>,
     task: JoinHandle<()>,
     stop: Option<oneshot::Sender<()>>,
     shared: Arc<Shared>,
@@ -59,23 +61,29 @@ pub fn start(handle: &Handle, settings: Settings, sink: Arc<dyn Sink>, stats: Ar
     let shared = Arc::new(Shared::default());
     let options = options(&settings, &shared)?;
     let (outbox, inlet) = queue(settings.queue);
+    let (notices, to_publish) = mpsc::channel(notices::QUEUE);
     let (stop, stopped) = oneshot::channel();
     sink.set_doubtful(true);
     let wire = Wire { settings, subject: fleet_subject, json_subject, sink, stats, shared: Arc::clone(&shared) };
     let supervisor = wire.settings.supervisor.clone();
     let task = handle.spawn(supervisor.watch("the bus", End::Allowed, async move {
         match options.connect(servers).await {
-            Ok(client) => wire.run(client, inlet, stopped).await,
+            Ok(client) => wire.run(client, inlet, to_publish, stopped).await,
             Err(error) => warn!(%error, "nats: cannot start; this Shortstop runs alone"),
         }
     }));
-    Ok(Bus { outbox, task, stop: Some(stop), shared })
+    Ok(Bus { outbox, notices, task, stop: Some(stop), shared })
 }
 
 impl Bus {
     /// A sender of events; one for each worker.
     pub fn outbox(&self) -> Outbox {
         self.outbox.clone()
+    }
+
+    /// A sender of notices. It does not make its caller wait: a full queue takes no more.
+    pub fn notices(&self) -> mpsc::Sender<Notice> {
+        self.notices.clone()
     }
 
     /// A handle for the task that asks Redis which instances are connected. It does not keep the bus alive.
@@ -119,7 +127,13 @@ struct Wire {
 }
 
 impl Wire {
-    async fn run(self, client: Client, inlet: Inlet, stopped: oneshot::Receiver<()>) {
+    async fn run(
+        self,
+        client: Client,
+        inlet: Inlet,
+        to_publish: mpsc::Receiver<Notice>,
+        stopped: oneshot::Receiver<()>,
+    ) {
         let origin = Instant::now();
         // Dropped with this future, which ends the tasks.
         let mut tasks = JoinSet::new();
@@ -145,6 +159,8 @@ impl Wire {
             other_upstream: BTreeSet::new(),
         };
         tasks.spawn(self.settings.supervisor.watch("the bus's receiver", End::Allowed, receiver.run(subscription)));
+        let publishes = notices::run(client.clone(), to_publish);
+        tasks.spawn(self.settings.supervisor.watch("the sender of notices", End::Allowed, publishes));
         let (json, json_done) = self.start_json(&client, &mut tasks).await.unzip();
         let mut publisher = Publisher {
             client,

@@ -199,6 +199,7 @@ impl Receiver {
         self.stats.connected.store(self.peers.proven(), Ordering::Relaxed);
         let unheard = self.peers.unheard().len();
         self.stats.unheard.store(unheard as u64, Ordering::Relaxed);
+        self.stats.lost.store(self.peers.lost().len() as u64, Ordering::Relaxed);
         self.stats.other_upstream.store(self.peers.other_upstream(Instant::now()).len() as u64, Ordering::Relaxed);
         let mut lists = self.shared.lists();
         lists.lost = self.peers.lost().iter().copied().collect();

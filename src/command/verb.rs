@@ -267,6 +267,10 @@ proxy_subcommands! {
     Explain = "explain",
     /// PROXY FLUSH.
     Flush = "flush",
+    /// PROXY REPORT.
+    Report = "report",
+    /// PROXY ALERTS.
+    Alerts = "alerts",
     /// PROXY DEBUG.
     Debug = "debug",
     /// PROXY HELP.

@@ -6,6 +6,7 @@
 //! Each section lists its keys in one place (`fields`), which reading, printing and the lists of keys use. `config.yaml` explains
 //! each key to users; it parses to [`Config::default`].
 
+mod alerts;
 mod body;
 mod check;
 mod error;
@@ -28,6 +29,7 @@ pub mod units;
 mod url;
 mod warn;
 
+pub use alerts::{Alerts, Ratio};
 pub use body::{CacheBody, CachePatch, Codec, CompressBody, CompressPatch, Line, RuleBody, RuleSpec};
 pub use error::{ConfigError, Finding};
 pub use fields::Switch;

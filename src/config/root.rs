@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::alerts::Alerts;
 use super::body::{RuleBody, RuleSpec};
 use super::fields::{Fields, Section};
 use super::monitor::{MonitorAddress, MonitorAuth};
@@ -37,6 +38,8 @@ pub struct Config {
     pub nats: Option<NatsUrl>,
     /// The name shared by the Shortstops that invalidate each other. One token of a NATS subject.
     pub fleet: String,
+    /// Where files are kept over a restart. `None`: there are none.
+    pub data_dir: Option<PathBuf>,
     /// The address of the monitor's web server.
     pub monitor: MonitorAddress,
     /// The token that the monitor requires before it changes anything. `None`: it changes nothing, unless `monitor_token_file` has a
@@ -48,6 +51,8 @@ pub struct Config {
     pub monitor_auth: MonitorAuth,
     /// True: the monitor and the PROXY command show no keys.
     pub redact_keys: bool,
+    /// Thresholds of alerts, and where alerts are published.
+    pub alerts: Alerts,
     /// Number of threads that serve clients. 0: one per core.
     pub workers: usize,
     /// The log.
@@ -92,11 +97,13 @@ impl Default for Config {
             clients_without_auth: ClientsWithoutAuth::Nobody,
             nats: None,
             fleet: "default".to_owned(),
+            data_dir: None,
             monitor: MonitorAddress::Auto,
             monitor_token: None,
             monitor_token_file: None,
             monitor_auth: MonitorAuth::Changes,
             redact_keys: false,
+            alerts: Alerts::default(),
             workers: 0,
             log: Log::default(),
             coherence: Coherence::Auto,
@@ -128,11 +135,13 @@ impl Section for Config {
             clients_without_auth,
             nats,
             fleet,
+            data_dir,
             monitor,
             monitor_token,
             monitor_token_file,
             monitor_auth,
             redact_keys,
+            alerts,
             workers,
             log,
             coherence,
@@ -158,11 +167,13 @@ impl Section for Config {
         fields.value("clients_without_auth", clients_without_auth, parsed());
         fields.value("nats", nats, optional_parsed());
         fields.value("fleet", fleet, TEXT);
+        fields.value("data_dir", data_dir, OPTIONAL_PATH);
         fields.value("monitor", monitor, parsed());
         fields.value("monitor_token", monitor_token, OPTIONAL_SECRET);
         fields.value("monitor_token_file", monitor_token_file, OPTIONAL_PATH);
         fields.value("monitor_auth", monitor_auth, parsed());
         fields.value("redact_keys", redact_keys, SWITCH);
+        fields.section("alerts", alerts);
         fields.value("workers", workers, count());
         fields.section("log", log);
         fields.value("coherence", coherence, parsed());

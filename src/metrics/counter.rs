@@ -105,6 +105,17 @@ impl Totals {
         Totals { counts: left.collect(), sum: self.sum.saturating_sub(earlier.sum) }
     }
 
+    /// Both together.
+    pub fn and(&self, other: &Totals) -> Totals {
+        let (mut ones, mut others) = (self.counts.iter().peekable(), other.counts.iter().peekable());
+        let mut counts = Vec::new();
+        while let Some(at) = [ones.peek(), others.peek()].into_iter().flatten().map(|(at, _)| *at).min() {
+            let next = [ones.next_if(|(one, _)| *one == at), others.next_if(|(other, _)| *other == at)];
+            counts.push((at, next.into_iter().flatten().map(|(_, count)| count).sum()));
+        }
+        Totals { counts, sum: self.sum.wrapping_add(other.sum) }
+    }
+
     /// How many durations were counted.
     pub fn count(&self) -> u64 {
         self.counts.iter().map(|(_, count)| count).sum()
@@ -177,6 +188,8 @@ mod tests {
         let later = totals().since(&first);
         assert_eq!((later.quantile(0.5), later.quantile(1.0)), (Duration::from_nanos(6), p99));
         assert_eq!((later.count(), later.sum()), (2, Duration::from_nanos(5_000_005)));
+        let sums = Totals::of([&one].into_iter()).and(&Totals::of([&two].into_iter()));
+        assert_eq!((sums, Totals::default().and(&first)), (totals(), first.clone()));
         let split = first.split(&[Duration::from_micros(5), Duration::from_micros(50), Duration::from_secs(1)]);
         assert_eq!(split, [0, 98, 2]);
     }

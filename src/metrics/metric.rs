@@ -128,6 +128,10 @@ pub struct Facts {
     pub listen: String,
     /// The configured upstream, without its password.
     pub upstream: String,
+    /// Bytes of memory that this process takes, if the system tells, and that are available to it.
+    pub memory: (Option<u64>, u64),
+    /// The names of the alerts that fire.
+    pub alerts_firing: Vec<&'static str>,
     /// Log lines that could not be written.
     pub log_lines_dropped: u64,
     /// Bytes in the buffers of clients including `buffers_offloaded`, and their bound.
@@ -142,6 +146,10 @@ pub struct Facts {
     pub upstream_overdue: u64,
     /// Redis answers and accepts Shortstop's login.
     pub upstream_up: bool,
+    /// It does not answer because it refuses Shortstop's login.
+    pub upstream_refuses_login: bool,
+    /// Bytes of memory that Redis uses, if it tells.
+    pub upstream_used_memory: Option<u64>,
     /// The last failure, and how long ago it was seen.
     pub upstream_error: Option<(String, Duration)>,
     /// The commands that Shortstop's own user has no right to use.

@@ -137,6 +137,8 @@ pub struct BusStats {
     pub peers: AtomicU64,
     /// Instances of the fleet that Redis shows and whose messages do not arrive (gauge).
     pub unheard: AtomicU64,
+    /// Peers that fell silent and may still write (gauge).
+    pub lost: AtomicU64,
     /// Peers that use another Redis than this Shortstop (gauge).
     pub other_upstream: AtomicU64,
     /// NATS is connected, and an echo has proven the inbound path (gauge).

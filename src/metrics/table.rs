@@ -40,6 +40,28 @@ pub(super) const METRICS: &[Metric] = &[
     }),
     row(
         Section::Proxy,
+        "proxy_memory_bytes",
+        Gauge,
+        Bytes,
+        "Memory that this process takes (resident set size); -1: not known.",
+        |from| Known(from.facts.memory.0),
+    ),
+    row(
+        Section::Proxy,
+        "proxy_memory_max_bytes",
+        Gauge,
+        Bytes,
+        "Memory that is available to it: that of the machine or of its control group.",
+        |from| Count(from.facts.memory.1),
+    ),
+    row(Section::Proxy, "alerts_firing", Gauge, Nothing, "Alerts that fire now.", |from| {
+        Count(from.facts.alerts_firing.len() as u64)
+    }),
+    row(Section::Proxy, "alerts_firing_names", Text, Nothing, "Their names, separated by commas.", |from| {
+        text(from.facts.alerts_firing.join(","))
+    }),
+    row(
+        Section::Proxy,
         "panics",
         Counter,
         Nothing,
@@ -286,6 +308,14 @@ pub(super) const METRICS: &[Metric] = &[
     ),
     row(
         Section::Invalidation,
+        "peers_lost",
+        Gauge,
+        Nothing,
+        "Shortstops of the fleet that fell silent without saying goodbye and may still write.",
+        |from| shared(&from.bus.lost),
+    ),
+    row(
+        Section::Invalidation,
         "peers_elsewhere",
         Gauge,
         Nothing,
@@ -365,6 +395,14 @@ pub(super) const METRICS: &[Metric] = &[
     row(Section::Upstream, "upstream_run_id", Text, Nothing, "The run id of that server.", |from| {
         text(from.facts.server.as_ref().map_or("", |server| &server.run_id))
     }),
+    row(
+        Section::Upstream,
+        "upstream_used_memory_bytes",
+        Gauge,
+        Bytes,
+        "used_memory of that server, asked every ten seconds; -1: not known.",
+        |from| Known(from.facts.upstream_used_memory),
+    ),
     row(
         Section::Upstream,
         "upstream_moves",

@@ -13,10 +13,12 @@ use serde_json::json;
 
 use crate::admin::Admin;
 use crate::admin::answer::Answer;
+use crate::admin::history::Range;
 use crate::admin::subcommands;
 use crate::admin::view::View;
 use crate::command::ProxySubcommand;
 use crate::config::{Config, Live};
+use crate::history::unix_time;
 use crate::resp::Version;
 use crate::worker_state::windows::Asker;
 
@@ -37,8 +39,12 @@ pub struct State {
 }
 
 /// Subcommands of PROXY that `/api/<name>` shows as JSON, and the parameters that are their arguments, in order.
-const SHOWN: &[(ProxySubcommand, &[&str])] =
-    &[(ProxySubcommand::Explain, &["key"]), (ProxySubcommand::HotKeys, &["n"]), (ProxySubcommand::BigKeys, &["n"])];
+const SHOWN: &[(ProxySubcommand, &[&str])] = &[
+    (ProxySubcommand::Explain, &["key"]),
+    (ProxySubcommand::HotKeys, &["n"]),
+    (ProxySubcommand::BigKeys, &["n"]),
+    (ProxySubcommand::Report, &["hours"]),
+];
 
 /// All paths.
 pub(super) fn router(state: State) -> Router {
@@ -47,6 +53,9 @@ pub(super) fn router(state: State) -> Router {
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
         .route("/api/info", get(info))
+        .route("/api/alerts", get(alerts).put(set_alerts))
+        .route("/api/dashboard", get(dashboard))
+        .route("/api/history", get(history))
         .route("/api/fields", get(fields))
         .route("/api/stream", get(stream))
         .route("/api/{name}", get(shown))
@@ -96,6 +105,60 @@ async fn info(
     let sections: Vec<&[u8]> =
         query.get("section").into_iter().flat_map(|names| names.split(',')).map(str::as_bytes).collect();
     Json(state.admin.info_view(&sections)).into_response()
+}
+
+/// The alerts.
+async fn alerts(state: axum::extract::State<State>, headers: HeaderMap) -> Response {
+    match may(&state, &headers, false) {
+        Ok(()) => Json(state.admin.alerts_view()).into_response(),
+        Err(refused) => refused,
+    }
+}
+
+/// Sets thresholds of alerts: `{"hit_rate_min": 0.8, "response_time_max": "50ms"}`. All or none.
+async fn set_alerts(state: axum::extract::State<State>, headers: HeaderMap, body: String) -> Response {
+    if let Err(refused) = may(&state, &headers, true) {
+        return refused;
+    }
+    let Ok(thresholds) = serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&body) else {
+        return error(StatusCode::BAD_REQUEST, "the body must be a JSON object of thresholds by name");
+    };
+    let text = |value: serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let thresholds: Vec<_> = thresholds.into_iter().map(|(name, value)| (name, text(value))).collect();
+    match state.admin.set_thresholds(&thresholds) {
+        Ok(()) => Json(state.admin.alerts_view()).into_response(),
+        Err(why) => error(StatusCode::BAD_REQUEST, &why),
+    }
+}
+
+/// The numbers of a dashboard.
+async fn dashboard(state: axum::extract::State<State>, headers: HeaderMap) -> Response {
+    match may(&state, &headers, false) {
+        Ok(()) => Json(state.admin.dashboard_view(unix_time())).into_response(),
+        Err(refused) => refused,
+    }
+}
+
+/// The history of a time: `?from=&to=` in seconds of Unix time, `&points=`.
+async fn history(
+    state: axum::extract::State<State>,
+    Query(query): Query<HashMap<String, String>>,
+    headers: HeaderMap,
+) -> Response {
+    if let Err(refused) = may(&state, &headers, false) {
+        return refused;
+    }
+    let number = |name: &str| match query.get(name).map(|text| text.parse::<u64>()) {
+        None => Ok(None),
+        Some(Ok(number)) => Ok(Some(number)),
+        Some(Err(_)) => Err(error(StatusCode::BAD_REQUEST, "from, to and points are whole numbers")),
+    };
+    match (number("from"), number("to"), number("points")) {
+        (Ok(from), Ok(to), Ok(points)) => {
+            Json(state.admin.history_view(Range { from, to, points }, unix_time())).into_response()
+        }
+        (Err(refused), _, _) | (_, Err(refused), _) | (_, _, Err(refused)) => refused,
+    }
 }
 
 /// What the fields of INFO mean.

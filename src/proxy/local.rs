@@ -91,7 +91,7 @@ impl Client {
         subcommand: ProxySubcommand,
     ) -> Next {
         // Redis is not asked: PROXY INFO is needed most while Redis is away.
-        let access = self.context.shared.windows.access(subcommand);
+        let access = self.context.shared.windows.access(subcommand, call.args.len());
         let is_whole = self.context.shared.windows.takes(subcommand, call.args.len());
         if access == Access::Clients && !self.context.shared.users.accepts(self.state.profile.user()) {
             return self.refuse(NOAUTH);

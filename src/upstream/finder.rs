@@ -179,6 +179,11 @@ pub(super) fn is_primary_in(info: &str) -> Option<bool> {
     Some(role == "master")
 }
 
+/// The used memory in the text of `INFO memory`.
+pub(super) fn used_memory_in(info: &str) -> Option<u64> {
+    info.lines().find_map(|line| line.strip_prefix("used_memory:"))?.trim().parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use std::io;

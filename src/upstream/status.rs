@@ -63,6 +63,7 @@ struct State {
     /// When the last log line said that it does not answer, by the kind of reason.
     said: BTreeMap<String, Instant>,
     missing: BTreeSet<OwnRight>,
+    used_memory: Option<u64>,
 }
 
 impl State {
@@ -90,9 +91,16 @@ pub struct Seen {
     pub error: Option<(String, Duration)>,
     /// The rights that Shortstop's own user lacks.
     pub missing: Vec<OwnRight>,
+    /// Bytes of memory that it uses, as far as it tells.
+    pub used_memory: Option<u64>,
 }
 
 impl Seen {
+    /// It does not answer because it refuses Shortstop's login.
+    pub fn refuses_login(&self) -> bool {
+        !self.up && self.error.as_ref().is_some_and(|(why, _)| is_about_login(why))
+    }
+
     /// Why it is not up, as text.
     pub fn trouble(&self) -> String {
         match &self.error {
@@ -128,6 +136,7 @@ impl UpstreamStatus {
             _ => now,
         };
         state.answers = Some((false, since));
+        state.used_memory = None;
         state.error = Some((why.to_owned(), now));
         if !state.is_due(why, now) {
             return;
@@ -167,6 +176,11 @@ impl UpstreamStatus {
         }
     }
 
+    /// Redis was asked how much memory it uses. `None`: it does not tell.
+    pub fn uses(&self, memory: Option<u64>) {
+        self.lock().used_memory = memory;
+    }
+
     /// What is known now.
     pub fn seen(&self, now: Instant) -> Seen {
         let state = self.lock();
@@ -175,6 +189,7 @@ impl UpstreamStatus {
             accepted: state.accepted,
             error: state.error.as_ref().map(|(why, when)| (why.clone(), now.saturating_duration_since(*when))),
             missing: state.missing.iter().copied().collect(),
+            used_memory: state.used_memory,
         }
     }
 

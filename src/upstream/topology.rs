@@ -17,7 +17,7 @@ use crate::errors;
 use super::control::{Control, items, text};
 use super::dial::Dialer;
 use super::endpoint::{Endpoint, Server, Suspicion, differ};
-use super::finder::{Choice, Finder, is_primary_in, run_id_in};
+use super::finder::{Choice, Finder, is_primary_in, run_id_in, used_memory_in};
 use super::functions::without_writes;
 use super::limits::{self, ServerLimits};
 use super::login::{Login, is_about_login};
@@ -26,6 +26,9 @@ use super::status::{OwnRight, UpstreamStatus};
 
 /// Interval of polls.
 const EVERY: Duration = Duration::from_secs(1);
+
+/// Interval of questions for the memory that the server uses.
+const MEMORY_EVERY: Duration = Duration::from_secs(10);
 
 /// Minimum interval of name resolutions, however many connections fail.
 const LOOKUP_PAUSE: Duration = Duration::from_millis(200);
@@ -319,6 +322,7 @@ async fn look(
     known.rights.connected(server.address.clone());
     // The same for the list of functions.
     let mut may_ask_functions = true;
+    let mut memory_asked: Option<Instant> = None;
     let server_limits = Arc::clone(&known.limits);
     let mut limits = limits::Watch::new(&server_limits);
     loop {
@@ -389,6 +393,11 @@ async fn look(
             }
         }
         limits.look(control).await?;
+        if may_info && memory_asked.is_none_or(|asked| asked.elapsed() >= MEMORY_EVERY) {
+            memory_asked = Some(Instant::now());
+            let info = control.ask_if_allowed(&["INFO", "memory"]).await?;
+            known.status.uses(info.as_ref().and_then(text).and_then(used_memory_in));
+        }
         known.answered = true;
         known.status.answered(&known.upstream, Instant::now());
         tokio::select! {

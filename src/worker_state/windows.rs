@@ -48,7 +48,7 @@ pub enum ProxyAnswer {
 /// Answers the PROXY command and adds to INFO.
 pub trait Windows: Send + Sync {
     /// Who may use a subcommand of PROXY.
-    fn access(&self, subcommand: ProxySubcommand) -> Access;
+    fn access(&self, subcommand: ProxySubcommand, argc: usize) -> Access;
 
     /// Whether a call has the right number of arguments, PROXY and the subcommand included. If not, the answer is an error.
     fn takes(&self, subcommand: ProxySubcommand, argc: usize) -> bool;
