@@ -2,6 +2,7 @@
 //!
 //! `subcommands` is the table of what PROXY understands; each has its file. A `view` is what one shows, as a reply and as JSON.
 
+mod events;
 mod health;
 mod info;
 pub mod subcommands;
@@ -17,7 +18,7 @@ use crate::command::ProxySubcommand;
 use crate::config::{Coherence as Feeds, Config, Live};
 use crate::log;
 use crate::metrics::metric::{Facts, L1Bounds, Server, Sources};
-use crate::metrics::outcome::ModeReason;
+use crate::metrics::outcome::{EventKind, ModeReason, Outcome};
 use crate::metrics::slots::{BusStats, Stats};
 use crate::upstream::Endpoint;
 use crate::upstream::status::{OwnRight, UpstreamStatus};
@@ -108,6 +109,13 @@ impl Admin {
     pub fn observe_mode(&self, now: Instant) -> (Mode, ModeReason) {
         let (mode, reason) = self.coherence.mode_and_reason(now);
         if let Some(Ended { mode: from, lasted }) = self.history.observe(mode, now) {
+            let why = format_args!(
+                "{from} to {mode}: {why}",
+                from = from.as_str(),
+                mode = mode.as_str(),
+                why = mode.for_reads()
+            );
+            self.stats.shared.journal.note_for(EventKind::Mode, reason.name(), why);
             tracing::info!(
                 mode = mode.as_str(),
                 reason = %reason,

@@ -63,6 +63,17 @@ pub const SUBCOMMANDS: &[Subcommand] = &[
         run: super::info::info,
     },
     Subcommand {
+        subcommand: ProxySubcommand::Events,
+        arguments: "[count]",
+        help: &[
+            "Show the last changes of state, the newest first (default: 20 of them): when, what, why, and how long the",
+            "former state lasted.",
+        ],
+        takes: 0..=1,
+        access: Access::Clients,
+        run: super::events::events,
+    },
+    Subcommand {
         subcommand: ProxySubcommand::Flush,
         arguments: "",
         help: &["Flush L1 of this Shortstop. Redis is not changed."],

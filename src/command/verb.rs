@@ -259,6 +259,8 @@ proxy_subcommands! {
     Info = "info",
     /// PROXY HEALTH.
     Health = "health",
+    /// PROXY EVENTS.
+    Events = "events",
     /// PROXY FLUSH.
     Flush = "flush",
     /// PROXY DEBUG.

@@ -5,6 +5,7 @@
 //! decision depends on it.
 
 pub mod counter;
+pub mod journal;
 pub mod metric;
 pub mod outcome;
 pub mod slots;

@@ -135,6 +135,58 @@ outcomes! {
         /// Shortstop gave the connection up.
         GivenUp = "given_up",
     }
+
+    /// What happened, in the journal.
+    EventKind {
+        /// Shortstop has started.
+        Started = "started",
+        /// Shortstop shuts down.
+        Stopping = "stopping",
+        /// The configuration was read again.
+        Reloaded = "reloaded",
+        /// The configuration was read again and refused.
+        ReloadRefused = "reload_refused",
+        /// L1's mode has changed.
+        Mode = "mode",
+        /// L1 was flushed.
+        Flush = "flush",
+        /// Redis answers and accepts Shortstop's login.
+        UpstreamUp = "upstream_up",
+        /// Redis does not answer.
+        UpstreamDown = "upstream_down",
+        /// Redis refuses Shortstop's login.
+        LoginRefused = "login_refused",
+        /// Replies from Redis are overdue.
+        UpstreamOverdue = "upstream_overdue",
+        /// No reply from Redis is overdue any more.
+        UpstreamInTime = "upstream_in_time",
+        /// All connections move to another server.
+        UpstreamMoved = "upstream_moved",
+        /// Redis has become a primary or a replica.
+        Role = "role",
+        /// NATS is connected, and has brought back a probe.
+        NatsConnected = "nats_connected",
+        /// The connection to NATS was lost.
+        NatsLost = "nats_lost",
+        /// A peer was heard for the first time, or again.
+        PeerFound = "peer_found",
+        /// A peer is silent.
+        PeerLost = "peer_lost",
+        /// A peer has ended.
+        PeerGone = "peer_gone",
+        /// Redis shows an instance of the fleet whose messages do not arrive.
+        PeerUnheard = "peer_unheard",
+        /// Such an instance is heard now, or gone from Redis.
+        PeerHeard = "peer_heard",
+        /// A client's connection was refused.
+        ClientRefused = "client_refused",
+        /// A client was dropped, because of a full buffer for example.
+        ClientDropped = "client_dropped",
+        /// Serving a client panicked.
+        ClientPanicked = "client_panicked",
+        /// A worker or another part has ended without which Shortstop cannot run.
+        Failed = "failed",
+    }
 }
 
 impl Outcome for Side {
@@ -215,7 +267,9 @@ impl<O: Outcome> SharedTally<O> {
 
 #[cfg(test)]
 mod tests {
-    use super::{DropReason, FlushReason, ModeReason, NotKept, Outcome, SharedTally, Side, Tally, UnknownWrite};
+    use super::{
+        DropReason, EventKind, FlushReason, ModeReason, NotKept, Outcome, SharedTally, Side, Tally, UnknownWrite,
+    };
 
     fn names<O: Outcome>() -> Vec<&'static str> {
         O::ALL.iter().enumerate().for_each(|(at, outcome)| assert_eq!(outcome.place(), at));
@@ -231,6 +285,7 @@ mod tests {
             names::<UnknownWrite>(),
             names::<Side>(),
             names::<ModeReason>(),
+            names::<EventKind>(),
         ];
         for mut names in kinds {
             let is_word = |name: &&str| name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');

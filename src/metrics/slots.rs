@@ -1,14 +1,15 @@
 //! The counters: one slot per worker, which only that worker writes. Reading sums the slots. [`Shared`] and [`BusStats`] count what
 //! happens outside the workers. No decision depends on a counter.
 
-use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::errors::Side;
 
 use super::counter::{Counter, Histogram, Totals};
-use super::outcome::{DropReason, FlushReason, NotKept, Outcome, SharedTally, Tally, UnknownWrite};
+use super::journal::Journal;
+use super::outcome::{DropReason, EventKind, FlushReason, NotKept, Outcome, SharedTally, Tally, UnknownWrite};
 use super::window::Windows;
 
 /// Declares the counters of a worker, with a name and a description for each.
@@ -91,6 +92,8 @@ pub struct Shared {
     pub clients_refused: AtomicU64,
     /// Connections that ended in a panic.
     pub panics: AtomicU64,
+    /// The last changes of state.
+    pub journal: Arc<Journal>,
 }
 
 /// A flush of L1.
@@ -108,12 +111,19 @@ impl Shared {
     /// Counts a flush.
     pub fn flushed(&self, reason: FlushReason, why: &str) {
         self.flushes.count(reason);
+        self.journal.note_for(EventKind::Flush, reason.name(), why);
         let mut last = self.last_flush.lock().unwrap_or_else(PoisonError::into_inner);
         // The text's memory is reused, because scripts may flush often.
         let mut text = last.take().map(|last| last.why).unwrap_or_default();
         text.clear();
         text.push_str(why);
         *last = Some(LastFlush { at: Instant::now(), reason, why: text });
+    }
+
+    /// Counts a client that was refused. `reason` is a word, `why` a text.
+    pub fn client_refused(&self, reason: &'static str, why: &str) {
+        self.clients_refused.fetch_add(1, Ordering::Relaxed);
+        self.journal.note_for(EventKind::ClientRefused, reason, why);
     }
 
     /// The last flush, if there was one.
@@ -153,6 +163,8 @@ pub struct BusStats {
     pub unreadable: AtomicU64,
     /// Events that were never sent on the fleet's subject: the queue was full, NATS was not connected, or it was too slow.
     pub dropped: AtomicU64,
+    /// The last changes of state.
+    pub journal: Arc<Journal>,
 }
 
 /// All counters of one Shortstop.
