@@ -50,6 +50,9 @@ const TURN_BYTES: usize = 256 << 10;
 /// From this number of arguments on, the scan of an incomplete request is resumed instead of repeated.
 const WORTH_RESUMING: usize = 32;
 
+/// How a TLS connection begins: a handshake record, of any version.
+const TLS_HANDSHAKE: [u8; 2] = [0x16, 3];
+
 /// Why a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
@@ -352,7 +355,7 @@ impl Connection {
                 self.need = 1;
                 break;
             }
-            if inbox[at] == TLS_HELLO && taken == 0 && self.is_tls(&inbox[at..]) {
+            if taken == 0 && inbox[at..].starts_with(&TLS_HANDSHAKE) {
                 self.refuse(errors::SPEAKS_TLS.text());
                 break;
             }
@@ -470,10 +473,6 @@ impl Connection {
         }
     }
 
-    fn is_tls(&self, bytes: &[u8]) -> bool {
-        bytes.get(1) == Some(&3)
-    }
-
     fn protocol_error(&mut self, error: &ProtocolError) {
         self.refuse(&format!("ERR Protocol error: {error}"));
     }
@@ -577,6 +576,3 @@ fn give_way(task: &mut Task<'_>) {
     let again = pin!(tokio::task::yield_now());
     let _ = again.poll(task);
 }
-
-/// The first byte of a TLS handshake record.
-const TLS_HELLO: u8 = 0x16;

@@ -31,8 +31,7 @@ impl Client {
                     Reach::Declared => {}
                     Reach::Anything(why) => {
                         guard.add_unproven();
-                        if !scripts.are_trusted() && !judgement.is_passing() && scripts.is_first_flush(&judgement.name)
-                        {
+                        if !scripts.are_trusted() && scripts.is_to_be_named(&judgement) {
                             warn_of_flush(&judgement.name, why);
                         }
                     }

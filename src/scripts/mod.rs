@@ -36,8 +36,14 @@ pub struct Judgement {
 
 impl Judgement {
     /// Whether the verdict will probably change soon, once Redis has been asked.
-    pub fn is_passing(&self) -> bool {
+    fn is_passing(&self) -> bool {
         self.reach == Reach::Anything(functions::STALE)
+    }
+
+    /// Whether it is EVALSHA of an unknown text. Many clients send it first, and the text when Redis answers that it has no such
+    /// script.
+    fn is_of_unknown_text(&self) -> bool {
+        self.reach == Reach::Anything(texts::UNKNOWN)
     }
 }
 
@@ -82,9 +88,9 @@ impl Scripts {
         Judgement { reach, name, functions }
     }
 
-    /// Whether this script causes a flush for the first time, so that the log should name it.
-    pub fn is_first_flush(&self, name: &Name) -> bool {
-        self.named.is_new(name)
+    /// Whether the log should name this script, because it may write any key: once, and not for a verdict that may be about to change.
+    pub fn is_to_be_named(&self, judgement: &Judgement) -> bool {
+        !judgement.is_passing() && self.named.is_due(&judgement.name, !judgement.is_of_unknown_text())
     }
 
     /// Whether this is the first script of its kind that runs while values are compressed.

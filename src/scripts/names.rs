@@ -1,6 +1,7 @@
 //! The names of scripts in the log, and the set of scripts that the log has already named.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -41,14 +42,24 @@ impl fmt::Display for Name {
 /// The scripts that the log has already named.
 #[derive(Debug, Default)]
 pub(super) struct Named {
-    known: Mutex<HashSet<Name>>,
+    /// Scripts that were seen, each with whether the log has named it.
+    known: Mutex<HashMap<Name, bool>>,
     kinds: [AtomicBool; 3],
 }
 
 impl Named {
-    pub(super) fn is_new(&self, name: &Name) -> bool {
+    /// Whether the log should name a script now: once, and if it is not to be named `at_once`, the second time that it is seen.
+    pub(super) fn is_due(&self, name: &Name, at_once: bool) -> bool {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.len() < MAX_NAMED && !known.contains(name) && known.insert(name.clone())
+        if known.get(name) == Some(&true) {
+            return false;
+        }
+        let has_room = known.len() < MAX_NAMED;
+        match known.entry(name.clone()) {
+            Entry::Occupied(mut named) => !named.insert(true),
+            Entry::Vacant(new) if has_room => *new.insert(at_once),
+            Entry::Vacant(_) => false,
+        }
     }
 
     pub(super) fn is_first(&self, by: ScriptBy) -> bool {

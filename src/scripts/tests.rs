@@ -181,7 +181,26 @@ fn a_sha_is_as_good_as_the_text_that_was_seen() {
     assert!(matches!(judge(ScriptBy::Text, unproven, false).reach, Reach::Anything(_)));
     let judgement = judge(ScriptBy::Sha, &super::Sha::of(unproven.as_bytes()).hex(), false);
     assert!(matches!(judgement.reach, Reach::Anything(_)));
-    assert!(scripts.is_first_flush(&judgement.name) && !scripts.is_first_flush(&judgement.name));
+    assert!(scripts.is_to_be_named(&judgement) && !scripts.is_to_be_named(&judgement));
+}
+
+/// A client that sends EVALSHA first, and the text only if Redis does not have the script, is no reason for a warning.
+#[test]
+fn an_unknown_text_is_named_the_second_time() {
+    let (scripts, table) = (Scripts::default(), Table::builtin());
+    let text = "return redis.call('set', 'k', 1)";
+    let sha = super::Sha::of(text.as_bytes()).hex();
+    let unknown = || scripts.judge(&table, ScriptBy::Sha, sha.as_bytes(), false);
+    assert!(!scripts.is_to_be_named(&unknown()));
+    assert!(scripts.is_to_be_named(&unknown()) && !scripts.is_to_be_named(&unknown()));
+    let other = "return redis.call('set', 'l', 1)";
+    let other_sha = super::Sha::of(other.as_bytes()).hex();
+    assert!(!scripts.is_to_be_named(&scripts.judge(&table, ScriptBy::Sha, other_sha.as_bytes(), false)));
+    scripts.learn(other.as_bytes());
+    assert!(
+        scripts.is_to_be_named(&scripts.judge(&table, ScriptBy::Sha, other_sha.as_bytes(), false)),
+        "it is known now"
+    );
 }
 
 /// Pieces of scripts. Random combinations of them often look almost like a script.

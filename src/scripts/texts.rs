@@ -74,7 +74,7 @@ struct Known {
 #[derive(Debug, Default)]
 pub(super) struct Texts(Mutex<Known>);
 
-const UNKNOWN: &str = "its text is unknown: it was not loaded through this Shortstop since its start";
+pub(super) const UNKNOWN: &str = "its text is unknown: it was not loaded through this Shortstop since its start";
 
 impl Texts {
     pub(super) fn learn(&self, text: &[u8]) {
