@@ -166,6 +166,8 @@ impl App {
             config: in_force.clone(),
             incarnation,
         });
+        // The journal tells each later mode.
+        admin.observe_mode(Instant::now());
         let shared = Arc::new(Shared {
             coherence,
             stats,
