@@ -5,6 +5,7 @@
 mod events;
 mod health;
 mod info;
+mod slow_log;
 pub mod subcommands;
 pub mod view;
 
@@ -20,6 +21,7 @@ use crate::log;
 use crate::metrics::metric::{Facts, L1Bounds, Server, Sources};
 use crate::metrics::outcome::{EventKind, ModeReason, Outcome};
 use crate::metrics::slots::{BusStats, Stats};
+use crate::metrics::snapshot;
 use crate::upstream::Endpoint;
 use crate::upstream::status::{OwnRight, UpstreamStatus};
 use crate::worker_state::windows::{Access, Asker, ProxyAnswer, Windows};
@@ -57,12 +59,22 @@ impl Windows for Admin {
         subcommands::reply(&self, subcommand, args, asker)
     }
 
+    fn reset_stats(&self) {
+        Admin::reset_stats(self);
+    }
+
     fn info(&self, sections: &[&[u8]]) -> String {
         info::text(self, sections)
     }
 }
 
 impl Admin {
+    /// Counters begin anew in INFO. They go on for Prometheus.
+    pub fn reset_stats(&self) {
+        snapshot::reset(&self.sources());
+        self.stats.shared.journal.note(EventKind::StatsReset, "counters begin anew in INFO");
+    }
+
     /// Where the metrics are read at this moment.
     pub fn sources(&self) -> Sources<'_> {
         let now = Instant::now();

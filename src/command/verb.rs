@@ -129,6 +129,8 @@ pub enum Verb {
     AclLoad,
     /// CONFIG SET.
     ConfigSet,
+    /// CONFIG RESETSTAT.
+    ConfigResetStat,
     /// INFO.
     Info,
     /// PROXY, Shortstop's own command, and its subcommands.
@@ -261,6 +263,10 @@ proxy_subcommands! {
     Health = "health",
     /// PROXY EVENTS.
     Events = "events",
+    /// PROXY SLOWLOG.
+    SlowLog = "slowlog",
+    /// PROXY STATS.
+    Stats = "stats",
     /// PROXY FLUSH.
     Flush = "flush",
     /// PROXY DEBUG.

@@ -8,7 +8,7 @@ use super::body::{RuleBody, RuleSpec};
 use super::fields::{Fields, Section};
 use super::monitor::{MonitorAddress, MonitorAuth};
 use super::scripts::{self, Scripts};
-use super::sections::{Bus, ClientsWithoutAuth, Coherence, L1, Limits, Log, Timeouts};
+use super::sections::{Bus, ClientsWithoutAuth, Coherence, L1, Limits, Log, SlowLog, Timeouts};
 use super::tls::{Tls, UpstreamTls};
 use super::units::{
     OPTIONAL_ADDRESS, OPTIONAL_PATH, OPTIONAL_SECRET, SIZE, SWITCH, TEXT, TIME, count, optional_parsed, parsed,
@@ -47,6 +47,8 @@ pub struct Config {
     pub monitor_auth: MonitorAuth,
     /// True: the monitor and the PROXY command show no keys.
     pub redact_keys: bool,
+    /// What the slow log keeps.
+    pub slowlog: SlowLog,
     /// Number of threads that serve clients. 0: one per core.
     pub workers: usize,
     /// The log.
@@ -96,6 +98,7 @@ impl Default for Config {
             monitor_token_file: None,
             monitor_auth: MonitorAuth::Changes,
             redact_keys: false,
+            slowlog: SlowLog::default(),
             workers: 0,
             log: Log::default(),
             coherence: Coherence::Auto,
@@ -132,6 +135,7 @@ impl Section for Config {
             monitor_token_file,
             monitor_auth,
             redact_keys,
+            slowlog,
             workers,
             log,
             coherence,
@@ -162,6 +166,7 @@ impl Section for Config {
         fields.value("monitor_token_file", monitor_token_file, OPTIONAL_PATH);
         fields.value("monitor_auth", monitor_auth, parsed());
         fields.value("redact_keys", redact_keys, SWITCH);
+        fields.section("slowlog", slowlog);
         fields.value("workers", workers, count());
         fields.section("log", log);
         fields.value("coherence", coherence, parsed());

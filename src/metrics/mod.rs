@@ -9,6 +9,7 @@ pub mod journal;
 pub mod metric;
 pub mod outcome;
 pub mod slots;
+pub mod slow_log;
 pub mod snapshot;
 mod table;
 pub mod window;

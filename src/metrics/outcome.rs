@@ -3,10 +3,11 @@
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use crate::errors::Side;
 
-use super::counter::Counter;
+use super::counter::{Counter, Histogram};
 
 /// One of a few named outcomes.
 pub trait Outcome: Copy + 'static {
@@ -136,6 +137,18 @@ outcomes! {
         GivenUp = "given_up",
     }
 
+    /// Commands that do similar work, for their latency. Commands that may block are in none.
+    Family {
+        /// They only read.
+        Read = "read",
+        /// They may change keys.
+        Write = "write",
+        /// Scripts and functions.
+        Script = "script",
+        /// All others.
+        Other = "other",
+    }
+
     /// What happened, in the journal.
     EventKind {
         /// Shortstop has started.
@@ -146,6 +159,8 @@ outcomes! {
         Reloaded = "reloaded",
         /// The configuration was read again and refused.
         ReloadRefused = "reload_refused",
+        /// Counters begin anew in INFO.
+        StatsReset = "stats_reset",
         /// L1's mode has changed.
         Mode = "mode",
         /// L1 was flushed.
@@ -243,6 +258,29 @@ impl<O: Outcome> Tally<O> {
     }
 }
 
+/// The durations of each outcome. Written by one thread.
+#[derive(Debug)]
+pub struct Durations<O>(Box<[Histogram]>, PhantomData<O>);
+
+impl<O: Outcome> Default for Durations<O> {
+    fn default() -> Self {
+        Durations(O::ALL.iter().map(|_| Histogram::default()).collect(), PhantomData)
+    }
+}
+
+impl<O: Outcome> Durations<O> {
+    /// Counts one. Only the thread that owns the slot may call this.
+    #[inline]
+    pub fn record(&self, outcome: O, duration: Duration) {
+        self.0[outcome.place()].record(duration, 1);
+    }
+
+    /// The durations of this outcome.
+    pub fn get(&self, outcome: O) -> &Histogram {
+        &self.0[outcome.place()]
+    }
+}
+
 /// Counts each outcome. Written by any thread.
 #[derive(Debug)]
 pub struct SharedTally<O>(Box<[AtomicU64]>, PhantomData<O>);
@@ -268,7 +306,8 @@ impl<O: Outcome> SharedTally<O> {
 #[cfg(test)]
 mod tests {
     use super::{
-        DropReason, EventKind, FlushReason, ModeReason, NotKept, Outcome, SharedTally, Side, Tally, UnknownWrite,
+        DropReason, EventKind, Family, FlushReason, ModeReason, NotKept, Outcome, SharedTally, Side, Tally,
+        UnknownWrite,
     };
 
     fn names<O: Outcome>() -> Vec<&'static str> {
@@ -286,6 +325,7 @@ mod tests {
             names::<Side>(),
             names::<ModeReason>(),
             names::<EventKind>(),
+            names::<Family>(),
         ];
         for mut names in kinds {
             let is_word = |name: &&str| name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');

@@ -9,7 +9,10 @@ use crate::errors::Side;
 
 use super::counter::{Counter, Histogram, Totals};
 use super::journal::Journal;
-use super::outcome::{DropReason, EventKind, FlushReason, NotKept, Outcome, SharedTally, Tally, UnknownWrite};
+use super::outcome::{
+    DropReason, Durations, EventKind, Family, FlushReason, NotKept, Outcome, SharedTally, Tally, UnknownWrite,
+};
+use super::slow_log::SlowLog;
 use super::window::Windows;
 
 /// Declares the counters of a worker, with a name and a description for each.
@@ -24,6 +27,8 @@ macro_rules! counters {
             pub hit: Histogram,
             /// Latency of reads sent to Redis, from sending the request to receiving the reply.
             pub miss: Histogram,
+            /// Latency of requests sent to Redis, from reading the request to receiving the reply, by family of commands.
+            pub families: Durations<Family>,
             /// Shortstop's own errors.
             pub errors: Tally<Side>,
             /// Replies that were not kept.
@@ -94,6 +99,8 @@ pub struct Shared {
     pub panics: AtomicU64,
     /// The last changes of state.
     pub journal: Arc<Journal>,
+    /// The last requests that took long.
+    pub slow_log: SlowLog,
 }
 
 /// A flush of L1.
@@ -177,6 +184,16 @@ pub struct Stats {
     /// When Shortstop was started.
     pub started: Instant,
     windows: Mutex<Latencies<Windows>>,
+    before: Mutex<Option<Before>>,
+}
+
+/// What had been counted when the counters last began anew.
+#[derive(Debug)]
+struct Before {
+    /// The numbers of each metric.
+    counted: Arc<[Vec<u64>]>,
+    latencies: Latencies<Totals>,
+    families: Vec<Totals>,
 }
 
 /// Latencies of hits, and of reads that went to Redis.
@@ -196,6 +213,7 @@ impl Stats {
             shared: Shared::default(),
             started: Instant::now(),
             windows: Mutex::default(),
+            before: Mutex::default(),
         }
     }
 
@@ -222,6 +240,44 @@ impl Stats {
         Latencies {
             hit: Totals::of(self.workers.iter().map(|worker| &worker.hit)),
             miss: Totals::of(self.workers.iter().map(|worker| &worker.miss)),
+        }
+    }
+
+    /// The latency of a family of commands since the start.
+    pub fn family(&self, family: Family) -> Totals {
+        Totals::of(self.workers.iter().map(|worker| worker.families.get(family)))
+    }
+
+    /// Counters begin anew: these are the numbers of each metric now.
+    pub(super) fn reset(&self, counted: Vec<Vec<u64>>) {
+        let families = Family::ALL.iter().map(|family| self.family(*family)).collect();
+        let before = Before { counted: counted.into(), latencies: self.latencies(), families };
+        *self.before.lock().unwrap_or_else(PoisonError::into_inner) = Some(before);
+    }
+
+    /// The numbers of each metric when the counters last began anew.
+    pub(super) fn counted_before(&self) -> Option<Arc<[Vec<u64>]>> {
+        let before = self.before.lock().unwrap_or_else(PoisonError::into_inner);
+        before.as_ref().map(|before| Arc::clone(&before.counted))
+    }
+
+    /// The latencies since the counters last began anew.
+    pub(super) fn latencies_since_reset(&self) -> Latencies<Totals> {
+        let Latencies { hit, miss } = self.latencies();
+        match &*self.before.lock().unwrap_or_else(PoisonError::into_inner) {
+            None => Latencies { hit, miss },
+            Some(Before { latencies, .. }) => {
+                Latencies { hit: hit.since(&latencies.hit), miss: miss.since(&latencies.miss) }
+            }
+        }
+    }
+
+    /// The latency of a family of commands since the counters last began anew.
+    pub(super) fn family_since_reset(&self, family: Family) -> Totals {
+        let totals = self.family(family);
+        match &*self.before.lock().unwrap_or_else(PoisonError::into_inner) {
+            None => totals,
+            Some(before) => totals.since(&before.families[family.place()]),
         }
     }
 

@@ -22,6 +22,7 @@ use crate::metrics::slots::{Stats, Worker};
 use crate::near_cache::{Admission, EntryId, HotSet};
 use crate::scripts::Scripts;
 use crate::upstream::{Endpoint, LinkSettings, Login, Lost, ServerLimits};
+use crate::worker_state::calls::Calls;
 use crate::worker_state::mailboxes;
 use crate::worker_state::offload_memory::Offload;
 use crate::worker_state::policy::{Policy, View};
@@ -119,6 +120,12 @@ pub struct Context {
     pub(crate) shared_until: Cell<Option<Instant>>,
     /// Number of connections on which a reply is overdue.
     pub(crate) overdue: Cell<usize>,
+    /// The last calls that were sent to Redis.
+    pub(crate) calls: RefCell<Calls>,
+    /// Requests that take this long are logged. `None`: none are.
+    pub(crate) slower_than: Cell<Option<Duration>>,
+    /// When the last slow requests were answered, and how many at once.
+    pub(crate) slow_at_once: Cell<(Option<Instant>, u32)>,
     /// The worker takes no more requests.
     pub draining: Cell<bool>,
 }
@@ -138,6 +145,7 @@ impl Context {
         anonymous: Option<Login>,
     ) -> Rc<Self> {
         let hot = RefCell::new(hot_set(&view.policy.l1));
+        let slower_than = view.policy.slowlog.limit();
         Rc::new_cyclic(|me| Context {
             me: Weak::clone(me),
             held: Held::new(Arc::clone(&shared.buffers)),
@@ -166,6 +174,9 @@ impl Context {
             last_asker: Cell::new(0),
             shared_until: Cell::new(None),
             overdue: Cell::default(),
+            calls: RefCell::default(),
+            slower_than: Cell::new(slower_than),
+            slow_at_once: Cell::default(),
             draining: Cell::new(false),
         })
     }
@@ -182,6 +193,7 @@ impl Context {
         if self.view().policy.l1 != policy.l1 {
             self.hot.replace(hot_set(&policy.l1));
         }
+        self.slower_than.set(policy.slowlog.limit());
         self.set_view(|view| view.policy = policy);
         // There may be more places than before.
         self.turns.next(self.max_sessions());

@@ -2,6 +2,7 @@
 //! know each other.
 
 pub mod ask;
+pub(crate) mod calls;
 pub mod clients;
 pub mod connections;
 pub mod context;
