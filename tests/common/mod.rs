@@ -52,6 +52,11 @@ pub fn skipped(why: &str) {
     let _ = writeln!(std::io::stderr(), "SKIPPED: {why}");
 }
 
+/// Whether there is such a program. For those that the tests can do without.
+pub fn has_program(name: &str) -> bool {
+    std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join(name).is_file()))
+}
+
 /// The longest time that any single event may take. Far above what a loaded machine needs, so that only a hang reaches it.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 

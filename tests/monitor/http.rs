@@ -1,5 +1,7 @@
 //! The least of HTTP that a test needs.
 
+#![allow(dead_code, reason = "every test binary compiles its own copy and uses a part of it")]
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
