@@ -13,7 +13,6 @@ pub struct Answer {
     /// The status code.
     pub status: u16,
     /// The status line and the headers.
-    #[allow(dead_code, reason = "not each test that includes this file reads it")]
     pub head: String,
     /// The body.
     pub body: String,
