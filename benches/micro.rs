@@ -20,7 +20,7 @@ fn key(number: u32) -> Vec<u8> {
 
 fn entry(question: &Question<'_>) -> (EntryId, Entry) {
     let times = Times { generation: 0, sent: 0, deadline: u64::MAX };
-    (question.id(), Entry::new(times, question, &[b'x'; 256]))
+    (question.id(), Entry::new(times, question, &[b'x'; 256], None))
 }
 
 fn scanner(bench: &mut Criterion) {

@@ -154,6 +154,7 @@ impl App {
         let endpoint = Arc::new(Endpoint::new(Arc::clone(&journal)));
         let in_force = Live::new(Arc::new(config.clone()));
         let (buffers, status) = (Arc::default(), Arc::new(UpstreamStatus::new(Arc::clone(&journal))));
+        let mailboxes = Arc::new(Mailboxes::default());
         let admin = Arc::new(Admin {
             stats: Arc::clone(&stats),
             endpoint: Arc::clone(&endpoint),
@@ -165,6 +166,7 @@ impl App {
             listen: addresses.to_string(),
             config: in_force.clone(),
             incarnation,
+            mailboxes: Arc::clone(&mailboxes),
         });
         // The journal tells each later mode.
         admin.observe_mode(Instant::now());
@@ -178,7 +180,7 @@ impl App {
             control: control.handle().clone(),
             offload: Arc::default(),
             users: Users::new(config.upstream.password.is_none()),
-            mailboxes: Mailboxes::default(),
+            mailboxes,
             scripts,
             server_limits: Arc::new(ServerLimits::default()),
         });

@@ -26,6 +26,7 @@
 //! | | [`log`], [`supervisor`] | the writer of the log; the watch over threads and tasks that must not end |
 //! | 1 tables | [`command`], [`rules`], [`codec`] | pure |
 //! | 2 memory | [`near_cache`], [`coherence`], [`scripts`] | shared state; what may be served and kept, what scripts may write |
+//! | | [`traffic`] | what has passed through a worker, for those who ask |
 //! | 3 wires | [`net`] | sockets: TCP, TLS, Unix |
 //! | | [`upstream`], [`bus`] | the connections to Redis, and to NATS |
 //! | 4 state | `client_state` | the state of one client: reply queue, profile, client info, session |
@@ -74,6 +75,7 @@ pub mod resp;
 pub mod rules;
 pub mod scripts;
 pub mod supervisor;
+pub mod traffic;
 pub mod upstream;
 mod worker;
 mod worker_state;

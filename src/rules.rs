@@ -102,7 +102,17 @@ impl Rules {
     pub fn of(&self, key: &[u8]) -> &Rule {
         let found = self.ordered.iter().find(|(glob, _)| glob.matches(key));
         let both = found.map_or(&self.otherwise, |(_, both)| both);
-        if self.of_scripts.iter().any(|glob| glob.matches(key)) { &both.never_kept } else { &both.rule }
+        if self.is_of_scripts(key) { &both.never_kept } else { &both.rule }
+    }
+
+    /// The index of the rule for `key` in the configuration. `None` if it is the defaults.
+    pub fn index_of(&self, key: &[u8]) -> Option<usize> {
+        self.ordered.iter().position(|(glob, _)| glob.matches(key))
+    }
+
+    /// Whether scripts may write `key` without declaring it, so that it is never kept.
+    pub fn is_of_scripts(&self, key: &[u8]) -> bool {
+        self.of_scripts.iter().any(|glob| glob.matches(key))
     }
 
     /// Size of the smallest value of any key that may be compressed. `None` if no value is compressed.

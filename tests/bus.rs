@@ -46,7 +46,7 @@ impl Recorder {
 }
 
 impl Sink for Recorder {
-    fn invalidate(&self, db: u32, hash: u128) {
+    fn invalidate(&self, db: u32, hash: u128, _from: u64) {
         self.note(Call::Invalidate(db, hash));
     }
     fn invalidate_key(&self, key: &[u8]) {

@@ -50,7 +50,10 @@ fn a_slow_request_tells_who_asked_and_where_the_time_went() {
     assert_eq!(number("took_usec"), number("upstream_usec") + number("here_usec"), "{entry}");
     let clipped = format!("{}... ({} more bytes)", &SLOW[..128], SLOW.len() - 128);
     assert_eq!(entry["command"], json!(["EVAL", clipped, "0"]));
-    assert_eq!((&entry["name"], &entry["address"]), (&json!("ann"), &json!(client.stream().local_addr().expect("it is connected").to_string())));
+    assert_eq!(
+        (&entry["name"], &entry["address"]),
+        (&json!("ann"), &json!(client.stream().local_addr().expect("it is connected").to_string()))
+    );
     let told = show_all(&client.cmd("PROXY SLOWLOG GET 1"));
     assert!(told.starts_with("*1\r\n*8\r\n:") && told.contains("$4\r\nEVAL\r\n"), "{told}");
     assert!(metric(&proxy, "shortstop_script_duration_seconds_sum") >= 0.03);

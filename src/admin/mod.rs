@@ -3,8 +3,10 @@
 //! `subcommands` is the table of what PROXY understands; each has its file. A `view` is what one shows, as a reply and as JSON.
 
 mod events;
+mod explain;
 mod health;
 mod info;
+mod key_state;
 mod slow_log;
 pub mod subcommands;
 pub mod view;
@@ -24,6 +26,7 @@ use crate::metrics::slots::{BusStats, Stats};
 use crate::metrics::snapshot;
 use crate::upstream::Endpoint;
 use crate::upstream::status::{OwnRight, UpstreamStatus};
+use crate::worker_state::context::Mailboxes;
 use crate::worker_state::windows::{Access, Asker, ProxyAnswer, Windows};
 
 /// What can be shown.
@@ -48,6 +51,8 @@ pub struct Admin {
     pub config: Live<Arc<Config>>,
     /// This start's incarnation, as in the names of the connections to Redis.
     pub incarnation: u64,
+    /// The ways to the workers, which know the keys that pass.
+    pub mailboxes: Arc<Mailboxes>,
 }
 
 impl Windows for Admin {

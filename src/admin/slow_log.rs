@@ -45,15 +45,17 @@ fn view(number: u64, request: &SlowRequest, hides: bool) -> View {
         true => View::text("(redacted)"),
         false => View::Bytes(argument.clone()),
     });
+    // In whole microseconds, so that the parts are the whole.
+    let (took, upstream) = (request.took.as_micros(), request.upstream.as_micros());
     let seconds = request.date.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     View::Record(vec![
         ("id", View::count(number)),
         ("time", View::count(seconds)),
-        ("took_usec", View::count(request.took.as_micros())),
+        ("took_usec", View::count(took)),
         ("command", View::List(arguments.collect())),
         ("address", View::text(request.address.as_str())),
         ("name", View::Bytes(request.name.clone())),
-        ("upstream_usec", View::count(request.upstream.as_micros())),
-        ("here_usec", View::count(request.took.saturating_sub(request.upstream).as_micros())),
+        ("upstream_usec", View::count(upstream)),
+        ("here_usec", View::count(took.saturating_sub(upstream))),
     ])
 }

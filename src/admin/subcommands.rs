@@ -102,6 +102,17 @@ pub const SUBCOMMANDS: &[Subcommand] = &[
         },
     },
     Subcommand {
+        subcommand: ProxySubcommand::Explain,
+        arguments: "<key>",
+        help: &[
+            "Show the rule of a key, whether L1 answers a GET of it or why not, and what the next GET and SET would do,",
+            "for the user and the database of this connection. Changes nothing in L1 and asks Redis nothing.",
+        ],
+        takes: 1..=1,
+        access: Access::Clients,
+        run: super::explain::explain,
+    },
+    Subcommand {
         subcommand: ProxySubcommand::Flush,
         arguments: "",
         help: &["Flush L1 of this Shortstop. Redis is not changed."],

@@ -6,7 +6,7 @@ use std::time::Instant;
 use crate::bus::Sink;
 use crate::coherence::Coherence;
 use crate::glob::Glob;
-use crate::metrics::outcome::FlushReason;
+use crate::metrics::outcome::{FlushReason, LeftL1};
 use crate::near_cache::KeyId;
 use crate::scripts::Scripts;
 
@@ -17,8 +17,8 @@ pub(super) struct BusSink {
 }
 
 impl Sink for BusSink {
-    fn invalidate(&self, db: u32, hash: u128) {
-        self.coherence.poison(KeyId::from_hash(db, hash));
+    fn invalidate(&self, db: u32, hash: u128, from: u64) {
+        self.coherence.invalidate(KeyId::from_hash(db, hash), from);
     }
 
     fn invalidate_key(&self, key: &[u8]) {
@@ -26,7 +26,7 @@ impl Sink for BusSink {
     }
 
     fn quarantine(&self, db: u32, hash: u128) {
-        self.coherence.quarantine(KeyId::from_hash(db, hash), Instant::now());
+        self.coherence.quarantine(KeyId::from_hash(db, hash), Instant::now(), LeftL1::Invalidated);
     }
 
     fn quarantine_all(&self) {

@@ -62,8 +62,8 @@ pub type Batch = Vec<Event>;
 ///
 /// Calls for the fleet's subject come in order from one task, those for the JSON subject from another.
 pub trait Sink: Send + Sync + 'static {
-    /// Drop one key. `hash` is XXH3-128 of the key's bytes with seed 0.
-    fn invalidate(&self, db: u32, hash: u128);
+    /// Drop one key, which the instance `from` has written. `hash` is XXH3-128 of the key's bytes with seed 0.
+    fn invalidate(&self, db: u32, hash: u128, from: u64);
     /// Drop one key in every database, because the JSON message names none.
     fn invalidate_key(&self, key: &[u8]);
     /// Drop one key and keep it from being filled for `max_staleness`, because a write has an unknown outcome.

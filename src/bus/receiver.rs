@@ -186,7 +186,7 @@ impl Receiver {
 
     fn act(&mut self, action: Action, input: Input<'_>) {
         match (action, input) {
-            (Action::Apply, Input::Received(message)) => self.apply(&message.body),
+            (Action::Apply, Input::Received(message)) => self.apply(message.incarnation, &message.body),
             // Only a message can be applied.
             (Action::Apply, _) => {}
             (Action::Flush(doubt), _) => {
@@ -207,11 +207,11 @@ impl Receiver {
         }
     }
 
-    fn apply(&self, body: &Body) {
+    fn apply(&self, from: u64, body: &Body) {
         match body {
             Body::Invalidate(groups) => {
                 for keys in groups {
-                    keys.hashes.iter().for_each(|hash| self.sink.invalidate(keys.db, *hash));
+                    keys.hashes.iter().for_each(|hash| self.sink.invalidate(keys.db, *hash, from));
                 }
             }
             Body::Quarantine(groups) => {

@@ -3,6 +3,8 @@
 //! The rules are those of `docs/coherence.md`: a value read before an invalidation is never served after it, and any doubt ends in
 //! a flush. No I/O and no clock: the caller passes the time.
 
+mod departures;
+mod look;
 mod mode;
 pub mod mode_history;
 mod permit;
@@ -25,12 +27,15 @@ use arc_swap::{ArcSwap, Guard};
 
 use crate::config::{self, Config};
 use crate::glob::Glob;
-use crate::metrics::outcome::{EventKind, FlushReason, ModeReason};
+use crate::metrics::outcome::{EventKind, FlushReason, LeftL1, ModeReason};
 use crate::metrics::slots::Stats;
-use crate::near_cache::{Entry, EntryId, KeyId, NearCache, Question, Times, hash_key};
+use crate::near_cache::{Entry, EntryId, Gone, KeyId, NearCache, Question, Times, hash_key};
 
+use departures::Departures;
 use stripes::Stripes;
 
+pub use departures::Departure;
+pub use look::{Look, Seen, State};
 pub use mode::{Mode, Role};
 pub use permit::ServePermit;
 
@@ -45,6 +50,8 @@ pub struct Coherence {
     /// Caches that were replaced, until they are empty.
     replaced: Mutex<Vec<Arc<NearCache>>>,
     stripes: Arc<Stripes<Entry>>,
+    /// Why entries left.
+    departures: Arc<Departures>,
     stats: Arc<Stats>,
     generation: AtomicU64,
     next_flight: AtomicU64,
@@ -90,11 +97,19 @@ impl Ticket {
         permit.allows_times(times) && shared.stripes.is_live(self.id, self.number)
     }
 
-    /// Keeps the reply to the ticket's question, if the ticket is still valid. Returns whether it was.
-    pub fn redeem(self, sent: Instant, deadline: Instant, question: &Question<'_>, reply: &[u8]) -> bool {
+    /// Keeps the reply to the ticket's question, if the ticket is still valid. Returns whether it was. `compressed`: the size of the
+    /// value in Redis, if it is compressed there.
+    pub fn redeem(
+        self,
+        sent: Instant,
+        deadline: Instant,
+        question: &Question<'_>,
+        reply: &[u8],
+        compressed: Option<usize>,
+    ) -> bool {
         let shared = &self.coherence;
         let times = Times { generation: self.generation, sent: shared.nanos(sent), deadline: shared.nanos(deadline) };
-        let entry = Entry::new(times, question, reply);
+        let entry = Entry::new(times, question, reply, compressed);
         let current = || shared.generation() == self.generation;
         let Some(dropped) = shared.stripes.land(self.id, self.number, &entry, current) else {
             return false;
@@ -104,7 +119,7 @@ impl Ticket {
         // Outside of the lock, because moka may call back into the stripes. An entry that was dropped in between is already marked
         // dead, and is never served.
         shared.cache.load().insert(self.id, entry);
-        shared.let_go(dropped);
+        shared.let_go(dropped, LeftL1::Overtaken, None);
         shared.stats.shared.fills.fetch_add(1, Ordering::Relaxed);
         true
     }
@@ -121,11 +136,13 @@ impl Coherence {
     pub fn new(config: &Config, stats: Arc<Stats>) -> Self {
         let origin = Instant::now();
         let stripes = Arc::new(Stripes::new(STRIPES));
-        let cache = new_cache(&config.l1, origin, &stripes, &stats);
+        let departures = Arc::new(Departures::default());
+        let cache = new_cache(&config.l1, origin, &stripes, &departures, &stats);
         Coherence {
             cache: ArcSwap::from_pointee(cache),
             replaced: Mutex::default(),
             stripes,
+            departures,
             stats,
             generation: AtomicU64::new(0),
             next_flight: AtomicU64::new(0),
@@ -149,7 +166,7 @@ impl Coherence {
         self.degraded_staleness.store(count_nanos(new.degraded_staleness), Ordering::Relaxed);
         let bounds = |l1: &config::L1| (l1.max_memory, l1.max_entries, l1.policy);
         if bounds(&old.l1) != bounds(&new.l1) {
-            let cache = new_cache(&new.l1, self.origin, &self.stripes, &self.stats);
+            let cache = new_cache(&new.l1, self.origin, &self.stripes, &self.departures, &self.stats);
             let before = self.cache.swap(Arc::new(cache));
             self.replaced().push(before);
         }
@@ -275,7 +292,7 @@ impl Coherence {
 
     /// Call this before sending a write.
     pub fn begin_write(&self, key: KeyId) {
-        self.let_go(self.stripes.begin(key));
+        self.let_go(self.stripes.begin(key), LeftL1::Written, None);
     }
 
     /// The reply to the write has arrived.
@@ -297,13 +314,13 @@ impl Coherence {
 
     /// The write's reply will never arrive. It is unknown whether and when the write runs.
     pub fn lose_write(&self, key: KeyId, now: Instant) {
-        self.quarantine(key, now);
+        self.quarantine(key, now, LeftL1::Written);
         self.stripes.end(key);
     }
 
     /// Like [`Coherence::begin_write`], for a write that may block. Only this key is not kept meanwhile.
     pub fn hold(&self, key: KeyId) {
-        self.let_go(self.stripes.hold(key));
+        self.let_go(self.stripes.hold(key), LeftL1::Written, None);
     }
 
     /// The reply to a write that may have blocked has arrived.
@@ -312,8 +329,8 @@ impl Coherence {
     }
 
     /// Keeps nothing of this key for `max_staleness`.
-    pub fn quarantine(&self, key: KeyId, now: Instant) {
-        self.let_go(self.stripes.quarantine(key, now + self.max_staleness()));
+    pub fn quarantine(&self, key: KeyId, now: Instant, why: LeftL1) {
+        self.let_go(self.stripes.quarantine(key, now + self.max_staleness()), why, None);
     }
 
     /// Drops everything, and keeps nothing for `max_staleness`, because a write that may change any key may still run. `why` is for
@@ -325,31 +342,39 @@ impl Coherence {
     }
 
     /// The key may have changed: drops its entries, and invalidates its tickets.
-    pub fn poison(&self, key: KeyId) {
-        self.let_go(self.stripes.poison(key));
+    pub fn poison(&self, key: KeyId, why: LeftL1) {
+        self.let_go(self.stripes.poison(key), why, None);
+    }
+
+    /// Another instance of this incarnation has written the key: like [`Coherence::poison`].
+    pub fn invalidate(&self, key: KeyId, by: u64) {
+        self.let_go(self.stripes.poison(key), LeftL1::Invalidated, Some(by));
     }
 
     #[inline]
-    fn let_go(&self, dropped: impl AsRef<[EntryId]>) {
-        dropped.as_ref().iter().for_each(|id| self.cache.load().remove(*id));
-    }
-
-    /// Like [`Coherence::poison`], in every database.
-    pub fn poison_everywhere(&self, key: &[u8]) {
-        let hash = hash_key(key);
-        for db in 0..=self.highest_db.load(Ordering::Relaxed) {
-            self.poison(KeyId::from_hash(db, hash));
+    fn let_go(&self, dropped: impl AsRef<[EntryId]>, why: LeftL1, by: Option<u64>) {
+        for id in dropped.as_ref() {
+            self.departures.note(id.key(), why, by);
+            self.cache.load().remove(*id);
         }
     }
 
-    /// Like [`Coherence::poison`], for all keys that match.
+    /// A message has said that the key may have changed: like [`Coherence::poison`], in every database.
+    pub fn poison_everywhere(&self, key: &[u8]) {
+        let hash = hash_key(key);
+        for db in 0..=self.highest_db.load(Ordering::Relaxed) {
+            self.poison(KeyId::from_hash(db, hash), LeftL1::Invalidated);
+        }
+    }
+
+    /// A message has said that these keys may have changed: like [`Coherence::poison`], for all keys that match.
     pub fn poison_matching(&self, glob: &Glob) {
-        self.let_go(self.stripes.poison_where(|entry| glob.matches(entry.key())));
+        self.let_go(self.stripes.poison_where(|entry| glob.matches(entry.key())), LeftL1::Invalidated, None);
     }
 
     /// Call this before delivering a reply that was read without a ticket. Nothing older may be served after it.
     pub fn observe(&self, id: EntryId, reply: &[u8]) {
-        self.let_go(self.stripes.compare(id, |entry| entry.reply() == reply));
+        self.let_go(self.stripes.compare(id, |entry| entry.reply() == reply), LeftL1::Overtaken, None);
     }
 
     /// Drops everything, in constant time. `why` is for the log.
@@ -425,14 +450,29 @@ fn count_nanos(time: Duration) -> u64 {
 }
 
 /// An empty near cache. Entries that leave it also leave the stripes and the counters.
-fn new_cache(bounds: &config::L1, origin: Instant, stripes: &Arc<Stripes<Entry>>, stats: &Arc<Stats>) -> NearCache {
-    let (stripes, stats) = (Arc::clone(stripes), Arc::clone(stats));
-    NearCache::new(bounds, origin, move |id: &EntryId, entry: &Entry, by_policy: bool| {
-        stripes.forget(*id, entry);
+fn new_cache(
+    bounds: &config::L1,
+    origin: Instant,
+    stripes: &Arc<Stripes<Entry>>,
+    departures: &Arc<Departures>,
+    stats: &Arc<Stats>,
+) -> NearCache {
+    let (stripes, departures, stats) = (Arc::clone(stripes), Arc::clone(departures), Arc::clone(stats));
+    NearCache::new(bounds, origin, move |id: &EntryId, entry: &Entry, cause: Gone| {
+        let was_good = stripes.forget(*id, entry);
         stats.shared.entries.fetch_sub(1, Ordering::Relaxed);
         stats.shared.entry_bytes.fetch_sub(entry.weight() as u64, Ordering::Relaxed);
-        if by_policy {
+        if cause == Gone::Evicted {
             stats.shared.evictions.fetch_add(1, Ordering::Relaxed);
+        }
+        if was_good {
+            let why = match cause {
+                Gone::Evicted => LeftL1::Evicted,
+                Gone::Expired => LeftL1::Expired,
+                // Whatever else drops an entry takes it out of the stripes first.
+                Gone::Removed => LeftL1::Flushed,
+            };
+            departures.note(id.key(), why, None);
         }
     })
 }

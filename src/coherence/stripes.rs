@@ -138,6 +138,19 @@ impl<E: Mark> Cached<E> {
     }
 }
 
+/// What is known of a key.
+#[derive(Debug)]
+pub(super) struct Found<E> {
+    /// Its entries, the oldest first.
+    pub entries: Vec<E>,
+    /// A write of the key, or of another key of its stripe, is in flight.
+    pub written: bool,
+    /// No fills before then.
+    pub quarantined: Option<Instant>,
+    /// Fetches of the key are in flight.
+    pub fetched: bool,
+}
+
 #[derive(Debug)]
 pub(super) struct Stripes<E>(Box<[Mutex<Stripe<E>>]>);
 
@@ -263,10 +276,28 @@ impl<E: Mark> Stripes<E> {
         cached.poison(key)
     }
 
-    /// The near cache has removed this entry.
-    pub(super) fn forget(&self, id: EntryId, entry: &E) {
+    /// What is known of the key. Changes nothing.
+    pub(super) fn look(&self, key: KeyId, now: Instant) -> Found<E> {
+        let stripe = self.lock(key);
+        let Some(cached) = &stripe.cached else {
+            return Found { entries: Vec::new(), written: stripe.writers > 0, quarantined: None, fetched: false };
+        };
+        Found {
+            entries: cached.entries.iter().filter(|(id, _)| id.key() == key).map(|(_, entry)| entry.clone()).collect(),
+            written: stripe.writers > 0 || cached.held.contains(&key),
+            quarantined: cached.quarantined_until.filter(|until| now < *until),
+            fetched: cached.flights.iter().any(|(id, _)| id.key() == key),
+        }
+    }
+
+    /// The near cache has removed this entry. Returns whether it could have been served until then.
+    pub(super) fn forget(&self, id: EntryId, entry: &E) -> bool {
         entry.mark_dropped();
-        self.lock(id.key()).cached().entries.retain(|(_, known)| !known.is_same(entry));
+        let mut stripe = self.lock(id.key());
+        let entries = &mut stripe.cached().entries;
+        let before = entries.len();
+        entries.retain(|(_, known)| !known.is_same(entry));
+        entries.len() < before
     }
 
     /// Drops the entries for which `chosen` returns true, and ends every flight, because the keys of flights are not known here.

@@ -31,7 +31,7 @@ fn fill_as(
     reply: &[u8],
 ) -> Option<Entry> {
     let ticket = coherence.ticket(question.id(), 0, now)?;
-    ticket.redeem(now, now + lives, question, reply);
+    ticket.redeem(now, now + lives, question, reply, None);
     coherence.cache().get(question.id())
 }
 

@@ -267,6 +267,8 @@ proxy_subcommands! {
     SlowLog = "slowlog",
     /// PROXY STATS.
     Stats = "stats",
+    /// PROXY EXPLAIN.
+    Explain = "explain",
     /// PROXY FLUSH.
     Flush = "flush",
     /// PROXY DEBUG.

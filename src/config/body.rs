@@ -99,7 +99,21 @@ pub struct RuleSpec {
     pub watch: Option<bool>,
     /// Changes to `defaults.compress`.
     pub compress: Option<Switch<CompressPatch>>,
+    /// Where it stands in the file.
+    pub line: Line,
 }
+
+/// A line of a file, if it is known. Two rules that say the same are equal wherever they stand.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Line(pub Option<usize>);
+
+impl PartialEq for Line {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Line {}
 
 impl RuleSpec {
     /// The rule in full: its own fields, and those of `defaults` where it has none.
@@ -231,11 +245,15 @@ impl Section for RuleBody {
 
 impl Section for RuleSpec {
     fn fields(&mut self, fields: &mut impl Fields) {
-        let Self { pattern, cache, watch, compress } = self;
+        let Self { pattern, cache, watch, compress, line: _ } = self;
         fields.value("match", pattern, TEXT);
         fields.switch("cache", cache);
         fields.maybe("watch", watch, SWITCH);
         fields.switch("compress", compress);
+    }
+
+    fn stands_on(&mut self, line: usize) {
+        self.line = Line(Some(line));
     }
 }
 

@@ -34,6 +34,9 @@ pub(super) trait Fields {
 pub(super) trait Section {
     /// Passes each field to `fields`, in the order of `config.yaml`.
     fn fields(&mut self, fields: &mut impl Fields);
+
+    /// The section is an item of a list, and stands on this line of its file.
+    fn stands_on(&mut self, _line: usize) {}
 }
 
 /// `false`, or a set of changes. `true` is an empty set of changes.

@@ -27,7 +27,7 @@ pub mod units;
 mod url;
 mod warn;
 
-pub use body::{CacheBody, CachePatch, Codec, CompressBody, CompressPatch, RuleBody, RuleSpec};
+pub use body::{CacheBody, CachePatch, Codec, CompressBody, CompressPatch, Line, RuleBody, RuleSpec};
 pub use error::{ConfigError, Finding};
 pub use fields::Switch;
 pub use live::Live;

@@ -236,6 +236,7 @@ impl Fields for Reader<'_> {
             let path = format!("{path}[{index}]");
             self.found.lines.insert(path.clone(), node.line);
             let mut section = S::default();
+            section.stands_on(node.line);
             self.below(&path, node, &mut section, &format!("`{needs}: \"pattern\"` and what the rule changes"));
             list.push(section);
             let is_there = match &node.value {

@@ -89,6 +89,44 @@ outcomes! {
         NotAValue = "not_a_value",
     }
 
+    /// Why an entry left L1.
+    LeftL1 {
+        /// A client of this instance wrote the key, or a lost write may have.
+        Written = "written",
+        /// A peer or a service has said over NATS that the key was written.
+        Invalidated = "invalidated",
+        /// A reply that L1 does not keep was newer, or may have been.
+        Overtaken = "overtaken",
+        /// L1 needed the room.
+        Evicted = "evicted",
+        /// Its time was over.
+        Expired = "expired",
+        /// All of L1 was dropped.
+        Flushed = "flushed",
+    }
+
+    /// Why L1 does not answer a GET of a key, if the last read of the key does not say why.
+    NotServed {
+        /// L1 serves nothing in its mode.
+        NotServing = "not_serving",
+        /// The rule of the key does not keep it.
+        Rule = "rule",
+        /// Scripts may write the key without declaring it (`scripts`).
+        Scripts = "scripts",
+        /// A write of the key is in flight.
+        WriteInFlight = "write_in_flight",
+        /// The outcome of a write of the key is unknown, so it is not kept for `max_staleness`.
+        Quarantined = "quarantined",
+        /// The key is being read from Redis, to be kept.
+        FetchInFlight = "fetch_in_flight",
+        /// The entry is older than the staleness allowed in this mode.
+        Stale = "stale",
+        /// No recent read of the key is known.
+        NeverRequested = "never_requested",
+        /// Nothing else is known.
+        Unknown = "unknown",
+    }
+
     /// Why a client was dropped.
     DropReason {
         /// More bytes of replies waited for it than `limits.output_buffer`.
@@ -306,8 +344,8 @@ impl<O: Outcome> SharedTally<O> {
 #[cfg(test)]
 mod tests {
     use super::{
-        DropReason, EventKind, Family, FlushReason, ModeReason, NotKept, Outcome, SharedTally, Side, Tally,
-        UnknownWrite,
+        DropReason, EventKind, Family, FlushReason, LeftL1, ModeReason, NotKept, NotServed, Outcome, SharedTally, Side,
+        Tally, UnknownWrite,
     };
 
     fn names<O: Outcome>() -> Vec<&'static str> {
@@ -320,6 +358,8 @@ mod tests {
         let kinds = [
             names::<FlushReason>(),
             names::<NotKept>(),
+            names::<LeftL1>(),
+            names::<NotServed>(),
             names::<DropReason>(),
             names::<UnknownWrite>(),
             names::<Side>(),

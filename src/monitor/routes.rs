@@ -32,7 +32,8 @@ pub struct State {
 }
 
 /// Subcommands of PROXY that `/api/<name>` shows as JSON, and the parameters that are their arguments, in order.
-const SHOWN: &[(ProxySubcommand, &[&str])] = &[(ProxySubcommand::Events, &["n"]), (ProxySubcommand::SlowLog, &["n"])];
+const SHOWN: &[(ProxySubcommand, &[&str])] =
+    &[(ProxySubcommand::Explain, &["key"]), (ProxySubcommand::Events, &["n"]), (ProxySubcommand::SlowLog, &["n"])];
 
 /// All paths.
 pub(super) fn router(state: State) -> Router {

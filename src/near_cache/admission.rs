@@ -43,9 +43,19 @@ impl Admission {
         let times = self.sets[id.bits() as usize % SETS].count((id.bits() >> 32) as u32);
         u32::from(times) >= after.min(u32::from(u8::MAX))
     }
+
+    /// How often a question was asked recently, at most 255 times. Counts nothing.
+    pub fn times(&self, id: EntryId) -> u32 {
+        u32::from(self.sets[id.bits() as usize % SETS].known((id.bits() >> 32) as u32))
+    }
 }
 
 impl Set {
+    /// How often the question was asked. Counts nothing.
+    fn known(&self, tag: u32) -> u8 {
+        self.tags.iter().position(|other| *other == tag).map_or(0, |at| self.times[at])
+    }
+
     /// Moves the question to the front and counts it.
     fn count(&mut self, tag: u32) -> u8 {
         let known = self.tags.iter().position(|other| *other == tag);
@@ -77,6 +87,7 @@ mod tests {
         let id = Question::get(0, 0, b"k").id();
         assert!(admission.asked(id, 1));
         assert!(!admission.asked(id, 3));
+        assert_eq!((admission.times(id), admission.times(id)), (1, 1), "a look counts nothing");
         assert!(!admission.asked(id, 3));
         assert!(admission.asked(id, 3));
         assert!(admission.asked(id, 3));

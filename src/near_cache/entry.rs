@@ -139,12 +139,14 @@ struct Head {
     user: u32,
     /// Up to 2 GiB, because that bounds `limits.max_bulk_length`.
     key_length: u32,
+    /// Size of the compressed value in Redis. 0 if it is not compressed.
+    compressed: u32,
     times: Times,
 }
 
 impl Entry {
-    /// A valid entry.
-    pub fn new(times: Times, question: &Question<'_>, reply: &[u8]) -> Self {
+    /// A valid entry. `compressed`: the size of the value in Redis, if it is compressed there.
+    pub fn new(times: Times, question: &Question<'_>, reply: &[u8], compressed: Option<usize>) -> Self {
         let (protocol, request) = match question.request {
             Some((version, request)) => (version.number(), request),
             None => (0, &[][..]),
@@ -156,6 +158,7 @@ impl Entry {
             db: question.db,
             user: question.user,
             key_length: u32::try_from(question.key.len()).expect("a key is an argument, and those are bounded"),
+            compressed: compressed.map_or(0, |size| u32::try_from(size).unwrap_or(u32::MAX)),
             times,
         };
         Entry(ThinArc::from_header_and_slice(head, &[question.key, request, reply].concat()))
@@ -192,6 +195,26 @@ impl Entry {
     #[inline]
     pub fn reply(&self) -> &[u8] {
         &self.0.slice[self.reply_at()..]
+    }
+
+    /// The database.
+    pub fn db(&self) -> u32 {
+        self.head().db
+    }
+
+    /// The number of the user who has read it.
+    pub fn user(&self) -> u32 {
+        self.head().user
+    }
+
+    /// The exact bytes of the request that it answers. `None` for GET.
+    pub fn asked(&self) -> Option<&[u8]> {
+        (self.head().protocol != 0).then(|| self.request())
+    }
+
+    /// Size of the value in Redis, if it is compressed there.
+    pub fn compressed(&self) -> Option<usize> {
+        Some(self.head().compressed as usize).filter(|size| *size > 0)
     }
 
     /// Whether it has not been dropped.
@@ -277,7 +300,7 @@ mod tests {
         ];
         let times = Times { generation: 0, sent: 0, deadline: 0 };
         for (at, question) in questions.iter().enumerate() {
-            let entry = Entry::new(times, question, b"$1\r\nx\r\n");
+            let entry = Entry::new(times, question, b"$1\r\nx\r\n", None);
             assert_eq!((entry.key(), entry.reply()), (question.key(), &b"$1\r\nx\r\n"[..]));
             let answered: Vec<usize> = (0..questions.len()).filter(|other| entry.answers(&questions[*other])).collect();
             assert_eq!(answered, [at], "{question:?}");

@@ -130,7 +130,7 @@ mod tests {
     fn entry(key: &[u8]) -> (EntryId, Entry) {
         let times = Times { generation: 0, sent: 0, deadline: 0 };
         let question = Question::get(0, 0, key);
-        (question.id(), Entry::new(times, &question, b"$1\r\nx\r\n"))
+        (question.id(), Entry::new(times, &question, b"$1\r\nx\r\n", None))
     }
 
     #[test]

@@ -44,6 +44,27 @@ impl Expiry<EntryId, Entry> for Deadline {
     }
 }
 
+/// Why the near cache let an entry go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gone {
+    /// Its policy made room for others.
+    Evicted,
+    /// The entry's deadline has passed.
+    Expired,
+    /// It was removed or replaced.
+    Removed,
+}
+
+impl From<RemovalCause> for Gone {
+    fn from(cause: RemovalCause) -> Self {
+        match cause {
+            RemovalCause::Size => Gone::Evicted,
+            RemovalCause::Expired => Gone::Expired,
+            RemovalCause::Explicit | RemovalCause::Replaced => Gone::Removed,
+        }
+    }
+}
+
 /// The entries of all workers.
 #[derive(Clone, Debug)]
 pub struct NearCache {
@@ -52,12 +73,11 @@ pub struct NearCache {
 
 impl NearCache {
     /// With the bounds of the configuration. The times of entries count from `origin`. `left` is called for each entry that leaves,
-    /// with a flag that says whether the policy evicted it. Any thread that uses the cache may call `left`, and `left` must not use
-    /// the cache itself.
+    /// with the cause. Any thread that uses the cache may call `left`, and `left` must not use the cache itself.
     pub fn new(
         bounds: &config::L1,
         origin: Instant,
-        left: impl Fn(&EntryId, &Entry, bool) + Send + Sync + 'static,
+        left: impl Fn(&EntryId, &Entry, Gone) + Send + Sync + 'static,
     ) -> Self {
         // moka has one bound. Each entry weighs at least its share of the memory, so that the weight bounds the count too.
         let share = (bounds.max_memory / bounds.max_entries.max(1)).max(1);
@@ -70,7 +90,7 @@ impl NearCache {
             .weigher(move |_: &EntryId, entry: &Entry| u32::try_from(entry.weight().max(share)).unwrap_or(u32::MAX))
             .eviction_policy(policy)
             .expire_after(Deadline { origin })
-            .eviction_listener(move |id, entry, cause| left(&id, &entry, cause == RemovalCause::Size))
+            .eviction_listener(move |id, entry, cause| left(&id, &entry, cause.into()))
             .build_with_hasher(BuildHasherDefault::default());
         NearCache { entries }
     }
@@ -112,19 +132,19 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::{Duration, Instant};
 
-    use super::{Entry, NearCache, Question, Times};
+    use super::{Entry, Gone, NearCache, Question, Times};
     use crate::config;
 
     fn entry(key: &[u8], size: usize, lives: Duration) -> Entry {
         let times = Times { generation: 0, sent: 0, deadline: lives.as_nanos() as u64 };
-        Entry::new(times, &Question::get(0, 0, key), &vec![b'x'; size])
+        Entry::new(times, &Question::get(0, 0, key), &vec![b'x'; size], None)
     }
 
     fn filled(bounds: &config::L1, count: u32, size: usize) -> (u64, usize) {
         let evicted = Arc::new(AtomicUsize::new(0));
         let seen = Arc::clone(&evicted);
-        let cache = NearCache::new(bounds, Instant::now(), move |_, _, by_policy| {
-            seen.fetch_add(usize::from(by_policy), Ordering::Relaxed);
+        let cache = NearCache::new(bounds, Instant::now(), move |_, _, cause| {
+            seen.fetch_add(usize::from(cause == Gone::Evicted), Ordering::Relaxed);
         });
         for number in 0..count {
             let key = number.to_le_bytes();

@@ -18,6 +18,7 @@ use crate::proxy::client::{Client, Next};
 use crate::proxy::request::{Replacements, Request};
 use crate::reads::{Absent, Reads};
 use crate::rules::CacheRule;
+use crate::traffic::Unkept;
 use crate::worker_state::policy::View;
 
 /// How to keep the reply of a fetch.
@@ -89,9 +90,9 @@ impl Client {
         }
         // If the user has no right to PTTL, Redis would refuse it and add an entry to ACL LOG.
         let may_ttl = || self.state.profile.may_ttl(&self.context.shared.users);
-        let keeping = keeping.filter(|_| self.keeps_if(may_ttl(), NotKept::TtlUnknown));
+        let keeping = keeping.filter(|_| self.keeps_if(permit, id, may_ttl(), NotKept::TtlUnknown));
         let admits = |rule: &CacheRule| self.context.admission.borrow_mut().asked(id, rule.admit_after);
-        let keeping = keeping.filter(|keeping| self.keeps_if(admits(keeping.rule), NotKept::NotAdmitted));
+        let keeping = keeping.filter(|keeping| self.keeps_if(permit, id, admits(keeping.rule), NotKept::NotAdmitted));
         if let Some(Keeping { rule, absent }) = keeping {
             if self.reply_queue.outstanding() == 0 && permit.serves() && self.join(permit, id, &question, mask) {
                 return Next::Go;
@@ -122,7 +123,7 @@ impl Client {
                 });
                 return Next::Go;
             }
-            self.keeps_if(false, NotKept::Blocked);
+            self.keeps_if(permit, id, false, NotKept::Blocked);
         }
         let on_reply = match question.is_get() {
             true => OnReply::Value { id: view.policy.caches.then_some(id) },
@@ -133,9 +134,10 @@ impl Client {
     }
 
     /// Returns `may`. If it is false, counts `why` as the reason why the reply is not kept.
-    pub(super) fn keeps_if(&self, may: bool, why: NotKept) -> bool {
+    pub(super) fn keeps_if(&self, permit: &ServePermit, id: EntryId, may: bool, why: NotKept) -> bool {
         if !may {
-            self.context.stats().not_kept.count(why);
+            let user = self.state.profile.user();
+            self.context.not_kept(id.key(), Unkept { why, at: permit.now, bytes: None, user });
         }
         may
     }

@@ -113,9 +113,10 @@ impl Client {
                 self.context.stats().l1_misses.add(1);
             }
             let asked = |rule: &CacheRule| self.context.admission.borrow_mut().asked(id, rule.admit_after);
-            let admitted = rule.copied().filter(|rule| may_keep && self.keeps_if(asked(rule), NotKept::NotAdmitted));
+            let admitted =
+                rule.copied().filter(|rule| may_keep && self.keeps_if(permit, id, asked(rule), NotKept::NotAdmitted));
             let ticket = admitted.and_then(|_| self.context.shared.coherence.ticket(id, question.db(), permit.now));
-            self.keeps_if(admitted.is_none() || ticket.is_some(), NotKept::Blocked);
+            self.keeps_if(permit, id, admitted.is_none() || ticket.is_some(), NotKept::Blocked);
             ValueKey { id, keep: ticket.zip(admitted).map(|(ticket, rule)| (ticket, rule, question.keep())) }
         });
         Values { keys: ids.collect() }

@@ -13,7 +13,7 @@ use crate::codec;
 use crate::errors;
 use crate::exchange::pending::{InSession, OnReply, Pending};
 use crate::exchange::reply_shape::ReplyShape;
-use crate::metrics::outcome::{DropReason, FlushReason};
+use crate::metrics::outcome::{DropReason, FlushReason, LeftL1};
 use crate::near_cache::kept_as;
 use crate::replies::answers::{answer, fail_with_error};
 use crate::replies::client_command;
@@ -123,8 +123,12 @@ impl Expected for Pending {
     fn deliver_part(self, context: &Context, part: Bytes) -> Pending {
         match &self.on_reply {
             // A reply passed in parts is not compared with what L1 holds.
-            OnReply::Value { id: Some(id) } | OnReply::Read { id } => context.shared.coherence.poison(id.key()),
-            OnReply::Content { keys, .. } => keys.iter().for_each(|id| context.shared.coherence.poison(*id)),
+            OnReply::Value { id: Some(id) } | OnReply::Read { id } => {
+                context.shared.coherence.poison(id.key(), LeftL1::Overtaken)
+            }
+            OnReply::Content { keys, .. } => {
+                keys.iter().for_each(|id| context.shared.coherence.poison(*id, LeftL1::Overtaken))
+            }
             _ => {}
         }
         if let Some((reply_queue, slot)) = &self.to {
@@ -270,7 +274,7 @@ impl Pending {
                 fill_many(context, *values, to, sent, reply);
             }
             OnReply::Content { keys, shape } => {
-                keys.iter().for_each(|id| context.shared.coherence.poison(*id));
+                keys.iter().for_each(|id| context.shared.coherence.poison(*id, LeftL1::Overtaken));
                 decode_all(context, reply, shape, move |_, reply| answer(to, reply));
             }
             OnReply::Write { guard, shape } => {
@@ -281,7 +285,7 @@ impl Pending {
                 if let Some(guard) = guard {
                     guard.end(context, failed);
                 }
-                observed.iter().for_each(|id| context.shared.coherence.poison(*id));
+                observed.iter().for_each(|id| context.shared.coherence.poison(*id, LeftL1::Overtaken));
                 decode_all(context, reply, shape, move |_, reply| answer(to, reply));
             }
             OnReply::Select { client, db } => login::selected(context, &client, to, db, reply.bytes()),

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::client_state::reply_queue::{ReplyQueue, Slot};
+use crate::codec;
 use crate::coherence::Ticket;
 use crate::exchange::pending::{CallMark, Flight, OnReply, Pending, Reader};
 use crate::exchange::reply_shape::ReplyShape;
@@ -16,6 +17,7 @@ use crate::replies::answers::answer;
 use crate::replies::decode::{decode_all, decode_one};
 use crate::resp::{Bulk, ReplyScanner, build, bulk_of, elements, parse_int};
 use crate::rules::CacheRule;
+use crate::traffic::Unkept;
 use crate::upstream::{Lost, Reply};
 use crate::worker_state::context::Context;
 
@@ -42,10 +44,11 @@ pub(crate) fn fill(
         Reply::Borrowed(bytes) => Reply::Borrowed(&bytes[..end]),
         Reply::Owned(bytes) => Reply::Owned(bytes.slice(..end)),
     };
+    let compressed = compressed_size(first.bytes());
     if flight.asked.question().is_get() {
-        decode_one(context, first, move |context, reply| land(context, &flight, to, sent, pttl, reply));
+        decode_one(context, first, move |context, reply| land(context, &flight, to, sent, pttl, reply, compressed));
     } else {
-        land(context, &flight, to, sent, pttl, first);
+        land(context, &flight, to, sent, pttl, first, None);
     }
 }
 
@@ -56,6 +59,7 @@ fn land(
     sent: Instant,
     pttl: Option<i64>,
     reply: Reply<'_>,
+    compressed: Option<usize>,
 ) {
     // Remove the flight before any reply is delivered, so that no reader joins a flight that has ended.
     forget(context, flight);
@@ -65,7 +69,7 @@ fn land(
     let ticket = flight.ticket.take();
     let serves = !readers.is_empty() && may_serve(context, ticket.as_ref(), sent, good_for.ok());
     let lives = good_for.and_then(|lives| fits(&flight.rule, &question, reply.bytes()).map(|()| lives));
-    keep(context, flight.id, &question, ticket, lives, sent, reply.bytes());
+    keep(context, flight.id, &question, ticket, lives, Read { sent, reply: reply.bytes(), compressed });
     let mut late = Vec::new();
     for reader in readers {
         if serves || reader.asked <= sent {
@@ -123,12 +127,34 @@ fn good_for(
 /// Checks that a reply is small enough to be kept.
 fn fits(rule: &CacheRule, question: &Question<'_>, reply: &[u8]) -> Result<(), NotKept> {
     let reply = if question.is_get() { kept_as(reply) } else { reply };
-    let size = match bulk_of(reply) {
+    if value_size(reply) <= rule.max_value { Ok(()) } else { Err(NotKept::TooLarge) }
+}
+
+/// Size of the value in a reply, or of the whole reply if it is no single value.
+fn value_size(reply: &[u8]) -> usize {
+    match bulk_of(reply) {
         Bulk::Value(value) => value.len(),
         Bulk::Null => 0,
         _ => reply.len(),
-    };
-    if size <= rule.max_value { Ok(()) } else { Err(NotKept::TooLarge) }
+    }
+}
+
+/// Size of the value in a reply of Redis, if it is compressed.
+fn compressed_size(reply: &[u8]) -> Option<usize> {
+    match bulk_of(reply) {
+        Bulk::Value(value) if codec::is_compressed(value) => Some(value.len()),
+        _ => None,
+    }
+}
+
+/// A reply that was read from Redis.
+struct Read<'a> {
+    /// When it was requested.
+    sent: Instant,
+    /// With its value decompressed.
+    reply: &'a [u8],
+    /// Size of the value in Redis, if it is compressed there.
+    compressed: Option<usize>,
 }
 
 /// Keeps a reply that was read with a ticket. If it may not be kept, makes sure that L1 holds nothing older.
@@ -138,17 +164,17 @@ fn keep(
     question: &Question<'_>,
     ticket: Option<Ticket>,
     lives: Result<Duration, NotKept>,
-    sent: Instant,
-    reply: &[u8],
+    Read { sent, reply, compressed }: Read<'_>,
 ) {
     let reply = if question.is_get() { kept_as(reply) } else { reply };
     let kept = lives.and_then(|lives| {
         let ticket = ticket.ok_or(NotKept::Blocked)?;
-        let kept = ticket.redeem(sent, sent + lives.min(context.max_staleness()), question, reply);
+        let kept = ticket.redeem(sent, sent + lives.min(context.max_staleness()), question, reply, compressed);
         if kept { Ok(()) } else { Err(NotKept::Changed) }
     });
     if let Err(why) = kept {
-        context.stats().not_kept.count(why);
+        let unkept = Unkept { why, at: sent, bytes: Some(value_size(reply)), user: question.user() };
+        context.not_kept(id.key(), unkept);
         context.shared.coherence.observe(id, reply);
     }
 }
@@ -177,16 +203,18 @@ pub(crate) fn fill_many(
         Reply::Borrowed(bytes) => Reply::Borrowed(&bytes[..end]),
         Reply::Owned(bytes) => Reply::Owned(bytes.slice(..end)),
     };
+    let compressed: Vec<Option<usize>> = elements(array.bytes()).into_iter().flatten().map(compressed_size).collect();
     decode_all(context, array, ReplyShape::Values, move |context, reply| {
         let mut ttls = ttls.into_iter();
         if let Some(elements) = elements(reply.bytes()) {
-            for (key, element) in values.keys.into_iter().zip(elements) {
+            for ((key, element), compressed) in values.keys.into_iter().zip(elements).zip(compressed) {
                 match key.keep {
                     Some((ticket, rule, asked)) => {
                         let question = asked.question();
                         let lives = good_for(&rule, &question, NO_VALUE, ttls.next().flatten(), element)
                             .and_then(|lives| fits(&rule, &question, element).map(|()| lives));
-                        keep(context, key.id, &question, Some(ticket), lives, sent, element);
+                        let read = Read { sent, reply: element, compressed };
+                        keep(context, key.id, &question, Some(ticket), lives, read);
                     }
                     None => context.shared.coherence.observe(key.id, kept_as(element)),
                 }

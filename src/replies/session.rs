@@ -6,6 +6,7 @@ use std::time::Instant;
 use crate::client_state::connection_state::{ExecReply, Reason, Sent};
 use crate::client_state::reply_queue::{ReplyQueue, Slot};
 use crate::exchange::pending::{CallMark, InSession, OnReply, Pending, Session};
+use crate::metrics::outcome::LeftL1;
 use crate::replies::answers::answer;
 use crate::replies::transaction;
 use crate::upstream::Reply;
@@ -101,7 +102,7 @@ pub(crate) fn in_session(
             session.unblocked();
             session.answered(Sent::Plain, reply.bytes());
             guard.end(context, failed);
-            observed.iter().for_each(|id| context.shared.coherence.poison(*id));
+            observed.iter().for_each(|id| context.shared.coherence.poison(*id, LeftL1::Overtaken));
         }
     }
     answer(to, reply);

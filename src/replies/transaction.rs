@@ -11,6 +11,7 @@ use crate::exchange::exec_demux::{Doubt, ExecDemux};
 use crate::exchange::pending::{CallMark, ClientState, InSession, OnReply, Pending, Session};
 use crate::exchange::reply_shape::ReplyShape;
 use crate::exchange::transaction::Queued;
+use crate::metrics::outcome::LeftL1;
 use crate::replies::answers::answer;
 use crate::replies::client_command::replace_in_exec_reply;
 use crate::replies::decode::decode_each;
@@ -99,7 +100,7 @@ pub(crate) fn ended(
         None => answer(to, reply),
     };
     guard.end(context, failed);
-    read.iter().for_each(|id| context.shared.coherence.poison(*id));
+    read.iter().for_each(|id| context.shared.coherence.poison(*id, LeftL1::Overtaken));
     let element = |at| elements(reply.bytes()).and_then(|mut all| all.nth(at));
     let mut version = session.link.version();
     let mut greetings = client_commands.iter().filter_map(|(at, command)| match command {

@@ -19,8 +19,9 @@ use crate::errors::OwnError;
 use crate::exchange::pending::{ClientState, Flight, Identity, Link, Profile, QueuedLogin};
 use crate::metrics::outcome::FlushReason;
 use crate::metrics::slots::{Stats, Worker};
-use crate::near_cache::{Admission, EntryId, HotSet};
+use crate::near_cache::{Admission, EntryId, HotSet, KeyId};
 use crate::scripts::Scripts;
+use crate::traffic::{Unkept, UnkeptReads};
 use crate::upstream::{Endpoint, LinkSettings, Login, Lost, ServerLimits};
 use crate::worker_state::calls::Calls;
 use crate::worker_state::mailboxes;
@@ -64,7 +65,7 @@ pub struct Shared {
     /// The numbers of users in L1.
     pub users: Users,
     /// The ways from one worker to all others.
-    pub mailboxes: Mailboxes,
+    pub mailboxes: Arc<Mailboxes>,
     /// What scripts may write.
     pub scripts: Arc<Scripts>,
     /// The server's limits on requests.
@@ -102,6 +103,7 @@ pub struct Context {
     pub(crate) turns: Turns,
     pub(crate) hot: RefCell<HotSet>,
     pub(crate) admission: RefCell<Admission>,
+    pub(crate) unkept: RefCell<UnkeptReads>,
     pub(crate) flights: RefCell<HashMap<EntryId, Rc<Flight>>>,
     pub(crate) events: RefCell<Vec<Event>>,
     /// Writes that have been sent and have no reply yet.
@@ -165,6 +167,7 @@ impl Context {
             turns: Turns::default(),
             hot,
             admission: RefCell::default(),
+            unkept: RefCell::default(),
             flights: RefCell::default(),
             events: RefCell::default(),
             writes: Cell::default(),
@@ -317,6 +320,12 @@ impl Context {
         // Kept, so that its connections outlive a WAIT.
         *self.own.borrow_mut() = Some(Rc::clone(&identity));
         identity
+    }
+
+    /// A read of a key was not kept.
+    pub(crate) fn not_kept(&self, key: KeyId, unkept: Unkept) {
+        self.stats().not_kept.count(unkept.why);
+        self.unkept.borrow_mut().note(key, unkept);
     }
 
     /// One of Shortstop's own errors, counted, as a reply.

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use crate::bus::{self, Event};
 use crate::exchange::write_guard::{Key, WriteGuard};
-use crate::metrics::outcome::{FlushReason, UnknownWrite};
+use crate::metrics::outcome::{FlushReason, LeftL1, UnknownWrite};
 use crate::worker_state::context::Context;
 use crate::worker_state::policy::View;
 
@@ -89,7 +89,7 @@ impl WriteGuard {
             } else if self.held {
                 coherence.release(key.id);
             } else {
-                coherence.poison(key.id);
+                coherence.poison(key.id, LeftL1::Written);
             }
         }
         if self.unbounded {
@@ -122,7 +122,7 @@ impl WriteGuard {
             match (self.guarded, ran) {
                 (true, true) => coherence.lose_write(key.id, now),
                 (true, false) => coherence.end_write(key.id),
-                (false, true) => coherence.quarantine(key.id, now),
+                (false, true) => coherence.quarantine(key.id, now, LeftL1::Written),
                 (false, false) => {}
             }
         }
