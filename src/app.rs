@@ -229,7 +229,10 @@ impl App {
         }
         if let Some(listener) = monitor {
             let admin = Arc::clone(&app.admin);
-            app.monitor = Some(Monitor::start(listener, admin, app.config.clone()).map_err(StartError::Thread)?);
+            app.monitor = Some(
+                Monitor::start(listener, admin, app.config.clone(), app.stop.subscribe())
+                    .map_err(StartError::Thread)?,
+            );
         }
         Ok(app)
     }

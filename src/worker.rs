@@ -39,6 +39,13 @@ pub enum Order {
         /// See [`crate::client_state::users::Users::anonymous_rights_changed`].
         was: u32,
     },
+    /// Redis accepts no commands from unauthenticated clients.
+    AnonymousLocked {
+        /// When Redis was last seen to refuse them, too.
+        since: Instant,
+        /// When Redis was asked.
+        asked: Instant,
+    },
     /// Give up all connections to Redis that are older than this epoch ([`crate::upstream::Endpoint`]).
     Leave {
         /// The new epoch.
@@ -93,6 +100,7 @@ async fn work(setup: Setup, mut orders: mpsc::UnboundedReceiver<Order>) {
                 Some(Order::Policy(policy)) => context.set_policy(policy),
                 Some(Order::Table(table)) => context.set_table(table),
                 Some(Order::AnonymousRights { since, was }) => context.anonymous_rights_changed(since, was),
+                Some(Order::AnonymousLocked { since, asked }) => context.anonymous_is_locked(since, asked),
                 Some(Order::Leave { epoch, done }) => {
                     context.leave_server(epoch);
                     drop(done);

@@ -351,5 +351,5 @@ fn a_process_without_a_worker_exits_with_an_error() {
     let status = proxy.wait_exit(common::PATIENCE);
     assert_eq!(status.code(), Some(1), "{}", proxy.log());
     assert!(proxy.log().contains("shortstop-worker-"), "the log names it: {}", proxy.log());
-    assert!(proxy.log().contains("has panicked: leaving at once"), "{}", proxy.log());
+    assert!(proxy.log().contains("has panicked: exiting at once"), "{}", proxy.log());
 }

@@ -90,7 +90,8 @@ fn it_says_why_it_is_not_ready() {
     let proxy = Shortstop::to(nobody, ANYWHERE);
     let answer = get(proxy.monitor(), "/readyz");
     assert_eq!((answer.status, answer.json()["ready"].clone()), (503, Value::Bool(false)));
-    assert_eq!(answer.json()["reasons"][0], "Redis has not accepted the login of Shortstop so far");
+    let reason = answer.json()["reasons"][0].to_string();
+    assert!(reason.contains("Redis does not answer"), "{reason}");
 }
 
 #[test]

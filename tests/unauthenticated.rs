@@ -253,6 +253,24 @@ fn a_password_that_is_set_and_removed_is_followed() {
     }
 }
 
+/// Redis keeps a connection accepted that was made while no password was set. It must not serve clients that come later, also when
+/// nobody has seen the time without a password.
+#[test]
+fn a_password_that_is_gone_for_a_moment_lets_nobody_in_later() {
+    let redis = locked();
+    let proxy = Shortstop::start(&redis, ADMITS_AT_ONCE);
+    let mut direct = administrator(redis.addr());
+    let write = "MSET 1 1 2 2 3 3 4 4 5 5 6 6";
+    for _ in 0..3 {
+        wait_until("it is locked", || proxy.client().cmd(write) == NOAUTH.as_bytes());
+        direct.fill("CONFIG SET requirepass $1", &[b""]);
+        let mut early = proxy.client();
+        wait_until("the gap is used", || early.cmd(write) == b"+OK\r\n");
+        direct.cmd("CONFIG SET requirepass secret");
+    }
+    wait_until("who comes is not let in", || proxy.client().cmd(write) == NOAUTH.as_bytes());
+}
+
 #[test]
 fn proxy_commands_need_the_password() {
     let redis = locked();

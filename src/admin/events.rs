@@ -7,7 +7,7 @@ use crate::metrics::outcome::Outcome;
 use crate::resp::parse_int;
 
 use super::Admin;
-use super::subcommands::{Answer, Asked};
+use super::answer::{Answer, Asked};
 use super::view::View;
 
 /// Number of events that are shown if nobody says how many.

@@ -14,8 +14,8 @@ use crate::rules::{CacheRule, CompressRule};
 use crate::worker_state::windows::Asker;
 
 use super::Admin;
+use super::answer::{Answer, Asked};
 use super::key_state::{KeyState, Ruling, remembered};
-use super::subcommands::{Answer, Asked};
 use super::view::View;
 
 /// PROXY EXPLAIN.

@@ -7,7 +7,7 @@ use crate::coherence::Role;
 use crate::resp::build;
 
 use super::Admin;
-use super::subcommands::{Answer, Asked};
+use super::answer::{Answer, Asked};
 
 /// PROXY HEALTH.
 pub(super) fn health(admin: &Arc<Admin>, asked: Asked<'_>) -> Answer {

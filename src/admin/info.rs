@@ -3,12 +3,12 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use crate::metrics::metric::{Metric, Section, Unit, Value};
+use crate::metrics::metric::{Kind, Metric, Section, Unit, Value};
 use crate::metrics::snapshot;
 use crate::resp::build;
 
 use super::Admin;
-use super::subcommands::{Answer, Asked};
+use super::answer::{Answer, Asked};
 use super::view::View;
 
 /// PROXY INFO.
@@ -83,6 +83,36 @@ impl Admin {
         }
         View::Map(out)
     }
+
+    /// What each field of [`Admin::info_view`] means: its section, name, kind, unit and a sentence.
+    pub fn fields_view(&self) -> View {
+        let all = snapshot::take(&self.sources(), |_| true);
+        View::List(all.into_iter().map(|(metric, value)| field_of(metric, &value)).collect())
+    }
+}
+
+fn field_of(metric: &Metric, value: &Value) -> View {
+    let kind = match metric.kind {
+        Kind::Counter => "counter",
+        Kind::Gauge => "gauge",
+        Kind::Text => "text",
+    };
+    let unit = match metric.unit {
+        Unit::None => View::Nil,
+        Unit::Bytes => View::text("bytes"),
+        Unit::Seconds => View::text("seconds"),
+        Unit::Milliseconds => View::text("milliseconds"),
+        Unit::Microseconds => View::text("microseconds"),
+        Unit::Ratio => View::text("ratio"),
+    };
+    let name = if matches!(value, Value::ByOutcome(_)) { by_reason(metric.name) } else { metric.name };
+    View::Map(vec![
+        ("section", View::text(metric.section.title())),
+        ("name", View::text(name)),
+        ("kind", View::text(kind)),
+        ("unit", unit),
+        ("help", View::text(metric.help)),
+    ])
 }
 
 /// The name of an object of numbers by outcome, next to the metric that has their sum.
@@ -90,6 +120,7 @@ fn by_reason(name: &'static str) -> &'static str {
     match name {
         "proxy_clients_dropped" => "proxy_clients_dropped_by_reason",
         "flushes" => "flushes_by_reason",
+        "writes_unknown" => "writes_unknown_by_reason",
         other => other,
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! `subcommands` is the table of what PROXY understands; each has its file. A `view` is what one shows, as a reply and as JSON.
 
+pub mod answer;
 mod events;
 mod explain;
 mod health;
@@ -10,6 +11,7 @@ mod key_state;
 mod slow_log;
 pub mod subcommands;
 pub mod view;
+mod windows;
 
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
@@ -17,7 +19,6 @@ use std::time::{Instant, SystemTime};
 use crate::client_state::buffers::AllBuffers;
 use crate::coherence::mode_history::{Ended, ModeHistory};
 use crate::coherence::{Coherence, Mode};
-use crate::command::ProxySubcommand;
 use crate::config::{Coherence as Feeds, Config, Live};
 use crate::log;
 use crate::metrics::metric::{Facts, L1Bounds, Server, Sources};
@@ -27,7 +28,6 @@ use crate::metrics::snapshot;
 use crate::upstream::Endpoint;
 use crate::upstream::status::{OwnRight, UpstreamStatus};
 use crate::worker_state::context::Mailboxes;
-use crate::worker_state::windows::{Access, Asker, ProxyAnswer, Windows};
 
 /// What can be shown.
 pub struct Admin {
@@ -53,24 +53,6 @@ pub struct Admin {
     pub incarnation: u64,
     /// The ways to the workers, which know the keys that pass.
     pub mailboxes: Arc<Mailboxes>,
-}
-
-impl Windows for Admin {
-    fn access(&self, subcommand: ProxySubcommand, argc: usize) -> Access {
-        subcommands::access(subcommand, argc)
-    }
-
-    fn proxy(self: Arc<Self>, subcommand: ProxySubcommand, args: &[&[u8]], asker: Asker) -> ProxyAnswer {
-        subcommands::reply(&self, subcommand, args, asker)
-    }
-
-    fn reset_stats(&self) {
-        Admin::reset_stats(self);
-    }
-
-    fn info(&self, sections: &[&[u8]]) -> String {
-        info::text(self, sections)
-    }
 }
 
 impl Admin {

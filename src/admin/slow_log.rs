@@ -7,7 +7,7 @@ use crate::metrics::slow_log::SlowRequest;
 use crate::resp::parse_int;
 
 use super::Admin;
-use super::subcommands::{Answer, Asked};
+use super::answer::{Answer, Asked};
 use super::view::View;
 
 /// Number of requests that are shown if nobody says how many, as in Redis.

@@ -1,9 +1,7 @@
 //! The subcommands of PROXY, one row each: HELP, the check of arguments, and who may use one all go by this table. The monitor serves the
 //! same rows as JSON.
 
-use std::future::Future;
 use std::ops::RangeInclusive;
-use std::pin::Pin;
 use std::sync::Arc;
 
 use crate::command::ProxySubcommand;
@@ -11,27 +9,8 @@ use crate::resp::build;
 use crate::worker_state::windows::{Access, Asker, ProxyAnswer};
 
 use super::Admin;
+use super::answer::{Answer, Asked};
 use super::view::View;
-
-/// What a subcommand has to say.
-pub enum Answer {
-    /// A whole RESP reply, which has no JSON form.
-    Frame(Vec<u8>),
-    /// What it shows.
-    View(View),
-    /// What it shows, when it has been found out.
-    Later(Pin<Box<dyn Future<Output = Result<View, String>> + Send>>),
-    /// Why it cannot, as an error's text with its code.
-    Error(String),
-}
-
-/// A subcommand that was asked for.
-pub struct Asked<'a> {
-    /// The words behind its name.
-    pub words: &'a [&'a [u8]],
-    /// Who asks.
-    pub asker: Asker,
-}
 
 /// One subcommand of PROXY.
 pub struct Subcommand {
@@ -167,10 +146,14 @@ fn row(subcommand: ProxySubcommand) -> Option<&'static Subcommand> {
     SUBCOMMANDS.iter().find(|row| row.subcommand == subcommand)
 }
 
-/// Who may use a subcommand in a call with so many arguments, PROXY and the subcommand included. An error is for anybody.
-pub fn access(subcommand: ProxySubcommand, argc: usize) -> Access {
-    let row = row(subcommand).filter(|row| argc >= 2 && row.takes.contains(&(argc - 2)));
-    row.map_or(Access::Anybody, |row| row.access)
+/// Who may use a subcommand. PROXY alone, and what is no subcommand, is for anybody: the answer is an error.
+pub fn access(subcommand: ProxySubcommand) -> Access {
+    row(subcommand).map_or(Access::Anybody, |row| row.access)
+}
+
+/// Whether a call has the right number of arguments, PROXY and the subcommand included.
+pub fn takes(subcommand: ProxySubcommand, argc: usize) -> bool {
+    argc >= 2 && row(subcommand).is_some_and(|row| row.takes.contains(&(argc - 2)))
 }
 
 /// Answers `PROXY …`. `args` is the whole call.
@@ -180,7 +163,7 @@ pub fn answer(admin: &Arc<Admin>, subcommand: ProxySubcommand, args: &[&[u8]], a
     };
     match row(subcommand) {
         None => Answer::Error(format!("ERR unknown subcommand '{}'. Try PROXY HELP.", shown(name))),
-        Some(row) if !row.takes.contains(&(args.len() - 2)) => {
+        Some(_) if !takes(subcommand, args.len()) => {
             let name = subcommand.name();
             Answer::Error(format!("ERR wrong number of arguments for 'proxy|{name}' command"))
         }
@@ -224,7 +207,7 @@ fn help() -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use super::{SUBCOMMANDS, access, row};
+    use super::{SUBCOMMANDS, access, row, takes};
     use crate::command::ProxySubcommand;
     use crate::worker_state::windows::Access;
 
@@ -238,13 +221,11 @@ mod tests {
     }
 
     #[test]
-    fn an_error_is_for_anybody() {
-        assert_eq!(access(ProxySubcommand::Flush, 2), Access::Configurers);
-        assert_eq!(access(ProxySubcommand::Info, 3), Access::Clients);
-        for (subcommand, argc) in
-            [(ProxySubcommand::Other, 1), (ProxySubcommand::Other, 2), (ProxySubcommand::Flush, 9)]
-        {
-            assert_eq!(access(subcommand, argc), Access::Anybody);
-        }
+    fn who_may_use_what() {
+        assert_eq!(access(ProxySubcommand::Flush), Access::Configurers);
+        assert_eq!(access(ProxySubcommand::Info), Access::Clients);
+        assert_eq!(access(ProxySubcommand::Other), Access::Anybody);
+        assert!(takes(ProxySubcommand::Flush, 2) && !takes(ProxySubcommand::Flush, 9));
+        assert!(!takes(ProxySubcommand::Other, 1) && !takes(ProxySubcommand::Other, 2));
     }
 }

@@ -65,7 +65,15 @@ impl App {
             }
             News::Primary(is_primary) => coherence.set_role(role_of(Some(is_primary))),
             News::RoleNotTold => coherence.role_is_not_told(),
-            News::AcceptsAnonymous(accepts_anonymous) => shared.users.set_accepts_anonymous(accepts_anonymous),
+            News::AcceptsAnonymous { accepts, asked } => {
+                let since = shared.users.set_accepts_anonymous(accepts);
+                // Between two such polls it may have accepted connections.
+                if let (false, Some(since)) = (accepts, since) {
+                    worker_handles
+                        .iter()
+                        .for_each(|handle| drop(handle.orders.send(Order::AnonymousLocked { since, asked })));
+                }
+            }
             News::AnonymousRights(since) => {
                 let was = shared.users.anonymous_rights_changed();
                 worker_handles

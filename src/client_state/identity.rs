@@ -81,6 +81,11 @@ impl<E: Expected> Identity<E> {
         self.lanes.borrow().values().any(|lane| lane.stands_since(moment))
     }
 
+    /// Whether Redis has executed requests on one of the lanes since before that time, or would have.
+    pub(crate) fn was_accepted_at(&self, moment: Instant) -> bool {
+        self.lanes.borrow().values().any(|lane| lane.is_accepted() && lane.stands_since(moment))
+    }
+
     /// A spare session that is connected.
     pub(crate) fn take_spare(&self, db: u32, version: Version) -> Option<Link<E>> {
         let mut spare = self.spare.borrow_mut();

@@ -83,10 +83,17 @@ impl Users {
         self.anonymous.swap(self.fresh(), Ordering::AcqRel)
     }
 
-    /// Sets whether Redis accepts commands from new clients that have not authenticated.
-    pub fn set_accepts_anonymous(&self, accepts_anonymous: bool) {
+    /// As [`Users::anonymous_rights_changed`], if unauthenticated clients still have this number.
+    pub(crate) fn replace_anonymous(&self, number: u32) {
+        let _ = self.anonymous.compare_exchange(number, self.fresh(), Ordering::AcqRel, Ordering::Relaxed);
+    }
+
+    /// Sets whether Redis accepts commands from new clients that have not authenticated. Returns when Redis was last seen to refuse
+    /// them, if it has not been seen to accept them since.
+    pub fn set_accepts_anonymous(&self, accepts_anonymous: bool) -> Option<Instant> {
         self.seen.send_replace(Some(accepts_anonymous));
-        *self.locked_at.lock().unwrap_or_else(PoisonError::into_inner) = (!accepts_anonymous).then(Instant::now);
+        let mut locked_at = self.locked_at.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut locked_at, (!accepts_anonymous).then(Instant::now))
     }
 
     /// Whether Redis accepts commands from clients that have not authenticated. Waits until this is known.

@@ -18,6 +18,7 @@ mod reads;
 mod restart;
 mod root;
 mod scripts;
+mod secret;
 mod sections;
 mod setting;
 mod sources;
@@ -35,12 +36,13 @@ pub use monitor::{MonitorAddress, MonitorAuth};
 pub use restart::Waiting;
 pub use root::Config;
 pub use scripts::Scripts;
+pub use secret::Secret;
 pub use sections::{Bus, ClientsWithoutAuth, Coherence, L1, Limits, Log, LogFormat, Policy, SlowLog, Timeouts};
 pub use setting::{CONFIG_VARIABLE, DEFAULTS_VARIABLE, Setting};
 pub use sources::{Loaded, Sources};
 pub use tls::{Tls, UpstreamTls};
 pub use units::Memory;
-pub use url::{NatsLogin, NatsUrl, Secret, Target, UpstreamUrl};
+pub use url::{NatsLogin, NatsUrl, Target, UpstreamUrl};
 
 #[cfg(test)]
 mod tests;

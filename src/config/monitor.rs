@@ -6,15 +6,18 @@ use std::str::FromStr;
 
 use super::units::{self, Wrong};
 
-/// Where the monitor listens when nobody says anything else.
+/// Where the monitor listens when nobody names an address.
 const USUAL: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8083);
+
+/// The word for "no address is named".
+const AUTO: &str = "auto";
 
 /// Where the monitor listens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum MonitorAddress {
-    /// Nobody has named an address: 127.0.0.1:8083, or nowhere if that address is taken.
+    /// No address is named: 127.0.0.1:8083, or nowhere if that address is taken.
     #[default]
-    Usual,
+    Auto,
     /// Nowhere: there is no monitor.
     Off,
     /// Here; if the address is taken, Shortstop does not start.
@@ -25,7 +28,7 @@ impl MonitorAddress {
     /// The address; none: there is no monitor.
     pub fn address(self) -> Option<SocketAddr> {
         match self {
-            MonitorAddress::Usual => Some(USUAL),
+            MonitorAddress::Auto => Some(USUAL),
             MonitorAddress::Off => None,
             MonitorAddress::At(address) => Some(address),
         }
@@ -36,13 +39,20 @@ impl FromStr for MonitorAddress {
     type Err = Wrong;
 
     fn from_str(text: &str) -> Result<Self, Wrong> {
+        if text == AUTO {
+            return Ok(MonitorAddress::Auto);
+        }
         Ok(units::optional(text, units::address)?.map_or(MonitorAddress::Off, MonitorAddress::At))
     }
 }
 
 impl fmt::Display for MonitorAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.address().map_or(Ok(()), |address| write!(f, "{address}"))
+        match self {
+            MonitorAddress::Auto => f.write_str(AUTO),
+            MonitorAddress::Off => Ok(()),
+            MonitorAddress::At(address) => write!(f, "{address}"),
+        }
     }
 }
 
@@ -83,10 +93,10 @@ mod tests {
 
     #[test]
     fn an_address_is_named_or_usual_or_there_is_none() {
-        let at: MonitorAddress = "127.0.0.1:9".parse().expect("an address");
-        assert_eq!(at.address().map(|address| address.port()), Some(9));
-        assert_eq!("".parse::<MonitorAddress>().expect("none").address(), None);
-        assert_eq!(MonitorAddress::Usual.address(), Some(USUAL));
-        assert_ne!(USUAL.to_string().parse(), Ok(MonitorAddress::Usual), "it was named");
+        for (text, address) in [("127.0.0.1:9", "127.0.0.1:9".parse().ok()), ("", None), ("auto", Some(USUAL))] {
+            let monitor: MonitorAddress = text.parse().unwrap_or_else(|error| panic!("{error}"));
+            assert_eq!((monitor.address(), monitor.to_string().as_str()), (address, text));
+        }
+        assert_ne!(USUAL.to_string().parse(), Ok(MonitorAddress::Auto), "it was named");
     }
 }

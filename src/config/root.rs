@@ -8,12 +8,13 @@ use super::body::{RuleBody, RuleSpec};
 use super::fields::{Fields, Section};
 use super::monitor::{MonitorAddress, MonitorAuth};
 use super::scripts::{self, Scripts};
+use super::secret::Secret;
 use super::sections::{Bus, ClientsWithoutAuth, Coherence, L1, Limits, Log, SlowLog, Timeouts};
 use super::tls::{Tls, UpstreamTls};
 use super::units::{
     OPTIONAL_ADDRESS, OPTIONAL_PATH, OPTIONAL_SECRET, SIZE, SWITCH, TEXT, TIME, count, optional_parsed, parsed,
 };
-use super::url::{NatsUrl, Secret, UpstreamUrl};
+use super::url::{NatsUrl, UpstreamUrl};
 
 /// All of `config.yaml`. `Debug` shows no password.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,7 +94,7 @@ impl Default for Config {
             clients_without_auth: ClientsWithoutAuth::Nobody,
             nats: None,
             fleet: "default".to_owned(),
-            monitor: MonitorAddress::Usual,
+            monitor: MonitorAddress::Auto,
             monitor_token: None,
             monitor_token_file: None,
             monitor_auth: MonitorAuth::Changes,

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use super::url::Secret;
+use super::secret::Secret;
 
 /// Longest accepted time (a hundred years): adding it to a clock cannot overflow.
 const MAX_TIME: Duration = Duration::from_secs(876_000 * 3600);

@@ -9,6 +9,7 @@ use std::str::FromStr;
 
 use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
+use super::secret::Secret;
 use super::units::Wrong;
 
 /// Characters to percent-encode before the `@` of a URL.
@@ -19,28 +20,6 @@ const IN_PATH: &AsciiSet = &CONTROLS.add(b'%').add(b'?').add(b'@');
 
 /// The default port of a Redis URL.
 const REDIS_PORT: u16 = 6379;
-
-/// A password. It can be compared, and exposed on purpose, but is never printed by accident.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Wraps a password.
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    /// The password itself, to be sent to a server.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
-}
 
 /// The upstream Redis server: `redis://[[user]:password@]host[:port][/db]`, `rediss://` for TLS, or
 /// `unix://[[user]:password@]/path[?db=number]`. `valkey://` and `valkeys://` mean the same, and so does `host:port` without TLS.
@@ -153,7 +132,7 @@ impl FromStr for UpstreamUrl {
             }
             Some(_) => return Err(wrong("what follows the host or the path of the URL is not a database number")),
         };
-        Ok(Self { user, password: password.map(Secret), target, db })
+        Ok(Self { user, password: password.map(Secret::new), target, db })
     }
 }
 
@@ -251,9 +230,9 @@ impl FromStr for NatsServer {
             None => None,
             Some((user, password)) => match (decoded(user)?, decoded(password)?) {
                 (None, None) => None,
-                (Some(token), None) => Some(NatsLogin::Token(Secret(token))),
+                (Some(token), None) => Some(NatsLogin::Token(Secret::new(token))),
                 (user, Some(password)) => {
-                    Some(NatsLogin::Password { user: user.unwrap_or_default(), password: Secret(password) })
+                    Some(NatsLogin::Password { user: user.unwrap_or_default(), password: Secret::new(password) })
                 }
             },
         };

@@ -4,18 +4,23 @@
 //! shows, under the same names; must not know how a number comes about.
 
 mod auth;
+mod page;
 mod prometheus;
 mod routes;
 mod server;
+mod stream;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use tokio::runtime::Runtime;
+use tokio::sync::watch;
 
 use crate::admin::Admin;
 use crate::config::{Config, Finding, Live, MonitorAddress};
+
+use stream::Readers;
 
 pub use routes::State;
 
@@ -51,7 +56,7 @@ pub fn bind(monitor: MonitorAddress) -> Result<Option<TcpListener>, MonitorError
     let Some(address) = monitor.address() else { return Ok(None) };
     match TcpListener::bind(address) {
         Ok(listener) => Ok(Some(listener)),
-        Err(error) if monitor == MonitorAddress::Usual => {
+        Err(error) if monitor == MonitorAddress::Auto => {
             tracing::warn!(%address, %error, "there is no monitor: its usual address cannot be used; name another with --monitor");
             Ok(None)
         }
@@ -60,11 +65,16 @@ pub fn bind(monitor: MonitorAddress) -> Result<Option<TcpListener>, MonitorError
 }
 
 impl Monitor {
-    /// Serves readers.
+    /// Serves readers. Their streams end when `stop` becomes true.
     ///
     /// # Errors
     /// The system gives no thread, or takes the socket back.
-    pub fn start(listener: TcpListener, admin: Arc<Admin>, config: Live<Arc<Config>>) -> io::Result<Monitor> {
+    pub fn start(
+        listener: TcpListener,
+        admin: Arc<Admin>,
+        config: Live<Arc<Config>>,
+        stop: watch::Receiver<bool>,
+    ) -> io::Result<Monitor> {
         let address = listener.local_addr()?;
         listener.set_nonblocking(true)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -77,7 +87,7 @@ impl Monitor {
             let _inside = runtime.enter();
             tokio::net::TcpListener::from_std(listener)?
         };
-        runtime.spawn(server::run(listener, State { admin, config }));
+        runtime.spawn(server::run(listener, State { admin, config, readers: Readers::new(stop) }));
         tracing::info!("the monitor is at http://{address}/");
         Ok(Monitor { address, runtime: Some(runtime) })
     }

@@ -12,7 +12,8 @@ use axum::{Json, Router};
 use serde_json::json;
 
 use crate::admin::Admin;
-use crate::admin::subcommands::{self, Answer};
+use crate::admin::answer::Answer;
+use crate::admin::subcommands;
 use crate::admin::view::View;
 use crate::command::ProxySubcommand;
 use crate::config::{Config, Live};
@@ -20,7 +21,9 @@ use crate::resp::Version;
 use crate::worker_state::windows::Asker;
 
 use super::auth;
+use super::page;
 use super::prometheus;
+use super::stream::Readers;
 
 /// What the paths show.
 #[derive(Clone)]
@@ -29,6 +32,8 @@ pub struct State {
     pub admin: Arc<Admin>,
     /// What is configured now.
     pub config: Live<Arc<Config>>,
+    /// The readers of the stream.
+    pub readers: Readers,
 }
 
 /// Subcommands of PROXY that `/api/<name>` shows as JSON, and the parameters that are their arguments, in order.
@@ -37,11 +42,13 @@ const SHOWN: &[(ProxySubcommand, &[&str])] =
 
 /// All paths.
 pub(super) fn router(state: State) -> Router {
-    Router::new()
+    page::with_page(Router::new())
         .route("/livez", get(|| async { Json(json!({ "live": true })) }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
         .route("/api/info", get(info))
+        .route("/api/fields", get(fields))
+        .route("/api/stream", get(stream))
         .route("/api/{name}", get(shown))
         .fallback(|| async { error(StatusCode::NOT_FOUND, "there is no such path; / shows what there is") })
         .method_not_allowed_fallback(|| async {
@@ -89,6 +96,22 @@ async fn info(
     let sections: Vec<&[u8]> =
         query.get("section").into_iter().flat_map(|names| names.split(',')).map(str::as_bytes).collect();
     Json(state.admin.info_view(&sections)).into_response()
+}
+
+/// What the fields of INFO mean.
+async fn fields(state: axum::extract::State<State>, headers: HeaderMap) -> Response {
+    if let Err(refused) = may(&state, &headers, false) {
+        return refused;
+    }
+    Json(state.admin.fields_view()).into_response()
+}
+
+async fn stream(state: axum::extract::State<State>, headers: HeaderMap) -> Response {
+    if let Err(refused) = may(&state, &headers, false) {
+        return refused;
+    }
+    let full = "as many readers as may be are connected to the stream; ask again, or close one";
+    state.readers.join(&state.admin).unwrap_or_else(|| error(StatusCode::SERVICE_UNAVAILABLE, full))
 }
 
 /// What a subcommand of PROXY shows.

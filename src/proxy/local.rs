@@ -91,14 +91,15 @@ impl Client {
         subcommand: ProxySubcommand,
     ) -> Next {
         // Redis is not asked: PROXY INFO is needed most while Redis is away.
-        let access = self.context.shared.windows.access(subcommand, call.args.len());
+        let access = self.context.shared.windows.access(subcommand);
+        let is_whole = self.context.shared.windows.takes(subcommand, call.args.len());
         if access == Access::Clients && !self.context.shared.users.accepts(self.state.profile.user()) {
             return self.refuse(NOAUTH);
         }
-        if access == Access::Configurers {
+        if access == Access::Configurers && is_whole {
             return self.ask_whether_allowed(permit, call, subcommand);
         }
-        if subcommand == ProxySubcommand::Debug && access == Access::Clients {
+        if subcommand == ProxySubcommand::Debug && is_whole {
             return self.proxy_debug(view, call);
         }
         let slot = self.reply_queue.open(self.is_muted());

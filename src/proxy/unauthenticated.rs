@@ -52,7 +52,7 @@ impl Client {
             (Admission::Unknown(_), Verb::Proxy(subcommand)) if subcommand != ProxySubcommand::Debug => return None,
             (Admission::Unknown(lane), _) => return Some(self.wait_for(&lane)),
             (Admission::Locked, Verb::Proxy(subcommand)) => {
-                let access = self.context.shared.windows.access(subcommand, call.args.len());
+                let access = self.context.shared.windows.access(subcommand);
                 return if access == Access::Anybody { None } else { Some(self.refuse(NOAUTH)) };
             }
             (Admission::Locked, _) => {}

@@ -110,11 +110,7 @@ impl Rights {
             }
             None => {
                 self.may_ask = false;
-                let answer = timeout(self.dialer.limit(), self.first_reply()).await;
-                let accepts_anonymous = answer.ok().and_then(Result::ok).flatten();
-                seen.accepts_anonymous =
-                    accepts_anonymous.map(|accepts_anonymous| accepts_anonymous || self.first.is_some());
-                accepts_anonymous.map(u64::from)
+                self.try_as_anonymous(&mut seen).await
             }
         };
         let mut all = None;
@@ -130,13 +126,7 @@ impl Rights {
         }
         seen.blind = !self.may_ask_all;
         // No await from here on, so that every stored result is also reported.
-        if let Some(first) = first {
-            seen.first_changed_since = match self.last_first.replace((started, first)) {
-                Some((since, before)) => (before != first).then_some(since),
-                // Clients that connected before the first poll may have been accepted without a login.
-                None => (seen.accepts_anonymous == Some(false)).then_some(self.begun),
-            };
-        }
+        self.compare_first(started, first, &mut seen);
         // Nothing is kept for a user that did not exist before, so a new user is no change.
         if let Some(all) = all {
             let before = self.last_all.get_or_insert_default();
@@ -145,6 +135,38 @@ impl Rights {
         }
         seen.changed |= seen.first_changed_since.is_some();
         Ok(seen)
+    }
+
+    /// Polls without the control connection, because Redis refuses its login.
+    ///
+    /// # Cancel safety
+    /// As [`Rights::look`].
+    pub(super) async fn look_as_anonymous(&mut self, address: &Address) -> Seen {
+        self.address = Some(address.clone());
+        let started = Instant::now();
+        let mut seen = Seen::default();
+        let first = self.try_as_anonymous(&mut seen).await;
+        self.compare_first(started, first, &mut seen);
+        seen.changed = seen.first_changed_since.is_some();
+        seen
+    }
+
+    /// Finds out by a connection of its own whether the server accepts unauthenticated clients. Returns the digest of their rights.
+    async fn try_as_anonymous(&self, seen: &mut Seen) -> Option<u64> {
+        let answer = timeout(self.dialer.limit(), self.first_reply()).await;
+        let accepts_anonymous = answer.ok().and_then(Result::ok).flatten();
+        seen.accepts_anonymous = accepts_anonymous.map(|accepts_anonymous| accepts_anonymous || self.first.is_some());
+        accepts_anonymous.map(u64::from)
+    }
+
+    /// Compares the rights of unauthenticated clients with the last result. `first` is their digest.
+    fn compare_first(&mut self, started: Instant, first: Option<u64>, seen: &mut Seen) {
+        let Some(first) = first else { return };
+        seen.first_changed_since = match self.last_first.replace((started, first)) {
+            Some((since, before)) => (before != first).then_some(since),
+            // Clients that connected before the first poll may have been accepted without a login.
+            None => (seen.accepts_anonymous == Some(false)).then_some(self.begun),
+        };
     }
 
     /// The digests from the reply to `ACL LIST`.

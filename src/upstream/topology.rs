@@ -21,7 +21,7 @@ use super::finder::{Choice, Finder, is_primary_in, run_id_in};
 use super::functions::without_writes;
 use super::limits::{self, ServerLimits};
 use super::login::{Login, is_about_login};
-use super::rights::Rights;
+use super::rights::{Rights, Seen};
 use super::status::{OwnRight, UpstreamStatus};
 
 /// Interval of polls.
@@ -50,7 +50,12 @@ pub enum News {
     /// The server was asked for its role and does not tell.
     RoleNotTold,
     /// Whether the server accepts commands from clients that have not authenticated.
-    AcceptsAnonymous(bool),
+    AcceptsAnonymous {
+        /// Whether it does.
+        accepts: bool,
+        /// When it was asked.
+        asked: Instant,
+    },
     /// The rights of such clients differ from those at this time.
     AnonymousRights(Instant),
     /// The rights of some user have changed.
@@ -129,14 +134,14 @@ pub async fn watch(
                         }
                         Err(error) => {
                             tracing::debug!(%error, "the control connection to Redis ended");
-                            known.control_ended(&error, &tell);
+                            known.control_ended(&error, &server, &tell).await;
                             tell(News::Blind);
                         }
                     }
                 }
                 Err(error) => {
                     tracing::debug!(%error, "no control connection to Redis");
-                    known.control_ended(&error, &tell);
+                    known.control_ended(&error, &server, &tell).await;
                     tell(News::Blind);
                 }
             }
@@ -226,11 +231,13 @@ impl Known {
 
     /// The control connection has ended. If it had completed a poll, it may just have been closed: the next attempt will show. A
     /// reply that did not come in time is a failure at once. If Redis refuses Shortstop's login, Shortstop cannot ask for the role,
-    /// but clients with a login of their own are served.
-    fn control_ended(&self, error: &io::Error, tell: &impl Fn(News)) {
+    /// but clients with a login of their own are served, and whether others are is still looked at.
+    async fn control_ended(&mut self, error: &io::Error, server: &Server, tell: &impl Fn(News)) {
         let why = error.to_string();
         if is_about_login(&why) {
             tell(News::RoleNotTold);
+            let asked = Instant::now();
+            report(&self.rights.look_as_anonymous(&server.address).await, asked, tell);
         }
         if !self.answered || error.kind() == io::ErrorKind::TimedOut {
             self.status.failed(&self.upstream, &why, Instant::now());
@@ -273,6 +280,20 @@ impl Known {
                 return;
             }
         }
+    }
+}
+
+/// Reports what a poll of the users' rights has found.
+fn report(rights: &Seen, asked: Instant, tell: &impl Fn(News)) {
+    // In this order: clients accepted before the change differ from those that connect after it.
+    if let Some(since) = rights.first_changed_since {
+        tell(News::AnonymousRights(since));
+    }
+    if let Some(accepts) = rights.accepts_anonymous {
+        tell(News::AcceptsAnonymous { accepts, asked });
+    }
+    if rights.changed {
+        tell(News::Rights);
     }
 }
 
@@ -355,16 +376,9 @@ async fn look(
         known.status.may(OwnRight::Command, may_command);
         known.status.may(OwnRight::Info, may_info);
         known.status.may(OwnRight::Role, may_role);
+        let asked = Instant::now();
         let rights = known.rights.look(control, wants_rights()).await?;
-        // In this order: clients accepted before the change differ from those that connect after it.
-        rights.first_changed_since.into_iter().for_each(|since| tell(News::AnonymousRights(since)));
-        rights
-            .accepts_anonymous
-            .into_iter()
-            .for_each(|accepts_anonymous| tell(News::AcceptsAnonymous(accepts_anonymous)));
-        if rights.changed {
-            tell(News::Rights);
-        }
+        report(&rights, asked, tell);
         if rights.users.is_some() || rights.blind {
             tell(News::Users(rights.users));
         }

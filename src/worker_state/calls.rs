@@ -2,14 +2,6 @@
 //! and only its reply shows that it was slow; so each call leaves a clipped copy in a ring of fixed size. A call that L1 answers leaves
 //! none.
 
-use std::rc::Rc;
-use std::time::{Duration, Instant, SystemTime};
-
-use crate::command::Row;
-use crate::exchange::pending::CallMark;
-use crate::metrics::slow_log::SlowRequest;
-use crate::worker_state::context::Context;
-
 /// Bytes of the ring. At 100 bytes a call it holds the last ten thousand calls.
 const RING: usize = 1 << 20;
 
@@ -18,12 +10,6 @@ const MOST_ARGUMENTS: usize = 32;
 
 /// How many bytes of an argument are shown, as in Redis.
 const LONGEST: usize = 128;
-
-/// Of the replies that arrive at once, this many at most are logged: while Redis hangs, all requests behind the slow one are slow, too.
-const AT_ONCE: u32 = 16;
-
-/// Commands with a secret among their arguments.
-const SECRETIVE: [&str; 5] = ["auth", "hello", "migrate", "acl|setuser", "config|set"];
 
 /// The ring.
 #[derive(Debug, Default)]
@@ -37,15 +23,15 @@ pub struct Calls {
 }
 
 /// A call in the ring.
-struct Known {
-    client: u64,
-    row: u32,
-    arguments: Vec<Vec<u8>>,
+pub(crate) struct Known {
+    pub(crate) client: u64,
+    pub(crate) row: u32,
+    pub(crate) arguments: Vec<Vec<u8>>,
 }
 
 impl Calls {
     /// Adds a call. Returns its place, which is never 0.
-    fn add(&mut self, client: u64, row: u32, args: &[&[u8]]) -> u64 {
+    pub(crate) fn add(&mut self, client: u64, row: u32, args: &[&[u8]]) -> u64 {
         let entry = &mut self.entry;
         entry.clear();
         entry.extend_from_slice(&client.to_le_bytes());
@@ -70,7 +56,7 @@ impl Calls {
     }
 
     /// The call at this place, unless newer ones stand there.
-    fn get(&self, place: u64) -> Option<Known> {
+    pub(crate) fn get(&self, place: u64) -> Option<Known> {
         let place = place.checked_sub(1)?;
         if self.written - place > RING as u64 {
             return None;
@@ -96,61 +82,6 @@ impl Calls {
             arguments.push(argument);
         }
         Some(Known { client, row, arguments })
-    }
-}
-
-impl Context {
-    /// Notes a call that is about to be sent, for its latency and the slow log. Not for those that may block.
-    pub(crate) fn note_call<'a>(&self, client: u64, row: &Row, args: &[&'a [u8]]) -> CallMark {
-        let Some(family) = row.family() else { return CallMark::default() };
-        let place = match self.slower_than.get() {
-            Some(_) => self.calls.borrow_mut().add(client, row.number, args),
-            None => 0,
-        };
-        CallMark { place, family: Some(family), written: 0 }
-    }
-
-    /// The reply to a request has been handed on. It came at `came`, and was asked for at `asked`.
-    #[inline]
-    pub(crate) fn answered(&self, call: CallMark, asked: Instant, came: Instant) {
-        let Some(family) = call.family else { return };
-        let took = came.saturating_duration_since(asked);
-        self.stats().families.record(family, took);
-        if self.slower_than.get().is_some_and(|limit| took >= limit) {
-            self.was_slow(call, asked, came);
-        }
-    }
-
-    #[cold]
-    fn was_slow(&self, call: CallMark, asked: Instant, came: Instant) {
-        let (last, before) = self.slow_at_once.get();
-        let count = if last == Some(came) { before + 1 } else { 1 };
-        self.slow_at_once.set((Some(came), count));
-        if count > AT_ONCE {
-            return;
-        }
-        let took = asked.elapsed();
-        let written = asked + Duration::from_micros(call.written.into());
-        let known = self.calls.borrow().get(call.place);
-        let view = self.view();
-        let command = known.as_ref().and_then(|known| view.table.name_of(known.row)).unwrap_or_default().to_owned();
-        let client = known.as_ref().and_then(|known| self.clients.borrow().get(&known.client).map(Rc::clone));
-        let mut arguments = known.map(|known| known.arguments).unwrap_or_default();
-        if SECRETIVE.contains(&&*command) {
-            let shown = 1 + usize::from(command.contains('|'));
-            arguments.iter_mut().skip(shown).for_each(|argument| *argument = b"(redacted)".to_vec());
-        }
-        let address = client.as_ref().and_then(|client| client.info.addr.as_ref()).map(ToString::to_string);
-        let request = SlowRequest {
-            date: SystemTime::now(),
-            took,
-            upstream: came.saturating_duration_since(written).min(took),
-            command,
-            arguments,
-            address: address.unwrap_or_default(),
-            name: client.map(|client| client.profile.name.borrow().clone()).unwrap_or_default(),
-        };
-        self.shared.stats.shared.slow_log.add(request, view.policy.slowlog.max_len);
     }
 }
 

@@ -33,6 +33,16 @@ impl Context {
         }
     }
 
+    /// Redis refused unauthenticated clients at `asked`, as it did at `since`. In between it may have accepted a connection, which stays
+    /// accepted: clients that connected meanwhile, and new ones, must not share it.
+    pub(crate) fn anonymous_is_locked(&self, since: Instant, asked: Instant) {
+        let identity = Rc::clone(&self.anonymous.borrow());
+        if identity.login.is_none() && identity.was_accepted_at(asked) {
+            self.shared.users.replace_anonymous(identity.user());
+            self.anonymous_rights_changed(since, identity.user());
+        }
+    }
+
     /// Redis refuses a login from now on. Closes the clients of this login that have no in-flight request, without an error. A
     /// client with an in-flight request is closed when the reply arrives, unless it has re-authenticated by then (AUTH).
     pub(crate) fn refuse(&self, login: &Rc<Login>) {

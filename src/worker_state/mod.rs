@@ -2,6 +2,7 @@
 //! know each other.
 
 pub mod ask;
+pub mod ask_windows;
 pub(crate) mod calls;
 pub mod clients;
 pub mod connections;
@@ -16,6 +17,7 @@ pub mod offload_memory;
 pub mod overdue;
 pub mod own_answers;
 pub mod policy;
+mod slow_calls;
 pub mod turns;
 pub mod windows;
 pub mod worker_tasks;

@@ -2,14 +2,11 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::command::ProxySubcommand;
-use crate::errors;
 use crate::exchange::pending::Profile;
 use crate::resp::Version;
-use crate::worker_state::context::Context;
 
 /// Who may use a subcommand of PROXY.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,8 +47,11 @@ pub enum ProxyAnswer {
 
 /// Answers the PROXY command and adds to INFO.
 pub trait Windows: Send + Sync {
-    /// Who may use a subcommand of PROXY in a call with so many arguments. An error is for anybody.
-    fn access(&self, subcommand: ProxySubcommand, argc: usize) -> Access;
+    /// Who may use a subcommand of PROXY.
+    fn access(&self, subcommand: ProxySubcommand) -> Access;
+
+    /// Whether a call has the right number of arguments, PROXY and the subcommand included. If not, the answer is an error.
+    fn takes(&self, subcommand: ProxySubcommand, argc: usize) -> bool;
 
     /// The answer to `PROXY …`. Whether the client may use it has been seen to.
     fn proxy(self: Arc<Self>, subcommand: ProxySubcommand, args: &[&[u8]], asker: Asker) -> ProxyAnswer;
@@ -61,26 +61,4 @@ pub trait Windows: Send + Sync {
 
     /// What `INFO [section …]` shows beside Redis's own sections.
     fn info(&self, sections: &[&[u8]]) -> String;
-}
-
-impl Context {
-    /// Has PROXY answered.
-    pub(crate) fn ask_windows(
-        self: &Rc<Self>,
-        subcommand: ProxySubcommand,
-        args: &[&[u8]],
-        asker: Asker,
-        answer: impl FnOnce(Vec<u8>) + 'static,
-    ) {
-        match Arc::clone(&self.shared.windows).proxy(subcommand, args, asker) {
-            ProxyAnswer::Now(frame) => answer(frame),
-            ProxyAnswer::Later(frame) => {
-                let found_out = self.shared.control.spawn(frame);
-                let context = Rc::clone(self);
-                tokio::task::spawn_local(async move {
-                    answer(found_out.await.unwrap_or_else(|_| context.own_error(&errors::PROXY_FAILED)));
-                });
-            }
-        }
-    }
 }

@@ -2,11 +2,12 @@
 //! build or start something are replaced by stand-ins that check their arguments.
 
 use std::io::Write;
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
-use super::common::{Nats, PATIENCE, Process, Redis, run};
+use super::common::{Nats, PATIENCE, Process, Redis, free_address, run};
 use super::markdown::{Block, ROOT};
 
 /// `PROXY` is the port of Shortstop, `BUS` that of NATS.
@@ -52,6 +53,7 @@ while read -r line <&3; do case $line in PONG*) exit 0 ;; -ERR*) echo "$line"; e
 /// A Shortstop with its servers, and a folder with the stand-ins.
 pub struct Shell {
     proxy: Process,
+    monitor: SocketAddr,
     redis: Redis,
     nats: Nats,
     programs: tempfile::TempDir,
@@ -62,7 +64,9 @@ impl Shell {
     pub fn start() -> Shell {
         let (redis, nats) = (Redis::start(), Nats::start());
         // One worker, so that each redis-cli is served by the one that the last was served by.
-        let proxy = Process::start(redis.addr(), &format!("workers: 1\nnats: {}\n", nats.url()));
+        let monitor = free_address();
+        let config = format!("workers: 1\nnats: {}\nmonitor: {monitor}\n", nats.url());
+        let proxy = Process::start(redis.addr(), &config);
         super::common::wait_until("NATS is proven", || {
             super::common::field(&proxy.client().cmd("PROXY INFO"), "mode").as_deref() == Some("live")
         });
@@ -73,7 +77,7 @@ impl Shell {
             write!(file, "#!/usr/bin/env bash\n{body}\n").expect("the file is ours");
             file.set_permissions(std::fs::Permissions::from_mode(0o755)).expect("the file is ours");
         }
-        Shell { proxy, redis, nats, programs }
+        Shell { proxy, monitor, redis, nats, programs }
     }
 
     /// The Shortstop that the blocks speak to.
@@ -84,8 +88,9 @@ impl Shell {
     /// Runs a block; panics when a command in it fails, or does not print what its comment says (`# l1_hits:1`).
     pub fn run(&self, path: &Path, block: &Block) {
         let at = format!("{}:{}", path.display(), block.line);
-        let port = |address: std::net::SocketAddr| address.port().to_string();
+        let port = |address: SocketAddr| address.port().to_string();
         let text = block.text.replace("6380", &port(self.proxy.addr())).replace("6379", &port(self.redis.addr()));
+        let text = text.replace("8083", &port(self.monitor));
         let search = std::env::var("PATH").unwrap_or_default();
         let mut start = Command::new("bash");
         for name in ["REDIS_URL", "NATS_URL", "MAKEFLAGS", "MAKELEVEL"] {
