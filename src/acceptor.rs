@@ -98,7 +98,7 @@ impl Front {
         let load = |worker_handle: &WorkerHandle| worker_handle.load.load(Ordering::Relaxed);
         let limit = *self.limit.borrow();
         if self.worker_handles.iter().map(load).sum::<usize>() >= limit {
-            self.stats.shared.clients_refused.fetch_add(1, Ordering::Relaxed);
+            self.stats.shared.client_refused("max_clients", "limits.max_clients is reached");
             if let Some(refused) = refused.is_due(Instant::now()) {
                 tracing::warn!(
                     refused,

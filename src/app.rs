@@ -27,6 +27,8 @@ use crate::config::{ClientsWithoutAuth, Config, ConfigError, Finding, Live, Targ
 use crate::history::{History, unix_time};
 use crate::listeners::{self, Addresses, ListenError};
 use crate::machine;
+use crate::metrics::journal::Journal;
+use crate::metrics::outcome::EventKind;
 use crate::metrics::slots::{BusStats, Stats};
 use crate::monitor::{self, Monitor, MonitorError};
 use crate::net::{Address, tls};
@@ -144,15 +146,16 @@ impl App {
         let incarnation = random_incarnation();
         let stats = Arc::new(Stats::new(workers));
         let coherence = Arc::new(Coherence::new(&config, Arc::clone(&stats)));
-        let bus_stats = Arc::new(BusStats::default());
+        let journal = Arc::clone(&stats.shared.journal);
+        let bus_stats = Arc::new(BusStats { journal: Arc::clone(&journal), ..BusStats::default() });
         let scripts = Arc::new(Scripts::default());
         scripts.set_trusted(config.scripts.are_trusted());
         let sink = BusSink { coherence: Arc::clone(&coherence), scripts: Arc::clone(&scripts) };
         let supervisor = Supervisor::default();
         let bus = start_bus(&config, incarnation, &control, &supervisor, sink, &bus_stats)?;
-        let endpoint = Arc::new(Endpoint::default());
+        let endpoint = Arc::new(Endpoint::new(Arc::clone(&journal)));
         let in_force = Live::new(Arc::new(config.clone()));
-        let (buffers, status) = (Arc::new(AllBuffers::default()), Arc::new(UpstreamStatus::default()));
+        let (buffers, status) = (Arc::default(), Arc::new(UpstreamStatus::new(Arc::clone(&journal))));
         let samples = match &config.data_dir {
             Some(directory) => History::open(directory, unix_time()),
             None => History::in_memory(),
@@ -174,6 +177,8 @@ impl App {
             incarnation,
             mailboxes: Arc::clone(&mailboxes),
         });
+        // The journal tells each later mode.
+        admin.observe_mode(Instant::now());
         let shared = Arc::new(Shared {
             coherence,
             stats,
@@ -213,6 +218,11 @@ impl App {
         for number in 0..workers {
             app.start_worker(number, &config, &view, incarnation).map_err(StartError::Thread)?;
         }
+        let version = env!("CARGO_PKG_VERSION");
+        journal.note(
+            EventKind::Started,
+            format_args!("version {version}, workers: {workers}, listens on {}", app.addresses),
+        );
         app.shared.mailboxes.open(app.worker_handles.iter().map(post).collect());
         if let Some(control) = &app.control {
             app.start_watch(control, &config, incarnation);
@@ -268,7 +278,13 @@ impl App {
     /// # Cancel safety
     /// Nothing is lost.
     pub async fn failed(&self) -> Failure {
-        self.supervisor.failed().await
+        let failure = self.supervisor.failed().await;
+        self.journal().note(EventKind::Failed, &failure);
+        failure
+    }
+
+    fn journal(&self) -> &Journal {
+        &self.shared.stats.shared.journal
     }
 
     /// The addresses for clients.
@@ -287,6 +303,14 @@ impl App {
     /// # Errors
     /// The configuration is invalid, or a certificate cannot be used. The old configuration stays.
     pub fn reload(&self, config: &Config) -> Result<Vec<Waiting>, ConfigError> {
+        let reloaded = self.reload_checked(config);
+        if let Err(error) = &reloaded {
+            self.journal().note(EventKind::ReloadRefused, error);
+        }
+        reloaded
+    }
+
+    fn reload_checked(&self, config: &Config) -> Result<Vec<Waiting>, ConfigError> {
         config.check()?;
         let old = self.config.get();
         let (config, waiting) = old.reloaded(config);
@@ -306,6 +330,9 @@ impl App {
             let _ = worker_handle.orders.send(Order::Policy(Arc::clone(&policy)));
         }
         self.client_limit.send_replace(config.limits.max_clients);
+        let changed = old.changed(&config);
+        let changed = if changed.is_empty() { "nothing has changed".to_owned() } else { changed.join(", ") };
+        self.journal().note(EventKind::Reloaded, changed);
         self.config.set(Arc::new(config));
         Ok(waiting)
     }
@@ -314,6 +341,7 @@ impl App {
     /// everything was answered.
     pub fn shutdown(mut self) -> bool {
         let limit = Instant::now() + self.timeouts.get().shutdown;
+        self.journal().note(EventKind::Stopping, "pending requests are answered");
         self.supervisor.stop();
         self.stop.send_replace(true);
         for worker_handle in &self.worker_handles {

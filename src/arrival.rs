@@ -1,7 +1,6 @@
 //! A client before its first request: the TLS handshake, and protected mode. Must not read a request.
 
 use std::io;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
@@ -45,7 +44,7 @@ impl Arrival {
                 match greeted.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
                     Ok(stream) => stream,
                     Err(error) => {
-                        refused(context);
+                        refused(context, "tls", "a TLS handshake failed");
                         crate::seldom!(info, "a TLS handshake with a client failed", ?peer, %error);
                         return None;
                     }
@@ -54,7 +53,7 @@ impl Arrival {
             (stream, _) => stream,
         };
         let Some(why) = protect(&stream, context).await else { return Some(stream) };
-        refused(context);
+        refused(context, "protected_mode", "protected mode");
         crate::seldom!(warn, "a client from another machine was refused: protected mode", peer = ?stream.peer_address().ok());
         let say = async {
             stream.write_all(&why.frame()).await?;
@@ -66,8 +65,8 @@ impl Arrival {
     }
 }
 
-fn refused(context: &Context) {
-    context.shared.stats.shared.clients_refused.fetch_add(1, Ordering::Relaxed);
+fn refused(context: &Context, reason: &'static str, why: &str) {
+    context.shared.stats.shared.client_refused(reason, why);
 }
 
 /// The error with which protected mode refuses this client. `None` if it does not.

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::bus::{Instance, PeerWatch, incarnation_of};
+use crate::metrics::outcome::EventKind;
 use crate::metrics::slots::BusStats;
 use crate::upstream::instances::{Fleet, Need, Shown};
 
@@ -88,6 +89,13 @@ impl Fleet for Alone {
         let stays: BTreeSet<u64> = now.intersection(last).copied().collect();
         for instance in found.iter().filter(|instance| stays.contains(&instance.incarnation)) {
             if named.insert(instance.incarnation) {
+                self.stats.journal.note(
+                    EventKind::PeerUnheard,
+                    format_args!(
+                        "instance {:016x} is connected to Redis, and no NATS is configured",
+                        instance.incarnation
+                    ),
+                );
                 tracing::warn!(
                     instance = format_args!("{:016x}", instance.incarnation),
                     address = instance.address,

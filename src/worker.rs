@@ -15,7 +15,7 @@ use crate::client_state::client_info::ClientInfo;
 use crate::client_state::reply_queue::ReplyQueue;
 use crate::command::Table;
 use crate::exchange::pending::ClientState;
-use crate::metrics::outcome::DropReason;
+use crate::metrics::outcome::{DropReason, EventKind, Outcome};
 use crate::upstream::{LinkSettings, Login};
 use crate::worker_state::context::{Context, Shared, WorkerTask};
 use crate::worker_state::policy::{Policy, View};
@@ -117,6 +117,8 @@ async fn work(setup: Setup, mut orders: mpsc::UnboundedReceiver<Order>) {
                 context.check_replies(Instant::now());
                 context.end_spare_auth_links();
                 if let Some(client) = context.panicked.take() {
+                    let journal = &context.shared.stats.shared.journal;
+                    journal.note(EventKind::ClientPanicked, "serving a client panicked; the others continue");
                     tracing::error!(client, "serving a client panicked; its connection is closed, and the others \
                         continue");
                 }
@@ -147,6 +149,10 @@ fn accept(arrival: Arrival, context: &Rc<Context>, load: &Arc<AtomicUsize>) {
         let gone = Gone { id, context: Rc::clone(&context) };
         if let End::Dropped(why) = serve(stream, context, client).await {
             gone.context.stats().clients_dropped.count(why);
+            let journal = &gone.context.shared.stats.shared.journal;
+            let address = peer.as_ref().map(ToString::to_string).unwrap_or_default();
+            let text = format_args!("client {id} {address}: {}", why.text());
+            journal.note_for(EventKind::ClientDropped, why.name(), text);
             crate::seldom!(warn, "a client was dropped", client = id, ?peer, why = why.text());
         }
     });

@@ -5,8 +5,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
-use crate::coherence::Departure;
-use crate::coherence::look::{Seen, State};
+use crate::coherence::{Departure, Seen, State};
 use crate::config::units::show_size;
 use crate::metrics::outcome::{LeftL1, NotKept, NotServed, Outcome};
 use crate::near_cache::Question;

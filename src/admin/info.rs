@@ -32,7 +32,7 @@ fn is_asked(section: Section, asked: &[&[u8]]) -> bool {
 pub(super) fn text(admin: &Admin, sections: &[&[u8]]) -> String {
     let mut out = String::new();
     let mut last = None;
-    for (metric, value) in snapshot::take(&admin.sources(), |section| is_asked(section, sections)) {
+    for (metric, value) in snapshot::since_reset(&admin.sources(), |section| is_asked(section, sections)) {
         if last.replace(metric.section) != Some(metric.section) {
             let _ = write!(out, "\r\n# {}\r\n", metric.section.title());
         }
@@ -66,7 +66,7 @@ impl Admin {
     /// null. Numbers by outcome are an object.
     pub fn info_view(&self, sections: &[&[u8]]) -> View {
         let mut out: Vec<(&'static str, View)> = Vec::new();
-        for (metric, value) in snapshot::take(&self.sources(), |section| is_asked(section, sections)) {
+        for (metric, value) in snapshot::since_reset(&self.sources(), |section| is_asked(section, sections)) {
             let title = metric.section.title();
             if out.last().is_none_or(|(last, _)| *last != title) {
                 out.push((title, View::Map(Vec::new())));

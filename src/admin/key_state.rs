@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::coherence::look::{Look, Seen, State};
+use crate::coherence::{Look, Seen, State};
 use crate::config::Config;
 use crate::metrics::outcome::{LeftL1, NotKept, NotServed, Outcome};
 use crate::near_cache::{EntryId, Question};

@@ -4,12 +4,14 @@
 
 mod alerts;
 pub mod answer;
+mod events;
 mod explain;
 mod health;
 pub mod history;
 mod info;
 mod key_state;
 mod report;
+mod slow_log;
 pub mod subcommands;
 mod traffic;
 pub mod view;
@@ -27,8 +29,9 @@ use crate::history::History;
 use crate::log;
 use crate::machine;
 use crate::metrics::metric::{Facts, L1Bounds, Server, Sources};
-use crate::metrics::outcome::ModeReason;
+use crate::metrics::outcome::{EventKind, ModeReason, Outcome};
 use crate::metrics::slots::{BusStats, Stats};
+use crate::metrics::snapshot;
 use crate::upstream::Endpoint;
 use crate::upstream::status::{OwnRight, UpstreamStatus};
 use crate::worker_state::context::Mailboxes;
@@ -66,6 +69,12 @@ pub struct Admin {
 }
 
 impl Admin {
+    /// Counters begin anew in INFO. They go on for Prometheus.
+    pub fn reset_stats(&self) {
+        snapshot::reset(&self.sources());
+        self.stats.shared.journal.note(EventKind::StatsReset, "counters begin anew in INFO");
+    }
+
     /// Where the metrics are read at this moment.
     pub fn sources(&self) -> Sources<'_> {
         let now = Instant::now();
@@ -137,6 +146,13 @@ impl Admin {
     pub fn observe_mode(&self, now: Instant) -> (Mode, ModeReason) {
         let (mode, reason) = self.coherence.mode_and_reason(now);
         if let Some(Ended { mode: from, lasted }) = self.history.observe(mode, now) {
+            let why = format_args!(
+                "{from} to {mode}: {why}",
+                from = from.as_str(),
+                mode = mode.as_str(),
+                why = mode.for_reads()
+            );
+            self.stats.shared.journal.note_for(EventKind::Mode, reason.name(), why);
             tracing::info!(
                 mode = mode.as_str(),
                 reason = %reason,

@@ -85,6 +85,45 @@ pub const SUBCOMMANDS: &[Subcommand] = &[
         run: super::traffic::big_keys,
     },
     Subcommand {
+        subcommand: ProxySubcommand::Events,
+        arguments: "[count]",
+        help: &[
+            "Show the last changes of state, the newest first (default: 20 of them): when, what, why, and how long the",
+            "former state lasted.",
+        ],
+        takes: 0..=1,
+        access: Access::Clients,
+        run: super::events::events,
+    },
+    Subcommand {
+        subcommand: ProxySubcommand::SlowLog,
+        arguments: "[GET] [count] | LEN | RESET",
+        help: &[
+            "GET: show the last requests to Redis that took long (default: 10 of them; -1: all): id, time, microseconds,",
+            "call, client's address and name, microseconds at Redis, microseconds here. LEN: how many are kept. RESET:",
+            "forget them.",
+        ],
+        takes: 0..=2,
+        access: Access::Configurers,
+        run: super::slow_log::slow_log,
+    },
+    Subcommand {
+        subcommand: ProxySubcommand::Stats,
+        arguments: "RESET",
+        help: &[
+            "Let the counters and latencies of INFO begin anew, as CONFIG RESETSTAT does. Prometheus sees no reset.",
+        ],
+        takes: 1..=1,
+        access: Access::Configurers,
+        run: |admin, asked| {
+            if !asked.words[0].eq_ignore_ascii_case(b"reset") {
+                return Answer::Error("ERR PROXY STATS takes RESET".to_owned());
+            }
+            admin.reset_stats();
+            Answer::Frame(b"+OK\r\n".to_vec())
+        },
+    },
+    Subcommand {
         subcommand: ProxySubcommand::Explain,
         arguments: "<key>",
         help: &[

@@ -26,6 +26,8 @@ pub enum View {
     List(Vec<View>),
     /// Values by their names, in this order. In RESP2: an array of names and values.
     Map(Vec<(&'static str, View)>),
+    /// As a map in JSON. In RESP an array of the values alone, as Redis answers SLOWLOG GET.
+    Record(Vec<(&'static str, View)>),
 }
 
 impl View {
@@ -60,6 +62,10 @@ impl View {
             View::List(list) => {
                 build::header(out, b'*', list.len());
                 list.iter().for_each(|view| view.write(version, out));
+            }
+            View::Record(fields) => {
+                build::header(out, b'*', fields.len());
+                fields.iter().for_each(|(_, view)| view.write(version, out));
             }
             View::Map(fields) => {
                 if is_resp3 {
@@ -97,7 +103,7 @@ impl Serialize for View {
                 list.iter().try_for_each(|view| seq.serialize_element(view))?;
                 seq.end()
             }
-            View::Map(fields) => {
+            View::Map(fields) | View::Record(fields) => {
                 let mut map = to.serialize_map(Some(fields.len()))?;
                 fields.iter().try_for_each(|(name, view)| map.serialize_entry(name, view))?;
                 map.end()

@@ -20,6 +20,10 @@ impl Windows for Admin {
         subcommands::reply(&self, subcommand, args, asker)
     }
 
+    fn reset_stats(&self) {
+        Admin::reset_stats(self);
+    }
+
     fn info(&self, sections: &[&[u8]]) -> String {
         info::text(self, sections)
     }

@@ -157,6 +157,8 @@ impl Wire {
             instances: Vec::new(),
             unheard: BTreeSet::new(),
             other_upstream: BTreeSet::new(),
+            heard: BTreeSet::new(),
+            lost: BTreeSet::new(),
         };
         tasks.spawn(self.settings.supervisor.watch("the bus's receiver", End::Allowed, receiver.run(subscription)));
         let publishes = notices::run(client.clone(), to_publish);

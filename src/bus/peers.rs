@@ -192,6 +192,11 @@ impl Peers {
         self.peers.len()
     }
 
+    /// The known peers, including lost ones.
+    pub fn known(&self) -> impl Iterator<Item = u64> {
+        self.peers.keys().copied()
+    }
+
     /// Whether a message of this incarnation comes from another Shortstop.
     pub fn is_peer(&self, incarnation: u64) -> bool {
         incarnation != self.own

@@ -1,6 +1,7 @@
 //! The task that receives the fleet's messages and carries out what `peers` decides. It decides nothing itself.
 
 use std::collections::BTreeSet;
+use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -11,6 +12,7 @@ use tokio::sync::oneshot;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{debug, info, warn};
 
+use crate::metrics::outcome::EventKind;
 use crate::metrics::slots::BusStats;
 
 use super::client::{LOOK, connection};
@@ -39,6 +41,10 @@ pub(super) struct Receiver {
     /// Instances that the log has named because their messages do not arrive.
     pub(super) unheard: BTreeSet<u64>,
     pub(super) other_upstream: BTreeSet<u64>,
+    /// Peers that the journal has named as found.
+    pub(super) heard: BTreeSet<u64>,
+    /// Peers that the journal has named as lost.
+    pub(super) lost: BTreeSet<u64>,
 }
 
 impl Receiver {
@@ -88,8 +94,31 @@ impl Receiver {
         }
         self.step(Input::Tick);
         self.show();
+        self.note_peers();
         self.name_unheard();
         self.log_other_upstream();
+    }
+
+    fn note(&self, kind: EventKind, why: impl Display) {
+        self.stats.journal.note(kind, why);
+    }
+
+    /// Notes peers that were found, lost, or have ended.
+    fn note_peers(&mut self) {
+        let lost = self.peers.lost().clone();
+        let known: BTreeSet<u64> = self.peers.known().collect();
+        let heard: BTreeSet<u64> = known.difference(&lost).copied().collect();
+        for incarnation in heard.difference(&self.heard).take(NAMED) {
+            self.note(EventKind::PeerFound, format_args!("instance {incarnation:016x}"));
+        }
+        for incarnation in self.heard.difference(&heard).take(NAMED) {
+            let kind = if lost.contains(incarnation) { EventKind::PeerLost } else { EventKind::PeerGone };
+            self.note(kind, format_args!("instance {incarnation:016x}"));
+        }
+        for incarnation in self.lost.difference(&known).take(NAMED) {
+            self.note(EventKind::PeerGone, format_args!("instance {incarnation:016x}: Redis shows it no longer"));
+        }
+        (self.heard, self.lost) = (heard, lost);
     }
 
     /// Logs instances whose messages do not arrive, and later that they arrive again or that the instance is gone.
@@ -97,6 +126,10 @@ impl Receiver {
         let unheard = self.peers.unheard();
         for incarnation in unheard.difference(&self.unheard).take(NAMED) {
             let found = self.instances.iter().find(|instance| instance.incarnation == *incarnation);
+            self.note(
+                EventKind::PeerUnheard,
+                format_args!("instance {incarnation:016x} is connected to Redis, and not heard on NATS"),
+            );
             warn!(
                 instance = format_args!("{incarnation:016x}"),
                 address = found.map_or("", |instance| instance.address.as_str()),
@@ -107,6 +140,7 @@ impl Receiver {
         }
         for incarnation in self.unheard.difference(&unheard).take(NAMED) {
             let instance = format_args!("{incarnation:016x}");
+            self.note(EventKind::PeerHeard, format_args!("instance {instance} is heard, or gone from Redis"));
             info!(%instance, "a Shortstop that was not heard on NATS is heard now, or gone from Redis");
         }
         self.unheard = unheard;
@@ -196,7 +230,12 @@ impl Receiver {
     /// Publishes the state: counters, and the lists for the task that asks Redis.
     fn show(&self) {
         self.stats.peers.store(self.peers.count() as u64, Ordering::Relaxed);
-        self.stats.connected.store(self.peers.proven(), Ordering::Relaxed);
+        let proven = self.peers.proven();
+        match (self.stats.connected.swap(proven, Ordering::Relaxed), proven) {
+            (false, true) => self.note(EventKind::NatsConnected, "a probe has come back"),
+            (true, false) => self.note(EventKind::NatsLost, "the connection was lost or replaced"),
+            _ => {}
+        }
         let unheard = self.peers.unheard().len();
         self.stats.unheard.store(unheard as u64, Ordering::Relaxed);
         self.stats.lost.store(self.peers.lost().len() as u64, Ordering::Relaxed);

@@ -4,7 +4,7 @@
 //! a flush. No I/O and no clock: the caller passes the time.
 
 mod departures;
-pub mod look;
+mod look;
 mod mode;
 pub mod mode_history;
 mod permit;
@@ -27,7 +27,7 @@ use arc_swap::{ArcSwap, Guard};
 
 use crate::config::{self, Config};
 use crate::glob::Glob;
-use crate::metrics::outcome::{FlushReason, LeftL1, ModeReason};
+use crate::metrics::outcome::{EventKind, FlushReason, LeftL1, ModeReason};
 use crate::metrics::slots::Stats;
 use crate::near_cache::{Entry, EntryId, Gone, KeyId, NearCache, Question, Times, hash_key};
 
@@ -35,6 +35,7 @@ use departures::Departures;
 use stripes::Stripes;
 
 pub use departures::Departure;
+pub use look::{Look, Seen, State};
 pub use mode::{Mode, Role};
 pub use permit::ServePermit;
 
@@ -409,6 +410,9 @@ impl Coherence {
     /// Sets what is known of the upstream's role. Nothing is served or kept from a replica.
     pub fn set_role(&self, role: Role) {
         let before = Role::ALL[usize::from(self.role.swap(role as u8, Ordering::AcqRel))];
+        if before != role && matches!(role, Role::Primary | Role::Replica) {
+            self.stats.shared.journal.note(EventKind::Role, role.name());
+        }
         // What was read before the first answer came from the server that has now answered.
         let is_first_proof = before == Role::Unproven && role.serves();
         if before.serves() != role.serves() && !is_first_proof {

@@ -57,6 +57,17 @@ pub enum Role {
 impl Role {
     pub(super) const ALL: [Role; 5] = [Role::Unproven, Role::Changing, Role::Replica, Role::Primary, Role::NotTold];
 
+    /// What it is called in the journal.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Role::Unproven => "unknown",
+            Role::Changing => "changing",
+            Role::Replica => "replica",
+            Role::Primary => "primary",
+            Role::NotTold => "not told",
+        }
+    }
+
     pub(super) fn serves(self) -> bool {
         matches!(self, Role::Primary | Role::NotTold)
     }

@@ -245,6 +245,7 @@ const DECISIONS: &[Decision] = &[
     plain("config"),
     plain("config|*"),
     question("config|get", Verb::Plain),
+    row("config|resetstat", Stateless, Verb::ConfigResetStat, Touch::Nothing),
     // It may set requirepass, for example.
     any_key("config|set", Verb::ConfigSet),
     plain("latency"),

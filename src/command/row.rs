@@ -5,6 +5,7 @@
 
 use smallvec::SmallVec;
 
+use crate::metrics::outcome::Family;
 use crate::resp::parse_int;
 
 use super::cacheable::{self, Cacheable, Ends};
@@ -73,6 +74,19 @@ impl Row {
         let cacheable = self.cacheable?;
         let one_key = if cacheable.open_ended { argc == cacheable.key + 1 } else { argc > cacheable.key };
         (one_key && self.arity_ok(argc)).then_some(cacheable)
+    }
+
+    /// The family to which its latency is counted. `None`: it may block, so its latency says nothing.
+    #[must_use]
+    #[inline]
+    pub fn family(&self) -> Option<Family> {
+        match (self.class, self.verb) {
+            (Class::Blocking, _) => None,
+            (_, Verb::Script(_) | Verb::ScriptRo(_)) => Some(Family::Script),
+            _ if self.write => Some(Family::Write),
+            _ if self.flags.contains(Flags::READONLY) => Some(Family::Read),
+            _ => Some(Family::Other),
+        }
     }
 
     /// Whether it is CLIENT or one of its subcommands.

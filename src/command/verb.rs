@@ -129,6 +129,8 @@ pub enum Verb {
     AclLoad,
     /// CONFIG SET.
     ConfigSet,
+    /// CONFIG RESETSTAT.
+    ConfigResetStat,
     /// INFO.
     Info,
     /// PROXY, Shortstop's own command, and its subcommands.
@@ -263,6 +265,12 @@ proxy_subcommands! {
     HotKeys = "hotkeys",
     /// PROXY BIGKEYS.
     BigKeys = "bigkeys",
+    /// PROXY EVENTS.
+    Events = "events",
+    /// PROXY SLOWLOG.
+    SlowLog = "slowlog",
+    /// PROXY STATS.
+    Stats = "stats",
     /// PROXY EXPLAIN.
     Explain = "explain",
     /// PROXY FLUSH.

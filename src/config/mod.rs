@@ -39,7 +39,7 @@ pub use restart::Waiting;
 pub use root::Config;
 pub use scripts::Scripts;
 pub use secret::Secret;
-pub use sections::{Bus, ClientsWithoutAuth, Coherence, L1, Limits, Log, LogFormat, Policy, Timeouts};
+pub use sections::{Bus, ClientsWithoutAuth, Coherence, L1, Limits, Log, LogFormat, Policy, SlowLog, Timeouts};
 pub use setting::{CONFIG_VARIABLE, DEFAULTS_VARIABLE, Setting};
 pub use sources::{Loaded, Sources};
 pub use tls::{Tls, UpstreamTls};

@@ -5,13 +5,22 @@ use super::units::Kind;
 
 /// All keys of a section with their values. `origin` returns where the value of a path comes from, for a comment beside it.
 pub(super) fn print(section: &mut impl Section, origin: impl Fn(&str) -> Option<String>) -> String {
-    let mut printer = Printer { text: String::new(), indent: 0, dash: false, path: String::new(), origin: &origin };
+    let mut printer = Printer::new(&origin);
     section.fields(&mut printer);
     printer.text
 }
 
+/// The paths of all keys of a section that have a value, each with its value as it is printed.
+pub(super) fn values(section: &mut impl Section) -> Vec<(String, String)> {
+    let mut printer = Printer::new(&|_| None);
+    section.fields(&mut printer);
+    printer.values
+}
+
 struct Printer<'a> {
     text: String,
+    /// The paths and values of the lines.
+    values: Vec<(String, String)>,
     indent: usize,
     /// The next line begins an item of a list.
     dash: bool,
@@ -19,7 +28,11 @@ struct Printer<'a> {
     origin: &'a dyn Fn(&str) -> Option<String>,
 }
 
-impl Printer<'_> {
+impl<'a> Printer<'a> {
+    fn new(origin: &'a dyn Fn(&str) -> Option<String>) -> Self {
+        Printer { text: String::new(), values: Vec::new(), indent: 0, dash: false, path: String::new(), origin }
+    }
+
     fn line(&mut self, key: &str, value: &str) {
         let path = if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) };
         let indent = "  ".repeat(self.indent - usize::from(self.dash));
@@ -27,6 +40,9 @@ impl Printer<'_> {
         let space = if value.is_empty() { "" } else { " " };
         let origin = (self.origin)(&path).map(|origin| format!("  # {origin}")).unwrap_or_default();
         self.text.push_str(&format!("{indent}{dash}{key}:{space}{value}{origin}\n"));
+        if !value.is_empty() {
+            self.values.push((path, value.to_owned()));
+        }
     }
 
     fn below(&mut self, key: &str, section: &mut impl Section) {

@@ -1,6 +1,9 @@
 //! Settings that take effect only at a restart, and why. All others take effect when the configuration is read again.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::Config;
+use super::print::values;
 
 /// A setting whose new value takes effect at the next restart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,9 +45,44 @@ impl Config {
     }
 }
 
+impl Config {
+    /// What differs in `new`: each key with its former and its new value. Secrets are not shown.
+    pub fn changed(&self, new: &Config) -> Vec<String> {
+        let [old, now] = [self, new].map(|config| BTreeMap::from_iter(values(&mut config.clone())));
+        let keys: BTreeSet<&String> = old.keys().chain(now.keys()).collect();
+        let shown = |value: Option<&String>| value.map_or("not set", |value| value).to_owned();
+        let differ = keys.into_iter().filter(|key| old.get(*key) != now.get(*key));
+        let mut changed: Vec<String> =
+            differ.map(|key| format!("{key}: {} -> {}", shown(old.get(key)), shown(now.get(key)))).collect();
+        if changed.is_empty() && self != new {
+            changed.push("a secret".to_owned());
+        }
+        changed
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::Config;
+
+    #[test]
+    fn what_has_changed_is_named_with_both_values() {
+        let read = |yaml| Config::from_yaml(yaml).unwrap_or_else(|error| panic!("{error}"));
+        let old = read("max_staleness: 10s\nrules: [{ match: 'a*', cache: false }]\nmonitor_token: one");
+        let new = read("l1: { max_entries: 5 }\nmax_staleness: 10s\nrules: []\nmonitor_token: two");
+        assert_eq!(old.changed(&old), [""; 0]);
+        assert_eq!(
+            old.changed(&new),
+            [
+                "l1.max_entries: 100000 -> 5",
+                "rules: not set -> []",
+                "rules[0].cache: false -> not set",
+                "rules[0].match: a* -> not set"
+            ]
+        );
+        let other = read("max_staleness: 10s\nrules: [{ match: 'a*', cache: false }]\nmonitor_token: two");
+        assert_eq!(old.changed(&other), ["a secret"]);
+    }
 
     #[test]
     fn settings_that_need_a_restart_are_named_and_keep_their_value() {

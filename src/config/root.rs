@@ -10,7 +10,7 @@ use super::fields::{Fields, Section};
 use super::monitor::{MonitorAddress, MonitorAuth};
 use super::scripts::{self, Scripts};
 use super::secret::Secret;
-use super::sections::{Bus, ClientsWithoutAuth, Coherence, L1, Limits, Log, Timeouts};
+use super::sections::{Bus, ClientsWithoutAuth, Coherence, L1, Limits, Log, SlowLog, Timeouts};
 use super::tls::{Tls, UpstreamTls};
 use super::units::{
     OPTIONAL_ADDRESS, OPTIONAL_PATH, OPTIONAL_SECRET, SIZE, SWITCH, TEXT, TIME, count, optional_parsed, parsed,
@@ -53,6 +53,8 @@ pub struct Config {
     pub redact_keys: bool,
     /// Thresholds of alerts, and where alerts are published.
     pub alerts: Alerts,
+    /// What the slow log keeps.
+    pub slowlog: SlowLog,
     /// Number of threads that serve clients. 0: one per core.
     pub workers: usize,
     /// The log.
@@ -104,6 +106,7 @@ impl Default for Config {
             monitor_auth: MonitorAuth::Changes,
             redact_keys: false,
             alerts: Alerts::default(),
+            slowlog: SlowLog::default(),
             workers: 0,
             log: Log::default(),
             coherence: Coherence::Auto,
@@ -142,6 +145,7 @@ impl Section for Config {
             monitor_auth,
             redact_keys,
             alerts,
+            slowlog,
             workers,
             log,
             coherence,
@@ -174,6 +178,7 @@ impl Section for Config {
         fields.value("monitor_auth", monitor_auth, parsed());
         fields.value("redact_keys", redact_keys, SWITCH);
         fields.section("alerts", alerts);
+        fields.section("slowlog", slowlog);
         fields.value("workers", workers, count());
         fields.section("log", log);
         fields.value("coherence", coherence, parsed());

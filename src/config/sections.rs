@@ -115,6 +115,36 @@ impl Section for Log {
     }
 }
 
+/// What the slow log keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SlowLog {
+    /// Requests to Redis that take at least this long are kept. Zero: all.
+    pub slower_than: Duration,
+    /// Maximum number of requests. 0: none are kept.
+    pub max_len: usize,
+}
+
+impl Default for SlowLog {
+    fn default() -> Self {
+        Self { slower_than: Duration::from_millis(10), max_len: 128 }
+    }
+}
+
+impl SlowLog {
+    /// From when on a request is slow. `None`: none is kept.
+    pub fn limit(self) -> Option<Duration> {
+        (self.max_len > 0).then_some(self.slower_than)
+    }
+}
+
+impl Section for SlowLog {
+    fn fields(&mut self, fields: &mut impl Fields) {
+        let Self { slower_than, max_len } = self;
+        fields.value("slower_than", slower_than, TIME);
+        fields.value("max_len", max_len, count());
+    }
+}
+
 /// Bounds of the near cache and the hot sets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct L1 {

@@ -23,6 +23,7 @@ use crate::exchange::reply_shape::ReplyShape;
 use crate::exchange::transaction::Queued;
 use crate::exchange::values::Values;
 use crate::exchange::write_guard::WriteGuard;
+use crate::metrics::outcome::Family;
 use crate::near_cache::{Asked, EntryId, KeyId};
 use crate::reads::Absent;
 use crate::resp::Version;
@@ -53,6 +54,19 @@ pub struct Pending {
     pub(crate) to: Option<(Rc<ReplyQueue>, Slot)>,
     pub(crate) sent: Instant,
     pub(crate) on_reply: OnReply,
+    /// What its latency and the slow log need.
+    pub(crate) call: CallMark,
+}
+
+/// What the latency and the slow log need of a request.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CallMark {
+    /// Where `worker_state::calls` keeps the call. 0: nowhere.
+    pub(crate) place: u64,
+    /// `None`: it is not measured.
+    pub(crate) family: Option<Family>,
+    /// Microseconds from when the request was read until all of it had been sent to Redis.
+    pub(crate) written: u32,
 }
 
 /// How to handle the reply.

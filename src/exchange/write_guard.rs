@@ -23,6 +23,8 @@ pub struct Rare {
     pub(crate) relies_on: Option<u64>,
     /// The command changes the server's functions.
     pub(crate) changes_functions: bool,
+    /// The command resets the statistics.
+    pub(crate) resets_stats: bool,
     /// The users that the command deletes.
     pub(crate) deleted: Vec<Vec<u8>>,
 }
@@ -75,6 +77,11 @@ impl WriteGuard {
         self.rare().changes_functions = true;
     }
 
+    /// The command resets the statistics.
+    pub(crate) fn resets_stats(&mut self) {
+        self.rare().resets_stats = true;
+    }
+
     fn rare(&mut self) -> &mut Rare {
         self.rare.get_or_insert_default()
     }
@@ -106,6 +113,7 @@ impl WriteGuard {
             let all = self.rare();
             all.unproven |= rare.unproven;
             all.changes_functions |= rare.changes_functions;
+            all.resets_stats |= rare.resets_stats;
             // The oldest number: any later change of the functions counts.
             all.relies_on = all.relies_on.into_iter().chain(rare.relies_on).min();
             all.deleted.extend(rare.deleted);

@@ -210,11 +210,11 @@ impl Sources<'_> {
         FlushReason::ALL.iter().map(|reason| self.stats.shared.flushes.get(*reason)).sum()
     }
 
-    /// A latency: which one, at which quantile, and over how long. `None`: since the start.
+    /// A latency: which one, at which quantile, and over how long. `None`: since the start or the last reset.
     pub(super) fn latency<T>(&self, which: impl Fn(Latencies<Totals>) -> T, window: Option<Duration>) -> T {
         which(match window {
             Some(length) => self.stats.latencies_over(self.now, length),
-            None => self.stats.latencies(),
+            None => self.stats.latencies_since_reset(),
         })
     }
 }

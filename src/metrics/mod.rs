@@ -5,9 +5,11 @@
 //! decision depends on it.
 
 pub mod counter;
+pub mod journal;
 pub mod metric;
 pub mod outcome;
 pub mod slots;
+pub mod slow_log;
 pub mod snapshot;
 mod table;
 pub mod window;

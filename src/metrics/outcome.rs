@@ -3,10 +3,11 @@
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use crate::errors::Side;
 
-use super::counter::Counter;
+use super::counter::{Counter, Histogram};
 
 /// One of a few named outcomes.
 pub trait Outcome: Copy + 'static {
@@ -173,6 +174,72 @@ outcomes! {
         /// Shortstop gave the connection up.
         GivenUp = "given_up",
     }
+
+    /// Commands that do similar work, for their latency. Commands that may block are in none.
+    Family {
+        /// They only read.
+        Read = "read",
+        /// They may change keys.
+        Write = "write",
+        /// Scripts and functions.
+        Script = "script",
+        /// All others.
+        Other = "other",
+    }
+
+    /// What happened, in the journal.
+    EventKind {
+        /// Shortstop has started.
+        Started = "started",
+        /// Shortstop shuts down.
+        Stopping = "stopping",
+        /// The configuration was read again.
+        Reloaded = "reloaded",
+        /// The configuration was read again and refused.
+        ReloadRefused = "reload_refused",
+        /// Counters begin anew in INFO.
+        StatsReset = "stats_reset",
+        /// L1's mode has changed.
+        Mode = "mode",
+        /// L1 was flushed.
+        Flush = "flush",
+        /// Redis answers and accepts Shortstop's login.
+        UpstreamUp = "upstream_up",
+        /// Redis does not answer.
+        UpstreamDown = "upstream_down",
+        /// Redis refuses Shortstop's login.
+        LoginRefused = "login_refused",
+        /// Replies from Redis are overdue.
+        UpstreamOverdue = "upstream_overdue",
+        /// No reply from Redis is overdue any more.
+        UpstreamInTime = "upstream_in_time",
+        /// All connections move to another server.
+        UpstreamMoved = "upstream_moved",
+        /// Redis has become a primary or a replica.
+        Role = "role",
+        /// NATS is connected, and has brought back a probe.
+        NatsConnected = "nats_connected",
+        /// The connection to NATS was lost.
+        NatsLost = "nats_lost",
+        /// A peer was heard for the first time, or again.
+        PeerFound = "peer_found",
+        /// A peer is silent.
+        PeerLost = "peer_lost",
+        /// A peer has ended.
+        PeerGone = "peer_gone",
+        /// Redis shows an instance of the fleet whose messages do not arrive.
+        PeerUnheard = "peer_unheard",
+        /// Such an instance is heard now, or gone from Redis.
+        PeerHeard = "peer_heard",
+        /// A client's connection was refused.
+        ClientRefused = "client_refused",
+        /// A client was dropped, because of a full buffer for example.
+        ClientDropped = "client_dropped",
+        /// Serving a client panicked.
+        ClientPanicked = "client_panicked",
+        /// A worker or another part has ended without which Shortstop cannot run.
+        Failed = "failed",
+    }
 }
 
 impl Outcome for Side {
@@ -229,6 +296,29 @@ impl<O: Outcome> Tally<O> {
     }
 }
 
+/// The durations of each outcome. Written by one thread.
+#[derive(Debug)]
+pub struct Durations<O>(Box<[Histogram]>, PhantomData<O>);
+
+impl<O: Outcome> Default for Durations<O> {
+    fn default() -> Self {
+        Durations(O::ALL.iter().map(|_| Histogram::default()).collect(), PhantomData)
+    }
+}
+
+impl<O: Outcome> Durations<O> {
+    /// Counts one. Only the thread that owns the slot may call this.
+    #[inline]
+    pub fn record(&self, outcome: O, duration: Duration) {
+        self.0[outcome.place()].record(duration, 1);
+    }
+
+    /// The durations of this outcome.
+    pub fn get(&self, outcome: O) -> &Histogram {
+        &self.0[outcome.place()]
+    }
+}
+
 /// Counts each outcome. Written by any thread.
 #[derive(Debug)]
 pub struct SharedTally<O>(Box<[AtomicU64]>, PhantomData<O>);
@@ -254,8 +344,8 @@ impl<O: Outcome> SharedTally<O> {
 #[cfg(test)]
 mod tests {
     use super::{
-        DropReason, FlushReason, LeftL1, ModeReason, NotKept, NotServed, Outcome, SharedTally, Side, Tally,
-        UnknownWrite,
+        DropReason, EventKind, Family, FlushReason, LeftL1, ModeReason, NotKept, NotServed, Outcome, SharedTally, Side,
+        Tally, UnknownWrite,
     };
 
     fn names<O: Outcome>() -> Vec<&'static str> {
@@ -274,6 +364,8 @@ mod tests {
             names::<UnknownWrite>(),
             names::<Side>(),
             names::<ModeReason>(),
+            names::<EventKind>(),
+            names::<Family>(),
         ];
         for mut names in kinds {
             let is_word = |name: &&str| name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');

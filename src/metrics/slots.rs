@@ -1,14 +1,18 @@
 //! The counters: one slot per worker, which only that worker writes. Reading sums the slots. [`Shared`] and [`BusStats`] count what
 //! happens outside the workers. No decision depends on a counter.
 
-use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::errors::Side;
 
 use super::counter::{Counter, Histogram, Totals};
-use super::outcome::{DropReason, FlushReason, NotKept, Outcome, SharedTally, Tally, UnknownWrite};
+use super::journal::Journal;
+use super::outcome::{
+    DropReason, Durations, EventKind, Family, FlushReason, NotKept, Outcome, SharedTally, Tally, UnknownWrite,
+};
+use super::slow_log::SlowLog;
 use super::window::Windows;
 
 /// Declares the counters of a worker, with a name and a description for each.
@@ -23,6 +27,8 @@ macro_rules! counters {
             pub hit: Histogram,
             /// Latency of reads sent to Redis, from sending the request to receiving the reply.
             pub miss: Histogram,
+            /// Latency of requests sent to Redis, from reading the request to receiving the reply, by family of commands.
+            pub families: Durations<Family>,
             /// Shortstop's own errors.
             pub errors: Tally<Side>,
             /// Replies that were not kept.
@@ -91,6 +97,10 @@ pub struct Shared {
     pub clients_refused: AtomicU64,
     /// Connections that ended in a panic.
     pub panics: AtomicU64,
+    /// The last changes of state.
+    pub journal: Arc<Journal>,
+    /// The last requests that took long.
+    pub slow_log: SlowLog,
 }
 
 /// A flush of L1.
@@ -108,12 +118,19 @@ impl Shared {
     /// Counts a flush.
     pub fn flushed(&self, reason: FlushReason, why: &str) {
         self.flushes.count(reason);
+        self.journal.note_for(EventKind::Flush, reason.name(), why);
         let mut last = self.last_flush.lock().unwrap_or_else(PoisonError::into_inner);
         // The text's memory is reused, because scripts may flush often.
         let mut text = last.take().map(|last| last.why).unwrap_or_default();
         text.clear();
         text.push_str(why);
         *last = Some(LastFlush { at: Instant::now(), reason, why: text });
+    }
+
+    /// Counts a client that was refused. `reason` is a word, `why` a text.
+    pub fn client_refused(&self, reason: &'static str, why: &str) {
+        self.clients_refused.fetch_add(1, Ordering::Relaxed);
+        self.journal.note_for(EventKind::ClientRefused, reason, why);
     }
 
     /// The last flush, if there was one.
@@ -155,6 +172,8 @@ pub struct BusStats {
     pub unreadable: AtomicU64,
     /// Events that were never sent on the fleet's subject: the queue was full, NATS was not connected, or it was too slow.
     pub dropped: AtomicU64,
+    /// The last changes of state.
+    pub journal: Arc<Journal>,
 }
 
 /// All counters of one Shortstop.
@@ -167,6 +186,16 @@ pub struct Stats {
     /// When Shortstop was started.
     pub started: Instant,
     windows: Mutex<Latencies<Windows>>,
+    before: Mutex<Option<Before>>,
+}
+
+/// What had been counted when the counters last began anew.
+#[derive(Debug)]
+struct Before {
+    /// The numbers of each metric.
+    counted: Arc<[Vec<u64>]>,
+    latencies: Latencies<Totals>,
+    families: Vec<Totals>,
 }
 
 /// Latencies of hits, and of reads that went to Redis.
@@ -186,6 +215,7 @@ impl Stats {
             shared: Shared::default(),
             started: Instant::now(),
             windows: Mutex::default(),
+            before: Mutex::default(),
         }
     }
 
@@ -212,6 +242,44 @@ impl Stats {
         Latencies {
             hit: Totals::of(self.workers.iter().map(|worker| &worker.hit)),
             miss: Totals::of(self.workers.iter().map(|worker| &worker.miss)),
+        }
+    }
+
+    /// The latency of a family of commands since the start.
+    pub fn family(&self, family: Family) -> Totals {
+        Totals::of(self.workers.iter().map(|worker| worker.families.get(family)))
+    }
+
+    /// Counters begin anew: these are the numbers of each metric now.
+    pub(super) fn reset(&self, counted: Vec<Vec<u64>>) {
+        let families = Family::ALL.iter().map(|family| self.family(*family)).collect();
+        let before = Before { counted: counted.into(), latencies: self.latencies(), families };
+        *self.before.lock().unwrap_or_else(PoisonError::into_inner) = Some(before);
+    }
+
+    /// The numbers of each metric when the counters last began anew.
+    pub(super) fn counted_before(&self) -> Option<Arc<[Vec<u64>]>> {
+        let before = self.before.lock().unwrap_or_else(PoisonError::into_inner);
+        before.as_ref().map(|before| Arc::clone(&before.counted))
+    }
+
+    /// The latencies since the counters last began anew.
+    pub(super) fn latencies_since_reset(&self) -> Latencies<Totals> {
+        let Latencies { hit, miss } = self.latencies();
+        match &*self.before.lock().unwrap_or_else(PoisonError::into_inner) {
+            None => Latencies { hit, miss },
+            Some(Before { latencies, .. }) => {
+                Latencies { hit: hit.since(&latencies.hit), miss: miss.since(&latencies.miss) }
+            }
+        }
+    }
+
+    /// The latency of a family of commands since the counters last began anew.
+    pub(super) fn family_since_reset(&self, family: Family) -> Totals {
+        let totals = self.family(family);
+        match &*self.before.lock().unwrap_or_else(PoisonError::into_inner) {
+            None => totals,
+            Some(before) => totals.since(&before.families[family.place()]),
         }
     }
 

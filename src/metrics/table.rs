@@ -8,7 +8,7 @@ use super::metric::Kind::{self, Counter, Gauge, Text};
 use super::metric::Unit::{self, Bytes, Microseconds, Milliseconds, None as Nothing, Ratio, Seconds};
 use super::metric::Value::{self, ByOutcome, Count, Known, Time};
 use super::metric::{Metric, Section, Sources};
-use super::outcome::{FlushReason, NotKept, Outcome, Tally};
+use super::outcome::{Family, FlushReason, NotKept, Outcome, Tally};
 use super::slots::Worker;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -168,10 +168,17 @@ pub(super) const METRICS: &[Metric] = &[
     row(Section::L1, "l1_evictions", Counter, Nothing, "Entries evicted to make room.", |from| {
         shared(&from.stats.shared.evictions)
     }),
-    row(Section::L1, "hit_rate", Gauge, Ratio, "Hits among hits and misses, since the start.", |from| {
-        let hits = from.stats.sum(|worker| &worker.l1_hits);
-        ratio(hits, hits + from.stats.sum(|worker| &worker.l1_misses))
-    }),
+    row(
+        Section::L1,
+        "hit_rate",
+        Gauge,
+        Ratio,
+        "Hits among hits and misses, since the start or the last reset.",
+        |from| {
+            let hits = from.stats.sum(|worker| &worker.l1_hits);
+            ratio(hits, hits + from.stats.sum(|worker| &worker.l1_misses))
+        },
+    ),
     row(
         Section::L1,
         "not_kept",
@@ -617,6 +624,70 @@ pub(super) const METRICS: &[Metric] = &[
          last ten minutes.",
         |from| Time(from.latency(|all| all.miss.quantile(0.99), Some(TEN_MINUTES))),
     ),
+    row(
+        Section::Latency,
+        "read_p50_usec",
+        Gauge,
+        Microseconds,
+        "Median latency of commands that only read, when they went to Redis, from reading the request to receiving the reply, since the start or the last reset.",
+        |from| Time(from.stats.family_since_reset(Family::Read).quantile(0.5)),
+    ),
+    row(
+        Section::Latency,
+        "read_p99_usec",
+        Gauge,
+        Microseconds,
+        "99th percentile latency of commands that only read, when they went to Redis, from reading the request to receiving the reply, since the start or the last reset.",
+        |from| Time(from.stats.family_since_reset(Family::Read).quantile(0.99)),
+    ),
+    row(
+        Section::Latency,
+        "write_p50_usec",
+        Gauge,
+        Microseconds,
+        "Median latency of writes, from reading the request to receiving the reply, since the start or the last reset.",
+        |from| Time(from.stats.family_since_reset(Family::Write).quantile(0.5)),
+    ),
+    row(
+        Section::Latency,
+        "write_p99_usec",
+        Gauge,
+        Microseconds,
+        "99th percentile latency of writes, from reading the request to receiving the reply, since the start or the last reset.",
+        |from| Time(from.stats.family_since_reset(Family::Write).quantile(0.99)),
+    ),
+    row(
+        Section::Latency,
+        "script_p50_usec",
+        Gauge,
+        Microseconds,
+        "Median latency of scripts and functions, from reading the request to receiving the reply, since the start or the last reset.",
+        |from| Time(from.stats.family_since_reset(Family::Script).quantile(0.5)),
+    ),
+    row(
+        Section::Latency,
+        "script_p99_usec",
+        Gauge,
+        Microseconds,
+        "99th percentile latency of scripts and functions, from reading the request to receiving the reply, since the start or the last reset.",
+        |from| Time(from.stats.family_since_reset(Family::Script).quantile(0.99)),
+    ),
+    row(
+        Section::Latency,
+        "other_p50_usec",
+        Gauge,
+        Microseconds,
+        "Median latency of all other commands that cannot block, from reading the request to receiving the reply, since the start or the last reset.",
+        |from| Time(from.stats.family_since_reset(Family::Other).quantile(0.5)),
+    ),
+    row(
+        Section::Latency,
+        "other_p99_usec",
+        Gauge,
+        Microseconds,
+        "99th percentile latency of all other commands that cannot block, from reading the request to receiving the reply, since the start or the last reset.",
+        |from| Time(from.stats.family_since_reset(Family::Other).quantile(0.99)),
+    ),
 ];
 
 const fn row(
@@ -643,7 +714,7 @@ fn age(age: Option<Duration>) -> Value {
 }
 
 /// The ratio of two numbers. 0 if `whole` is 0.
-fn ratio(part: u64, whole: u64) -> Value {
+pub(super) fn ratio(part: u64, whole: u64) -> Value {
     Value::Ratio(if whole == 0 { 0.0 } else { part as f64 / whole as f64 })
 }
 

@@ -17,6 +17,7 @@ use prometheus_client::registry::{Registry, Unit as BaseUnit};
 
 use crate::metrics::counter::Totals;
 use crate::metrics::metric::{Kind, Metric, Section, Sources, Unit, Value};
+use crate::metrics::outcome::{Family, Outcome};
 use crate::metrics::slots::Latencies;
 use crate::metrics::snapshot;
 
@@ -49,7 +50,9 @@ impl Form {
 /// Writing failed, which writing to memory does not.
 pub(super) fn text(sources: &Sources<'_>, form: Form) -> Result<String, fmt::Error> {
     let Latencies { hit, miss } = sources.stats.latencies();
-    let scrape = Scrape { metrics: snapshot::take(sources, |_| true), durations: vec![("hit", hit), ("miss", miss)] };
+    let mut durations = vec![("hit", hit), ("miss", miss)];
+    durations.extend(Family::ALL.iter().map(|family| (family.name(), sources.stats.family(*family))));
+    let scrape = Scrape { metrics: snapshot::take(sources, |_| true), durations };
     let mut registry = Registry::with_prefix("shortstop");
     registry.register_collector(Box::new(scrape));
     let mut out = String::new();
@@ -162,7 +165,11 @@ const BOUNDS: [u64; 18] =
 fn duration(encoder: &mut DescriptorEncoder<'_>, name: &str, totals: &Totals) -> fmt::Result {
     let help = match name {
         "hit" => "From the read of the request to the write of the reply, for reads answered from L1.",
-        _ => "From the send to the reply, for reads that went to Redis.",
+        "miss" => "From the send to the reply, for reads that went to Redis.",
+        "read" => "From the read of the request to Redis's reply, for commands that only read.",
+        "write" => "From the read of the request to Redis's reply, for writes.",
+        "script" => "From the read of the request to Redis's reply, for scripts and functions.",
+        _ => "From the read of the request to Redis's reply, for other commands that cannot block.",
     };
     let name = format!("{name}_duration");
     let mut encoder = encoder.encode_descriptor(&name, help, Some(&BaseUnit::Seconds), MetricType::Histogram)?;

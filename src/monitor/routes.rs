@@ -44,6 +44,8 @@ const SHOWN: &[(ProxySubcommand, &[&str])] = &[
     (ProxySubcommand::HotKeys, &["n"]),
     (ProxySubcommand::BigKeys, &["n"]),
     (ProxySubcommand::Report, &["hours"]),
+    (ProxySubcommand::Events, &["n"]),
+    (ProxySubcommand::SlowLog, &["n"]),
 ];
 
 /// All paths.
@@ -109,15 +111,12 @@ async fn info(
 
 /// The alerts.
 async fn alerts(state: axum::extract::State<State>, headers: HeaderMap) -> Response {
-    match may(&state, &headers, false) {
-        Ok(()) => Json(state.admin.alerts_view()).into_response(),
-        Err(refused) => refused,
-    }
+    refusal(&state, &headers, false).unwrap_or_else(|| Json(state.admin.alerts_view()).into_response())
 }
 
 /// Sets thresholds of alerts: `{"hit_rate_min": 0.8, "response_time_max": "50ms"}`. All or none.
 async fn set_alerts(state: axum::extract::State<State>, headers: HeaderMap, body: String) -> Response {
-    if let Err(refused) = may(&state, &headers, true) {
+    if let Some(refused) = refusal(&state, &headers, true) {
         return refused;
     }
     let Ok(thresholds) = serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&body) else {
@@ -133,10 +132,7 @@ async fn set_alerts(state: axum::extract::State<State>, headers: HeaderMap, body
 
 /// The numbers of a dashboard.
 async fn dashboard(state: axum::extract::State<State>, headers: HeaderMap) -> Response {
-    match may(&state, &headers, false) {
-        Ok(()) => Json(state.admin.dashboard_view(unix_time())).into_response(),
-        Err(refused) => refused,
-    }
+    refusal(&state, &headers, false).unwrap_or_else(|| Json(state.admin.dashboard_view(unix_time())).into_response())
 }
 
 /// The history of a time: `?from=&to=` in seconds of Unix time, `&points=`.
@@ -145,7 +141,7 @@ async fn history(
     Query(query): Query<HashMap<String, String>>,
     headers: HeaderMap,
 ) -> Response {
-    if let Err(refused) = may(&state, &headers, false) {
+    if let Some(refused) = refusal(&state, &headers, false) {
         return refused;
     }
     let number = |name: &str| match query.get(name).map(|text| text.parse::<u64>()) {

@@ -10,7 +10,7 @@ use crate::coherence::ServePermit;
 use crate::errors;
 use crate::exchange::client_command::ClientCommand;
 use crate::exchange::greeting::Greeting;
-use crate::exchange::pending::{InSession, OnReply, Pending, QueuedLogin, Session};
+use crate::exchange::pending::{CallMark, InSession, OnReply, Pending, QueuedLogin, Session};
 use crate::proxy::call::Call;
 use crate::proxy::client::{Client, Next, Replies};
 use crate::proxy::local::is_name;
@@ -219,7 +219,12 @@ impl Client {
         let on_reply = OnReply::Greet { client: Rc::clone(&self.state), greeting: greeting.map(Box::new), back: false };
         let slot = self.reply_queue.open(self.is_muted());
         self.context.stats().upstream_commands.add(1);
-        let pending = Pending { to: Some((Rc::clone(&self.reply_queue), slot)), sent: permit.now, on_reply };
+        let pending = Pending {
+            to: Some((Rc::clone(&self.reply_queue), slot)),
+            sent: permit.now,
+            on_reply,
+            call: CallMark::default(),
+        };
         self.context.queued_logins.borrow_mut().push_back(QueuedLogin { words, pending });
         next_login(&self.context);
         Next::Pause

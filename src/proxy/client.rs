@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use crate::client_state::reply_queue::ReplyQueue;
 use crate::command::Lookup;
-use crate::exchange::pending::{ClientState, Session};
+use crate::exchange::pending::{CallMark, ClientState, Session};
 use crate::exchange::transaction::Queued;
 use crate::proxy::compress::{Offloaded, Outcome};
 use crate::worker_state::context::Context;
@@ -58,6 +58,8 @@ pub struct Client {
     pub(super) joined: bool,
     pub(super) offloaded: Option<(Offloaded, Rc<RefCell<Option<Outcome>>>)>,
     pub(super) hits: u64,
+    /// The call that is being sent, for its latency and the slow log.
+    pub(super) call: CallMark,
 }
 
 impl Client {
@@ -77,6 +79,7 @@ impl Client {
             joined: false,
             offloaded: None,
             hits: 0,
+            call: CallMark::default(),
         }
     }
 

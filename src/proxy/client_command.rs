@@ -15,7 +15,7 @@ use crate::command::{ClientSubcommand, Flags};
 use crate::errors;
 use crate::exchange::client_command::{ClientCommand, UNUSED_ID};
 use crate::exchange::client_list::Filter;
-use crate::exchange::pending::{AskedClientCommand, OnReply, Pending};
+use crate::exchange::pending::{AskedClientCommand, CallMark, OnReply, Pending};
 use crate::proxy::call::Call;
 use crate::proxy::client::{Client, Next, Replies};
 use crate::proxy::local::is_name;
@@ -208,7 +208,9 @@ impl Client {
         let asked = AskedClientCommand { client, slot, command, without_redis };
         self.context.stats().upstream_commands.add(1);
         let on_reply = OnReply::ClientCommand(Box::new(asked));
-        link.send(Pending { to: None, sent: permit.now, on_reply }, |wire| write(wire, request));
+        link.send(Pending { to: None, sent: permit.now, on_reply, call: CallMark::default() }, |wire| {
+            write(wire, request)
+        });
         next
     }
 

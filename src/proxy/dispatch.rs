@@ -125,6 +125,12 @@ impl Client {
             return next;
         }
 
+        // L1 may answer MGET. What L1 answers is not measured here.
+        let is_mget = row.verb == Verb::MGet && self.session.is_none();
+        if !is_mget {
+            self.call = self.context.note_call(self.id, row, &args);
+        }
+
         // Requests that the session's state decides.
         if let Some(next) = self.in_state(view, permit, call) {
             return next;
@@ -179,8 +185,12 @@ impl Client {
             (Class::Session | Class::Blocking, _) => self.stateful(permit, call),
 
             (Class::Stateless, Verb::Unwatch) if self.session.is_some() => self.unwatch(permit, call),
-            (Class::Stateless, Verb::MGet) if self.session.is_none() && self.mget_from_l1(view, permit, &args) => {
-                Next::Go
+            (Class::Stateless, Verb::MGet) if is_mget => {
+                if self.mget_from_l1(view, permit, &args) {
+                    return Next::Go;
+                }
+                self.call = self.context.note_call(self.id, row, &args);
+                self.forward(view, permit, call)
             }
             (Class::Stateless, verb) if writes_values(verb, &args) => self.write_values(view, permit, call),
             (Class::Stateless, _) => self.forward(view, permit, call),

@@ -10,6 +10,7 @@ use crate::command::{ClientSubcommand, StringOp, Verb};
 use crate::errors::{self, OwnError};
 use crate::exchange::pending::OnReply;
 use crate::exchange::reply_shape::ReplyShape;
+use crate::exchange::write_guard::WriteGuard;
 use crate::proxy::call::{Call, Target, Wire, write_wire};
 use crate::proxy::client::{Client, Next};
 use crate::proxy::string_guard;
@@ -111,6 +112,12 @@ impl Client {
                 self.unkept(view, call)
             }
             Verb::Client(ClientSubcommand::Pause | ClientSubcommand::Unpause) => OnReply::Paused(pause_of(call)),
+            // Counters begin anew if Redis agrees, also in a transaction.
+            Verb::ConfigResetStat => {
+                let mut guard = WriteGuard::default();
+                guard.resets_stats();
+                OnReply::Write { guard, shape: ReplyShape::Nothing }
+            }
             Verb::Info => OnReply::Info { added: self.context.shared.windows.info(&call.args[1..]) },
             _ if row.is_write() => OnReply::Write { guard: self.write_guard(view, call), shape: ReplyShape::Nothing },
             _ => self.unkept(view, call),

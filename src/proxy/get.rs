@@ -78,6 +78,9 @@ impl Client {
             Ok(target) => target,
             Err(lost) => return self.unavailable(&lost),
         };
+        if let Some(row) = self.lookup.get(&view.table, request.raw, &request.ranges[0]) {
+            self.call = self.context.note_call(self.id, row, &request.words());
+        }
         // Only replies from a lane are kept.
         let keeping = keeping.filter(|_| matches!(target, Target::Lane(_)));
         self.context.key_asked(id.key(), question.db(), question.key());

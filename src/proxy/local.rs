@@ -6,7 +6,7 @@ use std::rc::Rc;
 use crate::coherence::ServePermit;
 use crate::command::ProxySubcommand;
 use crate::errors;
-use crate::exchange::pending::{FirstSelect, InSession, OnReply, Pending};
+use crate::exchange::pending::{CallMark, FirstSelect, InSession, OnReply, Pending};
 use crate::proxy::call::{Call, Target};
 use crate::proxy::client::{Client, Next};
 use crate::proxy::request::Replacements;
@@ -78,7 +78,7 @@ impl Client {
         self.in_flight = u64::MAX;
         self.context.stats().upstream_commands.add(1);
         let on_reply = OnReply::FirstSelect(Box::new(select));
-        let waiting = Pending { to: None, sent: permit.now, on_reply };
+        let waiting = Pending { to: None, sent: permit.now, on_reply, call: CallMark::default() };
         link.send(waiting, |wire| call.request.write(wire, Replacements::new()));
         link.retire();
     }

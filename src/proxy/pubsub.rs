@@ -5,7 +5,7 @@ use std::rc::Rc;
 use crate::client_state::connection_state::{Kind, Reason};
 use crate::coherence::ServePermit;
 use crate::exchange::exec_demux::Subscribed;
-use crate::exchange::pending::{InSession, OnReply, Pending};
+use crate::exchange::pending::{CallMark, InSession, OnReply, Pending};
 use crate::exchange::reply_shape::ReplyShape;
 use crate::proxy::call::{Call, Target};
 use crate::proxy::client::{Client, Next, Replies};
@@ -59,9 +59,9 @@ impl Client {
         session.never_reuse();
         self.context.stats().upstream_commands.add(1);
         let on_reply = OnReply::Unsubscribed { reply_queue, slot, answer };
-        session
-            .link
-            .send(Pending { to: None, sent: permit.now, on_reply }, |wire| wire.push_slice(b"*1\r\n$5\r\nRESET\r\n"));
+        session.link.send(Pending { to: None, sent: permit.now, on_reply, call: CallMark::default() }, |wire| {
+            wire.push_slice(b"*1\r\n$5\r\nRESET\r\n")
+        });
         true
     }
 }

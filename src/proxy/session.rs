@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 use crate::client_state::connection_state::{Reason, Sent};
 use crate::coherence::ServePermit;
 use crate::command::{ClientSubcommand, Facts, Verb};
-use crate::exchange::pending::{InSession, Link, OnReply, Pending, Session};
+use crate::exchange::pending::{CallMark, InSession, Link, OnReply, Pending, Session};
 use crate::exchange::write_guard::WriteGuard;
 use crate::proxy::call::Call;
 use crate::proxy::client::{Client, Next};
@@ -105,7 +105,7 @@ impl Client {
         self.in_flight = u64::MAX;
         self.context.stats().upstream_commands.add(1);
         let on_reply = OnReply::ShutDown { reply_queue, slot };
-        link.send(Pending { to: None, sent: permit.now, on_reply }, |wire| {
+        link.send(Pending { to: None, sent: permit.now, on_reply, call: CallMark::default() }, |wire| {
             call.request.write(wire, Replacements::new())
         });
     }
@@ -125,7 +125,12 @@ impl Client {
         let slot = self.reply_queue.open(true);
         let on_reply = OnReply::session(&session, InSession::Move(db));
         self.context.stats().upstream_commands.add(1);
-        let waiting = Pending { to: Some((Rc::clone(&self.reply_queue), slot)), sent: Instant::now(), on_reply };
+        let waiting = Pending {
+            to: Some((Rc::clone(&self.reply_queue), slot)),
+            sent: Instant::now(),
+            on_reply,
+            call: CallMark::default(),
+        };
         session.link.send(waiting, |wire| {
             wire.push_with(|out| build::request(out, [&b"SELECT"[..], db.to_string().as_bytes()].into_iter()));
         });

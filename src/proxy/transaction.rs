@@ -8,7 +8,7 @@ use crate::client_state::connection_state::{Reason, Sent};
 use crate::coherence::ServePermit;
 use crate::command::{Class, ClientSubcommand, Verb};
 use crate::errors::OwnError;
-use crate::exchange::pending::{InSession, OnReply, Pending, Session};
+use crate::exchange::pending::{CallMark, InSession, OnReply, Pending, Session};
 use crate::exchange::reply_shape::ReplyShape;
 use crate::exchange::transaction::Queued;
 use crate::proxy::call::{Call, Target, write_wire};
@@ -100,7 +100,10 @@ impl Client {
             return self.unavailable(&lost);
         }
         let abort_transaction = OnReply::Pass { repeat: false };
-        session.link.send(Pending { to: None, sent: permit.now, on_reply: abort_transaction }, unknown_command);
+        session.link.send(
+            Pending { to: None, sent: permit.now, on_reply: abort_transaction, call: CallMark::default() },
+            unknown_command,
+        );
         self.refuse_own(error)
     }
 
@@ -164,7 +167,12 @@ impl Client {
         let slot = self.reply_queue.open(true);
         let on_reply = OnReply::session(session, InSession::BehindExec);
         session.link.send(
-            Pending { to: Some((Rc::clone(&self.reply_queue), slot)), sent: permit.now, on_reply },
+            Pending {
+                to: Some((Rc::clone(&self.reply_queue), slot)),
+                sent: permit.now,
+                on_reply,
+                call: CallMark::default(),
+            },
             unknown_command,
         );
     }

@@ -70,6 +70,12 @@ impl Expected for Pending {
         self.sent
     }
 
+    #[inline]
+    fn written(&mut self, now: Instant) {
+        let micros = now.saturating_duration_since(self.sent).as_micros();
+        self.call.written = u32::try_from(micros).unwrap_or(u32::MAX);
+    }
+
     fn askers(&self) -> SmallVec<[usize; 1]> {
         let number = |reply_queue: &Rc<ReplyQueue>| Rc::as_ptr(reply_queue).addr();
         let mut askers: SmallVec<[usize; 1]> = self.to.iter().map(|(reply_queue, _)| number(reply_queue)).collect();
@@ -81,7 +87,11 @@ impl Expected for Pending {
 
     fn deliver(self, context: &Context, reply: Reply<'_>, now: Instant) -> Option<Pending> {
         let to = self.to.as_ref().filter(|(reply_queue, _)| reply_queue.pushed.get()).cloned();
-        let more = self.act(context, reply, now);
+        let (call, asked) = (self.call, self.sent);
+        let more = self.act(context, reply, now).map(|pending| Pending { call, ..pending });
+        if more.is_none() {
+            context.answered(call, asked, now);
+        }
         if let (Some((reply_queue, slot)), None) = (to, &more) {
             reply_queue.is_coming(slot);
         }
@@ -234,7 +244,7 @@ impl Pending {
         if failed && explains_silence(reply.bytes()) {
             context.shared.endpoint.silence().excuse(now);
         }
-        let Pending { to, sent, on_reply } = self;
+        let Pending { to, sent, on_reply, .. } = self;
         match on_reply {
             OnReply::Pass { .. } | OnReply::Rest => answer(to, reply),
             OnReply::Queued(session) => {
@@ -380,11 +390,12 @@ mod tests {
     use tokio::sync::oneshot;
 
     use super::{Expected, OnReply, Pending, ReplyQueue, ReplyShape};
+    use crate::exchange::pending::CallMark;
     use crate::exchange::write_guard::WriteGuard;
     use crate::near_cache::{EntryId, KeyId};
 
     fn pending(on_reply: OnReply) -> Pending {
-        Pending { to: None, sent: Instant::now(), on_reply }
+        Pending { to: None, sent: Instant::now(), on_reply, call: CallMark::default() }
     }
 
     fn id() -> EntryId {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::client_state::reply_queue::{ReplyQueue, Slot};
 use crate::codec;
 use crate::coherence::Ticket;
-use crate::exchange::pending::{Flight, OnReply, Pending, Reader};
+use crate::exchange::pending::{CallMark, Flight, OnReply, Pending, Reader};
 use crate::exchange::reply_shape::ReplyShape;
 use crate::exchange::values::{NO_VALUE, Values, ask_ttl};
 use crate::metrics::outcome::NotKept;
@@ -258,14 +258,17 @@ impl Flight {
         });
         context.flights.borrow_mut().insert(self.id, Rc::clone(&flight));
         context.stats().upstream_commands.add(1);
-        self.link.send(Pending { to: None, sent: now, on_reply: OnReply::Fill(flight) }, |out| {
-            match (&self.instead, question.request()) {
-                (Some(bytes), _) => out.push_bytes(bytes.clone()),
-                (None, Some(request)) => out.push_slice(request),
-                (None, None) => out.push_with(|out| build::request(out, [&b"GET"[..], question.key()].into_iter())),
-            }
-            ask_ttl(out, question.key());
-        });
+        self.link.send(
+            Pending { to: None, sent: now, on_reply: OnReply::Fill(flight), call: CallMark::default() },
+            |out| {
+                match (&self.instead, question.request()) {
+                    (Some(bytes), _) => out.push_bytes(bytes.clone()),
+                    (None, Some(request)) => out.push_slice(request),
+                    (None, None) => out.push_with(|out| build::request(out, [&b"GET"[..], question.key()].into_iter())),
+                }
+                ask_ttl(out, question.key());
+            },
+        );
         Ok(())
     }
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use crate::client_state::connection_state::{ExecReply, Reason, Sent};
 use crate::client_state::reply_queue::{ReplyQueue, Slot};
-use crate::exchange::pending::{InSession, OnReply, Pending, Session};
+use crate::exchange::pending::{CallMark, InSession, OnReply, Pending, Session};
 use crate::metrics::outcome::LeftL1;
 use crate::replies::answers::answer;
 use crate::replies::transaction;
@@ -74,7 +74,7 @@ pub(crate) fn in_session(
                 session.begin_raw();
                 answer(to, reply);
                 let on_reply = OnReply::session(&session, InSession::Raw(guard));
-                return Some(Pending { to: None, sent, on_reply });
+                return Some(Pending { to: None, sent, on_reply, call: CallMark::default() });
             }
             guard.end(context, failed);
         }
@@ -91,7 +91,7 @@ pub(crate) fn in_session(
             if let (Some((reply_queue, slot)), true) = (&to, left > 0) {
                 reply_queue.fill_part(*slot, Reply::Borrowed(reply.bytes()));
                 let on_reply = OnReply::session(&session, InSession::Acknowledge { kind, left, muted });
-                return Some(Pending { to, sent, on_reply });
+                return Some(Pending { to, sent, on_reply, call: CallMark::default() });
             }
             if failed && muted {
                 answer(to, Reply::Borrowed(b""));

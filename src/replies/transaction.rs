@@ -8,7 +8,7 @@ use crate::client_state::reply_queue::{ReplyQueue, Slot};
 use crate::errors;
 use crate::exchange::client_command::ClientCommand;
 use crate::exchange::exec_demux::{Doubt, ExecDemux};
-use crate::exchange::pending::{ClientState, InSession, OnReply, Pending, Session};
+use crate::exchange::pending::{CallMark, ClientState, InSession, OnReply, Pending, Session};
 use crate::exchange::reply_shape::ReplyShape;
 use crate::exchange::transaction::Queued;
 use crate::metrics::outcome::LeftL1;
@@ -68,7 +68,7 @@ pub(crate) fn ended(
     let told_apart = collect_frames(&session, &mut queued, reply.bytes());
     if matches!(told_apart, Ok(false)) {
         let on_reply = OnReply::session(&session, InSession::Exec { client, queued });
-        return Some(Pending { to, sent, on_reply });
+        return Some(Pending { to, sent, on_reply, call: CallMark::default() });
     }
     let Queued { mut guard, mut shape, selects, demux, read, client_commands, waits, commands, pauses, .. } = queued;
     session.set_exec_reply(match commands.subscribed.is_empty() {

@@ -12,6 +12,7 @@ use std::time::Instant;
 
 use tokio::sync::{Notify, watch};
 
+use crate::metrics::journal::Journal;
 use crate::net::Address;
 
 use super::silence::Silence;
@@ -73,17 +74,22 @@ pub struct Endpoint {
 
 impl Default for Endpoint {
     fn default() -> Self {
+        Endpoint::new(Arc::default())
+    }
+}
+
+impl Endpoint {
+    /// No server is known so far. Overdue replies go into the journal.
+    pub fn new(journal: Arc<Journal>) -> Self {
         Endpoint {
             state: watch::Sender::new(State { epoch: 0, server: Whereabouts::Unknown }),
             connection: AtomicBool::new(false),
             replica: AtomicBool::new(false),
             reported: Notify::new(),
-            silence: Silence::default(),
+            silence: Silence::new(journal),
         }
     }
-}
 
-impl Endpoint {
     /// How many times the server has changed.
     pub fn epoch(&self) -> u64 {
         self.state.borrow().epoch

@@ -144,16 +144,17 @@ impl<E> Queue<E> {
         }
     }
 
-    /// Counts bytes that have been sent.
-    pub(super) fn count_sent(&mut self, bytes: usize) {
+    /// Counts bytes that have been sent. `done` is called for each request of which all has been sent now.
+    pub(super) fn count_sent(&mut self, bytes: usize, mut done: impl FnMut(&mut E)) {
         self.written += bytes;
         let mut whole = 0;
-        for waiting in self.waiting.range(self.sent..) {
+        for waiting in self.waiting.range_mut(self.sent..) {
             if whole + waiting.bytes > self.written {
                 break;
             }
             whole += waiting.bytes;
             self.sent += 1;
+            done(&mut waiting.expected);
         }
         if self.sent == self.waiting.len() {
             // The rest gets no reply of its own, so it is done once it is sent.
@@ -322,11 +323,11 @@ mod tests {
     #[test]
     fn a_request_that_was_sent_completely_waits_without_its_bytes() {
         let mut queue = queue(&["aaa", "BBB", "ccc"]);
-        queue.count_sent(4);
+        queue.count_sent(4, |_| ());
         assert_eq!((unsent(&queue).as_str(), queue.pending(), queue.wire.len()), ("BBccc", 9, 6));
         assert!(queue.is_front_sent());
         assert_eq!((queue.pop(), queue.is_front_sent(), queue.pending()), (Some("aaa"), false, 6));
-        queue.count_sent(5);
+        queue.count_sent(5, |_| ());
         assert_eq!((queue.pop(), queue.pop(), queue.pop()), (Some("BBB"), Some("ccc"), None));
         assert_eq!((queue.pending(), queue.kept.len(), queue.wire.len()), (0, 0, 0));
     }
@@ -334,22 +335,22 @@ mod tests {
     #[test]
     fn a_write_that_was_sent_completely_is_returned() {
         let mut queue = queue(&["aaa", "BBB", "ccc", "DDD", "eee", "FFF"]);
-        assert_eq!((queue.count_sent(3), queue.pop()), ((), Some("aaa")));
-        queue.count_sent(8);
+        assert_eq!((queue.count_sent(3, |_| ()), queue.pop()), ((), Some("aaa")));
+        queue.count_sent(8, |_| ());
         assert_eq!(queue.begin_again(reads, askers), [("BBB", true)]);
         assert_eq!((unsent(&queue).as_str(), queue.pending()), ("cccDDDeeeFFF", 12));
         // A request that was sent in part twice is given up, whether or not it is a read. The others are kept.
-        queue.count_sent(4);
+        queue.count_sent(4, |_| ());
         assert_eq!(queue.begin_again(reads, askers), [("ccc", true), ("DDD", false)]);
         assert_eq!(unsent(&queue), "eeeFFF");
-        queue.count_sent(6);
+        queue.count_sent(6, |_| ());
         assert_eq!((queue.pop(), queue.pop(), queue.pop()), (Some("eee"), Some("FFF"), None));
     }
 
     #[test]
     fn a_read_is_not_repeated_after_a_later_write_of_its_client() {
         let mut queue = queue(&["aa", "bb", "cc", "BB", "bbb", "A", "a"]);
-        queue.count_sent(11);
+        queue.count_sent(11, |_| ());
         assert_eq!(queue.begin_again(reads, askers), [("bb", true), ("BB", true)]);
         // The write that was not sent completely is still behind the read.
         assert_eq!(unsent(&queue), "aaccbbbAa");
@@ -360,7 +361,7 @@ mod tests {
     #[test]
     fn a_request_that_waits_for_more_replies_is_not_sent_again() {
         let mut queue = queue(&["aaa", "bbb"]);
-        queue.count_sent(6);
+        queue.count_sent(6, |_| ());
         let first = queue.pop().expect("it waits");
         queue.put_back(first);
         assert_eq!(queue.begin_again(reads, askers), [("aaa", true)]);
@@ -371,9 +372,9 @@ mod tests {
     fn a_request_that_is_sent_alone_waits_for_the_reply_before_it() {
         let mut queue = queue(&["aaa", "bb"]);
         assert_eq!(queue.alone(), 3);
-        queue.count_sent(1);
+        queue.count_sent(1, |_| ());
         assert_eq!(queue.alone(), 2);
-        queue.count_sent(2);
+        queue.count_sent(2, |_| ());
         assert_eq!(queue.alone(), 0);
         assert_eq!((queue.pop(), queue.alone()), (Some("aaa"), 2));
     }
@@ -382,12 +383,12 @@ mod tests {
     fn no_more_bytes_are_in_flight_than_may_be() {
         let mut queue = queue(&["aaaa", "BBBB", "cccc"]);
         assert_eq!((queue.may_send(6), queue.may_send(3), queue.may_send(100)), (6, 4, 100));
-        queue.count_sent(2);
+        queue.count_sent(2, |_| ());
         assert_eq!((queue.may_send(6), queue.may_send(1)), (4, 2));
-        queue.count_sent(4);
+        queue.count_sent(4, |_| ());
         assert_eq!((queue.may_send(6), queue.may_send(8)), (0, 2));
         assert_eq!((queue.pop(), queue.may_send(6), queue.may_send(1)), (Some("aaaa"), 4, 2));
-        queue.count_sent(6);
+        queue.count_sent(6, |_| ());
         assert_eq!((queue.pop(), queue.pop(), queue.may_send(6)), (Some("BBBB"), Some("cccc"), 6));
     }
 
@@ -398,7 +399,7 @@ mod tests {
         for _ in 0..50_000 {
             queue.push("a", true, |wire| wire.push_slice(&large));
         }
-        queue.count_sent(50_000 * large.len());
+        queue.count_sent(50_000 * large.len(), |_| ());
         while queue.pop().is_some() {}
         assert!(queue.waiting.capacity() <= 2 * KEPT_PLACES, "{}", queue.waiting.capacity());
         assert!(queue.wire.capacity() <= KEPT_BYTES, "{}", queue.wire.capacity());
@@ -410,9 +411,9 @@ mod tests {
         let mut queue = queue(&["aaa"]);
         queue.push_unanswered(b"xxx");
         assert_eq!(unsent(&queue), "aaaxxx");
-        queue.count_sent(4);
+        queue.count_sent(4, |_| ());
         assert_eq!((unsent(&queue).as_str(), queue.pop()), ("xx", Some("aaa")));
-        queue.count_sent(2);
+        queue.count_sent(2, |_| ());
         assert_eq!((queue.pending(), queue.is_idle()), (0, true));
     }
 }

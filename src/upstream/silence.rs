@@ -5,8 +5,11 @@
 //! Replies that are due meanwhile are not overdue.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use crate::metrics::journal::Journal;
+use crate::metrics::outcome::EventKind;
 
 /// A reply that is due for longer than this is overdue.
 pub const OVERDUE: Duration = Duration::from_secs(1);
@@ -30,6 +33,7 @@ pub struct Silence {
     /// Milliseconds since `began` until which Redis has an excuse.
     excused: AtomicU64,
     overdue: Mutex<Overdue>,
+    journal: Arc<Journal>,
 }
 
 #[derive(Debug, Default)]
@@ -42,11 +46,16 @@ struct Overdue {
 
 impl Default for Silence {
     fn default() -> Self {
-        Silence { began: Instant::now(), excused: AtomicU64::new(0), overdue: Mutex::default() }
+        Silence::new(Arc::default())
     }
 }
 
 impl Silence {
+    /// Nothing is overdue so far. Changes go into the journal.
+    pub fn new(journal: Arc<Journal>) -> Self {
+        Silence { began: Instant::now(), excused: AtomicU64::new(0), overdue: Mutex::default(), journal }
+    }
+
     /// Redis has an excuse until then.
     pub fn excuse(&self, until: Instant) {
         let until = self.millis(until);
@@ -76,6 +85,7 @@ impl Silence {
         match (overdue.connections, overdue.since) {
             (1.., None) => {
                 overdue.since = Some(Instant::now());
+                self.journal.note(EventKind::UpstreamOverdue, "replies from Redis are overdue by a second");
                 tracing::warn!(
                     connections = overdue.connections,
                     "replies from Redis are overdue by a second: requests wait, and L1 serves what it may"
@@ -83,6 +93,7 @@ impl Silence {
             }
             (0, Some(since)) => {
                 overdue.since = None;
+                self.journal.note(EventKind::UpstreamInTime, "no reply from Redis is overdue any more");
                 tracing::info!(lasted = ?since.elapsed() + OVERDUE, "no reply from Redis is overdue any more");
             }
             _ => {}

@@ -4,8 +4,11 @@
 //! The control plane ([`super::topology`]) reports here. No client's request depends on it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use crate::metrics::journal::Journal;
+use crate::metrics::outcome::EventKind;
 
 use super::login::is_about_login;
 
@@ -51,7 +54,10 @@ impl OwnRight {
 
 /// What is known of Redis's availability.
 #[derive(Debug, Default)]
-pub struct UpstreamStatus(Mutex<State>);
+pub struct UpstreamStatus {
+    state: Mutex<State>,
+    journal: Arc<Journal>,
+}
 
 #[derive(Debug, Default)]
 struct State {
@@ -60,6 +66,8 @@ struct State {
     /// It has answered at least once since the start.
     accepted: bool,
     error: Option<(String, Instant)>,
+    /// What the last failure is called in the journal.
+    kind: Option<EventKind>,
     /// When the last log line said that it does not answer, by the kind of reason.
     said: BTreeMap<String, Instant>,
     missing: BTreeSet<OwnRight>,
@@ -112,6 +120,11 @@ impl Seen {
 }
 
 impl UpstreamStatus {
+    /// Nothing is known so far. Changes go into the journal.
+    pub fn new(journal: Arc<Journal>) -> Self {
+        UpstreamStatus { state: Mutex::default(), journal }
+    }
+
     /// Redis has answered Shortstop's own requests.
     pub fn answered(&self, upstream: &str, now: Instant) {
         let mut state = self.lock();
@@ -124,6 +137,9 @@ impl UpstreamStatus {
             }
             None => now,
         };
+        if !matches!(state.answers, Some((true, _))) {
+            self.journal.note(EventKind::UpstreamUp, format_args!("{upstream} answers"));
+        }
         state.answers = Some((true, since));
         state.said.clear();
     }
@@ -135,6 +151,11 @@ impl UpstreamStatus {
             Some((false, since)) => since,
             _ => now,
         };
+        let kind = if is_about_login(why) { EventKind::LoginRefused } else { EventKind::UpstreamDown };
+        if state.answers.is_none_or(|(answers, _)| answers) || state.kind != Some(kind) {
+            self.journal.note(kind, format_args!("{upstream}: {why}"));
+        }
+        state.kind = Some(kind);
         state.answers = Some((false, since));
         state.used_memory = None;
         state.error = Some((why.to_owned(), now));
@@ -159,6 +180,12 @@ impl UpstreamStatus {
                 "Redis does not answer: L1 serves what it may, and all other requests get an error"
             );
         }
+    }
+
+    /// All connections move to another server.
+    pub fn moved(&self, from: Option<&str>, to: &str) {
+        let from = from.unwrap_or("no server");
+        self.journal.note(EventKind::UpstreamMoved, format_args!("from {from} to {to}"));
     }
 
     /// Records whether Shortstop's own user has this right. A missing right is logged once.
@@ -194,7 +221,7 @@ impl UpstreamStatus {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -226,6 +226,7 @@ impl Known {
             upstream = self.upstream, from, to = %server.address, role,
             "Redis is now another server: all connections move to it, and L1 is flushed"
         );
+        self.status.moved(from.as_deref(), &server.address.to_string());
         self.is_primary = is_primary;
         tell(News::Moved(is_primary));
         self.endpoint.open(server);

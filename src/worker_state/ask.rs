@@ -5,7 +5,7 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 
 use crate::errors;
-use crate::exchange::pending::{Link, OnReply, Pending};
+use crate::exchange::pending::{CallMark, Link, OnReply, Pending};
 use crate::resp::build;
 use crate::upstream::{Delay, Lost};
 use crate::worker_state::context::Context;
@@ -36,7 +36,7 @@ pub(crate) async fn ask_with(
     let (answer, answered) = oneshot::channel();
     let on_reply = OnReply::Ask { replies: requests.len(), repeat, answer };
     context.stats().upstream_commands.add(requests.len() as u64);
-    link.send(Pending { to: None, sent: Instant::now(), on_reply }, |wire| {
+    link.send(Pending { to: None, sent: Instant::now(), on_reply, call: CallMark::default() }, |wire| {
         for words in requests {
             wire.push_with(|out| build::request(out, words.iter().map(Vec::as_slice)));
         }

@@ -23,6 +23,7 @@ use crate::near_cache::{Admission, EntryId, HotSet, KeyId};
 use crate::scripts::Scripts;
 use crate::traffic::{BigKeys, HotKeys, Unkept, UnkeptReads};
 use crate::upstream::{Endpoint, LinkSettings, Login, Lost, ServerLimits};
+use crate::worker_state::calls::Calls;
 use crate::worker_state::mailboxes;
 use crate::worker_state::offload_memory::Offload;
 use crate::worker_state::policy::{Policy, View};
@@ -127,6 +128,12 @@ pub struct Context {
     pub(crate) shared_until: Cell<Option<Instant>>,
     /// Number of connections on which a reply is overdue.
     pub(crate) overdue: Cell<usize>,
+    /// The last calls that were sent to Redis.
+    pub(crate) calls: RefCell<Calls>,
+    /// Requests that take this long are logged. `None`: none are.
+    pub(crate) slower_than: Cell<Option<Duration>>,
+    /// When the last slow requests were answered, and how many at once.
+    pub(crate) slow_at_once: Cell<(Option<Instant>, u32)>,
     /// The worker takes no more requests.
     pub draining: Cell<bool>,
 }
@@ -146,6 +153,7 @@ impl Context {
         anonymous: Option<Login>,
     ) -> Rc<Self> {
         let hot = RefCell::new(hot_set(&view.policy.l1));
+        let slower_than = view.policy.slowlog.limit();
         Rc::new_cyclic(|me| Context {
             me: Weak::clone(me),
             held: Held::new(Arc::clone(&shared.buffers)),
@@ -179,6 +187,9 @@ impl Context {
             last_asker: Cell::new(0),
             shared_until: Cell::new(None),
             overdue: Cell::default(),
+            calls: RefCell::default(),
+            slower_than: Cell::new(slower_than),
+            slow_at_once: Cell::default(),
             draining: Cell::new(false),
         })
     }
@@ -195,6 +206,7 @@ impl Context {
         if self.view().policy.l1 != policy.l1 {
             self.hot.replace(hot_set(&policy.l1));
         }
+        self.slower_than.set(policy.slowlog.limit());
         self.set_view(|view| view.policy = policy);
         // There may be more places than before.
         self.turns.next(self.max_sessions());

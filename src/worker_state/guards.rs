@@ -79,6 +79,9 @@ impl WriteGuard {
         }
         if let (Some(rare), false) = (&self.rare, failed) {
             context.end_users(&rare.deleted);
+            if rare.resets_stats {
+                context.shared.windows.reset_stats();
+            }
         }
         for key in &self.keys {
             if self.guarded {

@@ -3,6 +3,7 @@
 
 pub mod ask;
 pub mod ask_windows;
+pub(crate) mod calls;
 pub mod clients;
 pub mod connections;
 pub mod context;
@@ -16,6 +17,7 @@ pub mod offload_memory;
 pub mod overdue;
 pub mod own_answers;
 pub mod policy;
+mod slow_calls;
 pub mod turns;
 pub mod windows;
 pub mod worker_tasks;

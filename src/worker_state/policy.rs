@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::command::Table;
-use crate::config::{self, Config, Limits};
+use crate::config::{self, Config, Limits, SlowLog};
 use crate::reads::Reads;
 use crate::resp::ScanLimits;
 use crate::rules::Rules;
@@ -25,6 +25,8 @@ pub struct Policy {
     pub l1: config::L1,
     /// Bounds of buffers and queues.
     pub limits: Limits,
+    /// What is logged as slow.
+    pub slowlog: SlowLog,
     /// `limits.buffers_total` in bytes.
     pub buffers_total: usize,
     /// Bounds of a request.
@@ -49,6 +51,7 @@ impl Policy {
             rules,
             l1: config.l1.clone(),
             limits: config.limits.clone(),
+            slowlog: config.slowlog,
             buffers_total: config.limits.buffers_total.of(memory),
             scan: ScanLimits {
                 bulk_length: config.limits.max_bulk_length,

@@ -56,6 +56,9 @@ pub trait Windows: Send + Sync {
     /// The answer to `PROXY …`. Whether the client may use it has been seen to.
     fn proxy(self: Arc<Self>, subcommand: ProxySubcommand, args: &[&[u8]], asker: Asker) -> ProxyAnswer;
 
+    /// Counters begin anew in INFO.
+    fn reset_stats(&self);
+
     /// What `INFO [section …]` shows beside Redis's own sections.
     fn info(&self, sections: &[&[u8]]) -> String;
 }

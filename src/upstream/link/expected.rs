@@ -24,6 +24,9 @@ pub trait Expected: Sized + 'static {
     /// When it was requested.
     fn asked(&self) -> Instant;
 
+    /// All of its request has been sent.
+    fn written(&mut self, now: Instant);
+
     /// The clients that get the reply, each by a unique number.
     fn askers(&self) -> SmallVec<[usize; 1]>;
 

@@ -282,11 +282,12 @@ impl<E: Expected> State<E> {
     /// Bytes have been sent.
     #[inline]
     pub(super) fn sent(&mut self, bytes: usize) {
-        self.queue.count_sent(bytes);
+        let now = Instant::now();
+        self.queue.count_sent(bytes, |expected| expected.written(now));
         if !self.queue.is_front_sent()
             && let Phase::Live(live) = &mut self.phase
         {
-            live.last_part = Some(Instant::now());
+            live.last_part = Some(now);
         }
     }
 

@@ -32,6 +32,8 @@ impl Expected for Request {
         Instant::now()
     }
 
+    fn written(&mut self, _: Instant) {}
+
     fn askers(&self) -> SmallVec<[usize; 1]> {
         smallvec![self.as_ptr() as usize]
     }
@@ -121,18 +123,18 @@ fn a_private_link_that_cannot_connect_is_closed() {
 #[test]
 fn a_lane_that_breaks_connects_again_and_repeats_only_reads() {
     let mut state = live(LANE, &["a", "B", "C"]);
-    state.queue.count_sent(2);
+    state.queue.count_sent(2, |_| ());
     assert_eq!(state.connection_ended(), [("B", true)]);
     assert!(state.is_connecting());
     assert_eq!(state.established(Instant::now(), 1, false), Some(vec![]));
-    state.queue.count_sent(2);
+    state.queue.count_sent(2, |_| ());
     assert_eq!((state.answered(b"+OK\r\n"), state.answered(b"+OK\r\n")), (Some("a"), Some("C")));
 }
 
 #[test]
 fn a_private_link_that_breaks_is_closed_and_repeats_nothing() {
     let mut state = live(PRIVATE, &["a", "B"]);
-    state.queue.count_sent(1);
+    state.queue.count_sent(1, |_| ());
     assert_eq!(state.connection_ended(), [("a", true), ("B", false)]);
     assert!(state.is_closed());
 }
@@ -142,7 +144,7 @@ fn nothing_has_run_on_a_connection_that_lacks_a_login() {
     let mut state = live(PRIVATE, &["A"]);
     state.set_locked(Some(Instant::now()));
     assert!(!state.is_accepted());
-    state.queue.count_sent(1);
+    state.queue.count_sent(1, |_| ());
     assert_eq!(state.connection_ended(), [("A", false)]);
 }
 
@@ -160,7 +162,7 @@ fn a_retiring_link_closes_when_the_last_reply_has_come() {
     let mut state = live(LANE, &["a"]);
     state.retire();
     assert!(!state.close_if_done() && state.is_live() && !state.is_accepted());
-    state.queue.count_sent(1);
+    state.queue.count_sent(1, |_| ());
     assert_eq!(state.answered(b"$-1\r\n"), Some("a"));
     assert!(state.close_if_done() && state.is_closed());
 }
@@ -169,7 +171,7 @@ fn a_retiring_link_closes_when_the_last_reply_has_come() {
 fn a_retiring_lane_connects_for_what_waits_and_gives_up_when_it_cannot() {
     let mut state = live(LANE, &["a"]);
     state.retire();
-    state.queue.count_sent(1);
+    state.queue.count_sent(1, |_| ());
     assert_eq!(state.connection_ended(), []);
     assert!(state.is_connecting() && !state.close_if_done());
     assert_eq!(state.attempt_failed(&lost("refused")), ["a"]);
@@ -187,7 +189,7 @@ fn an_unused_link_is_not_established() {
 #[test]
 fn a_lane_on_which_redis_hangs_repeats_nothing_and_refuses_requests() {
     let mut state = live(LANE, &["a", "B", "C"]);
-    state.queue.count_sent(2);
+    state.queue.count_sent(2, |_| ());
     assert!(state.owed_since().is_some());
     assert_eq!(state.hung(&lost("silent")), [("a", true), ("B", true), ("C", false)]);
     assert!(state.is_down() && state.owed_since().is_none());
@@ -208,7 +210,7 @@ fn blocking_requests_are_never_overdue_and_long_ones_are_known() {
     assert!(!state.has_long());
     state.queue.delay_last(Delay::Long);
     assert!(state.has_long() && state.owed_since().is_some());
-    state.queue.count_sent(2);
+    state.queue.count_sent(2, |_| ());
     assert_eq!((state.answered(b"$-1\r\n"), state.answered(b":1\r\n")), (Some("a"), Some("B")));
     assert!(!state.has_long() && state.owed_since().is_none());
     send(&mut state, &["B"]);
@@ -270,7 +272,7 @@ fn a_script_holds_up_later_requests_until_its_reply_arrives() {
     state.sent_script(start);
     assert!(!state.is_held_up(start + HELD_UP) && state.is_held_up(late));
     send(&mut state, &["b"]);
-    state.queue.count_sent(8);
+    state.queue.count_sent(8, |_| ());
     // A reply to an earlier request is a sign of life.
     state.replies_came(late);
     assert_eq!(state.answered(b"+a\r\n"), Some("a"));
@@ -284,7 +286,7 @@ fn a_script_that_was_lost_holds_up_nothing() {
     let start = Instant::now();
     let mut state = live(LANE, &["SCRIPT"]);
     state.sent_script(start);
-    state.queue.count_sent(6);
+    state.queue.count_sent(6, |_| ());
     assert_eq!(state.connection_ended(), [("SCRIPT", true)]);
     assert!(!state.is_held_up(start + 2 * HELD_UP));
 }
@@ -295,7 +297,7 @@ fn only_an_unexplained_close_may_mean_that_the_user_was_deleted() {
     let state = live(PRIVATE, &[]);
     assert!(!state.is_close_unexplained(start));
     let mut state = live(LANE, &["a", "b"]);
-    state.queue.count_sent(2);
+    state.queue.count_sent(2, |_| ());
     assert!(state.is_close_unexplained(start) && !state.is_close_unexplained(start + 2 * IDLE));
     state.replies_came(start + 2 * IDLE);
     assert_eq!(state.answered(b"-ERR other\r\n"), Some("a"));
@@ -307,7 +309,7 @@ fn only_an_unexplained_close_may_mean_that_the_user_was_deleted() {
 #[test]
 fn a_connection_has_served_when_it_gave_more_than_errors() {
     let mut state = live(LANE, &["a", "b"]);
-    state.queue.count_sent(2);
+    state.queue.count_sent(2, |_| ());
     assert_eq!((state.answered(b"-ERR x\r\n"), state.take_served()), (Some("a"), false));
     assert_eq!((state.answered(b"$-1\r\n"), state.take_served(), state.take_served()), (Some("b"), true, false));
 }

@@ -1,0 +1,71 @@
+//! The latency of requests to Redis by family of commands, and the slow log. Measured where a reply from Redis has been handed on, so that
+//! a request that L1 answers does not pay for it.
+
+use std::rc::Rc;
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::command::Row;
+use crate::exchange::pending::CallMark;
+use crate::metrics::slow_log::SlowRequest;
+use crate::worker_state::context::Context;
+
+/// Of the replies that arrive at once, this many at most are logged: while Redis hangs, all requests behind the slow one are slow, too.
+const AT_ONCE: u32 = 16;
+
+/// Commands with a secret among their arguments.
+const SECRETIVE: [&str; 5] = ["auth", "hello", "migrate", "acl|setuser", "config|set"];
+
+impl Context {
+    /// Notes a call that is about to be sent, for its latency and the slow log. Not for those that may block.
+    pub(crate) fn note_call<'a>(&self, client: u64, row: &Row, args: &[&'a [u8]]) -> CallMark {
+        let Some(family) = row.family() else { return CallMark::default() };
+        let place = match self.slower_than.get() {
+            Some(_) => self.calls.borrow_mut().add(client, row.number, args),
+            None => 0,
+        };
+        CallMark { place, family: Some(family), written: 0 }
+    }
+
+    /// The reply to a request has been handed on. It came at `came`, and was asked for at `asked`.
+    #[inline]
+    pub(crate) fn answered(&self, call: CallMark, asked: Instant, came: Instant) {
+        let Some(family) = call.family else { return };
+        let took = came.saturating_duration_since(asked);
+        self.stats().families.record(family, took);
+        if self.slower_than.get().is_some_and(|limit| took >= limit) {
+            self.was_slow(call, asked, came);
+        }
+    }
+
+    #[cold]
+    fn was_slow(&self, call: CallMark, asked: Instant, came: Instant) {
+        let (last, before) = self.slow_at_once.get();
+        let count = if last == Some(came) { before + 1 } else { 1 };
+        self.slow_at_once.set((Some(came), count));
+        if count > AT_ONCE {
+            return;
+        }
+        let took = asked.elapsed();
+        let written = asked + Duration::from_micros(call.written.into());
+        let known = self.calls.borrow().get(call.place);
+        let view = self.view();
+        let command = known.as_ref().and_then(|known| view.table.name_of(known.row)).unwrap_or_default().to_owned();
+        let client = known.as_ref().and_then(|known| self.clients.borrow().get(&known.client).map(Rc::clone));
+        let mut arguments = known.map(|known| known.arguments).unwrap_or_default();
+        if SECRETIVE.contains(&&*command) {
+            let shown = 1 + usize::from(command.contains('|'));
+            arguments.iter_mut().skip(shown).for_each(|argument| *argument = b"(redacted)".to_vec());
+        }
+        let address = client.as_ref().and_then(|client| client.info.addr.as_ref()).map(ToString::to_string);
+        let request = SlowRequest {
+            date: SystemTime::now(),
+            took,
+            upstream: came.saturating_duration_since(written).min(took),
+            command,
+            arguments,
+            address: address.unwrap_or_default(),
+            name: client.map(|client| client.profile.name.borrow().clone()).unwrap_or_default(),
+        };
+        self.shared.stats.shared.slow_log.add(request, view.policy.slowlog.max_len);
+    }
+}
