@@ -23,8 +23,11 @@ const POINTS: u64 = 360;
 /// The most points that are given.
 const MAX_POINTS: u64 = 1440;
 
-/// The columns: the name, and how it is read from a sample. Names and units are those of INFO where INFO has the number.
-const COLUMNS: &[(&str, fn(&Sample) -> View)] = &[
+/// A column: its name, and how it is read from a sample.
+type Column = (&'static str, fn(&Sample) -> View);
+
+/// The columns. Names and units are those of INFO where INFO has the number.
+const COLUMNS: &[Column] = &[
     ("hit_rate", |sample| View::maybe(sample.hit_rate(), View::Float)),
     ("hits_per_second", |sample| View::Float(sample.per_second(sample.hits))),
     ("misses_per_second", |sample| View::Float(sample.per_second(sample.misses))),

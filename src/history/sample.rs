@@ -174,7 +174,7 @@ impl Sample {
         let mean = |(one, ones): (u64, u64), (other, others): (u64, u64)| {
             let all = u128::from(ones) + u128::from(others);
             let sum = u128::from(one) * u128::from(ones) + u128::from(other) * u128::from(others);
-            if all == 0 { 0 } else { u64::try_from(sum / all).unwrap_or(u64::MAX) }
+            u64::try_from(sum.checked_div(all).unwrap_or(0)).unwrap_or(u64::MAX)
         };
         let Sample { hit_count, miss_count, .. } = *self;
         *self = Sample {

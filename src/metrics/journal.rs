@@ -103,7 +103,8 @@ impl Journal {
             now.saturating_duration_since(began)
         });
         let mut why = why.to_string();
-        why.truncate(why.floor_char_boundary(LONGEST));
+        let end = (0..=LONGEST.min(why.len())).rev().find(|at| why.is_char_boundary(*at));
+        why.truncate(end.unwrap_or(0));
         let (id, date) = (inner.noted, SystemTime::now());
         inner.repeating += usize::from(kind.repeats());
         inner.events.push_back(Event {

@@ -147,13 +147,13 @@ async fn history(
     let number = |name: &str| match query.get(name).map(|text| text.parse::<u64>()) {
         None => Ok(None),
         Some(Ok(number)) => Ok(Some(number)),
-        Some(Err(_)) => Err(error(StatusCode::BAD_REQUEST, "from, to and points are whole numbers")),
+        Some(Err(_)) => Err(()),
     };
     match (number("from"), number("to"), number("points")) {
         (Ok(from), Ok(to), Ok(points)) => {
             Json(state.admin.history_view(Range { from, to, points }, unix_time())).into_response()
         }
-        (Err(refused), _, _) | (_, Err(refused), _) | (_, _, Err(refused)) => refused,
+        _ => error(StatusCode::BAD_REQUEST, "from, to and points are whole numbers"),
     }
 }
 

@@ -17,7 +17,7 @@ const SECRETIVE: [&str; 5] = ["auth", "hello", "migrate", "acl|setuser", "config
 
 impl Context {
     /// Notes a call that is about to be sent, for its latency and the slow log. Not for those that may block.
-    pub(crate) fn note_call<'a>(&self, client: u64, row: &Row, args: &[&'a [u8]]) -> CallMark {
+    pub(crate) fn note_call(&self, client: u64, row: &Row, args: &[&[u8]]) -> CallMark {
         let Some(family) = row.family() else { return CallMark::default() };
         let place = match self.slower_than.get() {
             Some(_) => self.calls.borrow_mut().add(client, row.number, args),
