@@ -88,10 +88,11 @@ fn it_answers_while_redis_does_not() {
 fn it_says_why_it_is_not_ready() {
     let nobody = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("it is bound");
     let proxy = Shortstop::to(nobody, ANYWHERE);
-    let answer = get(proxy.monitor(), "/readyz");
-    assert_eq!((answer.status, answer.json()["ready"].clone()), (503, Value::Bool(false)));
-    let reason = answer.json()["reasons"][0].to_string();
-    assert!(reason.contains("Redis does not answer"), "{reason}");
+    let ready = || get(proxy.monitor(), "/readyz");
+    wait_until("it says that Redis does not answer", || {
+        ready().json()["reasons"][0].to_string().contains("Redis does not answer")
+    });
+    assert_eq!((ready().status, ready().json()["ready"].clone()), (503, Value::Bool(false)));
 }
 
 #[test]
