@@ -8,7 +8,7 @@ use common::{Client, Redis, Shortstop, show};
 use http::get;
 use serde_json::{Value, json};
 
-const ALL: &str = "monitor: 127.0.0.1:0\nslowlog: { slower_than: 0ms }\n";
+const ALL: &str = "monitor: 127.0.0.1:0\nslowlog: { slower_than: 0ms, max_len: 128 }\n";
 
 /// Redis works on this for 30 ms.
 const SLOW: &str = "local function now() local t = redis.call('TIME') return t[1] * 1000000 + t[2] end \
@@ -40,7 +40,7 @@ fn metric(proxy: &Shortstop, name: &str) -> f64 {
 #[test]
 fn a_slow_request_tells_who_asked_and_where_the_time_went() {
     let redis = Redis::start();
-    let proxy = Shortstop::start(&redis, "monitor: 127.0.0.1:0\n");
+    let proxy = Shortstop::start(&redis, "monitor: 127.0.0.1:0\nslowlog: { max_len: 128 }\n");
     let mut client = proxy.client();
     client.cmd("CLIENT SETNAME ann");
     assert_eq!(client.call(&[b"EVAL", SLOW.as_bytes(), b"0"]), b":1\r\n");
@@ -97,7 +97,7 @@ fn secrets_are_not_shown_and_keys_only_if_they_may_be() {
 #[test]
 fn the_slow_log_is_bounded_and_only_for_those_who_may_configure() {
     let redis = Redis::start();
-    let proxy = Shortstop::start(&redis, &ALL.replace("0ms", "0ms, max_len: 3"));
+    let proxy = Shortstop::start(&redis, &ALL.replace("128", "3"));
     let mut client = proxy.client();
     for _ in 0..5 {
         client.cmd("SET k v");
@@ -124,7 +124,7 @@ fn the_slow_log_is_bounded_and_only_for_those_who_may_configure() {
 #[test]
 fn no_slow_log_is_kept_if_it_may_have_no_entry() {
     let redis = Redis::start();
-    let proxy = Shortstop::start(&redis, &ALL.replace("0ms", "0ms, max_len: 0"));
+    let proxy = Shortstop::start(&redis, &ALL.replace("128", "0"));
     proxy.client().cmd("SET k v");
     assert_eq!(slow_log(&proxy), Vec::<Value>::new());
 }

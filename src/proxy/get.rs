@@ -79,7 +79,8 @@ impl Client {
             Err(lost) => return self.unavailable(&lost),
         };
         if let Some(row) = self.lookup.get(&view.table, request.raw, &request.ranges[0]) {
-            self.call = self.context.note_call(self.id, row, &request.words());
+            let args = self.context.slower_than.get().map(|_| request.words()).unwrap_or_default();
+            self.call = self.context.note_call(self.id, row, &args);
         }
         // Only replies from a lane are kept.
         let keeping = keeping.filter(|_| matches!(target, Target::Lane(_)));
