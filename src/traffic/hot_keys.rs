@@ -75,7 +75,7 @@ pub struct HotKey {
     pub id: KeyId,
     /// The database.
     pub db: u32,
-    /// The key, or its first [`LONGEST`] bytes.
+    /// The key, or its first bytes, if it is long.
     pub key: Vec<u8>,
     /// Whether these are all bytes of the key.
     pub is_whole: bool,
