@@ -37,6 +37,19 @@ fn metric(proxy: &Shortstop, name: &str) -> f64 {
     line.rsplit(' ').next().expect("a value").parse().expect("a number")
 }
 
+/// Reading needs no token, so it must change nothing.
+#[test]
+fn the_path_of_the_slow_log_only_shows_it() {
+    let redis = Redis::start();
+    let proxy = Shortstop::start(&redis, ALL);
+    proxy.client().cmd("SET k v");
+    entry(&proxy, "SET");
+    for word in ["reset", "RESET", "len", "get"] {
+        assert_eq!(get(proxy.monitor(), &format!("/api/slowlog?n={word}")).status, 400, "{word}");
+    }
+    entry(&proxy, "SET");
+}
+
 #[test]
 fn a_slow_request_tells_who_asked_and_where_the_time_went() {
     let redis = Redis::start();

@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use axum::extract::{Path, Query};
+use axum::extract::{FromRequestParts, Path, Query};
 use axum::http::header::{ACCEPT, CONTENT_TYPE};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -38,14 +39,22 @@ pub struct State {
     pub readers: Readers,
 }
 
-/// Subcommands of PROXY that `/api/<name>` shows as JSON, and the parameters that are their arguments, in order.
-const SHOWN: &[(ProxySubcommand, &[&str])] = &[
-    (ProxySubcommand::Explain, &["key"]),
-    (ProxySubcommand::HotKeys, &["n"]),
-    (ProxySubcommand::BigKeys, &["n"]),
-    (ProxySubcommand::Report, &["hours"]),
-    (ProxySubcommand::Events, &["n"]),
-    (ProxySubcommand::SlowLog, &["n"]),
+/// A subcommand of PROXY that `/api/<name>` shows as JSON.
+struct Shown {
+    subcommand: ProxySubcommand,
+    /// What is asked of it, if it can do other things too. A reader must not be able to choose those.
+    does: Option<&'static str>,
+    /// The parameter that is its last argument.
+    parameter: &'static str,
+}
+
+const SHOWN: &[Shown] = &[
+    Shown { subcommand: ProxySubcommand::Explain, does: None, parameter: "key" },
+    Shown { subcommand: ProxySubcommand::HotKeys, does: None, parameter: "n" },
+    Shown { subcommand: ProxySubcommand::BigKeys, does: None, parameter: "n" },
+    Shown { subcommand: ProxySubcommand::Report, does: None, parameter: "hours" },
+    Shown { subcommand: ProxySubcommand::Events, does: None, parameter: "n" },
+    Shown { subcommand: ProxySubcommand::SlowLog, does: Some("get"), parameter: "n" },
 ];
 
 /// All paths.
@@ -73,9 +82,28 @@ fn error(status: StatusCode, text: &str) -> Response {
     (status, Json(json!({ "error": text }))).into_response()
 }
 
-/// The answer to a request that may not be served. `None`: it may.
-fn refusal(state: &State, headers: &HeaderMap, changes: bool) -> Option<Response> {
-    auth::check(&state.config.get(), headers, changes).err().map(|(status, text)| error(status, text))
+/// The request may read. Each path but `/livez`, `/readyz` and the page wants this, or [`MayChange`].
+struct MayRead;
+
+impl FromRequestParts<State> for MayRead {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, state: &State) -> Result<Self, Response> {
+        let allowed = auth::check(&state.config.get(), &parts.headers, false);
+        allowed.map(|()| MayRead).map_err(|(status, text)| error(status, text))
+    }
+}
+
+/// The request may change something.
+struct MayChange;
+
+impl FromRequestParts<State> for MayChange {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, state: &State) -> Result<Self, Response> {
+        let allowed = auth::check(&state.config.get(), &parts.headers, true);
+        allowed.map(|()| MayChange).map_err(|(status, text)| error(status, text))
+    }
 }
 
 async fn ready(state: axum::extract::State<State>) -> Response {
@@ -84,10 +112,7 @@ async fn ready(state: axum::extract::State<State>) -> Response {
     (status, Json(json!({ "ready": reasons.is_empty(), "reasons": reasons }))).into_response()
 }
 
-async fn metrics(state: axum::extract::State<State>, headers: HeaderMap) -> Response {
-    if let Some(refused) = refusal(&state, &headers, false) {
-        return refused;
-    }
+async fn metrics(_: MayRead, state: axum::extract::State<State>, headers: HeaderMap) -> Response {
     let accepted = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect::<Vec<_>>().join(",");
     let form = prometheus::Form::accepted(&accepted);
     match prometheus::text(&state.admin.sources(), form) {
@@ -97,28 +122,22 @@ async fn metrics(state: axum::extract::State<State>, headers: HeaderMap) -> Resp
 }
 
 async fn info(
+    _: MayRead,
     state: axum::extract::State<State>,
     Query(query): Query<HashMap<String, String>>,
-    headers: HeaderMap,
 ) -> Response {
-    if let Some(refused) = refusal(&state, &headers, false) {
-        return refused;
-    }
     let sections: Vec<&[u8]> =
         query.get("section").into_iter().flat_map(|names| names.split(',')).map(str::as_bytes).collect();
     Json(state.admin.info_view(&sections)).into_response()
 }
 
 /// The alerts.
-async fn alerts(state: axum::extract::State<State>, headers: HeaderMap) -> Response {
-    refusal(&state, &headers, false).unwrap_or_else(|| Json(state.admin.alerts_view()).into_response())
+async fn alerts(_: MayRead, state: axum::extract::State<State>) -> Response {
+    Json(state.admin.alerts_view()).into_response()
 }
 
 /// Sets thresholds of alerts: `{"hit_rate_min": 0.8, "response_time_max": "50ms"}`. All or none.
-async fn set_alerts(state: axum::extract::State<State>, headers: HeaderMap, body: String) -> Response {
-    if let Some(refused) = refusal(&state, &headers, true) {
-        return refused;
-    }
+async fn set_alerts(_: MayChange, state: axum::extract::State<State>, body: String) -> Response {
     let Ok(thresholds) = serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&body) else {
         return error(StatusCode::BAD_REQUEST, "the body must be a JSON object of thresholds by name");
     };
@@ -131,19 +150,16 @@ async fn set_alerts(state: axum::extract::State<State>, headers: HeaderMap, body
 }
 
 /// The numbers of a dashboard.
-async fn dashboard(state: axum::extract::State<State>, headers: HeaderMap) -> Response {
-    refusal(&state, &headers, false).unwrap_or_else(|| Json(state.admin.dashboard_view(unix_time())).into_response())
+async fn dashboard(_: MayRead, state: axum::extract::State<State>) -> Response {
+    Json(state.admin.dashboard_view(unix_time())).into_response()
 }
 
 /// The history of a time: `?from=&to=` in seconds of Unix time, `&points=`.
 async fn history(
+    _: MayRead,
     state: axum::extract::State<State>,
     Query(query): Query<HashMap<String, String>>,
-    headers: HeaderMap,
 ) -> Response {
-    if let Some(refused) = refusal(&state, &headers, false) {
-        return refused;
-    }
     let number = |name: &str| match query.get(name).map(|text| text.parse::<u64>()) {
         None => Ok(None),
         Some(Ok(number)) => Ok(Some(number)),
@@ -158,36 +174,27 @@ async fn history(
 }
 
 /// What the fields of INFO mean.
-async fn fields(state: axum::extract::State<State>, headers: HeaderMap) -> Response {
-    if let Some(refused) = refusal(&state, &headers, false) {
-        return refused;
-    }
+async fn fields(_: MayRead, state: axum::extract::State<State>) -> Response {
     Json(state.admin.fields_view()).into_response()
 }
 
-async fn stream(state: axum::extract::State<State>, headers: HeaderMap) -> Response {
-    if let Some(refused) = refusal(&state, &headers, false) {
-        return refused;
-    }
+async fn stream(_: MayRead, state: axum::extract::State<State>) -> Response {
     let full = "as many readers as may be are connected to the stream; ask again, or close one";
     state.readers.join(&state.admin).unwrap_or_else(|| error(StatusCode::SERVICE_UNAVAILABLE, full))
 }
 
 /// What a subcommand of PROXY shows.
 async fn shown(
+    _: MayRead,
     state: axum::extract::State<State>,
     Path(name): Path<String>,
     Query(query): Query<HashMap<String, String>>,
-    headers: HeaderMap,
 ) -> Response {
-    let Some((subcommand, parameters)) = SHOWN.iter().find(|(subcommand, _)| subcommand.name() == name) else {
+    let Some(Shown { subcommand, does, parameter }) = SHOWN.iter().find(|shown| shown.subcommand.name() == name) else {
         return error(StatusCode::NOT_FOUND, "there is no such path");
     };
-    if let Some(refused) = refusal(&state, &headers, false) {
-        return refused;
-    }
-    let given = parameters.iter().map_while(|name| query.get(*name)).map(|value| value.as_bytes());
-    let args: Vec<&[u8]> = [&b"proxy"[..], name.as_bytes()].into_iter().chain(given).collect();
+    let words = [Some("proxy"), Some(name.as_str()), *does, query.get(*parameter).map(String::as_str)];
+    let args: Vec<&[u8]> = words.into_iter().flatten().map(str::as_bytes).collect();
     answer(&state.admin, *subcommand, &args).await
 }
 
