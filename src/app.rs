@@ -1,6 +1,7 @@
 //! Puts the parts together: builds, runs, reloads, drains. A value, not a process: two may run side by side.
 
 mod bus_sink;
+mod status;
 mod watches;
 
 use std::cell::Cell;
@@ -33,6 +34,7 @@ use crate::metrics::slots::{BusStats, Stats};
 use crate::monitor::{self, Monitor, MonitorError};
 use crate::net::{Address, tls};
 use crate::scripts::Scripts;
+use crate::summaries::{self, Summaries};
 use crate::supervisor::{End, Failure, Supervisor};
 use crate::upstream::status::UpstreamStatus;
 use crate::upstream::{self, Dialer, Endpoint, LinkSettings, Login, OwnRights, ServerLimits};
@@ -150,7 +152,12 @@ impl App {
         let bus_stats = Arc::new(BusStats { journal: Arc::clone(&journal), ..BusStats::default() });
         let scripts = Arc::new(Scripts::default());
         scripts.set_trusted(config.scripts.are_trusted());
-        let sink = BusSink { coherence: Arc::clone(&coherence), scripts: Arc::clone(&scripts) };
+        let summaries = Arc::new(Summaries::new(incarnation));
+        let sink = BusSink {
+            coherence: Arc::clone(&coherence),
+            scripts: Arc::clone(&scripts),
+            summaries: Arc::clone(&summaries),
+        };
         let supervisor = Supervisor::default();
         let bus = start_bus(&config, incarnation, &control, &supervisor, sink, &bus_stats)?;
         let endpoint = Arc::new(Endpoint::new(Arc::clone(&journal)));
@@ -176,6 +183,7 @@ impl App {
             config: in_force.clone(),
             incarnation,
             mailboxes: Arc::clone(&mailboxes),
+            summaries,
         });
         // The journal tells each later mode.
         admin.observe_mode(Instant::now());
@@ -457,5 +465,6 @@ fn start_bus(
     settings.json = config.bus.json.then(|| config.bus.json_subject.clone());
     settings.credentials.clone_from(&config.bus.credentials);
     settings.supervisor = supervisor.clone();
+    settings.farewell = summaries::farewell(incarnation);
     bus::start(control.handle(), settings, Arc::new(sink), Arc::clone(stats)).map(Some)
 }

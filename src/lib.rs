@@ -26,6 +26,7 @@
 //! | | [`log`], [`supervisor`], [`machine`] | the writer of the log; the watch over threads and tasks that must not end; the available memory |
 //! | 1 tables | [`command`], [`rules`], [`codec`] | pure |
 //! | | [`history`], [`alerts`] | samples of the metrics over the last week, and what in them needs a person |
+//! | | [`summaries`] | what the instances of a fleet tell of themselves |
 //! | 2 memory | [`near_cache`], [`coherence`], [`scripts`] | shared state; what may be served and kept, what scripts may write |
 //! | | [`traffic`] | what has passed through a worker, for those who ask |
 //! | 3 wires | [`net`] | sockets: TCP, TLS, Unix |
@@ -77,6 +78,7 @@ mod replies;
 pub mod resp;
 pub mod rules;
 pub mod scripts;
+pub mod summaries;
 pub mod supervisor;
 pub mod traffic;
 pub mod upstream;

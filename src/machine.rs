@@ -15,6 +15,11 @@ pub fn memory() -> usize {
     limit_of(Path::new("/sys/fs/cgroup"), &groups).map_or(total, |limit| limit.min(total))
 }
 
+/// The name of this machine, or of this container. Empty: the system does not tell.
+pub fn host_name() -> String {
+    fs::read_to_string("/proc/sys/kernel/hostname").map(|name| name.trim().to_owned()).unwrap_or_default()
+}
+
 /// The memory that this process takes (resident set size), in bytes. `None`: the system does not tell.
 pub fn resident() -> Option<u64> {
     let text = fs::read_to_string("/proc/self/status").ok()?;

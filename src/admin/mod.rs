@@ -6,6 +6,7 @@ mod alerts;
 pub mod answer;
 mod events;
 mod explain;
+mod fleet;
 mod health;
 pub mod history;
 mod info;
@@ -32,6 +33,7 @@ use crate::metrics::metric::{Facts, L1Bounds, Server, Sources};
 use crate::metrics::outcome::{EventKind, ModeReason, Outcome};
 use crate::metrics::slots::{BusStats, Stats};
 use crate::metrics::snapshot;
+use crate::summaries::Summaries;
 use crate::upstream::Endpoint;
 use crate::upstream::status::{OwnRight, UpstreamStatus};
 use crate::worker_state::context::Mailboxes;
@@ -66,6 +68,8 @@ pub struct Admin {
     pub incarnation: u64,
     /// The ways to the workers, which know the keys that pass.
     pub mailboxes: Arc<Mailboxes>,
+    /// What the other instances of the fleet tell of themselves.
+    pub summaries: Arc<Summaries>,
 }
 
 impl Admin {

@@ -151,12 +151,16 @@ fn known(value: Option<f64>) -> View {
 }
 
 impl Admin {
-    /// The samples of the last hours, and the current one: that of the last ten seconds, or of the last second until there is one.
+    /// The samples of the last hours, and the current one.
     fn samples_of(&self, hours: u64, now: u64) -> (Vec<Sample>, Option<Sample>) {
         let (_, samples) = self.samples.range(now.saturating_sub(hours * 3600), now);
+        (samples, self.current_sample(now))
+    }
+
+    /// The sample of the last ten seconds, or of the last second until there is one.
+    pub(super) fn current_sample(&self, now: u64) -> Option<Sample> {
         let (_, recent) = self.samples.range(now.saturating_sub(20), now);
-        let current = recent.last().copied().or_else(|| self.samples.latest());
-        (samples, current)
+        recent.last().copied().or_else(|| self.samples.latest())
     }
 
     fn report(&self, hours: u64, now: u64) -> View {

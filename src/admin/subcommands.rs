@@ -53,6 +53,17 @@ pub const SUBCOMMANDS: &[Subcommand] = &[
         run: super::alerts::alerts,
     },
     Subcommand {
+        subcommand: ProxySubcommand::Fleet,
+        arguments: "",
+        help: &[
+            "Show all instances of the fleet that are heard on NATS: mode, hit rate, load, memory, delays, alerts; all of them",
+            "together; and in which settings they differ.",
+        ],
+        takes: 0..=0,
+        access: Access::Clients,
+        run: super::fleet::fleet,
+    },
+    Subcommand {
         subcommand: ProxySubcommand::Report,
         arguments: "[hours]",
         help: &[

@@ -42,7 +42,8 @@ pub(super) fn big_keys(admin: &Arc<Admin>, asked: Asked<'_>) -> Answer {
     }
 }
 
-async fn hottest(admin: &Admin, number: usize) -> View {
+/// The keys that are requested most, the hottest first, and the requests per second for any key.
+pub(super) async fn hottest_keys(admin: &Admin, number: usize) -> (f64, Vec<HotKey>) {
     let all = admin.mailboxes.ask_all(Some(PATIENCE), |context, answers| {
         // If the receiver is gone, no answer is needed.
         let _ = answers.send(context.hot_keys.borrow_mut().hottest(Instant::now()));
@@ -64,6 +65,11 @@ async fn hottest(admin: &Admin, number: usize) -> View {
     let mut keys: Vec<HotKey> = keys.into_values().collect();
     keys.sort_unstable_by(|one, other| other.requests.total_cmp(&one.requests));
     keys.truncate(number);
+    (requests, keys)
+}
+
+async fn hottest(admin: &Admin, number: usize) -> View {
+    let (requests, keys) = hottest_keys(admin, number).await;
     let ids = keys.iter().map(|key| Question::get(key.db, 0, &key.key).id()).collect();
     let known = remembered(&admin.mailboxes, ids, None).await;
     let ruling = Ruling::of(admin);

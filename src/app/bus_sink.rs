@@ -9,11 +9,13 @@ use crate::glob::Glob;
 use crate::metrics::outcome::{FlushReason, LeftL1};
 use crate::near_cache::KeyId;
 use crate::scripts::Scripts;
+use crate::summaries::Summaries;
 
 /// Carries out the bus's orders on L1.
 pub(super) struct BusSink {
     pub(super) coherence: Arc<Coherence>,
     pub(super) scripts: Arc<Scripts>,
+    pub(super) summaries: Arc<Summaries>,
 }
 
 impl Sink for BusSink {
@@ -68,5 +70,15 @@ impl Sink for BusSink {
 
     fn set_doubtful(&self, doubtful: bool) {
         self.coherence.doubt(doubtful);
+    }
+
+    fn status(&self, message: &[u8]) -> bool {
+        match self.summaries.hear(Instant::now(), message) {
+            Ok(()) => true,
+            Err(why) => {
+                tracing::debug!(%why, "a summary was ignored");
+                false
+            }
+        }
     }
 }

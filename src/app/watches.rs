@@ -18,7 +18,7 @@ use crate::upstream::instances::{self, Fleet};
 use crate::upstream::topology::{self, News};
 use crate::worker::Order;
 
-use super::{App, anonymous};
+use super::{App, anonymous, status};
 
 /// Interval of the near cache's housekeeping.
 const TIDY: Duration = Duration::from_millis(500);
@@ -147,6 +147,10 @@ impl App {
                 }
             }
         }));
+        if let Some(bus) = &self.bus {
+            let tells = status::tell(Arc::clone(&self.admin), bus.status());
+            control.spawn(self.supervisor.watch("the teller of summaries", End::Never, tells));
+        }
         let stats = Arc::clone(&self.shared.stats);
         control.spawn(self.supervisor.watch("the clock of the latencies", End::Never, async move {
             let mut ticks = tokio::time::interval(window::EVERY);

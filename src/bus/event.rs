@@ -60,7 +60,7 @@ pub type Batch = Vec<Event>;
 
 /// What the bus may do to the cache. Called from the bus's tasks, so an implementation must not block.
 ///
-/// Calls for the fleet's subject come in order from one task, those for the JSON subject from another.
+/// Calls for the fleet's subject come in order from one task, those for the JSON subject and for the status subject from others.
 pub trait Sink: Send + Sync + 'static {
     /// Drop one key, which the instance `from` has written. `hash` is XXH3-128 of the key's bytes with seed 0.
     fn invalidate(&self, db: u32, hash: u128, from: u64);
@@ -85,4 +85,6 @@ pub trait Sink: Send + Sync + 'static {
     /// `true`: degraded whatever the lease says, because the bus is not connected, or a peer was lost and may still be writing.
     /// `false`: no longer; the flush that must come first was already requested. Called on changes only; the first call is `true`.
     fn set_doubtful(&self, doubtful: bool);
+    /// An instance has told of itself on the status subject, or somebody else has published there. Returns whether it was understood.
+    fn status(&self, message: &[u8]) -> bool;
 }

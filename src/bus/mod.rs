@@ -11,7 +11,7 @@
 //! | `peers` | the known peers, and whether the bus is in doubt: a state machine without I/O |
 //! | `watch` | the state shared between the bus and the task that asks Redis |
 //! | `connect`, `client` | set-up and use of the NATS client |
-//! | `publisher`, `receiver`, `services`, `notices` | the tasks |
+//! | `publisher`, `receiver`, `services`, `notices`, `status` | the tasks |
 //! | `nats` | starts and ends the tasks |
 
 mod client;
@@ -28,6 +28,7 @@ mod publisher;
 mod receiver;
 mod services;
 mod settings;
+mod status;
 mod watch;
 
 pub use connect::{BusError, check_credentials};

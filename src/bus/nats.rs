@@ -5,8 +5,8 @@
 //! nothing is published while disconnected, nothing waits longer than `client::PUBLISH`, and `peers` decides by echoes and sequence
 //! numbers whether this Shortstop receives what its peers send. Decisions do not belong here.
 //!
-//! Up to five tasks: publisher, receiver, one for notices, and one for each direction of the JSON subject. So neither a stalled connection nor a
-//! flood of JSON can delay the fleet's subject. The lease is about the fleet's subject only.
+//! Up to seven tasks: publisher, receiver, one for notices, and one for each direction of the JSON subject and of the status subject. So
+//! neither a stalled connection nor a flood of JSON can delay the fleet's subject. The lease is about the fleet's subject only.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -22,6 +22,7 @@ use tracing::{info, warn};
 
 use crate::metrics::slots::BusStats;
 
+use super::client::{connection, publish};
 use super::connect::{BusError, options, servers, subject};
 use super::event::Sink;
 use super::log_limit::LogLimit;
@@ -33,6 +34,7 @@ use super::publisher::Publisher;
 use super::receiver::Receiver;
 use super::services::{JsonWriter, apply_requests};
 use super::settings::{Settings, connection_name};
+use super::status;
 use super::watch::{PeerWatch, Shared};
 use crate::supervisor::End;
 
@@ -44,6 +46,7 @@ const SHUTDOWN: Duration = Duration::from_secs(1);
 pub struct Bus {
     outbox: Outbox,
     notices: mpsc::Sender<Notice>,
+    status: mpsc::Sender<Vec<u8>>,
     task: JoinHandle<()>,
     stop: Option<oneshot::Sender<()>>,
     shared: Arc<Shared>,
@@ -62,17 +65,20 @@ pub fn start(handle: &Handle, settings: Settings, sink: Arc<dyn Sink>, stats: Ar
     let options = options(&settings, &shared)?;
     let (outbox, inlet) = queue(settings.queue);
     let (notices, to_publish) = mpsc::channel(notices::QUEUE);
+    // One message: a later one tells more.
+    let (status, to_tell) = mpsc::channel(1);
     let (stop, stopped) = oneshot::channel();
     sink.set_doubtful(true);
     let wire = Wire { settings, subject: fleet_subject, json_subject, sink, stats, shared: Arc::clone(&shared) };
+    let queues = Queues { inlet, to_publish, to_tell };
     let supervisor = wire.settings.supervisor.clone();
     let task = handle.spawn(supervisor.watch("the bus", End::Allowed, async move {
         match options.connect(servers).await {
-            Ok(client) => wire.run(client, inlet, to_publish, stopped).await,
+            Ok(client) => wire.run(client, queues, stopped).await,
             Err(error) => warn!(%error, "nats: cannot start; this Shortstop runs alone"),
         }
     }));
-    Ok(Bus { outbox, notices, task, stop: Some(stop), shared })
+    Ok(Bus { outbox, notices, status, task, stop: Some(stop), shared })
 }
 
 impl Bus {
@@ -84,6 +90,12 @@ impl Bus {
     /// A sender of notices. It does not make its caller wait: a full queue takes no more.
     pub fn notices(&self) -> mpsc::Sender<Notice> {
         self.notices.clone()
+    }
+
+    /// A sender of what this instance tells of itself on the status subject, `shortstop.v1.<fleet>.status`. A full queue takes no more, and
+    /// what is sent while NATS is away is lost.
+    pub fn status(&self) -> mpsc::Sender<Vec<u8>> {
+        self.status.clone()
     }
 
     /// A handle for the task that asks Redis which instances are connected. It does not keep the bus alive.
@@ -116,6 +128,13 @@ impl Drop for Bus {
     }
 }
 
+/// What others of this process have for the bus.
+struct Queues {
+    inlet: Inlet,
+    to_publish: mpsc::Receiver<Notice>,
+    to_tell: mpsc::Receiver<Vec<u8>>,
+}
+
 /// The parts from which the tasks are made.
 struct Wire {
     settings: Settings,
@@ -127,13 +146,8 @@ struct Wire {
 }
 
 impl Wire {
-    async fn run(
-        self,
-        client: Client,
-        inlet: Inlet,
-        to_publish: mpsc::Receiver<Notice>,
-        stopped: oneshot::Receiver<()>,
-    ) {
+    async fn run(self, client: Client, queues: Queues, stopped: oneshot::Receiver<()>) {
+        let Queues { inlet, to_publish, to_tell } = queues;
         let origin = Instant::now();
         // Dropped with this future, which ends the tasks.
         let mut tasks = JoinSet::new();
@@ -163,6 +177,16 @@ impl Wire {
         tasks.spawn(self.settings.supervisor.watch("the bus's receiver", End::Allowed, receiver.run(subscription)));
         let publishes = notices::run(client.clone(), to_publish);
         tasks.spawn(self.settings.supervisor.watch("the sender of notices", End::Allowed, publishes));
+        let status_subject = format!("{}.status", self.subject);
+        let tells = status::tell(client.clone(), status_subject.clone(), to_tell, Arc::clone(&self.stats));
+        tasks.spawn(self.settings.supervisor.watch("the sender of summaries", End::Allowed, tells));
+        match client.subscribe(status_subject.clone()).await {
+            Ok(subscription) => {
+                let listens = status::listen(subscription, Arc::clone(&self.sink), Arc::clone(&self.stats));
+                tasks.spawn(self.settings.supervisor.watch("the receiver of summaries", End::Allowed, listens));
+            }
+            Err(error) => warn!(%error, "nats: cannot subscribe to the status subject"),
+        }
         let (json, json_done) = self.start_json(&client, &mut tasks).await.unzip();
         let mut publisher = Publisher {
             client,
@@ -183,6 +207,11 @@ impl Wire {
         if let Some(done) = json_done {
             // An error also means that the task has ended.
             let _ = done.await;
+        }
+        let farewell = self.settings.farewell;
+        if !farewell.is_empty() && connection(&publisher.client).is_some() {
+            // Before the BYE, whose echo shows that both have been routed.
+            publish(&publisher.client, &status_subject, farewell).await;
         }
         if publisher.send(Body::Bye).await {
             // Its echo shows that the server has routed it and everything before it. The caller sets a timeout.

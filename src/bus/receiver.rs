@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{debug, info, warn};
 
+use crate::coherence::LEASE;
 use crate::metrics::outcome::EventKind;
 use crate::metrics::slots::BusStats;
 
@@ -196,7 +197,12 @@ impl Receiver {
                 debug!(why = doubt.as_str(), "flush");
                 self.sink.flush(doubt.as_str());
             }
-            (Action::Lease(until), _) => self.sink.lease(until),
+            (Action::Lease(until), _) => {
+                let took = (Instant::now() + LEASE).saturating_duration_since(until);
+                let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+                self.stats.round_trip.store(nanos, Ordering::Relaxed);
+                self.sink.lease(until);
+            }
             (Action::Doubtful(doubtful), _) => self.sink.set_doubtful(doubtful),
             (Action::Ended, _) => {
                 if let Some(ended) = self.ended.take() {

@@ -24,6 +24,8 @@ pub struct Settings {
     /// Identifies one start of one process: random (see [`random_incarnation`]). The names of its Redis connections contain it
     /// ([`connection_name`]), so that peers can see whether a lost Shortstop may still be writing.
     pub incarnation: u64,
+    /// Published on the status subject when the bus ends in order.
+    pub farewell: Vec<u8>,
     /// Bound of the [`super::Outbox`] and of the JSON queue behind it, in entries.
     pub queue: usize,
     /// Learns when a task of the bus has panicked.
@@ -39,6 +41,7 @@ impl Settings {
             json: None,
             credentials: None,
             incarnation,
+            farewell: Vec::new(),
             queue: DEFAULT_QUEUE,
             supervisor: Supervisor::default(),
         }

@@ -279,6 +279,8 @@ proxy_subcommands! {
     Report = "report",
     /// PROXY ALERTS.
     Alerts = "alerts",
+    /// PROXY FLEET.
+    Fleet = "fleet",
     /// PROXY DEBUG.
     Debug = "debug",
     /// PROXY HELP.

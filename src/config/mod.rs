@@ -11,6 +11,7 @@ mod body;
 mod check;
 mod error;
 mod fields;
+mod fleet;
 mod live;
 mod monitor;
 mod print;

@@ -160,6 +160,8 @@ pub struct BusStats {
     pub other_upstream: AtomicU64,
     /// NATS is connected, and an echo has proven the inbound path (gauge).
     pub connected: AtomicBool,
+    /// Nanoseconds from handing the last heartbeat to NATS until it had come back (gauge). 0: none has.
+    pub round_trip: AtomicU64,
     /// JSON messages published.
     pub json_published: AtomicU64,
     /// JSON messages received from other services, without those of Shortstops (including this one).
@@ -168,6 +170,12 @@ pub struct BusStats {
     pub json_bad: AtomicU64,
     /// JSON messages that could not be sent. One `clear` stands for them.
     pub json_dropped: AtomicU64,
+    /// What this instance has told of itself on the status subject.
+    pub summaries_published: AtomicU64,
+    /// Summaries of instances received, including those of this one.
+    pub summaries_received: AtomicU64,
+    /// Messages on the status subject that were no usable summary.
+    pub summaries_bad: AtomicU64,
     /// Messages on the fleet's subject that could not be understood.
     pub unreadable: AtomicU64,
     /// Events that were never sent on the fleet's subject: the queue was full, NATS was not connected, or it was too slow.

@@ -345,6 +345,30 @@ pub(super) const METRICS: &[Metric] = &[
         "Messages of the fleet that were not understood.",
         |from| shared(&from.bus.unreadable),
     ),
+    row(
+        Section::Invalidation,
+        "summaries_published",
+        Counter,
+        Nothing,
+        "Summaries of this Shortstop that were published for PROXY FLEET.",
+        |from| shared(&from.bus.summaries_published),
+    ),
+    row(
+        Section::Invalidation,
+        "summaries_received",
+        Counter,
+        Nothing,
+        "Summaries of Shortstops that arrived, including those of this one.",
+        |from| shared(&from.bus.summaries_received),
+    ),
+    row(
+        Section::Invalidation,
+        "summaries_bad",
+        Counter,
+        Nothing,
+        "Messages on the subject of the summaries that were ignored.",
+        |from| shared(&from.bus.summaries_bad),
+    ),
     row(Section::Invalidation, "flushes", Counter, Nothing, "Flushes of L1.", |from| Count(from.flushes())),
     row(Section::Invalidation, "flushes", Counter, Nothing, "The same, by reason.", |from| {
         let flushes = &from.stats.shared.flushes;

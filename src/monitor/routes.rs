@@ -53,6 +53,7 @@ const SHOWN: &[Shown] = &[
     Shown { subcommand: ProxySubcommand::HotKeys, does: None, parameter: "n" },
     Shown { subcommand: ProxySubcommand::BigKeys, does: None, parameter: "n" },
     Shown { subcommand: ProxySubcommand::Report, does: None, parameter: "hours" },
+    Shown { subcommand: ProxySubcommand::Fleet, does: None, parameter: "" },
     Shown { subcommand: ProxySubcommand::Events, does: None, parameter: "n" },
     Shown { subcommand: ProxySubcommand::SlowLog, does: Some("get"), parameter: "n" },
 ];
