@@ -7,6 +7,7 @@ use std::time::Instant;
 use criterion::{Criterion, criterion_group, criterion_main};
 use shortstop::command::Table;
 use shortstop::config::{self, Config};
+use shortstop::metrics::rules::RulePlace;
 use shortstop::near_cache::{Entry, EntryId, HotSet, NearCache, Question, Times};
 use shortstop::resp::{ReplyScanner, ScanLimits, Scanner, Version};
 use shortstop::rules::Rules;
@@ -20,7 +21,7 @@ fn key(number: u32) -> Vec<u8> {
 
 fn entry(question: &Question<'_>) -> (EntryId, Entry) {
     let times = Times { generation: 0, sent: 0, deadline: u64::MAX };
-    (question.id(), Entry::new(times, question, &[b'x'; 256], None))
+    (question.id(), Entry::new(times, question, &[b'x'; 256], None, RulePlace::DEFAULTS))
 }
 
 fn scanner(bench: &mut Criterion) {

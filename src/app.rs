@@ -201,7 +201,11 @@ impl App {
             scripts,
             server_limits: Arc::new(ServerLimits::default()),
         });
-        let view = View { policy: new_policy(&config, &shared.buffers), table: Arc::new(Table::until_asked()) };
+        let view = View {
+            policy: new_policy(&config, &shared.buffers),
+            table: Arc::new(Table::until_asked()),
+            rule_counts: Arc::default(),
+        };
         let (client_limit, limit) = watch::channel(config.limits.max_clients);
         let (stop, stopped) = watch::channel(false);
         let server = server.map(|server| watch::channel(server).0);
@@ -333,6 +337,7 @@ impl App {
         let policy = new_policy(&config, &self.shared.buffers);
         // Takes effect for messages of peers at once. Each worker flushes L1 when it gets the new policy.
         self.shared.scripts.set_trusted(config.scripts.are_trusted());
+        self.shared.stats.rules_change(policy.rules.patterns());
         for worker_handle in &self.worker_handles {
             // A worker that has ended needs no rules.
             let _ = worker_handle.orders.send(Order::Policy(Arc::clone(&policy)));

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::config::{Coherence, Config, RuleBody, Scripts};
 use crate::glob::Glob;
+use crate::metrics::rules::{OWN, Patterns, RulePlace};
 use crate::reads::Reads;
 
 /// The compiled rules of one configuration.
@@ -17,6 +18,8 @@ pub struct Rules {
     otherwise: Both,
     /// Keys that scripts may write without declaring them (`scripts` in the configuration). They are never kept in L1.
     of_scripts: Box<[Glob]>,
+    /// Of the rules that are counted each for itself.
+    patterns: Patterns,
 }
 
 /// A rule as configured, and the same rule without caching, for keys that scripts may write without declaring them.
@@ -41,6 +44,15 @@ pub struct Rule {
     pub watch: bool,
     /// How to compress its value. `None`: it is not compressed.
     pub compress: Option<CompressRule>,
+    /// Where its requests are counted.
+    pub place: RulePlace,
+}
+
+impl Rule {
+    /// How to keep the replies to a read. `None`: they are not kept.
+    pub fn keeps(&self, read: Reads) -> Option<&CacheRule> {
+        self.cache.as_ref().filter(|rule| rule.reads.contains(read))
+    }
 }
 
 /// How to keep a value in L1.
@@ -56,6 +68,8 @@ pub struct CacheRule {
     pub negative_ttl: Duration,
     /// Commands whose replies are kept.
     pub reads: Reads,
+    /// As in the [`Rule`].
+    pub place: RulePlace,
 }
 
 /// How to compress a value.
@@ -73,13 +87,14 @@ impl Rules {
     /// Cannot fail, provided that [`Config::check`] passed.
     pub fn compile(config: &Config) -> Self {
         let caching = config.l1.enabled && config.coherence != Coherence::Off;
-        let rule = |body: &RuleBody| Rule {
+        let rule = |body: &RuleBody, place| Rule {
             cache: (caching && body.cache.on).then_some(CacheRule {
                 ttl: body.cache.ttl,
                 max_value: body.cache.max_value,
                 admit_after: body.cache.admit_after,
                 negative_ttl: body.cache.negative_ttl,
                 reads: body.cache.reads,
+                place,
             }),
             watch: body.watch,
             compress: (config.compression && body.compress.on).then_some(CompressRule {
@@ -87,15 +102,22 @@ impl Rules {
                 min_size: body.compress.min_size,
                 min_saving: body.compress.min_saving,
             }),
+            place,
         };
-        let ordered =
-            config.rules.iter().map(|spec| (Glob::new(spec.pattern.as_bytes()), rule(&spec.body(&config.defaults))));
-        let ordered = ordered.map(|(glob, rule)| (glob, Both::new(rule))).collect();
+        let ordered = config.rules.iter().enumerate().map(|(index, spec)| {
+            let rule = rule(&spec.body(&config.defaults), RulePlace::of(index));
+            (Glob::new(spec.pattern.as_bytes()), Both::new(rule))
+        });
         let of_scripts = match &config.scripts {
             Scripts::Matching(patterns) => patterns.iter().map(|pattern| Glob::new(pattern.as_bytes())).collect(),
             Scripts::Any | Scripts::Declared => Box::default(),
         };
-        Self { ordered, otherwise: Both::new(rule(&config.defaults)), of_scripts }
+        Self {
+            ordered: ordered.collect(),
+            otherwise: Both::new(rule(&config.defaults, RulePlace::DEFAULTS)),
+            of_scripts,
+            patterns: config.rules.iter().take(OWN).map(|spec| Box::from(spec.pattern.as_str())).collect(),
+        }
     }
 
     /// The rule for `key`.
@@ -108,6 +130,11 @@ impl Rules {
     /// The index of the rule for `key` in the configuration. `None` if it is the defaults.
     pub fn index_of(&self, key: &[u8]) -> Option<usize> {
         self.ordered.iter().position(|(glob, _)| glob.matches(key))
+    }
+
+    /// The patterns of the rules that are counted each for itself.
+    pub fn patterns(&self) -> &Patterns {
+        &self.patterns
     }
 
     /// Whether scripts may write `key` without declaring it, so that it is never kept.
@@ -148,14 +175,15 @@ impl Rules {
         self.all().filter_map(|rule| rule.cache)
     }
 
-    fn all(&self) -> impl Iterator<Item = &Rule> {
+    /// All rules in their order, and at last the defaults.
+    pub fn all(&self) -> impl Iterator<Item = &Rule> {
         self.ordered.iter().map(|(_, both)| &both.rule).chain([&self.otherwise.rule])
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{CacheRule, CompressRule, Config, Duration, Reads, Rule, Rules};
+    use super::{CacheRule, CompressRule, Config, Duration, Reads, Rule, RulePlace, Rules};
 
     fn rules(yaml: &str) -> Rules {
         let config = Config::from_yaml(yaml).unwrap_or_else(|error| panic!("{error}"));
@@ -194,9 +222,11 @@ rules:
                 admit_after: 2,
                 negative_ttl: Duration::ZERO,
                 reads: Reads::GET | Reads::MGET,
+                place: RulePlace::DEFAULTS,
             }),
             watch: true,
             compress: Some(CompressRule { level: 3, min_size: 1024, min_saving: 10 }),
+            place: RulePlace::DEFAULTS,
         };
         assert_eq!(rules.of(b"any"), &expected);
     }

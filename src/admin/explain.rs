@@ -3,19 +3,20 @@
 //! It only looks: nothing counts as a request or as a use, and Redis is not asked.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, UNIX_EPOCH};
+use std::time::{Instant, UNIX_EPOCH};
 
 use crate::coherence::{Departure, Seen, State};
 use crate::config::units::show_size;
 use crate::metrics::outcome::{LeftL1, NotKept, NotServed, Outcome};
 use crate::near_cache::Question;
 use crate::resp::{Bulk, bulk_of};
-use crate::rules::{CacheRule, CompressRule};
+use crate::rules::CompressRule;
 use crate::worker_state::windows::Asker;
 
 use super::Admin;
 use super::answer::{Answer, Asked};
 use super::key_state::{KeyState, Ruling, remembered};
+use super::rules::{cache, compress, millis};
 use super::view::View;
 
 /// PROXY EXPLAIN.
@@ -66,29 +67,6 @@ async fn explained(admin: &Admin, key: &[u8], asker: Asker) -> View {
         ("last_departure", View::maybe(state.look.departure, departure)),
         ("next_get", View::text(next_get(&state, why_not.map(|(name, _)| name)))),
         ("next_set", View::text(next_set(&state, admin.config.get().nats.is_some()))),
-    ])
-}
-
-fn millis(time: Duration) -> View {
-    View::count(time.as_millis())
-}
-
-fn cache(rule: CacheRule) -> View {
-    View::Map(vec![
-        ("ttl_ms", millis(rule.ttl)),
-        ("max_value", View::count(rule.max_value)),
-        ("admit_after", View::count(rule.admit_after)),
-        ("negative_ttl_ms", millis(rule.negative_ttl)),
-        ("reads", View::List(rule.reads.names().map(View::text).collect())),
-    ])
-}
-
-fn compress(rule: CompressRule) -> View {
-    View::Map(vec![
-        ("codec", View::text("gzip")),
-        ("level", View::count(rule.level)),
-        ("min_size", View::count(rule.min_size)),
-        ("min_saving_percent", View::count(rule.min_saving)),
     ])
 }
 

@@ -12,6 +12,7 @@ pub mod history;
 mod info;
 mod key_state;
 mod report;
+mod rules;
 mod slow_log;
 pub mod subcommands;
 mod traffic;

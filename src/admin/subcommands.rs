@@ -96,6 +96,17 @@ pub const SUBCOMMANDS: &[Subcommand] = &[
         run: super::traffic::big_keys,
     },
     Subcommand {
+        subcommand: ProxySubcommand::Rules,
+        arguments: "",
+        help: &[
+            "Show the rules of the configuration and the defaults, and what was counted for each: requests, hits, misses,",
+            "writes, and bytes saved by compression.",
+        ],
+        takes: 0..=0,
+        access: Access::Clients,
+        run: super::rules::rules,
+    },
+    Subcommand {
         subcommand: ProxySubcommand::Events,
         arguments: "[count]",
         help: &[

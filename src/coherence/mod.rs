@@ -28,6 +28,7 @@ use arc_swap::{ArcSwap, Guard};
 use crate::config::{self, Config};
 use crate::glob::Glob;
 use crate::metrics::outcome::{EventKind, FlushReason, LeftL1, ModeReason};
+use crate::metrics::rules::RulePlace;
 use crate::metrics::slots::Stats;
 use crate::near_cache::{Entry, EntryId, Gone, KeyId, NearCache, Question, Times, hash_key};
 
@@ -98,7 +99,7 @@ impl Ticket {
     }
 
     /// Keeps the reply to the ticket's question, if the ticket is still valid. Returns whether it was. `compressed`: the size of the
-    /// value in Redis, if it is compressed there.
+    /// value in Redis, if it is compressed there. `place`: where its hits are counted.
     pub fn redeem(
         self,
         sent: Instant,
@@ -106,10 +107,11 @@ impl Ticket {
         question: &Question<'_>,
         reply: &[u8],
         compressed: Option<usize>,
+        place: RulePlace,
     ) -> bool {
         let shared = &self.coherence;
         let times = Times { generation: self.generation, sent: shared.nanos(sent), deadline: shared.nanos(deadline) };
-        let entry = Entry::new(times, question, reply, compressed);
+        let entry = Entry::new(times, question, reply, compressed, place);
         let current = || shared.generation() == self.generation;
         let Some(dropped) = shared.stripes.land(self.id, self.number, &entry, current) else {
             return false;

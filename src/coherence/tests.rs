@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::{Coherence, Mode, ModeReason, Role};
 use crate::config::Config;
 use crate::metrics::outcome::FlushReason;
+use crate::metrics::rules::RulePlace;
 use crate::metrics::slots::Stats;
 use crate::near_cache::{Entry, Question};
 
@@ -31,7 +32,7 @@ fn fill_as(
     reply: &[u8],
 ) -> Option<Entry> {
     let ticket = coherence.ticket(question.id(), 0, now)?;
-    ticket.redeem(now, now + lives, question, reply, None);
+    ticket.redeem(now, now + lives, question, reply, None, RulePlace::DEFAULTS);
     coherence.cache().get(question.id())
 }
 

@@ -265,6 +265,8 @@ proxy_subcommands! {
     HotKeys = "hotkeys",
     /// PROXY BIGKEYS.
     BigKeys = "bigkeys",
+    /// PROXY RULES.
+    Rules = "rules",
     /// PROXY EVENTS.
     Events = "events",
     /// PROXY SLOWLOG.

@@ -8,6 +8,7 @@ pub mod counter;
 pub mod journal;
 pub mod metric;
 pub mod outcome;
+pub mod rules;
 pub mod slots;
 pub mod slow_log;
 pub mod snapshot;

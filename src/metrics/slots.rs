@@ -12,6 +12,7 @@ use super::journal::Journal;
 use super::outcome::{
     DropReason, Durations, EventKind, Family, FlushReason, NotKept, Outcome, SharedTally, Tally, UnknownWrite,
 };
+use super::rules::{RuleTotals, WorkerRules};
 use super::slow_log::SlowLog;
 use super::window::Windows;
 
@@ -29,6 +30,8 @@ macro_rules! counters {
             pub miss: Histogram,
             /// Latency of requests sent to Redis, from reading the request to receiving the reply, by family of commands.
             pub families: Durations<Family>,
+            /// What is counted for each rule.
+            pub rules: WorkerRules,
             /// Shortstop's own errors.
             pub errors: Tally<Side>,
             /// Replies that were not kept.
@@ -204,6 +207,7 @@ struct Before {
     counted: Arc<[Vec<u64>]>,
     latencies: Latencies<Totals>,
     families: Vec<Totals>,
+    rules: RuleTotals,
 }
 
 /// Latencies of hits, and of reads that went to Redis.
@@ -261,7 +265,8 @@ impl Stats {
     /// Counters begin anew: these are the numbers of each metric now.
     pub(super) fn reset(&self, counted: Vec<Vec<u64>>) {
         let families = Family::ALL.iter().map(|family| self.family(*family)).collect();
-        let before = Before { counted: counted.into(), latencies: self.latencies(), families };
+        let rules = self.rules();
+        let before = Before { counted: counted.into(), latencies: self.latencies(), families, rules };
         *self.before.lock().unwrap_or_else(PoisonError::into_inner) = Some(before);
     }
 
@@ -288,6 +293,27 @@ impl Stats {
         match &*self.before.lock().unwrap_or_else(PoisonError::into_inner) {
             None => totals,
             Some(before) => totals.since(&before.families[family.place()]),
+        }
+    }
+
+    /// What was counted for each rule since the start.
+    pub fn rules(&self) -> RuleTotals {
+        RuleTotals::of(self.workers.iter().map(|worker| &worker.rules))
+    }
+
+    /// What was counted for each rule since the counters last began anew.
+    pub fn rules_since_reset(&self) -> RuleTotals {
+        let totals = self.rules();
+        match &*self.before.lock().unwrap_or_else(PoisonError::into_inner) {
+            None => totals,
+            Some(before) => totals.since(&before.rules),
+        }
+    }
+
+    /// The workers will have these rules. Call this before they do.
+    pub fn rules_change(&self, patterns: &[Box<str>]) {
+        if let Some(before) = &mut *self.before.lock().unwrap_or_else(PoisonError::into_inner) {
+            before.rules.keep_only(patterns);
         }
     }
 

@@ -18,6 +18,7 @@ use prometheus_client::registry::{Registry, Unit as BaseUnit};
 use crate::metrics::counter::Totals;
 use crate::metrics::metric::{Kind, Metric, Section, Sources, Unit, Value};
 use crate::metrics::outcome::{Family, Outcome};
+use crate::metrics::rules::{OWN, RuleSums, RuleTotals};
 use crate::metrics::slots::Latencies;
 use crate::metrics::snapshot;
 
@@ -52,7 +53,8 @@ pub(super) fn text(sources: &Sources<'_>, form: Form) -> Result<String, fmt::Err
     let Latencies { hit, miss } = sources.stats.latencies();
     let mut durations = vec![("hit", hit), ("miss", miss)];
     durations.extend(Family::ALL.iter().map(|family| (family.name(), sources.stats.family(*family))));
-    let scrape = Scrape { metrics: snapshot::take(sources, |_| true), durations };
+    let rules = by_label(sources.stats.rules());
+    let scrape = Scrape { metrics: snapshot::take(sources, |_| true), durations, rules };
     let mut registry = Registry::with_prefix("shortstop");
     registry.register_collector(Box::new(scrape));
     let mut out = String::new();
@@ -68,6 +70,7 @@ pub(super) fn text(sources: &Sources<'_>, form: Form) -> Result<String, fmt::Err
 struct Scrape {
     metrics: Vec<(&'static Metric, Value)>,
     durations: Vec<(&'static str, Totals)>,
+    rules: Vec<(String, RuleSums)>,
 }
 
 impl Collector for Scrape {
@@ -82,6 +85,7 @@ impl Collector for Scrape {
                 one(&mut encoder, metric, value)?;
             }
         }
+        self.rules(&mut encoder)?;
         self.durations.iter().try_for_each(|(name, totals)| duration(&mut encoder, name, totals))
     }
 }
@@ -108,6 +112,41 @@ impl Scrape {
         ConstGauge::new(1_i64)
             .encode(encoder.encode_descriptor("mode", help, None, MetricType::Gauge)?.encode_family(&labels)?)
     }
+
+    /// What was counted for each rule. Its pattern is the label, which is a part of the configuration and no key of a client.
+    fn rules(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        type Row = (&'static str, &'static str, Option<BaseUnit>, fn(&RuleSums) -> u64);
+        let rows: [Row; 3] = [
+            ("rule_hits", "Keys of reads answered from L1, by rule.", None, |sums| sums.hits),
+            ("rule_misses", "Keys of reads sent to Redis that L1 could have answered, by rule.", None, |sums| {
+                sums.misses
+            }),
+            ("rule_compression_saved", "Bytes that Redis need not store, by rule.", Some(BaseUnit::Bytes), |sums| {
+                sums.saved_bytes
+            }),
+        ];
+        for (name, help, unit, read) in rows {
+            let mut encoder = encoder.encode_descriptor(name, help, unit.as_ref(), MetricType::Counter)?;
+            for (label, sums) in &self.rules {
+                count(encoder.encode_family(&[("rule", label.as_str())])?, MetricType::Counter, read(sums))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What was counted for the rules, by the label of each. Those of one label are together: a series must not stand twice.
+fn by_label(totals: RuleTotals) -> Vec<(String, RuleSums)> {
+    let mut all: Vec<(String, RuleSums)> = Vec::new();
+    let others = (totals.own.len() == OWN).then(|| ("others".to_owned(), totals.others));
+    let own = totals.own.into_iter().map(|(pattern, sums)| (String::from(pattern), sums));
+    for (label, sums) in own.chain(others).chain([("defaults".to_owned(), totals.defaults)]) {
+        match all.iter_mut().find(|(known, _)| *known == label) {
+            Some((_, known)) => *known = known.and(sums),
+            None => all.push((label, sums)),
+        }
+    }
+    all
 }
 
 /// Whether a metric sums up what the histograms tell better.

@@ -44,7 +44,7 @@ struct Shown {
     subcommand: ProxySubcommand,
     /// What is asked of it, if it can do other things too. A reader must not be able to choose those.
     does: Option<&'static str>,
-    /// The parameter that is its last argument.
+    /// The parameter that is its last argument. Empty: it takes none.
     parameter: &'static str,
 }
 
@@ -52,6 +52,7 @@ const SHOWN: &[Shown] = &[
     Shown { subcommand: ProxySubcommand::Explain, does: None, parameter: "key" },
     Shown { subcommand: ProxySubcommand::HotKeys, does: None, parameter: "n" },
     Shown { subcommand: ProxySubcommand::BigKeys, does: None, parameter: "n" },
+    Shown { subcommand: ProxySubcommand::Rules, does: None, parameter: "" },
     Shown { subcommand: ProxySubcommand::Report, does: None, parameter: "hours" },
     Shown { subcommand: ProxySubcommand::Fleet, does: None, parameter: "" },
     Shown { subcommand: ProxySubcommand::Events, does: None, parameter: "n" },

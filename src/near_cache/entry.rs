@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use triomphe::ThinArc;
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::metrics::rules::RulePlace;
 use crate::resp::Version;
 
 use super::{EntryId, KeyId};
@@ -134,6 +135,8 @@ struct Head {
     valid: AtomicBool,
     /// The protocol version as in HELLO. 0 for GET.
     protocol: u8,
+    /// Where its hits are counted.
+    place: RulePlace,
     request_length: u16,
     db: u32,
     user: u32,
@@ -146,7 +149,13 @@ struct Head {
 
 impl Entry {
     /// A valid entry. `compressed`: the size of the value in Redis, if it is compressed there.
-    pub fn new(times: Times, question: &Question<'_>, reply: &[u8], compressed: Option<usize>) -> Self {
+    pub fn new(
+        times: Times,
+        question: &Question<'_>,
+        reply: &[u8],
+        compressed: Option<usize>,
+        place: RulePlace,
+    ) -> Self {
         let (protocol, request) = match question.request {
             Some((version, request)) => (version.number(), request),
             None => (0, &[][..]),
@@ -154,6 +163,7 @@ impl Entry {
         let head = Head {
             valid: AtomicBool::new(true),
             protocol,
+            place,
             request_length: u16::try_from(request.len()).expect("a question is no longer"),
             db: question.db,
             user: question.user,
@@ -195,6 +205,12 @@ impl Entry {
     #[inline]
     pub fn reply(&self) -> &[u8] {
         &self.0.slice[self.reply_at()..]
+    }
+
+    /// Where its hits are counted.
+    #[inline]
+    pub fn place(&self) -> RulePlace {
+        self.head().place
     }
 
     /// The database.
@@ -270,7 +286,7 @@ pub fn kept_as(reply: &[u8]) -> &[u8] {
 mod tests {
     use std::collections::HashSet;
 
-    use super::{Entry, Question, Times};
+    use super::{Entry, Question, RulePlace, Times};
     use crate::resp::Version;
 
     const HGET: &[u8] = b"*3\r\n$4\r\nHGET\r\n$1\r\nk\r\n$1\r\nf\r\n";
@@ -300,7 +316,7 @@ mod tests {
         ];
         let times = Times { generation: 0, sent: 0, deadline: 0 };
         for (at, question) in questions.iter().enumerate() {
-            let entry = Entry::new(times, question, b"$1\r\nx\r\n", None);
+            let entry = Entry::new(times, question, b"$1\r\nx\r\n", None, RulePlace::DEFAULTS);
             assert_eq!((entry.key(), entry.reply()), (question.key(), &b"$1\r\nx\r\n"[..]));
             let answered: Vec<usize> = (0..questions.len()).filter(|other| entry.answers(&questions[*other])).collect();
             assert_eq!(answered, [at], "{question:?}");

@@ -125,12 +125,13 @@ impl HotSet {
 #[cfg(test)]
 mod tests {
     use super::{HotSet, TOUCH_EVERY, WAYS};
+    use crate::metrics::rules::RulePlace;
     use crate::near_cache::{Entry, EntryId, Question, Times};
 
     fn entry(key: &[u8]) -> (EntryId, Entry) {
         let times = Times { generation: 0, sent: 0, deadline: 0 };
         let question = Question::get(0, 0, key);
-        (question.id(), Entry::new(times, &question, b"$1\r\nx\r\n", None))
+        (question.id(), Entry::new(times, &question, b"$1\r\nx\r\n", None, RulePlace::DEFAULTS))
     }
 
     #[test]

@@ -134,10 +134,11 @@ mod tests {
 
     use super::{Entry, Gone, NearCache, Question, Times};
     use crate::config;
+    use crate::metrics::rules::RulePlace;
 
     fn entry(key: &[u8], size: usize, lives: Duration) -> Entry {
         let times = Times { generation: 0, sent: 0, deadline: lives.as_nanos() as u64 };
-        Entry::new(times, &Question::get(0, 0, key), &vec![b'x'; size], None)
+        Entry::new(times, &Question::get(0, 0, key), &vec![b'x'; size], None, RulePlace::DEFAULTS)
     }
 
     fn filled(bounds: &config::L1, count: u32, size: usize) -> (u64, usize) {

@@ -12,7 +12,7 @@ use crate::resp::Args;
 use crate::rules::CompressRule;
 
 /// The result of offloaded compression. `None` if it panicked.
-pub(super) type Outcome = Option<(Replacements, Compressed)>;
+pub(super) type Outcome = Option<Replacements>;
 
 /// An argument to compress: its position, and how.
 type Candidate = (usize, Option<CompressOptions>);
@@ -62,14 +62,6 @@ impl Offloaded {
     }
 }
 
-/// What was compressed, for the counters.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Compressed {
-    pub(super) values: u64,
-    pub(super) bytes_in: u64,
-    pub(super) bytes_out: u64,
-}
-
 /// Whether a SET compares the stored string with an argument or with a digest (`IFEQ` and its variants, Valkey 8.1 and Redis 8.4).
 /// If the stored string is compressed, the comparison would give the wrong result.
 #[inline]
@@ -88,19 +80,9 @@ pub(super) fn value_at(verb: Verb, key_at: usize) -> usize {
 
 /// Compresses the candidates. `args` are the arguments of the request that contains the candidates.
 #[inline]
-pub(super) fn compress(raw: &[u8], args: &Args, candidates: &Candidates) -> (Replacements, Compressed) {
-    let mut replacements = Replacements::new();
-    let mut compressed = Compressed::default();
-    for (at, how) in &candidates.places {
-        let value = &raw[args[*at].clone()];
-        if let Some(envelope) = codec::compress(value, how.as_ref()) {
-            compressed.values += 1;
-            compressed.bytes_in += value.len() as u64;
-            compressed.bytes_out += envelope.len() as u64;
-            replacements.push((*at, envelope));
-        }
-    }
-    (replacements, compressed)
+pub(super) fn compress(raw: &[u8], args: &Args, candidates: &Candidates) -> Replacements {
+    let all = candidates.places.iter();
+    all.filter_map(|(at, how)| Some((*at, codec::compress(&raw[args[*at].clone()], how.as_ref())?))).collect()
 }
 
 /// Whether compressing the values is all that a command needs on its way to Redis.

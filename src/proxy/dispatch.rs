@@ -98,6 +98,18 @@ impl Client {
             self.refuse_own(&errors::UPSTREAM_IS_ITSELF);
             return Next::Close;
         }
+        let hits = self.hits;
+        let next = self.follow_checklist(view, permit, call);
+        if next != Next::Again && self.hits == hits {
+            call.count(view);
+        }
+        next
+    }
+
+    /// The checklist, once the command's row is known.
+    #[inline]
+    fn follow_checklist(&mut self, view: &View, permit: &ServePermit, call: Call<'_>) -> Next {
+        let Call { row, args, .. } = call;
         // Redis counts an unknown subcommand as no command.
         let is_one = row.subs().is_empty() || args.len() == 1;
         self.state.info.last.set(if is_one { row.number } else { 0 });
@@ -128,7 +140,7 @@ impl Client {
         // L1 may answer MGET. What L1 answers is not measured here.
         let is_mget = row.verb == Verb::MGet && self.session.is_none();
         if !is_mget {
-            self.call = self.context.note_call(self.id, row, &args);
+            self.call = self.context.note_call(self.id, row, args);
         }
 
         // Requests that the session's state decides.
@@ -137,7 +149,7 @@ impl Client {
         }
 
         // Requests that the command decides.
-        match (row.class_for(&args), row.verb) {
+        match (row.class_for(args), row.verb) {
             (Class::Refused(why), Verb::Http) => {
                 crate::seldom!(warn, "a client is closed, as Redis would do", client = self.id, why = why.reason());
                 Next::Close
@@ -186,13 +198,13 @@ impl Client {
 
             (Class::Stateless, Verb::Unwatch) if self.session.is_some() => self.unwatch(permit, call),
             (Class::Stateless, Verb::MGet) if is_mget => {
-                if self.mget_from_l1(view, permit, &args) {
+                if self.mget_from_l1(view, permit, args) {
                     return Next::Go;
                 }
-                self.call = self.context.note_call(self.id, row, &args);
+                self.call = self.context.note_call(self.id, row, args);
                 self.forward(view, permit, call)
             }
-            (Class::Stateless, verb) if writes_values(verb, &args) => self.write_values(view, permit, call),
+            (Class::Stateless, verb) if writes_values(verb, args) => self.write_values(view, permit, call),
             (Class::Stateless, _) => self.forward(view, permit, call),
         }
     }

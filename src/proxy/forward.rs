@@ -73,7 +73,7 @@ impl Client {
             Verb::Get => self.value(view, call.args[1]),
             Verb::MGet => {
                 let may_keep = matches!(target, Target::Lane(_)) && call.args.len() <= MGET_KEEPS + 1;
-                OnReply::Values(Box::new(self.values(view, permit, &call.args[1..], may_keep)))
+                OnReply::Values(Box::new(self.values(view, permit, call, may_keep)))
             }
             Verb::GetDel => OnReply::Write { guard: self.write_guard(view, call), shape: ReplyShape::Values },
             Verb::GetEx if call.args.len() == 2 => self.value(view, call.args[1]),

@@ -12,12 +12,13 @@ use crate::coherence::ServePermit;
 use crate::exchange::pending::{Flight, OnReply, Reader};
 use crate::exchange::values::{NO_VALUE, ask_ttl};
 use crate::metrics::outcome::NotKept;
+use crate::metrics::rules::RulePlace;
 use crate::near_cache::{EntryId, Question, in_version};
 use crate::proxy::call::{Target, Wire, write_wire};
 use crate::proxy::client::{Client, Next};
 use crate::proxy::request::{Replacements, Request};
 use crate::reads::{Absent, Reads};
-use crate::rules::CacheRule;
+use crate::rules::{CacheRule, Rule};
 use crate::traffic::Unkept;
 use crate::worker_state::policy::View;
 
@@ -39,14 +40,14 @@ impl Client {
             let found = self.look_up(permit, id, &question, |reply| {
                 self.reply_queue.local(in_version(reply, version), muted);
             });
-            if found {
-                self.hits += 1;
+            if let Some(place) = found {
+                self.hit(view, place);
                 return Next::Go;
             }
         }
-        let rule = view.policy.caches.then(|| rule_for(view, question.key(), Reads::GET)).flatten();
-        let keeping = rule.map(|rule| Keeping { rule, absent: NO_VALUE });
-        self.fetch(view, permit, question, id, keeping, request, Wire::AsIs)
+        let rule = view.policy.rules.of(question.key());
+        let keeping = rule.keeps(Reads::GET).map(|rule| Keeping { rule, absent: NO_VALUE });
+        self.fetch(view, permit, question, id, (rule, keeping), request, Wire::AsIs)
     }
 
     /// Fetches a reply from Redis, joined with other clients' equal requests, and keeps it once the key was requested often enough.
@@ -57,7 +58,7 @@ impl Client {
         permit: &ServePermit,
         question: Question<'_>,
         id: EntryId,
-        keeping: Option<Keeping<'_>>,
+        (rule, keeping): (&Rule, Option<Keeping<'_>>),
         request: Request<'_>,
         wire: Wire,
     ) -> Next {
@@ -87,8 +88,11 @@ impl Client {
         self.context.key_asked(id.key(), question.db(), question.key());
         let link = target.link();
         let mask = id.key().in_flight_bit();
+        let counters = view.rule_counts.at(rule.place);
+        counters.passed.add(1);
         if keeping.is_some() {
             self.context.stats().l1_misses.add(1);
+            counters.misses.add(1);
         }
         // If the user has no right to PTTL, Redis would refuse it and add an entry to ACL LOG.
         let may_ttl = || self.state.profile.may_ttl(&self.context.shared.users);
@@ -150,7 +154,14 @@ impl Client {
         Question::get(self.state.profile.db(), self.state.profile.user(), key)
     }
 
-    /// Passes the stored reply to `found`, if it may be served.
+    /// Counts a hit. `place` is the entry's.
+    #[inline]
+    pub(super) fn hit(&mut self, view: &View, place: RulePlace) {
+        self.hits += 1;
+        view.rule_counts.at(place).hits.add(1);
+    }
+
+    /// Passes the stored reply to `found`, if it may be served. Returns where the hit is counted.
     #[inline]
     pub(super) fn look_up(
         &self,
@@ -158,7 +169,7 @@ impl Client {
         id: EntryId,
         question: &Question<'_>,
         found: impl FnOnce(&[u8]),
-    ) -> bool {
+    ) -> Option<RulePlace> {
         // A reload may replace the near cache, so `coherence.cache()` is not free. A hit in the hot set does not need it.
         let cache = || self.context.shared.coherence.cache();
         let mut hot_set = self.context.hot.borrow_mut();
@@ -168,7 +179,7 @@ impl Client {
                 if hot.touch {
                     cache().get(id);
                 }
-                return true;
+                return Some(hot.entry.place());
             }
             hot_set.remove(id);
         }
@@ -176,9 +187,9 @@ impl Client {
             Some(entry) if permit.allows(&entry) && entry.answers(question) => {
                 found(entry.reply());
                 hot_set.put(id, &entry);
-                true
+                Some(entry.place())
             }
-            _ => false,
+            _ => None,
         }
     }
 
@@ -213,5 +224,5 @@ impl Client {
 
 /// The rule by which replies to this read are kept. `None` if they are not kept.
 pub(super) fn rule_for<'a>(view: &'a View, key: &[u8], read: Reads) -> Option<&'a CacheRule> {
-    view.policy.rules.of(key).cache.as_ref().filter(|rule| rule.reads.contains(read))
+    view.policy.rules.of(key).keeps(read)
 }

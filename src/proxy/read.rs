@@ -8,6 +8,7 @@ use crate::exchange::pending::OnReply;
 use crate::exchange::reply_shape::ReplyShape;
 use crate::exchange::values::{ValueKey, Values};
 use crate::metrics::outcome::NotKept;
+use crate::metrics::rules::RulePlace;
 use crate::near_cache::{EntryId, KeyId, Question, in_version};
 use crate::proxy::call::{Call, FoundKeys, Wire};
 use crate::proxy::client::{Client, Next};
@@ -34,12 +35,13 @@ impl Client {
         let question = self.question_of(cacheable, request)?;
         let id = question.id();
         if self.in_flight & id.key().in_flight_bit() == 0
-            && self.look_up(permit, id, &question, |reply| self.answer(reply))
+            && let Some(place) = self.look_up(permit, id, &question, |reply| self.answer(reply))
         {
-            self.hits += 1;
+            self.hit(view, place);
             return Some(Next::Go);
         }
-        let rule = rule_for(view, question.key(), cacheable.read)?;
+        let rule = view.policy.rules.of(question.key());
+        let kept = rule.keeps(cacheable.read)?;
         let wire = match row.verb {
             Verb::StringOp(op) => {
                 let args = request.words();
@@ -56,8 +58,8 @@ impl Client {
             }
             _ => Wire::AsIs,
         };
-        let keeping = Keeping { rule, absent: cacheable.absent };
-        Some(self.fetch(view, permit, question, id, Some(keeping), request, wire))
+        let keeping = Keeping { rule: kept, absent: cacheable.absent };
+        Some(self.fetch(view, permit, question, id, (rule, Some(keeping)), request, wire))
     }
 
     /// The question that this request asks. `None` if the request is too long.
@@ -80,11 +82,15 @@ impl Client {
         let mut out = self.context.buffers.take();
         build::header(&mut out, b'*', keys.len());
         let ids: SmallVec<[EntryId; 16]> = keys.iter().map(|key| self.question(key).id()).collect();
+        let mut places: SmallVec<[RulePlace; 16]> = SmallVec::new();
         let all = ids.iter().zip(keys).all(|(id, key)| {
             self.in_flight & id.key().in_flight_bit() == 0
-                && self.look_up(permit, *id, &self.question(key), |reply| {
-                    out.extend_from_slice(in_version(reply, version));
-                })
+                && self
+                    .look_up(permit, *id, &self.question(key), |reply| {
+                        out.extend_from_slice(in_version(reply, version));
+                    })
+                    .map(|place| places.push(place))
+                    .is_some()
         });
         // An early value may have been invalidated while later ones were copied, so all are checked again. Values too large for the
         // hot set fail this check, and the MGET goes to Redis.
@@ -96,22 +102,24 @@ impl Client {
         };
         if still {
             self.reply_queue.local(&out, self.is_muted());
-            self.hits += keys.len() as u64;
+            places.into_iter().for_each(|place| self.hit(view, place));
         }
         self.context.buffers.give(out);
         still
     }
 
     /// The keys of an MGET that goes to Redis.
-    pub(super) fn values(&self, view: &View, permit: &ServePermit, keys: &[&[u8]], may_keep: bool) -> Values {
+    pub(super) fn values(&self, view: &View, permit: &ServePermit, call: Call<'_>, may_keep: bool) -> Values {
         let may_keep = may_keep && view.policy.caches && self.state.profile.may_ttl(&self.context.shared.users);
-        let ids = keys.iter().filter(|_| view.policy.caches).map(|key| {
+        let ids = (1..call.args.len()).filter(|_| view.policy.caches).map(|at| {
+            let key = call.args[at];
             let question = self.question(key);
             let id = question.id();
             self.context.key_asked(id.key(), question.db(), key);
-            let rule = rule_for(view, key, Reads::MGET);
-            if rule.is_some() && self.session.is_none() {
+            let rule = call.rule(view, at).keeps(Reads::MGET);
+            if let Some(rule) = rule.filter(|_| self.session.is_none()) {
                 self.context.stats().l1_misses.add(1);
+                view.rule_counts.at(rule.place).misses.add(1);
             }
             let asked = |rule: &CacheRule| self.context.admission.borrow_mut().asked(id, rule.admit_after);
             let admitted =

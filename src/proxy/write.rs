@@ -10,7 +10,7 @@ use crate::exchange::pending::OnReply;
 use crate::exchange::write_guard::WriteGuard;
 use crate::proxy::call::{Call, FoundKeys, Target};
 use crate::proxy::client::{Client, Next};
-use crate::proxy::compress::{self, Candidates, Compressed, Offloaded, Outcome};
+use crate::proxy::compress::{self, Candidates, Offloaded, Outcome};
 use crate::proxy::request::{Replacements, Request};
 use crate::worker_state::policy::View;
 
@@ -27,7 +27,7 @@ impl Client {
         let others = call.row.other_databases(call.args);
         for at in keys {
             let key = call.args[*at as usize];
-            let is_published = publishes && view.policy.rules.of(key).watch;
+            let is_published = publishes && call.rule(view, *at as usize).watch;
             guard.add(db, key, is_published);
             others.iter().for_each(|db| guard.add(*db, key, is_published));
         }
@@ -69,7 +69,7 @@ impl Client {
             let value_at = compress::value_at(call.row.verb, key_at);
             let (key, value) = (call.args[key_at], call.args.get(value_at));
             let may_be = policy.compresses_from.is_some_and(|least| value.is_some_and(|value| value.len() >= least));
-            let rule = (publishes || may_be).then(|| policy.rules.of(key));
+            let rule = (publishes || may_be).then(|| call.rule(view, key_at));
             guard.add(db, key, publishes && rule.is_some_and(|rule| rule.watch));
             // Redis refuses a key without a value.
             if let Some(value) = value {
@@ -92,8 +92,8 @@ impl Client {
         if candidates.bytes > view.policy.offload_above {
             return self.offload(call.request, guard, candidates);
         }
-        let (replacements, compressed) = compress::compress(call.request.raw, call.request.ranges, &candidates);
-        self.send_values(view, permit, call, guard, replacements, &compressed)
+        let replacements = compress::compress(call.request.raw, call.request.ranges, &candidates);
+        self.send_values(view, permit, call, guard, replacements)
     }
 
     fn send_values(
@@ -103,7 +103,6 @@ impl Client {
         call: Call<'_>,
         mut guard: WriteGuard,
         replacements: Replacements,
-        compressed: &Compressed,
     ) -> Next {
         if let Some(error) = self.outgrown(call.request, &replacements) {
             return self.refuse_or_abort(permit, &error);
@@ -115,11 +114,8 @@ impl Client {
             Ok(target) => target,
             Err(lost) => return self.unavailable(&lost),
         };
-        if compressed.values > 0 {
-            let stats = self.context.stats();
-            stats.compressed_values.add(compressed.values);
-            stats.compressed_bytes_in.add(compressed.bytes_in);
-            stats.compressed_bytes_out.add(compressed.bytes_out);
+        for (at, envelope) in &replacements {
+            self.count_compressed(view, call, *at, envelope.len());
         }
         let mask = guard.mask();
         let on_reply = if let Target::Session(session) = &target
@@ -136,6 +132,19 @@ impl Client {
         };
         self.send(permit.now, target.link(), on_reply, mask, |wire| call.request.write(wire, replacements));
         Next::Go
+    }
+
+    /// Counts a value, the argument `value_at`, that was compressed to so many bytes.
+    fn count_compressed(&self, view: &View, call: Call<'_>, value_at: usize, bytes_out: usize) {
+        let bytes_in = call.args[value_at].len();
+        let stats = self.context.stats();
+        stats.compressed_values.add(1);
+        stats.compressed_bytes_in.add(bytes_in as u64);
+        stats.compressed_bytes_out.add(bytes_out as u64);
+        let rule = call.rule(view, value_at - compress::value_at(call.row.verb, 0));
+        let counters = view.rule_counts.at(rule.place);
+        counters.bytes_in.add(bytes_in as u64);
+        counters.bytes_out.add(bytes_out as u64);
     }
 
     /// Why a request cannot be sent: Redis would accept a value as the client sent it, but not in the longer form in which it would
@@ -175,7 +184,7 @@ impl Client {
     pub fn resume_offloaded(&mut self, view: &View, permit: &ServePermit) -> Option<Next> {
         let (offloaded, outcome) = self.offloaded.as_ref()?;
         let bytes = match outcome.borrow().as_ref()? {
-            Some((replacements, _)) => bytes_of(offloaded.request(), replacements),
+            Some(replacements) => bytes_of(offloaded.request(), replacements),
             None => 0,
         };
         let arguments = offloaded.ranges.len();
@@ -192,7 +201,7 @@ impl Client {
         }
         let (offloaded, outcome) = self.offloaded.take()?;
         let outcome = outcome.take()?;
-        let Some((replacements, compressed)) = outcome else {
+        let Some(replacements) = outcome else {
             let next = self.refuse_or_abort(permit, &errors::NOT_COMPRESSED);
             self.end_of_request();
             return Some(next);
@@ -202,7 +211,7 @@ impl Client {
         let args = request.words();
         let row = view.table.resolve(&args);
         let call = Call { row, request, args: &args, keys: &FoundKeys::of(row, &args) };
-        let next = self.send_values(view, permit, call, guard, replacements, &compressed);
+        let next = self.send_values(view, permit, call, guard, replacements);
         self.end_of_request();
         Some(next)
     }

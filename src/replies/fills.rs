@@ -11,6 +11,7 @@ use crate::exchange::pending::{CallMark, Flight, OnReply, Pending, Reader};
 use crate::exchange::reply_shape::ReplyShape;
 use crate::exchange::values::{NO_VALUE, Values, ask_ttl};
 use crate::metrics::outcome::NotKept;
+use crate::metrics::rules::RulePlace;
 use crate::near_cache::{EntryId, Question, in_version, kept_as};
 use crate::reads::Absent;
 use crate::replies::answers::answer;
@@ -69,7 +70,8 @@ fn land(
     let ticket = flight.ticket.take();
     let serves = !readers.is_empty() && may_serve(context, ticket.as_ref(), sent, good_for.ok());
     let lives = good_for.and_then(|lives| fits(&flight.rule, &question, reply.bytes()).map(|()| lives));
-    keep(context, flight.id, &question, ticket, lives, Read { sent, reply: reply.bytes(), compressed });
+    let place = flight.rule.place;
+    keep(context, flight.id, &question, ticket, lives, Read { sent, reply: reply.bytes(), compressed, place });
     let mut late = Vec::new();
     for reader in readers {
         if serves || reader.asked <= sent {
@@ -156,6 +158,8 @@ struct Read<'a> {
     reply: &'a [u8],
     /// Size of the value in Redis, if it is compressed there.
     compressed: Option<usize>,
+    /// Where its hits are counted.
+    place: RulePlace,
 }
 
 /// Keeps a reply that was read with a ticket. If it may not be kept, makes sure that L1 holds nothing older.
@@ -165,14 +169,14 @@ fn keep(
     question: &Question<'_>,
     ticket: Option<Ticket>,
     lives: Result<Duration, NotKept>,
-    Read { sent, reply, compressed }: Read<'_>,
+    Read { sent, reply, compressed, place }: Read<'_>,
 ) {
     let reply = if question.is_get() { kept_as(reply) } else { reply };
     let size = value_size(reply);
     context.value_passed(id.key(), size, false, Some((question.db(), question.key())));
     let kept = lives.and_then(|lives| {
         let ticket = ticket.ok_or(NotKept::Blocked)?;
-        let kept = ticket.redeem(sent, sent + lives.min(context.max_staleness()), question, reply, compressed);
+        let kept = ticket.redeem(sent, sent + lives.min(context.max_staleness()), question, reply, compressed, place);
         if kept { Ok(()) } else { Err(NotKept::Changed) }
     });
     if let Err(why) = kept {
@@ -216,7 +220,7 @@ pub(crate) fn fill_many(
                         let question = asked.question();
                         let lives = good_for(&rule, &question, NO_VALUE, ttls.next().flatten(), element)
                             .and_then(|lives| fits(&rule, &question, element).map(|()| lives));
-                        let read = Read { sent, reply: element, compressed };
+                        let read = Read { sent, reply: element, compressed, place: rule.place };
                         keep(context, key.id, &question, Some(ticket), lives, read);
                     }
                     None => {

@@ -152,6 +152,8 @@ impl Context {
         links: LinkSettings,
         anonymous: Option<Login>,
     ) -> Rc<Self> {
+        let rule_counts = shared.stats.workers[worker].rules.change(Arc::clone(view.policy.rules.patterns()));
+        let view = View { rule_counts, ..view };
         let hot = RefCell::new(hot_set(&view.policy.l1));
         let slower_than = view.policy.slowlog.limit();
         Rc::new_cyclic(|me| Context {
@@ -207,7 +209,11 @@ impl Context {
             self.hot.replace(hot_set(&policy.l1));
         }
         self.slower_than.set(policy.slowlog.limit());
-        self.set_view(|view| view.policy = policy);
+        let rule_counts = self.stats().rules.change(Arc::clone(policy.rules.patterns()));
+        self.set_view(|view| {
+            view.policy = policy;
+            view.rule_counts = rule_counts;
+        });
         // There may be more places than before.
         self.turns.next(self.max_sessions());
         self.shared.coherence.flush("the rules were reloaded");

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::command::Table;
 use crate::config::{self, Config, Limits, SlowLog};
+use crate::metrics::rules::RuleCounts;
 use crate::reads::Reads;
 use crate::resp::ScanLimits;
 use crate::rules::Rules;
@@ -72,4 +73,6 @@ pub struct View {
     pub policy: Arc<Policy>,
     /// From the server.
     pub table: Arc<Table>,
+    /// This worker's counts for these rules.
+    pub rule_counts: Arc<RuleCounts>,
 }

@@ -1,0 +1,74 @@
+//! PROXY RULES: what each rule of the configuration says, and what was counted for it. A rule as a view is also a part of EXPLAIN.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::RuleSpec;
+use crate::metrics::rules::{OWN, RuleSums};
+use crate::rules::{CacheRule, CompressRule, Rule, Rules};
+
+use super::Admin;
+use super::answer::{Answer, Asked};
+use super::view::View;
+
+/// PROXY RULES.
+pub(super) fn rules(admin: &Arc<Admin>, _: Asked<'_>) -> Answer {
+    let config = admin.config.get();
+    let rules = Rules::compile(&config);
+    let totals = admin.stats.rules_since_reset();
+    let own = config.rules.iter().take(OWN).enumerate();
+    let mut rows: Vec<View> = own
+        .zip(rules.all())
+        .map(|((index, spec), rule)| row(Some((index, spec)), "", Some(rule), totals.at(index, &spec.pattern)))
+        .collect();
+    if config.rules.len() > OWN {
+        rows.push(row(None, "others", None, totals.others));
+    }
+    rows.push(row(None, "defaults", rules.all().last(), totals.defaults));
+    Answer::View(View::List(rows))
+}
+
+/// One row: a rule of the configuration with its index; or several of them, or the defaults, by a name. Several say nothing together.
+fn row(spec: Option<(usize, &RuleSpec)>, name: &str, rule: Option<&Rule>, sums: RuleSums) -> View {
+    let reads = sums.hits + sums.misses;
+    View::Map(vec![
+        ("number", View::maybe(spec, |(index, _)| View::count(index + 1))),
+        ("match", View::text(spec.map_or(name, |(_, spec)| &spec.pattern))),
+        ("line", View::maybe(spec.and_then(|(_, spec)| spec.line.0), View::count)),
+        ("cache", View::maybe(rule.and_then(|rule| rule.cache), cache)),
+        ("watch", View::maybe(rule, |rule| View::Bool(rule.watch))),
+        ("compress", View::maybe(rule.and_then(|rule| rule.compress), compress)),
+        ("requests", View::count(sums.requests)),
+        ("hits", View::count(sums.hits)),
+        ("misses", View::count(sums.misses)),
+        ("hit_rate", View::maybe((reads > 0).then_some(sums.hits as f64 / reads as f64), View::Float)),
+        ("writes", View::count(sums.writes)),
+        ("compression_saved_bytes", View::count(sums.saved_bytes)),
+    ])
+}
+
+/// A time in milliseconds.
+pub(super) fn millis(time: Duration) -> View {
+    View::count(time.as_millis())
+}
+
+/// How a rule keeps values.
+pub(super) fn cache(rule: CacheRule) -> View {
+    View::Map(vec![
+        ("ttl_ms", millis(rule.ttl)),
+        ("max_value", View::count(rule.max_value)),
+        ("admit_after", View::count(rule.admit_after)),
+        ("negative_ttl_ms", millis(rule.negative_ttl)),
+        ("reads", View::List(rule.reads.names().map(View::text).collect())),
+    ])
+}
+
+/// How a rule compresses values.
+pub(super) fn compress(rule: CompressRule) -> View {
+    View::Map(vec![
+        ("codec", View::text("gzip")),
+        ("level", View::count(rule.level)),
+        ("min_size", View::count(rule.min_size)),
+        ("min_saving_percent", View::count(rule.min_saving)),
+    ])
+}
