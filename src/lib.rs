@@ -30,7 +30,7 @@
 //! | 2 memory | [`near_cache`], [`coherence`], [`scripts`] | shared state; what may be served and kept, what scripts may write |
 //! | | [`traffic`] | what has passed through a worker, for those who ask |
 //! | 3 wires | [`net`] | sockets: TCP, TLS, Unix |
-//! | | [`upstream`], [`bus`] | the connections to Redis, and to NATS |
+//! | | [`upstream`], [`bus`], [`webhook`] | the connections to Redis, to NATS, and to who wants alerts |
 //! | 4 state | `client_state` | the state of one client: reply queue, profile, client info, session |
 //! | | `exchange` | what waits for a reply, as data |
 //! | | `worker_state` | what one worker owns, what all workers share |
@@ -82,5 +82,6 @@ pub mod summaries;
 pub mod supervisor;
 pub mod traffic;
 pub mod upstream;
+pub mod webhook;
 mod worker;
 mod worker_state;

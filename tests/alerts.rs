@@ -84,6 +84,46 @@ fn who_may_not_configure_redis_may_not_change_a_threshold() {
     assert!(client.cmd("PROXY ALERTS").starts_with(b"*"));
 }
 
+#[test]
+fn a_bus_that_is_away_for_longer_than_the_staleness_fires() {
+    let (redis, mut nats) = (Redis::start(), Nats::start());
+    let proxy = Shortstop::in_fleet(&redis, &nats, &format!("{WITH_TOKEN}max_staleness: 2s\n"));
+    let metrics = get(proxy.monitor(), "/metrics").body;
+    let count = metrics.lines().find_map(|line| line.strip_prefix("shortstop_invalidation_duration_seconds_count "));
+    assert!(count.is_some_and(|count| count != "0"), "{metrics}");
+    assert!(!names(&proxy).contains("stale_beyond_bound"));
+    nats.kill();
+    wait_within(CHANGES, "the alert fires", || names(&proxy).contains("stale_beyond_bound"));
+    let alerts = get(proxy.monitor(), "/api/alerts").json();
+    let fires =
+        alerts["firing"].as_array().expect("a list").iter().find(|alert| alert["alert"] == "stale_beyond_bound");
+    let fires = fires.unwrap_or_else(|| panic!("{alerts}"));
+    assert!(fires["threshold"] == 2.0 && fires["value"].as_f64() > Some(2.0), "{fires}");
+    nats.restart();
+    wait_within(CHANGES, "the alert clears", || !names(&proxy).contains("stale_beyond_bound"));
+}
+
+#[test]
+fn past_alerts_survive_a_kill() {
+    let redis = Redis::start();
+    let directory = tempfile::tempdir().expect("a directory");
+    let yaml = format!("data_dir: {}\nalerts: {{ memory_usage_max: 0 }}\n", directory.path().display());
+    let process = Process::start(redis.addr(), &yaml);
+    let firing = || field(&process.client().cmd("PROXY INFO Proxy"), "alerts_firing_names").expect("it is in INFO");
+    wait_within(CHANGES, "the alert fires", || firing().contains("memory_usage"));
+    process.client().cmd("PROXY ALERTS SET memory_usage_max 100%");
+    let file = directory.path().join("history.ring");
+    wait_within(CHANGES, "the alert that has cleared is in the file", || {
+        std::fs::read(&file).is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains("memory_usage"))
+    });
+    process.signal("KILL");
+    drop(process);
+    let again = Shortstop::start(&redis, &format!("{WITH_TOKEN}data_dir: {}\n", directory.path().display()));
+    let past = get(again.monitor(), "/api/alerts").json()["past"][0].clone();
+    assert_eq!((&past["alert"], &past["state"]), (&"memory_usage".into(), &"cleared".into()), "{past}");
+    assert!(past["since"].as_u64().is_some_and(|since| since > 1_700_000_000));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_alert_is_published_and_logged() {
     let (redis, nats) = (Redis::start(), Nats::start());

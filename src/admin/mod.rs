@@ -128,12 +128,15 @@ impl Admin {
     /// Takes the sample of the last second, and judges it. Logs the alerts that begin to fire or clear, and returns them. Call this once a
     /// second.
     pub fn sample(&self, now: u64) -> Vec<Alert> {
-        let thresholds = self.config.get().alerts.clone();
+        let config = self.config.get();
         let mut changes = Vec::new();
         self.samples.take(&self.sources(), now, |sample| {
-            changes = self.alerts.judge(sample, &thresholds);
+            changes = self.alerts.judge(sample, &config);
             self.alerts.bits()
         });
+        for (number, note) in changes.iter().filter_map(|alert| self.alerts.note(alert)) {
+            self.samples.keep_note(number, &note);
+        }
         for Alert { name, text, value, limit, since, cleared } in &changes {
             match cleared {
                 None => tracing::warn!(alert = name, value, limit, "an alert fires: {text}"),

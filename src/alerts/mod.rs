@@ -7,7 +7,9 @@ mod rules;
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::config;
+use serde::{Deserialize, Serialize};
+
+use crate::config::Config;
 use crate::history::sample::Sample;
 
 use rules::{Judge, LASTS, RULES, Rule};
@@ -39,6 +41,18 @@ pub struct Alert {
 #[derive(Debug, Default)]
 pub struct Alerts(Mutex<State>);
 
+/// An alert that has cleared, as a note for the next start.
+#[derive(Deserialize, Serialize)]
+struct Note<'a> {
+    /// Counted over all starts.
+    number: u64,
+    name: &'a str,
+    since: u64,
+    cleared: u64,
+    value: Option<f64>,
+    limit: Option<f64>,
+}
+
 #[derive(Debug, Default)]
 struct State {
     /// Samples of a second each, the oldest first.
@@ -46,12 +60,40 @@ struct State {
     firing: [Option<Alert>; RULES.len()],
     /// The oldest first.
     past: VecDeque<Alert>,
+    /// Number of the next note.
+    notes: u64,
 }
 
 impl Alerts {
+    /// With the alerts that had cleared before the start, from their notes.
+    pub fn from_notes(notes: &[String]) -> Alerts {
+        let mut notes: Vec<Note<'_>> = notes.iter().filter_map(|text| serde_json::from_str(text).ok()).collect();
+        notes.sort_by_key(|note| note.number);
+        let mut state = State { notes: notes.last().map_or(0, |last| last.number.wrapping_add(1)), ..State::default() };
+        for Note { name, since, cleared, value, limit, .. } in notes {
+            // There may be no such alert any more.
+            if let Some(rule) = RULES.iter().find(|rule| rule.name == name) {
+                let cleared = Some(cleared);
+                state.past.push_back(Alert { name: rule.name, text: rule.text, since, cleared, value, limit });
+            }
+        }
+        Alerts(Mutex::new(state))
+    }
+
+    /// The note of an alert that has cleared, and its number. `None`: it fires.
+    pub fn note(&self, alert: &Alert) -> Option<(u64, String)> {
+        let Alert { name, since, value, limit, .. } = *alert;
+        let cleared = alert.cleared?;
+        let mut state = self.state();
+        let number = state.notes;
+        state.notes = number.wrapping_add(1);
+        let note = Note { number, name, since, cleared, value, limit };
+        serde_json::to_string(&note).ok().map(|text| (number, text))
+    }
+
     /// Judges with one more sample of a second, and returns the alerts that begin to fire or clear with it.
-    pub fn judge(&self, sample: &Sample, thresholds: &config::Alerts) -> Vec<Alert> {
-        self.state().step(sample, thresholds)
+    pub fn judge(&self, sample: &Sample, config: &Config) -> Vec<Alert> {
+        self.state().step(sample, config)
     }
 
     /// The alerts that fire.
@@ -85,7 +127,7 @@ struct Judgement {
 }
 
 impl State {
-    fn step(&mut self, sample: &Sample, thresholds: &config::Alerts) -> Vec<Alert> {
+    fn step(&mut self, sample: &Sample, config: &Config) -> Vec<Alert> {
         let now = sample.at;
         // After the clock was set back, or the process stood still, older samples say nothing of now.
         self.samples.retain(|earlier| earlier.at <= now && earlier.at + LONGEST as u64 > now);
@@ -97,7 +139,7 @@ impl State {
         let mut changes = Vec::new();
         for (rule, firing) in RULES.iter().zip(&mut self.firing) {
             let begins = samples.partition_point(|earlier| earlier.at + rule.window as u64 <= now);
-            let Judgement { fires, value, limit } = judge(rule, &samples[begins..], thresholds, firing.is_some());
+            let Judgement { fires, value, limit } = judge(rule, &samples[begins..], config, firing.is_some());
             match firing {
                 Some(alert) if fires => (alert.value, alert.limit) = (value, limit),
                 Some(_) => {
@@ -124,7 +166,7 @@ impl State {
 
 /// Judges the samples of a rule's window. An alert that fires goes on until the number is better than its threshold by a twentieth, or there
 /// is too little traffic to know; or until its trouble has been gone for the whole window.
-fn judge(rule: &Rule, samples: &[Sample], thresholds: &config::Alerts, is_firing: bool) -> Judgement {
+fn judge(rule: &Rule, samples: &[Sample], config: &Config, is_firing: bool) -> Judgement {
     match rule.judge {
         Judge::Trouble(trouble) => {
             let is_there = |sample: &Sample| sample.has(trouble);
@@ -133,7 +175,7 @@ fn judge(rule: &Rule, samples: &[Sample], thresholds: &config::Alerts, is_firing
             Judgement { fires: begins || (is_firing && samples.iter().any(is_there)), value: None, limit: None }
         }
         Judge::Number { value, limit, is_min, traffic } => {
-            let limit = limit(thresholds);
+            let limit = limit(config);
             let Some((value, events)) = value(samples) else {
                 return Judgement { fires: false, value: None, limit: Some(limit) };
             };
@@ -155,8 +197,10 @@ fn judge(rule: &Rule, samples: &[Sample], thresholds: &config::Alerts, is_firing
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::{Alerts, PAST};
-    use crate::config;
+    use crate::config::Config;
     use crate::history::sample::{Sample, Trouble};
 
     /// Alerts, and a clock that only the test moves.
@@ -169,11 +213,11 @@ mod tests {
     impl Bench {
         /// So many seconds with this sample each. Returns what fired (+) and cleared (-), with the second.
         fn run(&mut self, seconds: u64, sample: Sample) -> Vec<String> {
-            let thresholds = config::Alerts::default();
+            let config = Config::default();
             let mut out = Vec::new();
             for _ in 0..seconds {
                 self.now += 1;
-                for alert in self.alerts.judge(&Sample { at: self.now, span_ms: 1000, ..sample }, &thresholds) {
+                for alert in self.alerts.judge(&Sample { at: self.now, span_ms: 1000, ..sample }, &config) {
                     let sign = if alert.cleared.is_some() { '-' } else { '+' };
                     out.push(format!("{sign}{}@{}", alert.name, self.now));
                 }
@@ -271,6 +315,44 @@ mod tests {
         bench.now = 1000;
         assert_eq!(bench.run(5, down), none());
         assert_eq!(bench.alerts.firing().len(), 1);
+    }
+
+    #[test]
+    fn what_has_cleared_is_known_after_a_restart() {
+        let mut bench = Bench::default();
+        let mut down = Sample::default();
+        down.add(Trouble::UpstreamDown);
+        let mut notes = Vec::new();
+        for _ in 0..3 {
+            bench.run(5, down);
+            bench.run(10, Sample::default());
+            let last = bench.alerts.past()[0].clone();
+            let (number, text) = bench.alerts.note(&last).expect("it has cleared");
+            assert!(number == notes.len() as u64 && text.len() <= 240, "{text}");
+            notes.push(text);
+        }
+        let before = bench.alerts.past();
+        notes.extend(["nonsense".to_owned(), notes[0].replace("upstream_down", "of_another_version")]);
+        notes.reverse();
+        let after = Alerts::from_notes(&notes);
+        assert_eq!(after.past(), before);
+        assert_eq!(after.note(&before[0]).map(|(number, _)| number), Some(3));
+    }
+
+    #[test]
+    fn late_invalidations_fire_while_something_is_served() {
+        let mut bench = Bench::default();
+        let after = |seconds: Option<u64>| {
+            let mut sample = Sample::default();
+            sample.set_unproven(seconds.map(Duration::from_secs));
+            sample
+        };
+        assert_eq!(bench.run(30, after(Some(60))), none(), "max_staleness");
+        assert_eq!(bench.run(10, after(None)), none(), "L1 serves nothing");
+        assert_eq!(bench.run(10, after(Some(61))), ["+stale_beyond_bound@41"]);
+        let firing = &bench.alerts.firing()[0];
+        assert_eq!((firing.value, firing.limit), (Some(61.0), Some(60.0)));
+        assert_eq!(bench.run(10, after(Some(0))).len(), 1);
     }
 
     #[test]

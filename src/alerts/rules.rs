@@ -1,6 +1,6 @@
 //! The alerts that there are: what each is about, and how samples are judged.
 
-use crate::config;
+use crate::config::Config;
 use crate::history::sample::{Sample, Trouble};
 
 /// An alert.
@@ -22,7 +22,7 @@ pub enum Judge {
         /// The number, and the events from which it was made. `None`: there were none.
         value: fn(&[Sample]) -> Option<(f64, u64)>,
         /// The threshold.
-        limit: fn(&config::Alerts) -> f64,
+        limit: fn(&Config) -> f64,
         /// The threshold is the lowest good number.
         is_min: bool,
         /// So many events are needed for the alert to fire. Half of them are enough for it to go on.
@@ -49,7 +49,7 @@ pub const RULES: &[Rule] = &[
                 let all = together(samples);
                 Some((all.hit_rate()?, all.hits + all.misses))
             },
-            limit: |alerts| alerts.hit_rate_min.get(),
+            limit: |config| config.alerts.hit_rate_min.get(),
             is_min: true,
             traffic: TRAFFIC,
         },
@@ -60,7 +60,7 @@ pub const RULES: &[Rule] = &[
         window: 60,
         judge: Judge::Number {
             value: read_p99,
-            limit: |alerts| alerts.response_time_max.as_secs_f64(),
+            limit: |config| config.alerts.response_time_max.as_secs_f64(),
             is_min: false,
             traffic: TRAFFIC,
         },
@@ -71,7 +71,7 @@ pub const RULES: &[Rule] = &[
         window: 10,
         judge: Judge::Number {
             value: |samples| mean(samples, Sample::memory_usage),
-            limit: |alerts| alerts.memory_usage_max.get(),
+            limit: |config| config.alerts.memory_usage_max.get(),
             is_min: false,
             traffic: 1,
         },
@@ -85,7 +85,7 @@ pub const RULES: &[Rule] = &[
                 let all = together(samples);
                 Some((all.error_rate()?, all.commands.max(all.errors)))
             },
-            limit: |alerts| alerts.error_rate_max.get(),
+            limit: |config| config.alerts.error_rate_max.get(),
             is_min: false,
             traffic: TRAFFIC,
         },
@@ -96,7 +96,7 @@ pub const RULES: &[Rule] = &[
         window: 10,
         judge: Judge::Number {
             value: |samples| mean(samples, Sample::buffers_usage),
-            limit: |alerts| alerts.buffers_usage_max.get(),
+            limit: |config| config.alerts.buffers_usage_max.get(),
             is_min: false,
             traffic: 1,
         },
@@ -106,6 +106,17 @@ pub const RULES: &[Rule] = &[
     trouble("upstream_down", "Redis does not answer: upstream_last_error says why", Trouble::UpstreamDown),
     trouble("upstream_overdue", "Redis leaves requests without a reply", Trouble::UpstreamOverdue),
     trouble("password_refused", "Redis refuses Shortstop's login", Trouble::PasswordRefused),
+    Rule {
+        name: "stale_beyond_bound",
+        text: "L1 serves, and for longer than max_staleness nothing has shown that writes of other Shortstops are heard in time",
+        window: 5,
+        judge: Judge::Number {
+            value: |samples| mean(samples, Sample::unproven),
+            limit: |config| config.max_staleness.as_secs_f64(),
+            is_min: false,
+            traffic: 1,
+        },
+    },
 ];
 
 const fn trouble(name: &'static str, text: &'static str, trouble: Trouble) -> Rule {

@@ -16,6 +16,7 @@ use crate::metrics::window;
 use crate::supervisor::End;
 use crate::upstream::instances::{self, Fleet};
 use crate::upstream::topology::{self, News};
+use crate::webhook::{Recipient, Webhook};
 use crate::worker::Order;
 
 use super::{App, anonymous, status};
@@ -132,15 +133,31 @@ impl App {
         }));
         let admin = Arc::clone(&self.admin);
         let notices = self.bus.as_ref().map(Bus::notices);
+        let webhook = Arc::new(Webhook::default());
+        let posts = (Arc::clone(&webhook), Arc::clone(&self.shared.stats), self.config.clone());
+        control.spawn(self.supervisor.watch("the sender of alerts", End::Never, async move {
+            let (webhook, stats, config) = posts;
+            let recipient = || {
+                let alerts = &config.get().alerts;
+                let token = alerts.webhook_token.clone();
+                alerts.webhook.clone().map(|url| Recipient { url, token })
+            };
+            webhook.run(recipient, &stats.shared.webhook).await;
+        }));
+        let stats = Arc::clone(&self.shared.stats);
         control.spawn(self.supervisor.watch("the clock of the history", End::Never, async move {
             let mut ticks = tokio::time::interval(SAMPLE);
             ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             loop {
                 ticks.tick().await;
                 for alert in admin.sample(unix_time()) {
-                    let subject = admin.config.get().alerts.subject.clone();
-                    let (Some(notices), Some(subject)) = (&notices, subject) else { continue };
-                    let payload = admin.alert_notice(&alert).into_bytes();
+                    let alerts = admin.config.get().alerts.clone();
+                    let notice = admin.alert_notice(&alert);
+                    if alerts.webhook.is_some() && !webhook.push(notice.clone()) {
+                        stats.shared.webhook.dropped();
+                    }
+                    let (Some(notices), Some(subject)) = (&notices, alerts.subject) else { continue };
+                    let payload = notice.into_bytes();
                     if notices.try_send(Notice { subject, payload }).is_err() {
                         crate::seldom!(warn, "an alert was not published: NATS is away, and too many wait already");
                     }

@@ -201,6 +201,7 @@ impl Receiver {
                 let took = (Instant::now() + LEASE).saturating_duration_since(until);
                 let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
                 self.stats.round_trip.store(nanos, Ordering::Relaxed);
+                self.stats.round_trips.record(took, 1);
                 self.sink.lease(until);
             }
             (Action::Doubtful(doubtful), _) => self.sink.set_doubtful(doubtful),

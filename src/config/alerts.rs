@@ -5,7 +5,9 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::fields::{Fields, Section};
-use super::units::{self, OPTIONAL_TEXT, TIME, Wrong, parsed};
+use super::secret::Secret;
+use super::units::{self, OPTIONAL_SECRET, OPTIONAL_TEXT, TIME, Wrong, optional_parsed, parsed};
+use super::webhook::WebhookUrl;
 
 /// A part of a whole, from 0 to 1, in millionths. Typed as `0.8` or `80%`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +54,10 @@ impl fmt::Display for Ratio {
 pub struct Alerts {
     /// The NATS subject. `None`: they are not published.
     pub subject: Option<String>,
+    /// The address to which they are posted. `None`: they are not posted.
+    pub webhook: Option<WebhookUrl>,
+    /// Shown to that address.
+    pub webhook_token: Option<Secret>,
     /// Lowest hit rate of L1.
     pub hit_rate_min: Ratio,
     /// Longest time within which 99 of 100 reads must be answered.
@@ -68,6 +74,8 @@ impl Default for Alerts {
     fn default() -> Self {
         Self {
             subject: Some("cache.alerts".to_owned()),
+            webhook: None,
+            webhook_token: None,
             hit_rate_min: Ratio::percent(70),
             response_time_max: Duration::from_millis(100),
             memory_usage_max: Ratio::percent(80),
@@ -114,9 +122,19 @@ impl Alerts {
 
 impl Section for Alerts {
     fn fields(&mut self, fields: &mut impl Fields) {
-        let Self { subject, hit_rate_min, response_time_max, memory_usage_max, error_rate_max, buffers_usage_max } =
-            self;
+        let Self {
+            subject,
+            webhook,
+            webhook_token,
+            hit_rate_min,
+            response_time_max,
+            memory_usage_max,
+            error_rate_max,
+            buffers_usage_max,
+        } = self;
         fields.value("subject", subject, OPTIONAL_TEXT);
+        fields.value("webhook", webhook, optional_parsed());
+        fields.value("webhook_token", webhook_token, OPTIONAL_SECRET);
         fields.value("hit_rate_min", hit_rate_min, parsed());
         fields.value("response_time_max", response_time_max, TIME);
         fields.value("memory_usage_max", memory_usage_max, parsed());

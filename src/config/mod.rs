@@ -29,6 +29,7 @@ mod tree;
 pub mod units;
 mod url;
 mod warn;
+mod webhook;
 
 pub use alerts::{Alerts, Ratio};
 pub use body::{CacheBody, CachePatch, Codec, CompressBody, CompressPatch, Line, RuleBody, RuleSpec};
@@ -46,6 +47,7 @@ pub use sources::{Loaded, Sources};
 pub use tls::{Tls, UpstreamTls};
 pub use units::Memory;
 pub use url::{NatsLogin, NatsUrl, Target, UpstreamUrl};
+pub use webhook::WebhookUrl;
 
 #[cfg(test)]
 mod tests;

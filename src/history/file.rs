@@ -1,5 +1,5 @@
-//! The history's file: a header and two rings of records of a fixed size. Each record has a checksum, and its time says where it stands, so
-//! that a write which is cut short costs one sample. Must never hinder anything but the history.
+//! The history's file: a header, two rings of samples and one of notes, in records of a fixed size. Each record has a checksum, and its time
+//! or number says where it stands, so that a write which is cut short costs one record. Must never hinder anything but the history.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _};
@@ -18,7 +18,8 @@ const NAME: &str = "history.ring";
 /// The name that a file gets which is not of this version.
 const ASIDE: &str = "history.ring.old";
 
-/// Version 1. Another number or order of fields is another version.
+/// Version 1. Another order of fields is another version. A file whose samples have fewer fields is one of an earlier Shortstop: those
+/// that were added since are zero.
 const MAGIC: [u8; 16] = *b"shortstop-hist\x00\x01";
 
 /// Bytes of a record and of the header.
@@ -29,11 +30,35 @@ pub(super) const QUEUE: usize = 64;
 
 const _: () = assert!(8 + Sample::FIELDS * 8 <= RECORD, "a sample fits into a record");
 
-/// A sample for the file.
-#[derive(Clone, Copy, Debug)]
+/// Number of notes that are kept.
+pub(super) const NOTES: u64 = 100;
+
+/// A record for the file, and its place there.
+#[derive(Clone, Debug)]
 pub(super) struct Write {
-    pub(super) resolution: Resolution,
-    pub(super) sample: Sample,
+    record: [u8; RECORD],
+    place: u64,
+}
+
+impl Write {
+    /// A sample.
+    pub(super) fn sample(resolution: Resolution, sample: &Sample) -> Write {
+        let number = sample.at / resolution.seconds() % resolution.slots();
+        Write { record: encode(sample), place: place(resolution, number) }
+    }
+
+    /// A text, and its number. `None`: it is too long.
+    pub(super) fn note(number: u64, text: &str) -> Option<Write> {
+        Some(Write { record: encode_note(text)?, place: place_of_note(number) })
+    }
+}
+
+/// What a file has.
+#[derive(Debug, Default)]
+pub(super) struct Records {
+    pub(super) samples: Vec<(Resolution, Sample)>,
+    /// In the order of their places.
+    pub(super) notes: Vec<String>,
 }
 
 /// The file, which no other process uses.
@@ -41,29 +66,27 @@ pub(super) struct Write {
 pub(super) struct HistoryFile(File);
 
 impl HistoryFile {
-    /// Opens the file in a directory, or makes it, and reads all samples whose checksum is right.
-    pub(super) fn open(directory: &Path) -> io::Result<(HistoryFile, Vec<(Resolution, Sample)>)> {
+    /// Opens the file in a directory, or makes it, and reads all records whose checksum is right.
+    pub(super) fn open(directory: &Path) -> io::Result<(HistoryFile, Records)> {
         fs::create_dir_all(directory)?;
         let path = directory.join(NAME);
         let mut file = opened(&path)?;
         let mut bytes = Vec::new();
         // A file of this version is no longer than this.
-        (&file)
-            .take(place(Resolution::Minute, 0) + Resolution::Minute.slots() * RECORD as u64)
-            .read_to_end(&mut bytes)?;
-        if !bytes.is_empty() && !bytes.starts_with(&header()) {
+        (&file).take(place_of_note(0) + NOTES * RECORD as u64).read_to_end(&mut bytes)?;
+        if !bytes.is_empty() && !is_readable(&bytes) {
             let aside = directory.join(ASIDE);
             fs::rename(&path, &aside)?;
             tracing::warn!(file = %path.display(), to = %aside.display(), "the history begins anew: its file is not of this version, and was set aside");
             file = opened(&path)?;
             bytes.clear();
         }
-        if bytes.is_empty() {
+        if !bytes.starts_with(&header()) {
             file.write_all_at(&header(), 0)?;
         }
         let (records, lost) = records(&bytes);
         if lost > 0 {
-            tracing::warn!(file = %path.display(), lost, "samples of the history are damaged and left out");
+            tracing::warn!(file = %path.display(), lost, "records of the history are damaged and left out");
         }
         Ok((HistoryFile(file), records))
     }
@@ -72,8 +95,7 @@ impl HistoryFile {
     pub(super) fn run(self, queue: &Receiver<Write>) {
         let mut fails = false;
         for write in queue {
-            let number = write.sample.at / write.resolution.seconds() % write.resolution.slots();
-            match self.0.write_all_at(&encode(&write.sample), place(write.resolution, number)) {
+            match self.0.write_all_at(&write.record, write.place) {
                 Ok(()) => fails = false,
                 Err(error) => {
                     if !std::mem::replace(&mut fails, true) {
@@ -104,6 +126,12 @@ fn header() -> [u8; RECORD] {
     bytes
 }
 
+/// Whether the file is of this version, or of an earlier Shortstop.
+fn is_readable(bytes: &[u8]) -> bool {
+    let fields = bytes.get(MAGIC.len()..).and_then(|rest| rest.first_chunk()).map(|fields| u64::from_le_bytes(*fields));
+    bytes.starts_with(&MAGIC) && fields.is_some_and(|fields| (1..=Sample::FIELDS as u64).contains(&fields))
+}
+
 /// Where the record with this number stands.
 fn place(resolution: Resolution, number: u64) -> u64 {
     let before = match resolution {
@@ -113,20 +141,49 @@ fn place(resolution: Resolution, number: u64) -> u64 {
     (1 + before + number) * RECORD as u64
 }
 
+/// Where the note with this number stands.
+fn place_of_note(number: u64) -> u64 {
+    place(Resolution::Minute, Resolution::Minute.slots() + number % NOTES)
+}
+
 fn encode(sample: &Sample) -> [u8; RECORD] {
     let mut bytes = [0; RECORD];
     for (word, place) in sample.to_words().iter().zip(bytes[8..].chunks_exact_mut(8)) {
         place.copy_from_slice(&word.to_le_bytes());
     }
+    sealed(bytes)
+}
+
+/// `None`: it is too long.
+fn encode_note(text: &str) -> Option<[u8; RECORD]> {
+    let mut bytes = [0; RECORD];
+    bytes[8..16].copy_from_slice(&(text.len() as u64).to_le_bytes());
+    bytes[16..].get_mut(..text.len())?.copy_from_slice(text.as_bytes());
+    Some(sealed(bytes))
+}
+
+/// With its checksum in front.
+fn sealed(mut bytes: [u8; RECORD]) -> [u8; RECORD] {
     let sum = xxh3_64(&bytes[8..]);
     bytes[..8].copy_from_slice(&sum.to_le_bytes());
     bytes
 }
 
+fn is_sound(record: &[u8]) -> bool {
+    record.len() == RECORD && record[..8] == xxh3_64(&record[8..]).to_le_bytes()
+}
+
+/// `None`: the checksum is wrong, or it is no text.
+fn decode_note(record: &[u8]) -> Option<String> {
+    let length = record.get(8..)?.first_chunk().map(|bytes| u64::from_le_bytes(*bytes))?;
+    let text = record.get(16..)?.get(..usize::try_from(length).ok()?)?;
+    std::str::from_utf8(text).ok().filter(|_| is_sound(record)).map(str::to_owned)
+}
+
 /// `None`: the checksum is wrong.
 fn decode(record: &[u8]) -> Option<Sample> {
     let word = |at: usize| record.get(at * 8..)?.first_chunk().map(|bytes| u64::from_le_bytes(*bytes));
-    if record.len() != RECORD || word(0)? != xxh3_64(&record[8..]) {
+    if !is_sound(record) {
         return None;
     }
     let mut words = [0; Sample::FIELDS];
@@ -136,21 +193,30 @@ fn decode(record: &[u8]) -> Option<Sample> {
     Some(Sample::from_words(words))
 }
 
-/// The samples of a file, and how many are damaged. A record of zeros was never written.
-fn records(bytes: &[u8]) -> (Vec<(Resolution, Sample)>, u64) {
-    let (mut samples, mut lost) = (Vec::new(), 0);
-    for resolution in Resolution::ALL {
-        let begins = usize::try_from(place(resolution, 0)).unwrap_or(usize::MAX);
-        let ends = begins + usize::try_from(resolution.slots()).unwrap_or(0) * RECORD;
+/// The records of a file, and how many are damaged. A record of zeros was never written.
+fn records(bytes: &[u8]) -> (Records, u64) {
+    let (mut records, mut lost) = (Records::default(), 0);
+    let ring = |begins: u64, slots: u64| {
+        let [begins, slots] = [begins, slots].map(|number| usize::try_from(number).unwrap_or(usize::MAX));
+        let ends = begins + slots * RECORD;
         let ring = bytes.get(begins.min(bytes.len())..ends.min(bytes.len())).unwrap_or_default();
-        for record in ring.chunks(RECORD).filter(|record| record.iter().any(|byte| *byte != 0)) {
+        ring.chunks(RECORD).filter(|record| record.iter().any(|byte| *byte != 0))
+    };
+    for resolution in Resolution::ALL {
+        for record in ring(place(resolution, 0), resolution.slots()) {
             match decode(record) {
-                Some(sample) => samples.push((resolution, sample)),
+                Some(sample) => records.samples.push((resolution, sample)),
                 None => lost += 1,
             }
         }
     }
-    (samples, lost)
+    for record in ring(place_of_note(0), NOTES) {
+        match decode_note(record) {
+            Some(text) => records.notes.push(text),
+            None => lost += 1,
+        }
+    }
+    (records, lost)
 }
 
 #[cfg(test)]
@@ -158,7 +224,7 @@ mod tests {
     use std::fs;
     use std::sync::mpsc::sync_channel;
 
-    use super::{ASIDE, HistoryFile, NAME, RECORD, Resolution, Sample, Write, place};
+    use super::{ASIDE, HistoryFile, NAME, NOTES, RECORD, Resolution, Sample, Write, place};
 
     const START: u64 = 1_700_000_000;
 
@@ -172,15 +238,15 @@ mod tests {
         let (writes, queue) = sync_channel(1 << 15);
         for number in 0..count {
             let (resolution, sample) = (Resolution::TenSeconds, sample(START + number * 10));
-            writes.send(Write { resolution, sample }).expect("there is room");
+            writes.send(Write::sample(resolution, &sample)).expect("there is room");
         }
-        writes.send(Write { resolution: Resolution::Minute, sample: sample(START) }).expect("there is room");
+        writes.send(Write::sample(Resolution::Minute, &sample(START))).expect("there is room");
         drop(writes);
         file.run(&queue);
     }
 
     fn read(directory: &std::path::Path) -> Vec<(Resolution, Sample)> {
-        HistoryFile::open(directory).expect("it can be opened").1
+        HistoryFile::open(directory).expect("it can be opened").1.samples
     }
 
     #[test]
@@ -235,6 +301,39 @@ mod tests {
         assert_eq!(fs::read(directory.path().join(ASIDE)).expect("it was kept"), bytes);
         write(directory.path(), 1);
         assert_eq!(read(directory.path()).len(), 2);
+    }
+
+    #[test]
+    fn the_samples_of_an_earlier_shortstop_are_read() {
+        let directory = tempfile::tempdir().expect("a directory");
+        write(directory.path(), 3);
+        let path = directory.path().join(NAME);
+        let mut bytes = fs::read(&path).expect("it is there");
+        bytes[16] -= 1;
+        fs::write(&path, &bytes).expect("it is ours");
+        assert_eq!(read(directory.path()).len(), 4);
+        assert_eq!(fs::read(&path).expect("it is there")[16], bytes[16] + 1, "it is of this version now");
+    }
+
+    #[test]
+    fn notes_are_bounded_and_a_torn_one_costs_itself() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (file, _) = HistoryFile::open(directory.path()).expect("it can be opened");
+        let (writes, queue) = sync_channel(1 << 10);
+        for number in 0..NOTES + 2 {
+            writes.send(Write::note(number, &format!("note {number}")).expect("it fits")).expect("there is room");
+        }
+        assert!(Write::note(5, &"x".repeat(240)).is_some() && Write::note(5, &"x".repeat(241)).is_none());
+        drop(writes);
+        file.run(&queue);
+        let notes = || HistoryFile::open(directory.path()).expect("it can be opened").1.notes;
+        let all = notes();
+        assert_eq!((all.len() as u64, &*all[0], &*all[1], &*all[2]), (NOTES, "note 100", "note 101", "note 2"));
+        let path = directory.path().join(NAME);
+        let mut bytes = fs::read(&path).expect("it is there");
+        bytes.truncate(bytes.len() - RECORD + 20);
+        fs::write(&path, &bytes).expect("it is ours");
+        assert_eq!(notes(), all[..all.len() - 1]);
     }
 
     #[test]

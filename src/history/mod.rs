@@ -1,7 +1,8 @@
 //! The history: samples of the metrics over the last week, in memory, and in a file under `data_dir`.
 //!
 //! A `sample` has a fixed size. The `sampler` makes samples from the snapshot of the metrics. The `rings` keep one every ten seconds for a
-//! day and one every minute for a week. The `file` keeps them over a restart. Must not decide anything: `alerts` judges samples.
+//! day and one every minute for a week. The `file` keeps them over a restart, and notes of `alerts`. Must not decide anything: `alerts`
+//! judges samples.
 
 mod file;
 mod rings;
@@ -13,7 +14,7 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use file::{HistoryFile, Write};
+use file::{HistoryFile, Records, Write};
 pub use rings::Resolution;
 use rings::Rings;
 use sample::Sample;
@@ -35,6 +36,8 @@ pub struct History {
     rings: Mutex<Rings>,
     sampler: Mutex<Sampler>,
     writer: Mutex<Option<Writer>>,
+    /// The notes that the file had.
+    notes: Mutex<Vec<String>>,
 }
 
 #[derive(Debug)]
@@ -63,8 +66,9 @@ impl History {
     }
 
     fn read(&self, directory: &Path, now: u64) -> io::Result<Writer> {
-        let (file, samples) = HistoryFile::open(directory)?;
+        let (file, Records { samples, notes }) = HistoryFile::open(directory)?;
         self.rings().load(samples, now);
+        *self.notes.lock().unwrap_or_else(PoisonError::into_inner) = notes;
         let (writes, queue) = std::sync::mpsc::sync_channel(file::QUEUE);
         let thread =
             std::thread::Builder::new().name("shortstop-history".to_owned()).spawn(move || file.run(&queue))?;
@@ -89,9 +93,26 @@ impl History {
     /// Keeps a sample, here and in the file.
     fn keep(&self, resolution: Resolution, sample: Sample) {
         self.rings().push(resolution, sample);
+        self.write(Write::sample(resolution, &sample));
+    }
+
+    /// Keeps a note over a restart, if there is a file. It takes the place of the note whose number is smaller by a hundred. A note of more
+    /// than 240 bytes is not kept.
+    pub fn keep_note(&self, number: u64, text: &str) {
+        if let Some(write) = Write::note(number, text) {
+            self.write(write);
+        }
+    }
+
+    /// The notes that were in the file at the start, in no order.
+    pub fn take_notes(&self) -> Vec<String> {
+        std::mem::take(&mut *self.notes.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn write(&self, write: Write) {
         if let Some(writer) = &*self.writer() {
-            // If the disk is so slow that the queue is full, the file lacks this sample.
-            let _ = writer.writes.try_send(Write { resolution, sample });
+            // If the disk is so slow that the queue is full, the file lacks this record.
+            let _ = writer.writes.try_send(write);
         }
     }
 

@@ -1,6 +1,8 @@
 //! A sample: what happened in an interval, and the state at its end. All fields are numbers of eight bytes, so that a record of the
 //! history's file has a fixed size.
 
+use std::time::Duration;
+
 /// Stands for a number that is not known.
 const UNKNOWN: u64 = u64::MAX;
 
@@ -90,6 +92,8 @@ sample! {
     troubles,
     /// The alerts that fire, as bits.
     alerts,
+    /// Milliseconds since the writes of other Shortstops were last shown to be heard, while L1 serves; see [`Sample::unproven`].
+    unproven_ms,
 }
 
 /// The modes of L1, in the order of their numbers in a sample.
@@ -134,6 +138,16 @@ impl Sample {
     /// Sets the memory that Redis uses.
     pub fn set_upstream_used(&mut self, bytes: Option<u64>) {
         self.upstream_used_bytes = bytes.unwrap_or(UNKNOWN);
+    }
+
+    /// Seconds since the writes of other Shortstops were last shown to be heard. `None`: L1 serves nothing, or nothing need be heard.
+    pub fn unproven(&self) -> Option<f64> {
+        (self.unproven_ms != UNKNOWN).then_some(self.unproven_ms as f64 / 1e3)
+    }
+
+    /// Sets the time since the writes of other Shortstops were last shown to be heard.
+    pub fn set_unproven(&mut self, time: Option<Duration>) {
+        self.unproven_ms = time.map_or(UNKNOWN, |time| u64::try_from(time.as_millis()).unwrap_or(UNKNOWN - 1));
     }
 
     /// Hits among hits and misses. `None`: there were none.

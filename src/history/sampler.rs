@@ -1,6 +1,6 @@
 //! Makes samples: takes the snapshot of the metrics, and the differences to the one at the beginning of the interval.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::metrics::counter::Totals;
 use crate::metrics::metric::{Section, Sources, Value};
@@ -10,6 +10,9 @@ use crate::metrics::snapshot;
 
 use super::rings::Resolution;
 use super::sample::{MODES, Sample, Trouble};
+
+/// More than the interval of heartbeats.
+const BETWEEN_HEARTBEATS: Duration = Duration::from_millis(250);
 
 /// The counters at one moment.
 #[derive(Clone, Debug)]
@@ -103,6 +106,7 @@ fn read(sources: &Sources<'_>, now: u64) -> (Reading, Sample) {
         ..Sample::default()
     };
     state.set_upstream_used(known("upstream_used_memory_bytes"));
+    state.set_unproven(unproven(sources));
     let is_down = number("upstream_up") == 0;
     let is_off = facts.mode == "off" && facts.mode_reason != ModeReason::SwitchedOff;
     for (trouble, is_there) in [
@@ -119,12 +123,26 @@ fn read(sources: &Sources<'_>, now: u64) -> (Reading, Sample) {
     (reading, state)
 }
 
+/// The time since a heartbeat that came back was sent, less the time that always lies between two heartbeats. `None`: L1 serves nothing, or
+/// no other Shortstop need be heard.
+fn unproven(sources: &Sources<'_>) -> Option<Duration> {
+    let facts = &sources.facts;
+    let serves = match facts.mode {
+        "live" => true,
+        "degraded" => facts.nats_configured && !facts.degraded_staleness.is_zero(),
+        _ => false,
+    };
+    // None has come back since the start.
+    let never = || sources.now.saturating_duration_since(sources.stats.started);
+    serves.then(|| facts.lease_age.unwrap_or_else(never).saturating_sub(BETWEEN_HEARTBEATS))
+}
+
 /// What happened between two readings, with the state at the end.
 fn between(begins: &Reading, ends: &Reading, state: Sample) -> Sample {
     // Counters that were reset meanwhile have counted since then.
     let since = |from: u64, to: u64| if to < from { to } else { to - from };
     let (hit, miss) = (ends.hit.since(&begins.hit), ends.miss.since(&begins.miss));
-    let ns = |time: std::time::Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+    let ns = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
     Sample {
         span_ms: u64::try_from(ends.now.saturating_duration_since(begins.now).as_millis()).unwrap_or(u64::MAX),
         hits: since(begins.hits, ends.hits),

@@ -104,6 +104,8 @@ pub struct Shared {
     pub journal: Arc<Journal>,
     /// The last requests that took long.
     pub slow_log: SlowLog,
+    /// Alerts that are posted to `alerts.webhook`.
+    pub webhook: WebhookStats,
 }
 
 /// A flush of L1.
@@ -165,6 +167,8 @@ pub struct BusStats {
     pub connected: AtomicBool,
     /// Nanoseconds from handing the last heartbeat to NATS until it had come back (gauge). 0: none has.
     pub round_trip: AtomicU64,
+    /// The same of all heartbeats. Written by the receiver alone.
+    pub round_trips: Histogram,
     /// JSON messages published.
     pub json_published: AtomicU64,
     /// JSON messages received from other services, without those of Shortstops (including this one).
@@ -185,6 +189,36 @@ pub struct BusStats {
     pub dropped: AtomicU64,
     /// The last changes of state.
     pub journal: Arc<Journal>,
+}
+
+/// Counters of the webhook.
+#[derive(Debug, Default)]
+pub struct WebhookStats {
+    sent: AtomicU64,
+    failed: AtomicU64,
+    dropped: AtomicU64,
+}
+
+impl WebhookStats {
+    /// Counts a message that was accepted.
+    pub fn sent(&self) {
+        self.sent.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts an attempt that failed.
+    pub fn failed(&self) {
+        self.failed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a message that was given up.
+    pub fn dropped(&self) {
+        self.dropped.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Messages that were accepted, attempts that failed, and messages that were given up.
+    pub fn counts(&self) -> [u64; 3] {
+        [&self.sent, &self.failed, &self.dropped].map(|count| count.load(Ordering::Relaxed))
+    }
 }
 
 /// All counters of one Shortstop.

@@ -60,6 +60,15 @@ pub(super) const METRICS: &[Metric] = &[
     row(Section::Proxy, "alerts_firing_names", Text, Nothing, "Their names, separated by commas.", |from| {
         text(from.facts.alerts_firing.join(","))
     }),
+    row(Section::Proxy, "webhook_sent", Counter, Nothing, "Alerts that alerts.webhook has accepted.", |from| {
+        Count(from.stats.shared.webhook.counts()[0])
+    }),
+    row(Section::Proxy, "webhook_failed", Counter, Nothing, "Attempts to post an alert that failed.", |from| {
+        Count(from.stats.shared.webhook.counts()[1])
+    }),
+    row(Section::Proxy, "webhook_dropped", Counter, Nothing, "Alerts that were not posted.", |from| {
+        Count(from.stats.shared.webhook.counts()[2])
+    }),
     row(
         Section::Proxy,
         "panics",

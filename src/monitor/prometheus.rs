@@ -53,6 +53,7 @@ pub(super) fn text(sources: &Sources<'_>, form: Form) -> Result<String, fmt::Err
     let Latencies { hit, miss } = sources.stats.latencies();
     let mut durations = vec![("hit", hit), ("miss", miss)];
     durations.extend(Family::ALL.iter().map(|family| (family.name(), sources.stats.family(*family))));
+    durations.push(("invalidation", Totals::of([&sources.bus.round_trips].into_iter())));
     let rules = by_label(sources.stats.rules());
     let scrape = Scrape { metrics: snapshot::take(sources, |_| true), durations, rules };
     let mut registry = Registry::with_prefix("shortstop");
@@ -208,6 +209,9 @@ fn duration(encoder: &mut DescriptorEncoder<'_>, name: &str, totals: &Totals) ->
         "read" => "From the read of the request to Redis's reply, for commands that only read.",
         "write" => "From the read of the request to Redis's reply, for writes.",
         "script" => "From the read of the request to Redis's reply, for scripts and functions.",
+        "invalidation" => {
+            "From handing a heartbeat to NATS until it has come back and all that came before it is applied; an invalidation goes the same way."
+        }
         _ => "From the read of the request to Redis's reply, for other commands that cannot block.",
     };
     let name = format!("{name}_duration");

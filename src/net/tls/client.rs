@@ -1,4 +1,4 @@
-//! TLS to Redis: how Redis's certificate is verified, and which certificate Shortstop presents.
+//! TLS to servers: how Redis's certificate is verified, and which certificate Shortstop presents.
 
 use std::io;
 use std::sync::Arc;
@@ -46,7 +46,10 @@ impl Client {
         } else {
             builder.with_root_certificates(match &tls.ca {
                 Some(file) => authorities("upstream_tls.ca", file)?,
-                None => platform_roots()?,
+                None => platform_roots().map_err(|why| {
+                    let what = format!("it is not set, and {why}");
+                    wrong("upstream_tls.ca", what, "the path of a PEM file with the certificate of an authority")
+                })?,
             })
         };
         let config = match (&tls.certificate, &tls.key) {
@@ -60,16 +63,35 @@ impl Client {
         Ok(Client { config: Arc::new(config), name })
     }
 
-    /// Does the handshake with a server. Waits as long as the server takes, because Redis may be busy.
+    /// For a server that must have a certificate of an authority that the system trusts. `key` is the setting that names `host`.
+    ///
+    /// # Errors
+    /// The system trusts no authority, or the host cannot be the name in a certificate.
+    pub fn trusted_by_system(key: &'static str, host: &str) -> Result<Client, Finding> {
+        let unusable = |what: String| wrong(key, what, "http://, or the name of a host with a certificate");
+        let name = ServerName::try_from(host.to_owned())
+            .map_err(|_| unusable(format!("'{host}' cannot be the name in a certificate")))?;
+        let builder = ClientConfig::builder_with_provider(provider());
+        let builder = builder.with_safe_default_protocol_versions().map_err(|error| unusable(error.to_string()))?;
+        let config = builder.with_root_certificates(platform_roots().map_err(unusable)?).with_no_client_auth();
+        Ok(Client { config: Arc::new(config), name })
+    }
+
+    /// Does the handshake with Redis. Waits as long as the server takes, because Redis may be busy.
     ///
     /// # Errors
     /// The server does not speak TLS, has the wrong certificate, or refuses Shortstop's. The text says what to do.
     pub async fn connect(&self, socket: TcpStream) -> io::Result<Stream> {
-        let connecting = TlsConnector::from(Arc::clone(&self.config)).connect(self.name.clone(), socket);
-        match connecting.await {
-            Ok(tls) => Ok(Stream::Tls(Box::new(TlsStream::Client(tls)))),
-            Err(error) => Err(explain(error)),
-        }
+        self.handshake(socket).await.map_err(explain)
+    }
+
+    /// Does the handshake with a server.
+    ///
+    /// # Errors
+    /// Those of TLS.
+    pub async fn handshake(&self, socket: TcpStream) -> io::Result<Stream> {
+        let tls = TlsConnector::from(Arc::clone(&self.config)).connect(self.name.clone(), socket).await?;
+        Ok(Stream::Tls(Box::new(TlsStream::Client(tls))))
     }
 }
 
@@ -96,15 +118,14 @@ pub fn explain(error: io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{hint} ({cause})"))
 }
 
-/// The authorities that the operating system trusts.
-fn platform_roots() -> Result<RootCertStore, Finding> {
+/// The authorities that the operating system trusts, or why there are none.
+fn platform_roots() -> Result<RootCertStore, String> {
     let found = rustls_native_certs::load_native_certs();
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(found.certs);
     if roots.is_empty() {
         let why = found.errors.first().map(|error| format!(" ({error})")).unwrap_or_default();
-        let what = format!("it is not set, and the system has no trusted authorities{why}");
-        return Err(wrong("upstream_tls.ca", what, "the path of a PEM file with the certificate of an authority"));
+        return Err(format!("the system has no trusted authorities{why}"));
     }
     Ok(roots)
 }
