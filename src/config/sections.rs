@@ -126,7 +126,7 @@ pub struct SlowLog {
 
 impl Default for SlowLog {
     fn default() -> Self {
-        Self { slower_than: Duration::from_millis(10), max_len: 0 }
+        Self { slower_than: Duration::from_millis(10), max_len: 128 }
     }
 }
 

@@ -62,11 +62,11 @@ pub struct Pending {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CallMark {
     /// Where `worker_state::calls` keeps the call. 0: nowhere.
-    pub(crate) place: u64,
-    /// `None`: it is not measured.
-    pub(crate) family: Option<Family>,
-    /// Microseconds from when the request was read until all of it had been sent to Redis.
+    pub(crate) place: u32,
+    /// When all of it had been sent to Redis, as `Context::micros` tells. 0 until then.
     pub(crate) written: u32,
+    /// `None`: its latency is not measured, or counts as that of a miss.
+    pub(crate) family: Option<Family>,
 }
 
 /// How to handle the reply.
@@ -118,6 +118,12 @@ pub enum OnReply {
 }
 
 impl OnReply {
+    /// Whether its latency counts as that of a miss.
+    #[inline]
+    pub(crate) fn is_miss(&self) -> bool {
+        matches!(self, OnReply::Value { .. } | OnReply::Read { .. } | OnReply::Fill(_) | OnReply::Values(_))
+    }
+
     /// Boxed: it is rare and large, and would otherwise make every pending request large.
     pub(crate) fn session(session: &Rc<Session>, on_reply: InSession) -> OnReply {
         OnReply::Session { session: Rc::clone(session), on_reply: Box::new(on_reply) }

@@ -28,7 +28,8 @@ macro_rules! counters {
             pub hit: Histogram,
             /// Latency of reads sent to Redis, from sending the request to receiving the reply.
             pub miss: Histogram,
-            /// Latency of requests sent to Redis, from reading the request to receiving the reply, by family of commands.
+            /// Latency of requests sent to Redis, from reading the request to receiving the reply, by family of commands. Those that
+            /// are in `miss` are left out.
             pub families: Durations<Family>,
             /// What is counted for each rule.
             pub rules: WorkerRules,
@@ -293,7 +294,11 @@ impl Stats {
 
     /// The latency of a family of commands since the start.
     pub fn family(&self, family: Family) -> Totals {
-        Totals::of(self.workers.iter().map(|worker| worker.families.get(family)))
+        let totals = Totals::of(self.workers.iter().map(|worker| worker.families.get(family)));
+        match family {
+            Family::Read => totals.and(&Totals::of(self.workers.iter().map(|worker| &worker.miss))),
+            _ => totals,
+        }
     }
 
     /// Counters begin anew: these are the numbers of each metric now.

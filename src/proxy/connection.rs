@@ -122,9 +122,10 @@ impl Client {
         let slot = self.reply_queue.open(self.is_muted());
         self.in_flight |= mask;
         self.context.stats().upstream_commands.add(1);
-        link.send(
-            Pending { to: Some((Rc::clone(&self.reply_queue), slot)), sent: now, on_reply, call: self.call },
-            write,
-        );
+        let mut call = self.call;
+        if on_reply.is_miss() {
+            call.family = None;
+        }
+        link.send(Pending { to: Some((Rc::clone(&self.reply_queue), slot)), sent: now, on_reply, call }, write);
     }
 }

@@ -32,9 +32,10 @@ impl Client {
     /// Counts the request in the worker's hot keys.
     #[cold]
     #[inline(never)]
-    fn count_keys(&self, view: &View, permit: &ServePermit, request: Request<'_>, hit: bool) {
+    fn count_keys(&mut self, view: &View, permit: &ServePermit, request: Request<'_>, hit: bool) {
         let args = request.words();
-        let found = FoundKeys::of(view.table.resolve(&args), &args);
+        let named = self.lookup.get(&view.table, request.raw, &request.ranges[0]);
+        let found = FoundKeys::of(row_of(view, named, &args), &args);
         let db = self.state.profile.db();
         let keys = found.places.iter().filter_map(|at| args.get(*at as usize)).map(|key| Requested {
             id: KeyId::new(db, key),
@@ -64,7 +65,7 @@ impl Client {
             && self.session.is_none()
         {
             self.state.info.last.set(row.number);
-            return self.get(view, permit, request);
+            return self.get(view, permit, row, request);
         }
         if let Some(row) = named
             && let Some(cacheable) = row.cacheable(request.argc())
@@ -88,10 +89,7 @@ impl Client {
 
         // Find the row of the command or subcommand.
         let args: Words<'_> = request.words();
-        let row = match named {
-            Some(row) if row.subs().is_empty() => row,
-            _ => view.table.resolve(&args),
-        };
+        let row = row_of(view, named, &args);
         let call = Call { row, request, args: &args, keys: &FoundKeys::of(row, &args) };
         if self.uses_shortstops_name(call) {
             // Refuse before anything waits for Redis: Shortstop would wait for itself.
@@ -140,7 +138,7 @@ impl Client {
         // L1 may answer MGET. What L1 answers is not measured here.
         let is_mget = row.verb == Verb::MGet && self.session.is_none();
         if !is_mget {
-            self.call = self.context.note_call(self.id, row, args);
+            self.call = self.context.note_call(self.id, row, call.request.raw, call.request.ranges);
         }
 
         // Requests that the session's state decides.
@@ -201,7 +199,7 @@ impl Client {
                 if self.mget_from_l1(view, permit, args) {
                     return Next::Go;
                 }
-                self.call = self.context.note_call(self.id, row, args);
+                self.call = self.context.note_call(self.id, row, call.request.raw, call.request.ranges);
                 self.forward(view, permit, call)
             }
             (Class::Stateless, verb) if writes_values(verb, args) => self.write_values(view, permit, call),
@@ -249,5 +247,14 @@ impl Client {
             },
             _ => None,
         }
+    }
+}
+
+/// The row of a command or subcommand. `named` is the row of the command's name, if it is known.
+#[inline]
+fn row_of<'a>(view: &'a View, named: Option<&'a Row>, args: &[&[u8]]) -> &'a Row {
+    match named {
+        Some(row) if row.subs().is_empty() => row,
+        _ => view.table.resolve(args),
     }
 }

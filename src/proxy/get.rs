@@ -9,6 +9,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 use crate::coherence::ServePermit;
+use crate::command::Row;
 use crate::exchange::pending::{Flight, OnReply, Reader};
 use crate::exchange::values::{NO_VALUE, ask_ttl};
 use crate::metrics::outcome::NotKept;
@@ -31,7 +32,7 @@ pub(super) struct Keeping<'a> {
 impl Client {
     /// GET of a client without a session.
     #[inline]
-    pub(super) fn get(&mut self, view: &View, permit: &ServePermit, request: Request<'_>) -> Next {
+    pub(super) fn get(&mut self, view: &View, permit: &ServePermit, row: &Row, request: Request<'_>) -> Next {
         let question = self.question(request.arg(1));
         let id = question.id();
         if view.policy.caches && self.in_flight & id.key().in_flight_bit() == 0 {
@@ -47,7 +48,7 @@ impl Client {
         }
         let rule = view.policy.rules.of(question.key());
         let keeping = rule.keeps(Reads::GET).map(|rule| Keeping { rule, absent: NO_VALUE });
-        self.fetch(view, permit, question, id, (rule, keeping), request, Wire::AsIs)
+        self.fetch(view, permit, row, question, id, (rule, keeping), request, Wire::AsIs)
     }
 
     /// Fetches a reply from Redis, joined with other clients' equal requests, and keeps it once the key was requested often enough.
@@ -56,6 +57,7 @@ impl Client {
         &mut self,
         view: &View,
         permit: &ServePermit,
+        row: &Row,
         question: Question<'_>,
         id: EntryId,
         (rule, keeping): (&Rule, Option<Keeping<'_>>),
@@ -79,10 +81,7 @@ impl Client {
             Ok(target) => target,
             Err(lost) => return self.unavailable(&lost),
         };
-        if let Some(row) = self.lookup.get(&view.table, request.raw, &request.ranges[0]) {
-            let args = self.context.slower_than.get().map(|_| request.words()).unwrap_or_default();
-            self.call = self.context.note_call(self.id, row, &args);
-        }
+        self.call = self.context.note_read(self.id, row, request.raw, request.ranges);
         // Only replies from a lane are kept.
         let keeping = keeping.filter(|_| matches!(target, Target::Lane(_)));
         self.context.key_asked(id.key(), question.db(), question.key());

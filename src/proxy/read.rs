@@ -59,7 +59,7 @@ impl Client {
             _ => Wire::AsIs,
         };
         let keeping = Keeping { rule: kept, absent: cacheable.absent };
-        Some(self.fetch(view, permit, question, id, (rule, Some(keeping)), request, wire))
+        Some(self.fetch(view, permit, row, question, id, (rule, Some(keeping)), request, wire))
     }
 
     /// The question that this request asks. `None` if the request is too long.

@@ -11,14 +11,14 @@ use smallvec::SmallVec;
 use crate::client_state::reply_queue::ReplyQueue;
 use crate::codec;
 use crate::errors;
-use crate::exchange::pending::{InSession, OnReply, Pending};
+use crate::exchange::pending::{CallMark, InSession, OnReply, Pending};
 use crate::exchange::reply_shape::ReplyShape;
-use crate::metrics::outcome::{DropReason, FlushReason, LeftL1};
+use crate::metrics::outcome::{DropReason, Family, FlushReason, LeftL1};
 use crate::near_cache::kept_as;
 use crate::replies::answers::{answer, fail_with_error};
 use crate::replies::client_command;
 use crate::replies::decode::{decode_all, decode_one};
-use crate::replies::fills::{fill, fill_many, forget, value_size};
+use crate::replies::fills::{fill, fill_many, forget, reply_passed};
 use crate::replies::login;
 use crate::replies::proxy_command;
 use crate::replies::session::in_session;
@@ -71,9 +71,14 @@ impl Expected for Pending {
     }
 
     #[inline]
-    fn written(&mut self, now: Instant) {
-        let micros = now.saturating_duration_since(self.sent).as_micros();
-        self.call.written = u32::try_from(micros).unwrap_or(u32::MAX);
+    fn written(&mut self, at: u32) {
+        self.call.written = at;
+    }
+
+    #[inline]
+    fn moment(context: &Context) -> u32 {
+        // Only the slow log wants it.
+        if context.slower_than.get().is_some() { context.micros(Instant::now()) } else { 0 }
     }
 
     fn askers(&self) -> SmallVec<[usize; 1]> {
@@ -88,9 +93,10 @@ impl Expected for Pending {
     fn deliver(self, context: &Context, reply: Reply<'_>, now: Instant) -> Option<Pending> {
         let to = self.to.as_ref().filter(|(reply_queue, _)| reply_queue.pushed.get()).cloned();
         let (call, asked) = (self.call, self.sent);
-        let more = self.act(context, reply, now).map(|pending| Pending { call, ..pending });
-        if more.is_none() {
-            context.answered(call, asked, now);
+        let mut more = self.act(context, reply, now);
+        match &mut more {
+            Some(pending) => pending.call = call,
+            None => context.answered(call, asked, now),
         }
         if let (Some((reply_queue, slot)), None) = (to, &more) {
             reply_queue.is_coming(slot);
@@ -121,6 +127,8 @@ impl Expected for Pending {
     }
 
     fn deliver_part(self, context: &Context, part: Bytes) -> Pending {
+        // It does not count as a miss.
+        let family = self.call.family.or(self.on_reply.is_miss().then_some(Family::Read));
         match &self.on_reply {
             // A reply passed in parts is not compared with what L1 holds.
             OnReply::Value { id: Some(id) } | OnReply::Read { id } => {
@@ -137,7 +145,7 @@ impl Expected for Pending {
         if let Some((reply_queue, slot)) = &self.to {
             reply_queue.fill_part(*slot, Reply::Owned(part));
         }
-        Pending { on_reply: OnReply::Rest, ..self }
+        Pending { on_reply: OnReply::Rest, call: CallMark { family, ..self.call }, ..self }
     }
 
     fn lose(self, context: &Context, why: &Lost, ran: bool) {
@@ -255,27 +263,27 @@ impl Pending {
                 answer(to, reply);
             }
             OnReply::Value { id } => {
-                context.stats().miss.record(now.saturating_duration_since(sent), 1);
+                context.missed(sent, now);
                 decode_one(context, reply, move |context, reply| {
                     if let Some(id) = id {
-                        context.value_passed(id.key(), value_size(reply.bytes()), false, None);
+                        reply_passed(context, id.key(), reply.bytes());
                         context.shared.coherence.observe(id, kept_as(reply.bytes()));
                     }
                     answer(to, reply);
                 });
             }
             OnReply::Read { id } => {
-                context.stats().miss.record(now.saturating_duration_since(sent), 1);
-                context.value_passed(id.key(), value_size(reply.bytes()), false, None);
+                context.missed(sent, now);
+                reply_passed(context, id.key(), reply.bytes());
                 context.shared.coherence.observe(id, reply.bytes());
                 answer(to, reply);
             }
             OnReply::Fill(flight) => {
-                context.stats().miss.record(now.saturating_duration_since(sent), 1);
+                context.missed(sent, now);
                 fill(context, flight, to, sent, reply);
             }
             OnReply::Values(values) => {
-                context.stats().miss.record(now.saturating_duration_since(sent), 1);
+                context.missed(sent, now);
                 fill_many(context, *values, to, sent, reply);
             }
             OnReply::Content { keys, shape } => {
@@ -389,8 +397,7 @@ mod tests {
     use smallvec::SmallVec;
     use tokio::sync::oneshot;
 
-    use super::{Expected, OnReply, Pending, ReplyQueue, ReplyShape};
-    use crate::exchange::pending::CallMark;
+    use super::{CallMark, Expected, OnReply, Pending, ReplyQueue, ReplyShape};
     use crate::exchange::write_guard::WriteGuard;
     use crate::near_cache::{EntryId, KeyId};
 

@@ -12,7 +12,7 @@ use crate::exchange::reply_shape::ReplyShape;
 use crate::exchange::values::{NO_VALUE, Values, ask_ttl};
 use crate::metrics::outcome::NotKept;
 use crate::metrics::rules::RulePlace;
-use crate::near_cache::{EntryId, Question, in_version, kept_as};
+use crate::near_cache::{EntryId, KeyId, Question, in_version, kept_as};
 use crate::reads::Absent;
 use crate::replies::answers::answer;
 use crate::replies::decode::{decode_all, decode_one};
@@ -132,8 +132,17 @@ fn fits(rule: &CacheRule, question: &Question<'_>, reply: &[u8]) -> Result<(), N
     if value_size(reply) <= rule.max_value { Ok(()) } else { Err(NotKept::TooLarge) }
 }
 
+/// The reply to a read of this key has passed.
+#[inline]
+pub(crate) fn reply_passed(context: &Context, id: KeyId, reply: &[u8]) {
+    // To find the size of the value costs more than all else here.
+    if context.may_be_big(reply.len()) {
+        context.value_passed(id, value_size(reply), false, None);
+    }
+}
+
 /// Size of the value in a reply, or of the whole reply if it is no single value. 0: there is none.
-pub(crate) fn value_size(reply: &[u8]) -> usize {
+fn value_size(reply: &[u8]) -> usize {
     match bulk_of(reply) {
         Bulk::Value(value) => value.len(),
         Bulk::Null => 0,
@@ -224,7 +233,7 @@ pub(crate) fn fill_many(
                         keep(context, key.id, &question, Some(ticket), lives, read);
                     }
                     None => {
-                        context.value_passed(key.id.key(), value_size(element), false, None);
+                        reply_passed(context, key.id.key(), element);
                         context.shared.coherence.observe(key.id, kept_as(element));
                     }
                 }

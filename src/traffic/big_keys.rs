@@ -33,11 +33,16 @@ pub struct BigKeys {
 }
 
 impl BigKeys {
+    /// Whether a value of this size has a place in the table. A key of the table whose value has shrunk keeps its former size.
+    #[inline]
+    pub fn takes(&self, bytes: usize) -> bool {
+        self.keys.len() < MOST || bytes > self.least
+    }
+
     /// A value has passed. `named` is the database and the key, if they are known. Returns whether the next request for the key should
     /// name it.
     pub fn note(&mut self, id: KeyId, bytes: usize, written: bool, named: Option<(u32, &[u8])>) -> bool {
-        if self.keys.len() == MOST && bytes <= self.least {
-            // A key of the table whose value has shrunk keeps its former size.
+        if !self.takes(bytes) {
             return false;
         }
         let key = BigKey { id, named: None, bytes, at: SystemTime::now(), written };

@@ -1,7 +1,6 @@
 //! Why the last read of a key was not kept in L1. Written for reads that go to Redis, never for a hit.
 //!
-//! Of the keys that share a place, the last one is known. That a key was not requested often enough is not noted here: the admission
-//! counts that.
+//! Of the keys that share a place, the last one is known.
 
 use std::time::Instant;
 
@@ -36,9 +35,7 @@ impl Default for UnkeptReads {
 impl UnkeptReads {
     /// A read was not kept.
     pub fn note(&mut self, key: KeyId, unkept: Unkept) {
-        if unkept.why != NotKept::NotAdmitted {
-            self.0[key.bits() as usize % PLACES] = Some((key, unkept));
-        }
+        self.0[key.bits() as usize % PLACES] = Some((key, unkept));
     }
 
     /// The last read of the key that was not kept.

@@ -1,15 +1,28 @@
 //! The last calls that a worker sent to Redis, as far as the slow log shows them. The bytes of a request are dropped once they are sent,
-//! and only its reply shows that it was slow; so each call leaves a clipped copy in a ring of fixed size. A call that L1 answers leaves
-//! none.
+//! and only its reply shows that it was slow; so each call leaves a copy in a ring of fixed size. A call that L1 answers leaves none.
 
-/// Bytes of the ring. At 100 bytes a call it holds the last ten thousand calls.
+use crate::resp::{Args, Scan, ScanLimits, Scanner};
+
+/// Bytes of the ring. At 100 bytes a call it holds the last eight thousand calls.
 const RING: usize = 1 << 20;
+
+/// Entries begin at multiples of this, so that a place fits into 32 bits.
+const STEP: usize = 16;
+
+/// A call of up to so many bytes is copied as it is, which costs little more than to keep nothing. A longer one is clipped first.
+const COPIED: usize = 512;
 
 /// How many arguments are shown, as in Redis.
 const MOST_ARGUMENTS: usize = 32;
 
 /// How many bytes of an argument are shown, as in Redis.
 const LONGEST: usize = 128;
+
+/// In front of each entry: the client, the row, and the size of what follows, with [`CLIPPED`].
+const HEAD: usize = 16;
+
+/// The bit of the size that says that the call was clipped.
+const CLIPPED: u32 = 1 << 31;
 
 /// The ring.
 #[derive(Debug, Default)]
@@ -18,8 +31,6 @@ pub struct Calls {
     ring: Vec<u8>,
     /// Bytes written so far, with those that were skipped at the end of the ring.
     written: u64,
-    /// The entry that is being written.
-    entry: Vec<u8>,
 }
 
 /// A call in the ring.
@@ -30,86 +41,148 @@ pub(crate) struct Known {
 }
 
 impl Calls {
-    /// Adds a call. Returns its place, which is never 0.
-    pub(crate) fn add(&mut self, client: u64, row: u32, args: &[&[u8]]) -> u64 {
-        let entry = &mut self.entry;
-        entry.clear();
-        entry.extend_from_slice(&client.to_le_bytes());
-        entry.extend_from_slice(&row.to_le_bytes());
-        entry.extend_from_slice(&(args.len() as u32).to_le_bytes());
-        for arg in args.iter().take(MOST_ARGUMENTS) {
-            entry.extend_from_slice(&(arg.len() as u32).to_le_bytes());
-            entry.extend_from_slice(&arg[..arg.len().min(LONGEST)]);
+    /// Adds a call: its bytes, and where its arguments are in them. Returns its place, which is not 0.
+    pub(crate) fn add(&mut self, client: u64, row: u32, raw: &[u8], args: &Args) -> u32 {
+        if raw.len() <= COPIED {
+            return self.put(client, row, raw, 0);
         }
+        let mut clipped = Vec::new();
+        clipped.extend_from_slice(&(args.len() as u32).to_le_bytes());
+        for arg in args.iter().take(MOST_ARGUMENTS).map(|range| &raw[range.clone()]) {
+            clipped.extend_from_slice(&(arg.len() as u32).to_le_bytes());
+            clipped.extend_from_slice(&arg[..arg.len().min(LONGEST)]);
+        }
+        self.put(client, row, &clipped, CLIPPED)
+    }
+
+    #[inline]
+    fn put(&mut self, client: u64, row: u32, bytes: &[u8], flag: u32) -> u32 {
         if self.ring.is_empty() {
             self.ring = vec![0; RING];
         }
-        let room = RING - (self.written % RING as u64) as usize;
-        if entry.len() > room {
-            self.written += room as u64;
+        let length = HEAD + bytes.len();
+        let mut at = (self.written % RING as u64) as usize;
+        if length > RING - at {
+            self.written += (RING - at) as u64;
+            at = 0;
         }
-        let at = (self.written % RING as u64) as usize;
-        self.ring[at..at + entry.len()].copy_from_slice(entry);
-        let place = self.written;
-        self.written += entry.len() as u64;
-        place + 1
+        let (head, rest) = self.ring[at..at + length].split_at_mut(HEAD);
+        head[..8].copy_from_slice(&client.to_le_bytes());
+        head[8..12].copy_from_slice(&row.to_le_bytes());
+        head[12..].copy_from_slice(&(bytes.len() as u32 | flag).to_le_bytes());
+        rest.copy_from_slice(bytes);
+        let place = (self.written / STEP as u64) as u32;
+        self.written += length.next_multiple_of(STEP) as u64;
+        // A call in so many thousand millions has no place.
+        place.wrapping_add(1)
     }
 
     /// The call at this place, unless newer ones stand there.
-    pub(crate) fn get(&self, place: u64) -> Option<Known> {
+    pub(crate) fn get(&self, place: u32) -> Option<Known> {
         let place = place.checked_sub(1)?;
-        if self.written - place > RING as u64 {
+        let since = ((self.written / STEP as u64) as u32).wrapping_sub(place) as usize;
+        if since > RING / STEP {
             return None;
         }
-        let mut bytes = self.ring.get((place % RING as u64) as usize..)?;
-        let mut take = |length: usize| {
-            let taken;
-            (taken, bytes) = bytes.split_at_checked(length)?;
-            Some(taken)
-        };
-        let client = u64::from_le_bytes(take(8)?.try_into().ok()?);
-        let row = u32::from_le_bytes(take(4)?.try_into().ok()?);
-        let argc = u32::from_le_bytes(take(4)?.try_into().ok()?) as usize;
-        let mut arguments = Vec::new();
-        for at in 0..argc.min(MOST_ARGUMENTS) {
-            let length = u32::from_le_bytes(take(4)?.try_into().ok()?) as usize;
-            let mut argument = take(length.min(LONGEST))?.to_vec();
+        let mut bytes = self.ring.get(place as usize * STEP % RING..)?;
+        let client = u64::from_le_bytes(take(&mut bytes, 8)?.try_into().ok()?);
+        let row = number(&mut bytes)?;
+        let length = number(&mut bytes)?;
+        let bytes = take(&mut bytes, (length & !CLIPPED) as usize)?;
+        let (argc, arguments) = if length & CLIPPED == 0 { whole(bytes)? } else { clipped(bytes)? };
+        let shown = arguments.into_iter().enumerate().map(|(at, (length, argument))| {
             if at == MOST_ARGUMENTS - 1 && argc > MOST_ARGUMENTS {
-                argument = format!("... ({} more arguments)", argc - at).into_bytes();
-            } else if length > LONGEST {
-                argument.extend_from_slice(format!("... ({} more bytes)", length - LONGEST).as_bytes());
+                format!("... ({} more arguments)", argc - at).into_bytes()
+            } else if length > argument.len() {
+                [argument, format!("... ({} more bytes)", length - argument.len()).as_bytes()].concat()
+            } else {
+                argument.to_vec()
             }
-            arguments.push(argument);
-        }
-        Some(Known { client, row, arguments })
+        });
+        Some(Known { client, row, arguments: shown.collect() })
     }
+}
+
+/// How many arguments a call has, and of those that are shown the size and the beginning.
+type Shown<'a> = (usize, Vec<(usize, &'a [u8])>);
+
+/// From a request as the client sent it.
+fn whole(raw: &[u8]) -> Option<Shown<'_>> {
+    let limits = ScanLimits { bulk_length: COPIED, arguments: COPIED, line_length: COPIED };
+    let mut scanner = Scanner::default();
+    let Ok(Scan::Request { .. }) = scanner.scan(raw, &limits) else { return None };
+    let shown = scanner.args.iter().take(MOST_ARGUMENTS).map(|range| &raw[range.clone()]);
+    Some((scanner.args.len(), shown.map(|arg| (arg.len(), &arg[..arg.len().min(LONGEST)])).collect()))
+}
+
+/// From a request that was clipped when it was added.
+fn clipped(mut bytes: &[u8]) -> Option<Shown<'_>> {
+    let argc = number(&mut bytes)? as usize;
+    let mut shown = Vec::new();
+    for _ in 0..argc.min(MOST_ARGUMENTS) {
+        let length = number(&mut bytes)? as usize;
+        shown.push((length, take(&mut bytes, length.min(LONGEST))?));
+    }
+    Some((argc, shown))
+}
+
+fn take<'a>(bytes: &mut &'a [u8], length: usize) -> Option<&'a [u8]> {
+    let (taken, rest) = bytes.split_at_checked(length)?;
+    *bytes = rest;
+    Some(taken)
+}
+
+fn number(bytes: &mut &[u8]) -> Option<u32> {
+    Some(u32::from_le_bytes(take(bytes, 4)?.try_into().ok()?))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Calls, RING};
+    use super::{Args, Calls, RING};
+    use crate::resp::build;
 
+    fn request(words: &[&[u8]]) -> (Vec<u8>, Args) {
+        let mut raw = Vec::new();
+        build::request(&mut raw, words.iter().copied());
+        let mut at = raw.iter().position(|byte| *byte == b'\n').expect("a line") + 1;
+        let ranges = words.iter().map(|word| {
+            let from = at + format!("${}\r\n", word.len()).len();
+            at = from + word.len() + 2;
+            from..from + word.len()
+        });
+        let ranges = ranges.collect();
+        (raw, ranges)
+    }
+
+    fn add(calls: &mut Calls, client: u64, row: u32, words: &[&[u8]]) -> u32 {
+        let (raw, args) = request(words);
+        calls.add(client, row, &raw, &args)
+    }
+
+    /// Short requests are copied, long ones are clipped first: both are shown in the same way.
     #[test]
     fn a_call_is_clipped_as_redis_clips_it() {
         let mut calls = Calls::default();
-        let long = vec![b'x'; 1000];
-        let place = calls.add(7, 3, &[b"SET", b"k", &long]);
-        let many: Vec<&[u8]> = vec![b"a"; 40];
-        let other = calls.add(8, 4, &many);
-        let known = calls.get(place).expect("it is there");
-        assert_eq!((known.client, known.row, known.arguments.len()), (7, 3, 3));
-        assert_eq!(known.arguments[2], [&long[..128], b"... (872 more bytes)"].concat());
-        let known = calls.get(other).expect("it is there");
-        assert_eq!((known.arguments.len(), &*known.arguments[31]), (32, &b"... (9 more arguments)"[..]));
+        for (client, long) in [(7, 200), (8, 1000)] {
+            let place = add(&mut calls, client, 3, &[b"SET", b"k", &vec![b'x'; long], b"EX", b"9"]);
+            let many = add(&mut calls, client, 4, &vec![&b"a"[..]; long / 5]);
+            let known = calls.get(place).expect("it is there");
+            assert_eq!((known.client, known.row, known.arguments.len()), (client, 3, 5));
+            let clipped = [&[b'x'; 128][..], format!("... ({} more bytes)", long - 128).as_bytes()].concat();
+            assert_eq!((&known.arguments[2], &*known.arguments[4]), (&clipped, &b"9"[..]));
+            let known = calls.get(many).expect("it is there");
+            let last = format!("... ({} more arguments)", long / 5 - 31);
+            assert_eq!((known.row, known.arguments.len(), &*known.arguments[31]), (4, 32, last.as_bytes()));
+        }
     }
 
     #[test]
     fn an_overwritten_call_is_not_taken_for_another() {
         let mut calls = Calls::default();
-        let places: Vec<(u64, Vec<u8>)> = (0..RING / 100)
+        let places: Vec<(u32, Vec<u8>)> = (0..RING / 100)
             .map(|number| {
                 let key = format!("{number:0200}").into_bytes();
-                (calls.add(number as u64, 1, &[b"GET", &key]), key)
+                (add(&mut calls, number as u64, 1, &[b"GET", &key]), key)
             })
             .collect();
         assert!(calls.get(0).is_none() && calls.get(places[0].0).is_none());

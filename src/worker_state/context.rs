@@ -17,7 +17,7 @@ use crate::coherence::Coherence;
 use crate::config::{self, UpstreamUrl};
 use crate::errors::OwnError;
 use crate::exchange::pending::{ClientState, Flight, Identity, Link, Profile, QueuedLogin};
-use crate::metrics::outcome::FlushReason;
+use crate::metrics::outcome::{FlushReason, NotKept};
 use crate::metrics::slots::{Stats, Worker};
 use crate::near_cache::{Admission, EntryId, HotSet, KeyId};
 use crate::scripts::Scripts;
@@ -132,6 +132,8 @@ pub struct Context {
     pub(crate) calls: RefCell<Calls>,
     /// Requests that take this long are logged. `None`: none are.
     pub(crate) slower_than: Cell<Option<Duration>>,
+    /// When the last reply's request was read, when the reply came, and the time between.
+    pub(crate) last_took: Cell<(Instant, Instant, Duration)>,
     /// When the last slow requests were answered, and how many at once.
     pub(crate) slow_at_once: Cell<(Option<Instant>, u32)>,
     /// The worker takes no more requests.
@@ -156,6 +158,7 @@ impl Context {
         let view = View { rule_counts, ..view };
         let hot = RefCell::new(hot_set(&view.policy.l1));
         let slower_than = view.policy.slowlog.limit();
+        let now = Instant::now();
         Rc::new_cyclic(|me| Context {
             me: Weak::clone(me),
             held: Held::new(Arc::clone(&shared.buffers)),
@@ -177,7 +180,7 @@ impl Context {
             admission: RefCell::default(),
             unkept: RefCell::default(),
             left_out: Cell::default(),
-            hot_keys: RefCell::new(HotKeys::new(Instant::now(), worker as u64 + 1)),
+            hot_keys: RefCell::new(HotKeys::new(now, worker as u64 + 1)),
             big_keys: RefCell::default(),
             nameless: Cell::default(),
             flights: RefCell::default(),
@@ -191,6 +194,7 @@ impl Context {
             overdue: Cell::default(),
             calls: RefCell::default(),
             slower_than: Cell::new(slower_than),
+            last_took: Cell::new((now, now, Duration::ZERO)),
             slow_at_once: Cell::default(),
             draining: Cell::new(false),
         })
@@ -339,9 +343,13 @@ impl Context {
     }
 
     /// A read of a key was not kept.
+    #[inline]
     pub(crate) fn not_kept(&self, key: KeyId, unkept: Unkept) {
         self.stats().not_kept.count(unkept.why);
-        self.unkept.borrow_mut().note(key, unkept);
+        // The admission counts how often a key was requested.
+        if unkept.why != NotKept::NotAdmitted {
+            self.unkept.borrow_mut().note(key, unkept);
+        }
     }
 
     /// Whether this request is counted in `hot_keys`.
@@ -353,10 +361,17 @@ impl Context {
     }
 
     /// A value of a key has passed. `named` is the database and the key, if they are known here.
+    #[inline]
     pub(crate) fn value_passed(&self, id: KeyId, bytes: usize, written: bool, named: Option<(u32, &[u8])>) {
-        if bytes > 0 && self.big_keys.borrow_mut().note(id, bytes, written, named) {
+        if bytes > 0 && self.may_be_big(bytes) && self.big_keys.borrow_mut().note(id, bytes, written, named) {
             self.nameless.set(Some(id));
         }
+    }
+
+    /// Whether a value of up to so many bytes may be among the largest.
+    #[inline]
+    pub(crate) fn may_be_big(&self, bytes: usize) -> bool {
+        self.big_keys.borrow().takes(bytes)
     }
 
     /// A request for a key goes to Redis.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::command::Row;
 use crate::exchange::pending::CallMark;
 use crate::metrics::slow_log::SlowRequest;
+use crate::resp::Args;
 use crate::worker_state::context::Context;
 
 /// Of the replies that arrive at once, this many at most are logged: while Redis hangs, all requests behind the slow one are slow, too.
@@ -17,22 +18,58 @@ const SECRETIVE: [&str; 5] = ["auth", "hello", "migrate", "acl|setuser", "config
 
 impl Context {
     /// Notes a call that is about to be sent, for its latency and the slow log. Not for those that may block.
-    pub(crate) fn note_call(&self, client: u64, row: &Row, args: &[&[u8]]) -> CallMark {
-        let Some(family) = row.family() else { return CallMark::default() };
+    #[inline]
+    pub(crate) fn note_call(&self, client: u64, row: &Row, raw: &[u8], args: &Args) -> CallMark {
+        match row.family() {
+            None => CallMark::default(),
+            family => CallMark { family, ..self.note_read(client, row, raw, args) },
+        }
+    }
+
+    /// [`Context::note_call`] for a read whose latency counts as that of a miss.
+    #[inline]
+    pub(crate) fn note_read(&self, client: u64, row: &Row, raw: &[u8], args: &Args) -> CallMark {
         let place = match self.slower_than.get() {
-            Some(_) => self.calls.borrow_mut().add(client, row.number, args),
+            Some(_) => self.calls.borrow_mut().add(client, row.number, raw, args),
             None => 0,
         };
-        CallMark { place, family: Some(family), written: 0 }
+        CallMark { place, ..CallMark::default() }
+    }
+
+    /// The time from a request to its reply. Requests that were read together have one time, and so have replies.
+    #[inline]
+    pub(crate) fn took(&self, asked: Instant, came: Instant) -> Duration {
+        let (last_asked, last_came, took) = self.last_took.get();
+        if (last_asked, last_came) == (asked, came) {
+            return took;
+        }
+        let took = came.saturating_duration_since(asked);
+        self.last_took.set((asked, came, took));
+        took
+    }
+
+    /// A time in microseconds. Begins again after more than an hour.
+    pub(crate) fn micros(&self, time: Instant) -> u32 {
+        time.saturating_duration_since(self.shared.stats.started).as_micros() as u32
+    }
+
+    /// The reply to a read that L1 could have answered has come.
+    #[inline]
+    pub(crate) fn missed(&self, asked: Instant, came: Instant) {
+        self.stats().miss.record(self.took(asked, came), 1);
     }
 
     /// The reply to a request has been handed on. It came at `came`, and was asked for at `asked`.
     #[inline]
     pub(crate) fn answered(&self, call: CallMark, asked: Instant, came: Instant) {
-        let Some(family) = call.family else { return };
-        let took = came.saturating_duration_since(asked);
-        self.stats().families.record(family, took);
-        if self.slower_than.get().is_some_and(|limit| took >= limit) {
+        if call.family.is_none() && call.place == 0 {
+            return;
+        }
+        let took = self.took(asked, came);
+        if let Some(family) = call.family {
+            self.stats().families.record(family, took);
+        }
+        if call.place != 0 && self.slower_than.get().is_some_and(|limit| took >= limit) {
             self.was_slow(call, asked, came);
         }
     }
@@ -46,7 +83,7 @@ impl Context {
             return;
         }
         let took = asked.elapsed();
-        let written = asked + Duration::from_micros(call.written.into());
+        let upstream = Duration::from_micros(self.micros(came).wrapping_sub(call.written).into());
         let known = self.calls.borrow().get(call.place);
         let view = self.view();
         let command = known.as_ref().and_then(|known| view.table.name_of(known.row)).unwrap_or_default().to_owned();
@@ -60,7 +97,7 @@ impl Context {
         let request = SlowRequest {
             date: SystemTime::now(),
             took,
-            upstream: came.saturating_duration_since(written).min(took),
+            upstream: upstream.min(came.saturating_duration_since(asked)),
             command,
             arguments,
             address: address.unwrap_or_default(),

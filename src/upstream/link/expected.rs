@@ -24,8 +24,11 @@ pub trait Expected: Sized + 'static {
     /// When it was requested.
     fn asked(&self) -> Instant;
 
-    /// All of its request has been sent.
-    fn written(&mut self, now: Instant);
+    /// All of its request has been sent, at a time that [`Expected::moment`] gave.
+    fn written(&mut self, at: u32);
+
+    /// This moment for [`Expected::written`]. Taken once for all requests that are sent together.
+    fn moment(context: &Self::Context) -> u32;
 
     /// The clients that get the reply, each by a unique number.
     fn askers(&self) -> SmallVec<[usize; 1]>;

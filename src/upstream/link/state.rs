@@ -279,15 +279,14 @@ impl<E: Expected> State<E> {
         }
     }
 
-    /// Bytes have been sent.
+    /// Bytes have been sent, at the [`Expected::moment`] `at`.
     #[inline]
-    pub(super) fn sent(&mut self, bytes: usize) {
-        let now = Instant::now();
-        self.queue.count_sent(bytes, |expected| expected.written(now));
+    pub(super) fn sent(&mut self, bytes: usize, at: u32) {
+        self.queue.count_sent(bytes, |expected| expected.written(at));
         if !self.queue.is_front_sent()
             && let Phase::Live(live) = &mut self.phase
         {
-            live.last_part = Some(now);
+            live.last_part = Some(Instant::now());
         }
     }
 

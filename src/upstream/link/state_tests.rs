@@ -32,7 +32,11 @@ impl Expected for Request {
         Instant::now()
     }
 
-    fn written(&mut self, _: Instant) {}
+    fn written(&mut self, _: u32) {}
+
+    fn moment((): &()) -> u32 {
+        0
+    }
 
     fn askers(&self) -> SmallVec<[usize; 1]> {
         smallvec![self.as_ptr() as usize]

@@ -115,7 +115,7 @@ impl<E: Expected> Wire<'_, E> {
             match written {
                 Poll::Ready(Ok(count)) => {
                     some = true;
-                    state.sent(count);
+                    state.sent(count, E::moment(self.context));
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(error.to_string()),
                 Poll::Pending => break,
