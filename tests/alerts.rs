@@ -7,7 +7,7 @@ mod http;
 
 use std::time::Duration;
 
-use common::{Nats, Process, Redis, Shortstop, field, wait_within};
+use common::{Nats, Process, Redis, Shortstop, field, wait_until, wait_within};
 use futures_util::StreamExt;
 use http::{get, raw};
 use serde_json::Value;
@@ -57,7 +57,7 @@ fn a_threshold_changes_while_it_runs() {
         raw(
             proxy.monitor(),
             &format!(
-                "PUT /api/alerts HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{header}Content-Length: {length}\r\n\r\n{body}"
+                "PUT /api/alerts HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{header}Content-Length: {length}\r\n\r\n{body}"
             ),
         )
     };
@@ -138,6 +138,10 @@ async fn an_alert_is_published_and_logged() {
         (&notice["alert"], &notice["state"], &notice["fleet"]),
         (&"memory_usage".into(), &"firing".into(), &"default".into())
     );
-    let log = process.log();
-    assert!(log.contains("an alert fires: this process takes more of the available memory"), "{log}");
+    // Another thread reads the log.
+    tokio::task::block_in_place(|| {
+        wait_until("the alert is logged", || {
+            process.log().contains("an alert fires: this process takes more of the available memory")
+        });
+    });
 }

@@ -111,9 +111,9 @@ fn a_wrong_request_gets_an_error_as_json() {
     let redis = Redis::start();
     let proxy = Shortstop::start(&redis, ANYWHERE);
     for (request, status) in [
-        ("GET /nothing HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 404),
-        ("GET /api/nothing HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 404),
-        ("POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", 405),
+        ("GET /nothing HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", 404),
+        ("GET /api/nothing HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", 404),
+        ("POST /metrics HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", 405),
     ] {
         let answer = raw(proxy.monitor(), request);
         assert_eq!(answer.status, status, "{request}");

@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 
+use super::fields::WordList;
 use super::units::{self, Wrong};
 
 /// Where the monitor listens when nobody names an address.
@@ -87,9 +88,44 @@ impl fmt::Display for MonitorAuth {
     }
 }
 
+const HOSTS_REMEDY: &str = "host names without scheme and port, for example [shortstop.internal]";
+
+/// Names of the monitor's machine, as in the address line of a browser.
+pub(super) const HOSTS: WordList<Vec<String>> = WordList {
+    word: |text| if text.is_empty() { Ok(Vec::new()) } else { host(text).map(|name| vec![name]) },
+    empty: Vec::new,
+    add: |hosts, text| {
+        hosts.push(host(text)?);
+        Ok(())
+    },
+    show: |hosts| Err(hosts.clone()),
+    remedy: HOSTS_REMEDY,
+};
+
+fn host(text: &str) -> Result<String, Wrong> {
+    let is_name = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
+    if is_name { Ok(text.to_ascii_lowercase()) } else { Err(Wrong::not(text, "a host name", HOSTS_REMEDY)) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::{MonitorAddress, USUAL};
+    use crate::config::Config;
+
+    #[test]
+    fn hosts_are_names_without_scheme_and_port() {
+        let hosts =
+            |text: &str| Config::from_yaml(&format!("monitor_hosts: {text}")).map(|config| config.monitor_hosts);
+        let names = |names: &[&str]| Ok(names.iter().map(|name| (*name).to_owned()).collect());
+        assert_eq!(hosts("[]"), names(&[]));
+        assert_eq!(hosts("''"), names(&[]));
+        assert_eq!(hosts("Cache.Internal"), names(&["cache.internal"]));
+        assert_eq!(hosts("[a, b.c]"), names(&["a", "b.c"]));
+        for wrong in ["['']", "'a:80'", "'http://a'", "['*']", "[[a]]", "{ a: b }"] {
+            let error = hosts(wrong).expect_err(wrong).to_string();
+            assert!(error.contains("monitor_hosts"), "{wrong}: {error}");
+        }
+    }
 
     #[test]
     fn an_address_is_named_or_usual_or_there_is_none() {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::alerts::Alerts;
 use super::body::{RuleBody, RuleSpec};
 use super::fields::{Fields, Section};
-use super::monitor::{MonitorAddress, MonitorAuth};
+use super::monitor::{HOSTS, MonitorAddress, MonitorAuth};
 use super::scripts::{self, Scripts};
 use super::secret::Secret;
 use super::sections::{Bus, ClientsWithoutAuth, Coherence, L1, Limits, Log, SlowLog, Timeouts};
@@ -49,6 +49,8 @@ pub struct Config {
     pub monitor_token_file: Option<PathBuf>,
     /// For what the token is required.
     pub monitor_auth: MonitorAuth,
+    /// Names under which browsers may ask for the monitor, beside IP addresses and localhost. In lower case.
+    pub monitor_hosts: Vec<String>,
     /// True: the monitor and the PROXY command show no keys.
     pub redact_keys: bool,
     /// Thresholds of alerts, and where alerts are published.
@@ -104,6 +106,7 @@ impl Default for Config {
             monitor_token: None,
             monitor_token_file: None,
             monitor_auth: MonitorAuth::Changes,
+            monitor_hosts: Vec::new(),
             redact_keys: false,
             alerts: Alerts::default(),
             slowlog: SlowLog::default(),
@@ -143,6 +146,7 @@ impl Section for Config {
             monitor_token,
             monitor_token_file,
             monitor_auth,
+            monitor_hosts,
             redact_keys,
             alerts,
             slowlog,
@@ -176,6 +180,7 @@ impl Section for Config {
         fields.value("monitor_token", monitor_token, OPTIONAL_SECRET);
         fields.value("monitor_token_file", monitor_token_file, OPTIONAL_PATH);
         fields.value("monitor_auth", monitor_auth, parsed());
+        fields.words("monitor_hosts", monitor_hosts, HOSTS);
         fields.value("redact_keys", redact_keys, SWITCH);
         fields.section("alerts", alerts);
         fields.section("slowlog", slowlog);

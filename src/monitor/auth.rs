@@ -24,6 +24,11 @@ impl Token {
         }
     }
 
+    /// Whether there is one, so that changes are possible at all.
+    pub(super) fn is_set(config: &Config) -> bool {
+        Token::of(config).is_ok_and(|token| token.0.is_some())
+    }
+
     /// Whether the request shows it.
     fn is_shown(&self, headers: &HeaderMap) -> bool {
         let shown = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());

@@ -4,6 +4,7 @@
 //! shows, under the same names; must not know how a number comes about.
 
 mod auth;
+mod host;
 mod page;
 mod prometheus;
 mod routes;

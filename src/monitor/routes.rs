@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use axum::extract::{FromRequestParts, Path, Query};
+use axum::extract::{FromRequestParts, Path, Query, Request};
 use axum::http::header::{ACCEPT, CONTENT_TYPE};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{MethodRouter, get};
 use axum::{Json, Router};
 use serde_json::json;
 
@@ -24,6 +25,7 @@ use crate::resp::Version;
 use crate::worker_state::windows::Asker;
 
 use super::auth;
+use super::host;
 use super::page;
 use super::prometheus;
 use super::stream::Readers;
@@ -61,7 +63,7 @@ const SHOWN: &[Shown] = &[
 
 /// All paths.
 pub(super) fn router(state: State) -> Router {
-    page::with_page(Router::new())
+    let paths = Paths::default()
         .route("/livez", get(|| async { Json(json!({ "live": true })) }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
@@ -71,17 +73,59 @@ pub(super) fn router(state: State) -> Router {
         .route("/api/history", get(history))
         .route("/api/fields", get(fields))
         .route("/api/stream", get(stream))
+        .list_at("/api");
+    page::with_page(paths.router)
         .route("/api/{name}", get(shown))
         .fallback(|| async { error(StatusCode::NOT_FOUND, "there is no such path; / shows what there is") })
         .method_not_allowed_fallback(|| async {
             error(StatusCode::METHOD_NOT_ALLOWED, "this path takes another method")
         })
+        .layer(middleware::from_fn_with_state(state.clone(), known_host))
         .with_state(state)
+}
+
+/// Paths as they are added, so that one of them can list them all.
+#[derive(Default)]
+struct Paths {
+    router: Router<State>,
+    names: Vec<String>,
+}
+
+impl Paths {
+    fn route(mut self, path: &'static str, methods: MethodRouter<State>) -> Self {
+        self.names.push(path.to_owned());
+        self.router = self.router.route(path, methods);
+        self
+    }
+
+    /// Adds a path that lists those below it, and whether a token is configured, without which nothing can be changed.
+    fn list_at(mut self, path: &'static str) -> Self {
+        let shown = SHOWN.iter().map(|shown| format!("/api/{}", shown.subcommand.name()));
+        let mut paths: Vec<String> =
+            self.names.into_iter().chain(shown).filter(|name| name.starts_with(path)).collect();
+        paths.sort_unstable();
+        let list = async move |_: MayRead, state: axum::extract::State<State>| {
+            let has_token = auth::Token::is_set(&state.config.get());
+            Json(json!({ "paths": paths, "has_token": has_token }))
+        };
+        self.router = self.router.route(path, get(list));
+        self.names = Vec::new();
+        self
+    }
 }
 
 /// An error as JSON.
 fn error(status: StatusCode, text: &str) -> Response {
     (status, Json(json!({ "error": text }))).into_response()
+}
+
+/// Refuses a request under a name that is not known.
+async fn known_host(state: axum::extract::State<State>, request: Request, next: Next) -> Response {
+    let allowed = host::check(request.uri().path(), request.headers(), &state.config.get().monitor_hosts);
+    match allowed {
+        Ok(()) => next.run(request).await,
+        Err((status, text)) => error(status, text),
+    }
 }
 
 /// The request may read. Each path but `/livez`, `/readyz` and the page wants this, or [`MayChange`].

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::common::has_program;
+use super::common::{has_program, wait_within};
 
-/// How long Chromium may take for an answer.
+/// How long Chromium may take for an answer, and the page for one step: it starts many processes, and an alert is judged over some time.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A browser with one empty page.
@@ -90,7 +90,7 @@ impl Browser {
             let is_error = match method {
                 "Runtime.exceptionThrown" => true,
                 "Runtime.consoleAPICalled" => told["type"] == "error",
-                "Log.entryAdded" => told["entry"]["level"] == "error" && !is_a_path_that_is_not_there(told),
+                "Log.entryAdded" => told["entry"]["level"] == "error",
                 _ => false,
             };
             if is_error {
@@ -112,6 +112,19 @@ impl Browser {
         answer["result"]["value"].clone()
     }
 
+    /// Waits until a script gives true. What it reads may not be there yet.
+    #[track_caller]
+    pub fn wait(&mut self, what: &str, script: &str) {
+        wait_within(PATIENCE, what, || self.evaluate(script) == Value::Bool(true));
+    }
+
+    /// Types the token where the page asks for it.
+    pub fn give_token(&mut self, token: &str) {
+        self.evaluate(&format!(
+            "document.querySelector('#token').value = '{token}'; document.querySelector('#login button').click()"
+        ));
+    }
+
     /// Takes the size of a phone.
     pub fn phone(&mut self) {
         let size = json!({ "width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": true });
@@ -129,12 +142,6 @@ impl Browser {
         self.evaluate("1");
         self.errors.clone()
     }
-}
-
-/// The page asks for paths that a version may not have, and copes. The browser tells it all the same.
-fn is_a_path_that_is_not_there(told: &Value) -> bool {
-    let url = told["entry"]["url"].as_str().unwrap_or_default();
-    url.contains("/api/") && told["entry"]["text"].as_str().is_some_and(|text| text.contains("404"))
 }
 
 impl Drop for Browser {

@@ -39,6 +39,15 @@ pub fn get_with(monitor: SocketAddr, path: &str, headers: &str) -> Answer {
     raw(monitor, &format!("GET {path} HTTP/1.1\r\nHost: {monitor}\r\nConnection: close\r\n{headers}\r\n"))
 }
 
+/// Asks with another method, more headers, each with its end of line, and a body.
+#[track_caller]
+#[allow(dead_code, reason = "not every test changes something")]
+pub fn send(monitor: SocketAddr, request: &str, headers: &str, body: &str) -> Answer {
+    let length = body.len();
+    let head = format!("Host: {monitor}\r\nConnection: close\r\n{headers}Content-Length: {length}\r\n");
+    raw(monitor, &format!("{request} HTTP/1.1\r\n{head}\r\n{body}"))
+}
+
 /// Sends these bytes and takes what comes until the connection ends.
 #[track_caller]
 pub fn raw(monitor: SocketAddr, request: &str) -> Answer {

@@ -38,6 +38,23 @@ export function span(seconds) {
   return `${whole} s`;
 }
 
+// From milliseconds.
+export const millis = (ms) => (ms == null ? nothing : ms < 1000 ? `${ms} ms` : ms < 60_000 ? `${(ms / 1000).toPrecision(3)} s` : span(ms / 1000));
+
+// A time of today without the day. Takes seconds of Unix time, or a text.
+export function clock(time) {
+  const date = new Date(typeof time === 'number' ? time * 1000 : time);
+  const isToday = date.toDateString() === new Date().toDateString();
+  const day = date.toLocaleDateString('en', { day: 'numeric', month: 'short' });
+  return `${isToday ? '' : `${day} `}${date.toLocaleTimeString('en-GB')}`;
+}
+
+// A name of Shortstop's, such as never_requested.
+export const words = (name) => (name == null ? nothing : name.replaceAll('_', ' '));
+
+// A key or another string of a client, which need not be text.
+export const bytestring = (value) => (typeof value === 'string' ? value : `base64:${value.base64}`);
+
 // A field of INFO in its unit.
 export function field(value, unit) {
   if (value === null || value === undefined) return nothing;
@@ -47,7 +64,7 @@ export function field(value, unit) {
     case 'bytes': return bytes(value);
     case 'ratio': return value.toFixed(3);
     case 'seconds': return value > 1e9 ? new Date(value * 1000).toLocaleString() : span(value);
-    case 'milliseconds': return value < 1000 ? `${value} ms` : span(value / 1000);
+    case 'milliseconds': return millis(value);
     case 'microseconds': return duration(value);
     default: return value.toLocaleString('en');
   }

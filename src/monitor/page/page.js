@@ -1,68 +1,68 @@
 // The page: connects what it shows with where that comes from.
 
-import { ask, follow, forget, remember } from './source.js';
-import { showAlerts, summary } from './summary.js';
+import { actions, start as startActions } from './actions.js';
+import { advice } from './advice.js';
+import { alerts } from './alerts.js';
 import * as charts from './charts.js';
-import * as tables from './tables.js';
+import { place, show } from './dom.js';
+import { events } from './events.js';
+import { start as startExplain } from './explain.js';
+import { fields, start as startFields } from './fields.js';
+import { fleet } from './fleet.js';
+import { keys } from './keys.js';
+import { report } from './report.js';
+import { follow, forget, learn } from './source.js';
+import { summary } from './summary.js';
+import { askToken } from './token.js';
 
+// How often that is asked for which is not streamed.
 const EVERY = 5000;
 
 let samples = [];
-let alerts = null;
 let isStarted = false;
 
 function link(text, look) {
-  const element = document.getElementById('link');
-  if (element.textContent !== text) element.textContent = text;
-  element.className = look;
+  show(place('link'), text);
+  place('link').className = look;
 }
 
-// What is asked for now and then, not streamed.
 async function slow() {
-  const answer = await ask('/api/alerts');
-  const list = Array.isArray(answer) ? answer : answer?.alerts;
-  alerts = Array.isArray(list) ? list.filter((alert) => alert.firing === true || alert.state === 'firing') : null;
-  showAlerts(alerts);
-  await tables.lists();
+  await Promise.all([alerts(), report(), fleet(), keys(), advice(), events(), actions()]);
+  for (const entry of document.querySelectorAll('nav a')) entry.hidden = place(entry.hash.slice(1)).hidden;
 }
 
 async function start() {
   isStarted = true;
-  document.getElementById('login').hidden = true;
-  await Promise.all([charts.start(), tables.startAll(), tables.startExplain(), slow()]);
-  if (samples.length > 0) tables.all(samples.at(-1).info);
+  await learn();
+  startExplain();
+  startActions();
+  charts.start();
+  await Promise.all([startFields(), slow()]);
   setInterval(slow, EVERY);
 }
 
-function sample(latest) {
+async function sample(latest) {
   samples = samples.filter((old) => old.at_ms > latest.at_ms - charts.KEPT_MS);
-  // A new process counts from zero again.
+  // A new process counts from zero again, and may have other paths.
   if (samples.length > 0 && samples.at(-1).info.Proxy.incarnation !== latest.info.Proxy.incarnation) {
     samples = [];
-    forget();
+    await learn();
   }
   samples.push(latest);
+  summary(samples);
   if (!isStarted) start();
-  summary(samples, alerts);
   charts.charts(samples);
-  tables.all(latest.info);
+  fields(latest.info);
   document.documentElement.dataset.samples = String(Number(document.documentElement.dataset.samples ?? 0) + 1);
 }
 
-async function state(name) {
+async function state(name, why) {
   if (name === 'open') link('● live', 'good');
   if (name === 'closed') link('○ Shortstop does not answer; trying again', 'bad');
   if (name !== 'locked') return;
   link('○ locked', 'bad');
-  const form = document.getElementById('login');
-  form.hidden = false;
-  await new Promise((done) => {
-    form.addEventListener('submit', (event) => {
-      event.preventDefault();
-      remember(document.getElementById('token').value);
-      done();
-    }, { once: true });
-  });
+  forget();
+  while (!(await askToken(`Reading needs the token of the monitor. ${why}`)));
 }
 
 follow(sample, state);

@@ -4,35 +4,34 @@
 const token = () => sessionStorage.getItem('token');
 const headers = () => (token() ? { Authorization: `Bearer ${token()}` } : {});
 
+export const hasToken = () => token() !== null;
 export const remember = (text) => sessionStorage.setItem('token', text.trim());
+export const forget = () => sessionStorage.removeItem('token');
 
-// Paths that this Shortstop does not have. Another process may have them.
-const missing = new Set();
-export const forget = () => missing.clear();
+// What `/api` tells of this Shortstop: its paths, and whether a token is configured.
+let index = { paths: [], has_token: false };
+
+export const has = (path) => index.paths.includes(path.split('?')[0]);
+export const canChange = () => index.has_token;
+export async function learn() {
+  index = (await request('GET', '/api')).answer ?? index;
+}
+
+// The status and the answer, or the error as a text.
+export async function request(method, path, body) {
+  try {
+    const asked = { method, headers: headers(), cache: 'no-store' };
+    if (body !== undefined) asked.body = JSON.stringify(body);
+    const given = await fetch(path, asked);
+    const answer = await given.json();
+    return given.ok ? { status: given.status, answer } : { status: given.status, error: answer.error };
+  } catch (error) {
+    return { status: 0, error: `Shortstop does not answer (${error.message})` };
+  }
+}
 
 // What a path gives; null: this Shortstop has no such path, or does not answer.
-export async function ask(path) {
-  const [name] = path.split('?');
-  if (missing.has(name)) return null;
-  try {
-    const answer = await fetch(path, { headers: headers(), cache: 'no-store' });
-    if (answer.status === 404) missing.add(name);
-    if (!answer.ok) return null;
-    return await answer.json();
-  } catch {
-    return null;
-  }
-}
-
-// The same, and why not.
-export async function askOrWhy(path) {
-  try {
-    const answer = await fetch(path, { headers: headers(), cache: 'no-store' });
-    return await answer.json();
-  } catch (error) {
-    return { error: String(error) };
-  }
-}
+export const ask = async (path) => (has(path) ? ((await request('GET', path)).answer ?? null) : null);
 
 const pause = (ms) => new Promise((done) => setTimeout(done, ms));
 
@@ -49,7 +48,7 @@ export async function follow(sample, state) {
       const answer = await fetch('/api/stream', { headers: headers(), signal: gone.signal, cache: 'no-store' });
       if (answer.status === 401 || answer.status === 403) {
         clearTimeout(watch);
-        await state('locked');
+        await state('locked', (await answer.json()).error);
         continue;
       }
       if (!answer.ok) throw new Error(answer.statusText);
@@ -67,7 +66,7 @@ export async function follow(sample, state) {
           clearTimeout(watch);
           watch = setTimeout(() => gone.abort(), PATIENCE);
           state('open');
-          sample(JSON.parse(data));
+          await sample(JSON.parse(data));
         }
       }
     } catch {
