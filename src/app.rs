@@ -192,6 +192,7 @@ impl App {
             stats,
             endpoint,
             outbox: bus.as_ref().map(Bus::outbox),
+            updates: bus.as_ref().and_then(Bus::updates),
             windows: Arc::clone(&admin) as Arc<dyn Windows>,
             buffers,
             control: control.handle().clone(),
@@ -468,6 +469,7 @@ fn start_bus(
     };
     let mut settings = bus::Settings::new(nats.clone(), config.fleet.clone(), incarnation);
     settings.json = config.bus.json.then(|| config.bus.json_subject.clone());
+    settings.updates = config.bus.json.then(|| config.bus.update_subject.clone());
     settings.credentials.clone_from(&config.bus.credentials);
     settings.supervisor = supervisor.clone();
     settings.farewell = summaries::farewell(incarnation);

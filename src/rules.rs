@@ -42,6 +42,8 @@ pub struct Rule {
     pub cache: Option<CacheRule>,
     /// Publish writes to the fleet.
     pub watch: bool,
+    /// Publish written values to services.
+    pub announce_values: bool,
     /// How to compress its value. `None`: it is not compressed.
     pub compress: Option<CompressRule>,
     /// Where its requests are counted.
@@ -97,6 +99,7 @@ impl Rules {
                 place,
             }),
             watch: body.watch,
+            announce_values: body.announce_values,
             compress: (config.compression && body.compress.on).then_some(CompressRule {
                 level: body.compress.level,
                 min_size: body.compress.min_size,
@@ -167,6 +170,11 @@ impl Rules {
         self.any(|rule| rule.watch)
     }
 
+    /// Whether values of any key are published to services.
+    pub fn announces_anything(&self) -> bool {
+        self.any(|rule| rule.announce_values)
+    }
+
     fn any(&self, asked: impl Fn(&Rule) -> bool) -> bool {
         self.all().any(asked)
     }
@@ -225,6 +233,7 @@ rules:
                 place: RulePlace::DEFAULTS,
             }),
             watch: true,
+            announce_values: false,
             compress: Some(CompressRule { level: 3, min_size: 1024, min_saving: 10 }),
             place: RulePlace::DEFAULTS,
         };

@@ -1,9 +1,9 @@
-//! The JSON contract with services that are not Shortstops: `{"action":"invalidate","key":…,"timestamp":…}`.
+//! The JSON contract with services that are not Shortstops: `{"action":"invalidate","key":…,"timestamp":…}`, and `update` with a value.
 //!
 //! Messages from a Shortstop also have the field `instance`. Other Shortstops ignore them, because they received the key on the
 //! fleet's own subject. A key that is not UTF-8 is sent as `key_base64`. Bytes in, values out; no I/O.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -22,7 +22,7 @@ pub(super) enum Request {
     Pattern(Vec<u8>),
     /// Drop everything.
     Clear,
-    /// From a Shortstop: nothing to do.
+    /// Nothing to do.
     Ours,
 }
 
@@ -32,7 +32,7 @@ pub(super) enum JsonError {
     /// The parser's own text is left out, because it may quote a key.
     #[error("not the expected JSON, at line {} column {}", .0.line(), .0.column())]
     Syntax(#[from] serde_json::Error),
-    #[error("unknown action: expected invalidate, invalidate_pattern or clear")]
+    #[error("unknown action: expected invalidate, invalidate_pattern, clear or update")]
     Action,
     #[error("no \"{0}\"")]
     Missing(&'static str),
@@ -70,14 +70,32 @@ fn instance<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<String>,
     })
 }
 
-/// Parses a message from a service or a Shortstop.
-pub(super) fn read(bytes: &[u8]) -> Result<Request, JsonError> {
+/// Whose messages ask for nothing.
+#[derive(Clone, Debug)]
+pub(super) enum Passed {
+    /// Those of all Shortstops, since they tell the same on the fleet's subject.
+    OfShortstops,
+    /// Those of this instance.
+    Of(String),
+}
+
+impl Passed {
+    fn has(&self, instance: &str) -> bool {
+        match self {
+            Passed::OfShortstops => instance.starts_with(OURS),
+            Passed::Of(own) => instance == own,
+        }
+    }
+}
+
+/// Parses a message from a service or a Shortstop. A value in it is passed over: L1 takes values from Redis alone.
+pub(super) fn read(bytes: &[u8], passed: &Passed) -> Result<Request, JsonError> {
     let message: Inbound = serde_json::from_slice(bytes)?;
-    if message.instance.is_some_and(|instance| instance.starts_with(OURS)) {
+    if message.instance.is_some_and(|instance| passed.has(&instance)) {
         return Ok(Request::Ours);
     }
     match message.action.as_str() {
-        "invalidate" => match (message.key_base64, message.key) {
+        "invalidate" | "update" => match (message.key_base64, message.key) {
             (Some(text), _) => Ok(Request::Key(STANDARD.decode(text).map_err(|_| JsonError::Base64)?)),
             (None, Some(key)) => Ok(Request::Key(key.into_bytes())),
             (None, None) => Err(JsonError::Missing("key")),
@@ -103,6 +121,38 @@ pub(super) fn invalidate(key: &[u8], instance: &str, now: SystemTime) -> Vec<u8>
     })
 }
 
+#[derive(Serialize)]
+struct OutboundUpdate<'a> {
+    action: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_base64: Option<String>,
+    value_base64: String,
+    ttl: Option<serde_json::Number>,
+    timestamp: String,
+    instance: &'a str,
+}
+
+/// The message for a key that has got a value. The ttl is in seconds, with decimals only if it needs them.
+pub(super) fn update(key: &[u8], value: &[u8], ttl: Option<Duration>, instance: &str, now: SystemTime) -> Vec<u8> {
+    let text = std::str::from_utf8(key).ok();
+    let seconds = |ttl: Duration| match ttl.subsec_nanos() {
+        0 => Some(ttl.as_secs().into()),
+        _ => serde_json::Number::from_f64(ttl.as_secs_f64()),
+    };
+    let message = OutboundUpdate {
+        action: "update",
+        key: text,
+        key_base64: text.is_none().then(|| STANDARD.encode(key)),
+        value_base64: STANDARD.encode(value),
+        ttl: ttl.and_then(seconds),
+        timestamp: timestamp(now),
+        instance,
+    };
+    serde_json::to_vec(&message).expect("texts and a finite number: there is nothing in it that JSON cannot hold")
+}
+
 /// The message for "anything may have changed".
 pub(super) fn clear(instance: &str, now: SystemTime) -> Vec<u8> {
     write(&Outbound { action: "clear", key: None, key_base64: None, timestamp: timestamp(now), instance })
@@ -125,7 +175,11 @@ mod tests {
     use proptest::prelude::{any, prop_assert, prop_assert_eq, proptest};
     use serde_json::{Value, json};
 
-    use super::{Request, clear, invalidate, read, timestamp};
+    use super::{Passed, Request, clear, invalidate, timestamp, update};
+
+    fn read(bytes: &[u8]) -> Result<Request, super::JsonError> {
+        super::read(bytes, &Passed::OfShortstops)
+    }
 
     fn at(seconds: u64, millis: u64) -> SystemTime {
         SystemTime::UNIX_EPOCH + Duration::from_secs(seconds) + Duration::from_millis(millis)
@@ -142,6 +196,7 @@ mod tests {
             (r#"{"action":"invalidate","key_base64":"/wA="}"#, Request::Key(vec![0xff, 0])),
             (r#"{"action":"invalidate_pattern","pattern":"a:*"}"#, Request::Pattern(b"a:*".into())),
             (r#"{"action":"invalidate_pattern","key":"a:*"}"#, Request::Pattern(b"a:*".into())),
+            (r#"{"action":"update","key":"a","value_base64":"%%%","ttl":1}"#, Request::Key(b"a".into())),
             (r#"{"action":"clear"}"#, Request::Clear),
             (r#"{"action":"clear","instance":"signals-7"}"#, Request::Clear),
             (r#"{"action":"clear","instance":7}"#, Request::Clear),
@@ -187,6 +242,31 @@ mod tests {
             sent,
             json!({"action": "clear", "timestamp": "1970-01-01T00:00:00.000Z", "instance": "shortstop:1"})
         );
+    }
+
+    #[test]
+    fn the_format_of_an_update_is_fixed() {
+        let sent = |key: &[u8], ttl: Option<u64>| -> Value {
+            let ttl = ttl.map(Duration::from_millis);
+            serde_json::from_slice(&update(key, b"\xffv", ttl, "shortstop:1", at(0, 0))).expect("JSON")
+        };
+        let mut expected = json!({
+            "action": "update", "key": "k", "value_base64": "/3Y=", "ttl": null, "timestamp": "1970-01-01T00:00:00.000Z",
+            "instance": "shortstop:1"
+        });
+        assert_eq!(sent(b"k", None), expected);
+        expected["ttl"] = json!(10);
+        assert_eq!(sent(b"k", Some(10_000)), expected);
+        expected["ttl"] = json!(1.5);
+        assert_eq!(sent(b"k", Some(1500)), expected);
+        assert_eq!(sent(b"\xff", None)["key_base64"], "/w==");
+    }
+
+    #[test]
+    fn an_update_of_another_shortstop_is_a_request() {
+        let message = update(b"k", b"v", None, "shortstop:1", at(0, 0));
+        let read = |own: &str| super::read(&message, &Passed::Of(own.to_owned())).expect("our own message");
+        assert_eq!((read("shortstop:1"), read("shortstop:2")), (Request::Ours, Request::Key(b"k".into())));
     }
 
     /// Expected values from GNU date.

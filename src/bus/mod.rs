@@ -11,7 +11,7 @@
 //! | `peers` | the known peers, and whether the bus is in doubt: a state machine without I/O |
 //! | `watch` | the state shared between the bus and the task that asks Redis |
 //! | `connect`, `client` | set-up and use of the NATS client |
-//! | `publisher`, `receiver`, `services`, `notices`, `status` | the tasks |
+//! | `publisher`, `receiver`, `services`, `notices`, `status`, `updates` | the tasks |
 //! | `nats` | starts and ends the tasks |
 
 mod client;
@@ -29,6 +29,7 @@ mod receiver;
 mod services;
 mod settings;
 mod status;
+mod updates;
 mod watch;
 
 pub use connect::{BusError, check_credentials};
@@ -37,4 +38,5 @@ pub use nats::{Bus, start};
 pub use notices::Notice;
 pub use outbox::Outbox;
 pub use settings::{DEFAULT_QUEUE, Settings, connection_name, incarnation_of, random_incarnation};
+pub use updates::{Update, Updates};
 pub use watch::{Instance, PeerWatch};

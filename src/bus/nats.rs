@@ -5,8 +5,8 @@
 //! nothing is published while disconnected, nothing waits longer than `client::PUBLISH`, and `peers` decides by echoes and sequence
 //! numbers whether this Shortstop receives what its peers send. Decisions do not belong here.
 //!
-//! Up to seven tasks: publisher, receiver, one for notices, and one for each direction of the JSON subject and of the status subject. So
-//! neither a stalled connection nor a flood of JSON can delay the fleet's subject. The lease is about the fleet's subject only.
+//! Up to nine tasks: publisher, receiver, one for notices, and one for each direction of the JSON subject, of the status subject and of
+//! the subject of updates. So neither a stalled connection nor a flood of JSON can delay the fleet's subject. The lease is about the fleet's subject only.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -25,6 +25,7 @@ use crate::metrics::slots::BusStats;
 use super::client::{connection, publish};
 use super::connect::{BusError, options, servers, subject};
 use super::event::Sink;
+use super::json::Passed;
 use super::log_limit::LogLimit;
 use super::message::Body;
 use super::notices::{self, Notice};
@@ -35,6 +36,7 @@ use super::receiver::Receiver;
 use super::services::{JsonWriter, apply_requests};
 use super::settings::{Settings, connection_name};
 use super::status;
+use super::updates::{self, Update, Updates};
 use super::watch::{PeerWatch, Shared};
 use crate::supervisor::End;
 
@@ -47,6 +49,7 @@ pub struct Bus {
     outbox: Outbox,
     notices: mpsc::Sender<Notice>,
     status: mpsc::Sender<Vec<u8>>,
+    updates: Option<Updates>,
     task: JoinHandle<()>,
     stop: Option<oneshot::Sender<()>>,
     shared: Arc<Shared>,
@@ -67,10 +70,21 @@ pub fn start(handle: &Handle, settings: Settings, sink: Arc<dyn Sink>, stats: Ar
     let (notices, to_publish) = mpsc::channel(notices::QUEUE);
     // One message: a later one tells more.
     let (status, to_tell) = mpsc::channel(1);
+    let (to_updates, to_announce) = mpsc::channel(updates::QUEUE);
+    let updates_subject = settings.updates.clone().map(subject).transpose()?;
+    let updates = updates_subject.is_some().then(|| Updates { queue: to_updates, stats: Arc::clone(&stats) });
     let (stop, stopped) = oneshot::channel();
     sink.set_doubtful(true);
-    let wire = Wire { settings, subject: fleet_subject, json_subject, sink, stats, shared: Arc::clone(&shared) };
-    let queues = Queues { inlet, to_publish, to_tell };
+    let wire = Wire {
+        settings,
+        subject: fleet_subject,
+        json_subject,
+        updates_subject,
+        sink,
+        stats,
+        shared: Arc::clone(&shared),
+    };
+    let queues = Queues { inlet, to_publish, to_tell, to_announce };
     let supervisor = wire.settings.supervisor.clone();
     let task = handle.spawn(supervisor.watch("the bus", End::Allowed, async move {
         match options.connect(servers).await {
@@ -78,7 +92,7 @@ pub fn start(handle: &Handle, settings: Settings, sink: Arc<dyn Sink>, stats: Ar
             Err(error) => warn!(%error, "nats: cannot start; this Shortstop runs alone"),
         }
     }));
-    Ok(Bus { outbox, notices, status, task, stop: Some(stop), shared })
+    Ok(Bus { outbox, notices, status, updates, task, stop: Some(stop), shared })
 }
 
 impl Bus {
@@ -90,6 +104,11 @@ impl Bus {
     /// A sender of notices. It does not make its caller wait: a full queue takes no more.
     pub fn notices(&self) -> mpsc::Sender<Notice> {
         self.notices.clone()
+    }
+
+    /// A sender of announcements. `None` if there is no subject for them.
+    pub fn updates(&self) -> Option<Updates> {
+        self.updates.clone()
     }
 
     /// A sender of what this instance tells of itself on the status subject, `shortstop.v1.<fleet>.status`. A full queue takes no more, and
@@ -133,6 +152,7 @@ struct Queues {
     inlet: Inlet,
     to_publish: mpsc::Receiver<Notice>,
     to_tell: mpsc::Receiver<Vec<u8>>,
+    to_announce: mpsc::Receiver<Update>,
 }
 
 /// The parts from which the tasks are made.
@@ -140,6 +160,7 @@ struct Wire {
     settings: Settings,
     subject: String,
     json_subject: Option<String>,
+    updates_subject: Option<String>,
     sink: Arc<dyn Sink>,
     stats: Arc<BusStats>,
     shared: Arc<Shared>,
@@ -147,7 +168,7 @@ struct Wire {
 
 impl Wire {
     async fn run(self, client: Client, queues: Queues, stopped: oneshot::Receiver<()>) {
-        let Queues { inlet, to_publish, to_tell } = queues;
+        let Queues { inlet, to_publish, to_tell, to_announce } = queues;
         let origin = Instant::now();
         // Dropped with this future, which ends the tasks.
         let mut tasks = JoinSet::new();
@@ -187,6 +208,7 @@ impl Wire {
             }
             Err(error) => warn!(%error, "nats: cannot subscribe to the status subject"),
         }
+        self.start_updates(&client, &mut tasks, to_announce).await;
         let (json, json_done) = self.start_json(&client, &mut tasks).await.unzip();
         let mut publisher = Publisher {
             client,
@@ -219,6 +241,22 @@ impl Wire {
         }
     }
 
+    /// Starts the two tasks of the subject of updates, if there is one.
+    async fn start_updates(&self, client: &Client, tasks: &mut JoinSet<()>, to_announce: mpsc::Receiver<Update>) {
+        let Some(subject) = self.updates_subject.clone() else { return };
+        let instance = connection_name(&self.settings.fleet, self.settings.incarnation);
+        match client.subscribe(subject.clone()).await {
+            Ok(subscription) => {
+                let passed = Passed::Of(instance.clone());
+                let applies = apply_requests(subscription, passed, Arc::clone(&self.sink), Arc::clone(&self.stats));
+                tasks.spawn(self.settings.supervisor.watch("the receiver of updates", End::Allowed, applies));
+            }
+            Err(error) => warn!(%error, "nats: cannot subscribe to the subject of updates"),
+        }
+        let announces = updates::run(client.clone(), subject, instance, to_announce, Arc::clone(&self.stats));
+        tasks.spawn(self.settings.supervisor.watch("the sender of updates", End::Allowed, announces));
+    }
+
     /// Starts the two tasks of the JSON subject. Returns the queue to the sending one, and a signal of its end.
     async fn start_json(&self, client: &Client, tasks: &mut JoinSet<()>) -> Option<(Outbox, oneshot::Receiver<()>)> {
         let subject = self.json_subject.clone()?;
@@ -229,7 +267,8 @@ impl Wire {
                 return None;
             }
         };
-        let applies = apply_requests(subscription, Arc::clone(&self.sink), Arc::clone(&self.stats));
+        let applies =
+            apply_requests(subscription, Passed::OfShortstops, Arc::clone(&self.sink), Arc::clone(&self.stats));
         tasks.spawn(self.settings.supervisor.watch("the receiver of JSON", End::Allowed, applies));
         let (outbox, inlet) = queue(self.settings.queue);
         let (done, when_done) = oneshot::channel();

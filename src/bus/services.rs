@@ -1,5 +1,5 @@
 //! The two tasks of the JSON subject: one applies requests of services, the other publishes the written keys to services. These
-//! messages have no sequence numbers, so a lost one cannot be noticed.
+//! messages have no sequence numbers, so a lost one cannot be noticed. Requests may also come on the subject of updates.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,16 +14,21 @@ use crate::metrics::slots::BusStats;
 
 use super::client::{connection, publish};
 use super::event::{Event, Sink};
-use super::json::{self, Request};
+use super::json::{self, Passed, Request};
 use super::log_limit::LogLimit;
 use super::outbox::Inlet;
 use super::peers::HEARTBEAT;
 
-/// Applies requests of services.
-pub(super) async fn apply_requests(mut subscription: Subscriber, sink: Arc<dyn Sink>, stats: Arc<BusStats>) {
+/// Applies requests of services. `passed`: whose messages ask for nothing.
+pub(super) async fn apply_requests(
+    mut subscription: Subscriber,
+    passed: Passed,
+    sink: Arc<dyn Sink>,
+    stats: Arc<BusStats>,
+) {
     let log = LogLimit::default();
     while let Some(message) = subscription.next().await {
-        let request = json::read(&message.payload);
+        let request = json::read(&message.payload, &passed);
         if matches!(request, Ok(Request::Ours)) {
             continue;
         }

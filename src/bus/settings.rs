@@ -19,6 +19,8 @@ pub struct Settings {
     pub fleet: String,
     /// The subject of the JSON contract. `None`: nothing is published or received there.
     pub json: Option<String>,
+    /// The subject on which values are announced, and on which services announce theirs. `None`: neither.
+    pub updates: Option<String>,
     /// NATS credentials file (JWT and NKey seed).
     pub credentials: Option<PathBuf>,
     /// Identifies one start of one process: random (see [`random_incarnation`]). The names of its Redis connections contain it
@@ -39,6 +41,7 @@ impl Settings {
             nats,
             fleet: fleet.into(),
             json: None,
+            updates: None,
             credentials: None,
             incarnation,
             farewell: Vec::new(),

@@ -18,13 +18,15 @@ pub struct RuleBody {
     pub cache: CacheBody,
     /// Publish writes to the fleet.
     pub watch: bool,
+    /// Publish written values to services.
+    pub announce_values: bool,
     /// Compress values on their way to Redis.
     pub compress: CompressBody,
 }
 
 impl Default for RuleBody {
     fn default() -> Self {
-        Self { cache: CacheBody::default(), watch: true, compress: CompressBody::default() }
+        Self { cache: CacheBody::default(), watch: true, announce_values: false, compress: CompressBody::default() }
     }
 }
 
@@ -97,6 +99,8 @@ pub struct RuleSpec {
     pub cache: Option<Switch<CachePatch>>,
     /// In place of `defaults.watch`.
     pub watch: Option<bool>,
+    /// In place of `defaults.announce_values`.
+    pub announce_values: Option<bool>,
     /// Changes to `defaults.compress`.
     pub compress: Option<Switch<CompressPatch>>,
     /// Where it stands in the file.
@@ -121,6 +125,7 @@ impl RuleSpec {
         RuleBody {
             cache: self.cache.as_ref().map_or_else(|| defaults.cache.clone(), |switch| switch.cache(&defaults.cache)),
             watch: self.watch.unwrap_or(defaults.watch),
+            announce_values: self.announce_values.unwrap_or(defaults.announce_values),
             compress: match &self.compress {
                 Some(switch) => switch.compress(&defaults.compress),
                 None => defaults.compress.clone(),
@@ -232,11 +237,12 @@ impl Patch for CompressPatch {
 
 impl Section for RuleBody {
     fn fields(&mut self, fields: &mut impl Fields) {
-        let Self { cache, watch, compress } = self;
+        let Self { cache, watch, announce_values, compress } = self;
         let mut switch = Some(Switch::from(&*cache));
         fields.switch("cache", &mut switch);
         *cache = switch.map_or_else(|| cache.clone(), |switch| switch.cache(cache));
         fields.value("watch", watch, SWITCH);
+        fields.value("announce_values", announce_values, SWITCH);
         let mut switch = Some(Switch::from(&*compress));
         fields.switch("compress", &mut switch);
         *compress = switch.map_or_else(|| compress.clone(), |switch| switch.compress(compress));
@@ -245,10 +251,11 @@ impl Section for RuleBody {
 
 impl Section for RuleSpec {
     fn fields(&mut self, fields: &mut impl Fields) {
-        let Self { pattern, cache, watch, compress, line: _ } = self;
+        let Self { pattern, cache, watch, announce_values, compress, line: _ } = self;
         fields.value("match", pattern, TEXT);
         fields.switch("cache", cache);
         fields.maybe("watch", watch, SWITCH);
+        fields.maybe("announce_values", announce_values, SWITCH);
         fields.switch("compress", compress);
     }
 
@@ -293,6 +300,7 @@ mod tests {
         let defaults = RuleBody {
             cache: CacheBody { ttl: Duration::from_secs(7), admit_after: 5, ..CacheBody::default() },
             watch: false,
+            announce_values: true,
             compress: CompressBody { level: 9, ..CompressBody::default() },
         };
         assert_eq!(spec("{match: a}").body(&defaults), defaults);

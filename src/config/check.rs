@@ -97,6 +97,7 @@ impl Check {
         self.number("l1.hot_entries", l1.hot_entries, 1..=1 << 24);
         self.size("l1.hot_max_value", l1.hot_max_value, 0..=MB);
         self.found("bus.json_subject", subject(&config.bus.json_subject));
+        self.found("bus.update_subject", subject(&config.bus.update_subject));
         self.found("alerts.subject", config.alerts.subject.as_deref().map_or(Ok(()), subject));
         let timeouts = &config.timeouts;
         self.time("timeouts.connect", timeouts.connect, MS..=ANY_TIME);

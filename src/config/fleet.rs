@@ -13,6 +13,7 @@ const SHARED: &[&str] = &[
     "l1.enabled",
     "bus.json",
     "bus.json_subject",
+    "bus.update_subject",
     "limits.max_inflated",
     "compression",
     "scripts",

@@ -194,21 +194,29 @@ pub struct Bus {
     pub json: bool,
     /// The subject of the JSON messages.
     pub json_subject: String,
+    /// The subject of the values that are announced.
+    pub update_subject: String,
     /// A NATS `.creds` file.
     pub credentials: Option<PathBuf>,
 }
 
 impl Default for Bus {
     fn default() -> Self {
-        Self { json: true, json_subject: "cache.invalidate".to_owned(), credentials: None }
+        Self {
+            json: true,
+            json_subject: "cache.invalidate".to_owned(),
+            update_subject: "cache.update".to_owned(),
+            credentials: None,
+        }
     }
 }
 
 impl Section for Bus {
     fn fields(&mut self, fields: &mut impl Fields) {
-        let Self { json, json_subject, credentials } = self;
+        let Self { json, json_subject, update_subject, credentials } = self;
         fields.value("json", json, SWITCH);
         fields.value("json_subject", json_subject, TEXT);
+        fields.value("update_subject", update_subject, TEXT);
         fields.value("credentials", credentials, OPTIONAL_PATH);
     }
 }

@@ -201,7 +201,7 @@ fn mistakes_name_line_key_and_remedy() {
         ("log:\n  level: info\n  colour: red", "line 3: log: there is no key 'colour' here; type one of level, format"),
         (
             "rules:\n- match: a\n  cach: false",
-            "line 3: rules[0]: there is no key 'cach' here (did you mean cache?); type one of match, cache, watch, compress",
+            "line 3: rules[0]: there is no key 'cach' here (did you mean cache?); type one of match, cache, watch, announce_values, compress",
         ),
         (
             "rules:\n- match: a\n  cache: { tll: 1s }",

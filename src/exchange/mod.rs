@@ -1,5 +1,6 @@
 //! What waits for a reply, as data. `replies` handles the replies, `proxy` sends the requests.
 
+pub mod announced;
 pub mod client_command;
 pub mod client_list;
 pub mod exec_demux;

@@ -4,6 +4,7 @@
 use smallvec::SmallVec;
 
 use crate::bus;
+use crate::exchange::announced::Announced;
 use crate::near_cache::KeyId;
 
 /// A key that the command writes.
@@ -27,6 +28,8 @@ pub struct Rare {
     pub(crate) resets_stats: bool,
     /// The users that the command deletes.
     pub(crate) deleted: Vec<Vec<u8>>,
+    /// The values that the command announces, unless it is a part of a transaction.
+    pub(crate) announced: Option<Announced>,
 }
 
 /// What a command may change.
@@ -82,6 +85,16 @@ impl WriteGuard {
         self.rare().resets_stats = true;
     }
 
+    /// The command announces these values if it takes effect.
+    pub(crate) fn announces(&mut self, announced: Announced) {
+        self.rare().announced = Some(announced);
+    }
+
+    /// The values that the command announces. Only once.
+    pub(crate) fn take_announced(&mut self) -> Option<Announced> {
+        self.rare.as_mut()?.announced.take()
+    }
+
     fn rare(&mut self) -> &mut Rare {
         self.rare.get_or_insert_default()
     }
@@ -103,7 +116,7 @@ impl WriteGuard {
         self.rare().deleted.extend(names);
     }
 
-    /// Adds what another command changes.
+    /// Adds what another command changes, without the values that it announces.
     pub(crate) fn extend(&mut self, other: WriteGuard) {
         self.any |= other.any;
         self.changes_anonymous_rights |= other.changes_anonymous_rights;

@@ -178,6 +178,12 @@ pub struct BusStats {
     pub json_bad: AtomicU64,
     /// JSON messages that could not be sent. One `clear` stands for them.
     pub json_dropped: AtomicU64,
+    /// Values announced to services.
+    pub updates_published: AtomicU64,
+    /// Values that could not be announced: too many were waiting, or NATS was not connected or too slow.
+    pub updates_dropped: AtomicU64,
+    /// Values that are too large to be announced.
+    pub updates_too_large: AtomicU64,
     /// What this instance has told of itself on the status subject.
     pub summaries_published: AtomicU64,
     /// Summaries of instances received, including those of this one.

@@ -354,6 +354,25 @@ pub(super) const METRICS: &[Metric] = &[
         "Messages of the fleet that were not understood.",
         |from| shared(&from.bus.unreadable),
     ),
+    row(Section::Invalidation, "updates_published", Counter, Nothing, "Values announced to other services.", |from| {
+        shared(&from.bus.updates_published)
+    }),
+    row(
+        Section::Invalidation,
+        "updates_dropped",
+        Counter,
+        Nothing,
+        "Values that could not be announced; the message about the key was sent by itself.",
+        |from| shared(&from.bus.updates_dropped),
+    ),
+    row(
+        Section::Invalidation,
+        "updates_too_large",
+        Counter,
+        Nothing,
+        "Values that are too large to be announced.",
+        |from| shared(&from.bus.updates_too_large),
+    ),
     row(
         Section::Invalidation,
         "summaries_published",

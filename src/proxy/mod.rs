@@ -4,6 +4,7 @@
 //! module uses no socket and never waits: a request that cannot proceed yet returns a [`Next`] that says so. Must not know how
 //! replies are handled (`replies`).
 
+mod announce;
 mod auth;
 mod bitfield;
 mod call;

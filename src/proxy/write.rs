@@ -61,6 +61,7 @@ impl Client {
         let db = self.state.profile.db();
         let publishes = self.context.shared.outbox.is_some();
         let (mut guard, mut candidates) = (WriteGuard::default(), Candidates::default());
+        let mut announced = None;
         if call.keys.all == Keys::Unknown {
             guard.add_any();
         }
@@ -78,7 +79,13 @@ impl Client {
                 }
                 let how = rule.and_then(|rule| rule.compress.as_ref());
                 candidates.look(value_at, value, how, policy.limits.max_inflated);
+                if policy.announces && rule.is_some_and(|rule| rule.announce_values) {
+                    self.announce(&mut announced, call, key, value);
+                }
             }
+        }
+        if let Some(announced) = announced {
+            guard.announces(announced);
         }
         (guard, candidates)
     }

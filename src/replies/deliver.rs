@@ -290,8 +290,12 @@ impl Pending {
                 keys.iter().for_each(|id| context.shared.coherence.poison(*id, LeftL1::Overtaken));
                 decode_all(context, reply, shape, move |_, reply| answer(to, reply));
             }
-            OnReply::Write { guard, shape } => {
+            OnReply::Write { mut guard, shape } => {
+                let announced = guard.take_announced();
                 guard.end(context, failed);
+                if let Some(announced) = announced {
+                    context.announce(announced, reply.bytes());
+                }
                 decode_all(context, reply, shape, move |_, reply| answer(to, reply));
             }
             OnReply::Elements { guard, observed, shape } => {

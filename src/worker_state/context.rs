@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use tokio::runtime::Handle;
 
-use crate::bus::{Event, Outbox};
+use crate::bus::{Event, Outbox, Updates};
 use crate::client_state::buffers::{AllBuffers, Buffers, Held};
 use crate::client_state::reply_queue::MOST_OUTSTANDING;
 use crate::client_state::users::Users;
@@ -56,6 +56,8 @@ pub struct Shared {
     pub endpoint: Arc<Endpoint>,
     /// Publishes events to the fleet. `None` for a single instance.
     pub outbox: Option<Outbox>,
+    /// Announces values to services. `None`: there are no such services.
+    pub updates: Option<Updates>,
     /// PROXY and INFO.
     pub windows: Arc<dyn Windows>,
     /// The runtime for work that must not hold up a worker.
@@ -112,6 +114,8 @@ pub struct Context {
     pub(crate) nameless: Cell<Option<KeyId>>,
     pub(crate) flights: RefCell<HashMap<EntryId, Rc<Flight>>>,
     pub(crate) events: RefCell<Vec<Event>>,
+    /// Bytes of the values that are announced when their write has a reply.
+    pub(crate) announced: Rc<Cell<usize>>,
     /// Writes that have been sent and have no reply yet.
     pub(crate) writes: Cell<usize>,
     /// Spare buffers for replies.
@@ -180,6 +184,7 @@ impl Context {
             admission: RefCell::default(),
             unkept: RefCell::default(),
             left_out: Cell::default(),
+            announced: Rc::default(),
             hot_keys: RefCell::new(HotKeys::new(now, worker as u64 + 1)),
             big_keys: RefCell::default(),
             nameless: Cell::default(),

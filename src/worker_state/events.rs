@@ -1,6 +1,7 @@
 //! Publishes a worker's events to the fleet.
 
 use crate::bus::Event;
+use crate::exchange::announced::Announced;
 use crate::worker_state::context::Context;
 
 impl Context {
@@ -21,6 +22,13 @@ impl Context {
         let mut events = self.events.borrow_mut();
         if !events.contains(&event) {
             events.push(event);
+        }
+    }
+
+    /// Announces the values of a write, if its reply says that it took effect.
+    pub(crate) fn announce(&self, announced: Announced, reply: &[u8]) {
+        if let (Some(updates), true) = (&self.shared.updates, announced.effect.took(reply)) {
+            announced.updates.into_iter().for_each(|update| updates.send(update));
         }
     }
 

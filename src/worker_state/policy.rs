@@ -22,6 +22,8 @@ pub struct Policy {
     pub mget_everywhere: bool,
     /// Size of the smallest value that may be compressed. `None` if no value is compressed.
     pub compresses_from: Option<usize>,
+    /// Whether written values of any key are announced.
+    pub announces: bool,
     /// Bounds of L1. Used here for the hot set.
     pub l1: config::L1,
     /// Bounds of buffers and queues.
@@ -49,6 +51,7 @@ impl Policy {
             reads: rules.reads(),
             mget_everywhere: rules.mget_everywhere(),
             compresses_from: rules.compresses_from(),
+            announces: rules.announces_anything(),
             rules,
             l1: config.l1.clone(),
             limits: config.limits.clone(),
