@@ -1,14 +1,15 @@
 //! Puts the parts together: builds, runs, reloads, drains. A value, not a process: two may run side by side.
 
 mod bus_sink;
+mod settings;
 mod status;
 mod watches;
 
 use std::cell::Cell;
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -17,14 +18,14 @@ use tokio::sync::{mpsc, watch};
 
 use crate::acceptor::{self, Front, WorkerHandle};
 use crate::admin::Admin;
+use crate::admin::config::{Changed, Settings};
 use crate::alerts::Alerts;
 use crate::bus::{self, Bus, BusError, connection_name, random_incarnation};
-use crate::client_state::buffers::AllBuffers;
 use crate::client_state::users::Users;
 use crate::coherence::Coherence;
 use crate::coherence::mode_history::ModeHistory;
 use crate::command::Table;
-use crate::config::{ClientsWithoutAuth, Config, ConfigError, Finding, Live, Target, Timeouts, UpstreamUrl, Waiting};
+use crate::config::{ClientsWithoutAuth, Config, ConfigError, Live, Target, Timeouts, UpstreamUrl};
 use crate::history::{History, unix_time};
 use crate::listeners::{self, Addresses, ListenError};
 use crate::machine;
@@ -32,18 +33,21 @@ use crate::metrics::journal::Journal;
 use crate::metrics::outcome::EventKind;
 use crate::metrics::slots::{BusStats, Stats};
 use crate::monitor::{self, Monitor, MonitorError};
-use crate::net::{Address, tls};
+use crate::net::Address;
 use crate::scripts::Scripts;
 use crate::summaries::{self, Summaries};
 use crate::supervisor::{End, Failure, Supervisor};
 use crate::upstream::status::UpstreamStatus;
-use crate::upstream::{self, Dialer, Endpoint, LinkSettings, Login, OwnRights, ServerLimits};
+use crate::upstream::{Dialer, Endpoint, LinkSettings, Login, OwnRights, ServerLimits};
 use crate::worker::{self, Order, Setup};
 use crate::worker_state::context::{Mailbox, Mailboxes, Shared};
-use crate::worker_state::policy::{Policy, View};
+use crate::worker_state::policy::View;
 use crate::worker_state::windows::Windows;
 
 use bus_sink::BusSink;
+use settings::{RunningSettings, new_policy};
+
+pub use settings::{Surroundings, check_files};
 
 /// Prefix of the names of the workers' threads.
 const WORKER: &str = "shortstop-worker-";
@@ -80,21 +84,12 @@ pub enum StartError {
     Thread(#[source] io::Error),
 }
 
-/// Checks the files that a configuration refers to.
-pub fn check_files(config: &Config) -> Vec<Finding> {
-    let credentials = config.bus.credentials.as_deref().map(bus::check_credentials);
-    let credentials = credentials.and_then(Result::err).map(|error| Finding::new("bus.credentials", error));
-    let server = listeners::server(&config.tls).err();
-    [server, upstream::check_files(config), credentials, monitor::check_files(config)].into_iter().flatten().collect()
-}
-
 /// A running Shortstop. It ends at once when dropped.
 pub struct App {
     addresses: Addresses,
     shared: Arc<Shared>,
     dialer: Arc<Dialer>,
-    /// The certificate for TLS clients, if there are any.
-    server: Option<watch::Sender<tls::Server>>,
+    settings: Arc<RunningSettings>,
     admin: Arc<Admin>,
     monitor: Option<Monitor>,
     bus: Option<Bus>,
@@ -102,7 +97,6 @@ pub struct App {
     worker_handles: Vec<WorkerHandle>,
     threads: Vec<JoinHandle<()>>,
     supervisor: Supervisor,
-    client_limit: watch::Sender<usize>,
     stop: watch::Sender<bool>,
     control: Option<Runtime>,
     /// The current configuration.
@@ -117,6 +111,14 @@ impl App {
     /// # Errors
     /// What prevents the start. Redis or NATS being away does not.
     pub fn start(config: Config) -> Result<App, StartError> {
+        App::start_in(config, Surroundings::default())
+    }
+
+    /// [`App::start`], with a configuration that can be read again.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn start_in(config: Config, surroundings: Surroundings) -> Result<App, StartError> {
         config.check()?;
         let timeouts = Live::new(config.timeouts);
         let dialer =
@@ -181,6 +183,8 @@ impl App {
             buffers: Arc::clone(&buffers),
             listen: addresses.to_string(),
             config: in_force.clone(),
+            settings: OnceLock::new(),
+            outbox: bus.as_ref().map(Bus::outbox),
             incarnation,
             mailboxes: Arc::clone(&mailboxes),
             summaries,
@@ -209,12 +213,24 @@ impl App {
         };
         let (client_limit, limit) = watch::channel(config.limits.max_clients);
         let (stop, stopped) = watch::channel(false);
-        let server = server.map(|server| watch::channel(server).0);
+        let settings = Arc::new(RunningSettings {
+            surroundings,
+            shared: Arc::clone(&shared),
+            dialer: Arc::clone(&dialer),
+            server: server.map(|server| watch::channel(server).0),
+            client_limit,
+            config: in_force.clone(),
+            timeouts: timeouts.clone(),
+            changing: Mutex::default(),
+        });
+        let weak: Weak<dyn Settings> = Arc::<RunningSettings>::downgrade(&settings);
+        // It is set here only.
+        let _ = admin.settings.set(weak);
         let mut app = App {
             addresses,
             shared,
             dialer,
-            server,
+            settings,
             admin,
             monitor: None,
             bus,
@@ -222,7 +238,6 @@ impl App {
             worker_handles: Vec::new(),
             threads: Vec::new(),
             supervisor,
-            client_limit,
             stop,
             control: Some(control),
             config: in_force,
@@ -244,7 +259,7 @@ impl App {
             let front =
                 Front { worker_handles: app.worker_handles.clone(), limit, stats, number: Arc::new(AtomicU64::new(0)) };
             for (listener, has_tls) in listeners {
-                let tls = app.server.as_ref().filter(|_| has_tls).map(watch::Sender::subscribe);
+                let tls = app.settings.server.as_ref().filter(|_| has_tls).map(watch::Sender::subscribe);
                 let accepts = acceptor::run(listener, tls, front.clone(), stopped.clone());
                 control.spawn(app.supervisor.watch("the acceptor", End::Never, accepts));
             }
@@ -310,45 +325,18 @@ impl App {
         self.monitor.as_ref().map(Monitor::address)
     }
 
-    /// Uses another configuration from now on. Returns the settings that need a restart. Entries kept under the old configuration
-    /// are dropped. Existing connections keep the certificates with which they began.
+    /// Uses another configuration from now on. L1 starts again, empty. Existing connections keep the certificates with which they began.
     ///
     /// # Errors
     /// The configuration is invalid, or a certificate cannot be used. The old configuration stays.
-    pub fn reload(&self, config: &Config) -> Result<Vec<Waiting>, ConfigError> {
-        let reloaded = self.reload_checked(config);
-        if let Err(error) = &reloaded {
-            self.journal().note(EventKind::ReloadRefused, error);
-        }
-        reloaded
+    pub fn reload_from(&self, config: &Config) -> Result<Changed, ConfigError> {
+        self.settings.reload_from(config)
     }
 
-    fn reload_checked(&self, config: &Config) -> Result<Vec<Waiting>, ConfigError> {
-        config.check()?;
-        let old = self.config.get();
-        let (config, waiting) = old.reloaded(config);
-        // Steps that can fail come first.
-        let server = listeners::server(&config.tls)?;
-        self.dialer.reload(&config.upstream_tls)?;
-        if let (Some(known), Some(server)) = (&self.server, server) {
-            known.send_replace(server);
-        }
-        self.timeouts.set(config.timeouts);
-        self.shared.coherence.configure(&old, &config);
-        let policy = new_policy(&config, &self.shared.buffers);
-        // Takes effect for messages of peers at once. Each worker flushes L1 when it gets the new policy.
-        self.shared.scripts.set_trusted(config.scripts.are_trusted());
-        self.shared.stats.rules_change(policy.rules.patterns());
-        for worker_handle in &self.worker_handles {
-            // A worker that has ended needs no rules.
-            let _ = worker_handle.orders.send(Order::Policy(Arc::clone(&policy)));
-        }
-        self.client_limit.send_replace(config.limits.max_clients);
-        let changed = old.changed(&config);
-        let changed = if changed.is_empty() { "nothing has changed".to_owned() } else { changed.join(", ") };
-        self.journal().note(EventKind::Reloaded, changed);
-        self.config.set(Arc::new(config));
-        Ok(waiting)
+    /// Reads the configuration again. What comes of it is in the log.
+    pub fn reload(&self) {
+        // The log has the error.
+        let _ = self.settings.reload();
     }
 
     /// Stops accepting, answers pending requests, publishes what is queued, and ends, within `timeouts.shutdown`. Returns whether
@@ -411,13 +399,6 @@ impl Drop for App {
             let _ = thread.join();
         }
     }
-}
-
-/// The policy of a configuration. Sets the bound of all buffers, which depends on the machine's memory.
-fn new_policy(config: &Config, buffers: &AllBuffers) -> Arc<Policy> {
-    let policy = Policy::new(config, machine::memory());
-    buffers.set_max(policy.buffers_total);
-    Arc::new(policy)
 }
 
 /// Whether an upstream leads to this listener. Resolves the upstream's name only if the port is the same. Other loops, through

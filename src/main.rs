@@ -11,10 +11,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use shortstop::app::{self, App};
-use shortstop::config::{
-    CONFIG_VARIABLE, Config, ConfigError, DEFAULTS_VARIABLE, Loaded, LogFormat, Setting, Sources, UpstreamTls, Waiting,
-};
+use shortstop::app::{self, App, Surroundings};
+use shortstop::config::{Config, Loaded, Loader, LogFormat, Setting, UpstreamTls};
 use shortstop::listeners::Addresses;
 use shortstop::log::Log;
 use shortstop::net::{Stream, tls};
@@ -78,27 +76,8 @@ enum Health {
 }
 
 impl Flags {
-    /// The file to read, if there is one.
-    fn file(&self) -> Option<PathBuf> {
-        let named = || std::env::var_os(CONFIG_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from);
-        self.config.clone().or_else(named)
-    }
-
-    /// The configuration from flags, environment and file, and the file that was read.
-    fn load(&self) -> Result<(Loaded, Option<PathBuf>), ConfigError> {
-        let mut sources = Sources::default();
-        if let Some(path) = std::env::var_os(DEFAULTS_VARIABLE).filter(|path| !path.is_empty()) {
-            sources.add_file(Path::new(&path));
-        }
-        let beside = Path::new("config.yaml");
-        let file = match self.file() {
-            Some(path) => {
-                sources.add_file(&path);
-                Some(path)
-            }
-            None => (beside.exists() && sources.add_file_beside(beside)).then(|| beside.to_owned()),
-        };
-        sources.add_env(|name| std::env::var(name).ok());
+    /// Reads the configuration from flags, environment and file.
+    fn loader(&self) -> Loader {
         let flags = [
             (Setting::Listen, &self.listen, "--listen"),
             (Setting::Upstream, &self.upstream, "--upstream"),
@@ -107,12 +86,8 @@ impl Flags {
             (Setting::Workers, &self.workers, "--workers"),
             (Setting::Log, &self.log, "--log"),
         ];
-        for (setting, value, flag) in flags {
-            if let Some(value) = value {
-                sources.set(setting, value, flag);
-            }
-        }
-        Ok((sources.done(app::check_files)?, file))
+        let flags = flags.into_iter().filter_map(|(setting, value, flag)| Some((setting, value.clone()?, flag)));
+        Loader { file: self.config.clone(), flags: flags.collect(), env: |name| std::env::var(name).ok() }
     }
 
     /// Uses the address of the Shortstop that runs as process 1 or below it, as in a container: a health check is a process of its
@@ -142,7 +117,7 @@ fn main() -> ExitCode {
     if flags.health.is_some() {
         flags = flags.or_flags_of_process_1();
     }
-    let (loaded, file) = match flags.load() {
+    let (loaded, file) = match flags.loader().load(app::check_files) {
         Ok(loaded) => loaded,
         Err(error) => {
             error.findings().iter().for_each(complain);
@@ -172,8 +147,10 @@ fn main() -> ExitCode {
         }
     };
     warnings.iter().for_each(|finding| tracing::warn!("in the configuration: {finding}"));
-    let code = run(&flags, config, &log);
-    log.out.flush(LAST_LINES);
+    let Logging { out, set_level } = log;
+    let surroundings = Surroundings { loader: Some(flags.loader()), set_log_level: set_level };
+    let code = run(config, surroundings, &out);
+    out.flush(LAST_LINES);
     code
 }
 
@@ -186,7 +163,7 @@ fn complain(what: impl Display) {
 struct Logging {
     out: Log,
     /// Changes `log.level`.
-    set_level: Box<dyn Fn(&str)>,
+    set_level: Box<dyn Fn(&str) + Send + Sync>,
 }
 
 fn start_log(config: &Config) -> io::Result<Logging> {
@@ -213,7 +190,7 @@ fn filter(level: &str) -> EnvFilter {
     EnvFilter::new(format!("async_nats=off,{level}"))
 }
 
-fn run(flags: &Flags, config: Config, log: &Logging) -> ExitCode {
+fn run(config: Config, surroundings: Surroundings, log: &Log) -> ExitCode {
     // 10,000 clients need more file descriptors than the usual limit.
     let clients = config.limits.max_clients as u64;
     match rlimit::increase_nofile_limit(u64::MAX) {
@@ -239,7 +216,7 @@ fn run(flags: &Flags, config: Config, log: &Logging) -> ExitCode {
         }
     };
     let upstream = config.upstream.to_string();
-    let app = match App::start(config) {
+    let app = match App::start_in(config, surroundings) {
         Ok(app) => app,
         Err(error) => {
             complain(error);
@@ -253,7 +230,7 @@ fn run(flags: &Flags, config: Config, log: &Logging) -> ExitCode {
     drop(announcing);
     let failure = runtime.block_on(async {
         tokio::select! {
-            () = signals.wait_for_exit(|| reload(flags, &app, log)) => None,
+            () = signals.wait_for_exit(|| app.reload()) => None,
             failure = app.failed() => Some(failure),
         }
     });
@@ -264,7 +241,7 @@ fn run(flags: &Flags, config: Config, log: &Logging) -> ExitCode {
         return ExitCode::FAILURE;
     }
     tracing::info!("shutting down: pending requests are answered; a second signal exits at once");
-    let last = log.out.clone();
+    let last = log.clone();
     std::thread::spawn(move || {
         runtime.block_on(signals.wait_for_exit(|| ()));
         last.flush(LAST_LINES);
@@ -312,28 +289,6 @@ fn announce(addresses: &Addresses) {
     }
     if let Some(path) = &addresses.unix {
         let _ = writeln!(out, "shortstop listening on {path}");
-    }
-}
-
-fn reload(flags: &Flags, app: &App, log: &Logging) {
-    let reloaded = flags.load().and_then(|(loaded, _)| {
-        let waiting = app.reload(&loaded.config)?;
-        Ok((loaded, waiting))
-    });
-    match reloaded {
-        Ok((loaded, waiting)) => {
-            (log.set_level)(&loaded.config.log.level);
-            loaded.warnings.iter().for_each(|finding| tracing::warn!("in the configuration: {finding}"));
-            for Waiting { key, why } in waiting {
-                tracing::warn!(key, why, "this setting has changed, but takes effect only after a restart");
-            }
-            tracing::info!("the configuration is reloaded");
-        }
-        Err(error) => {
-            for finding in error.findings() {
-                tracing::error!("the configuration is refused, and the old one stays: {finding}");
-            }
-        }
     }
 }
 

@@ -18,7 +18,7 @@ use crate::exchange::pending::ClientState;
 use crate::metrics::outcome::{DropReason, EventKind, Outcome};
 use crate::upstream::{LinkSettings, Login};
 use crate::worker_state::context::{Context, Shared, WorkerTask};
-use crate::worker_state::policy::{Policy, View};
+use crate::worker_state::policy::View;
 
 /// Interval of checks for idle and stalled clients: the precision of those limits.
 const TICK: Duration = Duration::from_millis(250);
@@ -28,8 +28,6 @@ const TICK: Duration = Duration::from_millis(250);
 pub enum Order {
     /// Serve this client.
     Client(Arrival),
-    /// Use this configuration from now on.
-    Policy(Arc<Policy>),
     /// Use this command table from now on.
     Table(Arc<Table>),
     /// The rights of unauthenticated clients have changed.
@@ -97,7 +95,6 @@ async fn work(setup: Setup, mut orders: mpsc::UnboundedReceiver<Order>) {
         tokio::select! {
             order = orders.recv() => match order {
                 Some(Order::Client(arrival)) => accept(arrival, &context, &setup.load),
-                Some(Order::Policy(policy)) => context.set_policy(policy),
                 Some(Order::Table(table)) => context.set_table(table),
                 Some(Order::AnonymousRights { since, was }) => context.anonymous_rights_changed(since, was),
                 Some(Order::AnonymousLocked { since, asked }) => context.anonymous_is_locked(since, asked),

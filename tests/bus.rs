@@ -32,6 +32,7 @@ enum Call {
     Flush(&'static str),
     Script(bool),
     Pattern(Vec<u8>),
+    Forget(Vec<u8>),
     Lease(Instant),
     Doubtful(bool),
 }
@@ -69,6 +70,9 @@ impl Sink for Recorder {
     }
     fn invalidate_pattern(&self, glob: &[u8]) {
         self.note(Call::Pattern(glob.to_vec()));
+    }
+    fn forget(&self, glob: &[u8]) {
+        self.note(Call::Forget(glob.to_vec()));
     }
     fn lease(&self, until: Instant) {
         self.note(Call::Lease(until));
@@ -285,6 +289,9 @@ async fn an_invalidation_crosses() {
     b.until_flush("a peer asks").await;
     let calls = b.until(|call| *call == Call::Quarantine(1, 5)).await;
     assert!(!calls.contains(&Call::Invalidate(0, 4)), "{calls:?}");
+    // What somebody wants forgotten is no write, and services are not told.
+    a.send(vec![Event::Forget { glob: b"user:*"[..].into() }]);
+    b.until(|call| *call == Call::Forget(b"user:*".to_vec())).await;
     // A quarantine of everything covers a quarantine and a flush.
     a.send(vec![key(0, 6), Event::QuarantineAll, Event::Flush]);
     let calls = b.until(|call| *call == Call::QuarantineAll).await;
@@ -294,8 +301,8 @@ async fn an_invalidation_crosses() {
         let calls = proxy.settle().await;
         assert!(!calls.iter().any(|call| matches!(call, Call::Invalidate(..) | Call::Quarantine(..))), "{calls:?}");
     }
-    assert_eq!(a.count(|s| &s.published), 6);
-    assert_eq!((b.count(|s| &s.received), b.count(|s| &s.applied), b.count(|s| &s.gaps)), (6, 6, 0));
+    assert_eq!(a.count(|s| &s.published), 7);
+    assert_eq!((b.count(|s| &s.received), b.count(|s| &s.applied), b.count(|s| &s.gaps)), (7, 7, 0));
     assert_eq!((a.count(|s| &s.received), a.count(|s| &s.dropped), a.count(|s| &s.peers)), (0, 0, 1));
     assert_eq!(elsewhere.count(|s| &s.peers), 0);
 }

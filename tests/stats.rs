@@ -191,7 +191,7 @@ fn proxy_help_lists_the_commands() {
         "as Redis says it",
     );
     assert!(client.cmd("proxy info").starts_with(b"$"), "in any case");
-    for line in ["PROXY HELP me", "PROXY FLUSH all", "PROXY HEALTH live now"] {
+    for line in ["PROXY HELP me", "PROXY FLUSH a FLEET b", "PROXY HEALTH live now"] {
         let name = line.split(' ').nth(1).expect("two words").to_lowercase();
         let expected = format!("-ERR wrong number of arguments for 'proxy|{name}' command\r\n");
         assert_reply(&client.cmd(line), expected, line);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::alerts::Alert;
 use crate::bus::connection_name;
-use crate::config::Config;
+use crate::config::{Config, Finding};
 
 use super::Admin;
 use super::answer::{Answer, Asked};
@@ -15,11 +15,13 @@ pub(super) fn alerts(admin: &Arc<Admin>, asked: Asked<'_>) -> Answer {
     match asked.words {
         [] => Answer::View(admin.alerts_view()),
         [set, name, value] if set.eq_ignore_ascii_case(b"set") => {
-            let [name, value] = [*name, *value].map(String::from_utf8_lossy);
-            match admin.set_thresholds(&[(name.into_owned(), value.into_owned())]) {
-                Ok(()) => Answer::Frame(b"+OK\r\n".to_vec()),
-                Err(why) => Answer::Error(format!("ERR {why}")),
-            }
+            let (name, value) =
+                (String::from_utf8_lossy(name).into_owned(), String::from_utf8_lossy(value).into_owned());
+            let admin = Arc::clone(admin);
+            Answer::Later(Box::pin(async move {
+                let set = admin.set_thresholds(vec![(name, value)]).await;
+                set.map(|()| View::Ok).map_err(|why| format!("ERR {why}"))
+            }))
         }
         _ => Answer::Error("ERR PROXY ALERTS takes nothing, or SET, the name of a threshold, and its value".to_owned()),
     }
@@ -54,20 +56,17 @@ impl Admin {
     ///
     /// # Errors
     /// What is wrong with one of them.
-    pub fn set_thresholds(&self, values: &[(String, String)]) -> Result<(), String> {
-        let mut config: Config = (*self.config.get()).clone();
-        for (name, value) in values {
-            config.alerts.set(name, value).map_err(|wrong| format!("{name}: {wrong}"))?;
-        }
-        self.config.set(Arc::new(config));
-        for (name, value) in values {
-            tracing::info!(
-                name,
-                value,
-                "a threshold of an alert was changed; it holds until the configuration is read again"
-            );
-        }
-        Ok(())
+    ///
+    /// # Cancel safety
+    /// They are set, too, if nobody waits for the answer.
+    pub async fn set_thresholds(&self, values: Vec<(String, String)>) -> Result<(), String> {
+        let set = move |config: &mut Config| {
+            let mut values = values.iter();
+            values.try_for_each(|(name, value)| {
+                Ok(config.alerts.set(name, value).map_err(|wrong| Finding::new(name, wrong))?)
+            })
+        };
+        self.change(set).await.map(drop)
     }
 
     /// An alert as it is published, in JSON: with the instance and the fleet.

@@ -4,9 +4,11 @@
 
 mod alerts;
 pub mod answer;
+pub mod config;
 mod events;
 mod explain;
 mod fleet;
+mod flush;
 mod health;
 pub mod history;
 mod info;
@@ -19,10 +21,11 @@ mod traffic;
 pub mod view;
 mod windows;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Instant, SystemTime};
 
 use crate::alerts::{Alert, Alerts};
+use crate::bus::Outbox;
 use crate::client_state::buffers::AllBuffers;
 use crate::coherence::mode_history::{Ended, ModeHistory};
 use crate::coherence::{Coherence, Mode};
@@ -65,6 +68,10 @@ pub struct Admin {
     pub listen: String,
     /// The current configuration.
     pub config: Live<Arc<Config>>,
+    /// What changes it. Set once, at the start.
+    pub settings: OnceLock<Weak<dyn config::Settings>>,
+    /// Publishes to the fleet. `None` for a single instance.
+    pub outbox: Option<Outbox>,
     /// This start's incarnation, as in the names of the connections to Redis.
     pub incarnation: u64,
     /// The ways to the workers, which know the keys that pass.

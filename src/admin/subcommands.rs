@@ -146,6 +146,18 @@ pub const SUBCOMMANDS: &[Subcommand] = &[
         },
     },
     Subcommand {
+        subcommand: ProxySubcommand::Config,
+        arguments: "GET pattern [pattern ...] | SET key value [key value ...] | REWRITE | RELOAD",
+        help: &[
+            "GET: show settings in force. SET: change settings while Shortstop runs, all or none, until the configuration is",
+            "read again. REWRITE: write what was changed into the file, and keep its comments. RELOAD: read the configuration",
+            "again, as SIGHUP does.",
+        ],
+        takes: 1..=usize::MAX,
+        access: Access::Configurers,
+        run: super::config::config,
+    },
+    Subcommand {
         subcommand: ProxySubcommand::Explain,
         arguments: "<key>",
         help: &[
@@ -158,14 +170,14 @@ pub const SUBCOMMANDS: &[Subcommand] = &[
     },
     Subcommand {
         subcommand: ProxySubcommand::Flush,
-        arguments: "",
-        help: &["Flush L1 of this Shortstop. Redis is not changed."],
-        takes: 0..=0,
+        arguments: "[pattern] [FLEET]",
+        help: &[
+            "Drop everything from L1, or the keys that match the pattern. FLEET: in every Shortstop of the fleet. Redis is not",
+            "changed.",
+        ],
+        takes: 0..=2,
         access: Access::Configurers,
-        run: |admin, _| {
-            admin.coherence.flush("PROXY FLUSH");
-            Answer::Frame(b"+OK\r\n".to_vec())
-        },
+        run: super::flush::flush,
     },
     Subcommand {
         subcommand: ProxySubcommand::Health,
@@ -297,7 +309,7 @@ mod tests {
         assert_eq!(access(ProxySubcommand::Other, 2), Access::Anybody);
         assert_eq!(access(ProxySubcommand::Alerts, 2), Access::Clients);
         assert_eq!(access(ProxySubcommand::Alerts, 5), Access::Configurers);
-        assert!(takes(ProxySubcommand::Flush, 2) && !takes(ProxySubcommand::Flush, 9));
+        assert!(takes(ProxySubcommand::Flush, 4) && !takes(ProxySubcommand::Flush, 9));
         assert!(!takes(ProxySubcommand::Other, 1) && !takes(ProxySubcommand::Other, 2));
     }
 }

@@ -26,6 +26,10 @@ pub enum View {
     List(Vec<View>),
     /// Values by their names, in this order. In RESP2: an array of names and values.
     Map(Vec<(&'static str, View)>),
+    /// Values by names that are data themselves, in this order.
+    Named(Vec<(String, View)>),
+    /// Done. In RESP a status.
+    Ok,
     /// As a map in JSON. In RESP an array of the values alone, as Redis answers SLOWLOG GET.
     Record(Vec<(&'static str, View)>),
 }
@@ -67,17 +71,9 @@ impl View {
                 build::header(out, b'*', fields.len());
                 fields.iter().for_each(|(_, view)| view.write(version, out));
             }
-            View::Map(fields) => {
-                if is_resp3 {
-                    build::header(out, b'%', fields.len());
-                } else {
-                    build::header(out, b'*', fields.len() * 2);
-                }
-                for (name, view) in fields {
-                    build::bulk(out, name.as_bytes());
-                    view.write(version, out);
-                }
-            }
+            View::Map(fields) => write_map(fields, version, out),
+            View::Named(fields) => write_map(fields, version, out),
+            View::Ok => build::status(out, "OK"),
         }
     }
 }
@@ -103,13 +99,28 @@ impl Serialize for View {
                 list.iter().try_for_each(|view| seq.serialize_element(view))?;
                 seq.end()
             }
-            View::Map(fields) | View::Record(fields) => {
-                let mut map = to.serialize_map(Some(fields.len()))?;
-                fields.iter().try_for_each(|(name, view)| map.serialize_entry(name, view))?;
-                map.end()
-            }
+            View::Map(fields) | View::Record(fields) => serialize_map(fields, to),
+            View::Named(fields) => serialize_map(fields, to),
+            View::Ok => to.serialize_str("OK"),
         }
     }
+}
+
+fn write_map<N: AsRef<str>>(fields: &[(N, View)], version: Version, out: &mut Vec<u8>) {
+    match version {
+        Version::Resp3 => build::header(out, b'%', fields.len()),
+        Version::Resp2 => build::header(out, b'*', fields.len() * 2),
+    }
+    for (name, view) in fields {
+        build::bulk(out, name.as_ref().as_bytes());
+        view.write(version, out);
+    }
+}
+
+fn serialize_map<N: Serialize, S: Serializer>(fields: &[(N, View)], to: S) -> Result<S::Ok, S::Error> {
+    let mut map = to.serialize_map(Some(fields.len()))?;
+    fields.iter().try_for_each(|(name, view)| map.serialize_entry(name, view))?;
+    map.end()
 }
 
 #[cfg(test)]

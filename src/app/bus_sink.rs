@@ -61,7 +61,11 @@ impl Sink for BusSink {
     }
 
     fn invalidate_pattern(&self, glob: &[u8]) {
-        self.coherence.poison_matching(&Glob::new(glob));
+        self.coherence.poison_matching(&Glob::new(glob), LeftL1::Invalidated);
+    }
+
+    fn forget(&self, glob: &[u8]) {
+        self.coherence.forget(glob, "bus: PROXY FLUSH at a peer");
     }
 
     fn lease(&self, until: Instant) {

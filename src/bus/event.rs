@@ -1,5 +1,6 @@
 //! The interface between the bus and the rest of Shortstop: events to publish, and what the bus may do to the cache.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use triomphe::ThinArc;
@@ -32,7 +33,15 @@ pub enum Event {
         /// Whether services on the JSON subject must drop everything.
         clear: bool,
     },
+    /// Somebody wants the fleet to drop every key that matches a Redis glob of at most [`MAX_GLOB`] bytes. Redis was not changed.
+    Forget {
+        /// The glob.
+        glob: Arc<[u8]>,
+    },
 }
+
+/// Maximum length of the glob of [`Event::Forget`].
+pub const MAX_GLOB: usize = 4096;
 
 /// A key of a database. One word in size, because each pending write keeps one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,8 +86,10 @@ pub trait Sink: Send + Sync + 'static {
     fn script(&self, lost: bool);
     /// A peer ran a command that may have changed anything, including the server's functions.
     fn changed(&self);
-    /// Drop every key that matches a Redis glob.
+    /// A service's message: drop every key that matches a Redis glob.
     fn invalidate_pattern(&self, glob: &[u8]);
+    /// Somebody asked a peer for it: drop every key that matches a Redis glob.
+    fn forget(&self, glob: &[u8]);
     /// Everything that the server routed before the probe was sent has been applied. Valid until `until` (the time the probe was
     /// sent + 1 s). A later call never names an earlier instant.
     fn lease(&self, until: Instant);

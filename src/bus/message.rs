@@ -3,11 +3,12 @@
 //! ```text
 //! 0   "Ss"              what this is
 //! 2   version           1
-//! 3   kind              1 HELLO  2 HEARTBEAT  3 BYE  4 INV  5 QUARANTINE  6 FLUSH  7 QUARANTINE ALL  8 SCRIPT
+//! 3   kind              1 HELLO  2 HEARTBEAT  3 BYE  4 INV  5 QUARANTINE  6 FLUSH  7 QUARANTINE ALL  8 SCRIPT  9 FORGET
 //! 4   incarnation  u64  the sender
-//! 12  sequence     u64  INV, QUARANTINE, FLUSH, QUARANTINE ALL, SCRIPT: its own number; the others: the last one used
+//! 12  sequence     u64  INV, QUARANTINE, FLUSH, QUARANTINE ALL, SCRIPT, FORGET: its own number; the others: the last one used
 //! 20  HEARTBEAT:        connection u64, sent u64, any number of fields: tag u8, length u16, length bytes
 //!     SCRIPT:           lost u8: 1 when the script may still be running, else 0
+//!     FORGET:           length u16 (≥ 1), a Redis glob of so many bytes
 //!     INV, QUARANTINE:  one or more groups: database u32, count u32 (≥ 1), count × hash u128
 //! ```
 //! Fields of a heartbeat: 1 = upstream u64 (a hash of the run id of the sender's Redis), 2 = subscribed u8 (1: the sender is
@@ -16,6 +17,8 @@
 //!
 //! Integers are big-endian. No bytes may follow a message. Counts are checked against the length before anything is allocated.
 //! Anything that is not understood is an error, for which the caller must flush.
+
+use std::sync::Arc;
 
 use thiserror::Error;
 
@@ -61,6 +64,8 @@ pub(super) enum Body {
         /// Its reply was lost: it may still be running.
         lost: bool,
     },
+    /// Somebody wants every key dropped that matches this glob.
+    Forget(Arc<[u8]>),
 }
 
 /// What the sender of a heartbeat reads from its echo. Other receivers ignore it.
@@ -123,7 +128,7 @@ pub(super) enum DecodeError {
     Truncated,
     #[error("bytes after the end")]
     Trailing,
-    #[error("a group of no keys")]
+    #[error("a group of no keys, or an empty glob")]
     Empty,
     #[error("a flag that is neither 0 nor 1")]
     Flag,
@@ -134,7 +139,12 @@ impl Body {
     pub fn counts(&self) -> bool {
         matches!(
             self,
-            Body::Invalidate(_) | Body::Quarantine(_) | Body::Flush | Body::QuarantineAll | Body::Script { .. }
+            Body::Invalidate(_)
+                | Body::Quarantine(_)
+                | Body::Flush
+                | Body::QuarantineAll
+                | Body::Script { .. }
+                | Body::Forget(_)
         )
     }
 
@@ -144,7 +154,7 @@ impl Body {
             Body::Invalidate(groups) | Body::Quarantine(groups) => {
                 groups.iter().map(|keys| keys.hashes.len() as u64).sum()
             }
-            Body::Flush | Body::QuarantineAll | Body::Script { .. } => 1,
+            Body::Flush | Body::QuarantineAll | Body::Script { .. } | Body::Forget(_) => 1,
             Body::Hello | Body::Heartbeat(..) | Body::Bye => 0,
         }
     }
@@ -159,6 +169,7 @@ impl Body {
             Body::Flush => 6,
             Body::QuarantineAll => 7,
             Body::Script { .. } => 8,
+            Body::Forget(_) => 9,
         }
     }
 }
@@ -175,6 +186,11 @@ impl Message {
         match &self.body {
             Body::Hello | Body::Bye | Body::Flush | Body::QuarantineAll => {}
             Body::Script { lost } => out.push(u8::from(*lost)),
+            Body::Forget(glob) => {
+                // At most `MAX_GLOB`.
+                out.extend_from_slice(&(glob.len() as u16).to_be_bytes());
+                out.extend_from_slice(glob);
+            }
             Body::Heartbeat(probe, about) => {
                 out.extend_from_slice(&probe.connection.to_be_bytes());
                 out.extend_from_slice(&probe.sent.to_be_bytes());
@@ -223,6 +239,7 @@ impl Message {
                 [1] => Body::Script { lost: true },
                 _ => return Err(DecodeError::Flag),
             },
+            9 => Body::Forget(rest.glob()?),
             other => return Err(DecodeError::Kind(other)),
         };
         if !rest.0.is_empty() {
@@ -273,6 +290,7 @@ fn body_len(body: &Body) -> usize {
         Body::Hello | Body::Bye | Body::Flush | Body::QuarantineAll => 0,
         Body::Heartbeat(..) => 16 + About::MAX,
         Body::Script { .. } => 1,
+        Body::Forget(glob) => 2 + glob.len(),
         Body::Invalidate(groups) | Body::Quarantine(groups) => {
             groups.iter().map(|keys| GROUP + keys.hashes.len() * HASH).sum()
         }
@@ -304,6 +322,13 @@ impl Reader<'_> {
             }
         }
         Ok(about)
+    }
+
+    fn glob(&mut self) -> Result<Arc<[u8]>, DecodeError> {
+        let length = usize::from(u16::from_be_bytes(self.take()?));
+        let (glob, rest) = self.0.split_at_checked(length).ok_or(DecodeError::Truncated)?;
+        self.0 = rest;
+        if glob.is_empty() { Err(DecodeError::Empty) } else { Ok(glob.into()) }
     }
 
     fn groups(&mut self) -> Result<Vec<Keys>, DecodeError> {
@@ -356,6 +381,7 @@ mod tests {
             Just(Body::Flush),
             Just(Body::QuarantineAll),
             any::<bool>().prop_map(|lost| Body::Script { lost }),
+            vec(any::<u8>(), 1..50).prop_map(|glob| Body::Forget(glob.into())),
         ];
         (any::<u64>(), any::<u64>(), body).prop_map(|(incarnation, sequence, body)| Message {
             incarnation,

@@ -33,7 +33,7 @@ mod updates;
 mod watch;
 
 pub use connect::{BusError, check_credentials};
-pub use event::{Batch, Event, Key, Sink};
+pub use event::{Batch, Event, Key, MAX_GLOB, Sink};
 pub use nats::{Bus, start};
 pub use notices::Notice;
 pub use outbox::Outbox;

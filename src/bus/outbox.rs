@@ -63,6 +63,7 @@ fn weight(batch: &[Event]) -> usize {
             Event::Invalidate { key, .. } | Event::Quarantine { key, .. } => {
                 1 + key.bytes().len() / KEY_BYTES_PER_ENTRY
             }
+            Event::Forget { glob } => 1 + glob.len() / KEY_BYTES_PER_ENTRY,
             Event::Flush | Event::QuarantineAll | Event::Script { .. } => 1,
         })
         .sum()

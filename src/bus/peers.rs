@@ -280,7 +280,8 @@ impl Peers {
             | Body::Quarantine(_)
             | Body::Flush
             | Body::QuarantineAll
-            | Body::Script { .. } => {}
+            | Body::Script { .. }
+            | Body::Forget(_) => {}
         }
     }
 

@@ -100,13 +100,20 @@ impl Publisher {
             Event::Quarantine { hash, key } => Some((key.db(), *hash)),
             _ => None,
         });
+        let forgotten: Vec<Body> = events
+            .iter()
+            .filter_map(|event| match event {
+                Event::Forget { glob } => Some(Body::Forget(Arc::clone(glob))),
+                _ => None,
+            })
+            .collect();
         let max = MAX_BYTES.min(self.client.max_payload());
         let flush = (flush && !all).then_some(Body::Flush);
         let all = all.then_some(Body::QuarantineAll);
         let written = split(written, max).into_iter().map(Body::Invalidate);
         let doubtful = split(doubtful, max).into_iter().map(Body::Quarantine);
         let mut stalled = false;
-        for body in flush.into_iter().chain(all).chain(script).chain(doubtful).chain(written) {
+        for body in flush.into_iter().chain(all).chain(script).chain(forgotten).chain(doubtful).chain(written) {
             if stalled {
                 self.skip(&body);
             } else {

@@ -229,6 +229,7 @@ impl Receiver {
             Body::Flush => self.sink.changed(),
             Body::Script { lost } => self.sink.script(*lost),
             Body::QuarantineAll => self.sink.quarantine_all(),
+            Body::Forget(glob) => self.sink.forget(glob),
             Body::Hello | Body::Heartbeat(..) | Body::Bye => {}
         }
         self.stats.applied.fetch_add(body.events(), Ordering::Relaxed);

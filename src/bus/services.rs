@@ -72,7 +72,8 @@ impl JsonWriter {
                     let Some(lost) = lost else { return };
                     self.stats.json_dropped.fetch_add(lost, Ordering::Relaxed);
                     for event in events.drain(..) {
-                        if !matches!(event, Event::Script { clear: false, .. }) {
+                        // They have not asked which keys Shortstops keep.
+                        if !matches!(event, Event::Script { clear: false, .. } | Event::Forget { .. }) {
                             self.send(event).await;
                         }
                     }
@@ -94,7 +95,9 @@ impl JsonWriter {
                 Event::Invalidate { key, .. } | Event::Quarantine { key, .. } => {
                     json::invalidate(key.bytes(), &self.instance, now)
                 }
-                Event::Flush | Event::QuarantineAll | Event::Script { .. } => json::clear(&self.instance, now),
+                Event::Flush | Event::QuarantineAll | Event::Script { .. } | Event::Forget { .. } => {
+                    json::clear(&self.instance, now)
+                }
             };
             publish(&self.client, &self.subject, message).await
         };

@@ -162,8 +162,9 @@ impl Coherence {
         }
     }
 
-    /// Uses another configuration from now on. `old` is the previous one. If the bounds change, L1 starts again, empty.
-    pub fn configure(&self, old: &Config, new: &Config) {
+    /// Uses another configuration from now on. `old` is the previous one. `empties`: L1 starts again, empty, as it must if its bounds
+    /// change.
+    pub fn configure(&self, old: &Config, new: &Config, empties: bool) {
         self.max_staleness.store(count_nanos(new.max_staleness), Ordering::Relaxed);
         self.degraded_staleness.store(count_nanos(new.degraded_staleness), Ordering::Relaxed);
         let bounds = |l1: &config::L1| (l1.max_memory, l1.max_entries, l1.policy);
@@ -173,7 +174,9 @@ impl Coherence {
             self.replaced().push(before);
         }
         self.switched_on.store(is_on(new), Ordering::Release);
-        self.flush("the configuration was reloaded");
+        if empties {
+            self.flush("the configuration has changed");
+        }
     }
 
     /// The near cache, for lookups.
@@ -369,9 +372,17 @@ impl Coherence {
         }
     }
 
-    /// A message has said that these keys may have changed: like [`Coherence::poison`], for all keys that match.
-    pub fn poison_matching(&self, glob: &Glob) {
-        self.let_go(self.stripes.poison_where(|entry| glob.matches(entry.key())), LeftL1::Invalidated, None);
+    /// These keys may have changed: like [`Coherence::poison`], for all keys that match.
+    pub fn poison_matching(&self, glob: &Glob, why: LeftL1) {
+        self.let_go(self.stripes.poison_where(|entry| glob.matches(entry.key())), why, None);
+    }
+
+    /// Somebody wants these keys dropped, whether or not they have changed. `why` is for the log.
+    pub fn forget(&self, glob: &[u8], why: &str) {
+        match glob {
+            b"*" => self.flush(why),
+            glob => self.poison_matching(&Glob::new(glob), LeftL1::Flushed),
+        }
     }
 
     /// Call this before delivering a reply that was read without a ticket. Nothing older may be served after it.

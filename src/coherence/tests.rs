@@ -51,7 +51,7 @@ fn another_configuration_takes_effect_at_once() {
     let now = Instant::now();
     let old = fill(&coherence, now, 60 * SECOND).expect("kept");
     coherence.cache().tidy();
-    coherence.configure(&long, &short);
+    coherence.configure(&long, &short, true);
     assert!(!coherence.permit(now).allows(&old), "L1 was flushed");
     assert!(coherence.cache().get(question(0).id()).is_none(), "and is another one");
     let held = coherence.replaced()[0].clone();
@@ -67,7 +67,7 @@ fn another_configuration_takes_effect_at_once() {
     assert_eq!(stats.shared.entries.load(Ordering::Relaxed), 1, "the old one is not counted any more");
     assert!(coherence.permit(now + 5 * SECOND - Duration::from_nanos(1)).allows(&new));
     assert!(!coherence.permit(now + 5 * SECOND).allows(&new), "the new bound");
-    coherence.configure(&short, &config("l1: { enabled: false }"));
+    coherence.configure(&short, &config("l1: { enabled: false }"), true);
     assert_eq!((coherence.mode(now), coherence.max_staleness()), (Mode::Off, 60 * SECOND));
 }
 

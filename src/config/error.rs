@@ -27,6 +27,11 @@ impl Finding {
         Self { file: file.map(Path::to_owned), ..self }
     }
 
+    /// The same finding, about this key.
+    pub(super) fn below(self, at: String) -> Self {
+        Self { at, ..self }
+    }
+
     /// The same finding for a value that came from this variable or flag.
     pub(super) fn set_by(self, name: &str) -> Self {
         Self { at: name.to_owned(), ..self }

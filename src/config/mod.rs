@@ -8,16 +8,19 @@
 
 mod alerts;
 mod body;
+mod change;
 mod check;
 mod error;
 mod fields;
 mod fleet;
 mod live;
+mod loader;
 mod monitor;
 mod print;
 mod read;
 mod reads;
 mod restart;
+mod rewrite;
 mod root;
 mod scripts;
 mod secret;
@@ -36,8 +39,10 @@ pub use body::{CacheBody, CachePatch, Codec, CompressBody, CompressPatch, Line, 
 pub use error::{ConfigError, Finding};
 pub use fields::Switch;
 pub use live::Live;
+pub use loader::Loader;
 pub use monitor::{MonitorAddress, MonitorAuth};
 pub use restart::Waiting;
+pub use rewrite::RewriteError;
 pub use root::Config;
 pub use scripts::Scripts;
 pub use secret::Secret;

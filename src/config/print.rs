@@ -17,6 +17,64 @@ pub(super) fn values(section: &mut impl Section) -> Vec<(String, String)> {
     printer.values
 }
 
+/// A section on one line, as a mapping in braces.
+pub(super) fn flow(section: &mut impl Section) -> String {
+    let mut flow = Flow(Vec::new());
+    section.fields(&mut flow);
+    format!("{{ {} }}", flow.0.join(", "))
+}
+
+/// The keys with their values.
+struct Flow(Vec<String>);
+
+impl Fields for Flow {
+    fn value<T>(&mut self, key: &'static str, value: &mut T, kind: Kind<T>) {
+        self.0.push(format!("{key}: {}", scalar(&(kind.show)(value))));
+    }
+
+    fn maybe<T>(&mut self, key: &'static str, value: &mut Option<T>, kind: Kind<T>) {
+        if let Some(value) = value {
+            self.value(key, value, kind);
+        }
+    }
+
+    fn words<T>(&mut self, key: &'static str, value: &mut T, kind: WordList<T>) {
+        self.0.push(format!("{key}: {}", words(value, &kind)));
+    }
+
+    fn maybe_words<T>(&mut self, key: &'static str, value: &mut Option<T>, kind: WordList<T>) {
+        if let Some(value) = value {
+            self.words(key, value, kind);
+        }
+    }
+
+    fn section(&mut self, key: &'static str, section: &mut impl Section) {
+        self.0.push(format!("{key}: {}", flow(section)));
+    }
+
+    fn switch<P: Patch>(&mut self, key: &'static str, switch: &mut Option<Switch<P>>) {
+        match switch {
+            None => {}
+            Some(Switch::Off) => self.0.push(format!("{key}: false")),
+            Some(Switch::On(patch)) if *patch == P::default() => self.0.push(format!("{key}: true")),
+            Some(Switch::On(patch)) => self.section(key, patch),
+        }
+    }
+
+    fn list<S: Section + Default>(&mut self, key: &'static str, list: &mut Vec<S>, _: &'static str) {
+        let items: Vec<String> = list.iter_mut().map(flow).collect();
+        self.0.push(format!("{key}: [{}]", items.join(", ")));
+    }
+}
+
+/// A word, or the list of words in brackets.
+fn words<T>(value: &T, kind: &WordList<T>) -> String {
+    match (kind.show)(value) {
+        Ok(word) => scalar(&word),
+        Err(list) => format!("[{}]", list.iter().map(|word| scalar(word)).collect::<Vec<_>>().join(", ")),
+    }
+}
+
 struct Printer<'a> {
     text: String,
     /// The paths and values of the lines.
@@ -70,11 +128,7 @@ impl Fields for Printer<'_> {
     }
 
     fn words<T>(&mut self, key: &'static str, value: &mut T, kind: WordList<T>) {
-        let shown = match (kind.show)(value) {
-            Ok(word) => scalar(&word),
-            Err(list) => format!("[{}]", list.iter().map(|word| scalar(word)).collect::<Vec<_>>().join(", ")),
-        };
-        self.line(key, &shown);
+        self.line(key, &words(value, &kind));
     }
 
     fn maybe_words<T>(&mut self, key: &'static str, value: &mut Option<T>, kind: WordList<T>) {

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Config;
 use super::print::values;
+use super::{Config, Secret};
 
 /// A setting whose new value takes effect at the next restart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +46,44 @@ impl Config {
 }
 
 impl Config {
+    /// Whether replies that L1 has kept may not be served under `new`. True for every setting that is not known to leave them alone.
+    pub fn empties_l1(&self, new: &Config) -> bool {
+        let mut rest = new.clone();
+        macro_rules! leave_l1_alone {
+            ($($key:ident),+ $(,)?) => {
+                $(rest.$key.clone_from(&self.$key);)+
+            };
+        }
+        leave_l1_alone!(
+            tls,
+            protected_mode,
+            upstream_tls,
+            monitor_token,
+            monitor_token_file,
+            monitor_auth,
+            redact_keys,
+            alerts,
+            slowlog,
+            log,
+            limits,
+            timeouts,
+            offload_above,
+            enable_debug_command,
+        );
+        rest != *self
+    }
+
+    /// A secret that differs in `new`.
+    pub fn changed_secret(&self, new: &Config) -> Option<String> {
+        let both = self.secrets().into_iter().zip(new.secrets());
+        both.filter(|((_, old), (_, new))| old != new).map(|((key, _), _)| key.to_owned()).next()
+    }
+
+    /// The secrets that have a key of their own. Those in URLs are hidden there.
+    pub(super) fn secrets(&self) -> [(&'static str, &Option<Secret>); 1] {
+        [("monitor_token", &self.monitor_token)]
+    }
+
     /// What differs in `new`: each key with its former and its new value. Secrets are not shown.
     pub fn changed(&self, new: &Config) -> Vec<String> {
         let [old, now] = [self, new].map(|config| BTreeMap::from_iter(values(&mut config.clone())));
@@ -63,7 +101,7 @@ impl Config {
 
 #[cfg(test)]
 mod tests {
-    use super::Config;
+    use super::{Config, Secret};
 
     #[test]
     fn what_has_changed_is_named_with_both_values() {

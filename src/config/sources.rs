@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use super::Config;
 use super::check;
 use super::error::{ConfigError, Finding};
-use super::print::print;
+use super::print::{self, print};
 use super::read;
 use super::setting::{Setting, VARIABLES};
 use super::tree::{self, Node};
@@ -86,6 +86,14 @@ impl Sources {
         }
     }
 
+    /// Adds a text in place of what this file has.
+    pub(super) fn add_text(&mut self, text: &str, path: &Path) {
+        match tree::parse(text) {
+            Ok(document) => self.add_document(&document, Some(path)),
+            Err(finding) => self.wrong.push(finding.in_file(Some(path))),
+        }
+    }
+
     fn document(&mut self, path: &Path) -> Option<Node> {
         let read = fs::read_to_string(path).map_err(|error| {
             Finding::new("", format_args!("cannot be read ({error}); type the path of a readable UTF-8 file"))
@@ -149,6 +157,14 @@ impl Sources {
 }
 
 impl Loaded {
+    /// The variable or flag that sets a key, if it is not the file.
+    pub(super) fn beats_the_file(&self, key: &str) -> Option<String> {
+        match self.origins.get(key)? {
+            Origin::Name(name) => Some(name.clone()),
+            Origin::File(..) => None,
+        }
+    }
+
     /// All keys as YAML that can be loaded again, each with the place where it was set. Passwords are shown as `***`.
     pub fn to_yaml(&self) -> String {
         print(&mut self.config.clone(), |key| self.origins.get(key).map(Origin::to_string))
@@ -198,5 +214,14 @@ impl Config {
     /// As YAML that can be loaded again, with all keys. Passwords are shown as `***`.
     pub fn to_yaml(&self) -> String {
         print(&mut self.clone(), |_| None)
+    }
+
+    /// The list of rules in YAML, one rule a line: what stands behind `rules:`.
+    pub(super) fn rules_as_yaml(&self) -> String {
+        if self.rules.is_empty() {
+            return "[]".to_owned();
+        }
+        let rules = self.rules.iter().map(|rule| format!("\n  - {}", print::flow(&mut rule.clone())));
+        rules.collect()
     }
 }

@@ -195,6 +195,8 @@ outcomes! {
         Stopping = "stopping",
         /// The configuration was read again.
         Reloaded = "reloaded",
+        /// Settings were changed by CONFIG SET.
+        Configured = "configured",
         /// The configuration was read again and refused.
         ReloadRefused = "reload_refused",
         /// Counters begin anew in INFO.

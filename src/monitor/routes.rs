@@ -9,7 +9,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, get};
+use axum::routing::{MethodRouter, get, post};
 use axum::{Json, Router};
 use serde_json::json;
 
@@ -69,6 +69,10 @@ pub(super) fn router(state: State) -> Router {
         .route("/metrics", get(metrics))
         .route("/api/info", get(info))
         .route("/api/alerts", get(alerts).put(set_alerts))
+        .route("/api/config", get(settings).patch(change_settings))
+        .route("/api/config/reload", post(reload))
+        .route("/api/config/rewrite", post(rewrite))
+        .route("/api/flush", post(flush))
         .route("/api/dashboard", get(dashboard))
         .route("/api/history", get(history))
         .route("/api/fields", get(fields))
@@ -184,13 +188,69 @@ async fn alerts(_: MayRead, state: axum::extract::State<State>) -> Response {
 
 /// Sets thresholds of alerts: `{"hit_rate_min": 0.8, "response_time_max": "50ms"}`. All or none.
 async fn set_alerts(_: MayChange, state: axum::extract::State<State>, body: String) -> Response {
-    let Ok(thresholds) = serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&body) else {
+    let Some(thresholds) = texts(&body) else {
         return error(StatusCode::BAD_REQUEST, "the body must be a JSON object of thresholds by name");
     };
-    let text = |value: serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    let thresholds: Vec<_> = thresholds.into_iter().map(|(name, value)| (name, text(value))).collect();
-    match state.admin.set_thresholds(&thresholds) {
+    match state.admin.set_thresholds(thresholds).await {
         Ok(()) => Json(state.admin.alerts_view()).into_response(),
+        Err(why) => error(StatusCode::BAD_REQUEST, &why),
+    }
+}
+
+/// Drops keys from L1: `?pattern=` those that match, `?fleet=true` in every Shortstop of the fleet.
+async fn flush(
+    _: MayChange,
+    state: axum::extract::State<State>,
+    Query(query): Query<HashMap<String, String>>,
+) -> Response {
+    let pattern = query.get("pattern").map_or("*", String::as_str);
+    let fleet = match query.get("fleet").map(String::as_str) {
+        None | Some("false") => false,
+        Some("true") => true,
+        Some(_) => return error(StatusCode::BAD_REQUEST, "fleet is true or false"),
+    };
+    view_or_error(state.admin.flush(pattern.as_bytes(), fleet).map(|()| View::Ok))
+}
+
+/// The settings in force; `?pattern=` gives those whose keys match.
+async fn settings(
+    _: MayRead,
+    state: axum::extract::State<State>,
+    Query(query): Query<HashMap<String, String>>,
+) -> Response {
+    let patterns: Vec<&[u8]> = query.get("pattern").into_iter().map(String::as_bytes).collect();
+    Json(state.admin.settings_view(&patterns)).into_response()
+}
+
+/// Changes settings: `{"l1.max_memory": "1gb", "max_staleness": "10s"}`. All or none.
+async fn change_settings(_: MayChange, state: axum::extract::State<State>, body: String) -> Response {
+    match texts(&body) {
+        Some(settings) => view_or_error(state.admin.set(settings).await),
+        None => error(StatusCode::BAD_REQUEST, "the body must be a JSON object of settings by key"),
+    }
+}
+
+/// Reads the configuration again.
+async fn reload(_: MayChange, state: axum::extract::State<State>) -> Response {
+    view_or_error(state.admin.reload().await)
+}
+
+/// Writes changed settings into the file.
+async fn rewrite(_: MayChange, state: axum::extract::State<State>) -> Response {
+    view_or_error(state.admin.rewrite().await)
+}
+
+/// The values of a JSON object by their names, as they would be typed. `None`: it is none.
+fn texts(body: &str) -> Option<Vec<(String, String)>> {
+    let values = serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(body).ok()?;
+    let text = |value: serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    Some(values.into_iter().map(|(name, value)| (name, text(value))).collect())
+}
+
+/// What a change has done, or why it was refused.
+fn view_or_error(done: Result<View, String>) -> Response {
+    match done {
+        Ok(view) => Json(view).into_response(),
         Err(why) => error(StatusCode::BAD_REQUEST, &why),
     }
 }

@@ -211,8 +211,8 @@ impl Context {
         Rc::clone(&self.view.borrow())
     }
 
-    /// Uses another configuration from now on. Entries kept under the old rules are dropped.
-    pub fn set_policy(&self, policy: Arc<Policy>) {
+    /// Uses another configuration from now on. `empties`: entries kept under the old rules are dropped.
+    pub fn set_policy(&self, policy: Arc<Policy>, empties: bool) {
         self.links.pending_limit.set(policy.limits.upstream_pending);
         if self.view().policy.l1 != policy.l1 {
             self.hot.replace(hot_set(&policy.l1));
@@ -225,7 +225,9 @@ impl Context {
         });
         // There may be more places than before.
         self.turns.next(self.max_sessions());
-        self.shared.coherence.flush("the rules were reloaded");
+        if empties {
+            self.shared.coherence.flush("the rules have changed");
+        }
     }
 
     /// Changes the rules or the command table.

@@ -121,7 +121,7 @@ impl Shortstop {
     pub fn reload(&self, yaml: &str) {
         let config = config_text(self.upstream, yaml);
         let parsed = Config::from_yaml(&config).unwrap_or_else(|error| panic!("{error}\n{config}"));
-        self.app.reload(&parsed).unwrap_or_else(|error| panic!("{error}\n{config}"));
+        self.app.reload_from(&parsed).unwrap_or_else(|error| panic!("{error}\n{config}"));
     }
 }
 

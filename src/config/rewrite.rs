@@ -1,0 +1,285 @@
+//! Writes what was changed at run time into the file of the configuration, and leaves its comments and everything else as it is.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::path::Path;
+use std::str::FromStr;
+
+use yaml_edit::{Document, Mapping, Sequence, YamlNode};
+
+use super::change::rule_key;
+use super::error::Finding;
+use super::loader::Loader;
+use super::print::values;
+use super::{Config, ConfigError};
+
+/// Why a file was not rewritten.
+#[derive(Debug, thiserror::Error)]
+pub enum RewriteError {
+    /// There is none.
+    #[error(
+        "there is no file to write: name one with --config, or put config.yaml into the folder where Shortstop starts"
+    )]
+    NoFile,
+    /// What the file says now is refused.
+    #[error("the file is refused as it is now, so it is not changed: {0}")]
+    Refused(#[from] ConfigError),
+    /// Another source beats the file.
+    #[error("{key} is set by {by}, which beats the file: set it there")]
+    Beaten {
+        /// The key.
+        key: String,
+        /// A variable or a flag.
+        by: String,
+    },
+    /// The editor does not understand the file, or would change more than it should.
+    #[error(
+        "these changes cannot be written into {file} without changing something else in it: edit it by hand ({keys})"
+    )]
+    TooHard {
+        /// The file.
+        file: String,
+        /// What is to be set.
+        keys: String,
+    },
+    /// The file cannot be read or written.
+    #[error("{file} cannot be written ({error}): make it writable, and its folder, too")]
+    File {
+        /// The file.
+        file: String,
+        /// What the system says.
+        error: io::Error,
+    },
+}
+
+impl Loader {
+    /// Writes the values that are in force into the file, where they differ from what the file gives. Settings that wait for a restart
+    /// are left as the file has them. Returns the keys that were written. `look` checks the files that a configuration refers to.
+    ///
+    /// # Errors
+    /// Nothing has been written, and why.
+    pub fn rewrite(
+        &self,
+        in_force: &Config,
+        look: impl Fn(&Config) -> Vec<Finding>,
+    ) -> Result<Vec<String>, RewriteError> {
+        let (loaded, file) = self.load(&look)?;
+        let file = file.ok_or(RewriteError::NoFile)?;
+        let failed = |error| RewriteError::File { file: file.display().to_string(), error };
+        // In force are the old values of those that wait for a restart.
+        let (target, _) = loaded.config.reloaded(in_force);
+        let changes = changes(&loaded.config, &target);
+        if changes.is_empty() {
+            return Ok(Vec::new());
+        }
+        for key in changes.keys() {
+            if let Some(by) = loaded.beats_the_file(key) {
+                return Err(RewriteError::Beaten { key: key.clone(), by });
+            }
+        }
+        let text = fs::read_to_string(&file).map_err(failed)?;
+        let keys: Vec<String> = changes.keys().cloned().collect();
+        let written = edit(&text, &changes)
+            .filter(|new| self.load_text(new, &look).is_ok_and(|loaded| loaded.config == target))
+            .ok_or_else(|| RewriteError::TooHard { file: file.display().to_string(), keys: keys.join(", ") })?;
+        replace(&file, &written).map_err(failed)?;
+        Ok(keys)
+    }
+}
+
+/// The keys that differ in `new`, each with its value in YAML. If the lists of rules do not have the same keys, `rules` as a whole.
+fn changes(old: &Config, new: &Config) -> BTreeMap<String, String> {
+    let [before, after] = [old, new].map(|config| HashMap::<_, _>::from_iter(values(&mut config.clone())));
+    let is_rule = |key: &str| key == "rules" || key.starts_with("rules[");
+    let same_rules = before.keys().chain(after.keys()).filter(|key| is_rule(key));
+    let same_rules = same_rules.into_iter().all(|key| before.contains_key(key) && after.contains_key(key));
+    let mut changes = BTreeMap::new();
+    for (key, value) in &after {
+        if before.get(key) != Some(value) && (same_rules || !is_rule(key)) {
+            changes.insert(key.clone(), value.clone());
+        }
+    }
+    if !same_rules {
+        changes.insert("rules".to_owned(), new.rules_as_yaml());
+    }
+    changes
+}
+
+/// The text with these values. `None`: it cannot be edited.
+fn edit(text: &str, changes: &BTreeMap<String, String>) -> Option<String> {
+    let mut text = text.to_owned();
+    for (key, value) in changes {
+        text = set(&text, key, value)?;
+    }
+    Some(text)
+}
+
+fn set(text: &str, key: &str, value: &str) -> Option<String> {
+    let (document, path) = match Document::from_str(text) {
+        Ok(document) => (document, path(key)),
+        // Nothing but comments.
+        Err(_) => {
+            let added = set("", key, value)?;
+            let end = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
+            return Some(format!("{text}{end}{added}"));
+        }
+    };
+    let (mut at, mut path) = (document.as_mapping(), &path[..]);
+    // As far as there is a mapping.
+    while let [Step::Key(first), rest @ ..] = path
+        && !rest.is_empty()
+    {
+        let Some(mapping) = at.as_ref() else { break };
+        let (below, further) = match rest {
+            [Step::Index(index), further @ ..] => (item(mapping, first, *index), further),
+            _ => (mapping.get_mapping(first.as_str()), rest),
+        };
+        match below {
+            Some(below) => (at, path) = (Some(below), further),
+            None => break,
+        }
+    }
+    let [Step::Key(first), rest @ ..] = path else { return None };
+    let mut new = value.to_owned();
+    for step in rest.iter().rev() {
+        let Step::Key(key) = step else { return None };
+        new = format!("{{{key}: {new}}}");
+    }
+    let new = node(&new)?;
+    match at {
+        Some(mapping) => mapping.set(first.as_str(), new),
+        None => {
+            document.set(first.as_str(), new);
+        }
+    }
+    Some(document.to_string())
+}
+
+/// A value as the editor takes it.
+fn node(yaml: &str) -> Option<YamlNode> {
+    let space = if yaml.starts_with('\n') { "" } else { " " };
+    Document::from_str(&format!("value:{space}{yaml}\n")).ok()?.as_mapping()?.get("value")
+}
+
+fn item(mapping: &Mapping, list: &str, index: usize) -> Option<Mapping> {
+    let list: Sequence = mapping.get_sequence(list)?;
+    list.get(index)?.as_mapping().cloned()
+}
+
+enum Step {
+    Key(String),
+    Index(usize),
+}
+
+/// The steps to a key.
+fn path(key: &str) -> Vec<Step> {
+    let keys = |text: &str| text.split('.').map(|key| Step::Key(key.to_owned())).collect::<Vec<_>>();
+    match rule_key(key) {
+        Some((number, below)) => {
+            let mut steps = vec![Step::Key("rules".to_owned()), Step::Index(number)];
+            steps.extend(keys(below));
+            steps
+        }
+        None => keys(key),
+    }
+}
+
+/// Puts a new file in place of the old one, with its permissions, so that nobody ever reads half of it.
+fn replace(file: &Path, text: &str) -> io::Result<()> {
+    // A link stays a link.
+    let file = fs::canonicalize(file)?;
+    let permissions = fs::metadata(&file)?.permissions();
+    if permissions.readonly() {
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, "it is read-only"));
+    }
+    // The new file could be written where the old one cannot be.
+    OpenOptions::new().write(true).open(&file)?;
+    let mut name = file.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let new = file.with_file_name(name);
+    let write = || {
+        let mut out = OpenOptions::new().write(true).create(true).truncate(true).open(&new)?;
+        out.set_permissions(permissions)?;
+        out.write_all(text.as_bytes())?;
+        out.sync_all()?;
+        fs::rename(&new, &file)
+    };
+    write().inspect_err(|_| {
+        // It is of no use, and may not be there.
+        let _ = fs::remove_file(&new);
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{changes, edit};
+    use crate::config::Config;
+
+    fn config(yaml: &str) -> Config {
+        Config::from_yaml(yaml).unwrap_or_else(|error| panic!("{error}\n{yaml}"))
+    }
+
+    /// The text after these keys were set in the configuration that it gives.
+    #[track_caller]
+    fn rewritten(text: &str, keys: &[(&str, &str)]) -> String {
+        let old = config(text);
+        let mut new = old.clone();
+        for (key, value) in keys {
+            new.set(key, value).unwrap_or_else(|error| panic!("{key}: {error}"));
+        }
+        let written = edit(text, &changes(&old, &new)).unwrap_or_else(|| panic!("cannot be edited: {text}"));
+        assert_eq!(config(&written), new, "{written}");
+        written
+    }
+
+    #[test]
+    fn only_the_value_changes() {
+        let text = "# top\nmax_staleness: 5s   # five\nl1:\n  # bytes\n  max_memory: 1mb # one\n\n# rules\nrules:\n  \
+                    - match: 'a*' # the as\n    cache: { ttl: 5s }\n  # and b\n  - match: b\n    watch: false\n# end\n";
+        assert_eq!(
+            rewritten(text, &[("max_staleness", "10s")]),
+            text.replace("max_staleness: 5s", "max_staleness: 10s")
+        );
+        assert_eq!(rewritten(text, &[("l1.max_memory", "2gb")]), text.replace("max_memory: 1mb", "max_memory: 2gb"));
+        assert_eq!(
+            rewritten(text, &[("rules[0].cache.ttl", "7s"), ("rules[1].watch", "true")]),
+            text.replace("ttl: 5s", "ttl: 7s").replace("watch: false", "watch: true")
+        );
+    }
+
+    #[test]
+    fn a_key_that_is_not_in_the_file_is_added() {
+        let text = "# top\nmax_staleness: 5s\nl1:\n  max_memory: 1mb\n# end\n";
+        assert_eq!(
+            rewritten(text, &[("l1.max_entries", "7")]),
+            "# top\nmax_staleness: 5s\nl1:\n  max_memory: 1mb\n  max_entries: 7\n# end\n"
+        );
+        assert!(rewritten(text, &[("alerts.hit_rate_min", "50%")]).starts_with(text.trim_end()));
+        for text in
+            ["", "# only comments\n", "# only comments", "l1:\n", "l1: { max_memory: 1mb }\n", "compression: false"]
+        {
+            let written = rewritten(text, &[("l1.max_entries", "7"), ("defaults.cache.ttl", "3s")]);
+            assert!(written.contains("7") && text.split('#').skip(1).all(|comment| written.contains(comment.trim())));
+        }
+    }
+
+    #[test]
+    fn new_rules_replace_the_list() {
+        let text = "# top\nrules:\n  - match: a # one\n# end\nmax_staleness: 5s # five\n";
+        let rules = "[{match: 'x y:*', cache: {ttl: 1s, reads: [get, mget]}}, {match: '*', watch: false}]";
+        let written = rewritten(text, &[("rules", rules)]);
+        assert!(written.starts_with("# top\nrules:") && written.contains("max_staleness: 5s # five"), "{written}");
+        assert_eq!(rewritten("rules: [{ match: a }]\n", &[("rules", "[]")]).trim(), "rules: []");
+    }
+
+    #[test]
+    fn the_file_with_all_keys_can_be_rewritten() {
+        let text = include_str!("../../config.yaml");
+        let keys = [("l1.max_memory", "1gb"), ("nats", "nats://h:1"), ("scripts", "[a, b]"), ("rules", "[{match: x}]")];
+        let written = rewritten(text, &keys);
+        let comments = |text: &str| text.lines().filter(|line| line.trim_start().starts_with('#')).count();
+        assert_eq!(comments(&written), comments(text));
+        assert_eq!(written.lines().filter(|line| !text.contains(*line)).count(), 4, "{written}");
+    }
+}
