@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::acceptor::{self, Front, WorkerHandle};
 use crate::admin::Admin;
-use crate::admin::config::{Changed, Settings};
+use crate::admin::settings::{Changed, Settings};
 use crate::alerts::Alerts;
 use crate::bus::{self, Bus, BusError, connection_name, random_incarnation};
 use crate::client_state::users::Users;

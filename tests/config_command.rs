@@ -101,7 +101,7 @@ fn all_settings_of_a_call_change_or_none() {
     let mut client = proxy.client();
     for (words, why) in [
         (&["SET", "max_staleness", "7s", "l1.max_memory", "big"][..], "l1.max_memory: 'big' is not a size"),
-        (&["SET", "max_staleness", "7s", "no.such", "1"], "no.such"),
+        (&["SET", "max_staleness", "7s", "no.such", "1"], "there is no key 'no' here"),
         (&["SET", "max_staleness", "7s", "degraded_staleness", "8s"], "degraded_staleness"),
         (&["SET", "max_staleness", "7s", "listen", "127.0.0.1:1"], "listen takes effect only at a restart"),
         (&["SET", "max_staleness", "7s", "monitor_token", "x"], "monitor_token is a secret"),

@@ -53,10 +53,8 @@ fn the_fleet_drops_them_too() {
     let one = Shortstop::in_fleet(&redis, &nats, "monitor: 127.0.0.1:0\nmonitor_token: s3cret\n");
     let other = Shortstop::in_fleet(&redis, &nats, "");
     for proxy in [&one, &other] {
-        wait_until("it is live", || {
-            proxy.stat("bus_peers") == 1
-                && proxy.client().cmd("PROXY INFO Coherence").windows(9).any(|word| word == b"mode:live")
-        });
+        proxy.wait_mode("live");
+        wait_until("it knows the other", || proxy.stat("peers") == 1);
     }
     let mut clients = [one.client(), other.client()];
     fill(&one, &mut clients[0], &["user:1", "user:2", "order:1"]);

@@ -4,7 +4,7 @@
 
 mod alerts;
 pub mod answer;
-pub mod config;
+mod config;
 mod events;
 mod explain;
 mod fleet;
@@ -15,6 +15,7 @@ mod info;
 mod key_state;
 mod report;
 mod rules;
+pub mod settings;
 mod slow_log;
 pub mod subcommands;
 mod traffic;
@@ -69,7 +70,7 @@ pub struct Admin {
     /// The current configuration.
     pub config: Live<Arc<Config>>,
     /// What changes it. Set once, at the start.
-    pub settings: OnceLock<Weak<dyn config::Settings>>,
+    pub settings: OnceLock<Weak<dyn settings::Settings>>,
     /// Publishes to the fleet. `None` for a single instance.
     pub outbox: Option<Outbox>,
     /// This start's incarnation, as in the names of the connections to Redis.

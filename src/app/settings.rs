@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
-use crate::admin::config::{Changed, Settings, SettingsError};
+use crate::admin::settings::{Changed, Settings, SettingsError};
 use crate::bus;
 use crate::client_state::buffers::AllBuffers;
 use crate::config::{Config, ConfigError, Finding, Live, Loader, Timeouts};
