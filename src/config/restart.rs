@@ -101,7 +101,7 @@ impl Config {
 
 #[cfg(test)]
 mod tests {
-    use super::{Config, Secret};
+    use super::Config;
 
     #[test]
     fn what_has_changed_is_named_with_both_values() {
