@@ -105,7 +105,7 @@ fn all_settings_of_a_call_change_or_none() {
         (&["SET", "max_staleness", "7s", "degraded_staleness", "8s"], "degraded_staleness"),
         (&["SET", "max_staleness", "7s", "listen", "127.0.0.1:1"], "listen takes effect only at a restart"),
         (&["SET", "max_staleness", "7s", "monitor_token", "x"], "monitor_token is a secret"),
-        (&["SET", "max_staleness", "7s", "tls.certificate", "/no/such/file"], "tls.certificate"),
+        (&["SET", "max_staleness", "7s", "monitor_token_file", "/no/such/file"], "monitor_token_file"),
         (&["SET", "max_staleness", "7s", "scripts"], "takes GET and patterns, SET and keys"),
         (&["SET", "max_staleness", "7s", "rules[0].watch", "false"], "there is no such rule"),
         (&["GET"], "takes GET and patterns"),
