@@ -526,7 +526,7 @@ mod tests {
             bytes.extend(vec![0; hashes * 16]);
             bytes
         };
-        let cases: [(Vec<u8>, DecodeError); 12] = [
+        let cases: [(Vec<u8>, DecodeError); 14] = [
             (Vec::new(), DecodeError::Foreign),
             (b"{\"action\":\"invalidate\"}".to_vec(), DecodeError::Foreign),
             (b"Ss".to_vec(), DecodeError::Truncated),
