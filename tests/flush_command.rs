@@ -68,7 +68,9 @@ fn the_fleet_drops_them_too() {
     let send = |path: &str, header: &str| {
         raw(
             one.monitor(),
-            &format!("POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n{header}Content-Length: 0\r\n\r\n"),
+            &format!(
+                "POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n{header}Content-Length: 0\r\n\r\n"
+            ),
         )
     };
     assert_eq!(send("/api/flush?fleet=true", "").status, 401);

@@ -47,7 +47,7 @@ pub enum SettingsError {
     Waits(Waiting),
     /// A secret would be shown on its way here.
     #[error("{0} is a secret: change it in the file, and read the file again")]
-    Secret(String),
+    Secret(&'static str),
     /// It was started with a configuration that has no place.
     #[error("the configuration comes from no file, so it cannot be read again or written")]
     NotFromFiles,

@@ -17,7 +17,7 @@ impl Config {
             _ => yaml,
         };
         // They are printed as if they were not set, so that nobody loads *** as a token.
-        let is_secret = |key: &str| self.secrets().iter().any(|(name, secret)| *name == key && secret.is_some());
+        let is_secret = |key: &str| self.hidden().any(|hidden| hidden == key);
         let all = values(&mut self.clone()).into_iter().map(|(key, value)| {
             let shown = if is_secret(&key) { "***".to_owned() } else { plain(value) };
             (key, shown)

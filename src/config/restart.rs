@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::Config;
 use super::print::values;
-use super::{Config, Secret};
 
 /// A setting whose new value takes effect at the next restart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +61,7 @@ impl Config {
             monitor_token,
             monitor_token_file,
             monitor_auth,
+            monitor_hosts,
             redact_keys,
             alerts,
             slowlog,
@@ -73,15 +74,20 @@ impl Config {
         rest != *self
     }
 
-    /// A secret that differs in `new`.
-    pub fn changed_secret(&self, new: &Config) -> Option<String> {
-        let both = self.secrets().into_iter().zip(new.secrets());
-        both.filter(|((_, old), (_, new))| old != new).map(|((key, _), _)| key.to_owned()).next()
+    /// A secret that differs in `new`. The URL of a webhook often has one in its path.
+    pub fn changed_secret(&self, new: &Config) -> Option<&'static str> {
+        let differs = [
+            ("monitor_token", self.monitor_token != new.monitor_token),
+            ("alerts.webhook", self.alerts.webhook != new.alerts.webhook),
+            ("alerts.webhook_token", self.alerts.webhook_token != new.alerts.webhook_token),
+        ];
+        differs.into_iter().find(|(_, differs)| *differs).map(|(key, _)| key)
     }
 
-    /// The secrets that have a key of their own. Those in URLs are hidden there.
-    pub(super) fn secrets(&self) -> [(&'static str, &Option<Secret>); 1] {
-        [("monitor_token", &self.monitor_token)]
+    /// The keys that have a secret now, and are printed as if they had none.
+    pub(super) fn hidden(&self) -> impl Iterator<Item = &'static str> {
+        let tokens = [("monitor_token", &self.monitor_token), ("alerts.webhook_token", &self.alerts.webhook_token)];
+        tokens.into_iter().filter(|(_, token)| token.is_some()).map(|(key, _)| key)
     }
 
     /// What differs in `new`: each key with its former and its new value. Secrets are not shown.
