@@ -8,7 +8,7 @@ mod watches;
 use std::cell::Cell;
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -19,6 +19,7 @@ use tokio::sync::{mpsc, watch};
 use crate::acceptor::{self, Front, WorkerHandle};
 use crate::admin::Admin;
 use crate::admin::settings::{Changed, Settings};
+use crate::admin::warmer::Warmer;
 use crate::alerts::Alerts;
 use crate::bus::{self, Bus, BusError, connection_name, random_incarnation};
 use crate::client_state::users::Users;
@@ -185,6 +186,8 @@ impl App {
             config: in_force.clone(),
             settings: OnceLock::new(),
             outbox: bus.as_ref().map(Bus::outbox),
+            control: control.handle().clone(),
+            warmer: Warmer::default(),
             incarnation,
             mailboxes: Arc::clone(&mailboxes),
             summaries,
@@ -204,6 +207,7 @@ impl App {
             users: Users::new(config.upstream.password.is_none()),
             mailboxes,
             scripts,
+            client_ids: Arc::default(),
             server_limits: Arc::new(ServerLimits::default()),
         });
         let view = View {
@@ -255,9 +259,10 @@ impl App {
         if let Some(control) = &app.control {
             app.start_watch(control, &config, incarnation);
             app.start_looking(control);
+            app.start_warm_up(control, &config);
             let stats = Arc::clone(&app.shared.stats);
             let front =
-                Front { worker_handles: app.worker_handles.clone(), limit, stats, number: Arc::new(AtomicU64::new(0)) };
+                Front { worker_handles: app.worker_handles.clone(), limit, stats, number: Arc::clone(&app.shared.client_ids) };
             for (listener, has_tls) in listeners {
                 let tls = app.settings.server.as_ref().filter(|_| has_tls).map(watch::Sender::subscribe);
                 let accepts = acceptor::run(listener, tls, front.clone(), stopped.clone());

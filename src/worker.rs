@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::LocalOptions;
+use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 
 use crate::arrival::Arrival;
@@ -14,8 +15,9 @@ use crate::client_state::buffers::ALWAYS_SERVED;
 use crate::client_state::client_info::ClientInfo;
 use crate::client_state::reply_queue::ReplyQueue;
 use crate::command::Table;
-use crate::exchange::pending::ClientState;
+use crate::exchange::pending::{ClientState, Profile};
 use crate::metrics::outcome::{DropReason, EventKind, Outcome};
+use crate::net::Stream;
 use crate::upstream::{LinkSettings, Login};
 use crate::worker_state::context::{Context, Shared, WorkerTask};
 use crate::worker_state::policy::View;
@@ -134,25 +136,58 @@ fn accept(arrival: Arrival, context: &Rc<Context>, load: &Arc<AtomicUsize>) {
         let _load = load;
         let id = arrival.number;
         let Some(stream) = arrival.admit(&context).await else { return };
-        let now = Instant::now();
-        let info = ClientInfo::new(id, &stream, now);
-        let reply_queue = ReplyQueue::new(now, Rc::clone(&context.buffers));
-        let client = Rc::new(ClientState::new(reply_queue, context.first_profile(), info));
-        let peer = client.info.addr.clone();
-        context.clients.borrow_mut().insert(id, Rc::clone(&client));
-        context.stats().clients.add(1);
-        context.stats().clients_accepted.add(1);
-        // However the task ends, even by a panic, this guard removes the client.
-        let gone = Gone { id, context: Rc::clone(&context) };
-        if let End::Dropped(why) = serve(stream, context, client).await {
-            gone.context.stats().clients_dropped.count(why);
-            let journal = &gone.context.shared.stats.shared.journal;
-            let address = peer.as_ref().map(ToString::to_string).unwrap_or_default();
-            let text = format_args!("client {id} {address}: {}", why.text());
-            journal.note_for(EventKind::ClientDropped, why.name(), text);
-            crate::seldom!(warn, "a client was dropped", client = id, ?peer, why = why.text());
-        }
+        let info = ClientInfo::new(id, &stream, Instant::now());
+        let profile = context.first_profile();
+        attend(stream, context, profile, info).await;
     });
+}
+
+/// Serves a client inside of this process, with the identity of a client of this user that is connected to this worker; user 0: of one
+/// that has just connected. What it reads is kept at its first request. Returns false, and takes no socket, if there is no such client.
+pub(crate) fn serve_inside(
+    context: &Rc<Context>,
+    user: u32,
+    db: u32,
+    socket: impl FnOnce() -> Option<std::os::unix::net::UnixStream>,
+) -> bool {
+    let identity = match user {
+        0 => Some(context.anonymous()),
+        user => {
+            let clients = context.clients.borrow();
+            let known = clients.values().find(|client| client.profile.user() == user);
+            known.map(|client| client.profile.identity())
+        }
+    };
+    let Some(identity) = identity else { return false };
+    let Some(Ok(socket)) = socket().map(UnixStream::from_std) else { return false };
+    let (stream, context) = (Stream::Unix(socket), Rc::clone(context));
+    let id = context.shared.client_ids.fetch_add(1, Ordering::Relaxed) + 1;
+    let info = ClientInfo { is_warming: true, ..ClientInfo::new(id, &stream, Instant::now()) };
+    tokio::task::spawn_local(async move {
+        attend(stream, context, Profile::new(identity, db), info).await;
+    });
+    true
+}
+
+/// Serves a client until it is gone.
+async fn attend(stream: Stream, context: Rc<Context>, profile: Profile, info: ClientInfo) {
+    let id = info.id;
+    let reply_queue = ReplyQueue::new(Instant::now(), Rc::clone(&context.buffers));
+    let client = Rc::new(ClientState::new(reply_queue, profile, info));
+    let peer = client.info.addr.clone();
+    context.clients.borrow_mut().insert(id, Rc::clone(&client));
+    context.stats().clients.add(1);
+    context.stats().clients_accepted.add(1);
+    // However the task ends, even by a panic, this guard removes the client.
+    let gone = Gone { id, context: Rc::clone(&context) };
+    if let End::Dropped(why) = serve(stream, context, client).await {
+        gone.context.stats().clients_dropped.count(why);
+        let journal = &gone.context.shared.stats.shared.journal;
+        let address = peer.as_ref().map(ToString::to_string).unwrap_or_default();
+        let text = format_args!("client {id} {address}: {}", why.text());
+        journal.note_for(EventKind::ClientDropped, why.name(), text);
+        crate::seldom!(warn, "a client was dropped", client = id, ?peer, why = why.text());
+    }
 }
 
 /// Counts a client for a worker, from when it is passed to the worker until its connection has ended.

@@ -62,6 +62,11 @@ impl Ruling {
         Ruling { rules: Rules::compile(&config), config }
     }
 
+    /// Whether a rule keeps the reply to a GET of the key.
+    pub(super) fn keeps_get(&self, key: &[u8]) -> bool {
+        self.rules.of(key).cache.is_some_and(|cache| cache.reads.contains(Reads::GET))
+    }
+
     /// The key as it is shown.
     pub(super) fn shown(&self, key: &[u8]) -> View {
         if self.config.redact_keys { View::text("(redacted)") } else { View::Bytes(key.to_vec()) }

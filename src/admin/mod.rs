@@ -12,6 +12,7 @@ mod flush;
 mod health;
 pub mod history;
 mod info;
+mod inner_client;
 mod key_state;
 mod report;
 mod rules;
@@ -20,10 +21,14 @@ mod slow_log;
 pub mod subcommands;
 mod traffic;
 pub mod view;
+pub mod warm;
+pub mod warmer;
 mod windows;
 
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Instant, SystemTime};
+
+use tokio::runtime::Handle;
 
 use crate::alerts::{Alert, Alerts};
 use crate::bus::Outbox;
@@ -42,6 +47,8 @@ use crate::summaries::Summaries;
 use crate::upstream::Endpoint;
 use crate::upstream::status::{OwnRight, UpstreamStatus};
 use crate::worker_state::context::Mailboxes;
+
+use warmer::Warmer;
 
 /// What can be shown.
 pub struct Admin {
@@ -69,6 +76,10 @@ pub struct Admin {
     pub listen: String,
     /// The current configuration.
     pub config: Live<Arc<Config>>,
+    /// Runs what takes time.
+    pub control: Handle,
+    /// The warm-up of L1.
+    pub warmer: Warmer,
     /// What changes it. Set once, at the start.
     pub settings: OnceLock<Weak<dyn settings::Settings>>,
     /// Publishes to the fleet. `None` for a single instance.

@@ -180,6 +180,17 @@ pub const SUBCOMMANDS: &[Subcommand] = &[
         run: super::flush::flush,
     },
     Subcommand {
+        subcommand: ProxySubcommand::Warm,
+        arguments: "[pattern [COUNT n] | CANCEL]",
+        help: &[
+            "Read the keys that match into L1, in the background, at most n of them, for the user and the database of this",
+            "connection. CANCEL ends it. Without a pattern: show how far it is.",
+        ],
+        takes: 0..=3,
+        access: Access::Configurers,
+        run: super::warm::warm,
+    },
+    Subcommand {
         subcommand: ProxySubcommand::Health,
         arguments: "[live|ready]",
         help: &[

@@ -6,18 +6,21 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::Runtime;
 
+use crate::admin::warm::Keys;
 use crate::bus::{Bus, Event, Notice, connection_name};
-use crate::coherence::Role;
+use crate::coherence::{Mode, Role};
 use crate::config::Config;
 use crate::fleet::{Alone, OnBus};
 use crate::history::unix_time;
 use crate::metrics::outcome::FlushReason;
 use crate::metrics::window;
+use crate::resp::Version;
 use crate::supervisor::End;
 use crate::upstream::instances::{self, Fleet};
 use crate::upstream::topology::{self, News};
 use crate::webhook::{Recipient, Webhook};
 use crate::worker::Order;
+use crate::worker_state::windows::Asker;
 
 use super::{App, anonymous, status};
 
@@ -26,6 +29,9 @@ const TIDY: Duration = Duration::from_millis(500);
 
 /// Interval of checks of the mode, which changes with the clock.
 const LOOK_AT_MODE: Duration = Duration::from_millis(100);
+
+/// How long a start waits for the hot keys of peers.
+const WARM_WITHIN: Duration = Duration::from_secs(60);
 
 /// Interval of samples of the metrics.
 const SAMPLE: Duration = Duration::from_secs(1);
@@ -175,6 +181,30 @@ impl App {
                 ticks.tick().await;
                 stats.note_latencies(Instant::now());
             }
+        }));
+    }
+
+    /// With `warm: true`, waits until peers have told which of their keys are hot, and reads these into L1.
+    pub(super) fn start_warm_up(&self, control: &Runtime, config: &Config) {
+        if !config.warm || self.bus.is_none() {
+            return;
+        }
+        let (admin, db) = (Arc::clone(&self.admin), config.upstream.db);
+        control.spawn(self.supervisor.watch("the warm-up at the start", End::Allowed, async move {
+            let until = Instant::now() + WARM_WITHIN;
+            while Instant::now() < until {
+                tokio::time::sleep(LOOK_AT_MODE).await;
+                let now = Instant::now();
+                let keys: Vec<Vec<u8>> = admin.summaries.hot_keys(now).into_iter().filter(|(of, _)| *of == db).map(|(_, key)| key).collect();
+                if !keys.is_empty() && admin.observe_mode(now).0 == Mode::Live {
+                    let asker = Asker { version: Version::Resp2, db, user: 0 };
+                    if let Err(why) = admin.warm(Keys::These(keys), None, asker) {
+                        tracing::info!(why, "there is no warm-up at the start");
+                    }
+                    return;
+                }
+            }
+            tracing::info!("there is no warm-up at the start: no other Shortstop has named a hot key");
         }));
     }
 

@@ -22,6 +22,8 @@ pub struct ClientInfo {
     /// Which writes WAIT must find on replicas.
     pub(crate) covered: Cell<Covered>,
     killed: Cell<bool>,
+    /// A client of Shortstop's own that fills L1: what it reads is kept at the first request.
+    pub(crate) is_warming: bool,
     /// The client waits for a session, so it does not count as idle.
     pub in_line: Cell<bool>,
     /// Bytes received but not yet taken as requests.

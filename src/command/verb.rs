@@ -271,6 +271,8 @@ proxy_subcommands! {
     Events = "events",
     /// PROXY SLOWLOG.
     SlowLog = "slowlog",
+    /// PROXY WARM.
+    Warm = "warm",
     /// PROXY CONFIG.
     Config = "config",
     /// PROXY STATS.

@@ -80,6 +80,7 @@ impl Check {
     fn settings(&mut self, config: &Config) {
         self.found("fleet", token(&config.fleet));
         self.number("workers", config.workers, 0..=1024);
+        self.number("warm_rate", config.warm_rate, 1..=1_000_000);
         self.number("slowlog.max_len", config.slowlog.max_len, 0..=100_000);
         self.found("log.level", log_level(&config.log.level));
         if matches!(config.coherence, Coherence::Tracking | Coherence::Both) {

@@ -64,6 +64,8 @@ impl Config {
             monitor_hosts,
             redact_keys,
             alerts,
+            warm,
+            warm_rate,
             slowlog,
             log,
             limits,

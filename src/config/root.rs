@@ -55,6 +55,10 @@ pub struct Config {
     pub redact_keys: bool,
     /// Thresholds of alerts, and where alerts are published.
     pub alerts: Alerts,
+    /// At the start, read the keys into L1 that peers name as their hottest.
+    pub warm: bool,
+    /// Maximum number of keys per second that a warm-up reads.
+    pub warm_rate: usize,
     /// What the slow log keeps.
     pub slowlog: SlowLog,
     /// Number of threads that serve clients. 0: one per core.
@@ -109,6 +113,8 @@ impl Default for Config {
             monitor_hosts: Vec::new(),
             redact_keys: false,
             alerts: Alerts::default(),
+            warm: false,
+            warm_rate: 2_000,
             slowlog: SlowLog::default(),
             workers: 0,
             log: Log::default(),
@@ -149,6 +155,8 @@ impl Section for Config {
             monitor_hosts,
             redact_keys,
             alerts,
+            warm,
+            warm_rate,
             slowlog,
             workers,
             log,
@@ -183,6 +191,8 @@ impl Section for Config {
         fields.words("monitor_hosts", monitor_hosts, HOSTS);
         fields.value("redact_keys", redact_keys, SWITCH);
         fields.section("alerts", alerts);
+        fields.value("warm", warm, SWITCH);
+        fields.value("warm_rate", warm_rate, count());
         fields.section("slowlog", slowlog);
         fields.value("workers", workers, count());
         fields.section("log", log);

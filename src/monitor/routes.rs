@@ -18,6 +18,7 @@ use crate::admin::answer::Answer;
 use crate::admin::history::Range;
 use crate::admin::subcommands;
 use crate::admin::view::View;
+use crate::admin::warm::Keys;
 use crate::command::ProxySubcommand;
 use crate::config::{Config, Live};
 use crate::history::unix_time;
@@ -73,6 +74,7 @@ pub(super) fn router(state: State) -> Router {
         .route("/api/config/reload", post(reload))
         .route("/api/config/rewrite", post(rewrite))
         .route("/api/flush", post(flush))
+        .route("/api/warm", get(warm_up).post(start_warm_up).delete(cancel_warm_up))
         .route("/api/dashboard", get(dashboard))
         .route("/api/history", get(history))
         .route("/api/fields", get(fields))
@@ -212,6 +214,35 @@ async fn flush(
     view_or_error(state.admin.flush(pattern.as_bytes(), fleet).map(|()| View::Ok))
 }
 
+/// How far the warm-up of L1 is.
+async fn warm_up(_: MayRead, state: axum::extract::State<State>) -> Response {
+    Json(state.admin.warmer.view()).into_response()
+}
+
+/// Begins to read keys into L1: `?pattern=`, and at most `?count=` of them.
+async fn start_warm_up(
+    _: MayChange,
+    state: axum::extract::State<State>,
+    Query(query): Query<HashMap<String, String>>,
+) -> Response {
+    let Some(pattern) = query.get("pattern") else {
+        return error(StatusCode::BAD_REQUEST, "say which keys: ?pattern=user:*");
+    };
+    let count = query.get("count").map(|count| count.parse().ok().filter(|count| *count > 0));
+    if count == Some(None) {
+        return error(StatusCode::BAD_REQUEST, "count must be a number, 1 or more");
+    }
+    let keys = Keys::Matching(pattern.clone().into_bytes());
+    let started = state.admin.warm(keys, count.flatten(), OWN);
+    view_or_error(started.map(|()| state.admin.warmer.view()))
+}
+
+/// Ends the warm-up.
+async fn cancel_warm_up(_: MayChange, state: axum::extract::State<State>) -> Response {
+    state.admin.warmer.cancel();
+    Json(state.admin.warmer.view()).into_response()
+}
+
 /// The settings in force; `?pattern=` gives those whose keys match.
 async fn settings(
     _: MayRead,
@@ -304,10 +335,12 @@ async fn shown(
     answer(&state.admin, *subcommand, &args).await
 }
 
-/// Answers `PROXY …` as JSON. The monitor asks as Shortstop itself, in database 0.
+/// Who asks when the monitor does: a client that has just connected, in database 0.
+const OWN: Asker = Asker { version: Version::Resp3, db: 0, user: 0 };
+
+/// Answers `PROXY …` as JSON.
 async fn answer(admin: &Arc<Admin>, subcommand: ProxySubcommand, args: &[&[u8]]) -> Response {
-    let asker = Asker { version: Version::Resp3, db: 0, user: 0 };
-    let answer: Result<View, String> = match subcommands::answer(admin, subcommand, args, asker) {
+    let answer: Result<View, String> = match subcommands::answer(admin, subcommand, args, OWN) {
         Answer::View(view) => Ok(view),
         Answer::Later(view) => view.await,
         Answer::Error(text) => Err(text),

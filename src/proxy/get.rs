@@ -96,7 +96,9 @@ impl Client {
         // If the user has no right to PTTL, Redis would refuse it and add an entry to ACL LOG.
         let may_ttl = || self.state.profile.may_ttl(&self.context.shared.users);
         let keeping = keeping.filter(|_| self.keeps_if(permit, id, may_ttl(), NotKept::TtlUnknown));
-        let admits = |rule: &CacheRule| self.context.admission.borrow_mut().asked(id, rule.admit_after);
+        let admits = |rule: &CacheRule| {
+            self.state.info.is_warming || self.context.admission.borrow_mut().asked(id, rule.admit_after)
+        };
         let keeping = keeping.filter(|keeping| self.keeps_if(permit, id, admits(keeping.rule), NotKept::NotAdmitted));
         if let Some(Keeping { rule, absent }) = keeping {
             if self.reply_queue.outstanding() == 0 && permit.serves() && self.join(permit, id, &question, mask) {

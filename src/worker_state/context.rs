@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
@@ -70,6 +71,8 @@ pub struct Shared {
     pub mailboxes: Arc<Mailboxes>,
     /// What scripts may write.
     pub scripts: Arc<Scripts>,
+    /// The last client id. They count in the order of arrival, as in Redis, whichever worker serves the client.
+    pub client_ids: Arc<AtomicU64>,
     /// The server's limits on requests.
     pub server_limits: Arc<ServerLimits>,
 }
