@@ -162,7 +162,8 @@ pub(crate) fn serve_inside(
     let Some(Ok(socket)) = socket().map(UnixStream::from_std) else { return false };
     let (stream, context) = (Stream::Unix(socket), Rc::clone(context));
     let id = context.shared.client_ids.fetch_add(1, Ordering::Relaxed) + 1;
-    let info = ClientInfo { is_warming: true, ..ClientInfo::new(id, &stream, Instant::now()) };
+    let mut info = ClientInfo::new(id, &stream, Instant::now());
+    info.is_warming = true;
     tokio::task::spawn_local(async move {
         attend(stream, context, Profile::new(identity, db), info).await;
     });
