@@ -261,8 +261,12 @@ impl App {
             app.start_looking(control);
             app.start_warm_up(control, &config);
             let stats = Arc::clone(&app.shared.stats);
-            let front =
-                Front { worker_handles: app.worker_handles.clone(), limit, stats, number: Arc::clone(&app.shared.client_ids) };
+            let front = Front {
+                worker_handles: app.worker_handles.clone(),
+                limit,
+                stats,
+                number: Arc::clone(&app.shared.client_ids),
+            };
             for (listener, has_tls) in listeners {
                 let tls = app.settings.server.as_ref().filter(|_| has_tls).map(watch::Sender::subscribe);
                 let accepts = acceptor::run(listener, tls, front.clone(), stopped.clone());

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use tokio::runtime::LocalOptions;
 use tokio::net::UnixStream;
+use tokio::runtime::LocalOptions;
 use tokio::sync::mpsc;
 
 use crate::arrival::Arrival;

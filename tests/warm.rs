@@ -95,7 +95,8 @@ fn it_is_slow_enough_and_can_be_cancelled() {
         assert!(client.cmd(wrong).starts_with(b"-ERR "), "{wrong}");
     }
     let send = |method: &str, path: &str, header: &str| {
-        let head = format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{header}Content-Length: 0\r\n\r\n");
+        let head =
+            format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{header}Content-Length: 0\r\n\r\n");
         raw(proxy.monitor(), &head)
     };
     let token = "Authorization: Bearer s3cret\r\n";

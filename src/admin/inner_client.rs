@@ -97,12 +97,11 @@ impl InnerClient {
     async fn reply(&mut self) -> Result<BytesMut, String> {
         let mut scanner = ReplyScanner::default();
         loop {
-            match scanner.scan(&self.buffer).map_err(|why| why.to_string())? {
-                Some(end) => return Ok(self.buffer.split_to(end)),
-                None => match self.stream.read_buf(&mut self.buffer).await.map_err(ended)? {
-                    0 => return Err(ended("")),
-                    _ => {}
-                },
+            if let Some(end) = scanner.scan(&self.buffer).map_err(|why| why.to_string())? {
+                return Ok(self.buffer.split_to(end));
+            }
+            if self.stream.read_buf(&mut self.buffer).await.map_err(ended)? == 0 {
+                return Err(ended(""));
             }
         }
     }

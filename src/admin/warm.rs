@@ -44,7 +44,10 @@ pub(super) fn warm(admin: &Arc<Admin>, asked: Asked<'_>) -> Answer {
             Some(Ok(count @ 1..)) => admin.warm(Keys::Matching(pattern.to_vec()), Some(count), asked.asker),
             _ => Err("COUNT must be a number, 1 or more".to_owned()),
         },
-        _ => Err("PROXY WARM takes a pattern, COUNT and a number; or CANCEL; or nothing, to show how far it is".to_owned()),
+        _ => {
+            Err("PROXY WARM takes a pattern, COUNT and a number; or CANCEL; or nothing, to show how far it is"
+                .to_owned())
+        }
     };
     match started {
         Ok(()) => Answer::View(admin.warmer.view()),

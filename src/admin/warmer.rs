@@ -55,7 +55,11 @@ impl Warmer {
     ///
     /// # Errors
     /// One runs.
-    pub(super) fn begin(&self, progress: Progress, spawn: impl FnOnce(Arc<Progress>) -> AbortHandle) -> Result<(), String> {
+    pub(super) fn begin(
+        &self,
+        progress: Progress,
+        spawn: impl FnOnce(Arc<Progress>) -> AbortHandle,
+    ) -> Result<(), String> {
         let mut job = self.lock();
         if job.as_ref().is_some_and(|job| job.progress.end().is_none()) {
             return Err("a warm-up is running; PROXY WARM CANCEL ends it".to_owned());
