@@ -4,7 +4,7 @@ mod common;
 #[path = "monitor/http.rs"]
 mod http;
 
-use common::{Client, Nats, Redis, Shortstop, assert_reply, bulk, field, show, wait_until};
+use common::{Client, Nats, Redis, Shortstop, assert_reply, bulk, field, show, wait_until, warm};
 use http::{get, raw};
 
 /// A field of the reply to PROXY WARM.
@@ -95,8 +95,9 @@ fn it_is_slow_enough_and_can_be_cancelled() {
         assert!(client.cmd(wrong).starts_with(b"-ERR "), "{wrong}");
     }
     let send = |method: &str, path: &str, header: &str| {
-        let head =
-            format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{header}Content-Length: 0\r\n\r\n");
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n{header}Content-Length: 0\r\n\r\n"
+        );
         raw(proxy.monitor(), &head)
     };
     let token = "Authorization: Bearer s3cret\r\n";
@@ -119,6 +120,8 @@ fn it_reads_as_the_user_who_asks() {
     admin.cmd("ACL SETUSER bob on >pw ~* +@all -scan");
     let mut ann = proxy.client();
     ann.cmd("AUTH ann pw");
+    // From then on it is known what she may.
+    warm(proxy.addr(), &mut ann, b"mine:0");
     ann.cmd("PROXY WARM *");
     let reply = wait_for(&mut ann, "done");
     assert_eq!((said(&reply, "read"), said(&reply, "refused")), ("10".into(), "5".into()), "{}", show(&reply));
