@@ -35,7 +35,7 @@ function explanation(known) {
   const [look, head] = known.in_l1 ? ['good', 'L1 answers it now.'] : ['warn', `L1 does not answer it: ${words(known.why_not)}.`];
   const parts = [
     make('p', [make('strong', bytestring(known.key), { className: 'key' }), ' ', make('span', head, { className: look })]),
-    make('p', known.because ?? ''),
+    ...(known.because ? [make('p', known.because)] : []),
     make('div', [
       make('div', [make('h3', 'The next GET'), make('p', known.next_get), make('h3', 'The next SET'), make('p', known.next_set)]),
       part('Rule', [
@@ -44,7 +44,7 @@ function explanation(known) {
         ...says(known),
       ]),
       part('The value', [
-        ['requested recently', `${known.requests} time${known.requests === 1 ? '' : 's'}`],
+        ['asked of Redis recently', `${known.requests} time${known.requests === 1 ? '' : 's'}`],
         ['age', known.age_ms === null ? null : millis(known.age_ms)],
         ['until its deadline', known.left_ms === null ? null : millis(known.left_ms)],
         ['size for clients', known.size_plain === null ? null : bytes(known.size_plain)],
