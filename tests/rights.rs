@@ -213,6 +213,26 @@ fn a_user_whose_reads_cannot_be_kept_is_named_once() {
 
 /// Rights that change through Shortstop and directly in Redis.
 #[test]
+fn a_key_that_a_user_may_not_read_says_nothing_about_pttl() {
+    let redis = Redis::start();
+    let proxy = Shortstop::start(&redis, "workers: 1\ndefaults: { cache: { admit_after: 1 } }\n");
+    let mut boss = redis.client();
+    boss.cmd("ACL SETUSER ann on >pw ~mine:* +@all");
+    boss.cmd("MSET mine:1 v yours:1 v");
+    let mut ann = proxy.client();
+    ann.cmd("AUTH ann pw");
+    common::warm(proxy.addr(), &mut ann, b"mine:1");
+    for refused in ["GET yours:1", "MGET yours:1 yours:2", "GET yours:2"] {
+        assert!(ann.cmd(refused).starts_with(b"-NOPERM"), "{refused}");
+    }
+    boss.cmd("SET mine:2 v");
+    ann.cmd("GET mine:2");
+    let hits = proxy.stat("l1_hits");
+    ann.cmd("GET mine:2");
+    assert_eq!(proxy.stat("l1_hits"), hits + 1, "her reads are still kept");
+}
+
+#[test]
 fn a_granted_right_to_pttl_is_used() {
     let redis = set_up(&[]);
     let mut boss = boss(&redis);

@@ -40,7 +40,8 @@ pub(crate) fn fill(
     let Ok(Some(end)) = ReplyScanner::default().scan(reply.bytes()) else {
         unreachable!("the connection hands over complete replies");
     };
-    let pttl = pttl(context, flight.asked.question().user(), &reply.bytes()[end..]);
+    let (read, ttl) = reply.bytes().split_at(end);
+    let pttl = pttl(context, flight.asked.question().user(), read, ttl);
     let first = match &reply {
         Reply::Borrowed(bytes) => Reply::Borrowed(&bytes[..end]),
         Reply::Owned(bytes) => Reply::Owned(bytes.slice(..end)),
@@ -207,9 +208,9 @@ pub(crate) fn fill_many(
     };
     let mut ttls = Vec::new();
     let user = values.keys.iter().find_map(|key| key.keep.as_ref()).map_or(0, |(_, _, asked)| asked.question().user());
-    let mut rest = &reply.bytes()[end..];
+    let (read, mut rest) = reply.bytes().split_at(end);
     while let Ok(Some(length)) = ReplyScanner::default().scan(rest) {
-        ttls.push(pttl(context, user, &rest[..length]));
+        ttls.push(pttl(context, user, read, &rest[..length]));
         rest = &rest[length..];
         if rest.is_empty() {
             break;
@@ -243,8 +244,10 @@ pub(crate) fn fill_many(
     });
 }
 
-fn pttl(context: &Context, user: u32, reply: &[u8]) -> Option<i64> {
-    if reply.starts_with(b"-NOPERM") {
+/// The time to live in milliseconds, from the reply to PTTL. `read` is the reply to the read of the same keys.
+fn pttl(context: &Context, user: u32, read: &[u8], reply: &[u8]) -> Option<i64> {
+    // If the read was refused as well, the user may not use the key, which says nothing about PTTL.
+    if reply.starts_with(b"-NOPERM") && !read.starts_with(b"-") {
         context.shared.users.refuse_ttl(user);
     }
     parse_int(reply.strip_prefix(b":")?.strip_suffix(b"\r\n")?)
