@@ -111,8 +111,31 @@ fn answers_are_as_their_schemas_say() {
     schemas.satisfied("info", &stream["info"]);
     let alerts = send(monitor, "PUT /api/alerts", TOKEN, r#"{"hit_rate_min": "60%"}"#).json();
     schemas.satisfied("alerts", &alerts);
+    schemas.satisfied_by(monitor, "/api/config", "/max_staleness");
+    for (request, body, schema) in [
+        ("PATCH /api/config", r#"{"max_staleness": "9s", "alerts.memory_usage_max": 0.9}"#, "config-change"),
+        ("POST /api/config/rewrite", "", "config-rewrite"),
+        ("POST /api/config/reload", "", "config-change"),
+        ("POST /api/flush?pattern=user:*", "", "flush"),
+        ("POST /api/warm?pattern=user:*", "", "warm"),
+    ] {
+        schemas.satisfied(schema, &send(monitor, request, TOKEN, body).json());
+    }
+    schemas.satisfied_by(monitor, "/api/warm", "/took_ms");
     schemas.satisfied("error", &get(monitor, "/api/nothing").json());
+    // The other paths that can be read, as they are.
+    for path in listed(monitor) {
+        let schema = schema_of(&path);
+        if !schemas.0.contains(&schema) {
+            schemas.satisfied(&schema, &get(monitor, &path).json());
+        }
+    }
     assert_eq!(schemas.0, all_schemas(), "each is used");
+}
+
+/// The paths that the monitor lists.
+fn listed(monitor: SocketAddr) -> BTreeSet<String> {
+    serde_json::from_value(get(monitor, "/api").json()["paths"].clone()).expect("texts")
 }
 
 /// The names of the files in docs/api.
@@ -148,9 +171,8 @@ fn documented() -> BTreeSet<String> {
 fn each_path_is_listed_and_described_and_has_a_schema() {
     let redis = Redis::start();
     let proxy = Shortstop::start(&redis, MONITOR);
-    let list = get(proxy.monitor(), "/api").json();
-    assert_eq!(list["has_token"], json!(false));
-    let listed: BTreeSet<String> = serde_json::from_value(list["paths"].clone()).expect("texts");
+    assert_eq!(get(proxy.monitor(), "/api").json()["has_token"], json!(false));
+    let listed = listed(proxy.monitor());
     let mut documented = documented();
     assert!(documented.remove("/api"), "it is described, too");
     assert_eq!(listed, documented);
@@ -210,7 +232,15 @@ fn another_web_site_cannot_change_anything() {
     let proxy = Shortstop::start(&redis, &format!("{MONITOR}monitor_token: s3cret\n"));
     let monitor = proxy.monitor();
     let form = "Origin: http://evil.example\r\nContent-Type: application/x-www-form-urlencoded\r\n";
-    let changes = ["PUT /api/alerts"];
+    let changes = [
+        "PUT /api/alerts",
+        "PATCH /api/config",
+        "POST /api/config/reload",
+        "POST /api/config/rewrite",
+        "POST /api/flush?fleet=true",
+        "POST /api/warm?pattern=*",
+        "DELETE /api/warm",
+    ];
     for request in changes {
         let refused = send(monitor, request, form, "hit_rate_min=0");
         assert_eq!(refused.status, 401, "{request}: {}", refused.body);

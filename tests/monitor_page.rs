@@ -175,6 +175,36 @@ fn in_a_browser_a_change_without_a_token_in_the_configuration_says_what_to_set()
 }
 
 #[test]
+fn in_a_browser_settings_change_and_keys_are_dropped_and_read() {
+    let Some(mut browser) = browser() else { return };
+    let (redis, monitor) = (Redis::start(), free_address());
+    let proxy = Process::start(redis.addr(), &format!("monitor: {monitor}\nmonitor_token: s3cret\n"));
+    proxy.client().cmd("SET user:1 v");
+    browser.go(&format!("http://{monitor}/"));
+    browser.wait("the settings", "document.querySelectorAll('#settings-table tbody tr').length > 50");
+    browser.evaluate(
+        "document.querySelector('#setting-key').value = 'max_staleness'; \
+         document.querySelector('#setting-value').value = '20s'; document.querySelector('#setting button').click()",
+    );
+    browser.wait("it asks", "document.querySelector('#login').open");
+    browser.give_token("s3cret");
+    let shows = |place: &str, text: &str| format!("document.querySelector('{place}').textContent.includes('{text}')");
+    browser.wait("what has changed", &shows("#settings-answer", "max_staleness: 1m -> 20s"));
+    browser.wait("the new value", &shows("#settings-table", "max_staleness20s"));
+    browser.evaluate("document.querySelectorAll('#settings-buttons button')[1].click()");
+    browser.wait("what is written", &shows("#settings-done", "Written: max_staleness"));
+    let file = fs::read_to_string(proxy.config_file()).expect("it is there");
+    assert!(file.contains("max_staleness: 20s"), "{file}");
+    browser.evaluate("document.querySelector('#flush button').click()");
+    browser.wait("that keys were dropped", &shows("#flush-done", "Everything was dropped from L1."));
+    browser.evaluate(
+        "document.querySelector('#warm-pattern').value = 'user:*'; document.querySelector('#warm button').click()",
+    );
+    browser.wait("that keys were read", &shows("#warm-state", "user:*: done"));
+    assert_eq!(browser.errors(), Vec::<String>::new());
+}
+
+#[test]
 fn in_a_browser_the_time_range_changes_the_charts() {
     let Some(mut browser) = browser() else { return };
     let redis = Redis::start();

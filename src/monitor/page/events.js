@@ -18,7 +18,7 @@ function happened(list) {
   return table('Events', [
     ['time', (event) => make('time', clock(event.time), { dateTime: event.time })],
     ['event', (event) => words(event.event)],
-    ['why', (event) => `${event.why || words(event.reason)}${many(event)}`],
+    ['why', (event) => `${event.why || words(event.reason)}${many(event)}`, 'wrap'],
     ['the former state lasted', (event) => (event.lasted_ms === null ? null : millis(event.lasted_ms)), 'number'],
   ], list);
 }
