@@ -38,6 +38,7 @@ use crate::net::Address;
 use crate::scripts::Scripts;
 use crate::summaries::{self, Summaries};
 use crate::supervisor::{End, Failure, Supervisor};
+use crate::traffic::{Accesses, Curve};
 use crate::upstream::status::UpstreamStatus;
 use crate::upstream::{Dialer, Endpoint, LinkSettings, Login, OwnRights, ServerLimits};
 use crate::worker::{self, Order, Setup};
@@ -156,10 +157,12 @@ impl App {
         let scripts = Arc::new(Scripts::default());
         scripts.set_trusted(config.scripts.are_trusted());
         let summaries = Arc::new(Summaries::new(incarnation));
+        let heard: Arc<Mutex<Accesses>> = Arc::default();
         let sink = BusSink {
             coherence: Arc::clone(&coherence),
             scripts: Arc::clone(&scripts),
             summaries: Arc::clone(&summaries),
+            heard: Arc::clone(&heard),
         };
         let supervisor = Supervisor::default();
         let bus = start_bus(&config, incarnation, &control, &supervisor, sink, &bus_stats)?;
@@ -191,6 +194,8 @@ impl App {
             incarnation,
             mailboxes: Arc::clone(&mailboxes),
             summaries,
+            curve: Mutex::new(Curve::new(&config.l1)),
+            heard,
         });
         // The journal tells each later mode.
         admin.observe_mode(Instant::now());

@@ -2,9 +2,11 @@
 //!
 //! `subcommands` is the table of what PROXY understands; each has its file. A `view` is what one shows, as a reply and as JSON.
 
+mod advice;
 mod alerts;
 pub mod answer;
 mod config;
+mod curve;
 mod events;
 mod explain;
 mod fleet;
@@ -25,7 +27,7 @@ pub mod warm;
 pub mod warmer;
 mod windows;
 
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::{Instant, SystemTime};
 
 use tokio::runtime::Handle;
@@ -44,6 +46,7 @@ use crate::metrics::outcome::{EventKind, ModeReason, Outcome};
 use crate::metrics::slots::{BusStats, Stats};
 use crate::metrics::snapshot;
 use crate::summaries::Summaries;
+use crate::traffic::{Accesses, Curve};
 use crate::upstream::Endpoint;
 use crate::upstream::status::{OwnRight, UpstreamStatus};
 use crate::worker_state::context::Mailboxes;
@@ -90,12 +93,17 @@ pub struct Admin {
     pub mailboxes: Arc<Mailboxes>,
     /// What the other instances of the fleet tell of themselves.
     pub summaries: Arc<Summaries>,
+    /// Which size of L1 gives which hit rate.
+    pub curve: Mutex<Curve>,
+    /// The sample of the keys that other instances write.
+    pub heard: Arc<Mutex<Accesses>>,
 }
 
 impl Admin {
     /// Counters begin anew in INFO. They go on for Prometheus.
     pub fn reset_stats(&self) {
         snapshot::reset(&self.sources());
+        self.curve().reset();
         self.stats.shared.journal.note(EventKind::StatsReset, "counters begin anew in INFO");
     }
 

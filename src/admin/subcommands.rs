@@ -75,6 +75,17 @@ pub const SUBCOMMANDS: &[Subcommand] = &[
         run: super::report::report,
     },
     Subcommand {
+        subcommand: ProxySubcommand::Advice,
+        arguments: "",
+        help: &[
+            "Show which size of L1 gives which hit rate, and what should be changed, by what was measured, with the lines for",
+            "config.yaml.",
+        ],
+        takes: 0..=0,
+        access: Access::Configurers,
+        run: super::advice::advice,
+    },
+    Subcommand {
         subcommand: ProxySubcommand::HotKeys,
         arguments: "[n]",
         help: &[

@@ -1,6 +1,6 @@
 //! The changes to L1 that the bus orders. The bus decides; this only carries out.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use crate::bus::Sink;
@@ -10,25 +10,42 @@ use crate::metrics::outcome::{FlushReason, LeftL1};
 use crate::near_cache::KeyId;
 use crate::scripts::Scripts;
 use crate::summaries::Summaries;
+use crate::traffic::Accesses;
 
 /// Carries out the bus's orders on L1.
 pub(super) struct BusSink {
     pub(super) coherence: Arc<Coherence>,
     pub(super) scripts: Arc<Scripts>,
     pub(super) summaries: Arc<Summaries>,
+    /// The sample of the keys that others write.
+    pub(super) heard: Arc<Mutex<Accesses>>,
+}
+
+impl BusSink {
+    fn note_written(&self, key: KeyId) {
+        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        if heard.has(key) {
+            heard.note_written(&self.coherence.permit(Instant::now()), key);
+        }
+    }
 }
 
 impl Sink for BusSink {
     fn invalidate(&self, db: u32, hash: u128, from: u64) {
-        self.coherence.invalidate(KeyId::from_hash(db, hash), from);
+        let key = KeyId::from_hash(db, hash);
+        self.coherence.invalidate(key, from);
+        self.note_written(key);
     }
 
     fn invalidate_key(&self, key: &[u8]) {
         self.coherence.poison_everywhere(key);
+        self.coherence.everywhere(key).for_each(|key| self.note_written(key));
     }
 
     fn quarantine(&self, db: u32, hash: u128) {
-        self.coherence.quarantine(KeyId::from_hash(db, hash), Instant::now(), LeftL1::Invalidated);
+        let key = KeyId::from_hash(db, hash);
+        self.coherence.quarantine(key, Instant::now(), LeftL1::Invalidated);
+        self.note_written(key);
     }
 
     fn quarantine_all(&self) {

@@ -174,6 +174,15 @@ impl App {
             let tells = status::tell(Arc::clone(&self.admin), bus.status());
             control.spawn(self.supervisor.watch("the teller of summaries", End::Never, tells));
         }
+        let admin = Arc::clone(&self.admin);
+        control.spawn(self.supervisor.watch("the clock of the curve", End::Never, async move {
+            let mut ticks = tokio::time::interval(SAMPLE);
+            ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            loop {
+                ticks.tick().await;
+                admin.follow_curve().await;
+            }
+        }));
         let stats = Arc::clone(&self.shared.stats);
         control.spawn(self.supervisor.watch("the clock of the latencies", End::Never, async move {
             let mut ticks = tokio::time::interval(window::EVERY);

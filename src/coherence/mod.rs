@@ -366,10 +366,13 @@ impl Coherence {
 
     /// A message has said that the key may have changed: like [`Coherence::poison`], in every database.
     pub fn poison_everywhere(&self, key: &[u8]) {
+        self.everywhere(key).for_each(|key| self.poison(key, LeftL1::Invalidated));
+    }
+
+    /// The key in every database of which anything was kept.
+    pub fn everywhere(&self, key: &[u8]) -> impl Iterator<Item = KeyId> + use<> {
         let hash = hash_key(key);
-        for db in 0..=self.highest_db.load(Ordering::Relaxed) {
-            self.poison(KeyId::from_hash(db, hash), LeftL1::Invalidated);
-        }
+        (0..=self.highest_db.load(Ordering::Relaxed)).map(move |db| KeyId::from_hash(db, hash))
     }
 
     /// These keys may have changed: like [`Coherence::poison`], for all keys that match.

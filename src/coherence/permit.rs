@@ -23,6 +23,16 @@ impl ServePermit {
         self.sent_after.is_some()
     }
 
+    /// L1's generation.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// `now` in milliseconds after the start of L1.
+    pub fn millis(&self) -> u64 {
+        self.nanos / 1_000_000
+    }
+
     /// Whether this entry may be served.
     #[inline]
     pub fn allows(&self, entry: &Entry) -> bool {

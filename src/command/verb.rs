@@ -287,6 +287,8 @@ proxy_subcommands! {
     Alerts = "alerts",
     /// PROXY FLEET.
     Fleet = "fleet",
+    /// PROXY ADVICE.
+    Advice = "advice",
     /// PROXY DEBUG.
     Debug = "debug",
     /// PROXY HELP.

@@ -52,6 +52,7 @@ struct Shown {
 }
 
 const SHOWN: &[Shown] = &[
+    Shown { subcommand: ProxySubcommand::Advice, does: None, parameter: "" },
     Shown { subcommand: ProxySubcommand::Explain, does: None, parameter: "key" },
     Shown { subcommand: ProxySubcommand::HotKeys, does: None, parameter: "n" },
     Shown { subcommand: ProxySubcommand::BigKeys, does: None, parameter: "n" },

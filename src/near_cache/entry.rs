@@ -266,6 +266,11 @@ impl Entry {
     pub fn weight(&self) -> usize {
         self.0.slice.len() + ENTRY_OVERHEAD
     }
+
+    /// The [`Entry::weight`] that the reply to a question has as an entry.
+    pub fn weight_of(question: &Question<'_>, reply: &[u8]) -> usize {
+        question.key.len() + question.request().map_or(0, <[u8]>::len) + reply.len() + ENTRY_OVERHEAD
+    }
 }
 
 /// moka's node, the handle's reference count, and the slot in the stripes.

@@ -20,7 +20,7 @@ use crate::proxy::client::{Client, Next};
 use crate::proxy::request::{Replacements, Request};
 use crate::reads::{Absent, Reads};
 use crate::rules::{CacheRule, Rule};
-use crate::traffic::Unkept;
+use crate::traffic::{Unkept, What};
 use crate::worker_state::policy::View;
 
 /// How to keep the reply of a fetch.
@@ -92,6 +92,7 @@ impl Client {
         if keeping.is_some() {
             self.context.stats().l1_misses.add(1);
             counters.misses.add(1);
+            self.context.accessed(id, || What::Miss);
         }
         // If the user has no right to PTTL, Redis would refuse it and add an entry to ACL LOG.
         let may_ttl = || self.state.profile.may_ttl(&self.context.shared.users);
@@ -180,6 +181,9 @@ impl Client {
                 if hot.touch {
                     cache().get(id);
                 }
+                if self.context.accesses.has(id.key()) {
+                    self.context.accesses.note_hit(permit, id, hot.entry);
+                }
                 return Some(hot.entry.place());
             }
             hot_set.remove(id);
@@ -187,6 +191,9 @@ impl Client {
         match cache().get(id) {
             Some(entry) if permit.allows(&entry) && entry.answers(question) => {
                 found(entry.reply());
+                if self.context.accesses.has(id.key()) {
+                    self.context.accesses.note_hit(permit, id, &entry);
+                }
                 hot_set.put(id, &entry);
                 Some(entry.place())
             }

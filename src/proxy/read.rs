@@ -17,6 +17,7 @@ use crate::proxy::request::Request;
 use crate::reads::Reads;
 use crate::resp::build;
 use crate::rules::CacheRule;
+use crate::traffic::What;
 use crate::worker_state::policy::View;
 
 /// An MGET with more keys than this does not look into L1.
@@ -120,6 +121,7 @@ impl Client {
             if let Some(rule) = rule.filter(|_| self.session.is_none()) {
                 self.context.stats().l1_misses.add(1);
                 view.rule_counts.at(rule.place).misses.add(1);
+                self.context.accessed(id, || What::Miss);
             }
             let asked = |rule: &CacheRule| self.context.admission.borrow_mut().asked(id, rule.admit_after);
             let admitted =

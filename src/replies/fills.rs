@@ -12,13 +12,13 @@ use crate::exchange::reply_shape::ReplyShape;
 use crate::exchange::values::{NO_VALUE, Values, ask_ttl};
 use crate::metrics::outcome::NotKept;
 use crate::metrics::rules::RulePlace;
-use crate::near_cache::{EntryId, KeyId, Question, in_version, kept_as};
+use crate::near_cache::{Entry, EntryId, KeyId, Question, in_version, kept_as};
 use crate::reads::Absent;
 use crate::replies::answers::answer;
 use crate::replies::decode::{decode_all, decode_one};
 use crate::resp::{Bulk, ReplyScanner, build, bulk_of, elements, parse_int};
 use crate::rules::CacheRule;
-use crate::traffic::Unkept;
+use crate::traffic::{Kept, Unkept, What};
 use crate::upstream::{Lost, Reply};
 use crate::worker_state::context::Context;
 
@@ -186,8 +186,12 @@ fn keep(
     context.value_passed(id.key(), size, false, Some((question.db(), question.key())));
     let kept = lives.and_then(|lives| {
         let ticket = ticket.ok_or(NotKept::Blocked)?;
-        let kept = ticket.redeem(sent, sent + lives.min(context.max_staleness()), question, reply, compressed, place);
-        if kept { Ok(()) } else { Err(NotKept::Changed) }
+        let lives = lives.min(context.max_staleness());
+        if !ticket.redeem(sent, sent + lives, question, reply, compressed, place) {
+            return Err(NotKept::Changed);
+        }
+        context.accessed(id, || What::Filled(Kept::new(Entry::weight_of(question, reply), lives)));
+        Ok(())
     });
     if let Err(why) = kept {
         let unkept = Unkept { why, at: sent, bytes: Some(size), user: question.user() };

@@ -1,10 +1,15 @@
 //! What passes through a worker, for those who ask: the keys that are requested most, the largest values, and why the last read of a key
 //! was not kept. Each worker owns its own tables, which are of fixed size. No decision depends on them.
 
+mod accesses;
 mod big_keys;
+mod curve;
 mod hot_keys;
+mod miniature;
 mod unkept;
 
+pub use accesses::{Access, Accesses, Kept, Noted, What};
 pub use big_keys::{BigKey, BigKeys};
+pub use curve::{Batch, Curve, Estimate, Point};
 pub use hot_keys::{HotKey, HotKeys, Hottest, Requested};
 pub use unkept::{Unkept, UnkeptReads};

@@ -22,7 +22,7 @@ use crate::metrics::outcome::{FlushReason, NotKept};
 use crate::metrics::slots::{Stats, Worker};
 use crate::near_cache::{Admission, EntryId, HotSet, KeyId};
 use crate::scripts::Scripts;
-use crate::traffic::{BigKeys, HotKeys, Unkept, UnkeptReads};
+use crate::traffic::{Accesses, BigKeys, HotKeys, Unkept, UnkeptReads, What};
 use crate::upstream::{Endpoint, LinkSettings, Login, Lost, ServerLimits};
 use crate::worker_state::calls::Calls;
 use crate::worker_state::mailboxes;
@@ -115,6 +115,8 @@ pub struct Context {
     pub(crate) big_keys: RefCell<BigKeys>,
     /// The next request for this key names it in `big_keys`.
     pub(crate) nameless: Cell<Option<KeyId>>,
+    /// A sample of the accesses to L1.
+    pub(crate) accesses: Accesses,
     pub(crate) flights: RefCell<HashMap<EntryId, Rc<Flight>>>,
     pub(crate) events: RefCell<Vec<Event>>,
     /// Bytes of the values that are announced when their write has a reply.
@@ -191,6 +193,7 @@ impl Context {
             hot_keys: RefCell::new(HotKeys::new(now, worker as u64 + 1)),
             big_keys: RefCell::default(),
             nameless: Cell::default(),
+            accesses: Accesses::default(),
             flights: RefCell::default(),
             events: RefCell::default(),
             writes: Cell::default(),
@@ -368,6 +371,14 @@ impl Context {
         let left_out = self.left_out.get();
         self.left_out.set(left_out.wrapping_sub(1));
         left_out == 0
+    }
+
+    /// Notes an access in the sample, if the key is one of it.
+    #[inline]
+    pub(crate) fn accessed(&self, id: EntryId, what: impl FnOnce() -> What) {
+        if self.accesses.has(id.key()) {
+            self.accesses.note(&self.shared.coherence.permit(Instant::now()), id, what());
+        }
     }
 
     /// A value of a key has passed. `named` is the database and the key, if they are known here.

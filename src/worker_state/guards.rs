@@ -6,6 +6,8 @@ use std::time::Instant;
 use crate::bus::{self, Event};
 use crate::exchange::write_guard::{Key, WriteGuard};
 use crate::metrics::outcome::{FlushReason, LeftL1, UnknownWrite};
+use crate::near_cache::EntryId;
+use crate::traffic::What;
 use crate::worker_state::context::Context;
 use crate::worker_state::policy::View;
 
@@ -29,7 +31,10 @@ impl WriteGuard {
         // Without caching there are no tickets and no entries here. Events are published all the same.
         if view.policy.caches {
             self.guarded = true;
-            self.keys.iter().for_each(|key| coherence.begin_write(key.id));
+            for key in &self.keys {
+                coherence.begin_write(key.id);
+                context.accessed(EntryId::new(key.id, 0), || What::Written);
+            }
         }
     }
 
@@ -66,7 +71,10 @@ impl WriteGuard {
     /// whole stripes.
     pub(crate) fn begin_blocking(&mut self, context: &Context) {
         self.held = true;
-        self.keys.iter().for_each(|key| context.shared.coherence.hold(key.id));
+        for key in &self.keys {
+            context.shared.coherence.hold(key.id);
+            context.accessed(EntryId::new(key.id, 0), || What::Written);
+        }
     }
 
     /// The reply has arrived. `failed`: it is an error.
