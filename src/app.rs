@@ -18,6 +18,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::acceptor::{self, Front, WorkerHandle};
 use crate::admin::Admin;
+use crate::admin::following::Following;
 use crate::admin::settings::{Changed, Settings};
 use crate::admin::warmer::Warmer;
 use crate::alerts::Alerts;
@@ -38,7 +39,7 @@ use crate::net::Address;
 use crate::scripts::Scripts;
 use crate::summaries::{self, Summaries};
 use crate::supervisor::{End, Failure, Supervisor};
-use crate::traffic::{Accesses, Curve};
+use crate::traffic::Accesses;
 use crate::upstream::status::UpstreamStatus;
 use crate::upstream::{Dialer, Endpoint, LinkSettings, Login, OwnRights, ServerLimits};
 use crate::worker::{self, Order, Setup};
@@ -194,7 +195,7 @@ impl App {
             incarnation,
             mailboxes: Arc::clone(&mailboxes),
             summaries,
-            curve: Mutex::new(Curve::new(&config.l1)),
+            following: Mutex::new(Following::new(in_force.get())),
             heard,
         });
         // The journal tells each later mode.

@@ -31,7 +31,8 @@ struct Both {
 
 impl Both {
     fn new(rule: Rule) -> Self {
-        Both { never_kept: Rule { cache: None, ..rule.clone() }, rule }
+        let observe = rule.observe.map(|observe| Observe { cache: None, ..observe });
+        Both { never_kept: Rule { cache: None, observe, ..rule.clone() }, rule }
     }
 }
 
@@ -46,11 +47,32 @@ pub struct Rule {
     pub announce_values: bool,
     /// How to compress its value. `None`: it is not compressed.
     pub compress: Option<CompressRule>,
+    /// What it would do if it did not only observe: then nothing is kept or compressed. `None`: it does what it says.
+    pub observe: Option<Observe>,
     /// Where its requests are counted.
     pub place: RulePlace,
 }
 
+/// What a rule would do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Observe {
+    /// As in a [`Rule`].
+    pub cache: Option<CacheRule>,
+    /// As in a [`Rule`].
+    pub compress: Option<CompressRule>,
+}
+
 impl Rule {
+    /// How the replies to a read would be kept. `None`: they would not, or they are.
+    pub fn would_keep(&self, read: Reads) -> Option<&CacheRule> {
+        self.observe.as_ref()?.cache.as_ref().filter(|rule| rule.reads.contains(read))
+    }
+
+    /// How values would be compressed. `None`: they would not, or they are.
+    pub fn would_compress(&self) -> Option<&CompressRule> {
+        self.observe.as_ref()?.compress.as_ref()
+    }
+
     /// How to keep the replies to a read. `None`: they are not kept.
     pub fn keeps(&self, read: Reads) -> Option<&CacheRule> {
         self.cache.as_ref().filter(|rule| rule.reads.contains(read))
@@ -89,23 +111,29 @@ impl Rules {
     /// Cannot fail, provided that [`Config::check`] passed.
     pub fn compile(config: &Config) -> Self {
         let caching = config.l1.enabled && config.coherence != Coherence::Off;
-        let rule = |body: &RuleBody, place| Rule {
-            cache: (caching && body.cache.on).then_some(CacheRule {
+        let rule = |body: &RuleBody, place| {
+            let cache = (caching && body.cache.on).then_some(CacheRule {
                 ttl: body.cache.ttl,
                 max_value: body.cache.max_value,
                 admit_after: body.cache.admit_after,
                 negative_ttl: body.cache.negative_ttl,
                 reads: body.cache.reads,
                 place,
-            }),
-            watch: body.watch,
-            announce_values: body.announce_values,
-            compress: (config.compression && body.compress.on).then_some(CompressRule {
+            });
+            let compress = (config.compression && body.compress.on).then_some(CompressRule {
                 level: body.compress.level,
                 min_size: body.compress.min_size,
                 min_saving: body.compress.min_saving,
-            }),
-            place,
+            });
+            let observes = config.observe || body.observe;
+            Rule {
+                cache: cache.filter(|_| !observes),
+                watch: body.watch,
+                announce_values: body.announce_values,
+                compress: compress.filter(|_| !observes),
+                observe: observes.then_some(Observe { cache, compress }),
+                place,
+            }
         };
         let ordered = config.rules.iter().enumerate().map(|(index, spec)| {
             let rule = rule(&spec.body(&config.defaults), RulePlace::of(index));
@@ -148,6 +176,17 @@ impl Rules {
     /// Size of the smallest value of any key that may be compressed. `None` if no value is compressed.
     pub fn compresses_from(&self) -> Option<usize> {
         self.all().filter_map(|rule| rule.compress.as_ref()).map(|rule| rule.min_size).min()
+    }
+
+    /// The same for values that would be compressed.
+    pub fn would_compress_from(&self) -> Option<usize> {
+        self.all().filter_map(Rule::would_compress).map(|rule| rule.min_size).min()
+    }
+
+    /// Commands whose replies would be kept for at least one key.
+    pub fn would_keep(&self) -> Reads {
+        let caching = self.all().filter_map(|rule| rule.observe?.cache);
+        caching.fold(Reads::NONE, |all, rule| all | rule.reads)
     }
 
     /// Whether any key may be kept in L1.
@@ -235,6 +274,7 @@ rules:
             watch: true,
             announce_values: false,
             compress: Some(CompressRule { level: 3, min_size: 1024, min_saving: 10 }),
+            observe: None,
             place: RulePlace::DEFAULTS,
         };
         assert_eq!(rules.of(b"any"), &expected);
@@ -282,6 +322,30 @@ rules:
         assert_eq!(look(b"cache:10"), (true, true, true));
         assert_eq!(look(b"bul"), (true, true, true));
         assert!(rules.caches_anything() && rules.mget_everywhere());
+    }
+
+    #[test]
+    fn what_is_observed_is_neither_kept_nor_compressed() {
+        let yaml = "scripts: ['bull:*']\nrules: [{ match: 'a:*', observe: true, cache: 5s }, { match: 'bull:*', observe: true }]";
+        let some = rules(yaml);
+        let all = rules(&format!("observe: true\n{yaml}"));
+        for (rules, key, observes, would_keep) in [
+            (&some, &b"a:1"[..], true, true),
+            (&some, b"bull:1", true, false),
+            (&some, b"b", false, false),
+            (&all, b"b", true, true),
+        ] {
+            let rule = rules.of(key);
+            let is_left = rule.cache.is_none() && rule.compress.is_none();
+            assert_eq!((rule.observe.is_some(), is_left && rule.watch), (observes, observes), "{key:?}");
+            assert_eq!(rule.would_keep(Reads::GET).is_some(), would_keep, "{key:?}");
+            assert_eq!(rule.would_compress().is_some(), observes, "{key:?}");
+        }
+        assert_eq!(some.of(b"a:1").would_keep(Reads::MGET).map(|rule| rule.ttl), Some(Duration::from_secs(5)));
+        assert!(!all.caches_anything() && all.compresses_from().is_none() && all.watches_anything());
+        assert_eq!((all.would_keep(), all.would_compress_from()), (Reads::default(), Some(1024)));
+        let off = rules("observe: true\nl1: { enabled: false }\ncompression: false");
+        assert_eq!((off.would_keep(), off.would_compress_from()), (Reads::NONE, None));
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod events;
 mod explain;
 mod fleet;
 mod flush;
+pub mod following;
 mod health;
 pub mod history;
 mod info;
@@ -46,11 +47,12 @@ use crate::metrics::outcome::{EventKind, ModeReason, Outcome};
 use crate::metrics::slots::{BusStats, Stats};
 use crate::metrics::snapshot;
 use crate::summaries::Summaries;
-use crate::traffic::{Accesses, Curve};
+use crate::traffic::Accesses;
 use crate::upstream::Endpoint;
 use crate::upstream::status::{OwnRight, UpstreamStatus};
 use crate::worker_state::context::Mailboxes;
 
+use following::Following;
 use warmer::Warmer;
 
 /// What can be shown.
@@ -93,8 +95,8 @@ pub struct Admin {
     pub mailboxes: Arc<Mailboxes>,
     /// What the other instances of the fleet tell of themselves.
     pub summaries: Arc<Summaries>,
-    /// Which size of L1 gives which hit rate.
-    pub curve: Mutex<Curve>,
+    /// What the workers note of the keys that pass, put together.
+    pub following: Mutex<Following>,
     /// The sample of the keys that other instances write.
     pub heard: Arc<Mutex<Accesses>>,
 }
@@ -103,7 +105,7 @@ impl Admin {
     /// Counters begin anew in INFO. They go on for Prometheus.
     pub fn reset_stats(&self) {
         snapshot::reset(&self.sources());
-        self.curve().reset();
+        self.following().curve.reset();
         self.stats.shared.journal.note(EventKind::StatsReset, "counters begin anew in INFO");
     }
 

@@ -180,7 +180,7 @@ impl App {
             ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             loop {
                 ticks.tick().await;
-                admin.follow_curve().await;
+                admin.follow().await;
             }
         }));
         let stats = Arc::clone(&self.shared.stats);

@@ -22,11 +22,19 @@ pub struct RuleBody {
     pub announce_values: bool,
     /// Compress values on their way to Redis.
     pub compress: CompressBody,
+    /// Neither keep nor compress values, and measure what that would do.
+    pub observe: bool,
 }
 
 impl Default for RuleBody {
     fn default() -> Self {
-        Self { cache: CacheBody::default(), watch: true, announce_values: false, compress: CompressBody::default() }
+        Self {
+            cache: CacheBody::default(),
+            watch: true,
+            announce_values: false,
+            compress: CompressBody::default(),
+            observe: false,
+        }
     }
 }
 
@@ -103,6 +111,8 @@ pub struct RuleSpec {
     pub announce_values: Option<bool>,
     /// Changes to `defaults.compress`.
     pub compress: Option<Switch<CompressPatch>>,
+    /// In place of `defaults.observe`.
+    pub observe: Option<bool>,
     /// Where it stands in the file.
     pub line: Line,
 }
@@ -130,6 +140,7 @@ impl RuleSpec {
                 Some(switch) => switch.compress(&defaults.compress),
                 None => defaults.compress.clone(),
             },
+            observe: self.observe.unwrap_or(defaults.observe),
         }
     }
 }
@@ -237,7 +248,7 @@ impl Patch for CompressPatch {
 
 impl Section for RuleBody {
     fn fields(&mut self, fields: &mut impl Fields) {
-        let Self { cache, watch, announce_values, compress } = self;
+        let Self { cache, watch, announce_values, compress, observe } = self;
         let mut switch = Some(Switch::from(&*cache));
         fields.switch("cache", &mut switch);
         *cache = switch.map_or_else(|| cache.clone(), |switch| switch.cache(cache));
@@ -246,17 +257,19 @@ impl Section for RuleBody {
         let mut switch = Some(Switch::from(&*compress));
         fields.switch("compress", &mut switch);
         *compress = switch.map_or_else(|| compress.clone(), |switch| switch.compress(compress));
+        fields.value("observe", observe, SWITCH);
     }
 }
 
 impl Section for RuleSpec {
     fn fields(&mut self, fields: &mut impl Fields) {
-        let Self { pattern, cache, watch, announce_values, compress, line: _ } = self;
+        let Self { pattern, cache, watch, announce_values, compress, observe, line: _ } = self;
         fields.value("match", pattern, TEXT);
         fields.switch("cache", cache);
         fields.maybe("watch", watch, SWITCH);
         fields.maybe("announce_values", announce_values, SWITCH);
         fields.switch("compress", compress);
+        fields.maybe("observe", observe, SWITCH);
     }
 
     fn stands_on(&mut self, line: usize) {
@@ -302,6 +315,7 @@ mod tests {
             watch: false,
             announce_values: true,
             compress: CompressBody { level: 9, ..CompressBody::default() },
+            observe: true,
         };
         assert_eq!(spec("{match: a}").body(&defaults), defaults);
         assert_eq!(

@@ -41,6 +41,7 @@ pub use fields::Switch;
 pub use live::Live;
 pub use loader::Loader;
 pub use monitor::{MonitorAddress, MonitorAuth};
+pub use print::rules_as_yaml;
 pub use restart::Waiting;
 pub use rewrite::RewriteError;
 pub use root::Config;

@@ -1,5 +1,6 @@
 //! The configuration as YAML that can be loaded again. Passwords are printed as `***`.
 
+use super::body::RuleSpec;
 use super::fields::{Fields, Patch, Section, Switch, WordList};
 use super::units::Kind;
 
@@ -73,6 +74,19 @@ fn words<T>(value: &T, kind: &WordList<T>) -> String {
         Ok(word) => scalar(&word),
         Err(list) => format!("[{}]", list.iter().map(|word| scalar(word)).collect::<Vec<_>>().join(", ")),
     }
+}
+
+/// The section `rules` with these rules.
+pub fn rules_as_yaml(rules: &[RuleSpec]) -> String {
+    struct Rules(Vec<RuleSpec>);
+
+    impl Section for Rules {
+        fn fields(&mut self, fields: &mut impl Fields) {
+            fields.list("rules", &mut self.0, "match");
+        }
+    }
+
+    print(&mut Rules(rules.to_vec()), |_| None)
 }
 
 struct Printer<'a> {

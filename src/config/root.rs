@@ -83,6 +83,8 @@ pub struct Config {
     pub offload_above: usize,
     /// False: nothing is compressed. Compressed values are still decompressed.
     pub compression: bool,
+    /// True: nothing is cached or compressed, and it is measured what that would do.
+    pub observe: bool,
     /// Which keys a script may write when its text does not prove it.
     pub scripts: Scripts,
     /// Allows `PROXY DEBUG`.
@@ -127,6 +129,7 @@ impl Default for Config {
             timeouts: Timeouts::default(),
             offload_above: 64 << 10,
             compression: true,
+            observe: false,
             scripts: Scripts::Any,
             enable_debug_command: false,
             defaults: RuleBody::default(),
@@ -169,6 +172,7 @@ impl Section for Config {
             timeouts,
             offload_above,
             compression,
+            observe,
             scripts,
             enable_debug_command,
             defaults,
@@ -205,6 +209,7 @@ impl Section for Config {
         fields.section("timeouts", timeouts);
         fields.value("offload_above", offload_above, SIZE);
         fields.value("compression", compression, SWITCH);
+        fields.value("observe", observe, SWITCH);
         fields.words("scripts", scripts, scripts::SCRIPTS);
         fields.value("enable_debug_command", enable_debug_command, SWITCH);
         fields.section("defaults", defaults);

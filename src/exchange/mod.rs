@@ -5,6 +5,7 @@ pub mod client_command;
 pub mod client_list;
 pub mod exec_demux;
 pub mod greeting;
+pub mod observed;
 pub mod pending;
 pub mod reply_shape;
 pub mod transaction;

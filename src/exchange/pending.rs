@@ -19,6 +19,7 @@ use crate::coherence::{ServePermit, Ticket};
 use crate::command::ProxySubcommand;
 use crate::exchange::client_command::ClientCommand;
 use crate::exchange::greeting::Greeting;
+use crate::exchange::observed::Observed;
 use crate::exchange::reply_shape::ReplyShape;
 use crate::exchange::transaction::Queued;
 use crate::exchange::values::Values;
@@ -76,9 +77,9 @@ pub enum OnReply {
     /// Like `Pass`, once a part of the reply has been passed on.
     Rest,
     /// GET whose reply is not kept. No id: L1 keeps nothing at all.
-    Value { id: Option<EntryId> },
+    Value { id: Option<EntryId>, observed: Option<Box<Observed>> },
     /// Another read that L1 could keep, but whose reply is not kept this time.
-    Read { id: EntryId },
+    Read { id: EntryId, observed: Option<Box<Observed>> },
     /// GET or another read, followed by PTTL, whose reply is to be kept.
     Fill(Rc<Flight>),
     /// MGET, followed by PTTL for each key that may be kept.

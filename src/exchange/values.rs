@@ -1,6 +1,7 @@
 //! Values that L1 may keep: the requests to Redis, and how the absence of a value is kept.
 
 use crate::coherence::Ticket;
+use crate::exchange::observed::Observed;
 use crate::near_cache::{Asked, EntryId};
 use crate::reads::Absent;
 use crate::resp::{Chunks, build};
@@ -17,6 +18,8 @@ pub struct Values {
 /// A key of an MGET.
 pub struct ValueKey {
     pub(crate) id: EntryId,
+    /// It is only observed.
+    pub(crate) observed: Option<Box<Observed>>,
     pub(crate) keep: Option<(Ticket, CacheRule, Asked)>,
 }
 

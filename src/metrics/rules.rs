@@ -25,6 +25,11 @@ impl RulePlace {
     pub fn of(index: usize) -> RulePlace {
         u8::try_from(index).ok().filter(|index| usize::from(*index) < OWN).map_or(RulePlace::OTHERS, RulePlace)
     }
+
+    /// A number from 0 to 255, different for each place.
+    pub fn number(self) -> usize {
+        usize::from(self.0)
+    }
 }
 
 /// The counters of one rule in one worker. Each cache line has those of one rule.
@@ -43,6 +48,10 @@ pub struct RuleCounters {
     pub bytes_in: Counter,
     /// As `compressed_bytes_out`.
     pub bytes_out: Counter,
+    /// Keys of reads that L1 could have answered, if it were not only observed what it would do.
+    pub observed: Counter,
+    /// Bytes of the values that were compressed if that saved enough, or would be.
+    pub bytes_tried: Counter,
 }
 
 impl RuleCounters {
@@ -54,6 +63,8 @@ impl RuleCounters {
         self.writes.add(before.writes.get());
         self.bytes_in.add(before.bytes_in.get());
         self.bytes_out.add(before.bytes_out.get());
+        self.observed.add(before.observed.get());
+        self.bytes_tried.add(before.bytes_tried.get());
     }
 }
 
@@ -141,6 +152,10 @@ pub struct RuleSums {
     pub writes: u64,
     /// Bytes that compression saved.
     pub saved_bytes: u64,
+    /// Keys of reads that L1 could have answered, if it were not only observed.
+    pub observed: u64,
+    /// Bytes of the values that were compressed if that saved enough, or would be.
+    pub tried_bytes: u64,
 }
 
 impl RuleSums {
@@ -154,6 +169,8 @@ impl RuleSums {
             sums.writes += one.writes.get();
             sums.saved_bytes += one.bytes_in.get();
             bytes_out += one.bytes_out.get();
+            sums.observed += one.observed.get();
+            sums.tried_bytes += one.bytes_tried.get();
         }
         RuleSums { saved_bytes: sums.saved_bytes.saturating_sub(bytes_out), ..sums }
     }
@@ -167,6 +184,8 @@ impl RuleSums {
             requests: self.requests + other.requests,
             writes: self.writes + other.writes,
             saved_bytes: self.saved_bytes + other.saved_bytes,
+            observed: self.observed + other.observed,
+            tried_bytes: self.tried_bytes + other.tried_bytes,
         }
     }
 
@@ -178,6 +197,8 @@ impl RuleSums {
             requests: self.requests.saturating_sub(earlier.requests),
             writes: self.writes.saturating_sub(earlier.writes),
             saved_bytes: self.saved_bytes.saturating_sub(earlier.saved_bytes),
+            observed: self.observed.saturating_sub(earlier.observed),
+            tried_bytes: self.tried_bytes.saturating_sub(earlier.tried_bytes),
         }
     }
 }
@@ -214,6 +235,15 @@ impl RuleTotals {
         self.others = self.others.since(earlier.others);
         self.defaults = self.defaults.since(earlier.defaults);
         self
+    }
+
+    /// The sums at each place, by its number.
+    pub fn by_place(&self) -> Vec<RuleSums> {
+        let mut all = vec![RuleSums::default(); 256];
+        self.own.iter().enumerate().for_each(|(index, (_, sums))| all[index] = *sums);
+        all[RulePlace::OTHERS.number()] = self.others;
+        all[RulePlace::DEFAULTS.number()] = self.defaults;
+        all
     }
 
     /// The sums of the rule with this index and pattern.

@@ -111,7 +111,8 @@ impl Paths {
         let mut paths: Vec<String> =
             self.names.into_iter().chain(shown).filter(|name| name.starts_with(path)).collect();
         paths.sort_unstable();
-        let list = async move |_: MayRead, state: axum::extract::State<State>| {
+        // No async closure: with one, the compiler finds a cycle in the types.
+        let list = move |_: MayRead, state: axum::extract::State<State>| async move {
             let has_token = auth::Token::is_set(&state.config.get());
             Json(json!({ "paths": paths, "has_token": has_token }))
         };

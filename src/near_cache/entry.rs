@@ -70,6 +70,11 @@ impl<'a> Question<'a> {
         self.request.is_none()
     }
 
+    /// Bytes that an entry keeps of the question.
+    pub fn bytes(&self) -> usize {
+        self.key.len() + self.request().map_or(0, <[u8]>::len)
+    }
+
     /// The id of the entry that answers the question.
     #[inline(always)]
     pub fn id(&self) -> EntryId {
@@ -267,9 +272,9 @@ impl Entry {
         self.0.slice.len() + ENTRY_OVERHEAD
     }
 
-    /// The [`Entry::weight`] that the reply to a question has as an entry.
-    pub fn weight_of(question: &Question<'_>, reply: &[u8]) -> usize {
-        question.key.len() + question.request().map_or(0, <[u8]>::len) + reply.len() + ENTRY_OVERHEAD
+    /// The [`Entry::weight`] of a reply with so many bytes to a question with so many bytes ([`Question::bytes`]).
+    pub fn weight_of(question: usize, reply: usize) -> usize {
+        question + reply + ENTRY_OVERHEAD
     }
 }
 

@@ -5,11 +5,13 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::time::Instant;
 
 use bytes::Bytes;
 
 use crate::coherence::ServePermit;
 use crate::command::Row;
+use crate::exchange::observed::Observed;
 use crate::exchange::pending::{Flight, OnReply, Reader};
 use crate::exchange::values::{NO_VALUE, ask_ttl};
 use crate::metrics::outcome::NotKept;
@@ -92,7 +94,7 @@ impl Client {
         if keeping.is_some() {
             self.context.stats().l1_misses.add(1);
             counters.misses.add(1);
-            self.context.accessed(id, || What::Miss);
+            self.context.accessed(id, rule.place, || What::Miss);
         }
         // If the user has no right to PTTL, Redis would refuse it and add an entry to ACL LOG.
         let may_ttl = || self.state.profile.may_ttl(&self.context.shared.users);
@@ -134,8 +136,12 @@ impl Client {
             self.keeps_if(permit, id, false, NotKept::Blocked);
         }
         let on_reply = match question.is_get() {
-            true => OnReply::Value { id: view.policy.caches.then_some(id) },
-            false => OnReply::Read { id },
+            true => {
+                let observed = self.observed(view, &question, (rule, Reads::GET, NO_VALUE));
+                let is_needed = view.policy.caches || observed.is_some();
+                OnReply::Value { id: is_needed.then_some(id), observed }
+            }
+            false => OnReply::Read { id, observed: None },
         };
         self.send(permit.now, link, on_reply, mask, |out| write_wire(out, &request, wire));
         Next::Go
@@ -148,6 +154,37 @@ impl Client {
             self.context.not_kept(id.key(), Unkept { why, at: permit.now, bytes: None, user });
         }
         may
+    }
+
+    /// Counts a read that is only observed. Returns what L1 would do with its reply, if the read is to be noted.
+    pub(super) fn observed(
+        &self,
+        view: &View,
+        question: &Question<'_>,
+        (rule, read, absent): (&Rule, Reads, Absent),
+    ) -> Option<Box<Observed>> {
+        let cache = rule.would_keep(read)?;
+        // Only replies from a lane are kept.
+        if self.session.is_some() {
+            return None;
+        }
+        view.rule_counts.at(rule.place).observed.add(1);
+        let id = question.id();
+        let permit =
+            self.context.accesses.has(id.key()).then(|| self.context.shared.coherence.permit(Instant::now()))?;
+        if !self.context.accesses.notes_observed(&permit, id) {
+            return None;
+        }
+        let longest = self.context.max_staleness();
+        let is_admitted = self.context.admission.borrow_mut().asked(id, cache.admit_after);
+        Some(Box::new(Observed {
+            place: rule.place,
+            life: is_admitted.then_some(cache.ttl.min(longest)),
+            negative_life: cache.negative_ttl.min(longest),
+            max_value: cache.max_value,
+            absent,
+            question: question.bytes(),
+        }))
     }
 
     /// The question that a GET of this client asks.

@@ -6,7 +6,7 @@ use crate::coherence::ServePermit;
 use crate::command::{Cacheable, Facts, Keys, Row, Verb};
 use crate::exchange::pending::OnReply;
 use crate::exchange::reply_shape::ReplyShape;
-use crate::exchange::values::{ValueKey, Values};
+use crate::exchange::values::{NO_VALUE, ValueKey, Values};
 use crate::metrics::outcome::NotKept;
 use crate::metrics::rules::RulePlace;
 use crate::near_cache::{EntryId, KeyId, Question, in_version};
@@ -112,30 +112,33 @@ impl Client {
     /// The keys of an MGET that goes to Redis.
     pub(super) fn values(&self, view: &View, permit: &ServePermit, call: Call<'_>, may_keep: bool) -> Values {
         let may_keep = may_keep && view.policy.caches && self.state.profile.may_ttl(&self.context.shared.users);
-        let ids = (1..call.args.len()).filter(|_| view.policy.caches).map(|at| {
+        let wants_ids = view.policy.caches || view.policy.would_keep.contains(Reads::MGET);
+        let ids = (1..call.args.len()).filter(|_| wants_ids).map(|at| {
             let key = call.args[at];
             let question = self.question(key);
             let id = question.id();
             self.context.key_asked(id.key(), question.db(), key);
-            let rule = call.rule(view, at).keeps(Reads::MGET);
+            let rule = call.rule(view, at);
+            let observed = self.observed(view, &question, (rule, Reads::MGET, NO_VALUE));
+            let rule = rule.keeps(Reads::MGET);
             if let Some(rule) = rule.filter(|_| self.session.is_none()) {
                 self.context.stats().l1_misses.add(1);
                 view.rule_counts.at(rule.place).misses.add(1);
-                self.context.accessed(id, || What::Miss);
+                self.context.accessed(id, rule.place, || What::Miss);
             }
             let asked = |rule: &CacheRule| self.context.admission.borrow_mut().asked(id, rule.admit_after);
             let admitted =
                 rule.copied().filter(|rule| may_keep && self.keeps_if(permit, id, asked(rule), NotKept::NotAdmitted));
             let ticket = admitted.and_then(|_| self.context.shared.coherence.ticket(id, question.db(), permit.now));
             self.keeps_if(permit, id, admitted.is_none() || ticket.is_some(), NotKept::Blocked);
-            ValueKey { id, keep: ticket.zip(admitted).map(|(ticket, rule)| (ticket, rule, question.keep())) }
+            ValueKey { id, observed, keep: ticket.zip(admitted).map(|(ticket, rule)| (ticket, rule, question.keep())) }
         });
         Values { keys: ids.collect() }
     }
 
     /// What waits for a value that is not kept.
     pub(super) fn value(&self, view: &View, key: &[u8]) -> OnReply {
-        OnReply::Value { id: view.policy.caches.then(|| self.question(key).id()) }
+        OnReply::Value { id: view.policy.caches.then(|| self.question(key).id()), observed: None }
     }
 
     /// What waits for any other read that is not kept. Its reply may show that an entry of L1 is out of date.
@@ -145,9 +148,12 @@ impl Client {
         if shape != ReplyShape::Halves
             && let Some(cacheable) = row.cacheable(call.args.len())
             && let Some(question) = self.question_of(cacheable, call.request)
-            && rule_for(view, question.key(), cacheable.read).is_some()
         {
-            return OnReply::Read { id: question.id() };
+            let rule = view.policy.rules.of(question.key());
+            let observed = self.observed(view, &question, (rule, cacheable.read, cacheable.absent));
+            if observed.is_some() || rule.keeps(cacheable.read).is_some() {
+                return OnReply::Read { id: question.id(), observed };
+            }
         }
         if shape == ReplyShape::Nothing && !self.reveals_content(view, row) {
             return OnReply::Pass { repeat: row.retry_safe() };

@@ -12,6 +12,7 @@ use crate::proxy::call::{Call, FoundKeys, Target};
 use crate::proxy::client::{Client, Next};
 use crate::proxy::compress::{self, Candidates, Offloaded, Outcome};
 use crate::proxy::request::{Replacements, Request};
+use crate::rules::Rule;
 use crate::worker_state::policy::View;
 
 impl Client {
@@ -69,7 +70,9 @@ impl Client {
             let key_at = *at as usize;
             let value_at = compress::value_at(call.row.verb, key_at);
             let (key, value) = (call.args[key_at], call.args.get(value_at));
-            let may_be = policy.compresses_from.is_some_and(|least| value.is_some_and(|value| value.len() >= least));
+            let is_above = |least: usize| value.is_some_and(|value| value.len() >= least);
+            let may_be =
+                policy.compresses_from.is_some_and(is_above) || policy.would_compress_from.is_some_and(is_above);
             let rule = (publishes || may_be).then(|| call.rule(view, key_at));
             guard.add(db, key, publishes && rule.is_some_and(|rule| rule.watch));
             // Redis refuses a key without a value.
@@ -82,12 +85,26 @@ impl Client {
                 if policy.announces && rule.is_some_and(|rule| rule.announce_values) {
                     self.announce(&mut announced, call, key, value);
                 }
+                if let Some(rule) = rule {
+                    self.try_compression(view, rule, value);
+                }
             }
         }
         if let Some(announced) = announced {
             guard.announces(announced);
         }
         (guard, candidates)
+    }
+
+    /// Counts a value that is compressed if that saves enough. If that is only observed, sets it aside to be compressed elsewhere.
+    fn try_compression(&self, view: &View, rule: &Rule, value: &[u8]) {
+        let Some(how) = rule.compress.as_ref().or(rule.would_compress()) else { return };
+        if (how.min_size..=view.policy.limits.max_inflated).contains(&value.len()) {
+            view.rule_counts.at(rule.place).bytes_tried.add(value.len() as u64);
+            if rule.compress.is_none() {
+                self.context.trials.borrow_mut().offer(rule.place, *how, value);
+            }
+        }
     }
 
     /// SET and other commands that write values: compresses the values, here or on another thread, and sends the request.

@@ -20,6 +20,7 @@ use crate::replies::client_command;
 use crate::replies::decode::{decode_all, decode_one};
 use crate::replies::fills::{fill, fill_many, forget, reply_passed};
 use crate::replies::login;
+use crate::replies::observed;
 use crate::replies::proxy_command;
 use crate::replies::session::in_session;
 use crate::resp::{Bulk, build, bulk_of, parse_int, split_first};
@@ -131,9 +132,10 @@ impl Expected for Pending {
         let family = self.call.family.or(self.on_reply.is_miss().then_some(Family::Read));
         match &self.on_reply {
             // A reply passed in parts is not compared with what L1 holds.
-            OnReply::Value { id: Some(id) } | OnReply::Read { id } => {
+            OnReply::Value { id: Some(id), observed } | OnReply::Read { id, observed } => {
                 if let Some(bytes) = announced(&part) {
                     context.value_passed(id.key(), bytes, false, None);
+                    observed::note_size(context, *id, observed.as_deref(), bytes);
                 }
                 context.shared.coherence.poison(id.key(), LeftL1::Overtaken);
             }
@@ -262,20 +264,22 @@ impl Pending {
                 }
                 answer(to, reply);
             }
-            OnReply::Value { id } => {
+            OnReply::Value { id, observed } => {
                 context.missed(sent, now);
                 decode_one(context, reply, move |context, reply| {
                     if let Some(id) = id {
                         reply_passed(context, id.key(), reply.bytes());
                         context.shared.coherence.observe(id, kept_as(reply.bytes()));
+                        observed::note(context, id, observed, reply.bytes());
                     }
                     answer(to, reply);
                 });
             }
-            OnReply::Read { id } => {
+            OnReply::Read { id, observed } => {
                 context.missed(sent, now);
                 reply_passed(context, id.key(), reply.bytes());
                 context.shared.coherence.observe(id, reply.bytes());
+                observed::note(context, id, observed, reply.bytes());
                 answer(to, reply);
             }
             OnReply::Fill(flight) => {
@@ -429,8 +433,8 @@ mod tests {
             ("pass", OnReply::Pass { repeat: false }, 1, false),
             ("pass a read", OnReply::Pass { repeat: true }, 1, true),
             ("the rest", OnReply::Rest, 1, false),
-            ("value", OnReply::Value { id: Some(id()) }, 1, true),
-            ("read", OnReply::Read { id: id() }, 1, true),
+            ("value", OnReply::Value { id: Some(id()), observed: None }, 1, true),
+            ("read", OnReply::Read { id: id(), observed: None }, 1, true),
             ("write", write(), 1, false),
             ("sort", elements(None), 1, true),
             ("sort and store", elements(Some(Box::default())), 1, false),
@@ -448,7 +452,7 @@ mod tests {
     fn only_unchanged_replies_are_passed_in_parts() {
         let plain = b"$200000\r\nplain, as the client wrote it";
         let compressed = [b"$200000\r\n", &crate::codec::MARK[..]].concat();
-        let value = || pending(OnReply::Value { id: None });
+        let value = || pending(OnReply::Value { id: None, observed: None });
         assert!(value().takes_parts(plain) && !value().takes_parts(&compressed));
         assert!(!value().takes_parts(b"$200000\r\n"), "it is not known yet");
         assert!(pending(OnReply::Pass { repeat: true }).takes_parts(&compressed));

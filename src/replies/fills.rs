@@ -16,6 +16,8 @@ use crate::near_cache::{Entry, EntryId, KeyId, Question, in_version, kept_as};
 use crate::reads::Absent;
 use crate::replies::answers::answer;
 use crate::replies::decode::{decode_all, decode_one};
+use crate::replies::observed;
+use crate::replies::sizes::value_size;
 use crate::resp::{Bulk, ReplyScanner, build, bulk_of, elements, parse_int};
 use crate::rules::CacheRule;
 use crate::traffic::{Kept, Unkept, What};
@@ -142,16 +144,6 @@ pub(crate) fn reply_passed(context: &Context, id: KeyId, reply: &[u8]) {
     }
 }
 
-/// Size of the value in a reply, or of the whole reply if it is no single value. 0: there is none.
-fn value_size(reply: &[u8]) -> usize {
-    match bulk_of(reply) {
-        Bulk::Value(value) => value.len(),
-        Bulk::Null => 0,
-        _ if matches!(reply.first(), Some(b'-' | b'!')) => 0,
-        _ => reply.len(),
-    }
-}
-
 /// Size of the value in a reply of Redis, if it is compressed.
 fn compressed_size(reply: &[u8]) -> Option<usize> {
     match bulk_of(reply) {
@@ -190,7 +182,8 @@ fn keep(
         if !ticket.redeem(sent, sent + lives, question, reply, compressed, place) {
             return Err(NotKept::Changed);
         }
-        context.accessed(id, || What::Filled(Kept::new(Entry::weight_of(question, reply), lives)));
+        let bytes = Entry::weight_of(question.bytes(), reply.len());
+        context.accessed(id, place, || What::Filled(Kept::new(bytes, lives)));
         Ok(())
     });
     if let Err(why) = kept {
@@ -240,6 +233,7 @@ pub(crate) fn fill_many(
                     None => {
                         reply_passed(context, key.id.key(), element);
                         context.shared.coherence.observe(key.id, kept_as(element));
+                        observed::note(context, key.id, key.observed, element);
                     }
                 }
             }

@@ -7,6 +7,8 @@ mod deliver;
 mod fills;
 mod halves;
 mod login;
+mod observed;
 mod proxy_command;
 mod session;
+mod sizes;
 mod transaction;

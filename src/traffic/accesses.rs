@@ -5,14 +5,15 @@ use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
 use crate::coherence::ServePermit;
+use crate::metrics::rules::RulePlace;
 use crate::near_cache::{Entry, EntryId, KeyId};
 
 /// Number of accesses that a worker holds. Further ones are lost, and counted.
 pub const ROOM: usize = 1 << 12;
 
-/// An entry that was noted this recently is not noted again for a hit, so that a few hot keys do not fill the buffer. Only an L1 that
-/// replaces all of its entries in this time could have let it go.
-const AGAIN_AFTER_MS: u64 = 100;
+/// An entry is noted once in an eighth of a second for a hit, so that a few hot keys do not fill the buffer. Only an L1 that replaces all
+/// of its entries in this time could have let it go.
+const ONCE_IN_MS: u64 = 128;
 
 /// Number of entries of which it is known when they were noted last.
 const RECENT: usize = 1 << 12;
@@ -28,6 +29,10 @@ pub enum What {
     Filled(Kept),
     /// The key was written, or may have been: all of its entries are dropped.
     Written,
+    /// A read that L1 could answer if it were not only observed, with the entry that it would keep then.
+    Observed(Option<Kept>),
+    /// The same, of a key that does not exist.
+    Absent,
 }
 
 /// An entry that L1 keeps.
@@ -56,6 +61,8 @@ pub struct Access {
     pub at_ms: u64,
     /// L1's generation. A flush raises it.
     pub generation: u64,
+    /// The rule of the key. Not known for a write.
+    pub place: RulePlace,
     /// What happened.
     pub what: What,
 }
@@ -67,6 +74,12 @@ pub struct Noted {
     pub accesses: Vec<Access>,
     /// Accesses for which there was no room.
     pub lost: usize,
+}
+
+/// An entry and a time in one number. If two of them have the same, one access is not noted.
+#[inline]
+fn stamp(permit: &ServePermit, id: EntryId) -> u64 {
+    id.bits() ^ (permit.millis() / ONCE_IN_MS)
 }
 
 /// The largest number that the bits of a key in the sample may have, if the sample has one in 2^`shift` keys.
@@ -81,8 +94,8 @@ pub struct Accesses {
     bound: Cell<u64>,
     buffer: RefCell<Vec<Access>>,
     lost: Cell<usize>,
-    /// The bits of entries, and when they were noted last.
-    recent: RefCell<Box<[(u64, u64)]>>,
+    /// By their keys, the entries that were noted last, and when: see [`stamp`].
+    recent: Box<[Cell<u64>]>,
 }
 
 impl Default for Accesses {
@@ -91,7 +104,7 @@ impl Default for Accesses {
             bound: Cell::new(bound(0)),
             buffer: RefCell::new(Vec::with_capacity(ROOM)),
             lost: Cell::default(),
-            recent: RefCell::new(vec![(0, 0); RECENT].into_boxed_slice()),
+            recent: vec![Cell::default(); RECENT].into_boxed_slice(),
         }
     }
 }
@@ -107,26 +120,51 @@ impl Accesses {
     #[cold]
     #[inline(never)]
     pub fn note_hit(&self, permit: &ServePermit, id: EntryId, entry: &Entry) {
-        let at_ms = permit.millis();
-        let mut recent = self.recent.borrow_mut();
-        let (noted, when) = &mut recent[id.bits() as usize % RECENT];
-        if *noted == id.bits() && at_ms < *when + AGAIN_AFTER_MS {
+        if self.is_recent(permit, id) {
             return;
         }
-        (*noted, *when) = (id.bits(), at_ms);
+        self.remember(permit, id);
         let times = entry.times();
         let kept = Kept::new(entry.weight(), Duration::from_nanos(times.deadline.saturating_sub(times.sent)));
-        self.note(permit, id, What::Hit(kept));
+        self.note(permit, id, entry.place(), What::Hit(kept));
+    }
+
+    /// Whether a read that is only observed is to be noted.
+    #[inline]
+    pub fn notes_observed(&self, permit: &ServePermit, id: EntryId) -> bool {
+        self.has(id.key()) && !self.is_recent(permit, id)
+    }
+
+    /// A read of the sample that is only observed, once its reply is here.
+    pub fn note_observed(&self, permit: &ServePermit, id: EntryId, place: RulePlace, what: What) {
+        if matches!(what, What::Observed(Some(_))) {
+            self.remember(permit, id);
+        }
+        self.note(permit, id, place, what);
+    }
+
+    fn is_recent(&self, permit: &ServePermit, id: EntryId) -> bool {
+        self.recent(id.key()).get() == stamp(permit, id)
+    }
+
+    fn remember(&self, permit: &ServePermit, id: EntryId) {
+        self.recent(id.key()).set(stamp(permit, id));
+    }
+
+    #[inline]
+    fn recent(&self, key: KeyId) -> &Cell<u64> {
+        &self.recent[key.bits() as usize % RECENT]
     }
 
     /// A key of the sample was written, or may have been.
     pub fn note_written(&self, permit: &ServePermit, key: KeyId) {
-        self.note(permit, EntryId::new(key, 0), What::Written);
+        self.recent(key).set(0);
+        self.note(permit, EntryId::new(key, 0), RulePlace::DEFAULTS, What::Written);
     }
 
     /// An access to a key of the sample.
-    pub fn note(&self, permit: &ServePermit, id: EntryId, what: What) {
-        let access = Access { id, at_ms: permit.millis(), generation: permit.generation(), what };
+    pub fn note(&self, permit: &ServePermit, id: EntryId, place: RulePlace, what: What) {
+        let access = Access { id, at_ms: permit.millis(), generation: permit.generation(), place, what };
         let mut buffer = self.buffer.borrow_mut();
         if buffer.len() < ROOM {
             buffer.push(access);

@@ -7,13 +7,17 @@
 use std::collections::HashMap;
 
 use crate::config;
+use crate::metrics::rules::RulePlace;
 use crate::near_cache::EntryId;
 
 use super::accesses::{Access, Noted, What, bound};
-use super::miniature::{GROUPS, Miniature, Writes};
+use super::miniature::{Found, GROUPS, Lapsed, Miniature, Size, Writes};
 
 /// The sizes that are tried: parts of the configured one, as powers of two.
 const SIZES: std::ops::RangeInclusive<i32> = -5..=2;
+
+/// The place of the configured size among them.
+const CONFIGURED: usize = 5;
 
 /// Number of entries that the largest copy of L1 may have.
 const MOST_ENTRIES: u64 = 1 << 13;
@@ -30,8 +34,8 @@ const FEWEST_ENTRIES: u64 = 256;
 /// How far the copies themselves may be off, beside what the choice of the keys does. Measured by the tests below.
 const COPY_ERROR: f64 = 0.01;
 
-/// Interval of tidying the copies, in calls.
-const TIDY_EVERY: u64 = 5;
+/// Interval of tidying the copies, in calls that bring something.
+const TIDY_EVERY: u64 = 3;
 
 /// After so many calls, what was counted counts half.
 const HALF_AFTER: f64 = 3600.0;
@@ -49,7 +53,25 @@ pub struct Batch {
     pub reads: u64,
     /// Those of them that L1 has answered.
     pub hits: u64,
+    /// Reads by the numbers of their rules' places, since the start. With those that are only observed.
+    pub of_rules: Vec<u64>,
 }
+
+/// What was counted for one rule, faded.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counted {
+    reads: f64,
+    /// At the configured size.
+    misses: f64,
+    /// Of these, those that the rule's `ttl` has caused, by the age of the entry: of less than 2^n ms.
+    lapsed: [f64; AGES],
+}
+
+/// The oldest entry that is told apart has 2^`AGES` ms: some hours.
+const AGES: usize = 24;
+
+/// Number of entries whose life has ended that are remembered.
+const MOST_LAPSED: usize = 1 << 13;
 
 /// The estimate for an L1 of some size.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -71,16 +93,33 @@ pub struct Point {
 /// All that is known.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Estimate {
-    /// Reads that were counted, faded.
+    /// Reads that were counted, faded. With those that are only observed.
     pub reads: f64,
-    /// Part of them that L1 has answered.
-    pub measured: f64,
+    /// Part of the reads that are not only observed that L1 has answered.
+    pub measured: Option<f64>,
     /// One in so many keys is in the sample.
     pub one_in: u64,
     /// Accesses that the sample has seen since the start.
     pub samples: u64,
     /// From the smallest size to the largest.
     pub points: Vec<Point>,
+}
+
+/// What is known of the keys of one rule, for an L1 of the configured size.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct OfRule {
+    /// Reads, faded.
+    pub reads: f64,
+    /// Part of them that L1 answers, or would answer if they were not only observed.
+    pub hit_rate: f64,
+    /// Part of them that L1 would answer if the rule's `ttl` had not ended the life of the entry.
+    pub lapsed: f64,
+    /// In milliseconds after the beginning of such a life, four of five of these reads have come. 0: there are none.
+    pub lapsed_within: u64,
+    /// Entries that L1 would have now, of all its keys.
+    pub entries: u64,
+    /// Bytes that these would take.
+    pub bytes: u64,
 }
 
 /// The estimator.
@@ -98,8 +137,14 @@ pub struct Curve {
     last: Option<Access>,
     reads: f64,
     hits: f64,
-    /// Reads and hits until the last call.
-    until: (u64, u64),
+    /// By the numbers of the rules' places.
+    of_rules: Vec<Counted>,
+    /// The lives in milliseconds that the rules' `ttl` gives entries, in the same way. 0: something else ends them.
+    ttls: Vec<u32>,
+    /// Entries at the configured size that are gone because their life has ended.
+    lapsed: HashMap<EntryId, Lapsed>,
+    /// Reads and hits until the last call, and reads by rule.
+    until: (u64, u64, Vec<u64>),
     samples: u64,
     calls: u64,
     too_small: u32,
@@ -128,7 +173,10 @@ impl Curve {
             last: None,
             reads: 0.0,
             hits: 0.0,
-            until: (0, 0),
+            of_rules: vec![Counted::default(); 256],
+            ttls: vec![0; 256],
+            lapsed: HashMap::new(),
+            until: (0, 0, vec![0; 256]),
             samples: 0,
             calls: 0,
             too_small: 0,
@@ -140,14 +188,42 @@ impl Curve {
     pub fn configure(&mut self, bounds: &config::L1) {
         let of = |l1: &config::L1| (l1.max_memory, l1.max_entries, l1.policy);
         if of(bounds) != of(&self.bounds) {
-            *self = Curve { until: self.until, ..Self::with_entries(bounds, self.most_entries) };
+            *self = Curve { until: std::mem::take(&mut self.until), ..Self::with_entries(bounds, self.most_entries) };
         }
     }
 
     /// Counts begin anew. The copies stay as they are.
     pub fn reset(&mut self) {
-        (self.reads, self.hits, self.samples) = (0.0, 0.0, 0);
+        self.of_rules.fill(Counted::default());
+        (self.reads, self.hits) = (0.0, 0.0);
         self.sizes.iter_mut().for_each(|size| size.misses = [0.0; GROUPS]);
+    }
+
+    /// The rules are others: what was counted for each begins anew. `ttls`: the lives that their `ttl` gives entries, by the numbers of
+    /// their places; 0: something else ends them.
+    pub fn rules_change(&mut self, ttls: Vec<u32>) {
+        self.of_rules.fill(Counted::default());
+        self.ttls = ttls;
+    }
+
+    /// What is known of the keys of a rule.
+    pub fn of_rule(&self, place: RulePlace) -> OfRule {
+        let Counted { reads, misses, lapsed } = self.of_rules[place.number()];
+        let size = self.sizes[CONFIGURED].size_of(place);
+        let all: f64 = lapsed.iter().sum();
+        let mut so_far = 0.0;
+        let most = lapsed.iter().position(|part| {
+            so_far += part;
+            so_far >= all * 0.8
+        });
+        OfRule {
+            reads,
+            hit_rate: (1.0 - misses / reads.max(1.0)).clamp(0.0, 1.0),
+            lapsed: (all / reads.max(1.0)).min(1.0),
+            lapsed_within: most.filter(|_| all > 0.0).map_or(0, |age| 1 << age),
+            entries: size.entries << self.shift,
+            bytes: size.bytes << self.shift,
+        }
     }
 
     /// The sample has one in 2^`shift` keys.
@@ -157,7 +233,7 @@ impl Curve {
 
     /// Takes what has happened in the last second. Call this once a second.
     pub fn take(&mut self, batch: Batch) {
-        let Batch { noted, reads, hits } = batch;
+        let Batch { noted, reads, hits, of_rules } = batch;
         let lost: usize = noted.iter().map(|noted| noted.lost).sum();
         let mut accesses: Vec<Access> = noted.into_iter().flat_map(|noted| noted.accesses).collect();
         accesses.retain(|access| access.id.key().bits() <= bound(self.shift));
@@ -169,15 +245,20 @@ impl Curve {
         for access in &accesses {
             self.follow(access, counts);
         }
-        let before = std::mem::replace(&mut self.until, (reads, hits));
+        let before = std::mem::replace(&mut self.until, (reads, hits, of_rules));
         if counts {
             self.reads += reads.saturating_sub(before.0) as f64;
             self.hits += hits.saturating_sub(before.1) as f64;
+            for ((all, before), counted) in self.until.2.iter().zip(before.2).zip(&mut self.of_rules) {
+                counted.reads += all.saturating_sub(before) as f64;
+            }
         }
         self.fade();
-        self.calls += 1;
-        if self.calls.is_multiple_of(TIDY_EVERY) {
-            self.tidy();
+        if !accesses.is_empty() {
+            self.calls += 1;
+            if self.calls.is_multiple_of(TIDY_EVERY) {
+                self.tidy();
+            }
         }
         self.adapt(accesses.len(), lost);
     }
@@ -186,18 +267,34 @@ impl Curve {
         self.samples += 1;
         self.last = Some(*access);
         let number = self.samples;
+        let weight = if counts { (1_u64 << self.shift) as f64 } else { 0.0 };
         match access.what {
-            What::Hit(_) | What::Miss => {
-                let weight = if counts { (1_u64 << self.shift) as f64 } else { 0.0 };
+            What::Hit(_) | What::Miss | What::Observed(_) => {
                 let mut missing = 0;
                 for (place, size) in self.sizes.iter_mut().enumerate() {
-                    if size.read(access, &self.writes) {
+                    let found = size.read(access, &self.writes);
+                    if matches!(found, Found::Good) {
                         continue;
                     }
                     size.miss(access.id, weight);
+                    if place == CONFIGURED {
+                        let before = self.lapsed.remove(&access.id).filter(|gone| gone.generation == access.generation);
+                        let lapsed = if let Found::Lapsed(lapsed) = found { Some(lapsed) } else { before };
+                        let number = access.place.number();
+                        let counted = &mut self.of_rules[number];
+                        counted.misses += weight;
+                        if let Some(Lapsed { life_ms, from_ms, .. }) = lapsed
+                            && life_ms == self.ttls[number]
+                        {
+                            let age =
+                                access.at_ms.saturating_sub(from_ms).checked_ilog2().map_or(0, |log| log as usize + 1);
+                            counted.lapsed[age.min(AGES - 1)] += weight;
+                        }
+                    }
                     match access.what {
-                        What::Hit(kept) => size.fill(access, kept, number),
-                        _ => missing |= 1 << place,
+                        What::Hit(kept) | What::Observed(Some(kept)) => size.fill(access, kept, number),
+                        What::Miss => missing |= 1 << place,
+                        _ => {}
                     }
                 }
                 if missing != 0 {
@@ -211,9 +308,15 @@ impl Curve {
                     size.fill(access, kept, number);
                 });
             }
+            What::Absent => {
+                self.sizes.iter_mut().for_each(|size| size.miss(access.id, weight));
+                self.of_rules[access.place.number()].misses += weight;
+                self.writes.insert(access.id.key(), number);
+            }
             What::Written => {
                 self.writes.insert(access.id.key(), number);
                 self.missing.remove(&access.id);
+                self.lapsed.remove(&access.id);
             }
         }
     }
@@ -223,11 +326,24 @@ impl Curve {
         self.reads *= left;
         self.hits *= left;
         self.sizes.iter_mut().flat_map(|size| &mut size.misses).for_each(|misses| *misses *= left);
+        for counted in &mut self.of_rules {
+            let Counted { reads, misses, lapsed } = counted;
+            [reads, misses].into_iter().chain(lapsed).for_each(|number| *number *= left);
+        }
     }
 
     fn tidy(&mut self) {
         if let Some(last) = &self.last {
-            self.sizes.iter_mut().for_each(|size| size.tidy(last, &self.writes));
+            if self.lapsed.len() > MOST_LAPSED {
+                self.lapsed.clear();
+            }
+            for (place, size) in self.sizes.iter_mut().enumerate() {
+                size.tidy(last, &self.writes, |id, lapsed| {
+                    if place == CONFIGURED {
+                        self.lapsed.insert(id, lapsed);
+                    }
+                });
+            }
             // What was read before a write is gone.
             self.writes.clear();
             self.missing.clear();
@@ -236,7 +352,7 @@ impl Curve {
 
     /// Chooses the size of the sample.
     fn adapt(&mut self, accesses: usize, lost: usize) {
-        let entries = self.sizes.last().map_or(0, |largest| largest.size().0);
+        let entries = self.sizes.last().map_or(0, |largest| largest.size().entries);
         if lost > 0 || accesses > MOST_ACCESSES || entries > self.most_entries {
             let too_many = (accesses + lost).div_ceil(MOST_ACCESSES).next_power_of_two().ilog2();
             self.resample((self.shift + too_many.max(1)).min(LEAST));
@@ -256,13 +372,17 @@ impl Curve {
         self.too_small = 0;
         self.tidy();
         self.sizes.iter_mut().for_each(|size| size.resample(shift));
+        // Counts the entries that are left.
+        self.tidy();
     }
 
     /// What is known now.
     pub fn estimate(&self) -> Estimate {
-        let reads = self.reads.max(1.0);
+        let all: f64 = self.of_rules.iter().map(|counted| counted.reads).sum();
+        let all = all.max(self.reads);
+        let reads = all.max(1.0);
         let points = self.sizes.iter().filter_map(|size| {
-            let (entries, bytes) = size.size();
+            let Size { entries, bytes } = size.size();
             let fits = size.bounds.max_entries as u64 >> self.shift;
             if fits < FEWEST_ENTRIES && self.shift > 0 && entries * 10 > fits * 9 {
                 return None;
@@ -283,8 +403,8 @@ impl Curve {
             })
         });
         Estimate {
-            reads: self.reads,
-            measured: self.hits / reads,
+            reads: all,
+            measured: (self.reads >= 1.0).then(|| self.hits / self.reads),
             one_in: 1 << self.shift,
             samples: self.samples,
             points: points.collect(),
@@ -357,7 +477,7 @@ mod tests {
     }
 
     fn access(key: u64, at_ms: u64, what: What) -> Access {
-        Access { id: id(key), at_ms, generation: 0, what }
+        Access { id: id(key), at_ms, generation: 0, place: RulePlace::DEFAULTS, what }
     }
 
     const LONG: Kept = Kept { bytes: BYTES, life_ms: u32::MAX };
@@ -373,7 +493,7 @@ mod tests {
             });
             let noted = Noted { accesses: accesses.collect(), lost: 0 };
             read += keys.len() as u64;
-            curve.take(Batch { noted: vec![noted], reads: read, hits: 0 });
+            curve.take(Batch { noted: vec![noted], reads: read, ..Batch::default() });
         }
         curve.estimate()
     }
@@ -425,7 +545,7 @@ mod tests {
         for second in 1..=seconds {
             let all = accesses.iter().enumerate().map(|(at, what)| access(7, second * 1000 + at as u64, *what));
             let noted = Noted { accesses: all.collect(), lost: 0 };
-            curve.take(Batch { noted: vec![noted], reads: reads * second, hits: 0 });
+            curve.take(Batch { noted: vec![noted], reads: reads * second, ..Batch::default() });
         }
         let found = curve.estimate();
         *found.points.iter().find(|point| point.max_entries == 1000).expect("the configured size")
@@ -451,7 +571,7 @@ mod tests {
         for second in 0..40 {
             let mut accesses = vec![access(7, second * 1000, What::Miss), access(7, second * 1000, What::Filled(LONG))];
             accesses.iter_mut().for_each(|access| access.generation = second);
-            curve.take(Batch { noted: vec![Noted { accesses, lost: 0 }], reads: second + 1, hits: 0 });
+            curve.take(Batch { noted: vec![Noted { accesses, lost: 0 }], reads: second + 1, ..Batch::default() });
         }
         assert!(curve.estimate().points.iter().all(|point| point.hit_rate < 0.01), "{:?}", curve.estimate());
     }
@@ -460,11 +580,11 @@ mod tests {
     fn what_was_lost_makes_the_sample_smaller_and_is_not_counted() {
         let mut curve = Curve::new(&l1(1000, Policy::TinyLfu));
         let accesses: Vec<Access> = (0..4096).map(|key| access(key, 1, What::Miss)).collect();
-        curve.take(Batch { noted: vec![Noted { accesses, lost: 20_000 }], reads: 24_096, hits: 0 });
+        curve.take(Batch { noted: vec![Noted { accesses, lost: 20_000 }], reads: 24_096, ..Batch::default() });
         assert_eq!((curve.shift(), curve.estimate().reads), (3, 0.0));
         for second in 0..200 {
             let noted = vec![Noted { accesses: vec![access(0, 1000 * second, What::Miss)], lost: 0 }];
-            curve.take(Batch { noted, reads: 24_100 + second, hits: 0 });
+            curve.take(Batch { noted, reads: 24_100 + second, ..Batch::default() });
         }
         assert_eq!(curve.shift(), 0, "it grows when there is little");
     }

@@ -16,6 +16,7 @@ use crate::resp::{Bulk, bulk_of, elements};
 
 use super::dial::{Dialed, Dialer};
 use super::endpoint::Server;
+use super::status::Eviction;
 
 /// The server that connections should lead to.
 #[derive(Debug)]
@@ -177,6 +178,16 @@ pub(super) fn run_id_in(info: &str) -> Option<Box<str>> {
 pub(super) fn is_primary_in(info: &str) -> Option<bool> {
     let role = info.lines().find_map(|line| line.strip_prefix("role:"))?.trim();
     Some(role == "master")
+}
+
+/// What is evicted, in the text of `INFO memory`.
+pub(super) fn eviction_in(info: &str) -> Option<Eviction> {
+    let field = |name: &str| info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim);
+    Some(Eviction {
+        policy: field("maxmemory_policy")?.to_owned(),
+        max_memory: field("maxmemory")?.parse().ok()?,
+        used_memory: used_memory_in(info)?,
+    })
 }
 
 /// The used memory in the text of `INFO memory`.

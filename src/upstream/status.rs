@@ -72,6 +72,18 @@ struct State {
     said: BTreeMap<String, Instant>,
     missing: BTreeSet<OwnRight>,
     used_memory: Option<u64>,
+    eviction: Option<Eviction>,
+}
+
+/// Which keys Redis evicts, and when.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Eviction {
+    /// `maxmemory-policy`.
+    pub policy: String,
+    /// `maxmemory` in bytes. 0: none are evicted.
+    pub max_memory: u64,
+    /// Bytes that are in use.
+    pub used_memory: u64,
 }
 
 impl State {
@@ -101,6 +113,8 @@ pub struct Seen {
     pub missing: Vec<OwnRight>,
     /// Bytes of memory that it uses, as far as it tells.
     pub used_memory: Option<u64>,
+    /// Which keys it evicts, as far as it tells.
+    pub eviction: Option<Eviction>,
 }
 
 impl Seen {
@@ -157,7 +171,7 @@ impl UpstreamStatus {
         }
         state.kind = Some(kind);
         state.answers = Some((false, since));
-        state.used_memory = None;
+        (state.used_memory, state.eviction) = (None, None);
         state.error = Some((why.to_owned(), now));
         if !state.is_due(why, now) {
             return;
@@ -203,9 +217,10 @@ impl UpstreamStatus {
         }
     }
 
-    /// Redis was asked how much memory it uses. `None`: it does not tell.
-    pub fn uses(&self, memory: Option<u64>) {
-        self.lock().used_memory = memory;
+    /// Redis was asked how much memory it uses, and what it evicts. `None`: it does not tell.
+    pub fn uses(&self, memory: Option<u64>, eviction: Option<Eviction>) {
+        let mut state = self.lock();
+        (state.used_memory, state.eviction) = (memory, eviction);
     }
 
     /// What is known now.
@@ -217,6 +232,7 @@ impl UpstreamStatus {
             error: state.error.as_ref().map(|(why, when)| (why.clone(), now.saturating_duration_since(*when))),
             missing: state.missing.iter().copied().collect(),
             used_memory: state.used_memory,
+            eviction: state.eviction.clone(),
         }
     }
 

@@ -17,7 +17,7 @@ use crate::errors;
 use super::control::{Control, items, text};
 use super::dial::Dialer;
 use super::endpoint::{Endpoint, Server, Suspicion, differ};
-use super::finder::{Choice, Finder, is_primary_in, run_id_in, used_memory_in};
+use super::finder::{Choice, Finder, eviction_in, is_primary_in, run_id_in, used_memory_in};
 use super::functions::without_writes;
 use super::limits::{self, ServerLimits};
 use super::login::{Login, is_about_login};
@@ -397,7 +397,8 @@ async fn look(
         if may_info && memory_asked.is_none_or(|asked| asked.elapsed() >= MEMORY_EVERY) {
             memory_asked = Some(Instant::now());
             let info = control.ask_if_allowed(&["INFO", "memory"]).await?;
-            known.status.uses(info.as_ref().and_then(text).and_then(used_memory_in));
+            let info = info.as_ref().and_then(text);
+            known.status.uses(info.and_then(used_memory_in), info.and_then(eviction_in));
         }
         known.answered = true;
         known.status.answered(&known.upstream, Instant::now());

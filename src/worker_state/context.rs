@@ -19,10 +19,11 @@ use crate::config::{self, UpstreamUrl};
 use crate::errors::OwnError;
 use crate::exchange::pending::{ClientState, Flight, Identity, Link, Profile, QueuedLogin};
 use crate::metrics::outcome::{FlushReason, NotKept};
+use crate::metrics::rules::RulePlace;
 use crate::metrics::slots::{Stats, Worker};
 use crate::near_cache::{Admission, EntryId, HotSet, KeyId};
 use crate::scripts::Scripts;
-use crate::traffic::{Accesses, BigKeys, HotKeys, Unkept, UnkeptReads, What};
+use crate::traffic::{Accesses, BigKeys, HotKeys, Trials, Unkept, UnkeptReads, What};
 use crate::upstream::{Endpoint, LinkSettings, Login, Lost, ServerLimits};
 use crate::worker_state::calls::Calls;
 use crate::worker_state::mailboxes;
@@ -117,6 +118,8 @@ pub struct Context {
     pub(crate) nameless: Cell<Option<KeyId>>,
     /// A sample of the accesses to L1.
     pub(crate) accesses: Accesses,
+    /// Values that would be compressed.
+    pub(crate) trials: RefCell<Trials>,
     pub(crate) flights: RefCell<HashMap<EntryId, Rc<Flight>>>,
     pub(crate) events: RefCell<Vec<Event>>,
     /// Bytes of the values that are announced when their write has a reply.
@@ -194,6 +197,7 @@ impl Context {
             big_keys: RefCell::default(),
             nameless: Cell::default(),
             accesses: Accesses::default(),
+            trials: RefCell::default(),
             flights: RefCell::default(),
             events: RefCell::default(),
             writes: Cell::default(),
@@ -375,9 +379,17 @@ impl Context {
 
     /// Notes an access in the sample, if the key is one of it.
     #[inline]
-    pub(crate) fn accessed(&self, id: EntryId, what: impl FnOnce() -> What) {
+    pub(crate) fn accessed(&self, id: EntryId, place: RulePlace, what: impl FnOnce() -> What) {
         if self.accesses.has(id.key()) {
-            self.accesses.note(&self.shared.coherence.permit(Instant::now()), id, what());
+            self.accesses.note(&self.shared.coherence.permit(Instant::now()), id, place, what());
+        }
+    }
+
+    /// Notes a write in the sample, if the key is one of it.
+    #[inline]
+    pub(crate) fn key_written(&self, key: KeyId) {
+        if self.accesses.has(key) {
+            self.accesses.note_written(&self.shared.coherence.permit(Instant::now()), key);
         }
     }
 

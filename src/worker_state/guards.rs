@@ -6,8 +6,6 @@ use std::time::Instant;
 use crate::bus::{self, Event};
 use crate::exchange::write_guard::{Key, WriteGuard};
 use crate::metrics::outcome::{FlushReason, LeftL1, UnknownWrite};
-use crate::near_cache::EntryId;
-use crate::traffic::What;
 use crate::worker_state::context::Context;
 use crate::worker_state::policy::View;
 
@@ -31,10 +29,10 @@ impl WriteGuard {
         // Without caching there are no tickets and no entries here. Events are published all the same.
         if view.policy.caches {
             self.guarded = true;
-            for key in &self.keys {
-                coherence.begin_write(key.id);
-                context.accessed(EntryId::new(key.id, 0), || What::Written);
-            }
+            self.keys.iter().for_each(|key| coherence.begin_write(key.id));
+        }
+        if view.policy.caches || !view.policy.would_keep.is_empty() {
+            self.keys.iter().for_each(|key| context.key_written(key.id));
         }
     }
 
@@ -73,7 +71,7 @@ impl WriteGuard {
         self.held = true;
         for key in &self.keys {
             context.shared.coherence.hold(key.id);
-            context.accessed(EntryId::new(key.id, 0), || What::Written);
+            context.key_written(key.id);
         }
     }
 

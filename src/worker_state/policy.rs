@@ -24,6 +24,10 @@ pub struct Policy {
     pub compresses_from: Option<usize>,
     /// Whether written values of any key are announced.
     pub announces: bool,
+    /// Commands whose replies would be kept for at least one key that is only observed.
+    pub would_keep: Reads,
+    /// The same as `compresses_from` for keys that are only observed.
+    pub would_compress_from: Option<usize>,
     /// Bounds of L1. Used here for the hot set.
     pub l1: config::L1,
     /// Bounds of buffers and queues.
@@ -52,6 +56,8 @@ impl Policy {
             mget_everywhere: rules.mget_everywhere(),
             compresses_from: rules.compresses_from(),
             announces: rules.announces_anything(),
+            would_keep: rules.would_keep(),
+            would_compress_from: rules.would_compress_from(),
             rules,
             l1: config.l1.clone(),
             limits: config.limits.clone(),

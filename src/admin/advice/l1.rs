@@ -3,10 +3,9 @@
 use crate::config::{self, units::show_size};
 use crate::traffic::{Estimate, Point};
 
-use super::piece::{Advice, percent};
+use super::piece::{Advice, FEWEST_READS, percent};
 
-/// Without so many reads, and accesses in the sample, nothing is said.
-const FEWEST_READS: f64 = 5_000.0;
+/// Without so many accesses in the sample nothing is said.
 const FEWEST_SAMPLES: u64 = 1_000;
 
 /// A hit rate that is worth a change of the size.
@@ -21,15 +20,23 @@ pub(super) fn advice(estimate: &Estimate, l1: &config::L1, memory: u64) -> Resul
     if !l1.enabled {
         return Ok(None);
     }
-    if reads < FEWEST_READS || samples < FEWEST_SAMPLES {
+    if reads < FEWEST_READS as f64 || samples < FEWEST_SAMPLES {
         return Err(format!(
             "The size of L1: not enough traffic yet ({reads:.0} reads that may be kept, {samples} of them or of the writes in the \
              sample; {FEWEST_READS} and {FEWEST_SAMPLES} are needed)."
         ));
     }
-    let found = estimate.points.iter().find(|point| point.max_memory == l1.max_memory);
-    // It may be too small in the sample, so that only larger sizes are known.
-    let Some(now) = found.or(estimate.points.first()) else {
+    let found = estimate.points.iter().find(|point| point.max_memory == l1.max_memory).copied();
+    // It may be too small in the sample, so that only larger sizes are estimated.
+    let measured = estimate.measured.map(|hit_rate| Point {
+        max_memory: l1.max_memory,
+        max_entries: l1.max_entries,
+        entries: 0,
+        bytes: 0,
+        hit_rate,
+        error: 0.0,
+    });
+    let Some(now) = found.or(measured) else {
         return Err("The size of L1: the sample has too few keys.".to_owned());
     };
     let fits = |point: &&Point| point.bytes <= memory / 2;
@@ -41,13 +48,13 @@ pub(super) fn advice(estimate: &Estimate, l1: &config::L1, memory: u64) -> Resul
         return Ok(None);
     };
     let gains = knee.hit_rate - now.hit_rate;
+    let measured = estimate.measured.map(|rate| format!("; {} have hit in fact", percent(rate))).unwrap_or_default();
     let rates = format!(
-        "{} of the reads would hit with this size, {} with the present one (± {}); {} have hit in fact. From {reads:.0} reads, with \
-         one in {} keys in the sample.",
+        "{} of the reads would hit with this size, {} with the present one (± {}){measured}. From {reads:.0} reads, with one in {} \
+         keys in the sample.",
         percent(knee.hit_rate),
         percent(now.hit_rate),
         percent(knee.error.max(now.error)),
-        percent(estimate.measured),
         estimate.one_in,
     );
     let (entries, bytes) = (knee.entries, knee.bytes >> 10);
@@ -87,7 +94,7 @@ mod tests {
             hit_rate: *rate,
             error: 0.005,
         });
-        Estimate { reads: 20_000.0, measured: 0.5, one_in: 4, samples: 5000, points: points.collect() }
+        Estimate { reads: 20_000.0, measured: Some(0.5), one_in: 4, samples: 5000, points: points.collect() }
     }
 
     fn l1() -> L1 {

@@ -1,6 +1,10 @@
-//! A piece of advice.
+//! A piece of advice, and the rules that it is about.
 
 use crate::admin::view::View;
+use crate::config::RuleSpec;
+
+/// Without so many reads, nothing is said about them.
+pub(super) const FEWEST_READS: u64 = 5_000;
 
 /// What should be changed, and why.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,6 +28,30 @@ impl Advice {
             ("why", View::Text(why)),
             ("lines", View::Text(lines)),
         ])
+    }
+}
+
+/// A rule of the configuration with its index, or the defaults.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Place<'a> {
+    Rule(usize, &'a RuleSpec),
+    Defaults,
+}
+
+impl Place<'_> {
+    pub(super) fn index(&self) -> Option<usize> {
+        match self {
+            Place::Rule(index, _) => Some(*index),
+            Place::Defaults => None,
+        }
+    }
+
+    /// Its pattern.
+    pub(super) fn name(&self) -> &str {
+        match self {
+            Place::Rule(_, spec) => &spec.pattern,
+            Place::Defaults => "defaults",
+        }
     }
 }
 
