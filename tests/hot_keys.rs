@@ -3,6 +3,8 @@
 mod common;
 #[path = "monitor/http.rs"]
 mod http;
+#[path = "monitor/schema.rs"]
+mod schema;
 
 use common::{Redis, Shortstop, assert_reply, pipeline_of, wait_until};
 use http::get;
@@ -19,6 +21,12 @@ rules:
 fn keys(proxy: &Shortstop, path: &str) -> Vec<Value> {
     let answer = get(proxy.monitor(), path);
     assert!(answer.head.contains("application/json"), "{}", answer.head);
+    if path.starts_with("/api/hotkeys") {
+        let schema = serde_json::from_str(include_str!("../docs/api/hotkeys.schema.json")).expect("JSON");
+        let mut wrong = Vec::new();
+        schema::check(&schema, &answer.json(), "", &mut wrong);
+        assert!(wrong.is_empty(), "{}: {}", wrong.join("\n"), answer.body);
+    }
     answer.json()["keys"].as_array().unwrap_or_else(|| panic!("no keys: {}", answer.body)).clone()
 }
 
@@ -95,6 +103,50 @@ fn a_hot_key_shows_its_rule_and_why_it_is_not_in_l1() {
     let ratio = number(hot, "hits_per_second") / number(hot, "requests_per_second");
     assert!(ratio > 0.5 && number(raw, "hits_per_second") == 0.0, "{hot} {raw}");
     assert!(number(of(2, "other"), "share") > 0.0);
+}
+
+/// Redis works on this for 20 ms.
+const SLOW: &str = "local function now() local t = redis.call('TIME') return t[1] * 1000000 + t[2] end \
+                    local start = now() while now() - start < 20000 do end return 1";
+
+#[test]
+fn a_key_has_its_share_of_bytes_and_of_upstream_time() {
+    let redis = Redis::start();
+    let proxy = Shortstop::start(&redis, &format!("{YAML}workers: 1\n"));
+    let mut client = proxy.client();
+    let share = |found: &[Value], key: &str, name: &str| {
+        let found = found.iter().find(|hot| hot["key"] == key).unwrap_or_else(|| panic!("{key}: {found:?}"));
+        found[name].as_f64().expect("a share")
+    };
+    // Read from Redis, read from L1, written: about 20 kB each time. And many small requests, and a few that take long.
+    let value = common::noise(20_000, 1);
+    client.call(&[b"SET", b"raw:read", &value]);
+    client.call(&[b"SET", b"hit", &value]);
+    client.cmd("SET tiny x");
+    for _ in 0..100 {
+        client.cmd("GET raw:read");
+        client.cmd("GET hit");
+        client.call(&[b"SET", b"written", &value]);
+        client.pipeline(&pipeline_of(&vec!["GET tiny"; 20]), 20);
+    }
+    for _ in 0..40 {
+        client.call(&[b"EVAL", SLOW.as_bytes(), b"1", b"slow"]);
+    }
+    let found = keys(&proxy, "/api/hotkeys");
+    for key in ["raw:read", "hit", "written"] {
+        let told = share(&found, key, "share_of_bytes");
+        assert!((told - 1.0 / 3.0).abs() < 1.0 / 3.0 / 5.0, "{key}: {told}: {found:#?}");
+    }
+    assert!(share(&found, "tiny", "share") > 0.5 && share(&found, "tiny", "share_of_bytes") < 0.05);
+    assert!(
+        share(&found, "slow", "share") < 0.05 && share(&found, "slow", "share_of_upstream_time") > 0.5,
+        "{found:#?}"
+    );
+    assert!(share(&found, "hit", "share_of_upstream_time") < 0.05, "{found:#?}");
+    let sum = |name: &str| found.iter().map(|hot| hot[name].as_f64().expect("a share")).sum::<f64>();
+    for name in ["share", "share_of_bytes", "share_of_upstream_time"] {
+        assert!((sum(name) - 1.0).abs() < 0.01, "{name}: {found:#?}");
+    }
 }
 
 #[test]

@@ -64,7 +64,7 @@ impl Admin {
         if self.config.get().redact_keys {
             return Vec::new();
         }
-        let (_, keys) = hottest_keys(self, 2 * MAX_HOT_KEYS).await;
+        let keys = hottest_keys(self, 2 * MAX_HOT_KEYS).await.keys;
         let whole = keys.iter().filter(|key| key.is_whole);
         whole.take(MAX_HOT_KEYS).map(|key| HotKeyName::new(key.db, &key.key)).collect()
     }

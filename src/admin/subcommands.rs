@@ -90,7 +90,7 @@ pub const SUBCOMMANDS: &[Subcommand] = &[
         arguments: "[n]",
         help: &[
             "Show the n (10) keys that were requested most in the last seconds: requests and hits per second, share of all",
-            "requests, rule, size, and whether L1 answers a GET or why not.",
+            "requests, of bytes and of upstream time, rule, size, and whether L1 answers a GET or why not.",
         ],
         takes: 0..=1,
         access: Access::Configurers,

@@ -6,7 +6,7 @@ use std::time::{Instant, UNIX_EPOCH};
 
 use crate::near_cache::{KeyId, Question};
 use crate::resp::{Bulk, bulk_of, parse_int};
-use crate::traffic::{BigKey, HotKey};
+use crate::traffic::{BigKey, Cost, HotKey, Hottest};
 
 use super::Admin;
 use super::answer::{Answer, Asked};
@@ -42,22 +42,26 @@ pub(super) fn big_keys(admin: &Arc<Admin>, asked: Asked<'_>) -> Answer {
     }
 }
 
-/// The keys that are requested most, the hottest first, and the requests per second for any key.
-pub(super) async fn hottest_keys(admin: &Admin, number: usize) -> (f64, Vec<HotKey>) {
+/// The keys that are requested most, the hottest first, and the requests for any key.
+pub(super) async fn hottest_keys(admin: &Admin, number: usize) -> Hottest {
     let all = admin.mailboxes.ask_all(Some(PATIENCE), |context, answers| {
         // If the receiver is gone, no answer is needed.
         let _ = answers.send(context.hot_keys.borrow_mut().hottest(Instant::now()));
     });
-    let mut requests = 0.0;
+    let (mut requests, mut cost) = (0.0, Cost::default());
     // By the whole id: two keys with one hash are not told apart anywhere here.
     let mut keys: HashMap<KeyId, HotKey> = HashMap::new();
     for worker in all.await {
         requests += worker.requests;
+        cost.bytes += worker.cost.bytes;
+        cost.upstream += worker.cost.upstream;
         for key in worker.keys {
             keys.entry(key.id)
                 .and_modify(|known| {
                     known.requests += key.requests;
                     known.hits += key.hits;
+                    known.cost.bytes += key.cost.bytes;
+                    known.cost.upstream += key.cost.upstream;
                 })
                 .or_insert(key);
         }
@@ -65,21 +69,22 @@ pub(super) async fn hottest_keys(admin: &Admin, number: usize) -> (f64, Vec<HotK
     let mut keys: Vec<HotKey> = keys.into_values().collect();
     keys.sort_unstable_by(|one, other| other.requests.total_cmp(&one.requests));
     keys.truncate(number);
-    (requests, keys)
+    Hottest { requests, cost, keys }
 }
 
 async fn hottest(admin: &Admin, number: usize) -> View {
-    let (requests, keys) = hottest_keys(admin, number).await;
+    let Hottest { requests, cost, keys } = hottest_keys(admin, number).await;
     let ids = keys.iter().map(|key| Question::get(key.db, 0, &key.key).id()).collect();
     let known = remembered(&admin.mailboxes, ids, None).await;
     let ruling = Ruling::of(admin);
     let show = |(key, known): (&HotKey, Remembered)| {
-        let share = if requests > 0.0 { key.requests / requests } else { 0.0 };
         let mut fields = shown(&ruling, key.db, &key.key, key.is_whole);
         fields.extend([
             ("requests_per_second", rounded(key.requests)),
             ("hits_per_second", rounded(key.hits)),
-            ("share", rounded(share)),
+            ("share", share(key.requests, requests)),
+            ("share_of_bytes", share(key.cost.bytes, cost.bytes)),
+            ("share_of_upstream_time", share(key.cost.upstream, cost.upstream)),
         ]);
         fields.extend(place_in_l1(admin, &ruling, (key.db, &key.key), known, key.is_whole));
         View::Map(fields)
@@ -151,6 +156,11 @@ fn place_in_l1(
         ("in_l1", View::Bool(why_not.is_none())),
         ("why_not", View::maybe(why_not, View::text)),
     ]
+}
+
+/// A part of a whole. Nothing is no part of nothing.
+fn share(part: f64, whole: f64) -> View {
+    rounded(if whole > 0.0 { part / whole } else { 0.0 })
 }
 
 /// With four digits behind the point: what more of them say is noise.

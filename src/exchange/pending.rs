@@ -59,13 +59,15 @@ pub struct Pending {
     pub(crate) call: CallMark,
 }
 
-/// What the latency and the slow log need of a request.
+/// What the latency, the slow log and the hot keys need of a request.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CallMark {
     /// Where `worker_state::calls` keeps the call. 0: nowhere.
     pub(crate) place: u32,
     /// When all of it had been sent to Redis, as `Context::micros` tells. 0 until then.
     pub(crate) written: u32,
+    /// Its number among the requests that are counted in the worker's hot keys. 0: it is none of them.
+    pub(crate) sample: u16,
     /// `None`: its latency is not measured, or counts as that of a miss.
     pub(crate) family: Option<Family>,
 }

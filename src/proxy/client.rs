@@ -58,6 +58,10 @@ pub struct Client {
     pub(super) joined: bool,
     pub(super) offloaded: Option<(Offloaded, Rc<RefCell<Option<Outcome>>>)>,
     pub(super) hits: u64,
+    /// The number of the request that is being sent, if the worker's hot keys count it.
+    pub(super) sample: u16,
+    /// `hits` and the bytes in the reply queue before that request.
+    pub(super) before_counted: (u64, usize),
     /// The call that is being sent, for its latency and the slow log.
     pub(super) call: CallMark,
 }
@@ -79,6 +83,8 @@ impl Client {
             joined: false,
             offloaded: None,
             hits: 0,
+            sample: 0,
+            before_counted: (0, 0),
             call: CallMark::default(),
         }
     }

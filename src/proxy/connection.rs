@@ -6,7 +6,7 @@ use std::time::Instant;
 use crate::client_state::connection_state::Sent;
 use crate::coherence::ServePermit;
 use crate::command::Class;
-use crate::exchange::pending::{InSession, Link, OnReply, Pending, Session};
+use crate::exchange::pending::{CallMark, InSession, Link, OnReply, Pending, Session};
 use crate::proxy::call::{Call, Target};
 use crate::proxy::client::{Client, Next};
 use crate::proxy::request::Replacements;
@@ -122,7 +122,7 @@ impl Client {
         let slot = self.reply_queue.open(self.is_muted());
         self.in_flight |= mask;
         self.context.stats().upstream_commands.add(1);
-        let mut call = self.call;
+        let mut call = CallMark { sample: std::mem::take(&mut self.sample), ..self.call };
         if on_reply.is_miss() {
             call.family = None;
         }

@@ -2,6 +2,8 @@
 
 use std::rc::Rc;
 
+use smallvec::SmallVec;
+
 use crate::client_state::connection_state::Kind;
 use crate::coherence::ServePermit;
 use crate::command::{Class, Facts, Row, ScriptBy, Verb};
@@ -18,10 +20,16 @@ use crate::worker_state::policy::View;
 impl Client {
     /// Handles a request. Returns what the client's connection does next.
     pub fn handle(&mut self, view: &View, permit: &ServePermit, request: Request<'_>) -> Next {
-        let hits = self.hits;
+        let counted = self.context.is_counted();
+        if counted {
+            self.begin_counted();
+        }
+        // In one place, so that it is inlined.
         let next = self.decide(view, permit, request);
-        if next != Next::Again && self.context.is_counted() {
-            self.count_keys(view, permit, request, self.hits > hits);
+        if counted {
+            self.end_counted(view, permit, request, next);
+        } else if next == Next::Again {
+            self.context.left_out.update(|left_out| left_out.wrapping_add(1));
         }
         if next != Next::Again && !self.is_offloaded() {
             self.end_of_request();
@@ -29,21 +37,43 @@ impl Client {
         next
     }
 
-    /// Counts the request in the worker's hot keys.
+    /// The next request is counted in the worker's hot keys.
+    #[cold]
+    fn begin_counted(&mut self) {
+        self.sample = self.context.hot_keys.borrow().next_sample();
+        self.before_counted = (self.hits, self.reply_queue.len());
+    }
+
+    /// The request was handled.
     #[cold]
     #[inline(never)]
-    fn count_keys(&mut self, view: &View, permit: &ServePermit, request: Request<'_>, hit: bool) {
+    fn end_counted(&mut self, view: &View, permit: &ServePermit, request: Request<'_>, next: Next) {
+        if next == Next::Again {
+            self.context.left_out.set(0);
+        } else {
+            let (hits, ready) = self.before_counted;
+            let hit = self.hits > hits;
+            let bytes = if hit { self.reply_queue.len().saturating_sub(ready) } else { 0 };
+            self.count_keys(view, permit, request, hit, bytes);
+        }
+        if !self.is_offloaded() {
+            self.sample = 0;
+        }
+    }
+
+    /// Counts the request in the worker's hot keys. `bytes`: of a reply from L1.
+    fn count_keys(&mut self, view: &View, permit: &ServePermit, request: Request<'_>, hit: bool, bytes: usize) {
         let args = request.words();
         let named = self.lookup.get(&view.table, request.raw, &request.ranges[0]);
-        let found = FoundKeys::of(row_of(view, named, &args), &args);
+        let row = row_of(view, named, &args);
+        let found = FoundKeys::of(row, &args);
         let db = self.state.profile.db();
-        let keys = found.places.iter().filter_map(|at| args.get(*at as usize)).map(|key| Requested {
-            id: KeyId::new(db, key),
-            db,
-            key,
-            hit,
-        });
-        self.context.left_out.set(self.context.hot_keys.borrow_mut().count(permit.now, keys));
+        let keys: SmallVec<[&[u8]; 8]> = found.places.iter().filter_map(|at| args.get(*at as usize)).copied().collect();
+        let size = |words: &[&[u8]]| words.iter().map(|word| word.len()).sum::<usize>();
+        // The values of a write are what stands beside its name and its keys.
+        let values = if row.is_write() { size(&args[1..]).saturating_sub(size(&keys)) } else { 0 };
+        let keys = keys.iter().map(|key| Requested { id: KeyId::new(db, key), db, key, hit });
+        self.context.left_out.set(self.context.hot_keys.borrow_mut().count(permit.now, keys, bytes + values));
     }
 
     /// Handles requests that L1 may answer. All others go to [`Client::dispatch`], which is a separate function so that a hit does

@@ -148,6 +148,7 @@ impl Client {
     }
 
     /// Returns `may`. If it is false, counts `why` as the reason why the reply is not kept.
+    #[inline]
     pub(super) fn keeps_if(&self, permit: &ServePermit, id: EntryId, may: bool, why: NotKept) -> bool {
         if !may {
             let user = self.state.profile.user();

@@ -219,7 +219,7 @@ impl Client {
             Err(Next::Again) => return None,
             Err(next) => {
                 self.offloaded = None;
-                self.end_of_request();
+                self.end_of_offloaded();
                 return Some(next);
             }
         }
@@ -227,7 +227,7 @@ impl Client {
         let outcome = outcome.take()?;
         let Some(replacements) = outcome else {
             let next = self.refuse_or_abort(permit, &errors::NOT_COMPRESSED);
-            self.end_of_request();
+            self.end_of_offloaded();
             return Some(next);
         };
         let Offloaded { raw, ranges, guard } = offloaded;
@@ -236,8 +236,13 @@ impl Client {
         let row = view.table.resolve(&args);
         let call = Call { row, request, args: &args, keys: &FoundKeys::of(row, &args) };
         let next = self.send_values(view, permit, call, guard, replacements);
-        self.end_of_request();
+        self.end_of_offloaded();
         Some(next)
+    }
+
+    fn end_of_offloaded(&mut self) {
+        self.sample = 0;
+        self.end_of_request();
     }
 }
 

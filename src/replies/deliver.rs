@@ -3,7 +3,7 @@
 //! Runs on the upstream side. A client that has disconnected changes nothing about what must happen to guards and tickets.
 
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use smallvec::SmallVec;
@@ -93,11 +93,14 @@ impl Expected for Pending {
 
     fn deliver(self, context: &Context, reply: Reply<'_>, now: Instant) -> Option<Pending> {
         let to = self.to.as_ref().filter(|(reply_queue, _)| reply_queue.pushed.get()).cloned();
-        let (call, asked) = (self.call, self.sent);
+        let (call, asked, bytes) = (self.call, self.sent, reply.bytes().len());
         let mut more = self.act(context, reply, now);
         match &mut more {
             Some(pending) => pending.call = call,
             None => context.answered(call, asked, now),
+        }
+        if call.sample != 0 {
+            context.sample_answered(call, bytes, asked, now);
         }
         if let (Some((reply_queue, slot)), None) = (to, &more) {
             reply_queue.is_coming(slot);
@@ -143,6 +146,9 @@ impl Expected for Pending {
                 keys.iter().for_each(|id| context.shared.coherence.poison(*id, LeftL1::Overtaken))
             }
             _ => {}
+        }
+        if self.call.sample != 0 {
+            context.hot_keys.borrow_mut().answered(self.call.sample, part.len(), Duration::ZERO);
         }
         if let Some((reply_queue, slot)) = &self.to {
             reply_queue.fill_part(*slot, Reply::Owned(part));

@@ -138,10 +138,12 @@ fn fits(rule: &CacheRule, question: &Question<'_>, reply: &[u8]) -> Result<(), N
 /// The reply to a read of this key has passed.
 #[inline]
 pub(crate) fn reply_passed(context: &Context, id: KeyId, reply: &[u8]) {
-    // To find the size of the value costs more than all else here.
-    if context.may_be_big(reply.len()) {
-        context.value_passed(id, value_size(reply), false, None);
-    }
+    // Without a parse, which would cost more than all else here: `$`, the size, and the value, each with its end of line.
+    let size = match reply.iter().take(16).position(|byte| *byte == b'\r') {
+        Some(end) if reply[0] == b'$' => reply.len().saturating_sub(end + 4),
+        _ => value_size(reply),
+    };
+    context.value_passed(id, size, false, None);
 }
 
 /// Size of the value in a reply of Redis, if it is compressed.

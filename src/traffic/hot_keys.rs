@@ -3,6 +3,8 @@
 //! One in `gap` requests is counted, with the weight `gap`. The gap follows the load, so that a worker counts a few thousand requests a
 //! second, and all of them if there are fewer. What was counted fades by a fifth each second. A share that this gives is never too large
 //! because of the sketch; what a key may have taken over from others of its set is left out.
+//!
+//! The keys of a counted request are remembered until its reply comes, which tells how many bytes it had and how long Redis took.
 
 use std::time::{Duration, Instant};
 
@@ -23,6 +25,12 @@ const WIDEST: u32 = 1024;
 
 /// What is left of a count after a second.
 const FADES_TO: f64 = 0.8;
+
+/// How many counted requests are remembered. While Redis hangs, the oldest are forgotten, and count no bytes and no time.
+const REMEMBERED: usize = 512;
+
+/// Of a request for more keys, so many stand for all.
+const STANDING: usize = 4;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -50,6 +58,51 @@ struct Slot {
     /// How much of the count may be another key's, which had the slot before.
     taken_over: f64,
     hits: f64,
+    cost: Cost,
+}
+
+/// What requests cost: bytes to and from clients, and seconds at Redis.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Cost {
+    /// Bytes of replies and of values that were written.
+    pub bytes: f64,
+    /// Seconds from a request to Redis's reply.
+    pub upstream: f64,
+}
+
+impl Cost {
+    fn add(&mut self, part: f64, bytes: usize, upstream: Duration) {
+        self.bytes += part * bytes as f64;
+        self.upstream += part * upstream.as_secs_f64();
+    }
+
+    fn fade(&mut self, left: f64) {
+        self.bytes *= left;
+        self.upstream *= left;
+    }
+
+    /// As a cost per second.
+    fn per_second(self, seconds: f64) -> Cost {
+        Cost { bytes: self.bytes / seconds, upstream: self.upstream / seconds }
+    }
+}
+
+/// A request that was counted.
+#[derive(Clone, Copy, Debug)]
+struct Sample {
+    number: u16,
+    weight: f64,
+    /// Some of its keys.
+    keys: [Option<KeyId>; STANDING],
+}
+
+impl Sample {
+    /// The keys, each with its part of the request's weight.
+    fn parts(&self) -> impl Iterator<Item = (KeyId, f64)> + use<> {
+        let keys = self.keys.into_iter().flatten();
+        let part = self.weight / keys.clone().count().max(1) as f64;
+        keys.map(move |key| (key, part))
+    }
 }
 
 /// The sketch of one worker.
@@ -58,6 +111,10 @@ pub struct HotKeys {
     slots: Box<[Slot]>,
     /// Requests for keys, faded like the counts.
     total: f64,
+    cost: Cost,
+    samples: Box<[Sample]>,
+    /// The number of the last sample. 0 is none.
+    sampled: u16,
     /// The time in which they came, faded in the same way.
     seconds: f64,
     second_began: Instant,
@@ -83,6 +140,8 @@ pub struct HotKey {
     pub requests: f64,
     /// Of these, answered from L1.
     pub hits: f64,
+    /// What they cost, per second.
+    pub cost: Cost,
 }
 
 /// What the sketch knows.
@@ -90,6 +149,8 @@ pub struct HotKey {
 pub struct Hottest {
     /// Requests per second for any key. One for several keys counts for each.
     pub requests: f64,
+    /// What they cost, per second.
+    pub cost: Cost,
     /// The keys, in no order.
     pub keys: Vec<HotKey>,
 }
@@ -105,10 +166,14 @@ impl HotKeys {
             count: 0.0,
             taken_over: 0.0,
             hits: 0.0,
+            cost: Cost::default(),
         };
         HotKeys {
             slots: vec![slot; SETS * WAYS].into_boxed_slice(),
             total: 0.0,
+            cost: Cost::default(),
+            samples: vec![Sample { number: 0, weight: 0.0, keys: [None; STANDING] }; REMEMBERED].into_boxed_slice(),
+            sampled: 0,
             seconds: 0.0,
             second_began: now,
             counted: 0,
@@ -118,14 +183,30 @@ impl HotKeys {
         }
     }
 
-    /// Counts the keys of a request, and returns how many requests to leave out before the next one.
-    pub fn count<'a>(&mut self, now: Instant, keys: impl Iterator<Item = Requested<'a>>) -> u32 {
+    /// The number of the request that is counted next, for [`HotKeys::answered`]. Not 0.
+    pub fn next_sample(&self) -> u16 {
+        self.sampled.checked_add(1).unwrap_or(1)
+    }
+
+    /// Counts the keys of a request, and the bytes that are known so far. Returns how many requests to leave out before the next one.
+    pub fn count<'a>(&mut self, now: Instant, keys: impl ExactSizeIterator<Item = Requested<'a>>, bytes: usize) -> u32 {
         self.fade(now);
         let weight = f64::from(self.gap);
-        for requested in keys {
+        let mut sample = Sample { number: self.next_sample(), weight, keys: [None; STANDING] };
+        // Of many keys every so many-th, from a random one on, so that each is as likely to stand for the others.
+        let many = keys.len().max(1);
+        let (step, first) = ((many / STANDING).max(1), (self.random >> 32) as usize % many);
+        for (at, requested) in keys.enumerate() {
             self.total += weight;
+            let place = (at + many - first) % many;
+            if place.is_multiple_of(step) && place / step < STANDING {
+                sample.keys[place / step] = Some(requested.id);
+            }
             self.add(weight, requested);
         }
+        self.sampled = sample.number;
+        self.samples[usize::from(sample.number) % REMEMBERED] = sample;
+        self.answered(sample.number, bytes, Duration::ZERO);
         self.weight += weight;
         self.counted += 1;
         if self.counted.is_multiple_of(COUNTED) {
@@ -140,6 +221,21 @@ impl HotKeys {
         ((self.random >> 32) % u64::from(2 * self.gap - 1)) as u32
     }
 
+    /// A counted request had a reply, or a part of it.
+    pub fn answered(&mut self, number: u16, bytes: usize, upstream: Duration) {
+        let sample = self.samples[usize::from(number) % REMEMBERED];
+        if sample.number != number {
+            return;
+        }
+        for (id, part) in sample.parts() {
+            self.cost.add(part, bytes, upstream);
+            let set = id.bits() as usize % SETS * WAYS;
+            if let Some(slot) = self.slots[set..set + WAYS].iter_mut().find(|slot| slot.id == id && slot.count > 0.0) {
+                slot.cost.add(part, bytes, upstream);
+            }
+        }
+    }
+
     fn add(&mut self, weight: f64, Requested { id, db, key, hit }: Requested<'_>) {
         let set = id.bits() as usize % SETS * WAYS;
         let set = &mut self.slots[set..set + WAYS];
@@ -151,7 +247,7 @@ impl HotKeys {
             let kept = key.len().min(LONGEST);
             slot.key[..kept].copy_from_slice(&key[..kept]);
             (slot.id, slot.db, slot.length) = (id, db, key.len());
-            (slot.taken_over, slot.hits) = (slot.count, 0.0);
+            (slot.taken_over, slot.hits, slot.cost) = (slot.count, 0.0, Cost::default());
             at
         });
         let slot = &mut set[at];
@@ -171,8 +267,10 @@ impl HotKeys {
             slot.count *= left;
             slot.taken_over *= left;
             slot.hits *= left;
+            slot.cost.fade(left);
         }
         self.total *= left;
+        self.cost.fade(left);
         // As if each second had been added when it ended: the last one may be long, without a request.
         self.seconds = self.seconds * left + (1.0 - left) * FADES_TO / (1.0 - FADES_TO);
         // At most WIDEST, so it fits.
@@ -184,7 +282,8 @@ impl HotKeys {
     pub fn hottest(&mut self, now: Instant) -> Hottest {
         self.fade(now);
         let seconds = self.seconds + now.saturating_duration_since(self.second_began).as_secs_f64();
-        let per_second = |count: f64| count / seconds.max(1e-3);
+        let seconds = seconds.max(1e-3);
+        let per_second = |count: f64| count / seconds;
         let keys = self.slots.iter().filter(|slot| slot.count > slot.taken_over).map(|slot| HotKey {
             id: slot.id,
             db: slot.db,
@@ -192,8 +291,9 @@ impl HotKeys {
             is_whole: slot.length <= LONGEST,
             requests: per_second(slot.count - slot.taken_over),
             hits: per_second(slot.hits),
+            cost: slot.cost.per_second(seconds),
         });
-        Hottest { requests: per_second(self.total), keys: keys.collect() }
+        Hottest { requests: per_second(self.total), cost: self.cost.per_second(seconds), keys: keys.collect() }
     }
 }
 
@@ -229,12 +329,12 @@ mod tests {
                 self.counted += 1;
                 let key = format!("key:{key}");
                 let requested = Requested { id: KeyId::new(0, key.as_bytes()), db: 0, key: key.as_bytes(), hit: true };
-                self.left_out = self.keys.count(self.now, std::iter::once(requested));
+                self.left_out = self.keys.count(self.now, std::iter::once(requested), 0);
             }
         }
 
         fn shares(&mut self) -> impl Fn(usize) -> f64 + use<> {
-            let Hottest { requests, keys } = self.keys.hottest(self.now);
+            let Hottest { requests, keys, .. } = self.keys.hottest(self.now);
             move |number| {
                 let name = format!("key:{number}").into_bytes();
                 keys.iter().find(|hot| hot.key == name).map_or(0.0, |hot| hot.requests / requests)
@@ -325,11 +425,42 @@ mod tests {
         let now = Instant::now();
         let mut keys = HotKeys::new(now, 1);
         let key = vec![b'x'; LONGEST + 1];
-        keys.count(now, std::iter::once(Requested { id: KeyId::new(3, &key), db: 3, key: &key, hit: false }));
+        keys.count(now, std::iter::once(Requested { id: KeyId::new(3, &key), db: 3, key: &key, hit: false }), 0);
         let hot = keys.hottest(now + Duration::from_secs(1));
         assert_eq!(
             (hot.keys.len(), hot.keys[0].key.len(), hot.keys[0].is_whole, hot.keys[0].db),
             (1, LONGEST, false, 3)
         );
+    }
+
+    #[test]
+    fn bytes_and_time_belong_to_the_keys_of_the_request() {
+        let mut now = Instant::now();
+        let mut keys = HotKeys::new(now, 1);
+        let names: Vec<String> = (0..12).map(|number| format!("key:{number}")).collect();
+        fn requested(name: &str) -> Requested<'_> {
+            Requested { id: KeyId::new(0, name.as_bytes()), db: 0, key: name.as_bytes(), hit: false }
+        }
+        for _ in 0..1000 {
+            now += Duration::from_millis(5);
+            // Three parts of the bytes and one of the time are of the first key.
+            for (named, bytes, millis) in [(&names[..1], 300, 1), (&names[1..], 100, 3)] {
+                let sample = keys.next_sample();
+                keys.count(now, named.iter().map(|name| requested(name)), bytes / 2);
+                keys.answered(sample, bytes / 2, Duration::from_millis(millis));
+            }
+        }
+        // Too late to be known.
+        keys.answered(keys.next_sample().wrapping_sub(600), 1_000_000, Duration::from_secs(9));
+        let hot = keys.hottest(now);
+        let near = |is: f64, expected: f64| assert!((is - expected).abs() <= expected / 5.0, "{is}, not {expected}");
+        near(hot.cost.bytes, 200.0 * 400.0);
+        near(hot.cost.upstream, 200.0 * 0.004);
+        for key in &hot.keys {
+            let (bytes, time) = if key.key == b"key:0" { (0.75, 0.25) } else { (0.25 / 11.0, 0.75 / 11.0) };
+            near(key.cost.bytes / hot.cost.bytes, bytes);
+            near(key.cost.upstream / hot.cost.upstream, time);
+        }
+        assert_eq!(hot.keys.len(), 12);
     }
 }

@@ -12,6 +12,6 @@ mod unkept;
 pub use accesses::{Access, Accesses, Kept, Noted, What};
 pub use big_keys::{BigKey, BigKeys};
 pub use curve::{Batch, Curve, Estimate, OfRule, Point};
-pub use hot_keys::{HotKey, HotKeys, Hottest, Requested};
+pub use hot_keys::{Cost, HotKey, HotKeys, Hottest, Requested};
 pub use trials::{Savings, Trial, Trials, Tried};
 pub use unkept::{Unkept, UnkeptReads};

@@ -396,24 +396,30 @@ impl Context {
     /// A value of a key has passed. `named` is the database and the key, if they are known here.
     #[inline]
     pub(crate) fn value_passed(&self, id: KeyId, bytes: usize, written: bool, named: Option<(u32, &[u8])>) {
-        if bytes > 0 && self.may_be_big(bytes) && self.big_keys.borrow_mut().note(id, bytes, written, named) {
+        if bytes > 0 && self.big_keys.borrow().takes(bytes) {
+            self.note_big(id, bytes, written, named);
+        }
+    }
+
+    #[cold]
+    fn note_big(&self, id: KeyId, bytes: usize, written: bool, named: Option<(u32, &[u8])>) {
+        if self.big_keys.borrow_mut().note(id, bytes, written, named) {
             self.nameless.set(Some(id));
         }
     }
 
-    /// Whether a value of up to so many bytes may be among the largest.
-    #[inline]
-    pub(crate) fn may_be_big(&self, bytes: usize) -> bool {
-        self.big_keys.borrow().takes(bytes)
+    /// A request for a key goes to Redis.
+    #[inline(always)]
+    pub(crate) fn key_asked(&self, id: KeyId, db: u32, key: &[u8]) {
+        if self.nameless.get().is_some_and(|nameless| nameless == id) {
+            self.name_big(id, db, key);
+        }
     }
 
-    /// A request for a key goes to Redis.
-    #[inline]
-    pub(crate) fn key_asked(&self, id: KeyId, db: u32, key: &[u8]) {
-        if self.nameless.get() == Some(id) {
-            self.nameless.set(None);
-            self.big_keys.borrow_mut().name(id, db, key);
-        }
+    #[cold]
+    fn name_big(&self, id: KeyId, db: u32, key: &[u8]) {
+        self.nameless.set(None);
+        self.big_keys.borrow_mut().name(id, db, key);
     }
 
     /// One of Shortstop's own errors, counted, as a reply.

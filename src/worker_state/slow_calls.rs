@@ -27,12 +27,10 @@ impl Context {
     }
 
     /// [`Context::note_call`] for a read whose latency counts as that of a miss.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn note_read(&self, client: u64, row: &Row, raw: &[u8], args: &Args) -> CallMark {
-        let place = match self.slower_than.get() {
-            Some(_) => self.calls.borrow_mut().add(client, row.number, raw, args),
-            None => 0,
-        };
+        let is_logged = self.slower_than.get().is_some();
+        let place = if is_logged { self.calls.borrow_mut().add(client, row.number, raw, args) } else { 0 };
         CallMark { place, ..CallMark::default() }
     }
 
@@ -74,6 +72,22 @@ impl Context {
         }
     }
 
+    /// The reply to a request that is counted in the worker's hot keys has been handed on.
+    #[cold]
+    pub(crate) fn sample_answered(&self, call: CallMark, bytes: usize, asked: Instant, came: Instant) {
+        self.hot_keys.borrow_mut().answered(call.sample, bytes, self.upstream_part(call, asked, came));
+    }
+
+    /// The part of the time between a request and its reply that was spent upstream. All of it, if it is not known when the request was
+    /// sent.
+    fn upstream_part(&self, call: CallMark, asked: Instant, came: Instant) -> Duration {
+        let took = came.saturating_duration_since(asked);
+        match call.written {
+            0 => took,
+            written => took.min(Duration::from_micros(self.micros(came).wrapping_sub(written).into())),
+        }
+    }
+
     #[cold]
     fn was_slow(&self, call: CallMark, asked: Instant, came: Instant) {
         let (last, before) = self.slow_at_once.get();
@@ -83,7 +97,6 @@ impl Context {
             return;
         }
         let took = asked.elapsed();
-        let upstream = Duration::from_micros(self.micros(came).wrapping_sub(call.written).into());
         let known = self.calls.borrow().get(call.place);
         let view = self.view();
         let command = known.as_ref().and_then(|known| view.table.name_of(known.row)).unwrap_or_default().to_owned();
@@ -97,7 +110,7 @@ impl Context {
         let request = SlowRequest {
             date: SystemTime::now(),
             took,
-            upstream: upstream.min(came.saturating_duration_since(asked)),
+            upstream: self.upstream_part(call, asked, came),
             command,
             arguments,
             address: address.unwrap_or_default(),
