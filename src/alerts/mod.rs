@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::Config;
 use crate::history::sample::Sample;
 
-use rules::{Judge, LASTS, RULES, Rule};
+use rules::{COUNT, Judge, LASTS, RULES, Rule};
 
 /// Seconds of samples that are remembered: the longest window.
 const LONGEST: usize = 300;
@@ -57,7 +57,7 @@ struct Note<'a> {
 struct State {
     /// Samples of a second each, the oldest first.
     samples: VecDeque<Sample>,
-    firing: [Option<Alert>; RULES.len()],
+    firing: [Option<Alert>; COUNT],
     /// The oldest first.
     past: VecDeque<Alert>,
     /// Number of the next note.

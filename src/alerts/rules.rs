@@ -38,8 +38,11 @@ pub const LASTS: usize = 5;
 /// Requests in the window without which a rate means nothing.
 const TRAFFIC: u64 = 100;
 
+/// How many there are. Not `RULES.len()`: in a type, that makes the compiler go round in a circle when it optimizes.
+pub const COUNT: usize = 11;
+
 /// All of them. The place of one is its bit in a sample.
-pub const RULES: &[Rule] = &[
+pub const RULES: &[Rule; COUNT] = &[
     Rule {
         name: "hit_rate",
         text: "fewer reads are answered from L1 than alerts.hit_rate_min",
