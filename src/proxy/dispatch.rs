@@ -24,6 +24,7 @@ impl Client {
         if counted {
             self.begin_counted();
         }
+        // In one place, so that it is inlined.
         let next = self.decide(view, permit, request);
         if counted {
             self.end_counted(view, permit, request, next);
@@ -77,7 +78,7 @@ impl Client {
 
     /// Handles requests that L1 may answer. All others go to [`Client::dispatch`], which is a separate function so that a hit does
     /// not pay for its large stack frame.
-    #[inline(always)]
+    #[inline]
     fn decide(&mut self, view: &View, permit: &ServePermit, request: Request<'_>) -> Next {
         // A connection in stream mode (MONITOR, replication) takes no requests.
         if let Some(session) = &self.session

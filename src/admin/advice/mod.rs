@@ -14,7 +14,7 @@ use std::time::Instant;
 use crate::config::Config;
 use crate::metrics::rules::{OWN, RulePlace, RuleSums};
 use crate::rules::{Rule, Rules};
-use crate::traffic::{Estimate, Hottest, OfRule, Tried};
+use crate::traffic::{Estimate, OfRule, Tried};
 
 use super::Admin;
 use super::answer::{Answer, Asked};
@@ -34,8 +34,7 @@ pub(super) fn advice(admin: &Arc<Admin>, _: Asked<'_>) -> Answer {
 }
 
 async fn found_out(admin: &Admin) -> View {
-    let (requests, keys) = hottest_keys(admin, MOST_KEYS).await;
-    let hot = Hottest { requests, keys };
+    let hot = hottest_keys(admin, MOST_KEYS).await;
     let config = admin.config.get();
     let compiled = Rules::compile(&config);
     let totals = admin.stats.rules_since_reset();
