@@ -340,7 +340,7 @@ impl App {
         self.monitor.as_ref().map(Monitor::address)
     }
 
-    /// Uses another configuration from now on. L1 starts again, empty. Existing connections keep the certificates with which they began.
+    /// Uses another configuration from now on. Existing connections keep the certificates with which they began.
     ///
     /// # Errors
     /// The configuration is invalid, or a certificate cannot be used. The old configuration stays.

@@ -5,10 +5,10 @@ mod common;
 mod http;
 
 use common::{Client, Redis, Shortstop, show};
-use http::get;
+use http::{get, get_with};
 use serde_json::{Value, json};
 
-const ALL: &str = "monitor: 127.0.0.1:0\nslowlog: { slower_than: 0ms, max_len: 128 }\n";
+const ALL: &str = "monitor: 127.0.0.1:0\nmonitor_token: s3cret\nslowlog: { slower_than: 0ms, max_len: 128 }\n";
 
 /// Redis works on this for 30 ms.
 const SLOW: &str = "local function now() local t = redis.call('TIME') return t[1] * 1000000 + t[2] end \
@@ -16,7 +16,7 @@ const SLOW: &str = "local function now() local t = redis.call('TIME') return t[1
 
 /// The slow log, the newest first.
 fn slow_log(proxy: &Shortstop) -> Vec<Value> {
-    get(proxy.monitor(), "/api/slowlog?n=-1").json().as_array().expect("a list").clone()
+    get_with(proxy.monitor(), "/api/slowlog?n=-1", "Authorization: Bearer s3cret\r\n").json().as_array().expect("a list").clone()
 }
 
 /// The newest entry of a command.
@@ -37,6 +37,18 @@ fn metric(proxy: &Shortstop, name: &str) -> f64 {
     line.rsplit(' ').next().expect("a value").parse().expect("a number")
 }
 
+#[test]
+fn values_are_shown_to_those_who_have_the_token() {
+    let redis = Redis::start();
+    let proxy = Shortstop::start(&redis, ALL);
+    proxy.client().cmd("SET session:1 t0ken EX 10");
+    let whole = json!(["SET", "session:1", "t0ken", "EX", "10"]);
+    assert_eq!(entry(&proxy, "SET")["command"], whole);
+    let anybody = get(proxy.monitor(), "/api/slowlog?n=1").json();
+    let hidden = "(redacted)";
+    assert_eq!(anybody[0]["command"], json!(["SET", "session:1", hidden, hidden, hidden]));
+}
+
 /// Reading needs no token, so it must change nothing.
 #[test]
 fn the_path_of_the_slow_log_only_shows_it() {
@@ -53,7 +65,7 @@ fn the_path_of_the_slow_log_only_shows_it() {
 #[test]
 fn a_slow_request_tells_who_asked_and_where_the_time_went() {
     let redis = Redis::start();
-    let proxy = Shortstop::start(&redis, "monitor: 127.0.0.1:0\nslowlog: { max_len: 128 }\n");
+    let proxy = Shortstop::start(&redis, "monitor: 127.0.0.1:0\nmonitor_token: s3cret\nslowlog: { max_len: 128 }\n");
     let mut client = proxy.client();
     client.cmd("CLIENT SETNAME ann");
     assert_eq!(client.call(&[b"EVAL", SLOW.as_bytes(), b"0"]), b":1\r\n");

@@ -1,6 +1,7 @@
 //! PROXY FLUSH: drops keys from L1, here or in the whole fleet. Redis is not changed.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use crate::bus::{Event, MAX_GLOB};
 
@@ -28,7 +29,7 @@ impl Admin {
     /// Drops every key that matches from L1, and in the fleet if asked for.
     ///
     /// # Errors
-    /// Why nothing was dropped.
+    /// Why nothing was dropped, or not in the fleet.
     pub fn flush(&self, pattern: &[u8], fleet: bool) -> Result<(), String> {
         if pattern.is_empty() || pattern.len() > MAX_GLOB {
             return Err(format!("the pattern must have 1 to {MAX_GLOB} bytes; * is every key"));
@@ -39,6 +40,10 @@ impl Admin {
             let _ = outbox.try_send(vec![Event::Forget { glob: pattern.into() }]);
         }
         self.coherence.forget(pattern, "PROXY FLUSH");
+        if fleet && !self.bus.connected.load(Ordering::Relaxed) {
+            // They miss the number of this message, too.
+            return Err("only this Shortstop has dropped them, because NATS is away; the others drop everything when it is back".to_owned());
+        }
         Ok(())
     }
 }

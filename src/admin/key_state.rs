@@ -188,7 +188,7 @@ fn left_l1(why: LeftL1) -> &'static str {
         LeftL1::Overtaken => "A reply that is not kept was newer than the entry, or may have been.",
         LeftL1::Evicted => "L1 needed the room for other keys (l1.max_memory, l1.max_entries).",
         LeftL1::Expired => "Its time was over: the rule's ttl, the key's own, or max_staleness.",
-        LeftL1::Flushed => "All of L1 was dropped; last_flush_reason in PROXY INFO says why.",
+        LeftL1::Flushed => "L1 was flushed, or the keys of a pattern were; PROXY EVENTS says why.",
     }
 }
 

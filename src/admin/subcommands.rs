@@ -160,9 +160,9 @@ pub const SUBCOMMANDS: &[Subcommand] = &[
         subcommand: ProxySubcommand::Config,
         arguments: "GET pattern [pattern ...] | SET key value [key value ...] | REWRITE | RELOAD",
         help: &[
-            "GET: show settings in force. SET: change settings while Shortstop runs, all or none, until the configuration is",
-            "read again. REWRITE: write what was changed into the file, and keep its comments. RELOAD: read the configuration",
-            "again, as SIGHUP does.",
+            "GET: show settings in force. SET: change settings of this Shortstop while it runs, all or none, until the",
+            "configuration is read again. REWRITE: write what was changed into the file, and keep its comments. RELOAD: read",
+            "the configuration again, as SIGHUP does.",
         ],
         takes: 1..=usize::MAX,
         access: Access::Configurers,
@@ -207,7 +207,7 @@ pub const SUBCOMMANDS: &[Subcommand] = &[
         help: &[
             "OK, or the reasons why not. live: this process answers. ready: Redis has accepted its login since the",
             "start, and is a primary.",
-            "Needs no login.",
+            "Needs no login. What else is wrong: PROXY ALERTS.",
         ],
         takes: 0..=1,
         access: Access::Anybody,
@@ -300,7 +300,7 @@ fn help() -> Vec<u8> {
         lines.push(format!("{name} {}", row.arguments).trim_end().to_owned());
         lines.extend(row.help.iter().map(|line| format!("    {line}")));
     }
-    lines.push("All other commands are Redis's: see COMMAND, or HELP in redis-cli.".to_owned());
+    lines.push("Replies are easier to read with redis-cli -3. All other commands are Redis's.".to_owned());
     let mut out = Vec::new();
     build::header(&mut out, b'*', lines.len());
     for line in lines {

@@ -60,11 +60,12 @@ impl RunningSettings {
     }
 
     /// Uses another configuration from now on, except for what waits for a restart. Workers use it from their next task on. Existing
-    /// connections keep the certificates with which they began. `empties`: L1 starts again, empty.
-    fn replace(&self, new: &Config, empties: bool) -> Result<Changed, ConfigError> {
+    /// connections keep the certificates with which they began. L1 starts again, empty, if what it has may not be served any more.
+    fn replace(&self, new: &Config) -> Result<Changed, ConfigError> {
         new.check()?;
         let old = self.config.get();
         let (config, waiting) = old.reloaded(new);
+        let empties = old.empties_l1(&config);
         // Steps that can fail come first.
         let server = listeners::server(&config.tls)?;
         self.dialer.reload(&config.upstream_tls)?;
@@ -74,7 +75,7 @@ impl RunningSettings {
         self.timeouts.set(config.timeouts);
         self.shared.coherence.configure(&old, &config, empties);
         let policy = new_policy(&config, &self.shared.buffers);
-        // Takes effect for messages of peers at once. Each worker flushes L1 when it gets the new policy.
+        // Takes effect for messages of peers at once. If L1 is emptied, each worker does so again when it gets the new policy.
         self.shared.scripts.set_trusted(config.scripts.are_trusted());
         self.shared.stats.rules_change(policy.rules.patterns());
         for mailbox in self.shared.mailboxes.all() {
@@ -101,7 +102,7 @@ impl RunningSettings {
 
     /// Uses a configuration that was read again, if it could be read.
     fn reloaded(&self, config: Result<&Config, ConfigError>) -> Result<Changed, ConfigError> {
-        let reloaded = config.and_then(|config| self.replace(config, true));
+        let reloaded = config.and_then(|config| self.replace(config));
         match &reloaded {
             Ok(changed) => self.note(EventKind::Reloaded, &changed.keys),
             Err(error) => self.shared.stats.shared.journal.note(EventKind::ReloadRefused, error),
@@ -137,7 +138,7 @@ impl Settings for RunningSettings {
         if let Some(finding) = wrong.into_iter().next() {
             return Err(SettingsError::Refused(finding.into()));
         }
-        let changed = self.replace(&new, old.empties_l1(&new))?;
+        let changed = self.replace(&new)?;
         self.note(EventKind::Configured, &changed.keys);
         tracing::info!(
             changed = changed.keys.join(", "),

@@ -207,7 +207,7 @@ impl App {
                 let keys: Vec<Vec<u8>> =
                     admin.summaries.hot_keys(now).into_iter().filter(|(of, _)| *of == db).map(|(_, key)| key).collect();
                 if !keys.is_empty() && admin.observe_mode(now).0 == Mode::Live {
-                    let asker = Asker { version: Version::Resp2, db, user: 0 };
+                    let asker = Asker { version: Version::Resp2, db, user: 0, sees_values: false };
                     if let Err(why) = admin.warm(Keys::These(keys), None, asker) {
                         tracing::info!(why, "there is no warm-up at the start");
                     }

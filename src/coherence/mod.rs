@@ -384,7 +384,11 @@ impl Coherence {
     pub fn forget(&self, glob: &[u8], why: &str) {
         match glob {
             b"*" => self.flush(why),
-            glob => self.poison_matching(&Glob::new(glob), LeftL1::Flushed),
+            glob => {
+                self.poison_matching(&Glob::new(glob), LeftL1::Flushed);
+                let journal = &self.stats.shared.journal;
+                journal.note_for(EventKind::Flush, FlushReason::Other.name(), format_args!("{why}, of keys that match a pattern"));
+            }
         }
     }
 

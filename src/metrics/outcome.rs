@@ -101,7 +101,7 @@ outcomes! {
         Evicted = "evicted",
         /// Its time was over.
         Expired = "expired",
-        /// All of L1 was dropped.
+        /// All of L1 was dropped, or the keys of a pattern.
         Flushed = "flushed",
     }
 

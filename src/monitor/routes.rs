@@ -328,21 +328,24 @@ async fn shown(
     state: axum::extract::State<State>,
     Path(name): Path<String>,
     Query(query): Query<HashMap<String, String>>,
+    headers: HeaderMap,
 ) -> Response {
     let Some(Shown { subcommand, does, parameter }) = SHOWN.iter().find(|shown| shown.subcommand.name() == name) else {
         return error(StatusCode::NOT_FOUND, "there is no such path");
     };
     let words = [Some("proxy"), Some(name.as_str()), *does, query.get(*parameter).map(String::as_str)];
     let args: Vec<&[u8]> = words.into_iter().flatten().map(str::as_bytes).collect();
-    answer(&state.admin, *subcommand, &args).await
+    // Values of clients are for those who show the token.
+    let sees_values = auth::check(&state.config.get(), &headers, true).is_ok();
+    answer(&state.admin, *subcommand, &args, Asker { sees_values, ..OWN }).await
 }
 
 /// Who asks when the monitor does: a client that has just connected, in database 0.
-const OWN: Asker = Asker { version: Version::Resp3, db: 0, user: 0 };
+const OWN: Asker = Asker { version: Version::Resp3, db: 0, user: 0, sees_values: false };
 
 /// Answers `PROXY …` as JSON.
-async fn answer(admin: &Arc<Admin>, subcommand: ProxySubcommand, args: &[&[u8]]) -> Response {
-    let answer: Result<View, String> = match subcommands::answer(admin, subcommand, args, OWN) {
+async fn answer(admin: &Arc<Admin>, subcommand: ProxySubcommand, args: &[&[u8]], asker: Asker) -> Response {
+    let answer: Result<View, String> = match subcommands::answer(admin, subcommand, args, asker) {
         Answer::View(view) => Ok(view),
         Answer::Later(view) => view.await,
         Answer::Error(text) => Err(text),

@@ -28,12 +28,14 @@ pub struct Asker {
     pub db: u32,
     /// The number of the client's user in L1.
     pub user: u32,
+    /// May see the values of others, as far as somebody may who may use the subcommand.
+    pub sees_values: bool,
 }
 
 impl Asker {
     /// A client.
     pub(crate) fn of(profile: &Profile) -> Self {
-        Asker { version: profile.version(), db: profile.db(), user: profile.user() }
+        Asker { version: profile.version(), db: profile.db(), user: profile.user(), sees_values: true }
     }
 }
 

@@ -37,6 +37,7 @@ function startFlush() {
     const pattern = place('flush-pattern').value.trim();
     const fleet = place('flush-fleet').checked;
     const query = new URLSearchParams({ ...(pattern ? { pattern } : {}), ...(fleet ? { fleet: 'true' } : {}) });
+    if (fleet && !pattern && !window.confirm('Drop everything from L1 in the whole fleet?')) return undefined;
     const what = pattern ? `What matches ${pattern}` : 'Everything';
     return act('flush-done', 'POST', `/api/flush?${query}`, undefined, () => `${what} was dropped from L1${fleet ? ' in the whole fleet' : ''}.`);
   });

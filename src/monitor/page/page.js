@@ -26,7 +26,11 @@ function link(text, look) {
   place('link').className = look;
 }
 
+// Whether Shortstop does not answer. What is shown is then old, and stays, dimmed.
+const isAway = () => document.body.classList.contains('away');
+
 async function slow() {
+  if (isAway()) return;
   await Promise.all([alerts(), report(), fleet(), keys(), advice(), events(), actions()]);
   for (const entry of document.querySelectorAll('nav a')) entry.hidden = place(entry.hash.slice(1)).hidden;
 }
@@ -57,7 +61,8 @@ async function sample(latest) {
 }
 
 async function state(name, why) {
-  if (name === 'open') link('● live', 'good');
+  document.body.classList.toggle('away', name === 'closed');
+  if (name === 'open') link('● connected', 'good');
   if (name === 'closed') link('○ Shortstop does not answer; trying again', 'bad');
   if (name !== 'locked') return;
   link('○ locked', 'bad');
