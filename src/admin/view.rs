@@ -16,7 +16,7 @@ pub enum View {
     Bool(bool),
     /// A number.
     Int(i64),
-    /// A number with a part behind the point. In RESP2: a string. Must be finite.
+    /// A number with a part behind the point; shown in millionths. In RESP2: a string. Must be finite.
     Float(f64),
     /// A text of Shortstop's own.
     Text(String),
@@ -59,8 +59,8 @@ impl View {
             View::Bool(yes) if is_resp3 => out.extend_from_slice(if *yes { b"#t\r\n" } else { b"#f\r\n" }),
             View::Bool(yes) => build::integer(out, i64::from(*yes)),
             View::Int(number) => build::integer(out, *number),
-            View::Float(number) if is_resp3 => out.extend_from_slice(format!(",{number}\r\n").as_bytes()),
-            View::Float(number) => build::bulk(out, number.to_string().as_bytes()),
+            View::Float(number) if is_resp3 => out.extend_from_slice(format!(",{}\r\n", rounded(*number)).as_bytes()),
+            View::Float(number) => build::bulk(out, rounded(*number).to_string().as_bytes()),
             View::Text(text) => build::bulk(out, text.as_bytes()),
             View::Bytes(bytes) => build::bulk(out, bytes),
             View::List(list) => {
@@ -84,7 +84,7 @@ impl Serialize for View {
             View::Nil => to.serialize_none(),
             View::Bool(yes) => to.serialize_bool(*yes),
             View::Int(number) => to.serialize_i64(*number),
-            View::Float(number) => to.serialize_f64(*number),
+            View::Float(number) => to.serialize_f64(rounded(*number)),
             View::Text(text) => to.serialize_str(text),
             View::Bytes(bytes) => match std::str::from_utf8(bytes) {
                 Ok(text) => to.serialize_str(text),
@@ -104,6 +104,11 @@ impl Serialize for View {
             View::Ok => to.serialize_str("OK"),
         }
     }
+}
+
+/// In millionths: more digits are noise, and hard to read.
+fn rounded(number: f64) -> f64 {
+    (number * 1e6).round() / 1e6
 }
 
 fn write_map<N: AsRef<str>>(fields: &[(N, View)], version: Version, out: &mut Vec<u8>) {
@@ -139,7 +144,7 @@ mod tests {
         let view = View::Map(vec![
             ("key", View::Bytes(b"a".to_vec())),
             ("raw", View::Bytes(b"\xff".to_vec())),
-            ("share", View::Float(0.25)),
+            ("share", View::Float(0.250_000_04)),
             ("is_kept", View::Bool(true)),
             ("age", View::Nil),
             ("places", View::List(vec![View::count(1_u64), View::count(u64::MAX)])),
