@@ -16,7 +16,11 @@ const SLOW: &str = "local function now() local t = redis.call('TIME') return t[1
 
 /// The slow log, the newest first.
 fn slow_log(proxy: &Shortstop) -> Vec<Value> {
-    get_with(proxy.monitor(), "/api/slowlog?n=-1", "Authorization: Bearer s3cret\r\n").json().as_array().expect("a list").clone()
+    get_with(proxy.monitor(), "/api/slowlog?n=-1", "Authorization: Bearer s3cret\r\n")
+        .json()
+        .as_array()
+        .expect("a list")
+        .clone()
 }
 
 /// The newest entry of a command.

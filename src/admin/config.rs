@@ -14,6 +14,9 @@ use super::view::View;
 /// PROXY CONFIG GET | SET | REWRITE | RELOAD.
 pub(super) fn config(admin: &Arc<Admin>, asked: Asked<'_>) -> Answer {
     let admin = Arc::clone(admin);
+    if asked.words.iter().any(|word| std::str::from_utf8(word).is_err()) {
+        return Answer::Error("ERR settings are texts in UTF-8".to_owned());
+    }
     let text = |word: &&[u8]| String::from_utf8_lossy(word).into_owned();
     match (asked.words[0].to_ascii_lowercase().as_slice(), &asked.words[1..]) {
         (b"get", patterns @ [_, ..]) => Answer::View(admin.settings_view(patterns)),

@@ -45,10 +45,11 @@ fn get(admin: &Admin, count: usize, sees_values: bool) -> View {
 /// `shown`: so many arguments.
 fn view(number: u64, request: &SlowRequest, shown: usize) -> View {
     let named = 1 + usize::from(request.command.contains('|'));
-    let arguments = request.arguments.iter().enumerate().map(|(at, argument)| match at >= named.saturating_add(shown) {
-        true => View::text("(redacted)"),
-        false => View::Bytes(argument.clone()),
-    });
+    let arguments =
+        request.arguments.iter().enumerate().map(|(at, argument)| match at >= named.saturating_add(shown) {
+            true => View::text("(redacted)"),
+            false => View::Bytes(argument.clone()),
+        });
     // In whole microseconds, so that the parts are the whole.
     let (took, upstream) = (request.took.as_micros(), request.upstream.as_micros());
     let seconds = request.date.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();

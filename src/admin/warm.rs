@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::time::{Interval, MissedTickBehavior, interval};
+use tokio::time::{Instant, sleep_until};
 
 use crate::resp::parse_int;
 use crate::worker_state::windows::Asker;
@@ -94,6 +94,7 @@ async fn run(admin: &Admin, keys: Keys, most: u64, asker: Asker, progress: &Prog
         Keys::Matching(pattern) => {
             let mut cursor = b"0".to_vec();
             loop {
+                reader.pace().await;
                 let (next, keys) =
                     client.scan(&[b"SCAN", &cursor, b"MATCH", &pattern, b"COUNT", SCANNED, b"TYPE", b"string"]).await?;
                 progress.scanned.fetch_add(keys.len() as u64, Ordering::Relaxed);
@@ -113,15 +114,21 @@ struct Reader<'a> {
     admin: &'a Admin,
     progress: &'a Progress,
     left: u64,
-    turns: Interval,
+    /// When the next request may be sent.
+    next: Instant,
 }
 
 impl<'a> Reader<'a> {
     fn new(admin: &'a Admin, most: u64, progress: &'a Progress) -> Self {
-        let rate = admin.config.get().warm_rate.max(1);
-        let mut turns = interval(Duration::from_secs_f64(TOGETHER as f64 / rate as f64));
-        turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Reader { admin, progress, left: most, turns }
+        Reader { admin, progress, left: most, next: Instant::now() }
+    }
+
+    /// Waits until the next request may be sent: one SCAN, or so many GETs as are sent together.
+    async fn pace(&mut self) {
+        sleep_until(self.next).await;
+        // It may change meanwhile.
+        let rate = self.admin.config.get().warm_rate.max(1);
+        self.next = Instant::now() + Duration::from_secs_f64(TOGETHER as f64 / rate as f64);
     }
 
     /// Reads those that a rule keeps.
@@ -130,7 +137,7 @@ impl<'a> Reader<'a> {
         keys.retain(|key| ruling.keeps_get(key));
         keys.truncate(usize::try_from(self.left).unwrap_or(usize::MAX));
         for keys in keys.chunks(TOGETHER) {
-            self.turns.tick().await;
+            self.pace().await;
             let refused = client.get_all(keys).await?;
             self.left -= keys.len() as u64;
             self.progress.read.fetch_add(keys.len() as u64, Ordering::Relaxed);

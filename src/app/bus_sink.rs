@@ -82,7 +82,9 @@ impl Sink for BusSink {
     }
 
     fn forget(&self, glob: &[u8]) {
-        self.coherence.forget(glob, "bus: PROXY FLUSH at a peer");
+        // Looks at all of L1. The messages behind this one, and our own heartbeat, must not wait for it.
+        let (coherence, glob) = (Arc::clone(&self.coherence), glob.to_vec());
+        tokio::task::spawn_blocking(move || coherence.forget(&glob, "bus: PROXY FLUSH at a peer"));
     }
 
     fn lease(&self, until: Instant) {

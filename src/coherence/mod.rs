@@ -27,7 +27,7 @@ use arc_swap::{ArcSwap, Guard};
 
 use crate::config::{self, Config};
 use crate::glob::Glob;
-use crate::metrics::outcome::{EventKind, FlushReason, LeftL1, ModeReason};
+use crate::metrics::outcome::{EventKind, FlushReason, LeftL1, ModeReason, Outcome};
 use crate::metrics::rules::RulePlace;
 use crate::metrics::slots::Stats;
 use crate::near_cache::{Entry, EntryId, Gone, KeyId, NearCache, Question, Times, hash_key};
@@ -387,7 +387,11 @@ impl Coherence {
             glob => {
                 self.poison_matching(&Glob::new(glob), LeftL1::Flushed);
                 let journal = &self.stats.shared.journal;
-                journal.note_for(EventKind::Flush, FlushReason::Other.name(), format_args!("{why}, of keys that match a pattern"));
+                journal.note_for(
+                    EventKind::Flush,
+                    FlushReason::Other.name(),
+                    format_args!("{why}, of keys that match a pattern"),
+                );
             }
         }
     }

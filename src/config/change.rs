@@ -31,7 +31,23 @@ impl Config {
     /// # Errors
     /// There is no such key, or the value does not fit it. The configuration may have changed in part.
     pub fn set(&mut self, key: &str, value: &str) -> Result<(), ConfigError> {
-        let value = parsed(value).map_err(|finding| Finding::new(key, finding))?;
+        // A pattern may begin with a bracket, too, so what fits as it is typed is meant so.
+        let mut typed = self.clone();
+        let as_typed = typed.apply(key, Value::Scalar(value.to_owned()));
+        if as_typed.is_ok() {
+            *self = typed;
+            return Ok(());
+        }
+        let trimmed = value.trim_start();
+        let is_yaml = trimmed.starts_with(['[', '{']) || trimmed.starts_with("- ") || value.trim().contains('\n');
+        if !is_yaml {
+            return as_typed;
+        }
+        let node = tree::parse(value).map_err(|finding| Finding::new(key, finding))?;
+        self.apply(key, node.value)
+    }
+
+    fn apply(&mut self, key: &str, value: Value) -> Result<(), ConfigError> {
         let found = match rule_key(key) {
             Some((number, below)) => {
                 let rules = self.rules.len();
@@ -58,13 +74,6 @@ impl Config {
 pub(super) fn rule_key(key: &str) -> Option<(usize, &str)> {
     let (number, below) = key.strip_prefix("rules[")?.split_once("].")?;
     Some((number.parse().ok()?, below))
-}
-
-/// A value as it is typed behind a key.
-fn parsed(text: &str) -> Result<Value, Finding> {
-    let trimmed = text.trim_start();
-    let is_yaml = trimmed.starts_with(['[', '{']) || trimmed.starts_with("- ") || text.trim().contains('\n');
-    if is_yaml { tree::parse(text).map(|node| node.value) } else { Ok(Value::Scalar(text.to_owned())) }
 }
 
 /// Reads the value into the key of a section. Returns what is wrong, with the path `above` before the key.
@@ -112,6 +121,8 @@ mod tests {
         let mut changed = config(start);
         changed.set("rules[0].cache.ttl", "9s").expect("a key of a rule");
         changed.set("rules[1].watch", "true").expect("a key of a rule");
+        changed.set("rules[1].match", "[ab]*").expect("no list of YAML");
+        assert_eq!(changed.rules[1].pattern, "[ab]*");
         changed.set("rules[1].match", "*").expect("no alias of YAML");
         assert_eq!(changed, config("rules: [{ match: 'a*', cache: { ttl: 9s } }, { match: '*', watch: true }]"));
         changed.set("rules", "[{match: 'c:*', cache: false}]").expect("a list");

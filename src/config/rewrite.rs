@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, fchown};
 use std::path::Path;
 use std::str::FromStr;
 
+use tempfile::NamedTempFile;
 use yaml_edit::{Document, Mapping, Sequence, YamlNode};
 
 use super::change::rule_key;
@@ -82,18 +84,19 @@ impl Loader {
         let keys: Vec<String> = changes.keys().cloned().collect();
         let written = edit(&text, &changes)
             .filter(|new| self.load_text(new, &look).is_ok_and(|loaded| loaded.config == target))
+            .filter(|new| comments(new) == comments(&text))
             .ok_or_else(|| RewriteError::TooHard { file: file.display().to_string(), keys: keys.join(", ") })?;
         replace(&file, &written).map_err(failed)?;
         Ok(keys)
     }
 }
 
-/// The keys that differ in `new`, each with its value in YAML. If the lists of rules do not have the same keys, `rules` as a whole.
+/// The keys that differ in `new`, each with its value in YAML. If a key of a rule is gone, or a rule, `rules` as a whole.
 fn changes(old: &Config, new: &Config) -> BTreeMap<String, String> {
     let [before, after] = [old, new].map(|config| HashMap::<_, _>::from_iter(values(&mut config.clone())));
     let is_rule = |key: &str| key == "rules" || key.starts_with("rules[");
-    let same_rules = before.keys().chain(after.keys()).filter(|key| is_rule(key));
-    let same_rules = same_rules.into_iter().all(|key| before.contains_key(key) && after.contains_key(key));
+    let nothing_is_gone = before.keys().filter(|key| is_rule(key)).all(|key| after.contains_key(key));
+    let same_rules = old.rules.len() == new.rules.len() && nothing_is_gone;
     let mut changes = BTreeMap::new();
     for (key, value) in &after {
         if before.get(key) != Some(value) && (same_rules || !is_rule(key)) {
@@ -185,35 +188,48 @@ fn path(key: &str) -> Vec<Step> {
     }
 }
 
-/// Puts a new file in place of the old one, with its permissions, so that nobody ever reads half of it.
+/// Puts a new file in place of the old one, with its permissions and its owner, so that nobody ever reads half of it.
 fn replace(file: &Path, text: &str) -> io::Result<()> {
     // A link stays a link.
     let file = fs::canonicalize(file)?;
-    let permissions = fs::metadata(&file)?.permissions();
-    if permissions.readonly() {
+    let old = fs::metadata(&file)?;
+    if old.permissions().readonly() {
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, "it is read-only"));
     }
     // The new file could be written where the old one cannot be.
     OpenOptions::new().write(true).open(&file)?;
-    let mut name = file.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
-    let new = file.with_file_name(name);
-    let write = || {
-        let mut out = OpenOptions::new().write(true).create(true).truncate(true).open(&new)?;
-        out.set_permissions(permissions)?;
-        out.write_all(text.as_bytes())?;
-        out.sync_all()?;
-        fs::rename(&new, &file)
+    let folder = file.parent().unwrap_or(Path::new("/"));
+    // For the owner alone until it has the permissions of the old one. It is removed if a step fails.
+    let mut new = NamedTempFile::new_in(folder)?;
+    let is_owned_alike = |new: &fs::Metadata| (new.uid(), new.gid()) == (old.uid(), old.gid());
+    if !is_owned_alike(&new.as_file().metadata()?) {
+        fchown(new.as_file(), Some(old.uid()), Some(old.gid()))?;
+    }
+    new.as_file().set_permissions(old.permissions())?;
+    new.write_all(text.as_bytes())?;
+    new.as_file().sync_all()?;
+    new.persist(&file)?;
+    Ok(())
+}
+
+/// The comments of a text, as far as they can be told from the rest without parsing it.
+fn comments(text: &str) -> Vec<&str> {
+    let comment = |line: &'_ str| {
+        let begins = line.char_indices().find(|(at, letter)| {
+            let before = &line[..*at];
+            let is_quoted = ['"', '\''].iter().any(|quote| before.matches(*quote).count() % 2 == 1);
+            *letter == '#' && !is_quoted && before.chars().next_back().is_none_or(char::is_whitespace)
+        });
+        begins.map(|(at, _)| at)
     };
-    write().inspect_err(|_| {
-        // It is of no use, and may not be there.
-        let _ = fs::remove_file(&new);
-    })
+    let mut all: Vec<&str> = text.lines().filter_map(|line| comment(line).map(|at| line[at..].trim_end())).collect();
+    all.sort_unstable();
+    all
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{changes, edit};
+    use super::{changes, comments, edit};
     use crate::config::Config;
 
     fn config(yaml: &str) -> Config {
@@ -265,6 +281,19 @@ mod tests {
     }
 
     #[test]
+    fn a_rule_that_gets_a_key_keeps_its_comments() {
+        let text = "rules:\n  # prices: never\n  - match: \"price:*\" # ticket 17\n  - match: \"*\" # all\n";
+        let written = rewritten(text, &[("rules[1].cache.ttl", "4s"), ("rules[0].watch", "false")]);
+        assert_eq!(comments(&written), comments(text), "{written}");
+    }
+
+    #[test]
+    fn comments_are_told_from_the_rest() {
+        let text = "# one\na: 1 # two\nb: 'x # no' #three\nc: a#b\nd: \"# no\"\n";
+        assert_eq!(comments(text), ["# one", "# two", "#three"]);
+    }
+
+    #[test]
     fn new_rules_replace_the_list() {
         let text = "# top\nrules:\n  - match: a # one\n# end\nmax_staleness: 5s # five\n";
         let rules = "[{match: 'x y:*', cache: {ttl: 1s, reads: [get, mget]}}, {match: '*', watch: false}]";
@@ -278,7 +307,6 @@ mod tests {
         let text = include_str!("../../config.yaml");
         let keys = [("l1.max_memory", "1gb"), ("nats", "nats://h:1"), ("scripts", "[a, b]"), ("rules", "[{match: x}]")];
         let written = rewritten(text, &keys);
-        let comments = |text: &str| text.lines().filter(|line| line.trim_start().starts_with('#')).count();
         assert_eq!(comments(&written), comments(text));
         assert_eq!(written.lines().filter(|line| !text.contains(*line)).count(), 4, "{written}");
     }

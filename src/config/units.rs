@@ -279,6 +279,10 @@ fn without_underscores(text: &str) -> Option<Cow<'_, str>> {
 
 /// The word that was probably meant, if the text is close to one of these.
 pub fn closest<'a>(text: &str, words: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    // Nobody mistypes a word as something that long, and the comparison takes time.
+    if text.len() > 100 {
+        return None;
+    }
     let text = text.to_ascii_lowercase();
     let close = words.into_iter().map(|word| (strsim::jaro_winkler(&text, word), word));
     close.filter(|(share, _)| *share > 0.8).max_by(|(one, _), (other, _)| one.total_cmp(other)).map(|(_, word)| word)

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{FromRequestParts, Path, Query, Request};
 use axum::http::header::{ACCEPT, CONTENT_TYPE};
@@ -88,6 +89,7 @@ pub(super) fn router(state: State) -> Router {
             error(StatusCode::METHOD_NOT_ALLOWED, "this path takes another method")
         })
         .layer(middleware::from_fn_with_state(state.clone(), known_host))
+        .layer(middleware::from_fn(in_time))
         .with_state(state)
 }
 
@@ -125,6 +127,17 @@ impl Paths {
 /// An error as JSON.
 fn error(status: StatusCode, text: &str) -> Response {
     (status, Json(json!({ "error": text }))).into_response()
+}
+
+/// How long a request may take until its answer begins, its body included.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Refuses a request whose body does not come.
+async fn in_time(request: Request, next: Next) -> Response {
+    match tokio::time::timeout(PATIENCE, next.run(request)).await {
+        Ok(answer) => answer,
+        Err(_) => error(StatusCode::REQUEST_TIMEOUT, "the request has taken too long"),
+    }
 }
 
 /// Refuses a request under a name that is not known.
@@ -207,13 +220,17 @@ async fn flush(
     state: axum::extract::State<State>,
     Query(query): Query<HashMap<String, String>>,
 ) -> Response {
+    // A misspelt pattern would drop everything.
+    if query.keys().any(|name| !["pattern", "fleet"].contains(&name.as_str())) {
+        return error(StatusCode::BAD_REQUEST, "this takes pattern and fleet");
+    }
     let pattern = query.get("pattern").map_or("*", String::as_str);
     let fleet = match query.get("fleet").map(String::as_str) {
         None | Some("false") => false,
         Some("true") => true,
         Some(_) => return error(StatusCode::BAD_REQUEST, "fleet is true or false"),
     };
-    view_or_error(state.admin.flush(pattern.as_bytes(), fleet).map(|()| View::Ok))
+    view_or_error(state.admin.flush(pattern.as_bytes().to_vec(), fleet).await.map(|()| View::Ok))
 }
 
 /// How far the warm-up of L1 is.

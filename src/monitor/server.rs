@@ -9,6 +9,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+use tokio_io_timeout::TimeoutStream;
 use tower_service::Service;
 
 use super::routes::{State, router};
@@ -18,6 +19,9 @@ const MOST: usize = 128;
 
 /// How long the head of a request may take to come, the first and every other.
 const HEAD: Duration = Duration::from_secs(10);
+
+/// How long a reader may take no byte of an answer.
+const UNREAD: Duration = Duration::from_secs(10);
 
 /// How long one connection may last. A reader of the stream connects again.
 const LONGEST: Duration = Duration::from_secs(3600);
@@ -40,6 +44,9 @@ pub(super) async fn run(listener: TcpListener, state: State) {
         let router = router.clone();
         tokio::spawn(async move {
             let serve = hyper::service::service_fn(move |request: Request<Incoming>| router.clone().call(request));
+            let mut stream = TimeoutStream::new(stream);
+            stream.set_write_timeout(Some(UNREAD));
+            let stream = Box::pin(stream);
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEAD)

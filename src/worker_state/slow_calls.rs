@@ -102,8 +102,10 @@ impl Context {
         let command = known.as_ref().and_then(|known| view.table.name_of(known.row)).unwrap_or_default().to_owned();
         let client = known.as_ref().and_then(|known| self.clients.borrow().get(&known.client).map(Rc::clone));
         let mut arguments = known.map(|known| known.arguments).unwrap_or_default();
-        if SECRETIVE.contains(&&*command) {
-            let shown = 1 + usize::from(command.contains('|'));
+        // PROXY CONFIG SET may have one, too.
+        let is_proxy = command.split('|').next() == Some("proxy");
+        if is_proxy || SECRETIVE.contains(&&*command) {
+            let shown = 1 + usize::from(is_proxy || command.contains('|'));
             arguments.iter_mut().skip(shown).for_each(|argument| *argument = b"(redacted)".to_vec());
         }
         let address = client.as_ref().and_then(|client| client.info.addr.as_ref()).map(ToString::to_string);
