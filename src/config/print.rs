@@ -20,17 +20,23 @@ pub(super) fn values(section: &mut impl Section) -> Vec<(String, String)> {
 
 /// A section on one line, as a mapping in braces.
 pub(super) fn flow(section: &mut impl Section) -> String {
+    let entries: Vec<String> = entries(section).into_iter().map(|(key, value)| format!("{key}: {value}")).collect();
+    format!("{{ {} }}", entries.join(", "))
+}
+
+/// The keys of a section that have a value, each with its value on one line.
+pub(super) fn entries(section: &mut impl Section) -> Vec<(&'static str, String)> {
     let mut flow = Flow(Vec::new());
     section.fields(&mut flow);
-    format!("{{ {} }}", flow.0.join(", "))
+    flow.0
 }
 
 /// The keys with their values.
-struct Flow(Vec<String>);
+struct Flow(Vec<(&'static str, String)>);
 
 impl Fields for Flow {
     fn value<T>(&mut self, key: &'static str, value: &mut T, kind: Kind<T>) {
-        self.0.push(format!("{key}: {}", scalar(&(kind.show)(value))));
+        self.0.push((key, scalar(&(kind.show)(value))));
     }
 
     fn maybe<T>(&mut self, key: &'static str, value: &mut Option<T>, kind: Kind<T>) {
@@ -40,7 +46,7 @@ impl Fields for Flow {
     }
 
     fn words<T>(&mut self, key: &'static str, value: &mut T, kind: WordList<T>) {
-        self.0.push(format!("{key}: {}", words(value, &kind)));
+        self.0.push((key, words(value, &kind)));
     }
 
     fn maybe_words<T>(&mut self, key: &'static str, value: &mut Option<T>, kind: WordList<T>) {
@@ -50,21 +56,21 @@ impl Fields for Flow {
     }
 
     fn section(&mut self, key: &'static str, section: &mut impl Section) {
-        self.0.push(format!("{key}: {}", flow(section)));
+        self.0.push((key, flow(section)));
     }
 
     fn switch<P: Patch>(&mut self, key: &'static str, switch: &mut Option<Switch<P>>) {
         match switch {
             None => {}
-            Some(Switch::Off) => self.0.push(format!("{key}: false")),
-            Some(Switch::On(patch)) if *patch == P::default() => self.0.push(format!("{key}: true")),
+            Some(Switch::Off) => self.0.push((key, "false".to_owned())),
+            Some(Switch::On(patch)) if *patch == P::default() => self.0.push((key, "true".to_owned())),
             Some(Switch::On(patch)) => self.section(key, patch),
         }
     }
 
     fn list<S: Section + Default>(&mut self, key: &'static str, list: &mut Vec<S>, _: &'static str) {
         let items: Vec<String> = list.iter_mut().map(flow).collect();
-        self.0.push(format!("{key}: [{}]", items.join(", ")));
+        self.0.push((key, format!("[{}]", items.join(", "))));
     }
 }
 

@@ -1,6 +1,6 @@
 //! Writes what was changed at run time into the file of the configuration, and leaves its comments and everything else as it is.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, fchown};
@@ -13,7 +13,7 @@ use yaml_edit::{Document, Mapping, Sequence, YamlNode};
 use super::change::rule_key;
 use super::error::Finding;
 use super::loader::Loader;
-use super::print::values;
+use super::print::{self, values};
 use super::{Config, ConfigError};
 
 /// Why a file was not rewritten.
@@ -36,9 +36,7 @@ pub enum RewriteError {
         by: String,
     },
     /// The editor does not understand the file, or would change more than it should.
-    #[error(
-        "these changes cannot be written into {file} without changing something else in it: edit it by hand ({keys})"
-    )]
+    #[error("{file} would lose something else, such as a comment, so it is not changed: edit it by hand ({keys})")]
     TooHard {
         /// The file.
         file: String,
@@ -91,20 +89,36 @@ impl Loader {
     }
 }
 
-/// The keys that differ in `new`, each with its value in YAML. If a key of a rule is gone, or a rule, `rules` as a whole.
+/// The keys that differ in `new`, each with its value in YAML: the smallest parts that can be replaced.
 fn changes(old: &Config, new: &Config) -> BTreeMap<String, String> {
-    let [before, after] = [old, new].map(|config| HashMap::<_, _>::from_iter(values(&mut config.clone())));
+    let [before, after] = [old, new].map(|config| BTreeMap::from_iter(values(&mut config.clone())));
     let is_rule = |key: &str| key == "rules" || key.starts_with("rules[");
-    let nothing_is_gone = before.keys().filter(|key| is_rule(key)).all(|key| after.contains_key(key));
-    let same_rules = old.rules.len() == new.rules.len() && nothing_is_gone;
-    let mut changes = BTreeMap::new();
-    for (key, value) in &after {
-        if before.get(key) != Some(value) && (same_rules || !is_rule(key)) {
-            changes.insert(key.clone(), value.clone());
+    let differs = |key: &String, value: &String| before.get(key) != Some(value);
+    let mut changes: BTreeMap<String, String> = after.clone();
+    changes.retain(|key, value| !is_rule(key) && differs(key, value));
+    let mut rules = BTreeMap::new();
+    let is_alike = old.rules.len() == new.rules.len()
+        && old.rules.iter().zip(&new.rules).enumerate().all(|(number, (had, has))| {
+            let [had, has] = [had, has].map(|rule| print::entries(&mut rule.clone()));
+            for (key, value) in has.iter().filter(|entry| !had.contains(entry)) {
+                let at = format!("rules[{number}].{key}");
+                let is_below =
+                    |key: &&String| key.strip_prefix(&at).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+                if before.keys().filter(is_below).all(|key| after.contains_key(key)) {
+                    let below = after.iter().filter(|(key, value)| is_below(key) && differs(key, value));
+                    rules.extend(below.map(|(key, value)| (key.clone(), value.clone())));
+                } else {
+                    rules.insert(at, value.clone());
+                }
+            }
+            // A key of a rule cannot be taken out.
+            had.iter().all(|(key, _)| has.iter().any(|(other, _)| other == key))
+        });
+    match is_alike {
+        true => changes.extend(rules),
+        false => {
+            changes.insert("rules".to_owned(), new.rules_as_yaml());
         }
-    }
-    if !same_rules {
-        changes.insert("rules".to_owned(), new.rules_as_yaml());
     }
     changes
 }
@@ -285,6 +299,11 @@ mod tests {
         let text = "rules:\n  # prices: never\n  - match: \"price:*\" # ticket 17\n  - match: \"*\" # all\n";
         let written = rewritten(text, &[("rules[1].cache.ttl", "4s"), ("rules[0].watch", "false")]);
         assert_eq!(comments(&written), comments(text), "{written}");
+        let text = "rules:\n  # sessions\n  - match: \"session:*\"\n    cache: false # always\n  - match: b # two\n    cache: 5m\n";
+        for (key, value) in [("rules[0].cache.ttl", "5s"), ("rules[1].cache", "false"), ("rules[0].cache", "true")] {
+            let written = rewritten(text, &[(key, value)]);
+            assert_eq!(comments(&written), comments(text), "{written}");
+        }
     }
 
     #[test]
