@@ -4,22 +4,9 @@ mod common;
 #[path = "monitor/http.rs"]
 mod http;
 
-use common::{Client, Fault, Nats, Redis, Shortstop, assert_reply, show, wait_until};
+use common::{Client, Fault, Nats, Redis, Shortstop, assert_reply, said, show, wait_until};
 use http::get;
 use serde_json::Value;
-
-/// A field of the reply in RESP2, as text. The first one of that name.
-#[track_caller]
-fn said(reply: &[u8], name: &str) -> String {
-    let text = String::from_utf8_lossy(reply);
-    let rest = text.split_once(&format!("\r\n{name}\r\n")).unwrap_or_else(|| panic!("no {name}: {}", show(reply))).1;
-    let mut lines = rest.split("\r\n");
-    match lines.next().expect("a value") {
-        "$-1" => "nil".to_owned(),
-        first if first.starts_with('$') => lines.next().expect("a value").to_owned(),
-        first => first.trim_start_matches(':').to_owned(),
-    }
-}
 
 fn explain(client: &mut Client, key: &str) -> Vec<u8> {
     client.cmd(&format!("PROXY EXPLAIN {key}"))

@@ -4,21 +4,8 @@ mod common;
 #[path = "monitor/http.rs"]
 mod http;
 
-use common::{Client, Nats, Redis, Shortstop, assert_reply, bulk, field, show, wait_until, warm};
+use common::{Client, Nats, Redis, Shortstop, assert_reply, bulk, field, said, show, wait_until, warm};
 use http::{get, raw};
-
-/// A field of the reply to PROXY WARM.
-#[track_caller]
-fn said(reply: &[u8], name: &str) -> String {
-    let text = String::from_utf8_lossy(reply).into_owned();
-    let rest = text.split_once(&format!("\r\n{name}\r\n")).unwrap_or_else(|| panic!("no {name}: {}", show(reply))).1;
-    let mut lines = rest.split("\r\n");
-    match lines.next().expect("a value") {
-        "$-1" => "nil".to_owned(),
-        first if first.starts_with('$') => lines.next().expect("a value").to_owned(),
-        first => first.trim_start_matches(':').to_owned(),
-    }
-}
 
 #[track_caller]
 fn wait_for(client: &mut Client, state: &str) -> Vec<u8> {

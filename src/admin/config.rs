@@ -14,20 +14,19 @@ use super::view::View;
 /// PROXY CONFIG GET | SET | REWRITE | RELOAD.
 pub(super) fn config(admin: &Arc<Admin>, asked: Asked<'_>) -> Answer {
     let admin = Arc::clone(admin);
-    if asked.words.iter().any(|word| std::str::from_utf8(word).is_err()) {
+    let Ok(words) = asked.words.iter().map(|word| std::str::from_utf8(word)).collect::<Result<Vec<_>, _>>() else {
         return Answer::Error("ERR settings are texts in UTF-8".to_owned());
-    }
-    let text = |word: &&[u8]| String::from_utf8_lossy(word).into_owned();
-    match (asked.words[0].to_ascii_lowercase().as_slice(), &asked.words[1..]) {
-        (b"get", patterns @ [_, ..]) => Answer::View(admin.settings_view(patterns)),
-        (b"set", pairs @ [_, ..]) if pairs.len().is_multiple_of(2) => {
-            let pairs = pairs.chunks_exact(2).map(|pair| (text(&pair[0]), text(&pair[1]))).collect();
+    };
+    match (words[0].to_ascii_lowercase().as_str(), &words[1..]) {
+        ("get", [_, ..]) => Answer::View(admin.settings_view(&asked.words[1..])),
+        ("set", pairs @ [_, ..]) if pairs.len().is_multiple_of(2) => {
+            let pairs = pairs.chunks_exact(2).map(|pair| (pair[0].to_owned(), pair[1].to_owned())).collect();
             Answer::Later(Box::pin(async move { admin.set(pairs).await.map_err(|why| format!("ERR {why}")) }))
         }
-        (b"reload", []) => {
+        ("reload", []) => {
             Answer::Later(Box::pin(async move { admin.reload().await.map_err(|why| format!("ERR {why}")) }))
         }
-        (b"rewrite", []) => {
+        ("rewrite", []) => {
             Answer::Later(Box::pin(async move { admin.rewrite().await.map_err(|why| format!("ERR {why}")) }))
         }
         _ => Answer::Error(

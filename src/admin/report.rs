@@ -109,6 +109,8 @@ fn usec(count: u64, nanos: u64) -> Option<f64> {
 /// A figure over some samples.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Summary {
+    /// At the beginning of the time.
+    earliest: Option<f64>,
     average: Option<f64>,
     best: Option<f64>,
     worst: Option<f64>,
@@ -131,7 +133,7 @@ fn summary(figure: &Figure, samples: &[Sample]) -> Summary {
     let (highest, lowest) = (heavy().reduce(f64::max), heavy().reduce(f64::min));
     let (best, worst) = if figure.better == Better::Higher { (highest, lowest) } else { (lowest, highest) };
     let sum: f64 = values().map(|(value, weight)| value * weight as f64).sum();
-    Summary { average: Some(sum / weights), best, worst }
+    Summary { earliest: values().next().map(|(value, _)| value), average: Some(sum / weights), best, worst }
 }
 
 /// PROXY REPORT.
@@ -173,9 +175,10 @@ impl Admin {
             ("mode", View::maybe(current, |sample| View::text(sample.mode()))),
         ];
         for figure in FIGURES {
-            let Summary { average, best, worst } = summary(figure, &samples);
+            let Summary { earliest, average, best, worst } = summary(figure, &samples);
             let fields = [
                 ("current", known(current.as_ref().and_then(figure.read))),
+                ("earliest", known(earliest)),
                 ("average", known(average)),
                 ("best", known(best)),
                 ("worst", known(worst)),
@@ -252,9 +255,9 @@ mod tests {
             span_ms: 10_000,
             ..Sample::default()
         });
-        let Summary { average, best, worst } = of("hit_rate", &samples);
+        let Summary { earliest, average, best, worst } = of("hit_rate", &samples);
         assert!((average.expect("there were reads") - 150.0 / 201.0).abs() < 1e-9, "{average:?}");
-        assert_eq!((best, worst), (Some(0.9), Some(0.6)));
+        assert_eq!((earliest, best, worst), (Some(0.9), Some(0.9), Some(0.6)));
         assert_eq!(of("miss_p99_usec", &samples), Summary::default(), "nothing was measured");
         assert_eq!(of("hit_rate", &[]), Summary::default());
     }
@@ -262,7 +265,7 @@ mod tests {
     #[test]
     fn the_best_of_a_latency_is_the_lowest() {
         let samples = [1_000, 3_000].map(|hit_p50_ns| Sample { hit_count: 5, hit_p50_ns, ..Sample::default() });
-        let all = Summary { average: Some(2.0), best: Some(1.0), worst: Some(3.0) };
+        let all = Summary { earliest: Some(1.0), average: Some(2.0), best: Some(1.0), worst: Some(3.0) };
         assert_eq!(of("hit_p50_usec", &samples), all);
     }
 }

@@ -67,8 +67,8 @@ pub const SUBCOMMANDS: &[Subcommand] = &[
         subcommand: ProxySubcommand::Report,
         arguments: "[hours]",
         help: &[
-            "Show the last hours (24 if not given, at most 168): hit rate, latency, memory, commands, clients, current, on",
-            "average, best and worst; and what was saved.",
+            "Show the last hours (24 if not given, at most 168): hit rate, latency, memory, commands, clients: current, at the",
+            "beginning (REPORT 1: an hour ago), on average, best and worst; and what was saved.",
         ],
         takes: 0..=1,
         access: Access::Clients,

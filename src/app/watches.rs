@@ -204,8 +204,8 @@ impl App {
             while Instant::now() < until {
                 tokio::time::sleep(LOOK_AT_MODE).await;
                 let now = Instant::now();
-                let keys: Vec<Vec<u8>> =
-                    admin.summaries.hot_keys(now).into_iter().filter(|(of, _)| *of == db).map(|(_, key)| key).collect();
+                let here = admin.hot_keys_of_others().into_iter().filter(|(of, _)| *of == db);
+                let keys: Vec<Vec<u8>> = here.map(|(_, key)| key).collect();
                 if !keys.is_empty() && admin.observe_mode(now).0 == Mode::Live {
                     let asker = Asker { version: Version::Resp2, db, user: 0, sees_values: false };
                     if let Err(why) = admin.warm(Keys::These(keys), None, asker) {

@@ -95,6 +95,19 @@ pub fn field(info: &[u8], name: &str) -> Option<String> {
     text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(|value| value.trim_end().to_owned())
 }
 
+/// A field of a reply in RESP2 that is an array of names and values, as text. The first one of that name.
+#[track_caller]
+pub fn said(reply: &[u8], name: &str) -> String {
+    let text = String::from_utf8_lossy(reply);
+    let rest = text.split_once(&format!("\r\n{name}\r\n")).unwrap_or_else(|| panic!("no {name}: {}", show(reply))).1;
+    let mut lines = rest.split("\r\n");
+    match lines.next().expect("a value") {
+        "$-1" => "nil".to_owned(),
+        first if first.starts_with('$') => lines.next().expect("a value").to_owned(),
+        first => first.trim_start_matches(':').to_owned(),
+    }
+}
+
 /// A number of `PROXY INFO`, requested over a connection of its own.
 #[track_caller]
 pub fn stat(proxy: SocketAddr, name: &str) -> u64 {
