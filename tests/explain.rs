@@ -20,6 +20,13 @@ fn assert_why(client: &mut Client, key: &str, why: &str) -> Vec<u8> {
     reply
 }
 
+/// Started, and serving from L1: before Redis has told its role, `why_not` is `not_serving` for every key.
+fn serving(redis: &Redis, yaml: &str) -> Shortstop {
+    let proxy = Shortstop::start(redis, yaml);
+    proxy.wait_mode("single");
+    proxy
+}
+
 const RULES: &str = r#"workers: 1
 defaults: { cache: { admit_after: 3 } }
 rules:
@@ -34,7 +41,7 @@ rules:
 #[test]
 fn it_follows_a_key_and_counts_nothing() {
     let redis = Redis::start();
-    let proxy = Shortstop::start(&redis, RULES);
+    let proxy = serving(&redis, RULES);
     let mut client = proxy.client();
     let value = common::prose(5_000, 1);
     client.call(&[b"SET", b"k", &value]);
@@ -77,7 +84,7 @@ fn it_follows_a_key_and_counts_nothing() {
 #[test]
 fn it_names_the_rule_and_why_a_reply_was_not_kept() {
     let redis = Redis::start();
-    let proxy = Shortstop::start(&redis, RULES);
+    let proxy = serving(&redis, RULES);
     let mut client = proxy.client();
     let reply = assert_why(&mut client, "raw:1", "rule");
     assert_eq!([said(&reply, "match"), said(&reply, "number")], ["raw:*", "1"]);
