@@ -217,7 +217,7 @@ impl App {
             server_limits: Arc::new(ServerLimits::default()),
         });
         let view = View {
-            policy: new_policy(&config, &shared.buffers),
+            policy: new_policy(&config, &shared),
             table: Arc::new(Table::until_asked()),
             rule_counts: Arc::default(),
         };

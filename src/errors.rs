@@ -105,6 +105,9 @@ fixed! {
         BESIDE_MONITOR = "not allowed during MONITOR; use another connection, or RESET";
         /// SET with IFEQ or a similar condition.
         COMPARED_WITH_MARK = "the value looks like a compressed one; SET it without a comparison";
+        /// A value that begins with the mark of a compressed one, with compression off.
+        MARK_WHILE_OFF = "the value looks like a compressed one, and compression is off, so that it could not be read again; it was not \
+            stored. Set compression: read";
         /// More arguments than a script can take.
         TOO_MANY_ARGUMENTS = "too many arguments for a command that reads or changes a part of a string while \
             values may be compressed; send fewer at a time";

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::config::{Coherence, Config, RuleBody, Scripts};
+use crate::config::{Coherence, Compression, Config, RuleBody, Scripts};
 use crate::glob::Glob;
 use crate::metrics::rules::{OWN, Patterns, RulePlace};
 use crate::reads::Reads;
@@ -120,7 +120,8 @@ impl Rules {
                 reads: body.cache.reads,
                 place,
             });
-            let compress = (config.compression && body.compress.on).then_some(CompressRule {
+            let compresses = config.compression == Compression::On && body.compress.on;
+            let compress = compresses.then_some(CompressRule {
                 level: body.compress.level,
                 min_size: body.compress.min_size,
                 min_saving: body.compress.min_saving,

@@ -9,7 +9,10 @@ use std::process::{Command, Stdio};
 
 use shortstop::codec::MARK;
 
-use common::{Client, Redis, Shortstop, assert_our_error, assert_reply, bulk, filled, noise, pipeline_of, prose, show};
+use common::{
+    Client, Process, Redis, Shortstop, assert_our_error, assert_reply, bulk, field, filled, noise, pipeline_of, prose,
+    show, warm_request,
+};
 
 /// Nothing from L1: every read goes to Redis, so every read decompresses an envelope.
 const UNCACHED: &str = "defaults:\n  cache: false\n";
@@ -204,6 +207,99 @@ fn with_compression_off_values_are_still_decompressed() {
         client.call(&[b"SET", b"other", &value]);
         assert_reply(&redis.client().cmd("GET other"), bulk(&value), "and nothing is sealed");
     }
+}
+
+/// Commands on strings, and what Redis answers when `k` is a plain value of 4,000 bytes and `l` a list of one 1.
+const ON_STRINGS: [(&str, &str); 6] = [
+    ("STRLEN k", ":4000\r\n"),
+    ("SETRANGE k 10 x", ":4000\r\n"),
+    ("APPEND k x", ":4001\r\n"),
+    ("BITFIELD k SET u8 0 0", "*1\r\n"),
+    ("BITOP NOT dest k", ":4001\r\n"),
+    ("SORT l BY nosort GET k* STORE dest", ":1\r\n"),
+];
+
+#[test]
+fn with_compression_off_commands_on_strings_go_to_redis_as_they_are() {
+    let redis = Redis::start();
+    let proxy = Shortstop::start(&redis, "compression: on\n");
+    let mut client = proxy.client();
+    client.cmd("RPUSH l 1");
+    let scripts =
+        || ["cmdstat_eval", "cmdstat_evalsha"].map(|name| field(&redis.client().cmd("INFO commandstats"), name));
+    // The mode changes while it runs.
+    for mode in ["read", "off", "on", "off"] {
+        let set = client.cmd(&format!("PROXY CONFIG SET compression {mode}"));
+        assert!(!set.starts_with(b"-"), "{}", show(&set));
+        assert_eq!(field(&client.cmd("PROXY INFO compression"), "compression_mode").as_deref(), Some(mode));
+        // Not compressible, so that no mode refuses a command.
+        client.call(&[b"SET", b"k", &noise(4_000, 3)]);
+        let before = scripts();
+        for (line, expected) in ON_STRINGS {
+            let got = client.cmd(line);
+            assert!(got.starts_with(expected.as_bytes()), "{mode}: {line}: {}", show(&got));
+        }
+        let got = client.pipeline(&pipeline_of(&["MULTI", "APPEND k x", "EXEC"]), 3);
+        assert_reply(&got[2], "*1\r\n:4002\r\n", mode);
+        assert_eq!(scripts() == before, mode == "off", "{mode}: no script runs");
+    }
+}
+
+#[test]
+fn the_first_compressed_value_that_should_not_be_there_ends_off_until_the_restart() {
+    let redis = Redis::start();
+    let value = prose(4_000, 9);
+    Shortstop::start(&redis, "").client().call(&[b"SET", b"k", &value]);
+    let reads: [&[&str]; 4] = [&["GET k"], &["MGET other k"], &["GETEX k PERSIST"], &["MULTI", "GET k", "EXEC"]];
+    for lines in reads {
+        let proxy =
+            Process::start(redis.addr(), "compression: off\ndefaults: { cache: { reads: all, admit_after: 1 } }\n");
+        let mut client = proxy.client();
+        // What a false word costs: the length of the compressed bytes, also from L1.
+        assert_ne!(warm_request(proxy.addr(), &mut client, &[b"STRLEN", b"k"]), b":4000\r\n");
+        assert_eq!(proxy.stat("compressed_while_off"), 0);
+        let got = client.pipeline(&pipeline_of(lines), lines.len()).concat();
+        assert!(got.windows(value.len()).any(|window| window == value), "{lines:?}: it is decompressed");
+        assert_eq!(proxy.stat("compressed_while_off"), 1, "{lines:?}");
+        for set in [false, true] {
+            if set {
+                client.cmd("PROXY CONFIG SET compression off");
+            }
+            assert_eq!(field(&client.cmd("PROXY INFO"), "compression_mode").as_deref(), Some("read"), "{lines:?}");
+            assert_our_error(&client.cmd("STRLEN k"), "as with read");
+            assert_our_error(&client.cmd("APPEND k x"), "as with read");
+        }
+        assert_reply(&client.cmd("GET k"), bulk(&value), "nothing was changed");
+        let events = client.cmd("PROXY EVENTS");
+        assert!(events.windows(14).any(|window| window == b"compressed_met"), "{}", show(&events));
+        let log = proxy.log();
+        assert_eq!(log.matches("Redis has a compressed value although compression is off").count(), 1, "{log}");
+    }
+}
+
+#[test]
+fn with_compression_off_no_client_stores_what_looks_compressed() {
+    let redis = Redis::start();
+    Shortstop::start(&redis, "").client().call(&[b"SET", b"k", &prose(4_000, 9)]);
+    let envelope = stored(&redis, "k");
+    let proxy = Shortstop::start(&redis, "compression: off\n");
+    let mut client = proxy.client();
+    client.cmd("DEL k");
+    for value in [&envelope[..], &MARK] {
+        for line in ["SET k $1", "MSET a 1 k $1", "GETSET k $1", "SETEX k 10 $1", "APPEND k $1", "SETRANGE k 0 $1"] {
+            assert_our_error(&client.fill(line, &[value]), line);
+            let transaction = [pipeline_of(&["MULTI"]), filled(line, &[value]), pipeline_of(&["EXEC"])].concat();
+            let last = client.pipeline(&transaction, 3).pop().expect("three replies");
+            let is_refused = last.starts_with(b"-EXECABORT") || last.starts_with(b"*1\r\n-ERR shortstop: ");
+            assert!(is_refused, "MULTI, {line}: {}", show(&last));
+            assert_reply(&client.cmd("EXISTS k a"), ":0\r\n", line);
+        }
+    }
+    // Gzip of others is not meant.
+    let foreign = stored_by_gzip(&prose(4_000, 9));
+    client.fill("SET k $1", &[&foreign]);
+    assert_reply(&client.cmd("GET k"), bulk(&foreign), "a client's own gzip");
+    assert_eq!(proxy.stat("compressed_while_off"), 0);
 }
 
 #[test]

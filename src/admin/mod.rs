@@ -28,6 +28,7 @@ pub mod warm;
 pub mod warmer;
 mod windows;
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::{Instant, SystemTime};
 
@@ -38,7 +39,7 @@ use crate::bus::Outbox;
 use crate::client_state::buffers::AllBuffers;
 use crate::coherence::mode_history::{Ended, ModeHistory};
 use crate::coherence::{Coherence, Mode};
-use crate::config::{Coherence as Feeds, Config, Live};
+use crate::config::{Coherence as Feeds, Compression, Config, Live};
 use crate::history::History;
 use crate::log;
 use crate::machine;
@@ -129,6 +130,11 @@ impl Admin {
             log_lines_dropped: log::dropped_lines(),
             buffers: (self.buffers.bytes().wrapping_add(self.buffers.offloaded()), self.buffers.max()),
             buffers_offloaded: self.buffers.offloaded(),
+            compression: match config.compression {
+                Compression::Off if self.stats.shared.compressed_while_off.load(Ordering::Relaxed) => Compression::Read,
+                mode => mode,
+            }
+            .as_str(),
             l1_max: L1Bounds { bytes: config.l1.max_memory as u64, entries: config.l1.max_entries as u64 },
             server,
             upstream_overdue: self.endpoint.silence().overdue() as u64,

@@ -6,7 +6,6 @@ use tokio::sync::watch;
 
 use crate::admin::settings::{Changed, Settings, SettingsError};
 use crate::bus;
-use crate::client_state::buffers::AllBuffers;
 use crate::config::{Config, ConfigError, Finding, Live, Loader, Timeouts};
 use crate::listeners;
 use crate::machine;
@@ -74,7 +73,7 @@ impl RunningSettings {
         }
         self.timeouts.set(config.timeouts);
         self.shared.coherence.configure(&old, &config, empties);
-        let policy = new_policy(&config, &self.shared.buffers);
+        let policy = new_policy(&config, &self.shared);
         // Takes effect for messages of peers at once. If L1 is emptied, each worker does so again when it gets the new policy.
         self.shared.scripts.set_trusted(config.scripts.are_trusted());
         self.shared.stats.rules_change(policy.rules.patterns());
@@ -179,8 +178,9 @@ impl Settings for RunningSettings {
 }
 
 /// The policy of a configuration. Sets the bound of all buffers, which depends on the machine's memory.
-pub(super) fn new_policy(config: &Config, buffers: &AllBuffers) -> Arc<Policy> {
-    let policy = Policy::new(config, machine::memory());
-    buffers.set_max(policy.buffers_total);
+pub(super) fn new_policy(config: &Config, shared: &Shared) -> Arc<Policy> {
+    let compressed_met = Arc::clone(&shared.stats.shared.compressed_while_off);
+    let policy = Policy::new(config, machine::memory(), compressed_met);
+    shared.buffers.set_max(policy.buffers_total);
     Arc::new(policy)
 }

@@ -10,6 +10,7 @@ mod alerts;
 mod body;
 mod change;
 mod check;
+mod compression;
 mod error;
 mod fields;
 mod fleet;
@@ -36,6 +37,7 @@ mod webhook;
 
 pub use alerts::{Alerts, Ratio};
 pub use body::{CacheBody, CachePatch, Codec, CompressBody, CompressPatch, Line, RuleBody, RuleSpec};
+pub use compression::Compression;
 pub use error::{ConfigError, Finding};
 pub use fields::Switch;
 pub use live::Live;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::alerts::Alerts;
 use super::body::{RuleBody, RuleSpec};
+use super::compression::Compression;
 use super::fields::{Fields, Section};
 use super::monitor::{HOSTS, MonitorAddress, MonitorAuth};
 use super::scripts::{self, Scripts};
@@ -81,8 +82,8 @@ pub struct Config {
     pub timeouts: Timeouts,
     /// Larger values are compressed and decompressed on another thread.
     pub offload_above: usize,
-    /// False: nothing is compressed. Compressed values are still decompressed.
-    pub compression: bool,
+    /// Whether values are compressed, and whether stored values may be.
+    pub compression: Compression,
     /// True: nothing is cached or compressed, and it is measured what that would do.
     pub observe: bool,
     /// Which keys a script may write when its text does not prove it.
@@ -128,7 +129,7 @@ impl Default for Config {
             limits: Limits::default(),
             timeouts: Timeouts::default(),
             offload_above: 64 << 10,
-            compression: true,
+            compression: Compression::On,
             observe: false,
             scripts: Scripts::Any,
             enable_debug_command: false,
@@ -208,7 +209,7 @@ impl Section for Config {
         fields.section("limits", limits);
         fields.section("timeouts", timeouts);
         fields.value("offload_above", offload_above, SIZE);
-        fields.value("compression", compression, SWITCH);
+        fields.value("compression", compression, parsed());
         fields.value("observe", observe, SWITCH);
         fields.words("scripts", scripts, scripts::SCRIPTS);
         fields.value("enable_debug_command", enable_debug_command, SWITCH);

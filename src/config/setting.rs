@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::compression::Compression;
 use super::units::{self, Wrong};
 use super::{Coherence, Config, MonitorAddress, Secret};
 
@@ -32,7 +33,7 @@ pub enum Setting {
     CacheTtl,
     /// `l1.max_entries`
     CacheMaxSize,
-    /// `compression`
+    /// `compression`: a switch, or `read`.
     CompressionEnabled,
     /// False removes `nats`.
     DistributedEnabled,
@@ -123,7 +124,10 @@ impl Setting {
                 &["l1.max_entries"]
             }
             Setting::CompressionEnabled => {
-                config.compression = units::switch(text)?;
+                config.compression = match text.to_ascii_lowercase().as_str() {
+                    "read" => Compression::Read,
+                    _ => Compression::of_switch(units::switch(text)?),
+                };
                 &["compression"]
             }
             Setting::DistributedEnabled if !units::switch(text)? => {
@@ -191,7 +195,7 @@ mod tests {
             ("CACHE_TTL", "3600", |c| format!("{:?}", c.defaults.cache.ttl), "3600s"),
             ("CACHE_TTL", "250ms", |c| format!("{:?}", c.defaults.cache.ttl), "250ms"),
             ("CACHE_MAX_SIZE", "1000", |c| c.l1.max_entries.to_string(), "1000"),
-            ("CACHE_COMPRESSION_ENABLED", "0", |c| c.compression.to_string(), "false"),
+            ("CACHE_COMPRESSION_ENABLED", "0", |c| c.compression.to_string(), "read"),
             ("CACHE_DISTRIBUTED_ENABLED", "off", |c| format!("{:?}", c.nats), "None"),
             ("CACHE_DISTRIBUTED_ENABLED", "on", |c| format!("{:?}", c.nats), "Some(nats://file:4222)"),
             ("CACHE_MONITORING_ENABLED", "false", |c| c.monitor.to_string(), ""),

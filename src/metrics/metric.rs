@@ -138,6 +138,8 @@ pub struct Facts {
     pub buffers: (u64, u64),
     /// Bytes of memory that offloaded compression and decompression takes.
     pub buffers_offloaded: u64,
+    /// The mode of compression in force.
+    pub compression: &'static str,
     /// The bounds of L1.
     pub l1_max: L1Bounds,
     /// The server to which connections lead.

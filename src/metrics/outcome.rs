@@ -233,6 +233,8 @@ outcomes! {
         PeerUnheard = "peer_unheard",
         /// Such an instance is heard now, or gone from Redis.
         PeerHeard = "peer_heard",
+        /// A compressed value has come from Redis although compression is off.
+        CompressedMet = "compressed_met",
         /// A client's connection was refused.
         ClientRefused = "client_refused",
         /// A client was dropped, because of a full buffer for example.

@@ -101,6 +101,8 @@ pub struct Shared {
     pub clients_refused: AtomicU64,
     /// Connections that ended in a panic.
     pub panics: AtomicU64,
+    /// A compressed value has come from Redis although `compression` is off.
+    pub compressed_while_off: Arc<AtomicBool>,
     /// The last changes of state.
     pub journal: Arc<Journal>,
     /// The last requests that took long.

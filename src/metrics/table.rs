@@ -198,6 +198,22 @@ pub(super) const METRICS: &[Metric] = &[
     ),
     row(
         Section::Compression,
+        "compression_mode",
+        Text,
+        Nothing,
+        "on: values are compressed as the rules say; read: none is, and stored values may be; off: no stored value is compressed.",
+        |from| text(from.facts.compression),
+    ),
+    row(
+        Section::Compression,
+        "compressed_while_off",
+        Gauge,
+        Nothing,
+        "1: a compressed value has come from Redis although compression is off; it counts as read until the restart.",
+        |from| Count(from.stats.shared.compressed_while_off.load(Ordering::Relaxed).into()),
+    ),
+    row(
+        Section::Compression,
         "compressed_values",
         Counter,
         Nothing,

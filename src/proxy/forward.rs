@@ -83,10 +83,9 @@ impl Client {
             Verb::Set if codec::is_compressed(call.args[2]) => {
                 return Err(errors::COMPARED_WITH_MARK.clone());
             }
-            // Also when compression is off: values compressed earlier may still be stored.
             Verb::StringOp(_) | Verb::Set => {
                 let op = if let Verb::StringOp(op) = row.verb { op } else { StringOp::Other };
-                let wire = self.guarded(call, op)?;
+                let wire = self.guarded(view, call, op)?;
                 let on_reply = if row.is_write() {
                     let shape = if row.verb == Verb::Set { ReplyShape::Nothing } else { self.reply_shape(call) };
                     OnReply::Write { guard: self.write_guard(view, call), shape }
@@ -97,8 +96,8 @@ impl Client {
             }
             Verb::Sort | Verb::SortRo => {
                 let checks = string_guard::sort_checks(call.args);
-                // Also when compression is off, as above.
-                let wire = if checks.is_empty() { Wire::AsIs } else { self.sort_guarded(call, &checks)? };
+                let unguarded = checks.is_empty() || !view.policy.may_be_compressed();
+                let wire = if unguarded { Wire::AsIs } else { self.sort_guarded(call, &checks)? };
                 let shape = self.reply_shape(call);
                 let observed =
                     if row.is_write() || !self.reveals_content(view, row) { SmallVec::new() } else { self.ids(call) };

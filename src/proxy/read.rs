@@ -52,7 +52,7 @@ impl Client {
                     // The reply comes in halves (`bitfield`) and is not kept.
                     return None;
                 }
-                match self.guarded(call, op) {
+                match self.guarded(view, call, op) {
                     Ok(wire) => wire,
                     Err(error) => return Some(self.refuse_own(&error)),
                 }

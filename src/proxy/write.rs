@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use crate::codec;
 use crate::coherence::ServePermit;
 use crate::command::{Keys, Verb};
 use crate::errors::{self, OwnError};
@@ -82,6 +83,10 @@ impl Client {
                 }
                 let how = rule.and_then(|rule| rule.compress.as_ref());
                 candidates.look(value_at, value, how, policy.limits.max_inflated);
+                // Escaped it would be a compressed value, which commands on strings then do not expect.
+                if !policy.may_be_compressed() && codec::is_compressed(value) {
+                    candidates.refused = Some(errors::MARK_WHILE_OFF.clone());
+                }
                 if policy.announces && rule.is_some_and(|rule| rule.announce_values) {
                     self.announce(&mut announced, call, key, value);
                 }

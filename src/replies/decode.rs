@@ -142,6 +142,9 @@ fn decode_with(
     let count = |context: &Context, decoded: &Decoded| {
         context.stats().opened_values.add(decoded.decoded);
         context.stats().damaged_values.add(decoded.damaged);
+        if decoded.decoded + decoded.damaged > 0 {
+            context.met_compressed();
+        }
         if decoded.damaged > 0 {
             context.stats().errors.count(Side::Upstream);
         }

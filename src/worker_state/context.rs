@@ -18,7 +18,7 @@ use crate::coherence::Coherence;
 use crate::config::{self, UpstreamUrl};
 use crate::errors::OwnError;
 use crate::exchange::pending::{ClientState, Flight, Identity, Link, Profile, QueuedLogin};
-use crate::metrics::outcome::{FlushReason, NotKept};
+use crate::metrics::outcome::{EventKind, FlushReason, NotKept};
 use crate::metrics::rules::RulePlace;
 use crate::metrics::slots::{Stats, Worker};
 use crate::near_cache::{Admission, EntryId, HotSet, KeyId};
@@ -261,6 +261,20 @@ impl Context {
             Some(until) if now < until => MOST_WHILE_SHARED,
             _ => MOST_OUTSTANDING,
         }
+    }
+
+    /// A compressed value has come from Redis. With `compression: off` there should be none: from the first one on, and until the
+    /// restart, all is done as with `read`.
+    pub(crate) fn met_compressed(&self) {
+        if !self.view().policy.met_compressed() {
+            return;
+        }
+        const WHY: &str = "Redis has a compressed value although compression is off: until the restart it counts as read. Set \
+                           compression: read, or turn the compressed values back to plain";
+        tracing::error!("{WHY}");
+        self.shared.stats.shared.journal.note(EventKind::CompressedMet, WHY);
+        // L1 may have replies that commands on strings gave for compressed bytes.
+        self.shared.coherence.flush("a compressed value was met although compression is off");
     }
 
     /// A strong handle, for tasks that outlive a call. `None` during shutdown.

@@ -1,9 +1,10 @@
 //! What decides how requests are handled: the current configuration, and the server's command table.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::command::Table;
-use crate::config::{self, Config, Limits, SlowLog};
+use crate::config::{self, Compression, Config, Limits, SlowLog};
 use crate::metrics::rules::RuleCounts;
 use crate::reads::Reads;
 use crate::resp::ScanLimits;
@@ -22,6 +23,10 @@ pub struct Policy {
     pub mget_everywhere: bool,
     /// Size of the smallest value that may be compressed. `None` if no value is compressed.
     pub compresses_from: Option<usize>,
+    /// What the configuration says about compressed values.
+    pub compression: Compression,
+    /// A compressed value has come from Redis although the configuration says that there is none.
+    compressed_met: Arc<AtomicBool>,
     /// Whether written values of any key are announced.
     pub announces: bool,
     /// Commands whose replies would be kept for at least one key that is only observed.
@@ -47,14 +52,16 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// From a checked configuration, on a machine with this much memory.
-    pub fn new(config: &Config, memory: usize) -> Self {
+    /// From a checked configuration, on a machine with this much memory. `compressed_met` is shared by all policies of this process.
+    pub fn new(config: &Config, memory: usize, compressed_met: Arc<AtomicBool>) -> Self {
         let rules = Rules::compile(config);
         Policy {
             caches: rules.caches_anything(),
             reads: rules.reads(),
             mget_everywhere: rules.mget_everywhere(),
             compresses_from: rules.compresses_from(),
+            compression: config.compression,
+            compressed_met,
             announces: rules.announces_anything(),
             would_keep: rules.would_keep(),
             would_compress_from: rules.would_compress_from(),
@@ -72,6 +79,17 @@ impl Policy {
             debug_command: config.enable_debug_command,
             protected_mode: config.protected_mode,
         }
+    }
+
+    /// Whether a stored value may be compressed. False only with `compression: off`, and until a reply has disproved it.
+    #[inline]
+    pub fn may_be_compressed(&self) -> bool {
+        self.compression != Compression::Off || self.compressed_met.load(Ordering::Relaxed)
+    }
+
+    /// A compressed value has come from Redis. Returns whether it is the first that should not be there.
+    pub fn met_compressed(&self) -> bool {
+        self.compression == Compression::Off && !self.compressed_met.swap(true, Ordering::Relaxed)
     }
 }
 
