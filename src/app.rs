@@ -1,6 +1,7 @@
 //! Puts the parts together: builds, runs, reloads, drains. A value, not a process: two may run side by side.
 
 mod bus_sink;
+mod direct_clients;
 mod settings;
 mod status;
 mod watches;

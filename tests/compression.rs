@@ -10,8 +10,8 @@ use std::process::{Command, Stdio};
 use shortstop::codec::MARK;
 
 use common::{
-    Client, Process, Redis, Shortstop, assert_our_error, assert_reply, bulk, field, filled, noise, pipeline_of, prose,
-    show, warm_request,
+    Client, PATIENCE, Process, Redis, Shortstop, assert_our_error, assert_reply, bulk, field, filled, noise,
+    pipeline_of, prose, show, wait_until, wait_within, warm_request,
 };
 
 /// Nothing from L1: every read goes to Redis, so every read decompresses an envelope.
@@ -300,6 +300,32 @@ fn with_compression_off_no_client_stores_what_looks_compressed() {
     client.fill("SET k $1", &[&foreign]);
     assert_reply(&client.cmd("GET k"), bulk(&foreign), "a client's own gzip");
     assert_eq!(proxy.stat("compressed_while_off"), 0);
+}
+
+#[test]
+fn clients_that_use_redis_directly_are_counted_and_named_once() {
+    const WARNING: &str = "clients are connected to Redis directly while values are compressed";
+    let redis = Redis::start();
+    let mut direct = redis.client();
+    direct.cmd("CLIENT SETNAME app");
+    direct.cmd("ACL SETUSER bob on >pw ~* +get +multi");
+    let (on, read) = (Process::start(redis.addr(), ""), Process::start(redis.addr(), "compression: read\n"));
+    // The connections of a user with few rights have a name too.
+    let mut bob = on.client();
+    bob.pipeline(&pipeline_of(&["AUTH bob pw", "GET k", "MULTI"]), 3);
+    let number = |proxy: &Process| field(&proxy.client().cmd("PROXY INFO compression"), "direct_clients");
+    for proxy in [&on, &read] {
+        // A list every ten seconds, in which connections of the last second do not count.
+        wait_within(PATIENCE * 4, "it is counted", || number(proxy).as_deref() == Some("1"));
+    }
+    wait_until("the warning", || on.log().contains(WARNING));
+    assert!(!read.log().contains(WARNING), "nothing is compressed");
+    // It goes with the client.
+    drop(direct);
+    wait_within(PATIENCE * 4, "it is gone", || number(&on).as_deref() == Some("0"));
+    let log = on.log();
+    let lines: Vec<&str> = log.lines().filter(|line| line.contains(WARNING)).collect();
+    assert!(lines.len() == 1 && lines[0].contains("number=1") && lines[0].contains("compression: read"), "{lines:?}");
 }
 
 #[test]
@@ -700,7 +726,7 @@ fn a_100_mb_value_is_compressed_and_decompressed() {
     let redis = Redis::start();
     let proxy = Shortstop::start(&redis, "");
     let mut client = proxy.client();
-    client.set_patience(6 * common::PATIENCE);
+    client.set_patience(6 * PATIENCE);
     // Cheap to compress even without optimisation; its length is what matters here.
     let value = prose(64 * 1024, 14).repeat(1_600);
     assert_reply(&client.call(&[b"SET", b"k", &value]), "+OK\r\n", "set");

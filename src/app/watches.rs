@@ -22,6 +22,7 @@ use crate::webhook::{Recipient, Webhook};
 use crate::worker::Order;
 use crate::worker_state::windows::Asker;
 
+use super::direct_clients::DirectClients;
 use super::{App, anonymous, status};
 
 /// Interval of the near cache's housekeeping.
@@ -109,11 +110,13 @@ impl App {
         let wants_rights = move || users.users.wants_rights();
         let watches = topology::watch(settings, wants_functions, wants_rights, tell);
         control.spawn(self.supervisor.watch("the watch over Redis", End::Never, watches));
+        let direct_clients = DirectClients::new(Arc::clone(&self.shared.stats), self.config.clone());
         let watched = instances::Settings {
             dialer: Arc::clone(&self.dialer),
             endpoint: Arc::clone(&self.shared.endpoint),
             name: connection_name(&config.fleet, incarnation),
             channel: instances::channel(&config.fleet),
+            direct_clients: Box::new(move |number| direct_clients.seen(number, Instant::now())),
         };
         let watches = instances::watch(watched, self.fleet(&config.fleet, incarnation));
         control.spawn(self.supervisor.watch("the watch over the fleet", End::Never, watches));

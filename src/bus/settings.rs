@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use crate::config::NatsUrl;
 use crate::supervisor::Supervisor;
+use crate::upstream::OWN_NAMES;
 
 /// Default bound of the queue, in entries (see [`super::Outbox::try_send`]).
 pub const DEFAULT_QUEUE: usize = 1 << 18;
@@ -70,12 +71,12 @@ pub fn random_incarnation() -> u64 {
 
 /// The name of an incarnation's connections (CLIENT SETNAME). The fleet's name contains no colon.
 pub fn connection_name(fleet: &str, incarnation: u64) -> String {
-    format!("shortstop:{fleet}:{incarnation:016x}")
+    format!("{OWN_NAMES}{fleet}:{incarnation:016x}")
 }
 
 /// The incarnation in a [`connection_name`]. `None` if the name does not belong to this fleet.
 pub fn incarnation_of(fleet: &str, name: &str) -> Option<u64> {
-    let number = name.strip_prefix("shortstop:")?.strip_prefix(fleet)?.strip_prefix(':')?;
+    let number = name.strip_prefix(OWN_NAMES)?.strip_prefix(fleet)?.strip_prefix(':')?;
     let incarnation = u64::from_str_radix(number, 16).ok()?;
     (connection_name(fleet, incarnation) == name).then_some(incarnation)
 }

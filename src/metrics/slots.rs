@@ -103,6 +103,8 @@ pub struct Shared {
     pub panics: AtomicU64,
     /// A compressed value has come from Redis although `compression` is off.
     pub compressed_while_off: Arc<AtomicBool>,
+    /// Clients that use Redis directly. `None`: not known.
+    pub direct_clients: Mutex<Option<u64>>,
     /// The last changes of state.
     pub journal: Arc<Journal>,
     /// The last requests that took long.

@@ -1,6 +1,7 @@
 //! The metrics, one row each: section, name, kind, unit, meaning, and how it is read. A new metric is a new row, and nothing else.
 
 use std::fmt::Display;
+use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -211,6 +212,14 @@ pub(super) const METRICS: &[Metric] = &[
         Nothing,
         "1: a compressed value has come from Redis although compression is off; it counts as read until the restart.",
         |from| Count(from.stats.shared.compressed_while_off.load(Ordering::Relaxed).into()),
+    ),
+    row(
+        Section::Compression,
+        "direct_clients",
+        Gauge,
+        Nothing,
+        "Connections of other programs to Redis: they read compressed values as gzip bytes; -1: not known.",
+        |from| Known(*from.stats.shared.direct_clients.lock().unwrap_or_else(PoisonError::into_inner)),
     ),
     row(
         Section::Compression,

@@ -18,6 +18,7 @@ use crate::resp::{Bulk, bulk_of, elements, parse_int};
 
 use super::RESERVED;
 use super::dial::{self, Dialer, silent};
+use super::direct_clients;
 use super::endpoint::{Endpoint, Server, differ};
 use super::finder::run_id_in;
 
@@ -76,6 +77,8 @@ pub struct Settings {
     pub name: String,
     /// The fleet's channel.
     pub channel: String,
+    /// Receives the number of clients that use Redis directly. `None`: Redis does not tell. Called from a task, so it must not block.
+    pub direct_clients: Box<dyn Fn(Option<u64>) + Send + Sync>,
 }
 
 /// The channel of a fleet.
@@ -215,8 +218,10 @@ impl Connection {
                 // If this connection does not appear under its name, those of others do not either.
                 may_list = connections.iter().any(|connection| connection.name == settings.name);
                 if may_list {
+                    (settings.direct_clients)(Some(direct_clients::count(list)));
                     fleet.shown(connections);
                 } else {
+                    (settings.direct_clients)(None);
                     warned.about_list();
                 }
             }

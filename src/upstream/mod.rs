@@ -5,6 +5,7 @@
 mod acl;
 mod control;
 mod dial;
+mod direct_clients;
 mod endpoint;
 mod finder;
 mod functions;
@@ -22,6 +23,9 @@ pub mod topology;
 
 /// Prefix of the channels that Shortstop uses for itself in Redis.
 pub const RESERVED: &str = "__shortstop:";
+
+/// Prefix of the names of all connections of Shortstops to Redis.
+pub const OWN_NAMES: &str = "shortstop:";
 
 pub use dial::{Dialer, check_files};
 pub use endpoint::{Endpoint, Server, Suspicion};
