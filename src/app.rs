@@ -193,6 +193,7 @@ impl App {
             outbox: bus.as_ref().map(Bus::outbox),
             control: control.handle().clone(),
             warmer: Warmer::default(),
+            trying: tokio::sync::Mutex::default(),
             incarnation,
             mailboxes: Arc::clone(&mailboxes),
             summaries,

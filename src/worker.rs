@@ -143,11 +143,12 @@ fn accept(arrival: Arrival, context: &Rc<Context>, load: &Arc<AtomicUsize>) {
 }
 
 /// Serves a client inside of this process, with the identity of a client of this user that is connected to this worker; user 0: of one
-/// that has just connected. What it reads is kept at its first request. Returns false, and takes no socket, if there is no such client.
+/// that has just connected. `warms`: what it reads is kept at its first request. Returns false, and takes no socket, if there is no such client.
 pub(crate) fn serve_inside(
     context: &Rc<Context>,
     user: u32,
     db: u32,
+    warms: bool,
     socket: impl FnOnce() -> Option<std::os::unix::net::UnixStream>,
 ) -> bool {
     let identity = match user {
@@ -163,7 +164,7 @@ pub(crate) fn serve_inside(
     let (stream, context) = (Stream::Unix(socket), Rc::clone(context));
     let id = context.shared.client_ids.fetch_add(1, Ordering::Relaxed) + 1;
     let mut info = ClientInfo::new(id, &stream, Instant::now());
-    info.is_warming = true;
+    info.is_warming = warms;
     tokio::task::spawn_local(async move {
         attend(stream, context, Profile::new(identity, db), info).await;
     });

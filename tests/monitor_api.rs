@@ -118,6 +118,7 @@ fn answers_are_as_their_schemas_say() {
         ("POST /api/config/reload", "", "config-change"),
         ("POST /api/flush?pattern=user:*", "", "flush"),
         ("POST /api/warm?pattern=user:*", "", "warm"),
+        ("POST /api/compress?pattern=user:*", "", "compress"),
     ] {
         schemas.satisfied(schema, &send(monitor, request, TOKEN, body).json());
     }
@@ -240,6 +241,7 @@ fn another_web_site_cannot_change_anything() {
         "POST /api/flush?fleet=true",
         "POST /api/warm?pattern=*",
         "DELETE /api/warm",
+        "POST /api/compress?pattern=*",
     ];
     for request in changes {
         let refused = send(monitor, request, form, "hit_rate_min=0");

@@ -3,17 +3,28 @@
 use std::os::unix::net::UnixStream as StdStream;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::BytesMut;
+use bytes::{Buf, Bytes, BytesMut};
 use redis_protocol::resp2::decode::decode_bytes;
 use redis_protocol::resp2::types::BytesFrame;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
-use crate::resp::{ReplyScanner, build};
+use crate::resp::{Bulk, ReplyScanner, build, bulk_of, parse_int};
 use crate::worker;
 use crate::worker_state::context::Mailboxes;
 
 use super::key_state::PATIENCE;
+
+/// What a GET gives.
+pub(super) enum Got {
+    Value(Bytes),
+    /// There is no such key.
+    Nothing,
+    /// An error.
+    Refused,
+    /// More than was asked for.
+    TooLarge,
+}
 
 /// A connection to the client's task on a worker.
 pub(super) struct InnerClient {
@@ -22,11 +33,12 @@ pub(super) struct InnerClient {
 }
 
 impl InnerClient {
-    /// A client with this user, on a worker that serves a client with this user; user 0: as a client that has just connected.
+    /// A client with this user, on a worker that serves a client with this user; user 0: as a client that has just connected. `warms`:
+    /// what it reads is kept in L1 at once.
     ///
     /// # Errors
     /// No worker serves such a client any more.
-    pub(super) async fn open(mailboxes: &Mailboxes, user: u32, db: u32) -> Result<Self, String> {
+    pub(super) async fn open(mailboxes: &Mailboxes, user: u32, db: u32, warms: bool) -> Result<Self, String> {
         let failed = |error: std::io::Error| format!("the system gives no socket: {error}");
         let (ours, theirs) = StdStream::pair().map_err(failed)?;
         ours.set_nonblocking(true).map_err(failed)?;
@@ -35,7 +47,7 @@ impl InnerClient {
         let theirs = Arc::new(Mutex::new(Some(theirs)));
         let served = mailboxes.ask_all(Some(PATIENCE), move |context, answers| {
             let socket = || theirs.lock().unwrap_or_else(PoisonError::into_inner).take();
-            let served = worker::serve_inside(context, user, db, socket);
+            let served = worker::serve_inside(context, user, db, warms, socket);
             // If the receiver is gone, nobody waits.
             let _ = answers.send(served);
         });
@@ -76,17 +88,63 @@ impl InnerClient {
     /// # Errors
     /// The connection has ended.
     pub(super) async fn get_all(&mut self, keys: &[Vec<u8>]) -> Result<u64, String> {
-        let mut requests = Vec::new();
-        for key in keys {
-            build::request(&mut requests, [&b"GET"[..], key].into_iter());
-        }
-        self.send(&requests).await?;
+        self.ask_for(keys).await?;
         let mut refused = 0;
         for _ in keys {
             let reply = self.reply().await?;
             refused += u64::from(reply.starts_with(b"-"));
         }
         Ok(refused)
+    }
+
+    /// Gets these keys. A value of more than `most` bytes is thrown away as it comes.
+    ///
+    /// # Errors
+    /// The connection has ended.
+    pub(super) async fn get_each(&mut self, keys: &[Vec<u8>], most: usize) -> Result<Vec<Got>, String> {
+        self.ask_for(keys).await?;
+        let mut all = Vec::with_capacity(keys.len());
+        for _ in keys {
+            all.push(self.value(most).await?);
+        }
+        Ok(all)
+    }
+
+    async fn ask_for(&mut self, keys: &[Vec<u8>]) -> Result<(), String> {
+        let mut requests = Vec::new();
+        for key in keys {
+            build::request(&mut requests, [&b"GET"[..], key].into_iter());
+        }
+        self.send(&requests).await
+    }
+
+    /// The next reply, to a GET.
+    async fn value(&mut self, most: usize) -> Result<Got, String> {
+        let line = loop {
+            match memchr::memchr(b'\r', &self.buffer) {
+                Some(end) => break &self.buffer[..end],
+                None => self.read().await?,
+            }
+        };
+        let length = line.strip_prefix(b"$").and_then(parse_int).and_then(|length| usize::try_from(length).ok());
+        if let Some(length) = length.filter(|length| *length > most) {
+            let mut left = line.len() + 2 + length + 2;
+            loop {
+                let here = left.min(self.buffer.len());
+                self.buffer.advance(here);
+                left -= here;
+                if left == 0 {
+                    return Ok(Got::TooLarge);
+                }
+                self.read().await?;
+            }
+        }
+        let reply = self.reply().await?;
+        Ok(match bulk_of(&reply) {
+            Bulk::Value(value) => Got::Value(Bytes::copy_from_slice(value)),
+            Bulk::Null => Got::Nothing,
+            _ => Got::Refused,
+        })
     }
 
     async fn send(&mut self, bytes: &[u8]) -> Result<(), String> {
@@ -100,9 +158,14 @@ impl InnerClient {
             if let Some(end) = scanner.scan(&self.buffer).map_err(|why| why.to_string())? {
                 return Ok(self.buffer.split_to(end));
             }
-            if self.stream.read_buf(&mut self.buffer).await.map_err(ended)? == 0 {
-                return Err(ended(""));
-            }
+            self.read().await?;
+        }
+    }
+
+    async fn read(&mut self) -> Result<(), String> {
+        match self.stream.read_buf(&mut self.buffer).await.map_err(ended)? {
+            0 => Err(ended("")),
+            _ => Ok(()),
         }
     }
 }

@@ -5,6 +5,7 @@
 mod advice;
 mod alerts;
 pub mod answer;
+mod compress;
 mod config;
 mod curve;
 mod events;
@@ -17,6 +18,7 @@ pub mod history;
 mod info;
 mod inner_client;
 mod key_state;
+mod pace;
 mod report;
 mod rules;
 pub mod settings;
@@ -86,6 +88,8 @@ pub struct Admin {
     pub control: Handle,
     /// The warm-up of L1.
     pub warmer: Warmer,
+    /// Held during a trial of compression.
+    pub trying: tokio::sync::Mutex<()>,
     /// What changes it. Set once, at the start.
     pub settings: OnceLock<Weak<dyn settings::Settings>>,
     /// Publishes to the fleet. `None` for a single instance.

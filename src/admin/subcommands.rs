@@ -202,6 +202,17 @@ pub const SUBCOMMANDS: &[Subcommand] = &[
         run: super::warm::warm,
     },
     Subcommand {
+        subcommand: ProxySubcommand::Compress,
+        arguments: "TRY pattern [COUNT n]",
+        help: &[
+            "Read a sample of the values whose keys match (n of them; 100 if not given), and show what each codec and level would",
+            "save and cost, and the rule for config.yaml. Stores nothing.",
+        ],
+        takes: 2..=4,
+        access: Access::Configurers,
+        run: super::compress::compress,
+    },
+    Subcommand {
         subcommand: ProxySubcommand::Health,
         arguments: "[live|ready]",
         help: &[

@@ -3,9 +3,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
-
-use tokio::time::{Instant, sleep_until};
 
 use crate::resp::parse_int;
 use crate::worker_state::windows::Asker;
@@ -14,14 +11,9 @@ use super::Admin;
 use super::answer::{Answer, Asked};
 use super::inner_client::InnerClient;
 use super::key_state::Ruling;
+use super::pace::{Pace, SCANNED, TOGETHER};
 use super::view::View;
 use super::warmer::{End, Progress};
-
-/// Keys that are read together. Few, because their values are in memory together.
-const TOGETHER: usize = 16;
-
-/// Keys that Redis looks at in one SCAN.
-const SCANNED: &[u8] = b"500";
 
 /// The keys to read.
 pub enum Keys {
@@ -84,7 +76,7 @@ impl Admin {
 }
 
 async fn run(admin: &Admin, keys: Keys, most: u64, asker: Asker, progress: &Progress) -> Result<(), String> {
-    let mut client = InnerClient::open(&admin.mailboxes, asker.user, asker.db).await?;
+    let mut client = InnerClient::open(&admin.mailboxes, asker.user, asker.db, true).await?;
     let mut reader = Reader::new(admin, most, progress);
     match keys {
         Keys::These(keys) => {
@@ -94,7 +86,7 @@ async fn run(admin: &Admin, keys: Keys, most: u64, asker: Asker, progress: &Prog
         Keys::Matching(pattern) => {
             let mut cursor = b"0".to_vec();
             loop {
-                reader.pace().await;
+                reader.pace.wait(admin).await;
                 let (next, keys) =
                     client.scan(&[b"SCAN", &cursor, b"MATCH", &pattern, b"COUNT", SCANNED, b"TYPE", b"string"]).await?;
                 progress.scanned.fetch_add(keys.len() as u64, Ordering::Relaxed);
@@ -114,21 +106,12 @@ struct Reader<'a> {
     admin: &'a Admin,
     progress: &'a Progress,
     left: u64,
-    /// When the next request may be sent.
-    next: Instant,
+    pace: Pace,
 }
 
 impl<'a> Reader<'a> {
     fn new(admin: &'a Admin, most: u64, progress: &'a Progress) -> Self {
-        Reader { admin, progress, left: most, next: Instant::now() }
-    }
-
-    /// Waits until the next request may be sent: one SCAN, or so many GETs as are sent together.
-    async fn pace(&mut self) {
-        sleep_until(self.next).await;
-        // It may change meanwhile.
-        let rate = self.admin.config.get().warm_rate.max(1);
-        self.next = Instant::now() + Duration::from_secs_f64(TOGETHER as f64 / rate as f64);
+        Reader { admin, progress, left: most, pace: Pace::new() }
     }
 
     /// Reads those that a rule keeps.
@@ -137,7 +120,7 @@ impl<'a> Reader<'a> {
         keys.retain(|key| ruling.keeps_get(key));
         keys.truncate(usize::try_from(self.left).unwrap_or(usize::MAX));
         for keys in keys.chunks(TOGETHER) {
-            self.pace().await;
+            self.pace.wait(self.admin).await;
             let refused = client.get_all(keys).await?;
             self.left -= keys.len() as u64;
             self.progress.read.fetch_add(keys.len() as u64, Ordering::Relaxed);

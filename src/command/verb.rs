@@ -273,6 +273,8 @@ proxy_subcommands! {
     SlowLog = "slowlog",
     /// PROXY WARM.
     Warm = "warm",
+    /// PROXY COMPRESS.
+    Compress = "compress",
     /// PROXY CONFIG.
     Config = "config",
     /// PROXY STATS.

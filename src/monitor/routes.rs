@@ -76,6 +76,7 @@ pub(super) fn router(state: State) -> Router {
         .route("/api/config/reload", post(reload))
         .route("/api/config/rewrite", post(rewrite))
         .route("/api/flush", post(flush))
+        .route("/api/compress", post(try_compression))
         .route("/api/warm", get(warm_up).post(start_warm_up).delete(cancel_warm_up))
         .route("/api/dashboard", get(dashboard))
         .route("/api/history", get(history))
@@ -233,6 +234,31 @@ async fn flush(
     view_or_error(state.admin.flush(pattern.as_bytes().to_vec(), fleet).await.map(|()| View::Ok))
 }
 
+/// What each codec and level would save: `?pattern=`, on `?count=` values.
+async fn try_compression(
+    _: MayChange,
+    state: axum::extract::State<State>,
+    Query(query): Query<HashMap<String, String>>,
+) -> Response {
+    let (pattern, count) = match pattern_and_count(&query) {
+        Ok(asked) => asked,
+        Err(why) => return error(StatusCode::BAD_REQUEST, why),
+    };
+    view_or_error(state.admin.try_compression(pattern, count, OWN).await)
+}
+
+/// The parameters pattern and count.
+fn pattern_and_count(query: &HashMap<String, String>) -> Result<(Vec<u8>, Option<usize>), &'static str> {
+    let Some(pattern) = query.get("pattern") else {
+        return Err("say which keys: ?pattern=user:*");
+    };
+    let count = query.get("count").map(|count| count.parse().ok().filter(|count| *count > 0));
+    if count == Some(None) {
+        return Err("count must be a number, 1 or more");
+    }
+    Ok((pattern.clone().into_bytes(), count.flatten()))
+}
+
 /// How far the warm-up of L1 is.
 async fn warm_up(_: MayRead, state: axum::extract::State<State>) -> Response {
     Json(state.admin.warmer.view()).into_response()
@@ -244,15 +270,11 @@ async fn start_warm_up(
     state: axum::extract::State<State>,
     Query(query): Query<HashMap<String, String>>,
 ) -> Response {
-    let Some(pattern) = query.get("pattern") else {
-        return error(StatusCode::BAD_REQUEST, "say which keys: ?pattern=user:*");
+    let (pattern, count) = match pattern_and_count(&query) {
+        Ok(asked) => asked,
+        Err(why) => return error(StatusCode::BAD_REQUEST, why),
     };
-    let count = query.get("count").map(|count| count.parse().ok().filter(|count| *count > 0));
-    if count == Some(None) {
-        return error(StatusCode::BAD_REQUEST, "count must be a number, 1 or more");
-    }
-    let keys = Keys::Matching(pattern.clone().into_bytes());
-    let started = state.admin.warm(keys, count.flatten(), OWN);
+    let started = state.admin.warm(Keys::Matching(pattern), count.map(|count| count as u64), OWN);
     view_or_error(started.map(|()| state.admin.warmer.view()))
 }
 
