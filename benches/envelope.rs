@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use shortstop::codec::{CompressOptions, compress, decode};
+use shortstop::codec::{Codec, CompressOptions, compress, decode};
 
 const SIZES: [usize; 3] = [1 << 10, 4 << 10, 66 << 10];
 
@@ -56,8 +56,8 @@ fn noise(len: usize) -> Vec<u8> {
     std::iter::repeat_with(next).take(len).collect()
 }
 
-fn how(level: u32) -> CompressOptions {
-    CompressOptions { level, min_size: 1024, min_saving: 10 }
+fn how(codec: Codec, level: u32) -> CompressOptions {
+    CompressOptions { codec, level, min_size: 1024, min_saving: 10 }
 }
 
 fn compressing(c: &mut Criterion) {
@@ -65,14 +65,17 @@ fn compressing(c: &mut Criterion) {
     for size in SIZES {
         group.throughput(Throughput::Bytes(size as u64));
         let (json, noise) = (candles(size), noise(size));
-        for level in [1, 3, 6] {
-            group.bench_function(BenchmarkId::new(format!("json level {level}"), size), |b| {
-                b.iter(|| compress(black_box(&json), Some(&how(level))))
+        let levels = [(Codec::Gzip, 1), (Codec::Gzip, 3), (Codec::Gzip, 6), (Codec::Zstd, 1), (Codec::Zstd, 3)];
+        for (codec, level) in levels {
+            group.bench_function(BenchmarkId::new(format!("json {codec} {level}"), size), |b| {
+                b.iter(|| compress(black_box(&json), Some(&how(codec, level))))
             });
         }
-        group.bench_function(BenchmarkId::new("noise level 3, given up", size), |b| {
-            b.iter(|| compress(black_box(&noise), Some(&how(3))))
-        });
+        for (codec, level) in [(Codec::Gzip, 3), (Codec::Zstd, 1)] {
+            group.bench_function(BenchmarkId::new(format!("noise {codec} {level}, given up"), size), |b| {
+                b.iter(|| compress(black_box(&noise), Some(&how(codec, level))))
+            });
+        }
     }
 }
 
@@ -80,11 +83,13 @@ fn decompressing(c: &mut Criterion) {
     let mut group = c.benchmark_group("decompress");
     for size in SIZES {
         group.throughput(Throughput::Bytes(size as u64));
-        let compressed = compress(&candles(size), Some(&how(3))).expect("JSON saves more than a tenth");
-        let saved = 100 - compressed.len() * 100 / size;
-        group.bench_function(BenchmarkId::new(format!("json, {saved} % saved"), size), |b| {
-            b.iter(|| decode(black_box(&compressed), size))
-        });
+        for (codec, level) in [(Codec::Gzip, 3), (Codec::Zstd, 1)] {
+            let compressed = compress(&candles(size), Some(&how(codec, level))).expect("JSON saves more than a tenth");
+            let saved = 100 - compressed.len() * 100 / size;
+            group.bench_function(BenchmarkId::new(format!("json {codec} {level}, {saved} % saved"), size), |b| {
+                b.iter(|| decode(black_box(&compressed), size))
+            });
+        }
     }
 }
 

@@ -22,9 +22,9 @@
 //!
 //! | floor | modules | |
 //! | --- | --- | --- |
-//! | 0 words | [`resp`], [`reads`], [`glob`], [`config`], [`errors`], [`metrics`] | bytes in, values out; no I/O |
+//! | 0 words | [`resp`], [`reads`], [`glob`], [`codec`], [`config`], [`errors`], [`metrics`] | bytes in, values out; no I/O |
 //! | | [`log`], [`supervisor`], [`machine`] | the writer of the log; the watch over threads and tasks that must not end; the available memory |
-//! | 1 tables | [`command`], [`rules`], [`codec`] | pure |
+//! | 1 tables | [`command`], [`rules`] | pure |
 //! | | [`history`], [`alerts`] | samples of the metrics over the last week, and what in them needs a person |
 //! | | [`summaries`] | what the instances of a fleet tell of themselves |
 //! | 2 memory | [`near_cache`], [`coherence`], [`scripts`] | shared state; what may be served and kept, what scripts may write |

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use crate::codec::Codec;
 use crate::config::{Coherence, Compression, Config, RuleBody, Scripts};
 use crate::glob::Glob;
 use crate::metrics::rules::{OWN, Patterns, RulePlace};
@@ -99,7 +100,9 @@ pub struct CacheRule {
 /// How to compress a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CompressRule {
-    /// gzip level, 1 to 9.
+    /// The format.
+    pub codec: Codec,
+    /// One of its levels.
     pub level: u32,
     /// Minimum size of a value to try.
     pub min_size: usize,
@@ -122,6 +125,7 @@ impl Rules {
             });
             let compresses = config.compression == Compression::On && body.compress.on;
             let compress = compresses.then_some(CompressRule {
+                codec: body.compress.codec,
                 level: body.compress.level,
                 min_size: body.compress.min_size,
                 min_saving: body.compress.min_saving,
@@ -231,7 +235,7 @@ impl Rules {
 
 #[cfg(test)]
 mod tests {
-    use super::{CacheRule, CompressRule, Config, Duration, Reads, Rule, RulePlace, Rules};
+    use super::{CacheRule, Codec, CompressRule, Config, Duration, Reads, Rule, RulePlace, Rules};
 
     fn rules(yaml: &str) -> Rules {
         let config = Config::from_yaml(yaml).unwrap_or_else(|error| panic!("{error}"));
@@ -274,7 +278,7 @@ rules:
             }),
             watch: true,
             announce_values: false,
-            compress: Some(CompressRule { level: 3, min_size: 1024, min_saving: 10 }),
+            compress: Some(CompressRule { codec: Codec::Gzip, level: 3, min_size: 1024, min_saving: 10 }),
             observe: None,
             place: RulePlace::DEFAULTS,
         };

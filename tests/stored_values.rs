@@ -5,7 +5,7 @@
 
 mod common;
 
-use shortstop::codec::MARK;
+use shortstop::codec::{MARK, MARKS, ZSTD_MARK};
 
 use common::{
     Client, Redis, Shortstop, assert_our_error, assert_reply, bulk, filled, noise, pipeline_of, prose, show, wait_until,
@@ -21,9 +21,9 @@ fn stored(redis: &Redis, key: &str) -> Vec<u8> {
     reply[head..reply.len() - 2].to_vec()
 }
 
-/// The mark with these bits flipped.
-fn flipped(bits: &[usize]) -> [u8; 16] {
-    let mut mark = MARK;
+/// A mark with these bits flipped.
+fn flipped(mark: &[u8], bits: &[usize]) -> Vec<u8> {
+    let mut mark = mark.to_vec();
     bits.iter().for_each(|bit| mark[bit / 8] ^= 1 << (bit % 8));
     mark
 }
@@ -202,9 +202,9 @@ fn a_value_that_could_not_be_read_again_is_refused() {
     let proxy = Shortstop::start(&redis, "limits: { max_inflated: 100kb }\n");
     let mut client = proxy.client();
     let fits = [&MARK[..], &noise(100 * 1024 - 16, 1)].concat();
-    let damaged = flipped(&[3, 40, 127]);
-    for beginning in [MARK, damaged] {
-        let too_long = [&beginning[..], &noise(100 * 1024 - 15, 1)].concat();
+    let damaged = [flipped(&MARK, &[3, 40, 127]), flipped(&ZSTD_MARK, &[3, 40, 95])];
+    for beginning in [MARK.to_vec(), ZSTD_MARK.to_vec()].into_iter().chain(damaged) {
+        let too_long = [&beginning[..], &noise(100 * 1024 + 1 - beginning.len(), 1)].concat();
         if redis.has("msetex") {
             // Only the server's own table contains it.
             wait_until("the table is known", || client.fill("MSETEX 1 k $1", &[&too_long]).starts_with(b"-"));
@@ -244,11 +244,26 @@ fn a_mark_with_up_to_three_flipped_bits_is_damage_or_a_clients_own() {
     let proxy = Shortstop::start(&redis, "defaults: { cache: { reads: all, admit_after: 1 } }\n");
     let raw = Shortstop::start(&redis, "compression: false\n");
     let (mut client, mut other, mut direct) = (proxy.client(), raw.client(), redis.client());
-    client.call(&[b"SET", b"k", &prose(4_000, 1)]);
-    let good = stored(&redis, "k");
+    let good = ["", "defaults: { compress: zstd }\n"].map(|yaml| {
+        Shortstop::start(&redis, yaml).client().call(&[b"SET", b"k", &prose(4_000, 1)]);
+        stored(&redis, "k")
+    });
     client.pipeline(&pipeline_of(&["RPUSH l 1", "SET fine here"]), 2);
-    for bits in [&[0][..], &[127], &[20, 75], &[96, 97], &[1, 64, 65], &[7, 63, 126], &[0, 1, 2]] {
-        let mark = flipped(bits);
+    for (codec, bits) in [
+        (0, &[0][..]),
+        (0, &[127]),
+        (0, &[20, 75]),
+        (0, &[96, 97]),
+        (0, &[1, 64, 65]),
+        (0, &[7, 63, 126]),
+        (0, &[0, 1, 2]),
+        (1, &[0]),
+        (1, &[95]),
+        (1, &[20, 75]),
+        (1, &[7, 63, 94]),
+        (1, &[0, 1, 2]),
+    ] {
+        let (mark, good) = (flipped(MARKS[codec], bits), &good[codec]);
         // A client's own value.
         for value in [mark.to_vec(), [&mark[..], b" and more"].concat(), [&mark[..], &prose(4_000, 2)].concat()] {
             for (at, client) in [&mut client, &mut other].into_iter().enumerate() {
@@ -264,7 +279,7 @@ fn a_mark_with_up_to_three_flipped_bits_is_damage_or_a_clients_own() {
             }
         }
         // A compressed value.
-        let bad = [&mark[..], &good[16..]].concat();
+        let bad = [&mark[..], &good[mark.len()..]].concat();
         for lines in [
             &["GET k"][..],
             &["MGET fine k"],
@@ -298,7 +313,13 @@ fn a_mark_with_up_to_three_flipped_bits_is_damage_or_a_clients_own() {
     }
     // Four bits, and the header of BGZF, are data.
     let bgzf = [0x1f, 0x8b, 8, 4, 0, 0, 0, 0, 0, 0xff, 6, 0, b'B', b'C', 2, 0, 0x1b, 0, 3, 0];
-    for value in [&flipped(&[0, 1, 2, 3])[..], &flipped(&[5, 50, 90, 120]), &bgzf] {
+    for value in [
+        &flipped(&MARK, &[0, 1, 2, 3])[..],
+        &flipped(&MARK, &[5, 50, 90, 120]),
+        &flipped(&ZSTD_MARK, &[0, 1, 2, 3]),
+        &flipped(&ZSTD_MARK, &[5, 50, 90, 92]),
+        &bgzf,
+    ] {
         client.call(&[b"SET", b"k", value]);
         assert!(stored(&redis, "k") == value, "as it came");
         for _ in 0..3 {
@@ -314,9 +335,9 @@ fn a_mark_cannot_be_built_in_pieces() {
     let (reference, redis) = (Redis::start(), Redis::start());
     let proxy = Shortstop::start(&redis, "");
     let (mut direct, mut through) = (reference.client(), proxy.client());
-    for mark in [MARK, flipped(&[2, 77, 120])] {
+    for mark in [MARK.to_vec(), flipped(&MARK, &[2, 77, 120]), ZSTD_MARK.to_vec(), flipped(&ZSTD_MARK, &[0, 3, 77])] {
         let whole = [&mark[..], b"more"].concat();
-        for cut in 0..16 {
+        for cut in 0..mark.len() {
             for (line, at) in [("APPEND k $1", cut), ("SETRANGE k $2 $1", cut)] {
                 through.call(&[b"SET", b"k", &mark[..cut]]);
                 let at = at.to_string();

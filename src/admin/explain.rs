@@ -41,8 +41,8 @@ async fn explained(admin: &Admin, key: &[u8], asker: Asker) -> View {
         None => state.remembered.unkept.and_then(|read| read.bytes),
     };
     let compressed = seen.and_then(|seen| seen.entry.compressed());
-    let stored = seen.and(compressed.or(size));
-    let codec = stored.map(|_| if compressed.is_some() { "gzip" } else { "none" });
+    let stored = seen.and(compressed.map(|(_, size)| size).or(size));
+    let codec = stored.map(|_| compressed.map_or("none", |(codec, _)| codec.as_str()));
     let others = state.look.entries.iter().filter(|seen| seen.entry.user() != asker.user).count();
     View::Map(vec![
         ("key", ruling.shown(key)),
@@ -129,9 +129,9 @@ fn next_set(state: &KeyState<'_>, has_nats: bool) -> String {
         (false, _) => "no other instance is told (no NATS)",
     };
     let stored = match state.rule.compress {
-        Some(CompressRule { level, min_size, min_saving }) => {
+        Some(CompressRule { codec, level, min_size, min_saving }) => {
             let least = show_size(min_size);
-            format!("a value of {least} or more is compressed with gzip {level} if that saves {min_saving}%")
+            format!("a value of {least} or more is compressed with {codec} {level} if that saves {min_saving}%")
         }
         None => "the value is not compressed".to_owned(),
     };

@@ -66,7 +66,7 @@ pub(super) fn cache(rule: CacheRule) -> View {
 /// How a rule compresses values.
 pub(super) fn compress(rule: CompressRule) -> View {
     View::Map(vec![
-        ("codec", View::text("gzip")),
+        ("codec", View::text(rule.codec.as_str())),
         ("level", View::count(rule.level)),
         ("min_size", View::count(rule.min_size)),
         ("min_saving_percent", View::count(rule.min_saving)),

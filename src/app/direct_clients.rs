@@ -36,7 +36,7 @@ impl DirectClients {
         *warned = Some(now);
         tracing::warn!(
             number,
-            "clients are connected to Redis directly while values are compressed: they read compressed values as gzip bytes. Let them \
+            "clients are connected to Redis directly while values are compressed: they read compressed values as gzip or zstd bytes. Let them \
              connect through Shortstop, or set compression: read"
         );
     }

@@ -1,12 +1,12 @@
 //! The envelope: the form in which Redis stores a value that Shortstop has compressed.
 //!
-//! An envelope is one standard gzip member (RFC 1952) whose header contains [`MARK`], so `gzip -d` decompresses it. No value of a
-//! client can be mistaken for an envelope: a value that begins with the mark, or with bytes that differ from it by up to
-//! [`MARK_DAMAGE`] flipped bits, is itself compressed. After the mark come a version byte and a CRC-32 of the deflate stream. The
-//! trailer contains the CRC-32 and the length of the value. Together they cover every bit, so a damaged envelope is an error and
-//! never yields other bytes.
+//! An envelope begins with a mark ([`MARKS`]). No value of a client can be mistaken for an envelope: a value that begins with a mark,
+//! or with bytes that differ from a mark by up to [`MARK_DAMAGE`] flipped bits, is itself compressed. Checksums cover the value, so a
+//! damaged envelope is an error and never yields other bytes.
 //!
 //! Bytes in, bytes out. Must not know keys, rules or sockets. Allocates nothing before the length is checked.
+//!
+//! gzip: one standard member (RFC 1952) with the mark in its header, so `gzip -d` decompresses it.
 //!
 //! ```text
 //! offset  0  1f 8b 08 04  00 00 00 00  00 ff    gzip, deflate, FEXTRA; no time, no hints, unknown OS
@@ -16,15 +16,31 @@
 //!        21  deflate stream
 //!        -8  CRC-32 of the value, length of the value, both little endian
 //! ```
+//!
+//! zstd: an empty skippable frame and one standard frame (RFC 8878), so `zstd -d` decompresses it.
+//!
+//! ```text
+//! offset  0  53 2a 4d 18  00 00 00 00           a skippable frame without bytes; the 3 is the version of the envelope
+//!         8  28 b5 2f fd                        a frame                                  (here ZSTD_MARK ends)
+//!        12  its header: with a checksum, with the length of the value, without a dictionary
+//!            blocks
+//!        -4  the low half of the XXH64 of the value, little endian
+//! ```
 
 mod compress;
 mod decode;
-mod envelope;
+mod error;
+mod format;
+mod gzip;
+mod mark;
 mod number;
 #[cfg(test)]
 mod tests;
+mod zstd;
 
 pub use compress::{CompressOptions, MAX_LEN, compress, most_added};
-pub use decode::decode;
-pub use envelope::{DecodeError, MARK, MARK_DAMAGE, declared_len, is_compressed};
+pub use decode::{declared_len, decode};
+pub use error::DecodeError;
+pub use format::Codec;
+pub use mark::{LONGEST_MARK, MARK, MARK_DAMAGE, MARKS, ZSTD_MARK, codec_of, is_compressed};
 pub use number::is_number;

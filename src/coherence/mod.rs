@@ -25,6 +25,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, Guard};
 
+use crate::codec::Codec;
 use crate::config::{self, Config};
 use crate::glob::Glob;
 use crate::metrics::outcome::{EventKind, FlushReason, LeftL1, ModeReason, Outcome};
@@ -98,15 +99,15 @@ impl Ticket {
         permit.allows_times(times) && shared.stripes.is_live(self.id, self.number)
     }
 
-    /// Keeps the reply to the ticket's question, if the ticket is still valid. Returns whether it was. `compressed`: the size of the
-    /// value in Redis, if it is compressed there. `place`: where its hits are counted.
+    /// Keeps the reply to the ticket's question, if the ticket is still valid. Returns whether it was. `compressed`: codec and
+    /// size of the value in Redis, if it is compressed there. `place`: where its hits are counted.
     pub fn redeem(
         self,
         sent: Instant,
         deadline: Instant,
         question: &Question<'_>,
         reply: &[u8],
-        compressed: Option<usize>,
+        compressed: Option<(Codec, usize)>,
         place: RulePlace,
     ) -> bool {
         let shared = &self.coherence;

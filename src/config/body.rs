@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::codec::Codec;
 use crate::reads::Reads;
 
 use super::fields::{Fields, Patch, Section, Switch};
@@ -75,7 +76,7 @@ pub struct CompressBody {
     pub on: bool,
     /// The format.
     pub codec: Codec,
-    /// 1 (fast) to 9 (small).
+    /// One of the codec's levels, from fast to small.
     pub level: u32,
     /// Size of the smallest value to try.
     pub min_size: usize,
@@ -85,18 +86,11 @@ pub struct CompressBody {
 
 impl Default for CompressBody {
     fn default() -> Self {
-        Self { on: true, codec: Codec::Gzip, level: 3, min_size: 1 << 10, min_saving: 10 }
+        Self { on: true, codec: Codec::Gzip, level: Codec::Gzip.default_level(), min_size: 1 << 10, min_saving: 10 }
     }
 }
 
-/// The format of a compressed value.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Codec {
-    /// RFC 1952.
-    #[default]
-    Gzip,
-}
-words!(Codec, "a codec", "gzip", "gzip" => Gzip);
+words!(Codec, "a codec", "gzip or zstd", "gzip" => Gzip, "zstd" => Zstd);
 
 /// One entry of `rules`: a pattern and what it changes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -182,17 +176,31 @@ impl Switch<CachePatch> {
     }
 }
 
+impl CompressPatch {
+    /// In the defaults, a level that was there before belongs to the codec that was there before.
+    fn forget_level_of(&mut self, before: Option<Codec>) {
+        if before.is_some() && before != self.codec {
+            self.level = None;
+        }
+    }
+}
+
 impl Switch<CompressPatch> {
     fn compress(&self, base: &CompressBody) -> CompressBody {
         match self {
             Self::Off => CompressBody { on: false, ..base.clone() },
-            Self::On(patch) => CompressBody {
-                on: true,
-                codec: patch.codec.unwrap_or(base.codec),
-                level: patch.level.unwrap_or(base.level),
-                min_size: patch.min_size.unwrap_or(base.min_size),
-                min_saving: patch.min_saving.unwrap_or(base.min_saving),
-            },
+            Self::On(patch) => {
+                let codec = patch.codec.unwrap_or(base.codec);
+                // A level says nothing for another codec.
+                let inherited = if codec == base.codec { base.level } else { codec.default_level() };
+                CompressBody {
+                    on: true,
+                    codec,
+                    level: patch.level.unwrap_or(inherited),
+                    min_size: patch.min_size.unwrap_or(base.min_size),
+                    min_saving: patch.min_saving.unwrap_or(base.min_saving),
+                }
+            }
         }
     }
 }
@@ -237,11 +245,12 @@ impl Patch for CachePatch {
 }
 
 impl Patch for CompressPatch {
-    /// `compress: gzip` sets `codec`.
+    /// `compress: zstd` sets `codec`.
     fn take_word(&mut self, text: &str) -> Result<(), Wrong> {
-        let remedy = "true, false, gzip, or `key: value` lines below it";
+        let remedy = "true, false, gzip, zstd, or `key: value` lines below it";
         let codec = text.parse().map_err(|_| Wrong::not(text, "a switch or a codec", remedy))?;
-        self.codec = Some(codec);
+        let before = self.codec.replace(codec);
+        self.forget_level_of(before);
         Ok(())
     }
 }
@@ -290,8 +299,10 @@ impl Section for CachePatch {
 
 impl Section for CompressPatch {
     fn fields(&mut self, fields: &mut impl Fields) {
-        let Self { codec, level, min_size, min_saving } = self;
-        fields.maybe("codec", codec, parsed());
+        let before = self.codec;
+        fields.maybe("codec", &mut self.codec, parsed());
+        self.forget_level_of(before);
+        let Self { codec: _, level, min_size, min_saving } = self;
         fields.maybe("level", level, count());
         fields.maybe("min_size", min_size, SIZE);
         fields.maybe("min_saving", min_saving, PERCENT);
@@ -300,7 +311,7 @@ impl Section for CompressPatch {
 
 #[cfg(test)]
 mod tests {
-    use super::{CacheBody, CompressBody, Duration, RuleBody, RuleSpec};
+    use super::{CacheBody, Codec, CompressBody, Duration, RuleBody, RuleSpec};
     use crate::config::Config;
 
     fn spec(text: &str) -> RuleSpec {
@@ -340,12 +351,30 @@ mod tests {
     }
 
     #[test]
+    fn a_level_is_inherited_with_its_codec_only() {
+        let level = |defaults: &str, rule: &str| {
+            let defaults = Config::from_yaml(&format!("defaults: {{compress: {defaults}}}")).expect("a body").defaults;
+            spec(&format!("{{match: a, compress: {rule}}}")).body(&defaults).compress.level
+        };
+        assert_eq!(level("{level: 9}", "{codec: gzip}"), 9);
+        assert_eq!(level("{level: 9}", "{codec: zstd}"), 1);
+        assert_eq!(level("{level: 19, codec: zstd}", "{min_size: 5}"), 19);
+        assert_eq!(level("{level: 19, codec: zstd}", "gzip"), 3);
+        assert_eq!(level("{level: 19, codec: zstd}", "{codec: gzip, level: 7}"), 7);
+        assert_eq!(level("{codec: zstd}", "true"), 1);
+        assert_eq!(level("{codec: zstd, level: 3}", "true"), 3);
+    }
+
+    #[test]
     fn one_word_says_enough() {
         let defaults = RuleBody::default();
         let body = spec("{match: a, cache: 5m, compress: gzip}").body(&defaults);
         assert_eq!(body.cache, CacheBody { ttl: Duration::from_secs(300), ..CacheBody::default() });
         assert_eq!(body.compress, CompressBody::default());
-        let defaults = Config::from_yaml("defaults: { cache: 5m }").expect("a body").defaults;
+        let zstd = CompressBody { codec: Codec::Zstd, level: 1, ..CompressBody::default() };
+        assert_eq!(spec("{match: a, compress: zstd}").body(&defaults).compress, zstd);
+        let defaults = Config::from_yaml("defaults: { cache: 5m, compress: zstd }").expect("a body").defaults;
+        assert_eq!(defaults.compress, zstd);
         assert_eq!(defaults.cache, CacheBody { ttl: Duration::from_secs(300), ..CacheBody::default() });
     }
 }

@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use crate::codec::Codec;
 use crate::reads::Reads;
 
 use super::error::Finding;
@@ -55,7 +56,8 @@ pub(super) fn fields(config: &Config) -> Vec<Finding> {
     check.limits(config);
     check.scripts(&config.scripts);
     check.cache("defaults.cache", &Switch::from(&config.defaults.cache));
-    check.compress("defaults.compress", &Switch::from(&config.defaults.compress));
+    let compress = &config.defaults.compress;
+    check.compress("defaults.compress", &Switch::from(compress), compress.codec);
     for (index, rule) in config.rules.iter().enumerate() {
         let at = format!("rules[{index}]");
         if rule.pattern.is_empty() {
@@ -67,7 +69,7 @@ pub(super) fn fields(config: &Config) -> Vec<Finding> {
             check.cache(&format!("{at}.cache"), cache);
         }
         if let Some(compress) = &rule.compress {
-            check.compress(&format!("{at}.compress"), compress);
+            check.compress(&format!("{at}.compress"), compress, rule.body(&config.defaults).compress.codec);
         }
     }
     check.0
@@ -165,10 +167,13 @@ impl Check {
         }
     }
 
-    fn compress(&mut self, at: &str, compress: &Switch<CompressPatch>) {
+    /// `codec` is the one that applies, whether it is typed here or comes from the defaults.
+    fn compress(&mut self, at: &str, compress: &Switch<CompressPatch>, codec: Codec) {
         let Switch::On(CompressPatch { codec: _, level, min_size: _, min_saving }) = compress else { return };
-        if let Some(level) = *level {
-            self.number(&format!("{at}.level"), level, 1..=9);
+        if let Some(level) = level.filter(|level| !codec.levels().contains(level)) {
+            let (first, last) = codec.levels().into_inner();
+            let what = format!("{codec} has no level {level}");
+            self.wrong(&format!("{at}.level"), &what, &format!("a number from {first} (fast) to {last} (small)"));
         }
         if min_saving.is_some_and(|share| share > 99) {
             let at = format!("{at}.min_saving");

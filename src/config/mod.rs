@@ -36,7 +36,7 @@ mod warn;
 mod webhook;
 
 pub use alerts::{Alerts, Ratio};
-pub use body::{CacheBody, CachePatch, Codec, CompressBody, CompressPatch, Line, RuleBody, RuleSpec};
+pub use body::{CacheBody, CachePatch, CompressBody, CompressPatch, Line, RuleBody, RuleSpec};
 pub use compression::Compression;
 pub use error::{ConfigError, Finding};
 pub use fields::Switch;

@@ -166,8 +166,8 @@ fn mistakes_name_line_key_and_remedy() {
         ("coherence: always", "line 1: coherence: 'always' is not a coherence mode; type auto, nats or off"),
         ("log: { format: xml }", "line 1: log.format: 'xml' is not a log format; type text or json"),
         (
-            "defaults: { compress: { codec: zstd } }",
-            "line 1: defaults.compress.codec: 'zstd' is not a codec; type gzip",
+            "defaults: { compress: { codec: lz4 } }",
+            "line 1: defaults.compress.codec: 'lz4' is not a codec; type gzip or zstd",
         ),
         (
             "defaults:\n  cache:\n    reads: [get, ttl]",
@@ -269,7 +269,15 @@ fn mistakes_name_line_key_and_remedy() {
         ),
         (
             "rules:\n- match: a\n  compress: { level: 10 }",
-            "line 3: rules[0].compress.level: 10 is too large; type 9 or less",
+            "line 3: rules[0].compress.level: gzip has no level 10; type a number from 1 (fast) to 9 (small)",
+        ),
+        (
+            "defaults: { compress: zstd }\nrules:\n- match: a\n  compress: { level: 20 }",
+            "line 4: rules[0].compress.level: zstd has no level 20; type a number from 1 (fast) to 19 (small)",
+        ),
+        (
+            "defaults:\n  compress: { level: 0, codec: zstd }",
+            "line 2: defaults.compress.level: zstd has no level 0; type a number from 1",
         ),
         (
             "rules:\n- match: a\n  compress: { min_saving: 100% }",

@@ -58,6 +58,8 @@ counters! {
     l1_misses,
     /// Values compressed.
     compressed_values,
+    /// Of these, those compressed with zstd.
+    zstd_values,
     /// Bytes of the values that were compressed.
     compressed_bytes_in,
     /// Bytes of the resulting envelopes.

@@ -218,7 +218,7 @@ pub(super) const METRICS: &[Metric] = &[
         "direct_clients",
         Gauge,
         Nothing,
-        "Connections of other programs to Redis: they read compressed values as gzip bytes; -1: not known.",
+        "Connections of other programs to Redis: they read compressed values as they are stored; -1: not known.",
         |from| Known(*from.stats.shared.direct_clients.lock().unwrap_or_else(PoisonError::into_inner)),
     ),
     row(
@@ -229,6 +229,9 @@ pub(super) const METRICS: &[Metric] = &[
         "Values compressed on their way to Redis.",
         |from| Count(from.stats.sum(|worker| &worker.compressed_values)),
     ),
+    row(Section::Compression, "zstd_values", Counter, Nothing, "Of these, those compressed with zstd.", |from| {
+        Count(from.stats.sum(|worker| &worker.zstd_values))
+    }),
     row(Section::Compression, "compressed_bytes_in", Counter, Bytes, "Bytes of these values.", |from| {
         Count(from.stats.sum(|worker| &worker.compressed_bytes_in))
     }),

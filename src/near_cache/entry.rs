@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use triomphe::ThinArc;
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::codec::Codec;
 use crate::metrics::rules::RulePlace;
 use crate::resp::Version;
 
@@ -147,18 +148,19 @@ struct Head {
     user: u32,
     /// Up to 2 GiB, because that bounds `limits.max_bulk_length`.
     key_length: u32,
-    /// Size of the compressed value in Redis. 0 if it is not compressed.
+    /// Codec and size of the compressed value in Redis.
+    codec: Option<Codec>,
     compressed: u32,
     times: Times,
 }
 
 impl Entry {
-    /// A valid entry. `compressed`: the size of the value in Redis, if it is compressed there.
+    /// A valid entry. `compressed`: codec and size of the value in Redis, if it is compressed there.
     pub fn new(
         times: Times,
         question: &Question<'_>,
         reply: &[u8],
-        compressed: Option<usize>,
+        compressed: Option<(Codec, usize)>,
         place: RulePlace,
     ) -> Self {
         let (protocol, request) = match question.request {
@@ -173,7 +175,8 @@ impl Entry {
             db: question.db,
             user: question.user,
             key_length: u32::try_from(question.key.len()).expect("a key is an argument, and those are bounded"),
-            compressed: compressed.map_or(0, |size| u32::try_from(size).unwrap_or(u32::MAX)),
+            codec: compressed.map(|(codec, _)| codec),
+            compressed: compressed.map_or(0, |(_, size)| u32::try_from(size).unwrap_or(u32::MAX)),
             times,
         };
         Entry(ThinArc::from_header_and_slice(head, &[question.key, request, reply].concat()))
@@ -233,9 +236,9 @@ impl Entry {
         (self.head().protocol != 0).then(|| self.request())
     }
 
-    /// Size of the value in Redis, if it is compressed there.
-    pub fn compressed(&self) -> Option<usize> {
-        Some(self.head().compressed as usize).filter(|size| *size > 0)
+    /// Codec and size of the value in Redis, if it is compressed there.
+    pub fn compressed(&self) -> Option<(Codec, usize)> {
+        self.head().codec.map(|codec| (codec, self.head().compressed as usize))
     }
 
     /// Whether it has not been dropped.

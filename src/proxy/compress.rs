@@ -23,6 +23,8 @@ pub(super) struct Candidates {
     places: SmallVec<[Candidate; 1]>,
     /// Total size of the values.
     pub(super) bytes: usize,
+    /// Maximum memory of a compressor for any of the values.
+    pub(super) memory: usize,
     /// Why the values must not be stored.
     pub(super) refused: Option<OwnError>,
 }
@@ -32,6 +34,7 @@ impl Candidates {
     /// that Shortstop can decompress again.
     pub(super) fn look(&mut self, place: usize, value: &[u8], rule: Option<&CompressRule>, most: usize) {
         let how = rule.filter(|rule| (rule.min_size..=most).contains(&value.len())).map(|rule| CompressOptions {
+            codec: rule.codec,
             level: rule.level,
             min_size: rule.min_size,
             min_saving: rule.min_saving,
@@ -42,6 +45,7 @@ impl Candidates {
             self.refused = Some(errors::too_long_with_mark(value.len(), most));
         }
         if how.is_some() || looks_compressed {
+            self.memory = self.memory.max(how.map_or(0, |how| how.memory(value.len())));
             self.places.push((place, how));
             self.bytes += value.len();
         }

@@ -14,19 +14,22 @@ use crate::proxy::reply_shape::{SortOption, sort_options};
 use crate::resp::{build, parse_int};
 
 /// The beginning of each script: a function that tells whether a string is an envelope, by the rule of `codec::is_compressed`.
-/// ARGV[1] is the mark.
+/// ARGV[1] is gzip's mark; zstd's is in the text.
 macro_rules! with_envelope_check {
     ($script:literal) => {
         concat!(
-            "local function sealed(value) \
-            if type(value) ~= 'string' or #value < #ARGV[1] then return false end \
+            "local function begins_like(value, mark) \
+            if type(value) ~= 'string' or #value < #mark then return false end \
             local flipped = 0 \
-            for i = 1, #ARGV[1] do \
-            local bits = bit.bxor(string.byte(value, i), string.byte(ARGV[1], i)) \
+            for i = 1, #mark do \
+            local bits = bit.bxor(string.byte(value, i), string.byte(mark, i)) \
             while bits > 0 do bits = bit.band(bits, bits - 1) flipped = flipped + 1 end \
             if flipped > 3 then return false end \
             end \
             return true \
+            end \
+            local function sealed(value) \
+            return begins_like(value, ARGV[1]) or begins_like(value, 'S*M\\024\\000\\000\\000\\000(\\181/\\253') \
             end ",
             $script
         )

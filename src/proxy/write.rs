@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use crate::codec;
+use crate::codec::{Codec, codec_of};
 use crate::coherence::ServePermit;
 use crate::command::{Keys, Verb};
 use crate::errors::{self, OwnError};
@@ -144,7 +145,7 @@ impl Client {
             Err(lost) => return self.unavailable(&lost),
         };
         for (at, envelope) in &replacements {
-            self.count_compressed(view, call, *at, envelope.len());
+            self.count_compressed(view, call, *at, envelope);
         }
         let mask = guard.mask();
         let on_reply = if let Target::Session(session) = &target
@@ -163,11 +164,12 @@ impl Client {
         Next::Go
     }
 
-    /// Counts a value, the argument `value_at`, that was compressed to so many bytes.
-    fn count_compressed(&self, view: &View, call: Call<'_>, value_at: usize, bytes_out: usize) {
-        let bytes_in = call.args[value_at].len();
+    /// Counts a value, the argument `value_at`, that was compressed to this envelope.
+    fn count_compressed(&self, view: &View, call: Call<'_>, value_at: usize, envelope: &[u8]) {
+        let (bytes_in, bytes_out) = (call.args[value_at].len(), envelope.len());
         let stats = self.context.stats();
         stats.compressed_values.add(1);
+        stats.zstd_values.add(u64::from(codec_of(envelope) == Some(Codec::Zstd)));
         stats.compressed_bytes_in.add(bytes_in as u64);
         stats.compressed_bytes_out.add(bytes_out as u64);
         let rule = call.rule(view, value_at - compress::value_at(call.row.verb, 0));
@@ -195,8 +197,8 @@ impl Client {
         let outcome: Rc<RefCell<Option<Outcome>>> = Rc::default();
         let ranges = request.ranges.clone();
         let (there, reply_queue) = (Rc::clone(&outcome), Rc::clone(&self.reply_queue));
-        // The request, and the largest size its values can reach.
-        let bytes = raw.len().saturating_mul(2);
+        // The request, the largest size its values can reach, and the compressor.
+        let bytes = raw.len().saturating_mul(2).saturating_add(candidates.memory);
         self.context.offload(
             bytes,
             move || compress::compress(&raw, &ranges, &candidates),

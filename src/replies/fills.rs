@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::client_state::reply_queue::{ReplyQueue, Slot};
-use crate::codec;
+use crate::codec::{self, Codec};
 use crate::coherence::Ticket;
 use crate::exchange::pending::{CallMark, Flight, OnReply, Pending, Reader};
 use crate::exchange::reply_shape::ReplyShape;
@@ -48,7 +48,7 @@ pub(crate) fn fill(
         Reply::Borrowed(bytes) => Reply::Borrowed(&bytes[..end]),
         Reply::Owned(bytes) => Reply::Owned(bytes.slice(..end)),
     };
-    let compressed = compressed_size(first.bytes());
+    let compressed = compressed_as(first.bytes());
     if flight.asked.question().is_get() {
         decode_one(context, first, move |context, reply| land(context, &flight, to, sent, pttl, reply, compressed));
     } else {
@@ -63,7 +63,7 @@ fn land(
     sent: Instant,
     pttl: Option<i64>,
     reply: Reply<'_>,
-    compressed: Option<usize>,
+    compressed: Option<(Codec, usize)>,
 ) {
     // Remove the flight before any reply is delivered, so that no reader joins a flight that has ended.
     forget(context, flight);
@@ -146,10 +146,10 @@ pub(crate) fn reply_passed(context: &Context, id: KeyId, reply: &[u8]) {
     context.value_passed(id, size, false, None);
 }
 
-/// Size of the value in a reply of Redis, if it is compressed.
-fn compressed_size(reply: &[u8]) -> Option<usize> {
+/// Codec and size of the value in a reply of Redis, if it is compressed.
+fn compressed_as(reply: &[u8]) -> Option<(Codec, usize)> {
     match bulk_of(reply) {
-        Bulk::Value(value) if codec::is_compressed(value) => Some(value.len()),
+        Bulk::Value(value) => codec::codec_of(value).map(|codec| (codec, value.len())),
         _ => None,
     }
 }
@@ -160,8 +160,8 @@ struct Read<'a> {
     sent: Instant,
     /// With its value decompressed.
     reply: &'a [u8],
-    /// Size of the value in Redis, if it is compressed there.
-    compressed: Option<usize>,
+    /// Codec and size of the value in Redis, if it is compressed there.
+    compressed: Option<(Codec, usize)>,
     /// Where its hits are counted.
     place: RulePlace,
 }
@@ -219,7 +219,7 @@ pub(crate) fn fill_many(
         Reply::Borrowed(bytes) => Reply::Borrowed(&bytes[..end]),
         Reply::Owned(bytes) => Reply::Owned(bytes.slice(..end)),
     };
-    let compressed: Vec<Option<usize>> = elements(array.bytes()).into_iter().flatten().map(compressed_size).collect();
+    let compressed: Vec<_> = elements(array.bytes()).into_iter().flatten().map(compressed_as).collect();
     decode_all(context, array, ReplyShape::Values, move |context, reply| {
         let mut ttls = ttls.into_iter();
         if let Some(elements) = elements(reply.bytes()) {

@@ -63,8 +63,8 @@ impl Default for Savings {
 impl Savings {
     /// Compresses these values.
     pub fn add(&mut self, trials: Vec<Trial>) {
-        for Trial { place, how: CompressRule { level, min_size, min_saving }, value } in trials {
-            let envelope = codec::compress(&value, Some(&CompressOptions { level, min_size, min_saving }));
+        for Trial { place, how: CompressRule { codec, level, min_size, min_saving }, value } in trials {
+            let envelope = codec::compress(&value, Some(&CompressOptions { codec, level, min_size, min_saving }));
             let saved = envelope.map_or(0, |envelope| value.len().saturating_sub(envelope.len()));
             let tried = &mut self.0[place.number()];
             tried.values += 1;
@@ -82,12 +82,13 @@ impl Savings {
 #[cfg(test)]
 mod tests {
     use super::{MOST, Savings, Trials, Tried};
+    use crate::codec::Codec;
     use crate::metrics::rules::RulePlace;
     use crate::rules::CompressRule;
 
     #[test]
     fn a_few_values_are_really_compressed() {
-        let how = CompressRule { level: 3, min_size: 100, min_saving: 10 };
+        let how = CompressRule { codec: Codec::Gzip, level: 3, min_size: 100, min_saving: 10 };
         let (text, noise) = (b"{\"price\": 1.5, \"side\": \"buy\"}".repeat(40), RulePlace::of(1));
         let mut trials = Trials::default();
         for _ in 0..100 {

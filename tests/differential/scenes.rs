@@ -1,6 +1,6 @@
 //! Hand-written scenes, read from `data/scenes.txt`, which says what its lines mean.
 
-use shortstop::codec::{self, CompressOptions, MARK};
+use shortstop::codec::{self, Codec, CompressOptions, MARK};
 
 use super::common::prose;
 use super::side::{Call, Due, Step};
@@ -112,7 +112,7 @@ fn word(word: &str) -> Vec<u8> {
         "MARK" => MARK.to_vec(),
         "MARKED" => [&MARK[..], b"and more"].concat(),
         "SEALED" => {
-            let how = CompressOptions { level: 3, min_size: 0, min_saving: 0 };
+            let how = CompressOptions { codec: Codec::Gzip, level: 3, min_size: 0, min_saving: 0 };
             codec::compress(&prose(500, 3), Some(&how)).expect("text gets smaller")
         }
         other => other.as_bytes().to_vec(),

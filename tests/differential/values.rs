@@ -1,6 +1,6 @@
 //! Generates the parts of a call: keys, values, numbers, words of a syntax; mostly valid, sometimes odd.
 
-use shortstop::codec::{self, CompressOptions, MARK};
+use shortstop::codec::{self, Codec, CompressOptions, MARK};
 
 use super::chance::Chance;
 use super::common::{noise, prose};
@@ -257,7 +257,7 @@ impl Values {
             1 => [&MARK[..12], b"X", &MARK[13..], b"and more"].concat(),
             2 => [&MARK[..], &noise(40, seed)].concat(),
             3 => {
-                let how = CompressOptions { level: 3, min_size: 0, min_saving: 0 };
+                let how = CompressOptions { codec: Codec::Gzip, level: 3, min_size: 0, min_saving: 0 };
                 codec::compress(&prose(400, seed), Some(&how)).expect("text gets smaller")
             }
             _ => [&MARK[..], &prose(900, seed)].concat(),

@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use crate::admin::view::View;
-use crate::codec::{self, CompressOptions};
-use crate::config::Codec;
+use crate::codec::{self, Codec, CompressOptions};
 
 /// What is tried: one row of the answer each. From a value of one byte on, and if a tenth is saved.
-const ROWS: &[(Codec, u32)] = &[(Codec::Gzip, 1), (Codec::Gzip, 3), (Codec::Gzip, 6)];
+const ROWS: &[(Codec, u32)] =
+    &[(Codec::Gzip, 1), (Codec::Gzip, 3), (Codec::Gzip, 6), (Codec::Zstd, 1), (Codec::Zstd, 3), (Codec::Zstd, 9)];
 
 /// Percentage of its size that a value must save.
 pub(super) const MIN_SAVING: u8 = 10;
@@ -38,7 +38,7 @@ impl Trial {
     }
 
     fn of(codec: Codec, level: u32, values: &[Bytes]) -> Trial {
-        let how = CompressOptions { level, min_size: 1, min_saving: MIN_SAVING };
+        let how = CompressOptions { codec, level, min_size: 1, min_saving: MIN_SAVING };
         // The first use of a level allocates the compressor, later ones do not.
         if let Some(first) = values.first() {
             codec::compress(first, Some(&how));
@@ -106,7 +106,8 @@ mod tests {
     #[test]
     fn each_row_is_what_the_codec_really_does() {
         let text = Bytes::from(b"{\"price\": 1.5, \"side\": \"buy\"}".repeat(40));
-        let random: Vec<u8> = (0..500_u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+        let random: Vec<u8> =
+            (0..500_u32).map(|at| (at.wrapping_mul(at).wrapping_mul(2_654_435_761) >> 13) as u8).collect();
         let values = [text.clone(), Bytes::from(random), Bytes::from_static(b"12345")];
         let trials = Trial::all(&values);
         assert_eq!(trials.len(), ROWS.len());
