@@ -19,9 +19,9 @@ use tokio::sync::{mpsc, watch};
 
 use crate::acceptor::{self, Front, WorkerHandle};
 use crate::admin::Admin;
+use crate::admin::background::Background;
 use crate::admin::following::Following;
 use crate::admin::settings::{Changed, Settings};
-use crate::admin::warmer::Warmer;
 use crate::alerts::Alerts;
 use crate::bus::{self, Bus, BusError, connection_name, random_incarnation};
 use crate::client_state::users::Users;
@@ -192,7 +192,9 @@ impl App {
             settings: OnceLock::new(),
             outbox: bus.as_ref().map(Bus::outbox),
             control: control.handle().clone(),
-            warmer: Warmer::default(),
+            warmer: Background::default(),
+            decompressor: Background::default(),
+            dialer: Arc::clone(&dialer),
             trying: tokio::sync::Mutex::default(),
             incarnation,
             mailboxes: Arc::clone(&mailboxes),

@@ -23,7 +23,7 @@
 //! | floor | modules | |
 //! | --- | --- | --- |
 //! | 0 words | [`resp`], [`reads`], [`glob`], [`codec`], [`config`], [`errors`], [`metrics`] | bytes in, values out; no I/O |
-//! | | [`log`], [`supervisor`], [`machine`] | the writer of the log; the watch over threads and tasks that must not end; the available memory |
+//! | | [`log`], [`supervisor`], [`machine`], [`pace`] | the writer of the log; the watch over threads and tasks that must not end; the available memory; the pace of work in the background |
 //! | 1 tables | [`command`], [`rules`] | pure |
 //! | | [`history`], [`alerts`] | samples of the metrics over the last week, and what in them needs a person |
 //! | | [`summaries`] | what the instances of a fleet tell of themselves |
@@ -31,6 +31,7 @@
 //! | | [`traffic`] | what has passed through a worker, for those who ask |
 //! | 3 wires | [`net`] | sockets: TCP, TLS, Unix |
 //! | | [`upstream`], [`bus`], [`webhook`] | the connections to Redis, to NATS, and to who wants alerts |
+//! | | [`decompress`] | turns stored values back to plain |
 //! | 4 state | `client_state` | the state of one client: reply queue, profile, client info, session |
 //! | | `exchange` | what waits for a reply, as data |
 //! | | `worker_state` | what one worker owns, what all workers share |
@@ -60,6 +61,7 @@ pub mod codec;
 pub mod coherence;
 pub mod command;
 pub mod config;
+pub mod decompress;
 pub mod errors;
 mod exchange;
 pub mod fleet;
@@ -72,6 +74,7 @@ pub mod metrics;
 pub mod monitor;
 pub mod near_cache;
 pub mod net;
+pub mod pace;
 mod proxy;
 pub mod reads;
 mod replies;

@@ -13,6 +13,7 @@ use std::time::Duration;
 use clap::Parser;
 use shortstop::app::{self, App, Surroundings};
 use shortstop::config::{Config, Loaded, Loader, LogFormat, Setting, UpstreamTls};
+use shortstop::decompress::command::{self, Options};
 use shortstop::listeners::Addresses;
 use shortstop::log::Log;
 use shortstop::net::{Stream, tls};
@@ -33,14 +34,16 @@ const LAST_LINES: Duration = Duration::from_millis(500);
 #[derive(Parser)]
 #[command(version, max_term_width = 100)]
 struct Flags {
+    #[command(subcommand)]
+    command: Option<Command>,
     /// The configuration file; without it, ./config.yaml if there is one [env: SHORTSTOP_CONFIG]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
     /// The address for clients [default: 127.0.0.1:6380] [env: SHORTSTOP_LISTEN]
     #[arg(long, value_name = "HOST:PORT")]
     listen: Option<String>,
     /// The Redis server [default: redis://127.0.0.1:6379] [env: REDIS_URL]
-    #[arg(long, value_name = "URL")]
+    #[arg(long, global = true, value_name = "URL")]
     upstream: Option<String>,
     /// The NATS server for invalidations; empty: a single instance [env: NATS_URL]
     #[arg(long, value_name = "URL")]
@@ -64,6 +67,24 @@ struct Flags {
     /// live]
     #[arg(long, value_name = "live|ready", num_args = 0..=1, default_missing_value = "live")]
     health: Option<Health>,
+}
+
+/// What to do instead of serving clients.
+#[derive(Clone, clap::Subcommand)]
+enum Command {
+    /// Turn all compressed values in Redis back to plain, before Shortstop is removed. Needs no running Shortstop. It may be stopped at any
+    /// time, and run again. Ends with 0 if no compressed value is left.
+    Decompress {
+        /// The keys: a Redis glob pattern
+        #[arg(long, value_name = "PATTERN", default_value = "*")]
+        pattern: String,
+        /// The database; without it, all that have keys
+        #[arg(long, value_name = "NUMBER")]
+        db: Option<u32>,
+        /// Values per second, at most
+        #[arg(long, value_name = "COUNT", default_value_t = 10_000)]
+        rate: usize,
+    },
 }
 
 /// The state that `--health` asks for.
@@ -138,6 +159,9 @@ fn main() -> ExitCode {
     let Loaded { config, warnings, .. } = loaded;
     if let Some(asked) = flags.health {
         return health(&config, asked);
+    }
+    if let Some(Command::Decompress { pattern, db, rate }) = flags.command {
+        return command::decompress(&config, &Options { pattern, db, rate });
     }
     let log = match start_log(&config) {
         Ok(log) => log,

@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 use std::process::Command;
 
-use common::{Authority, Issued, PATIENCE, Redis, Shortstop, prose, run};
+use common::{Authority, Issued, PATIENCE, Redis, Shortstop, run};
 use markdown::{Document, ROOT, code_of, documents};
 use serde_yaml::Value;
 use shell::Shell;
@@ -341,40 +341,4 @@ fn operations_has_every_error_text() {
     // The text that follows the error of a write is explained above the tables.
     let alone: Vec<_> = texts.iter().filter(|text| !text.starts_with(';')).cloned().collect();
     compare_quotations(&quoted, &texts, &alone);
-}
-
-/// The program in docs/deployment.md leaves no compressed value behind, and changes none.
-#[test]
-fn compression_can_be_rolled_back() {
-    let python = std::env::var_os("SHORTSTOP_TEST_PYTHON")
-        .map_or_else(|| Path::new(ROOT).join("target/venv/bin/python"), PathBuf::from);
-    assert!(python.exists(), "{} is missing: `make test` sets it up, with redis-py in it", python.display());
-    let document = Document::read("docs/deployment.md");
-    let blocks = document.blocks();
-    let program = blocks.iter().find(|block| block.info == "python").expect("it is there");
-
-    let redis = Redis::start();
-    let value = prose(20_000, 1);
-    {
-        let proxy = Shortstop::start(&redis, "");
-        proxy.client().fill("SET for-ever $1", &[&value]);
-        proxy.client().fill("SET for-a-while $1 EX 1000", &[&value]);
-        proxy.client().cmd("SET small 1");
-        proxy.client().cmd("RPUSH list a");
-    }
-    assert_ne!(redis.client().cmd("GET for-ever"), common::bulk(&value), "it was compressed");
-
-    let proxy = Shortstop::start(&redis, "compression: false");
-    let mut start = Command::new(python);
-    start.args(["-c", &program.text]).env("REDIS_URL", format!("redis://{}", proxy.addr()));
-    let output = run(&mut start, 3 * PATIENCE);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-
-    let mut direct = redis.client();
-    for key in ["for-ever", "for-a-while"] {
-        common::assert_reply(&direct.cmd(&format!("GET {key}")), common::bulk(&value), key);
-    }
-    common::assert_reply(&direct.cmd("TTL for-ever"), b":-1\r\n", "no time to live");
-    assert_ne!(direct.cmd("TTL for-a-while"), b":-1\r\n", "the time to live stays");
-    common::assert_reply(&direct.cmd("GET small"), common::bulk(b"1"), "what was not compressed");
 }

@@ -119,6 +119,7 @@ fn answers_are_as_their_schemas_say() {
         ("POST /api/flush?pattern=user:*", "", "flush"),
         ("POST /api/warm?pattern=user:*", "", "warm"),
         ("POST /api/compress?pattern=user:*", "", "compress"),
+        ("POST /api/decompress?pattern=user:*", "", "decompress"),
     ] {
         schemas.satisfied(schema, &send(monitor, request, TOKEN, body).json());
     }
@@ -242,6 +243,8 @@ fn another_web_site_cannot_change_anything() {
         "POST /api/warm?pattern=*",
         "DELETE /api/warm",
         "POST /api/compress?pattern=*",
+        "POST /api/decompress?pattern=*",
+        "DELETE /api/decompress",
     ];
     for request in changes {
         let refused = send(monitor, request, form, "hit_rate_min=0");

@@ -15,6 +15,9 @@ use crate::worker_state::context::Mailboxes;
 
 use super::key_state::PATIENCE;
 
+/// Keys that Redis looks at in one SCAN.
+pub(super) const SCANNED: &[u8] = b"500";
+
 /// What a GET gives.
 pub(super) enum Got {
     Value(Bytes),

@@ -5,9 +5,11 @@
 mod advice;
 mod alerts;
 pub mod answer;
+pub mod background;
 mod compress;
 mod config;
 mod curve;
+mod decompress;
 mod events;
 mod explain;
 mod fleet;
@@ -18,16 +20,15 @@ pub mod history;
 mod info;
 mod inner_client;
 mod key_state;
-mod pace;
 mod report;
 mod rules;
+pub mod runs;
 pub mod settings;
 mod slow_log;
 pub mod subcommands;
 mod traffic;
 pub mod view;
 pub mod warm;
-pub mod warmer;
 mod windows;
 
 use std::sync::atomic::Ordering;
@@ -51,12 +52,13 @@ use crate::metrics::slots::{BusStats, Stats};
 use crate::metrics::snapshot;
 use crate::summaries::Summaries;
 use crate::traffic::Accesses;
-use crate::upstream::Endpoint;
 use crate::upstream::status::{OwnRight, UpstreamStatus};
+use crate::upstream::{Dialer, Endpoint};
 use crate::worker_state::context::Mailboxes;
 
+use background::Background;
 use following::Following;
-use warmer::Warmer;
+use runs::{OfDatabase, Warmed};
 
 /// What can be shown.
 pub struct Admin {
@@ -87,7 +89,11 @@ pub struct Admin {
     /// Runs what takes time.
     pub control: Handle,
     /// The warm-up of L1.
-    pub warmer: Warmer,
+    pub warmer: Background<Warmed>,
+    /// The conversion of stored values to plain.
+    pub decompressor: Background<OfDatabase>,
+    /// How Redis is reached.
+    pub dialer: Arc<Dialer>,
     /// Held during a trial of compression.
     pub trying: tokio::sync::Mutex<()>,
     /// What changes it. Set once, at the start.

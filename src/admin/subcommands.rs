@@ -213,6 +213,17 @@ pub const SUBCOMMANDS: &[Subcommand] = &[
         run: super::compress::compress,
     },
     Subcommand {
+        subcommand: ProxySubcommand::Decompress,
+        arguments: "[pattern | CANCEL]",
+        help: &[
+            "Turn the stored values whose keys match back to plain, in the background, in the database of this connection. Clients",
+            "see no difference. CANCEL ends it. Without a pattern: show how far it is.",
+        ],
+        takes: 0..=1,
+        access: Access::Configurers,
+        run: super::decompress::decompress,
+    },
+    Subcommand {
         subcommand: ProxySubcommand::Health,
         arguments: "[live|ready]",
         help: &[

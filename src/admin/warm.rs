@@ -4,16 +4,17 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use crate::pace::{Pace, TOGETHER};
 use crate::resp::parse_int;
 use crate::worker_state::windows::Asker;
 
 use super::Admin;
 use super::answer::{Answer, Asked};
-use super::inner_client::InnerClient;
+use super::background::{End, Run};
+use super::inner_client::{InnerClient, SCANNED};
 use super::key_state::Ruling;
-use super::pace::{Pace, SCANNED, TOGETHER};
+use super::runs::Warmed;
 use super::view::View;
-use super::warmer::{End, Progress};
 
 /// The keys to read.
 pub enum Keys {
@@ -64,18 +65,18 @@ impl Admin {
             Keys::These(_) => View::Nil,
         };
         let admin = Arc::clone(self);
-        self.warmer.begin(Progress::new(pattern), move |progress| {
+        self.warmer.begin(Run::new(pattern, Warmed::default()), move |run| {
             let control = admin.control.clone();
             let job = async move {
-                let end = run(&admin, keys, most, asker, &progress).await;
-                progress.finish(end.map_or_else(End::Failed, |()| End::Done));
+                let end = read_all(&admin, keys, most, asker, &run.counts).await;
+                run.finish(end.map_or_else(End::Failed, |()| End::Done));
             };
             control.spawn(job).abort_handle()
         })
     }
 }
 
-async fn run(admin: &Admin, keys: Keys, most: u64, asker: Asker, progress: &Progress) -> Result<(), String> {
+async fn read_all(admin: &Admin, keys: Keys, most: u64, asker: Asker, progress: &Warmed) -> Result<(), String> {
     let mut client = InnerClient::open(&admin.mailboxes, asker.user, asker.db, true).await?;
     let mut reader = Reader::new(admin, most, progress);
     match keys {
@@ -86,7 +87,7 @@ async fn run(admin: &Admin, keys: Keys, most: u64, asker: Asker, progress: &Prog
         Keys::Matching(pattern) => {
             let mut cursor = b"0".to_vec();
             loop {
-                reader.pace.wait(admin).await;
+                reader.pace.wait(admin.config.get().warm_rate).await;
                 let (next, keys) =
                     client.scan(&[b"SCAN", &cursor, b"MATCH", &pattern, b"COUNT", SCANNED, b"TYPE", b"string"]).await?;
                 progress.scanned.fetch_add(keys.len() as u64, Ordering::Relaxed);
@@ -104,14 +105,14 @@ async fn run(admin: &Admin, keys: Keys, most: u64, asker: Asker, progress: &Prog
 /// Reads keys in small groups, at the rate that is allowed.
 struct Reader<'a> {
     admin: &'a Admin,
-    progress: &'a Progress,
+    progress: &'a Warmed,
     left: u64,
     pace: Pace,
 }
 
 impl<'a> Reader<'a> {
-    fn new(admin: &'a Admin, most: u64, progress: &'a Progress) -> Self {
-        Reader { admin, progress, left: most, pace: Pace::new() }
+    fn new(admin: &'a Admin, most: u64, progress: &'a Warmed) -> Self {
+        Reader { admin, progress, left: most, pace: Pace::default() }
     }
 
     /// Reads those that a rule keeps.
@@ -120,7 +121,7 @@ impl<'a> Reader<'a> {
         keys.retain(|key| ruling.keeps_get(key));
         keys.truncate(usize::try_from(self.left).unwrap_or(usize::MAX));
         for keys in keys.chunks(TOGETHER) {
-            self.pace.wait(self.admin).await;
+            self.pace.wait(self.admin.config.get().warm_rate).await;
             let refused = client.get_all(keys).await?;
             self.left -= keys.len() as u64;
             self.progress.read.fetch_add(keys.len() as u64, Ordering::Relaxed);

@@ -275,6 +275,8 @@ proxy_subcommands! {
     Warm = "warm",
     /// PROXY COMPRESS.
     Compress = "compress",
+    /// PROXY DECOMPRESS.
+    Decompress = "decompress",
     /// PROXY CONFIG.
     Config = "config",
     /// PROXY STATS.

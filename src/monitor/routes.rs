@@ -77,6 +77,7 @@ pub(super) fn router(state: State) -> Router {
         .route("/api/config/rewrite", post(rewrite))
         .route("/api/flush", post(flush))
         .route("/api/compress", post(try_compression))
+        .route("/api/decompress", get(decompressed).post(start_decompressing).delete(cancel_decompressing))
         .route("/api/warm", get(warm_up).post(start_warm_up).delete(cancel_warm_up))
         .route("/api/dashboard", get(dashboard))
         .route("/api/history", get(history))
@@ -257,6 +258,33 @@ fn pattern_and_count(query: &HashMap<String, String>) -> Result<(Vec<u8>, Option
         return Err("count must be a number, 1 or more");
     }
     Ok((pattern.clone().into_bytes(), count.flatten()))
+}
+
+/// How far the conversion of stored values to plain is.
+async fn decompressed(_: MayRead, state: axum::extract::State<State>) -> Response {
+    Json(state.admin.decompressor.view()).into_response()
+}
+
+/// Begins to turn stored values to plain: `?pattern=`, in database `?db=`.
+async fn start_decompressing(
+    _: MayChange,
+    state: axum::extract::State<State>,
+    Query(query): Query<HashMap<String, String>>,
+) -> Response {
+    let Some(pattern) = query.get("pattern") else {
+        return error(StatusCode::BAD_REQUEST, "say which keys: ?pattern=user:*");
+    };
+    let Ok(db) = query.get("db").map_or(Ok(0), |db| db.parse()) else {
+        return error(StatusCode::BAD_REQUEST, "db must be the number of a database");
+    };
+    let started = state.admin.decompress(pattern.clone().into_bytes(), Asker { db, ..OWN });
+    view_or_error(started.map(|()| state.admin.decompressor.view()))
+}
+
+/// Ends the conversion.
+async fn cancel_decompressing(_: MayChange, state: axum::extract::State<State>) -> Response {
+    state.admin.decompressor.cancel();
+    Json(state.admin.decompressor.view()).into_response()
 }
 
 /// How far the warm-up of L1 is.

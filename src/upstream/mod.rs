@@ -15,6 +15,7 @@ mod limits;
 mod link;
 mod login;
 mod own;
+pub mod plain;
 mod queue;
 mod rights;
 mod silence;

@@ -19,7 +19,7 @@ const STAND_INS: &[(&str, &str)] = &[
         "shortstop",
         r#"case " $* " in
   *" --health "*) exec "$REAL_SHORTSTOP" --listen "127.0.0.1:$PROXY" "$@" ;;
-  *" --check-config "*) exec "$REAL_SHORTSTOP" "$@" ;;
+  *" --check-config "* | *" decompress "*) exec "$REAL_SHORTSTOP" "$@" ;;
   *) exec "$REAL_SHORTSTOP" "$@" --check-config ;;
 esac"#,
     ),

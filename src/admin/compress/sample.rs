@@ -6,8 +6,8 @@ use bytes::Bytes;
 use tokio::time::{Instant, timeout_at};
 
 use crate::admin::Admin;
-use crate::admin::inner_client::{Got, InnerClient};
-use crate::admin::pace::{Pace, SCANNED, TOGETHER};
+use crate::admin::inner_client::{Got, InnerClient, SCANNED};
+use crate::pace::{Pace, TOGETHER};
 use crate::worker_state::windows::Asker;
 
 /// A larger value is left out.
@@ -55,14 +55,14 @@ impl Sample {
         pattern: &[u8],
         count: usize,
     ) -> Result<(), String> {
-        let (mut pace, mut cursor) = (Pace::new(), b"0".to_vec());
+        let (mut pace, mut cursor) = (Pace::default(), b"0".to_vec());
         loop {
-            pace.wait(admin).await;
+            pace.wait(admin.config.get().warm_rate).await;
             let (next, keys) =
                 client.scan(&[b"SCAN", &cursor, b"MATCH", pattern, b"COUNT", SCANNED, b"TYPE", b"string"]).await?;
             self.scanned += keys.len();
             for keys in keys.chunks(TOGETHER) {
-                pace.wait(admin).await;
+                pace.wait(admin.config.get().warm_rate).await;
                 for (key, got) in keys.iter().zip(client.get_each(keys, MOST_BYTES).await?) {
                     if self.values.len() >= count || self.bytes >= MOST_BYTES_TOGETHER {
                         return Ok(());
