@@ -6,7 +6,7 @@ mod http;
 #[path = "monitor/schema.rs"]
 mod schema;
 
-use common::{Client, Redis, Shortstop, assert_reply, field, pipeline_of, prose};
+use common::{Client, Redis, Shortstop, assert_reply, field, noise, pipeline_of, prose};
 use http::get;
 use serde_json::{Value, json};
 
@@ -81,9 +81,14 @@ fn the_sums_over_all_rules_are_those_of_info() {
     for round in 0..2 {
         load(&mut clients);
         let (rules, info) = (rules(&proxy), clients[0].cmd("PROXY INFO"));
-        for (name, total) in
-            [("hits", "l1_hits"), ("misses", "l1_misses"), ("compression_saved_bytes", "compression_saved_bytes")]
-        {
+        for (name, total) in [
+            ("hits", "l1_hits"),
+            ("misses", "l1_misses"),
+            ("compressed_values", "compressed_values"),
+            ("compressed_bytes_in", "compressed_bytes_in"),
+            ("compressed_bytes_out", "compressed_bytes_out"),
+            ("compression_saved_bytes", "compression_saved_bytes"),
+        ] {
             let told = field(&info, total).and_then(|told| told.parse::<u64>().ok()).expect("a number");
             assert!(told > 0, "{total}: a run without shows nothing");
             assert_eq!(sum(&rules, name), told, "{total}, round {round}: {rules:#?}");
@@ -110,8 +115,53 @@ fn the_sums_over_all_rules_are_those_of_info() {
         let hits = metric(&proxy, &format!("shortstop_rule_hits_total{{rule=\"{label}\"}}"));
         assert_eq!(hits > 0, index != 1, "{label}: Prometheus sees no reset");
         metric(&proxy, &format!("shortstop_rule_misses_total{{rule=\"{label}\"}}"));
-        metric(&proxy, &format!("shortstop_rule_compression_saved_bytes_total{{rule=\"{label}\"}}"));
+        for name in ["compressed_values", "compressed_in_bytes", "compression_saved_bytes"] {
+            metric(&proxy, &format!("shortstop_rule_{name}_total{{rule=\"{label}\"}}"));
+        }
     }
+}
+
+#[test]
+fn values_that_stay_plain_are_counted_with_the_reason() {
+    let redis = Redis::start();
+    let yaml = "monitor: 127.0.0.1:0\nlimits: { max_inflated: 100kb }\nrules: [{ match: 'no:*', compress: false }]\n";
+    let proxy = Shortstop::start(&redis, yaml);
+    let mut client = proxy.client();
+    let (number, hyper) = ("1".repeat(2_000).into_bytes(), [&b"HYLL"[..], &prose(2_000, 1)].concat());
+    for round in 1..=2 {
+        client.call(&[b"SET", b"k", b"small"]);
+        client.call(&[b"SET", b"k", &prose(200_000, 1)]);
+        client.call(&[b"MSET", b"k", &number, b"l", &hyper]);
+        client.call(&[b"SET", b"k", &noise(2_000, 1)]);
+        // Above `offload_above`.
+        client.call(&[b"SETEX", b"k", b"100", &noise(90_000, 1)]);
+        client.call(&[b"SET", b"no:k", &noise(2_000, 1)]);
+        client.call(&[b"SET", b"k", &prose(2_000, 1)]);
+        let rules = rules(&proxy);
+        let expected = json!({ "small": round, "large": round, "number": 2 * round, "no_saving": 2 * round });
+        assert_eq!(rules[1]["compression_skipped"], expected);
+        assert_eq!(rules[1]["compressed_values"], round);
+        assert_eq!(rules[0]["compression_skipped"], json!({ "small": 0, "large": 0, "number": 0, "no_saving": 0 }));
+    }
+    assert_eq!(rules(&proxy)[0]["compression_usec"], 0);
+    let took = rules(&proxy)[1]["compression_usec"].as_u64().expect("a number");
+    assert!(took > 0);
+    client.cmd("GET k");
+    let info = client.cmd("PROXY INFO compression");
+    let told = |name: &str| field(&info, name).and_then(|told| told.parse::<u64>().ok()).expect("a number");
+    assert_eq!(told("compression_usec"), took);
+    assert!(told("decompression_usec") > 0);
+    for (reason, number) in [("small", 2), ("large", 2), ("number", 4), ("no_saving", 4)] {
+        assert_eq!(told(&format!("compression_skipped_{reason}")), number, "{reason}");
+        let labels = format!("{{rule=\"defaults\",reason=\"{reason}\"}}");
+        assert_eq!(metric(&proxy, &format!("shortstop_rule_compression_skipped_total{labels}")), number);
+    }
+    let seconds = get(proxy.monitor(), "/metrics").body;
+    let seconds =
+        seconds.lines().find_map(|line| line.strip_prefix("shortstop_compression_seconds_total ")?.parse::<f64>().ok());
+    assert!(seconds.is_some_and(|seconds| (seconds * 1e6 - took as f64).abs() < 1.0), "{seconds:?} {took}");
+    client.cmd("PROXY STATS RESET");
+    assert_eq!(field(&client.cmd("PROXY INFO compression"), "compression_usec").as_deref(), Some("0"));
 }
 
 #[test]

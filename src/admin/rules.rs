@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::RuleSpec;
+use crate::metrics::outcome::{Outcome, Skipped};
 use crate::metrics::rules::{OWN, RuleSums};
 use crate::rules::{CacheRule, CompressRule, Rule, Rules};
 
@@ -31,6 +32,7 @@ pub(super) fn rules(admin: &Arc<Admin>, _: Asked<'_>) -> Answer {
 /// One row: a rule of the configuration with its index; or several of them, or the defaults, by a name. Several say nothing together.
 fn row(spec: Option<(usize, &RuleSpec)>, name: &str, rule: Option<&Rule>, sums: RuleSums) -> View {
     let reads = sums.hits + sums.misses;
+    let skipped = Skipped::ALL.iter().map(|why| (why.name(), View::count(sums.skipped[why.place()]))).collect();
     View::Map(vec![
         ("number", View::maybe(spec, |(index, _)| View::count(index + 1))),
         ("match", View::text(spec.map_or(name, |(_, spec)| &spec.pattern))),
@@ -43,7 +45,12 @@ fn row(spec: Option<(usize, &RuleSpec)>, name: &str, rule: Option<&Rule>, sums: 
         ("misses", View::count(sums.misses)),
         ("hit_rate", View::maybe((reads > 0).then_some(sums.hits as f64 / reads as f64), View::Float)),
         ("writes", View::count(sums.writes)),
+        ("compressed_values", View::count(sums.compressed)),
+        ("compressed_bytes_in", View::count(sums.bytes_in)),
+        ("compressed_bytes_out", View::count(sums.bytes_in.saturating_sub(sums.saved_bytes))),
         ("compression_saved_bytes", View::count(sums.saved_bytes)),
+        ("compression_usec", View::count(sums.compress_nanos / 1000)),
+        ("compression_skipped", View::Map(skipped)),
     ])
 }
 

@@ -44,6 +44,11 @@ impl CompressOptions {
     }
 }
 
+/// Whether a value is never compressed, because commands read it inside Redis.
+pub fn stays_plain(value: &[u8]) -> bool {
+    value.starts_with(HYPERLOGLOG) || is_number(value)
+}
+
 /// The envelope of `value`. `None` if the value is to be stored uncompressed.
 ///
 /// `how` is `None` if compression is off. Even then, and whatever it saves, a value that [`is_compressed`] recognises gets an
@@ -51,7 +56,7 @@ impl CompressOptions {
 /// ([`is_number`]), because commands read them inside Redis. Neither does a value above [`MAX_LEN`]; if such a value begins with
 /// a mark, it must not be stored at all.
 pub fn compress(value: &[u8], how: Option<&CompressOptions>) -> Option<Vec<u8>> {
-    if value.starts_with(HYPERLOGLOG) || is_number(value) {
+    if stays_plain(value) {
         return None;
     }
     let compressed = how.and_then(|how| {

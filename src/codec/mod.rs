@@ -38,7 +38,7 @@ mod number;
 mod tests;
 mod zstd;
 
-pub use compress::{CompressOptions, MAX_LEN, compress, most_added};
+pub use compress::{CompressOptions, MAX_LEN, compress, most_added, stays_plain};
 pub use decode::{declared_len, decode};
 pub use error::DecodeError;
 pub use format::Codec;

@@ -69,6 +69,18 @@ outcomes! {
         Other = "other",
     }
 
+    /// Why a value that a rule compresses was stored as it came.
+    Skipped {
+        /// It is smaller than `min_size`.
+        Small = "small",
+        /// It is larger than `limits.max_inflated`.
+        Large = "large",
+        /// It is a number or a HyperLogLog, which commands read inside Redis.
+        Number = "number",
+        /// Compression would not save `min_saving`.
+        NoSaving = "no_saving",
+    }
+
     /// Why the reply to a read that a rule keeps was not kept.
     NotKept {
         /// The key was not requested often enough yet (`admit_after`).
@@ -349,7 +361,7 @@ impl<O: Outcome> SharedTally<O> {
 mod tests {
     use super::{
         DropReason, EventKind, Family, FlushReason, LeftL1, ModeReason, NotKept, NotServed, Outcome, SharedTally, Side,
-        Tally, UnknownWrite,
+        Skipped, Tally, UnknownWrite,
     };
 
     fn names<O: Outcome>() -> Vec<&'static str> {
@@ -362,6 +374,7 @@ mod tests {
         let kinds = [
             names::<FlushReason>(),
             names::<NotKept>(),
+            names::<Skipped>(),
             names::<LeftL1>(),
             names::<NotServed>(),
             names::<DropReason>(),

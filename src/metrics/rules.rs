@@ -7,6 +7,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::counter::Counter;
+use super::outcome::{Outcome, Skipped};
 
 /// How many rules are counted each for itself, from the first one. The others are counted together.
 pub const OWN: usize = 254;
@@ -32,7 +33,7 @@ impl RulePlace {
     }
 }
 
-/// The counters of one rule in one worker. Each cache line has those of one rule.
+/// The counters of one rule in one worker. No cache line has those of two rules.
 #[derive(Debug, Default)]
 #[repr(align(64))]
 pub struct RuleCounters {
@@ -52,9 +53,20 @@ pub struct RuleCounters {
     pub observed: Counter,
     /// Bytes of the values that were compressed if that saved enough, or would be.
     pub bytes_tried: Counter,
+    /// As `compressed_values`.
+    pub compressed: Counter,
+    /// As `compression_usec`, in nanoseconds.
+    pub compress_nanos: Counter,
+    /// As `compression_skipped`, by the place of the reason.
+    skipped: [Counter; Skipped::ALL.len()],
 }
 
 impl RuleCounters {
+    /// A value was stored as it came.
+    pub fn skip(&self, why: Skipped) {
+        self.skipped[why.place()].add(1);
+    }
+
     /// Goes on with what another has counted.
     fn go_on(&self, before: &RuleCounters) {
         self.hits.add(before.hits.get());
@@ -65,6 +77,9 @@ impl RuleCounters {
         self.bytes_out.add(before.bytes_out.get());
         self.observed.add(before.observed.get());
         self.bytes_tried.add(before.bytes_tried.get());
+        self.compressed.add(before.compressed.get());
+        self.compress_nanos.add(before.compress_nanos.get());
+        self.skipped.iter().zip(&before.skipped).for_each(|(here, before)| here.add(before.get()));
     }
 }
 
@@ -150,8 +165,16 @@ pub struct RuleSums {
     pub requests: u64,
     /// Keys of requests that may change them.
     pub writes: u64,
+    /// Values that were compressed.
+    pub compressed: u64,
+    /// Their bytes before.
+    pub bytes_in: u64,
     /// Bytes that compression saved.
     pub saved_bytes: u64,
+    /// Nanoseconds that compressing took.
+    pub compress_nanos: u64,
+    /// Values that were stored as they came, by the place of the reason.
+    pub skipped: [u64; Skipped::ALL.len()],
     /// Keys of reads that L1 could have answered, if it were not only observed.
     pub observed: u64,
     /// Bytes of the values that were compressed if that saved enough, or would be.
@@ -167,12 +190,15 @@ impl RuleSums {
             sums.misses += one.misses.get();
             sums.requests += one.hits.get() + one.passed.get();
             sums.writes += one.writes.get();
-            sums.saved_bytes += one.bytes_in.get();
+            sums.compressed += one.compressed.get();
+            sums.bytes_in += one.bytes_in.get();
+            sums.compress_nanos += one.compress_nanos.get();
+            sums.skipped.iter_mut().zip(&one.skipped).for_each(|(sum, one)| *sum += one.get());
             bytes_out += one.bytes_out.get();
             sums.observed += one.observed.get();
             sums.tried_bytes += one.bytes_tried.get();
         }
-        RuleSums { saved_bytes: sums.saved_bytes.saturating_sub(bytes_out), ..sums }
+        RuleSums { saved_bytes: sums.bytes_in.saturating_sub(bytes_out), ..sums }
     }
 
     /// Both together.
@@ -183,7 +209,11 @@ impl RuleSums {
             misses: self.misses + other.misses,
             requests: self.requests + other.requests,
             writes: self.writes + other.writes,
+            compressed: self.compressed + other.compressed,
+            bytes_in: self.bytes_in + other.bytes_in,
             saved_bytes: self.saved_bytes + other.saved_bytes,
+            compress_nanos: self.compress_nanos + other.compress_nanos,
+            skipped: std::array::from_fn(|at| self.skipped[at] + other.skipped[at]),
             observed: self.observed + other.observed,
             tried_bytes: self.tried_bytes + other.tried_bytes,
         }
@@ -196,7 +226,11 @@ impl RuleSums {
             misses: self.misses.saturating_sub(earlier.misses),
             requests: self.requests.saturating_sub(earlier.requests),
             writes: self.writes.saturating_sub(earlier.writes),
+            compressed: self.compressed.saturating_sub(earlier.compressed),
+            bytes_in: self.bytes_in.saturating_sub(earlier.bytes_in),
             saved_bytes: self.saved_bytes.saturating_sub(earlier.saved_bytes),
+            compress_nanos: self.compress_nanos.saturating_sub(earlier.compress_nanos),
+            skipped: std::array::from_fn(|at| self.skipped[at].saturating_sub(earlier.skipped[at])),
             observed: self.observed.saturating_sub(earlier.observed),
             tried_bytes: self.tried_bytes.saturating_sub(earlier.tried_bytes),
         }

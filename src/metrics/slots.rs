@@ -10,7 +10,7 @@ use crate::errors::Side;
 use super::counter::{Counter, Histogram, Totals};
 use super::journal::Journal;
 use super::outcome::{
-    DropReason, Durations, EventKind, Family, FlushReason, NotKept, Outcome, SharedTally, Tally, UnknownWrite,
+    DropReason, Durations, EventKind, Family, FlushReason, NotKept, Outcome, SharedTally, Skipped, Tally, UnknownWrite,
 };
 use super::rules::{RuleTotals, WorkerRules};
 use super::slow_log::SlowLog;
@@ -37,6 +37,8 @@ macro_rules! counters {
             pub errors: Tally<Side>,
             /// Replies that were not kept.
             pub not_kept: Tally<NotKept>,
+            /// Values that a rule compresses and that were stored as they came.
+            pub compression_skipped: Tally<Skipped>,
             /// Clients that were dropped.
             pub clients_dropped: Tally<DropReason>,
             /// Writes with an unknown outcome.
@@ -64,6 +66,10 @@ counters! {
     compressed_bytes_in,
     /// Bytes of the resulting envelopes.
     compressed_bytes_out,
+    /// Nanoseconds that compressing took, also where it did not save enough.
+    compress_nanos,
+    /// Nanoseconds that decompressing took.
+    decode_nanos,
     /// Envelopes decompressed.
     opened_values,
     /// Envelopes that could not be decompressed.

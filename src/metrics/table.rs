@@ -260,6 +260,25 @@ pub(super) const METRICS: &[Metric] = &[
     ),
     row(
         Section::Compression,
+        "compression_usec",
+        Counter,
+        Microseconds,
+        "Time that compressing took, also where it did not save enough.",
+        |from| Count(from.stats.sum(|worker| &worker.compress_nanos) / 1000),
+    ),
+    row(
+        Section::Compression,
+        "compression_skipped",
+        Counter,
+        Nothing,
+        "Values that a rule compresses and that were stored as they came, by reason.",
+        |from| each(from, |worker| &worker.compression_skipped),
+    ),
+    row(Section::Compression, "decompression_usec", Counter, Microseconds, "Time that decompressing took.", |from| {
+        Count(from.stats.sum(|worker| &worker.decode_nanos) / 1000)
+    }),
+    row(
+        Section::Compression,
         "opened_values",
         Counter,
         Nothing,

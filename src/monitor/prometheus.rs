@@ -17,7 +17,7 @@ use prometheus_client::registry::{Registry, Unit as BaseUnit};
 
 use crate::metrics::counter::Totals;
 use crate::metrics::metric::{Kind, Metric, Section, Sources, Unit, Value};
-use crate::metrics::outcome::{Family, Outcome};
+use crate::metrics::outcome::{Family, Outcome, Skipped};
 use crate::metrics::rules::{OWN, RuleSums, RuleTotals};
 use crate::metrics::slots::Latencies;
 use crate::metrics::snapshot;
@@ -117,11 +117,15 @@ impl Scrape {
     /// What was counted for each rule. Its pattern is the label, which is a part of the configuration and no key of a client.
     fn rules(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         type Row = (&'static str, &'static str, Option<BaseUnit>, fn(&RuleSums) -> u64);
-        let rows: [Row; 3] = [
+        let rows: [Row; 5] = [
             ("rule_hits", "Keys of reads answered from L1, by rule.", None, |sums| sums.hits),
             ("rule_misses", "Keys of reads sent to Redis that L1 could have answered, by rule.", None, |sums| {
                 sums.misses
             }),
+            ("rule_compressed_values", "Values compressed on their way to Redis, by rule.", None, |sums| {
+                sums.compressed
+            }),
+            ("rule_compressed_in", "Bytes of these values, by rule.", Some(BaseUnit::Bytes), |sums| sums.bytes_in),
             ("rule_compression_saved", "Bytes that Redis need not store, by rule.", Some(BaseUnit::Bytes), |sums| {
                 sums.saved_bytes
             }),
@@ -130,6 +134,21 @@ impl Scrape {
             let mut encoder = encoder.encode_descriptor(name, help, unit.as_ref(), MetricType::Counter)?;
             for (label, sums) in &self.rules {
                 count(encoder.encode_family(&[("rule", label.as_str())])?, MetricType::Counter, read(sums))?;
+            }
+        }
+        let (seconds, counter) = (Some(BaseUnit::Seconds), MetricType::Counter);
+        let help = "Time that compressing took, by rule.";
+        let mut times = encoder.encode_descriptor("rule_compression", help, seconds.as_ref(), counter)?;
+        for (label, sums) in &self.rules {
+            let time = ConstCounter::new(sums.compress_nanos as f64 / 1e9);
+            time.encode(times.encode_family(&[("rule", label.as_str())])?)?;
+        }
+        let help = "Values that a rule compresses and that were stored as they came, by rule and reason.";
+        let mut skips = encoder.encode_descriptor("rule_compression_skipped", help, None, MetricType::Counter)?;
+        for (label, sums) in &self.rules {
+            for (why, number) in Skipped::ALL.iter().zip(sums.skipped) {
+                let labels = [("rule", label.as_str()), ("reason", why.name())];
+                count(skips.encode_family(&labels)?, MetricType::Counter, number)?;
             }
         }
         Ok(())
@@ -162,6 +181,9 @@ fn one(encoder: &mut DescriptorEncoder<'_>, metric: &Metric, value: &Value) -> f
     let mut encoder = encoder.encode_descriptor(&name, metric.help, unit.as_ref(), kind)?;
     let milliseconds = metric.unit == Unit::Milliseconds;
     match value {
+        Value::Count(number) if metric.unit == Unit::Microseconds => {
+            ConstCounter::new(*number as f64 / 1e6).encode(encoder)
+        }
         Value::Count(number) => count(encoder, kind, *number),
         Value::Known(Some(number)) if milliseconds => ConstGauge::new(*number as f64 / 1e3).encode(encoder),
         Value::Known(Some(number)) => count(encoder, kind, *number),

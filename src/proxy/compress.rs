@@ -1,5 +1,7 @@
 //! Values on their way to Redis: which arguments are values, and how they are compressed.
 
+use std::time::{Duration, Instant};
+
 use bytes::Bytes;
 use smallvec::SmallVec;
 
@@ -7,12 +9,32 @@ use crate::codec::{self, CompressOptions};
 use crate::command::Verb;
 use crate::errors::{self, OwnError};
 use crate::exchange::write_guard::WriteGuard;
+use crate::metrics::outcome::Skipped;
 use crate::proxy::request::{Replacements, Request};
 use crate::resp::Args;
 use crate::rules::CompressRule;
 
 /// The result of offloaded compression. `None` if it panicked.
-pub(super) type Outcome = Option<Replacements>;
+pub(super) type Outcome = Option<Compressed>;
+
+/// The values of a request after compression.
+#[derive(Default)]
+pub(super) struct Compressed {
+    /// Those that are compressed.
+    pub(super) replacements: Replacements,
+    /// Those that a rule compresses.
+    pub(super) tried: SmallVec<[Tried; 1]>,
+}
+
+/// A value that a rule compresses.
+pub(super) struct Tried {
+    /// Its position.
+    pub(super) at: usize,
+    /// How long it took.
+    pub(super) took: Duration,
+    /// Why it stays as it is. `None`: it does not.
+    pub(super) skipped: Option<Skipped>,
+}
 
 /// An argument to compress: its position, and how.
 type Candidate = (usize, Option<CompressOptions>);
@@ -84,9 +106,20 @@ pub(super) fn value_at(verb: Verb, key_at: usize) -> usize {
 
 /// Compresses the candidates. `args` are the arguments of the request that contains the candidates.
 #[inline]
-pub(super) fn compress(raw: &[u8], args: &Args, candidates: &Candidates) -> Replacements {
-    let all = candidates.places.iter();
-    all.filter_map(|(at, how)| Some((*at, codec::compress(&raw[args[*at].clone()], how.as_ref())?))).collect()
+pub(super) fn compress(raw: &[u8], args: &Args, candidates: &Candidates) -> Compressed {
+    let mut compressed = Compressed::default();
+    for (at, how) in &candidates.places {
+        let value = &raw[args[*at].clone()];
+        let began = how.map(|_| Instant::now());
+        let envelope = codec::compress(value, how.as_ref());
+        if let Some(began) = began {
+            let why = || if codec::stays_plain(value) { Skipped::Number } else { Skipped::NoSaving };
+            let skipped = envelope.is_none().then(why);
+            compressed.tried.push(Tried { at: *at, took: began.elapsed(), skipped });
+        }
+        compressed.replacements.extend(envelope.map(|envelope| (*at, envelope)));
+    }
+    compressed
 }
 
 /// Whether compressing the values is all that a command needs on its way to Redis.

@@ -10,9 +10,10 @@ use crate::command::{Keys, Verb};
 use crate::errors::{self, OwnError};
 use crate::exchange::pending::OnReply;
 use crate::exchange::write_guard::WriteGuard;
+use crate::metrics::outcome::Skipped;
 use crate::proxy::call::{Call, FoundKeys, Target};
 use crate::proxy::client::{Client, Next};
-use crate::proxy::compress::{self, Candidates, Offloaded, Outcome};
+use crate::proxy::compress::{self, Candidates, Compressed, Offloaded, Outcome, Tried};
 use crate::proxy::request::{Replacements, Request};
 use crate::rules::Rule;
 use crate::worker_state::policy::View;
@@ -75,7 +76,7 @@ impl Client {
             let is_above = |least: usize| value.is_some_and(|value| value.len() >= least);
             let may_be =
                 policy.compresses_from.is_some_and(is_above) || policy.would_compress_from.is_some_and(is_above);
-            let rule = (publishes || may_be).then(|| call.rule(view, key_at));
+            let rule = (publishes || may_be || policy.compresses_from.is_some()).then(|| call.rule(view, key_at));
             guard.add(db, key, publishes && rule.is_some_and(|rule| rule.watch));
             // Redis refuses a key without a value.
             if let Some(value) = value {
@@ -105,12 +106,26 @@ impl Client {
     /// Counts a value that is compressed if that saves enough. If that is only observed, sets it aside to be compressed elsewhere.
     fn try_compression(&self, view: &View, rule: &Rule, value: &[u8]) {
         let Some(how) = rule.compress.as_ref().or(rule.would_compress()) else { return };
-        if (how.min_size..=view.policy.limits.max_inflated).contains(&value.len()) {
+        let skipped = if value.len() < how.min_size {
+            Skipped::Small
+        } else if value.len() > view.policy.limits.max_inflated {
+            Skipped::Large
+        } else {
             view.rule_counts.at(rule.place).bytes_tried.add(value.len() as u64);
             if rule.compress.is_none() {
                 self.context.trials.borrow_mut().offer(rule.place, *how, value);
             }
+            return;
+        };
+        if rule.compress.is_some() {
+            self.skip(view, rule, skipped);
         }
+    }
+
+    /// Counts a value that a rule compresses and that is stored as it came.
+    fn skip(&self, view: &View, rule: &Rule, why: Skipped) {
+        self.context.stats().compression_skipped.count(why);
+        view.rule_counts.at(rule.place).skip(why);
     }
 
     /// SET and other commands that write values: compresses the values, here or on another thread, and sends the request.
@@ -122,8 +137,8 @@ impl Client {
         if candidates.bytes > view.policy.offload_above {
             return self.offload(call.request, guard, candidates);
         }
-        let replacements = compress::compress(call.request.raw, call.request.ranges, &candidates);
-        self.send_values(view, permit, call, guard, replacements)
+        let compressed = compress::compress(call.request.raw, call.request.ranges, &candidates);
+        self.send_values(view, permit, call, guard, compressed)
     }
 
     fn send_values(
@@ -132,8 +147,9 @@ impl Client {
         permit: &ServePermit,
         call: Call<'_>,
         mut guard: WriteGuard,
-        replacements: Replacements,
+        compressed: Compressed,
     ) -> Next {
+        let Compressed { replacements, tried } = compressed;
         if let Some(error) = self.outgrown(call.request, &replacements) {
             return self.refuse_or_abort(permit, &error);
         }
@@ -146,6 +162,9 @@ impl Client {
         };
         for (at, envelope) in &replacements {
             self.count_compressed(view, call, *at, envelope);
+        }
+        for tried in &tried {
+            self.count_tried(view, call, tried);
         }
         let mask = guard.mask();
         let on_reply = if let Target::Session(session) = &target
@@ -164,6 +183,17 @@ impl Client {
         Next::Go
     }
 
+    /// Counts a value that a rule compresses.
+    fn count_tried(&self, view: &View, call: Call<'_>, tried: &Tried) {
+        let rule = call.rule(view, tried.at - compress::value_at(call.row.verb, 0));
+        let nanos = u64::try_from(tried.took.as_nanos()).unwrap_or(u64::MAX);
+        self.context.stats().compress_nanos.add(nanos);
+        view.rule_counts.at(rule.place).compress_nanos.add(nanos);
+        if let Some(why) = tried.skipped {
+            self.skip(view, rule, why);
+        }
+    }
+
     /// Counts a value, the argument `value_at`, that was compressed to this envelope.
     fn count_compressed(&self, view: &View, call: Call<'_>, value_at: usize, envelope: &[u8]) {
         let (bytes_in, bytes_out) = (call.args[value_at].len(), envelope.len());
@@ -174,6 +204,7 @@ impl Client {
         stats.compressed_bytes_out.add(bytes_out as u64);
         let rule = call.rule(view, value_at - compress::value_at(call.row.verb, 0));
         let counters = view.rule_counts.at(rule.place);
+        counters.compressed.add(1);
         counters.bytes_in.add(bytes_in as u64);
         counters.bytes_out.add(bytes_out as u64);
     }
@@ -215,7 +246,7 @@ impl Client {
     pub fn resume_offloaded(&mut self, view: &View, permit: &ServePermit) -> Option<Next> {
         let (offloaded, outcome) = self.offloaded.as_ref()?;
         let bytes = match outcome.borrow().as_ref()? {
-            Some(replacements) => bytes_of(offloaded.request(), replacements),
+            Some(compressed) => bytes_of(offloaded.request(), &compressed.replacements),
             None => 0,
         };
         let arguments = offloaded.ranges.len();
@@ -232,7 +263,7 @@ impl Client {
         }
         let (offloaded, outcome) = self.offloaded.take()?;
         let outcome = outcome.take()?;
-        let Some(replacements) = outcome else {
+        let Some(compressed) = outcome else {
             let next = self.refuse_or_abort(permit, &errors::NOT_COMPRESSED);
             self.end_of_offloaded();
             return Some(next);
@@ -242,7 +273,7 @@ impl Client {
         let args = request.words();
         let row = view.table.resolve(&args);
         let call = Call { row, request, args: &args, keys: &FoundKeys::of(row, &args) };
-        let next = self.send_values(view, permit, call, guard, replacements);
+        let next = self.send_values(view, permit, call, guard, compressed);
         self.end_of_offloaded();
         Some(next)
     }

@@ -1,6 +1,8 @@
 //! Decodes replies: finds the values in a reply and decompresses those that are compressed. Large ones are decompressed on another
 //! thread.
 
+use std::time::{Duration, Instant};
+
 use bytes::Bytes;
 
 use crate::codec;
@@ -139,19 +141,21 @@ fn decode_with(
     };
     let declared = elements(reply.bytes())
         .map_or_else(|| declared_by(reply.bytes()), |all| all.map(declared_by).fold(0, usize::saturating_add));
-    let count = |context: &Context, decoded: &Decoded| {
-        context.stats().opened_values.add(decoded.decoded);
-        context.stats().damaged_values.add(decoded.damaged);
+    let count = |context: &Context, decoded: &Decoded, took: Duration| {
         if decoded.decoded + decoded.damaged > 0 {
+            context.stats().decode_nanos.add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
             context.met_compressed();
         }
+        context.stats().opened_values.add(decoded.decoded);
+        context.stats().damaged_values.add(decoded.damaged);
         if decoded.damaged > 0 {
             context.stats().errors.count(Side::Upstream);
         }
     };
     if reply.bytes().len().max(declared) <= view.policy.offload_above {
+        let began = Instant::now();
         let decoded = decode(reply.bytes(), limit);
-        count(context, &decoded);
+        count(context, &decoded, began.elapsed());
         return on_reply(context, Reply::Borrowed(&decoded.reply));
     }
     let reply = reply.to_bytes();
@@ -159,11 +163,14 @@ fn decode_with(
     let bytes = reply.len().saturating_add(declared.saturating_mul(2));
     context.offload(
         bytes,
-        move || decode(&reply, limit),
-        move |context, decoded| {
-            let decoded =
-                decoded.unwrap_or_else(|| Decoded { reply: errors::NOT_DECOMPRESSED.frame(), decoded: 0, damaged: 1 });
-            count(context, &decoded);
+        move || {
+            let began = Instant::now();
+            (decode(&reply, limit), began.elapsed())
+        },
+        move |context, done| {
+            let failed = || Decoded { reply: errors::NOT_DECOMPRESSED.frame(), decoded: 0, damaged: 1 };
+            let (decoded, took) = done.unwrap_or_else(|| (failed(), Duration::ZERO));
+            count(context, &decoded, took);
             on_reply(context, Reply::Owned(Bytes::from(decoded.reply)));
         },
     );

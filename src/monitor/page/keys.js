@@ -2,7 +2,7 @@
 
 import { make, place, quiet, redraw, table } from './dom.js';
 import { keyLink, says } from './explain.js';
-import { bytes, clock, count, percent, words } from './format.js';
+import { bytes, clock, count, duration, percent, words } from './format.js';
 import { ask } from './source.js';
 
 const rule = (key) => key.rule && `${key.rule.match}${key.rule.line ? ` (line ${key.rule.line})` : ''}`;
@@ -53,7 +53,9 @@ function rules(known) {
     ['misses', (rule) => count(rule.misses), 'number'],
     ['hit rate', (rule) => percent(rule.hit_rate), 'number'],
     ['writes', (rule) => count(rule.writes), 'number'],
+    ['compressed', (rule) => count(rule.compressed_values), 'number'],
     ['bytes saved', (rule) => bytes(rule.compression_saved_bytes), 'number'],
+    ['time for that', (rule) => duration(rule.compression_usec), 'number'],
     ['what it says', (rule) => says(rule).filter(([, text]) => text).map(([name, text]) => `${name}: ${text}`).join('; '), 'says'],
   ], known);
 }
