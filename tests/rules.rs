@@ -6,7 +6,7 @@ mod http;
 #[path = "monitor/schema.rs"]
 mod schema;
 
-use common::{Client, Redis, Shortstop, assert_reply, field, noise, pipeline_of, prose};
+use common::{Client, PATIENCE, Redis, Shortstop, assert_reply, field, noise, pipeline_of, prose, wait_within};
 use http::get;
 use serde_json::{Value, json};
 
@@ -162,6 +162,40 @@ fn values_that_stay_plain_are_counted_with_the_reason() {
     assert!(seconds.is_some_and(|seconds| (seconds * 1e6 - took as f64).abs() < 1.0), "{seconds:?} {took}");
     client.cmd("PROXY STATS RESET");
     assert_eq!(field(&client.cmd("PROXY INFO compression"), "compression_usec").as_deref(), Some("0"));
+}
+
+#[test]
+fn what_redis_has_compressed_now_is_estimated_by_rule() {
+    let redis = Redis::start();
+    let yaml =
+        "monitor: 127.0.0.1:0\nrules: [{ match: 'gz:*' }, { match: 'zs:*', compress: zstd }, { match: 'no:*' }]\n";
+    let proxy = Shortstop::start(&redis, yaml);
+    let mut client = proxy.client();
+    for at in 0..200 {
+        client.call(&[b"SET", format!("no:{at}").as_bytes(), b"small"]);
+        client.call(&[b"SET", format!("gz:{at}").as_bytes(), &prose(2_000, at)]);
+    }
+    client.pipeline(&pipeline_of(&["RPUSH list a", "SELECT 2"]), 2);
+    for at in 0..100 {
+        client.call(&[b"SET", format!("zs:{at}").as_bytes(), &prose(4_000, at)]);
+    }
+    assert_eq!(field(&client.cmd("PROXY INFO"), "stored_saved_bytes").as_deref(), Some("-1"));
+    assert_eq!(rules(&proxy)[0]["stored"], Value::Null);
+    let number = |name: &str| field(&proxy.client().cmd("PROXY INFO"), name).and_then(|told| told.parse::<f64>().ok());
+    wait_within(4 * PATIENCE, "the look", || number("stored_saved_bytes").is_some_and(|saved| saved > 0.0));
+    let rules = rules(&proxy);
+    let stored = |rule: usize, name: &str| rules[rule]["stored"][name].as_f64().expect("a number");
+    let near = |number: f64, expected: f64| (number / expected - 1.0).abs() < 0.3;
+    assert!(near(stored(0, "values"), 200.0) && near(stored(1, "values"), 100.0), "{rules:#?}");
+    assert_eq!((stored(2, "values"), stored(3, "values")), (0.0, 0.0));
+    for rule in [0, 1] {
+        let written = |name: &str| rules[rule][name].as_f64().expect("a number");
+        assert!(near(stored(rule, "bytes"), written("compressed_bytes_out")), "{rules:#?}");
+        assert!(near(stored(rule, "saved_bytes"), written("compression_saved_bytes")), "{rules:#?}");
+    }
+    let (all, by_rule) = (number("stored_saved_bytes"), stored(0, "saved_bytes") + stored(1, "saved_bytes"));
+    assert!(all.is_some_and(|all| (all - by_rule).abs() < 10.0), "{all:?} {by_rule}");
+    assert!(number("stored_sampled_keys").is_some_and(|sampled| (500.0..510.0).contains(&sampled)));
 }
 
 #[test]

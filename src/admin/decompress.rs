@@ -51,6 +51,7 @@ impl Admin {
                 let done = async {
                     let most = admin.config.get().limits.max_inflated;
                     let mut redis = Plain::open(&admin.dialer, &server.address, most).await?;
+                    redis.refuse_shortstop().await?;
                     redis.select(run.counts.db).await?;
                     let rate = || admin.config.get().warm_rate;
                     run_all(&mut redis, &pattern, rate, &run.counts.counts).await

@@ -25,6 +25,7 @@ mod rules;
 pub mod runs;
 pub mod settings;
 mod slow_log;
+mod stored;
 pub mod subcommands;
 mod traffic;
 pub mod view;

@@ -1,11 +1,12 @@
 //! PROXY RULES: what each rule of the configuration says, and what was counted for it. A rule as a view is also a part of EXPLAIN.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use crate::config::RuleSpec;
 use crate::metrics::outcome::{Outcome, Skipped};
-use crate::metrics::rules::{OWN, RuleSums};
+use crate::metrics::rules::{OWN, RulePlace, RuleSums};
+use crate::metrics::stored::StoredSums;
 use crate::rules::{CacheRule, CompressRule, Rule, Rules};
 
 use super::Admin;
@@ -17,20 +18,31 @@ pub(super) fn rules(admin: &Arc<Admin>, _: Asked<'_>) -> Answer {
     let config = admin.config.get();
     let rules = Rules::compile(&config);
     let totals = admin.stats.rules_since_reset();
+    let stored = admin.stats.shared.stored.lock().unwrap_or_else(PoisonError::into_inner);
+    let of = |place| stored.as_ref().map(|stored| stored.of(place));
     let own = config.rules.iter().take(OWN).enumerate();
     let mut rows: Vec<View> = own
         .zip(rules.all())
-        .map(|((index, spec), rule)| row(Some((index, spec)), "", Some(rule), totals.at(index, &spec.pattern)))
+        .map(|((index, spec), rule)| {
+            let stored = stored.as_ref().and_then(|stored| stored.at(index, &spec.pattern));
+            row(Some((index, spec)), "", Some(rule), totals.at(index, &spec.pattern), stored)
+        })
         .collect();
     if config.rules.len() > OWN {
-        rows.push(row(None, "others", None, totals.others));
+        rows.push(row(None, "others", None, totals.others, of(RulePlace::OTHERS)));
     }
-    rows.push(row(None, "defaults", rules.all().last(), totals.defaults));
+    rows.push(row(None, "defaults", rules.all().last(), totals.defaults, of(RulePlace::DEFAULTS)));
     Answer::View(View::List(rows))
 }
 
 /// One row: a rule of the configuration with its index; or several of them, or the defaults, by a name. Several say nothing together.
-fn row(spec: Option<(usize, &RuleSpec)>, name: &str, rule: Option<&Rule>, sums: RuleSums) -> View {
+fn row(
+    spec: Option<(usize, &RuleSpec)>,
+    name: &str,
+    rule: Option<&Rule>,
+    sums: RuleSums,
+    stored: Option<StoredSums>,
+) -> View {
     let reads = sums.hits + sums.misses;
     let skipped = Skipped::ALL.iter().map(|why| (why.name(), View::count(sums.skipped[why.place()]))).collect();
     View::Map(vec![
@@ -51,6 +63,16 @@ fn row(spec: Option<(usize, &RuleSpec)>, name: &str, rule: Option<&Rule>, sums: 
         ("compression_saved_bytes", View::count(sums.saved_bytes)),
         ("compression_usec", View::count(sums.compress_nanos / 1000)),
         ("compression_skipped", View::Map(skipped)),
+        ("stored", View::maybe(stored, in_redis)),
+    ])
+}
+
+/// What Redis has compressed now.
+fn in_redis(sums: StoredSums) -> View {
+    View::Map(vec![
+        ("values", View::count(sums.values as u64)),
+        ("bytes", View::count(sums.bytes as u64)),
+        ("saved_bytes", View::count(sums.saved_bytes())),
     ])
 }
 

@@ -34,6 +34,11 @@ const LOOK_AT_MODE: Duration = Duration::from_millis(100);
 /// How long a start waits for the hot keys of peers.
 const WARM_WITHIN: Duration = Duration::from_secs(60);
 
+/// How soon it is looked at what Redis has compressed, once a compressed value has passed; and how often after that. It costs Redis some
+/// two thousand small commands.
+const LOOK_AT_STORED: Duration = Duration::from_secs(10);
+const LOOK_AT_STORED_AGAIN: Duration = Duration::from_secs(300);
+
 /// Interval of samples of the metrics.
 const SAMPLE: Duration = Duration::from_secs(1);
 
@@ -184,6 +189,20 @@ impl App {
             loop {
                 ticks.tick().await;
                 admin.follow().await;
+            }
+        }));
+        let admin = Arc::clone(&self.admin);
+        control.spawn(self.supervisor.watch("the look at what is stored", End::Never, async move {
+            let mut next = Instant::now();
+            loop {
+                tokio::time::sleep(LOOK_AT_STORED).await;
+                if Instant::now() < next || !admin.has_seen_compressed() {
+                    continue;
+                }
+                next = Instant::now() + LOOK_AT_STORED_AGAIN;
+                if let Err(error) = admin.sample_stored().await {
+                    tracing::debug!(%error, "it is not known what is stored compressed");
+                }
             }
         }));
         let stats = Arc::clone(&self.shared.stats);

@@ -53,9 +53,10 @@ async fn run_all(config: &Config, options: &Options, counts: &Counts) -> io::Res
     let dialer: Arc<Dialer> = dialer.map_err(io::Error::other)?;
     let address = plain::find(&dialer).await?;
     let mut redis = Plain::open(&dialer, &address, config.limits.max_inflated).await?;
+    redis.refuse_shortstop().await?;
     let databases = match options.db {
         Some(db) => vec![db],
-        None => redis.databases().await?,
+        None => redis.databases().await?.into_iter().map(|(db, _)| db).collect(),
     };
     let told = async {
         let mut ticks = tokio::time::interval(TELL_EVERY);

@@ -12,5 +12,6 @@ pub mod rules;
 pub mod slots;
 pub mod slow_log;
 pub mod snapshot;
+pub mod stored;
 mod table;
 pub mod window;

@@ -14,6 +14,7 @@ use super::outcome::{
 };
 use super::rules::{RuleTotals, WorkerRules};
 use super::slow_log::SlowLog;
+use super::stored::Stored;
 use super::window::Windows;
 
 /// Declares the counters of a worker, with a name and a description for each.
@@ -111,6 +112,8 @@ pub struct Shared {
     pub panics: AtomicU64,
     /// A compressed value has come from Redis although `compression` is off.
     pub compressed_while_off: Arc<AtomicBool>,
+    /// What Redis has compressed now. `None`: not known.
+    pub stored: Mutex<Option<Stored>>,
     /// Clients that use Redis directly. `None`: not known.
     pub direct_clients: Mutex<Option<u64>>,
     /// The last changes of state.

@@ -11,6 +11,7 @@ use super::metric::Value::{self, ByOutcome, Count, Known, Time};
 use super::metric::{Metric, Section, Sources};
 use super::outcome::{Family, FlushReason, NotKept, Outcome, Tally};
 use super::slots::Worker;
+use super::stored::Stored;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const TEN_MINUTES: Duration = Duration::from_secs(600);
@@ -277,6 +278,30 @@ pub(super) const METRICS: &[Metric] = &[
     row(Section::Compression, "decompression_usec", Counter, Microseconds, "Time that decompressing took.", |from| {
         Count(from.stats.sum(|worker| &worker.decode_nanos) / 1000)
     }),
+    row(
+        Section::Compression,
+        "stored_compressed_values",
+        Gauge,
+        Nothing,
+        "Values that are compressed in Redis now, an estimate from a sample of its keys; -1: not known.",
+        |from| stored(from, |stored| stored.all().values as u64),
+    ),
+    row(
+        Section::Compression,
+        "stored_saved_bytes",
+        Gauge,
+        Bytes,
+        "Bytes that compression saves in Redis now, an estimate; -1: not known.",
+        |from| stored(from, |stored| stored.all().saved_bytes()),
+    ),
+    row(
+        Section::Compression,
+        "stored_sampled_keys",
+        Gauge,
+        Nothing,
+        "Keys in the sample from which that is estimated; -1: there was none.",
+        |from| stored(from, |stored| stored.sampled),
+    ),
     row(
         Section::Compression,
         "opened_values",
@@ -798,6 +823,11 @@ const fn row(
     read: fn(&Sources<'_>) -> Value,
 ) -> Metric {
     Metric { section, name, kind, unit, help, read }
+}
+
+/// A number of the estimate of what is stored.
+fn stored(from: &Sources<'_>, number: impl Fn(&Stored) -> u64) -> Value {
+    Known(from.stats.shared.stored.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(number))
 }
 
 fn text(text: impl Display) -> Value {

@@ -18,6 +18,7 @@ mod own;
 pub mod plain;
 mod queue;
 mod rights;
+pub mod sampled;
 mod silence;
 pub mod status;
 pub mod topology;

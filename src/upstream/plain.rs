@@ -64,7 +64,7 @@ impl Plain {
     /// Connects, and logs in. `most`: a larger value is not decompressed.
     ///
     /// # Errors
-    /// The server cannot be reached, refuses the login, or is a Shortstop.
+    /// The server cannot be reached, or refuses the login.
     pub async fn open(dialer: &Dialer, address: &Address, most: usize) -> io::Result<Plain> {
         let limit = dialer.limit();
         let dialed = dialer.dial(address).await?;
@@ -73,24 +73,36 @@ impl Plain {
         if let Some(login) = dialer.login() {
             plain.demand(login.auth().collect()).await?;
         }
-        // Through a Shortstop no value looks compressed. Redis does not know this command.
-        if plain.ask(vec![b"PROXY", b"HEALTH", b"live"]).await?.first() != Some(&b'-') {
-            return Err(io::Error::other("this is a Shortstop; name Redis itself"));
-        }
         // It may be refused. The name only tells others what this connection is.
         plain.ask(vec![b"CLIENT", b"SETNAME", format!("{OWN_NAMES}decompress").as_bytes()]).await?;
         Ok(plain)
     }
 
-    /// The databases that have keys.
+    /// Makes sure that this is no Shortstop, through which no value looks compressed.
+    ///
+    /// # Errors
+    /// It is one, or the connection has failed.
+    pub async fn refuse_shortstop(&mut self) -> io::Result<()> {
+        // Redis does not know this command.
+        match self.ask(vec![b"PROXY", b"HEALTH", b"live"]).await?.first() {
+            Some(b'-') => Ok(()),
+            _ => Err(io::Error::other("this is a Shortstop; name Redis itself")),
+        }
+    }
+
+    /// The databases that have keys, and how many.
     ///
     /// # Errors
     /// Redis does not tell, or the connection has failed.
-    pub async fn databases(&mut self) -> io::Result<Vec<u32>> {
+    pub async fn databases(&mut self) -> io::Result<Vec<(u32, u64)>> {
         let reply = self.demand(vec![b"INFO", b"keyspace"]).await?;
         let Bulk::Value(text) = bulk_of(&reply) else { return Err(not_understood()) };
         let text = String::from_utf8_lossy(text);
-        Ok(text.lines().filter_map(|line| line.strip_prefix("db")?.split_once(':')?.0.parse().ok()).collect())
+        let database = |line: &str| {
+            let (db, rest) = line.strip_prefix("db")?.split_once(":keys=")?;
+            Some((db.parse().ok()?, rest.split(',').next()?.parse().ok()?))
+        };
+        Ok(text.lines().filter_map(database).collect())
     }
 
     /// Uses this database from now on.
@@ -208,18 +220,18 @@ impl Plain {
         if reply.starts_with(b"-") { Err(said(&reply)) } else { Ok(reply) }
     }
 
-    async fn ask(&mut self, request: Request<'_>) -> io::Result<Bytes> {
+    pub(super) async fn ask(&mut self, request: Request<'_>) -> io::Result<Bytes> {
         self.ask_all(&[request]).await?.pop().ok_or_else(not_understood)
     }
 
-    async fn ask_all(&mut self, requests: &[Request<'_>]) -> io::Result<Vec<Bytes>> {
+    pub(super) async fn ask_all(&mut self, requests: &[Request<'_>]) -> io::Result<Vec<Bytes>> {
         let asked = timeout(REPLY, self.connection.ask_all(requests)).await;
         asked.map_err(|_| silent(REPLY))?.map_err(|unanswered| unanswered.error)
     }
 }
 
 /// Redis's error.
-fn said(reply: &[u8]) -> io::Error {
+pub(super) fn said(reply: &[u8]) -> io::Error {
     let text = String::from_utf8_lossy(reply.strip_prefix(b"-").unwrap_or(reply)).trim_end().to_owned();
     io::Error::other(text)
 }

@@ -55,7 +55,8 @@ function rules(known) {
     ['writes', (rule) => count(rule.writes), 'number'],
     ['compressed', (rule) => count(rule.compressed_values), 'number'],
     ['bytes saved', (rule) => bytes(rule.compression_saved_bytes), 'number'],
-    ['time for that', (rule) => duration(rule.compression_usec), 'number'],
+    ['saved in Redis now', (rule) => (rule.stored ? bytes(rule.stored.saved_bytes) : null), 'number'],
+    ['time to compress', (rule) => duration(rule.compression_usec), 'number'],
     ['what it says', (rule) => says(rule).filter(([, text]) => text).map(([name, text]) => `${name}: ${text}`).join('; '), 'says'],
   ], known);
 }
