@@ -6,7 +6,7 @@ mod values;
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use shortstop::codec::{Codec, CompressOptions, compress, decode};
+use shortstop::codec::{Codec, CompressOptions, compress, compress_with, decode, decode_with, train};
 
 /// Values of one kind, so that no compressor sees the same one twice in a row.
 const VALUES: u64 = 50;
@@ -32,6 +32,34 @@ fn how((codec, level): (Codec, u32)) -> CompressOptions {
 
 fn bytes(values: &[Vec<u8>]) -> usize {
     values.iter().map(Vec::len).sum()
+}
+
+/// Small values with a dictionary, trained on others of their kind.
+fn with_a_dictionary(c: &mut Criterion) {
+    let mut group = c.benchmark_group("with a dictionary");
+    for kind in ["signal", "candles 512 B", "candles 1 KB"] {
+        let value = |at| match kind {
+            "signal" => values::signal(at),
+            "candles 512 B" => values::candles(512, at * 977),
+            _ => values::candles(1 << 10, at * 977),
+        };
+        let samples: Vec<Vec<u8>> = (1_000..2_000).map(value).collect();
+        let dictionary = train(&samples, 1).expect("they have much in common");
+        let (how, values): (_, Vec<Vec<u8>>) = (how((Codec::Zstd, 1)), (0..VALUES).map(value).collect());
+        let compress = |value: &Vec<u8>| compress_with(value, Some(&how), Some(&dictionary)).expect("it saves");
+        let envelopes: Vec<Vec<u8>> = values.iter().map(compress).collect();
+        let saved = 100.0 - bytes(&envelopes) as f64 * 100.0 / bytes(&values) as f64;
+        group.throughput(Throughput::Bytes(bytes(&values) as u64 / VALUES));
+        let mut next = values.iter().cycle();
+        let name = format!("compress, {} bytes, {saved:.1} % saved", dictionary.bytes().len());
+        group.bench_function(BenchmarkId::new(name, kind), |b| {
+            b.iter(|| compress(black_box(next.next().expect("a cycle has no end"))))
+        });
+        let mut next = envelopes.iter().cycle();
+        group.bench_function(BenchmarkId::new("decompress", kind), |b| {
+            b.iter(|| decode_with(black_box(next.next().expect("a cycle has no end")), 1 << 20, Some(&dictionary)))
+        });
+    }
 }
 
 fn compressing(c: &mut Criterion) {
@@ -71,5 +99,5 @@ fn decompressing(c: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, compressing, decompressing);
+criterion_group!(benches, compressing, decompressing, with_a_dictionary);
 criterion_main!(benches);

@@ -1,5 +1,6 @@
 //! Compresses a value into an envelope, if that saves enough.
 
+use super::dictionary::Dictionary;
 use super::format::Codec;
 use super::mark::is_compressed;
 use super::number::is_number;
@@ -16,7 +17,7 @@ const HYPERLOGLOG: &[u8] = b"HYLL";
 pub struct CompressOptions {
     /// The format.
     pub codec: Codec,
-    /// One of the codec's [`levels`](Codec::levels). Above the last of them counts as the last. gzip's level 0 never saves anything.
+    /// One of the codec's [`levels`](Codec::levels). Any other number counts as the nearest of them.
     pub level: u32,
     /// Values shorter than this many bytes are stored uncompressed.
     pub min_size: usize,
@@ -56,6 +57,11 @@ pub fn stays_plain(value: &[u8]) -> bool {
 /// ([`is_number`]), because commands read them inside Redis. Neither does a value above [`MAX_LEN`]; if such a value begins with
 /// a mark, it must not be stored at all.
 pub fn compress(value: &[u8], how: Option<&CompressOptions>) -> Option<Vec<u8>> {
+    compress_with(value, how, None)
+}
+
+/// [`compress`], where zstd uses this dictionary, at the dictionary's level. gzip has none.
+pub fn compress_with(value: &[u8], how: Option<&CompressOptions>, dictionary: Option<&Dictionary>) -> Option<Vec<u8>> {
     if stays_plain(value) {
         return None;
     }
@@ -63,7 +69,7 @@ pub fn compress(value: &[u8], how: Option<&CompressOptions>) -> Option<Vec<u8>> 
         let longest = how.longest(value)?;
         match how.codec {
             Codec::Gzip => gzip::compress(value, how.level, longest),
-            Codec::Zstd => zstd::compress(value, how.level, longest),
+            Codec::Zstd => zstd::compress(value, how.level, longest, dictionary),
         }
     });
     if compressed.is_none() && is_compressed(value) && value.len() <= MAX_LEN {

@@ -1,5 +1,6 @@
 //! Decompresses an envelope of any codec.
 
+use super::dictionary::Dictionary;
 use super::error::DecodeError;
 use super::format::Codec;
 use super::mark::codec_of;
@@ -14,10 +15,27 @@ use super::{gzip, zstd};
 ///
 /// Each [`DecodeError`]. Bytes before, after or between the parts of one envelope are [`DecodeError::Damaged`].
 pub fn decode(compressed: &[u8], max_len: usize) -> Result<Vec<u8>, DecodeError> {
+    decode_with(compressed, max_len, None)
+}
+
+/// [`decode`], where this dictionary is at hand. It may be another one than the envelope needs, or the envelope may need none.
+///
+/// # Errors
+///
+/// As [`decode`].
+pub fn decode_with(compressed: &[u8], max_len: usize, dictionary: Option<&Dictionary>) -> Result<Vec<u8>, DecodeError> {
     match codec_of(compressed) {
         Some(Codec::Gzip) => gzip::decode(compressed, max_len),
-        Some(Codec::Zstd) => zstd::decode(compressed, max_len),
+        Some(Codec::Zstd) => zstd::decode(compressed, max_len, dictionary),
         None => Err(DecodeError::NotCompressed),
+    }
+}
+
+/// The identifier of the dictionary that an envelope needs. `None` if it needs none, is none, or is damaged.
+pub fn dictionary_of(compressed: &[u8]) -> Option<u32> {
+    match codec_of(compressed)? {
+        Codec::Gzip => None,
+        Codec::Zstd => zstd::dictionary_of(compressed),
     }
 }
 

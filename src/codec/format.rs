@@ -24,6 +24,11 @@ impl Codec {
         }
     }
 
+    /// The nearest level that the codec has.
+    pub fn nearest(self, level: u32) -> u32 {
+        level.clamp(*self.levels().start(), *self.levels().end())
+    }
+
     /// The level from which on a higher one costs more than it saves on JSON of some kilobytes (`docs/benchmarks.md`).
     pub fn default_level(self) -> u32 {
         match self {

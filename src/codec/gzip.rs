@@ -64,7 +64,7 @@ pub(super) fn compress(value: &[u8], level: u32, longest: usize) -> Option<Vec<u
     }
     // The capacity is the limit, so that the compressor stops as soon as the saving is out of reach.
     let mut compressed = begin(longest);
-    let mut deflater = fresh_deflater(level.min(*Codec::Gzip.levels().end()));
+    let mut deflater = fresh_deflater(Codec::Gzip.nearest(level));
     match deflater.state.compress_vec(value, &mut compressed, FlushCompress::Finish) {
         Ok(Status::StreamEnd) => DEFLATER.set(Some(deflater)),
         Ok(_) | Err(_) => return None,

@@ -22,13 +22,14 @@
 //! ```text
 //! offset  0  53 2a 4d 18  00 00 00 00           a skippable frame without bytes; the 3 is the version of the envelope
 //!         8  28 b5 2f fd                        a frame                                  (here ZSTD_MARK ends)
-//!        12  its header: with a checksum, with the length of the value, without a dictionary
+//!        12  its header: with a checksum, with the length of the value, with the identifier of the dictionary if there is one
 //!            blocks
 //!        -4  the low half of the XXH64 of the value, little endian
 //! ```
 
 mod compress;
 mod decode;
+mod dictionary;
 mod error;
 mod format;
 mod gzip;
@@ -36,11 +37,14 @@ mod mark;
 mod number;
 #[cfg(test)]
 mod tests;
+mod training;
 mod zstd;
 
-pub use compress::{CompressOptions, MAX_LEN, compress, most_added, stays_plain};
-pub use decode::{declared_len, decode};
+pub use compress::{CompressOptions, MAX_LEN, compress, compress_with, most_added, stays_plain};
+pub use decode::{declared_len, decode, decode_with, dictionary_of};
+pub use dictionary::Dictionary;
 pub use error::DecodeError;
 pub use format::Codec;
 pub use mark::{LONGEST_MARK, MARK, MARK_DAMAGE, MARKS, ZSTD_MARK, codec_of, is_compressed};
 pub use number::is_number;
+pub use training::train;

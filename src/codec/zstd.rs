@@ -2,9 +2,12 @@
 
 use std::cell::Cell;
 use std::io::Cursor;
+use std::num::NonZeroU32;
 
+use xxhash_rust::xxh64::xxh64;
 use zstd_safe::{CCtx, CParameter, DCtx, find_frame_compressed_size, get_dict_id_from_frame, get_error_name};
 
+use super::dictionary::Dictionary;
 use super::error::DecodeError;
 use super::format::Codec;
 use super::mark::ZSTD_MARK;
@@ -35,13 +38,9 @@ thread_local! {
     static DECOMPRESSOR: Cell<Option<DCtx<'static>>> = const { Cell::new(None) };
 }
 
-fn within(level: u32) -> u32 {
-    level.clamp(*Codec::Zstd.levels().start(), *Codec::Zstd.levels().end())
-}
-
 /// Maximum memory of a compressor that is not kept, for a value of this length. Measured for zstd 1.5.7.
 pub(super) fn memory(level: u32, len: usize) -> usize {
-    let most = match within(level) {
+    let most = match Codec::Zstd.nearest(level) {
         0..=3 => 0,
         4..=8 => 6 << 20,
         9..=11 => 21 << 20,
@@ -57,23 +56,45 @@ fn new_compressor() -> Option<CCtx<'static>> {
 }
 
 /// The envelope of `value`. `None` if it would be longer than `longest`, or there is no memory.
-pub(super) fn compress(value: &[u8], level: u32, longest: usize) -> Option<Vec<u8>> {
+pub(super) fn compress(value: &[u8], level: u32, longest: usize, dictionary: Option<&Dictionary>) -> Option<Vec<u8>> {
     let mut compressor = COMPRESSOR.take().or_else(new_compressor)?;
-    compressor.set_parameter(CParameter::CompressionLevel(within(level) as i32)).ok()?;
+    compressor.set_parameter(CParameter::CompressionLevel(Codec::Zstd.nearest(level) as i32)).ok()?;
     let mut envelope = Vec::with_capacity(longest + SLACK);
     envelope.extend_from_slice(&ZSTD_MARK[..FRAME_AT]);
     let mut envelope = Cursor::new(envelope);
     envelope.set_position(FRAME_AT as u64);
-    let written = compressor.compress2(&mut envelope, value);
+    let written = match dictionary {
+        None => compressor.compress2(&mut envelope, value),
+        Some(dictionary) => compressor.compress_using_cdict(&mut envelope, value, dictionary.compressing()),
+    };
     if compressor.sizeof() <= MOST_KEPT {
         COMPRESSOR.set(Some(compressor));
     }
     written.ok()?;
-    Some(envelope.into_inner()).filter(|envelope| envelope.len() <= longest)
+    let mut envelope = envelope.into_inner();
+    if dictionary.is_some() {
+        add_checksum(&mut envelope, value);
+    }
+    (envelope.len() <= longest).then_some(envelope)
 }
 
-/// The frame of an envelope, and the size that it declares. Only the mark and the frame's header have been checked.
-fn frame_of(envelope: &[u8]) -> Result<(&[u8], usize), DecodeError> {
+/// zstd writes no checksum where it gets a prepared dictionary for one frame. It is a flag, and four bytes behind the last block
+/// (RFC 8878 §3.1.1).
+fn add_checksum(envelope: &mut Vec<u8>, value: &[u8]) {
+    envelope[DESCRIPTOR_AT] |= HAS_CHECKSUM;
+    envelope.extend_from_slice(&(xxh64(value, 0) as u32).to_le_bytes());
+}
+
+/// The frame of an envelope. Only the mark and the frame's header have been checked.
+struct Frame<'a> {
+    bytes: &'a [u8],
+    /// The size that it declares for its value.
+    declared: usize,
+    /// The dictionary that it needs.
+    dictionary: Option<u32>,
+}
+
+fn frame_of(envelope: &[u8]) -> Result<Frame<'_>, DecodeError> {
     if !envelope.starts_with(&ZSTD_MARK) {
         let [first, rest @ ..] = &ZSTD_MARK;
         let is_another_version = envelope[0] >> 4 == first >> 4 && envelope[1..].starts_with(rest);
@@ -85,30 +106,37 @@ fn frame_of(envelope: &[u8]) -> Result<(&[u8], usize), DecodeError> {
     if envelope.len() < SHORTEST {
         return Err(DecodeError::Truncated { len: envelope.len() });
     }
-    let (frame, descriptor) = (&envelope[FRAME_AT..], envelope[DESCRIPTOR_AT]);
-    if descriptor & (RESERVED | HAS_CHECKSUM) != HAS_CHECKSUM {
+    let (bytes, descriptor) = (&envelope[FRAME_AT..], envelope[DESCRIPTOR_AT]);
+    let dictionary = get_dict_id_from_frame(bytes).map(NonZeroU32::get);
+    let is_ours = descriptor & (RESERVED | HAS_CHECKSUM) == HAS_CHECKSUM;
+    if !is_ours || dictionary.is_some() != (descriptor & HAS_DICTIONARY != 0) {
         return Err(DecodeError::Damaged("the header of its frame has changed"));
     }
-    if descriptor & HAS_DICTIONARY != 0 {
-        return Err(match get_dict_id_from_frame(frame) {
-            Some(id) => DecodeError::UnknownDictionary(id.get()),
-            None => DecodeError::Damaged("the header of its frame has changed"),
-        });
-    }
-    match zstd_safe::get_frame_content_size(frame) {
-        Ok(Some(declared)) => Ok((frame, usize::try_from(declared).unwrap_or(usize::MAX))),
+    match zstd_safe::get_frame_content_size(bytes) {
+        Ok(Some(declared)) => {
+            Ok(Frame { bytes, declared: usize::try_from(declared).unwrap_or(usize::MAX), dictionary })
+        }
         Ok(None) | Err(_) => Err(DecodeError::Damaged("it does not declare the length of its value")),
     }
 }
 
 /// What [`super::declared_len`] returns for a zstd envelope.
 pub(super) fn declared_len(envelope: &[u8]) -> Option<usize> {
-    Some(frame_of(envelope).ok()?.1)
+    Some(frame_of(envelope).ok()?.declared)
 }
 
-/// What [`super::decode`] returns for a value that begins like a zstd envelope.
-pub(super) fn decode(envelope: &[u8], max_len: usize) -> Result<Vec<u8>, DecodeError> {
-    let (frame, declared) = frame_of(envelope)?;
+/// What [`super::dictionary_of`] returns for a zstd envelope.
+pub(super) fn dictionary_of(envelope: &[u8]) -> Option<u32> {
+    frame_of(envelope).ok()?.dictionary
+}
+
+/// What [`super::decode_with`] returns for a value that begins like a zstd envelope.
+pub(super) fn decode(envelope: &[u8], max_len: usize, dictionary: Option<&Dictionary>) -> Result<Vec<u8>, DecodeError> {
+    let Frame { bytes: frame, declared, dictionary: needed } = frame_of(envelope)?;
+    let dictionary = match needed {
+        Some(id) => Some(dictionary.filter(|known| known.id() == id).ok_or(DecodeError::UnknownDictionary(id))?),
+        None => None,
+    };
     // The blocks have lengths of their own. One frame, and nothing behind it.
     match find_frame_compressed_size(frame) {
         Ok(size) if size == frame.len() => {}
@@ -126,7 +154,10 @@ pub(super) fn decode(envelope: &[u8], max_len: usize) -> Result<Vec<u8>, DecodeE
     let mut value = Vec::new();
     value.try_reserve_exact(declared).map_err(|_| no_memory)?;
     let mut decompressor = DECOMPRESSOR.take().or_else(DCtx::try_create).ok_or(no_memory)?;
-    let decompressed = decompressor.decompress(&mut value, frame);
+    let decompressed = match dictionary {
+        None => decompressor.decompress(&mut value, frame),
+        Some(dictionary) => decompressor.decompress_using_ddict(&mut value, frame, dictionary.decompressing()),
+    };
     DECOMPRESSOR.set(Some(decompressor));
     match decompressed {
         // It compares the checksum, and the declared length.

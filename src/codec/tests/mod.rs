@@ -1,5 +1,6 @@
 //! An envelope is what comes back, damage is an error, and standard programs open it.
 
+mod dictionary;
 mod gzip;
 mod properties;
 mod samples;

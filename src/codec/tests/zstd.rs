@@ -4,7 +4,9 @@ use zstd_safe::{CCtx, CParameter, compress_bound};
 
 use super::samples::{ANY_LEN, DEFAULTS, decompressed_by, noise, text, zstd, zstd_marked};
 use crate::codec::zstd::MOST_KEPT;
-use crate::codec::{CompressOptions, DecodeError, ZSTD_MARK, compress, declared_len, decode, is_compressed};
+use crate::codec::{
+    CompressOptions, DecodeError, ZSTD_MARK, compress, declared_len, decode, dictionary_of, is_compressed,
+};
 
 /// The frame that zstd itself writes with these parameters.
 fn frame(value: &[u8], level: u32, parameters: &[CParameter]) -> Vec<u8> {
@@ -112,7 +114,7 @@ fn a_dictionary_that_is_not_known_is_an_error() {
     // The identifier is behind the descriptor, and here of two bytes.
     let needy = [&good[..12], &[good[12] | 2, 0x39, 0x30], &good[13..]].concat();
     assert_eq!(decode(&needy, ANY_LEN), Err(DecodeError::UnknownDictionary(12_345)));
-    assert_eq!(declared_len(&needy), None);
+    assert_eq!((declared_len(&needy), dictionary_of(&needy)), (Some(2000), Some(12_345)));
 }
 
 #[test]
