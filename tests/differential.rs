@@ -53,11 +53,12 @@ use templates::{LIBRARIES, SCRIPTS};
 const ANSWERS: usize = 20_000;
 
 /// Everything is kept in L1 at the first request, including missing keys. Everything is compressed that shrinks by a byte, partly
-/// on another thread.
+/// on another thread, and partly with zstd.
 const SEALING: &str = "defaults:
   cache: { admit_after: 1, negative_ttl: 60s }
   watch: true
   compress: { min_size: 1, min_saving: 0% }
+rules: [{ match: '*[02468acegikmoqsuwy]', compress: zstd }]
 offload_above: 2kb
 ";
 
@@ -358,7 +359,7 @@ impl Field {
     /// A generated run. Checks that it exercised what it is for.
     fn generated(&self, resp3: bool) {
         generated(self.duel(resp3), &self.reference, ANSWERS);
-        let sealed = ["compressed_values", "opened_values"];
+        let sealed = ["compressed_values", "zstd_values", "opened_values"];
         let always = ["l1_hits", "l1_misses", "fills", "invalidations_published", "flushes"];
         for name in always.iter().chain(sealed.iter().filter(|_| self.sealing)) {
             let count = self.proxy.stat(name);

@@ -1,6 +1,6 @@
 //! Generates the parts of a call: keys, values, numbers, words of a syntax; mostly valid, sometimes odd.
 
-use shortstop::codec::{self, Codec, CompressOptions, MARK};
+use shortstop::codec::{self, Codec, CompressOptions, MARKS};
 
 use super::chance::Chance;
 use super::common::{noise, prose};
@@ -249,18 +249,22 @@ impl Values {
     /// Bytes that Shortstop could mistake for a compressed value.
     fn marked(&mut self) -> Vec<u8> {
         let seed = self.chance.bits() % 1000;
+        let codec = self.chance.below(2);
+        let mark = MARKS[codec];
+        // A byte with three flipped bits, and with five: stored like this, the first would be damage and the second data. APPEND or
+        // SETRANGE could complete a prefix of the mark.
+        let with_other = |xor: u8| [&mark[..9], &[mark[9] ^ xor], &mark[10..], b"and more"].concat();
         match self.chance.below(5) {
-            0 => MARK.to_vec(),
-            // With three flipped bits, and with eight: stored like this, the first would be damage and the second data. APPEND or
-            // SETRANGE could complete a prefix of the mark.
-            1 if seed.is_multiple_of(2) => [&MARK[..12], b"\xac", &MARK[13..], b"and more"].concat(),
-            1 => [&MARK[..12], b"X", &MARK[13..], b"and more"].concat(),
-            2 => [&MARK[..], &noise(40, seed)].concat(),
+            0 => mark.to_vec(),
+            1 if seed.is_multiple_of(2) => with_other(0b1010_0100),
+            1 => with_other(0b1011_0101),
+            2 => [mark, &noise(40, seed)].concat(),
             3 => {
-                let how = CompressOptions { codec: Codec::Gzip, level: 3, min_size: 0, min_saving: 0 };
+                let codec = [Codec::Gzip, Codec::Zstd][codec];
+                let how = CompressOptions { codec, level: 3, min_size: 0, min_saving: 0 };
                 codec::compress(&prose(400, seed), Some(&how)).expect("text gets smaller")
             }
-            _ => [&MARK[..], &prose(900, seed)].concat(),
+            _ => [mark, &prose(900, seed)].concat(),
         }
     }
 }
