@@ -221,6 +221,36 @@ fn a_value_that_changes_between_the_look_and_the_write_is_not_overwritten() {
     assert_reply(&redis.client().cmd("GET k:0"), bulk(b"new"), "the write");
 }
 
+/// Without WATCH or MULTI a SET would be executed at once, and could overwrite what another client writes.
+#[test]
+fn nothing_is_written_without_the_rights_to_do_it_in_one_step() {
+    let redis = Redis::start();
+    fill(&mut Shortstop::start(&redis, "").client(), "k:", 3);
+    let mut admin = redis.client();
+    for (missing, expected) in [
+        ("watch", "watch"),
+        ("multi", "multi"),
+        ("exec", "exec"),
+        ("set", "3 stay"),
+        ("get", "3 stay"),
+        ("scan", "scan"),
+    ] {
+        admin.cmd(&format!("ACL SETUSER bob reset on >pw ~* +@all -{missing}"));
+        let output = decompress(&format!("redis://bob:pw@{}", redis.addr()), &[]);
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(1) && text.contains(expected), "{missing}: {text}");
+        assert_eq!(compressed(&redis, "k:", 3), 3, "{missing}: {text}");
+    }
+    admin.cmd("ACL SETUSER bob reset on >pw ~k:1 +@all");
+    let output = decompress(&format!("redis://bob:pw@{}", redis.addr()), &[]);
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(text.contains("1 values turned to plain") && text.contains("2 stay"), "{text}");
+    admin.cmd("ACL SETUSER bob reset on >pw ~* +scan +getrange +get +set +watch +unwatch +multi +exec +select +info");
+    let output = decompress(&format!("redis://bob:pw@{}", redis.addr()), &[]);
+    assert_eq!(output.status.code(), Some(0), "the rights that the documentation names: {output:?}");
+    assert_eq!(compressed(&redis, "k:", 3), 0);
+}
+
 #[test]
 fn leaving_is_one_command() {
     let redis = Redis::start();

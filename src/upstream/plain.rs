@@ -74,7 +74,7 @@ impl Plain {
             plain.demand(login.auth().collect()).await?;
         }
         // It may be refused. The name only tells others what this connection is.
-        plain.ask(vec![b"CLIENT", b"SETNAME", format!("{OWN_NAMES}decompress").as_bytes()]).await?;
+        plain.ask(vec![b"CLIENT", b"SETNAME", format!("{OWN_NAMES}stored-values").as_bytes()]).await?;
         Ok(plain)
     }
 
@@ -164,6 +164,8 @@ impl Plain {
         for _ in 0..ATTEMPTS {
             let replies = self.ask_all(&[vec![b"WATCH", key], vec![b"GET", key]]).await?;
             let outcome = match bulk_of(&replies[1]) {
+                // Without a watch another client's write could be lost.
+                Bulk::Value(_) if replies[0].starts_with(b"-") => return Err(said(&replies[0])),
                 Bulk::Value(stored) if codec::is_compressed(stored) => match self.opened(&replies[1], stored).await {
                     Ok(value) if codec::is_compressed(&value) => Outcome::LooksCompressed,
                     Ok(value) => {
@@ -198,19 +200,21 @@ impl Plain {
         opened.unwrap_or(Err(DecodeError::Damaged("decompressing it panicked")))
     }
 
-    /// Replaces the value at a watched key. `None`: it has changed.
+    /// Replaces the value at a watched key. `None`: it has changed. SET is sent only when the transaction is open: without one it would not
+    /// depend on the watch.
     async fn replace(&mut self, key: &[u8], from: usize, value: &[u8]) -> io::Result<Option<Outcome>> {
-        let replies = self.ask_all(&[vec![b"MULTI"], vec![b"SET", key, value, b"KEEPTTL"], vec![b"EXEC"]]).await?;
-        if replies[2].starts_with(b"*-1") || replies[2].starts_with(b"_") {
+        self.demand(vec![b"MULTI"]).await?;
+        let replies = self.ask_all(&[vec![b"SET", key, value, b"KEEPTTL"], vec![b"EXEC"]]).await?;
+        if replies[1].starts_with(b"*-1") {
             return Ok(None);
         }
         // An error of SET, when it is queued or executed.
-        let failed = [&replies[0][..], &replies[1]].into_iter().chain(elements(&replies[2]).into_iter().flatten());
+        let failed = [&replies[0][..]].into_iter().chain(elements(&replies[1]).into_iter().flatten());
         match failed.into_iter().find(|reply| reply.starts_with(b"-")) {
             Some(error) if error.starts_with(b"-NOPERM") => Ok(Some(Outcome::Refused)),
             Some(error) => Err(said(error)),
-            None if replies[2].starts_with(b"*1\r\n") => Ok(Some(Outcome::Done { from, to: value.len() })),
-            None => Err(said(&replies[2])),
+            None if replies[1].starts_with(b"*1\r\n") => Ok(Some(Outcome::Done { from, to: value.len() })),
+            None => Err(said(&replies[1])),
         }
     }
 
