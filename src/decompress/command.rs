@@ -35,7 +35,7 @@ pub fn decompress(config: &Config, options: &Options) -> ExitCode {
     say(summary(&counts, began.elapsed()));
     match done {
         Err(error) => {
-            say(format_args!("it could not go on: {error}. Run it again"));
+            say(format_args!("it could not go on: {error}. It may be run again"));
             ExitCode::FAILURE
         }
         Ok(()) if counts.left() > 0 => {
