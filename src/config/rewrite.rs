@@ -313,6 +313,15 @@ mod tests {
     }
 
     #[test]
+    fn another_codec_takes_its_own_level_along() {
+        let text = "# top\ndefaults:\n  compress:\n    level: 7 # small\nrules:\n  - match: a # one\n    compress: { codec: gzip, level: 9 }\n";
+        let written = rewritten(text, &[("rules[0].compress.codec", "zstd")]);
+        assert_eq!(written, text.replace("{ codec: gzip, level: 9 }", "{ codec: zstd }"));
+        let written = rewritten(text, &[("defaults.compress.codec", "zstd")]);
+        assert!(written.contains("level: 1 # small") && written.contains("codec: zstd"), "{written}");
+    }
+
+    #[test]
     fn new_rules_replace_the_list() {
         let text = "# top\nrules:\n  - match: a # one\n# end\nmax_staleness: 5s # five\n";
         let rules = "[{match: 'x y:*', cache: {ttl: 1s, reads: [get, mget]}}, {match: '*', watch: false}]";
