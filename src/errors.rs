@@ -103,24 +103,22 @@ fixed! {
             before it";
         /// A client in MONITOR writes, or sends a command that Shortstop would have to answer.
         BESIDE_MONITOR = "not allowed during MONITOR; use another connection, or RESET";
-        /// SET with IFEQ or a similar condition.
-        COMPARED_WITH_MARK = "the value looks like a compressed one; SET it without a comparison";
         /// A value that begins with the mark of a compressed one, with compression off.
         MARK_WHILE_OFF = "the value looks like a compressed one, and compression is off, so that it could not be read again; it was not \
             stored. Set compression: read";
         /// More arguments than a script can take.
         TOO_MANY_ARGUMENTS = "too many arguments for a command that reads or changes a part of a string while \
             values may be compressed; send fewer at a time";
-        /// GETRANGE or a similar command, on a compressed value.
-        LOOKS_INTO_COMPRESSED = "the value at this key is stored compressed, and this command needs the \
-            uncompressed bytes; GET and SET it, or give its keys a rule with compress: false and SET it again";
-        /// APPEND or SETRANGE would write the mark of a compressed value.
-        WRITES_MARK = "the value would begin like a compressed one, and could not be read again; SET the whole value";
-        /// SORT … GET … STORE with compressed values.
-        STORES_COMPRESSED = "a value that SORT GET reads is stored compressed, and STORE would copy it compressed; \
-            use SORT GET and store its reply";
-        /// SORT … BY with compressed values.
-        COMPARES_COMPRESSED = "a value that SORT BY compares is stored compressed; keep the weights in hashes (BY key*->field)";
+        /// APPEND or a similar command, on a value that was put into an envelope because it looks like one.
+        NEVER_PLAIN = "the value at this key looks like a compressed one, so that it cannot be stored uncompressed, and this command \
+            needs the uncompressed bytes; GET and SET the whole value";
+        /// BITFIELD with wide integers, by a user who may not use scripts.
+        NEEDS_SCRIPTS = "while values may be compressed, BITFIELD with integers of more than 53 bits needs the right to EVALSHA; send each \
+            of its parts with fewer bits, or grant +evalsha";
+        /// APPEND or a similar command, on a value that other clients compress again each time.
+        COMPRESSED_AGAIN = "other clients have compressed the value at this key again and again; send the command again";
+        /// EXEC, while other clients change the strings that the transaction looks into.
+        CHANGED_AGAIN = "other clients have changed a key of this transaction again and again; it was not executed, send it again";
     }
     Upstream {
         /// The compressed values of several keys cannot be returned together.

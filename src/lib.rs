@@ -24,7 +24,7 @@
 //! | --- | --- | --- |
 //! | 0 words | [`resp`], [`reads`], [`glob`], [`codec`], [`config`], [`errors`], [`metrics`] | bytes in, values out; no I/O |
 //! | | [`log`], [`supervisor`], [`machine`], [`pace`] | the writer of the log; the watch over threads and tasks that must not end; the available memory; the pace of work in the background |
-//! | 1 tables | [`command`], [`rules`] | pure |
+//! | 1 tables | [`command`], [`rules`], [`strings`] | pure |
 //! | | [`history`], [`alerts`] | samples of the metrics over the last week, and what in them needs a person |
 //! | | [`summaries`] | what the instances of a fleet tell of themselves |
 //! | 2 memory | [`near_cache`], [`coherence`], [`scripts`] | shared state; what may be served and kept, what scripts may write |
@@ -81,6 +81,7 @@ mod replies;
 pub mod resp;
 pub mod rules;
 pub mod scripts;
+pub mod strings;
 pub mod summaries;
 pub mod supervisor;
 pub mod traffic;

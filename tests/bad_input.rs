@@ -326,6 +326,8 @@ fn clients_above_max_clients_are_refused() {
 fn idle_clients_are_closed() {
     let redis = Redis::start();
     let proxy = Shortstop::start(&redis, "limits: { idle_timeout: 400ms }\n");
+    // A client that waits for the first answer of Redis would be idle meanwhile.
+    proxy.wait_mode("single");
     let (mut idle, mut listening, mut blocked) = (proxy.client(), proxy.client(), proxy.client());
     idle.cmd("PING");
     listening.cmd("SUBSCRIBE c");

@@ -323,7 +323,9 @@ fn played(mut duel: Duel, reference: &Redis, scenes: &[Scene]) {
     // command in its place.
     let logins =
         if reference.has("waitaof") { duel.counts.get("nosuchcommand").map_or(0, |count| count.refused) } else { 0 };
-    assert_eq!(duel.refused(), logins, "no other call in a scene may be refused");
+    // EXEC of a client whose watched key has changed, while values are compressed.
+    let aborted = duel.counts.get("discard").map_or(0, |count| count.refused);
+    assert_eq!(duel.refused(), logins + aborted, "no other call in a scene may be refused");
     println!("{} answers compared in {} scenes", duel.compared(), scenes.len());
 }
 

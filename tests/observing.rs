@@ -348,8 +348,7 @@ fn a_changed_password_is_logged_with_the_next_connection() {
     let mut first = proxy.client();
     assert_reply(&first.cmd("WATCH k"), "+OK\r\n", "it has a connection of its own");
     wait_until("a right is missing", || lines_with(&proxy, "has no right to INFO") > 0);
-    // Otherwise the control plane may not have logged in yet, with the old password.
-    wait_until("Redis answers", || text(&mut first, "upstream_up") == "1");
+    wait_until("a connection stands that was made before", || text(&mut first, "upstream_up") == "1");
     redis.client().cmd("ACL SETUSER own resetpass >other");
     // For another database it needs Shortstop's own user, also when the right to INFO is known to be missing.
     let mut second = proxy.client();

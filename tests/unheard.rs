@@ -128,7 +128,7 @@ fn a_peer_missing_from_the_list_for_a_short_time_is_not_forgotten() {
         format!("shortstop:default:{number}")
     };
     let is_shown = || String::from_utf8_lossy(&redis.client().cmd("CLIENT LIST")).contains(&name);
-    assert!(is_shown(), "its connections have its name");
+    wait_until("its connections have its name", is_shown);
 
     to_nats.refuse(true);
     to_nats.cut();

@@ -24,6 +24,8 @@ pub struct Identity<E: Expected> {
     pub(crate) may_select: Cell<bool>,
     /// Whether the user may use PTTL, and the value of [`Users::state`] for which this was found.
     may_ttl: Cell<(u32, bool)>,
+    /// The same for GET in the place of a command that reads a part of a string.
+    may_look: Cell<(u32, bool)>,
 }
 
 impl<E: Expected> Identity<E> {
@@ -35,6 +37,7 @@ impl<E: Expected> Identity<E> {
             spare: RefCell::default(),
             may_select: Cell::default(),
             may_ttl: Cell::default(),
+            may_look: Cell::default(),
         }
     }
 
@@ -52,6 +55,18 @@ impl<E: Expected> Identity<E> {
         }
         let may = users.may_ttl(self.user, self.login.as_deref().map(Login::user));
         self.may_ttl.set((now, may));
+        may
+    }
+
+    /// Whether Shortstop may send GET in the place of the user's command that reads a part of a string.
+    pub(crate) fn may_look(&self, users: &Users) -> bool {
+        let (state, may) = self.may_look.get();
+        let now = users.state();
+        if state == now {
+            return may;
+        }
+        let may = users.may_look(self.login.as_deref().map(Login::user));
+        self.may_look.set((now, may));
         may
     }
 

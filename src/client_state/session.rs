@@ -64,6 +64,11 @@ impl<E: Expected> Session<E> {
         self.in_multi() || self.state.is_watching()
     }
 
+    /// Whether keys are watched, or may be.
+    pub(crate) fn is_watching(&self) -> bool {
+        self.state.is_watching()
+    }
+
     /// Handles the reply to a command that begins or ends state. A reply that is impossible for the command closes the connection
     /// and the client, because the next command would run in an unknown state.
     pub(crate) fn answered(&self, sent: Sent, reply: &[u8]) -> Answer {

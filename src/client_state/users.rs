@@ -7,7 +7,10 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-/// Which users may use PTTL. A read whose reply is to be kept is sent with a PTTL, and Redis logs each PTTL that it refuses.
+use crate::upstream::UserRights;
+
+/// What Shortstop may send as each user. A read whose reply is to be kept is sent with a PTTL, and Redis logs each PTTL that it
+/// refuses.
 #[derive(Debug, Default)]
 struct Ttl {
     known: Knowledge,
@@ -26,8 +29,8 @@ enum Knowledge {
     NotYet,
     /// Shortstop's own user may not ask.
     None,
-    /// Each user, and whether it may use PTTL.
-    Of(HashMap<Box<[u8]>, bool>),
+    /// Each user's rights.
+    Of(HashMap<Box<[u8]>, UserRights>),
 }
 
 /// Numbers of users, which separate their entries in L1. A name keeps its number until the user is deleted: rights belong to the
@@ -136,7 +139,7 @@ impl Users {
             Knowledge::NotYet => return false,
             Knowledge::None => !ttl.refused.contains(&number),
             Knowledge::Of(users) => match users.get(name.unwrap_or(b"default")) {
-                Some(may) => *may && !ttl.refused.contains(&number),
+                Some(may) => may.ttl && !ttl.refused.contains(&number),
                 None => return false,
             },
         };
@@ -148,6 +151,14 @@ impl Users {
             );
         }
         may
+    }
+
+    /// Whether Shortstop may send GET in the place of a user's command that reads a part of a string. False until Redis has been asked.
+    pub(crate) fn may_look(&self, name: Option<&[u8]>) -> bool {
+        match &self.ttl.lock().unwrap_or_else(PoisonError::into_inner).known {
+            Knowledge::Of(users) => users.get(name.unwrap_or(b"default")).is_some_and(|rights| rights.looks),
+            Knowledge::NotYet | Knowledge::None => false,
+        }
     }
 
     /// Redis has refused a PTTL of this user.
@@ -175,13 +186,13 @@ impl Users {
         ttl.incomplete || !matches!(ttl.known, Knowledge::Of(_))
     }
 
-    /// Sets which users may send PTTL. `None` if that cannot be found out.
-    pub fn set_rights(&self, users: Option<HashMap<Box<[u8]>, bool>>) {
+    /// Sets what Shortstop may send as each user. `None` if that cannot be found out.
+    pub fn set_rights(&self, users: Option<HashMap<Box<[u8]>, UserRights>>) {
         let mut ttl = self.ttl.lock().unwrap_or_else(PoisonError::into_inner);
         ttl.incomplete = false;
         match users {
             Some(users) => {
-                ttl.named.retain(|name| users.get(name) == Some(&false));
+                ttl.named.retain(|name| users.get(name).is_some_and(|rights| !rights.ttl));
                 ttl.refused.clear();
                 ttl.known = Knowledge::Of(users);
             }

@@ -50,6 +50,27 @@ impl Row {
         if self.arity >= 0 { argc == wanted } else { argc >= wanted }
     }
 
+    /// Whether a call with so many arguments may look into the strings that are stored at its keys.
+    pub fn looks_into_strings(&self, argc: usize) -> bool {
+        match self.verb {
+            Verb::Get | Verb::MGet | Verb::GetSet | Verb::GetDel | Verb::GetEx | Verb::StringOp(_) => true,
+            Verb::Sort | Verb::SortRo => true,
+            // With options it may return or compare the old value.
+            Verb::Set => argc > 3,
+            _ => self.is_unknown() || self.flags.intersects(Flags::MODULE),
+        }
+    }
+
+    /// Whether the first argument is its only key, in every call.
+    pub fn has_one_key(&self) -> bool {
+        matches!(self.finder, Finder::At(1))
+    }
+
+    /// Whether it runs a script or a function.
+    pub fn is_script(&self) -> bool {
+        matches!(self.verb, Verb::Script(_) | Verb::ScriptRo(_))
+    }
+
     /// Whether it may change a key's content or TTL (`docs/coherence.md`). This follows the server's flags and key specs, with
     /// corrections for EVAL, EVALSHA and FCALL (not flagged, but write), PFCOUNT (flagged read-only, but changes the cached count
     /// inside the string), and DEBUG, REPLICAOF and others that reach all keys. An unknown command is a write unless it is flagged

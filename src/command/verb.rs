@@ -162,6 +162,16 @@ pub enum StringOp {
     Append,
     /// SETRANGE.
     SetRange,
+    /// STRLEN.
+    StrLen,
+    /// GETRANGE and SUBSTR.
+    GetRange,
+    /// GETBIT.
+    GetBit,
+    /// BITCOUNT.
+    BitCount,
+    /// BITPOS.
+    BitPos,
     /// BITOP: it only writes its first key.
     BitOp,
     /// BITFIELD.

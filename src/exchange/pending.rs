@@ -8,7 +8,6 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
@@ -20,7 +19,9 @@ use crate::command::ProxySubcommand;
 use crate::exchange::client_command::ClientCommand;
 use crate::exchange::greeting::Greeting;
 use crate::exchange::observed::Observed;
+use crate::exchange::plain::Strings;
 use crate::exchange::reply_shape::ReplyShape;
+use crate::exchange::script_request::ScriptRequest;
 use crate::exchange::transaction::Queued;
 use crate::exchange::values::Values;
 use crate::exchange::write_guard::WriteGuard;
@@ -29,6 +30,7 @@ use crate::near_cache::{Asked, EntryId, KeyId};
 use crate::reads::Absent;
 use crate::resp::Version;
 use crate::rules::CacheRule;
+use crate::strings::Look;
 use crate::upstream::{self, Lost};
 
 /// A connection to Redis.
@@ -88,6 +90,8 @@ pub enum OnReply {
     Values(Box<Values>),
     /// A read that reveals something about these keys, in a form that cannot be compared with the entries of L1.
     Content { keys: SmallVec<[KeyId; 1]>, shape: ReplyShape },
+    /// A command that runs only if the strings that it looks into are plain.
+    Guarded(Box<Guarded>),
     /// A write.
     Write { guard: WriteGuard, shape: ReplyShape },
     /// SORT … GET: values of other keys among the elements. It has a guard if it writes, otherwise the keys it reads, as in
@@ -133,12 +137,28 @@ impl OnReply {
     }
 }
 
+/// A command in a script that checks first that strings are plain.
+pub struct Guarded {
+    pub(crate) request: ScriptRequest,
+    /// Who sent it, and where.
+    pub(crate) identity: Rc<Identity>,
+    pub(crate) link: Link,
+    /// The strings that must be plain, and their database.
+    pub(crate) strings: (u32, Strings),
+    /// What the command asks of its string, if Shortstop may fetch the value and answer from it.
+    pub(crate) look: Option<Look>,
+    /// How the command's own reply is handled.
+    pub(crate) then: OnReply,
+    /// How often it was sent.
+    pub(crate) sent: u32,
+}
+
 /// How a reply on a session is handled.
 pub enum InSession {
     /// A command that begins or ends state, or changes none.
     Sent(Sent),
     /// EXEC: the transaction was executed as a whole, or not at all.
-    Exec { client: Rc<ClientState>, queued: Queued },
+    Exec { client: Rc<ClientState>, queued: Box<Queued> },
     /// A command that Shortstop does not know. It may have changed any key and the connection's state.
     Unknown(WriteGuard),
     /// Shortstop's own command behind an EXEC. Its reply shows that the messages of the transaction have come.
@@ -202,8 +222,8 @@ pub struct Flight {
     pub(crate) sent: Instant,
     /// The connection on which the request was sent.
     pub(crate) link: Link,
-    /// The bytes sent in place of the request, if any.
-    pub(crate) instead: Option<Bytes>,
+    /// GET was sent in the place of the request: what the request asks of the value.
+    pub(crate) look: Option<Box<Look>>,
     pub(crate) readers: RefCell<Vec<Reader>>,
 }
 

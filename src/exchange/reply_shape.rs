@@ -1,5 +1,7 @@
 //! Which parts of a reply are values and may be compressed. No other part is decoded, whatever it looks like.
 
+use crate::strings::Look;
+
 /// Bits of the lower half of an integer that a script reads in two halves ([`ReplyShape::Halves`]).
 pub(crate) const LOW_BITS: u64 = 32;
 
@@ -15,6 +17,8 @@ pub enum ReplyShape {
     Map,
     /// No values. A script returned integers in two halves (BITFIELD).
     Halves,
+    /// The whole value, from which the command's own reply is made.
+    Look(Box<Look>),
     /// Channel names. Shortstop's own are left out (PUBSUB CHANNELS).
     Channels,
 }

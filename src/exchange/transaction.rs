@@ -1,12 +1,15 @@
 //! The queued commands of a transaction, from MULTI until EXEC is answered.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use crate::exchange::client_command::ClientCommand;
 use crate::exchange::exec_demux::{Commands, ExecDemux};
+use crate::exchange::plain::Strings;
 use crate::exchange::reply_shape::ReplyShape;
 use crate::exchange::write_guard::WriteGuard;
 use crate::near_cache::KeyId;
+use crate::resp::Chunks;
 
 /// The queued commands of a transaction.
 #[derive(Default)]
@@ -14,6 +17,16 @@ pub struct Queued {
     pub(crate) guard: WriteGuard,
     /// One per command.
     pub(crate) shape: Vec<ReplyShape>,
+    /// The strings that the commands look into. They must be plain when the transaction is executed.
+    pub(crate) looks_into: Vec<(u32, Strings)>,
+    /// What was sent between MULTI and EXEC.
+    pub(crate) sent: SentInMulti,
+    /// The client has called WATCH for these keys. `None`: Shortstop alone has, and repeats the transaction if one has changed.
+    pub(crate) watched: Option<Vec<(u32, Vec<u8>)>>,
+    /// Number of Shortstop's own commands before those of the client, and behind them.
+    pub(crate) not_the_clients: (usize, usize),
+    /// How often Shortstop has watched the strings and sent the transaction again.
+    pub(crate) tries: u32,
     /// Each SELECT: its position and its database.
     pub(crate) selects: Vec<(usize, u32)>,
     /// The commands that the demultiplexer needs to know.
@@ -34,7 +47,41 @@ pub struct Queued {
     pub(crate) speaks: bool,
 }
 
+/// What was sent between MULTI and EXEC, so that it can be sent again.
+#[derive(Default)]
+pub struct SentInMulti {
+    pub(crate) requests: Vec<Chunks>,
+    bytes: usize,
+    /// It cannot be sent again: too large, or Shortstop has made Redis abort the transaction.
+    pub(crate) is_final: bool,
+}
+
+impl SentInMulti {
+    /// Notes a request.
+    pub(crate) fn note(&mut self, request: Chunks, most: usize) {
+        self.bytes += request.len();
+        self.is_final |= self.bytes > most;
+        if !self.is_final {
+            self.requests.push(request);
+        }
+    }
+
+    /// The last request has compressed values. The commands behind it may look into them, so this is sent instead.
+    pub(crate) fn plain(&mut self, request: Chunks) {
+        if let Some(last) = self.requests.last_mut() {
+            *last = request;
+        }
+    }
+}
+
 impl Queued {
+    /// The commands of this transaction look into these strings. A SELECT in the transaction may or may not succeed.
+    pub(crate) fn looks_into(&mut self, (db, strings): (u32, Strings)) {
+        let selected = self.selects.iter().map(|(_, db)| *db);
+        let databases: HashSet<u32> = selected.chain([db]).collect();
+        self.looks_into.extend(databases.into_iter().map(|db| (db, strings.clone())));
+    }
+
     /// Adds a CLIENT command, HELLO or AUTH.
     pub(crate) fn push_client_command(&mut self, command: ClientCommand) {
         self.client_commands.push((self.shape.len(), command));

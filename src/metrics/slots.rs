@@ -73,6 +73,8 @@ counters! {
     decode_nanos,
     /// Envelopes decompressed.
     opened_values,
+    /// Envelopes replaced in Redis by their values.
+    converted_values,
     /// Envelopes that could not be decompressed.
     damaged_values,
     /// Commands sent to Redis.

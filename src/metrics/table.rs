@@ -312,6 +312,14 @@ pub(super) const METRICS: &[Metric] = &[
     ),
     row(
         Section::Compression,
+        "converted_values",
+        Counter,
+        Nothing,
+        "Stored values turned back to plain for commands that look into strings.",
+        |from| Count(from.stats.sum(|worker| &worker.converted_values)),
+    ),
+    row(
+        Section::Compression,
         "damaged_values",
         Counter,
         Nothing,

@@ -7,9 +7,10 @@ use smallvec::SmallVec;
 
 use crate::command::{Keys, Row};
 use crate::exchange::pending::{Link, Session};
+use crate::exchange::script_request::ScriptRequest;
 use crate::metrics::rules::RulePlace;
 use crate::proxy::request::{Replacements, Request};
-use crate::resp::Chunks;
+use crate::resp::{Chunks, build};
 use crate::rules::Rule;
 use crate::worker_state::policy::View;
 
@@ -34,8 +35,12 @@ impl Target {
 pub(super) enum Wire {
     /// The request itself.
     AsIs,
-    /// Other bytes in its place.
-    Instead(Vec<u8>),
+    /// GET of the request's key.
+    Get,
+    /// A script that runs the command if no string is compressed.
+    Script(ScriptRequest),
+    /// The request itself, on a connection of its own, when these strings are plain.
+    Alone(Vec<Vec<u8>>),
 }
 
 /// One call: the command's row, the request, and its arguments.
@@ -97,10 +102,11 @@ impl FoundKeys {
     }
 }
 
-/// Appends a request, or the bytes to send in its place.
+/// Appends a request, or what is sent in its place.
 pub(super) fn write_wire(out: &mut Chunks, request: &Request<'_>, wire: Wire) {
     match wire {
-        Wire::AsIs => request.write(out, Replacements::new()),
-        Wire::Instead(bytes) => out.push_bytes(bytes.into()),
+        Wire::AsIs | Wire::Alone(_) => request.write(out, Replacements::new()),
+        Wire::Get => out.push_with(|out| build::request(out, [&b"GET"[..], request.arg(1)].into_iter())),
+        Wire::Script(script) => script.write(out, false),
     }
 }

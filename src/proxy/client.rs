@@ -49,6 +49,8 @@ pub struct Client {
     pub(super) session: Option<Rc<Session>>,
     /// The commands of the open transaction.
     pub(super) queued: Option<Box<Queued>>,
+    /// The keys that the client watches, with their databases.
+    pub(super) watched: Vec<(u32, Vec<u8>)>,
     /// The client's place in the queue for a session, while it waits.
     pub(super) turn: Option<Rc<Turn>>,
     /// In-flight mask: the key bits of all unanswered requests. A key whose bit is set is not served from L1, so a read never
@@ -78,6 +80,7 @@ impl Client {
             lookup: Lookup::default(),
             session: None,
             queued: None,
+            watched: Vec::new(),
             turn: None,
             in_flight: 0,
             joined: false,

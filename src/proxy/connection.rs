@@ -126,6 +126,15 @@ impl Client {
         if on_reply.is_miss() {
             call.family = None;
         }
-        link.send(Pending { to: Some((Rc::clone(&self.reply_queue), slot)), sent: now, on_reply, call }, write);
+        let pending = Pending { to: Some((Rc::clone(&self.reply_queue), slot)), sent: now, on_reply, call };
+        if !self.in_multi() {
+            return link.send(pending, write);
+        }
+        // The whole transaction may have to be sent again.
+        let mut request = Chunks::default();
+        write(&mut request);
+        link.send(pending, |out| request.append_to(out));
+        let most = self.context.view().policy.limits.query_buffer;
+        self.queued().sent.note(request, most);
     }
 }

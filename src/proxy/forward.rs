@@ -1,21 +1,21 @@
 //! Forwards a stateless command to Redis: which bytes are sent, and what waits for the reply.
 
+use std::rc::Rc;
 use std::time::Duration;
 
-use smallvec::SmallVec;
-
-use crate::codec;
 use crate::coherence::ServePermit;
 use crate::command::{ClientSubcommand, StringOp, Verb};
-use crate::errors::{self, OwnError};
+use crate::errors::OwnError;
 use crate::exchange::pending::OnReply;
+use crate::exchange::plain::Strings;
 use crate::exchange::reply_shape::ReplyShape;
 use crate::exchange::write_guard::WriteGuard;
 use crate::proxy::call::{Call, Target, Wire, write_wire};
 use crate::proxy::client::{Client, Next};
-use crate::proxy::string_guard;
-use crate::resp::{build, parse_int};
+use crate::proxy::request::Replacements;
+use crate::resp::{Chunks, build, parse_int};
 use crate::upstream::Delay;
+use crate::worker_state::plain_run::{self, PlainRun};
 use crate::worker_state::policy::View;
 
 /// An MGET with more keys than this is not kept in L1.
@@ -35,7 +35,15 @@ impl Client {
             Ok(prepared) => prepared,
             Err(error) => return self.refuse_own(&error),
         };
-        let mask = match &mut on_reply {
+        // On a connection of its own: earlier requests come first.
+        if matches!(wire, Wire::Alone(_)) && self.reply_queue.outstanding() > 0 {
+            return Next::Again;
+        }
+        let on_own_reply = match &mut on_reply {
+            OnReply::Guarded(guarded) => &mut guarded.then,
+            other => other,
+        };
+        let mask = match on_own_reply {
             OnReply::Write { guard, .. } => {
                 guard.begin(&self.context, view);
                 guard.mask()
@@ -46,7 +54,13 @@ impl Client {
             }
             _ => self.keys_mask(view, call),
         };
+        if let Wire::Alone(strings) = wire {
+            self.run_plain(permit, call, strings, on_reply, mask);
+            return Next::Pause;
+        }
         let ttls = ttl_requests(&on_reply);
+        // If a string turns out to be compressed, the command runs later, and so must what the client sends next.
+        let next = if matches!(on_reply, OnReply::Guarded(_)) { Next::Pause } else { Next::Go };
         self.send(permit.now, target.link(), on_reply, mask, |out| {
             write_wire(out, &call.request, wire);
             out.push_slice(&ttls);
@@ -54,10 +68,31 @@ impl Client {
         if call.row.is_long() {
             target.link().may_take(Delay::Long);
         }
-        if matches!(call.row.verb, Verb::Script(_) | Verb::ScriptRo(_)) {
+        if call.row.is_script() {
             target.link().sent_script(permit.now);
         }
-        Next::Go
+        next
+    }
+
+    /// Runs a command only when its strings are plain.
+    fn run_plain(&mut self, permit: &ServePermit, call: Call<'_>, strings: Vec<Vec<u8>>, then: OnReply, mask: u64) {
+        let slot = self.reply_queue.open(self.is_muted());
+        self.in_flight |= mask;
+        let mut request = Chunks::default();
+        call.request.write(&mut request, Replacements::new());
+        let profile = &self.state.profile;
+        let run = PlainRun {
+            identity: profile.identity(),
+            db: profile.db(),
+            version: profile.version(),
+            strings: Strings::Of(strings),
+            request,
+            then,
+            to: Some((Rc::clone(&self.reply_queue), slot)),
+            sent: permit.now,
+            is_script: true,
+        };
+        plain_run::begin(run, &self.context);
     }
 
     /// What waits for the reply of a command, and the bytes to send.
@@ -78,34 +113,13 @@ impl Client {
             Verb::GetDel => OnReply::Write { guard: self.write_guard(view, call), shape: ReplyShape::Values },
             Verb::GetEx if call.args.len() == 2 => self.value(view, call.args[1]),
             Verb::GetEx => OnReply::Write { guard: self.write_guard(view, call), shape: ReplyShape::Values },
-            // A SET with a condition compares the stored string. The value that it stores must be comparable later, so it must not
-            // look compressed.
-            Verb::Set if codec::is_compressed(call.args[2]) => {
-                return Err(errors::COMPARED_WITH_MARK.clone());
-            }
-            Verb::StringOp(_) | Verb::Set => {
-                let op = if let Verb::StringOp(op) = row.verb { op } else { StringOp::Other };
-                let wire = self.guarded(view, call, op)?;
-                let on_reply = if row.is_write() {
-                    let shape = if row.verb == Verb::Set { ReplyShape::Nothing } else { self.reply_shape(call) };
-                    OnReply::Write { guard: self.write_guard(view, call), shape }
-                } else {
-                    self.unkept(view, call)
-                };
-                return Ok((on_reply, wire));
-            }
-            Verb::Sort | Verb::SortRo => {
-                let checks = string_guard::sort_checks(call.args);
-                let unguarded = checks.is_empty() || !view.policy.may_be_compressed();
-                let wire = if unguarded { Wire::AsIs } else { self.sort_guarded(call, &checks)? };
-                let shape = self.reply_shape(call);
-                let observed =
-                    if row.is_write() || !self.reveals_content(view, row) { SmallVec::new() } else { self.ids(call) };
-                let guard = row.is_write().then(|| Box::new(self.write_guard(view, call)));
-                return Ok((OnReply::Elements { guard, observed, shape }, wire));
-            }
-            Verb::Script(by) => self.script(view, call, by, false),
-            Verb::ScriptRo(by) => self.script(view, call, by, true),
+            // Also when compression is off: values compressed earlier may still be stored.
+            Verb::StringOp(op) => return self.string_op(view, call, op, target),
+            // With a condition, SET compares the stored string.
+            Verb::Set => return self.string_op(view, call, StringOp::Other, target),
+            Verb::Sort | Verb::SortRo => return self.sort(view, call, target),
+            Verb::Script(by) => return Ok(self.script(view, call, (by, false), target)),
+            Verb::ScriptRo(by) => return Ok(self.script(view, call, (by, true), target)),
             Verb::ScriptLoad => {
                 call.args.get(2).into_iter().for_each(|text| self.context.shared.scripts.learn(text));
                 self.unkept(view, call)

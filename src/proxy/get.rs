@@ -7,21 +7,24 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Instant;
 
-use bytes::Bytes;
+use smallvec::smallvec;
 
 use crate::coherence::ServePermit;
 use crate::command::Row;
 use crate::exchange::observed::Observed;
 use crate::exchange::pending::{Flight, OnReply, Reader};
+use crate::exchange::reply_shape::ReplyShape;
 use crate::exchange::values::{NO_VALUE, ask_ttl};
 use crate::metrics::outcome::NotKept;
 use crate::metrics::rules::RulePlace;
 use crate::near_cache::{EntryId, Question, in_version};
-use crate::proxy::call::{Target, Wire, write_wire};
+use crate::proxy::call::Target;
 use crate::proxy::client::{Client, Next};
 use crate::proxy::request::{Replacements, Request};
 use crate::reads::{Absent, Reads};
+use crate::resp::build;
 use crate::rules::{CacheRule, Rule};
+use crate::strings::Look;
 use crate::traffic::{Unkept, What};
 use crate::worker_state::policy::View;
 
@@ -50,7 +53,7 @@ impl Client {
         }
         let rule = view.policy.rules.of(question.key());
         let keeping = rule.keeps(Reads::GET).map(|rule| Keeping { rule, absent: NO_VALUE });
-        self.fetch(view, permit, row, question, id, (rule, keeping), request, Wire::AsIs)
+        self.fetch(view, permit, row, question, id, (rule, keeping), request, None)
     }
 
     /// Fetches a reply from Redis, joined with other clients' equal requests, and keeps it once the key was requested often enough.
@@ -64,7 +67,7 @@ impl Client {
         id: EntryId,
         (rule, keeping): (&Rule, Option<Keeping<'_>>),
         request: Request<'_>,
-        wire: Wire,
+        look: Option<Box<Look>>,
     ) -> Next {
         if self.awaits_flight() {
             return Next::Again;
@@ -108,10 +111,6 @@ impl Client {
                 return Next::Go;
             }
             if let Some(ticket) = self.context.shared.coherence.ticket(id, question.db(), permit.now) {
-                let instead = match wire {
-                    Wire::AsIs => None,
-                    Wire::Instead(bytes) => Some(Bytes::from(bytes)),
-                };
                 let flight = Rc::new(Flight {
                     id,
                     asked: question.keep(),
@@ -120,13 +119,13 @@ impl Client {
                     ticket: RefCell::new(Some(ticket)),
                     sent: permit.now,
                     link: link.clone(),
-                    instead: instead.clone(),
+                    look: look.clone(),
                     readers: RefCell::default(),
                 });
                 self.context.flights.borrow_mut().insert(id, Rc::clone(&flight));
                 self.send(permit.now, link, OnReply::Fill(flight), mask, |out| {
-                    match instead {
-                        Some(bytes) => out.push_bytes(bytes),
+                    match look {
+                        Some(_) => out.push_with(|out| build::request(out, [&b"GET"[..], question.key()].into_iter())),
                         None => request.write(out, Replacements::new()),
                     }
                     ask_ttl(out, question.key());
@@ -135,15 +134,21 @@ impl Client {
             }
             self.keeps_if(permit, id, false, NotKept::Blocked);
         }
-        let on_reply = match question.is_get() {
-            true => {
+        let on_reply = match (question.is_get(), &look) {
+            (true, _) => {
                 let observed = self.observed(view, &question, (rule, Reads::GET, NO_VALUE));
                 let is_needed = view.policy.caches || observed.is_some();
                 OnReply::Value { id: is_needed.then_some(id), observed }
             }
-            false => OnReply::Read { id, observed: None },
+            (false, Some(look)) => {
+                OnReply::Content { keys: smallvec![id.key()], shape: ReplyShape::Look(look.clone()) }
+            }
+            (false, None) => OnReply::Read { id, observed: None },
         };
-        self.send(permit.now, link, on_reply, mask, |out| write_wire(out, &request, wire));
+        self.send(permit.now, link, on_reply, mask, |out| match look {
+            Some(_) => out.push_with(|out| build::request(out, [&b"GET"[..], question.key()].into_iter())),
+            None => request.write(out, Replacements::new()),
+        });
         Next::Go
     }
 

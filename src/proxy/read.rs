@@ -10,7 +10,7 @@ use crate::exchange::values::{NO_VALUE, ValueKey, Values};
 use crate::metrics::outcome::NotKept;
 use crate::metrics::rules::RulePlace;
 use crate::near_cache::{EntryId, KeyId, Question, in_version};
-use crate::proxy::call::{Call, FoundKeys, Wire};
+use crate::proxy::call::Call;
 use crate::proxy::client::{Client, Next};
 use crate::proxy::get::{Keeping, rule_for};
 use crate::proxy::request::Request;
@@ -43,24 +43,12 @@ impl Client {
         }
         let rule = view.policy.rules.of(question.key());
         let kept = rule.keeps(cacheable.read)?;
-        let wire = match row.verb {
-            Verb::StringOp(op) => {
-                let args = request.words();
-                let keys = FoundKeys::of(row, &args);
-                let call = Call { row, request, args: &args, keys: &keys };
-                if self.reply_shape(call) == ReplyShape::Halves {
-                    // The reply comes in halves (`bitfield`) and is not kept.
-                    return None;
-                }
-                match self.guarded(view, call, op) {
-                    Ok(wire) => wire,
-                    Err(error) => return Some(self.refuse_own(&error)),
-                }
-            }
-            _ => Wire::AsIs,
+        let look = match row.verb {
+            Verb::StringOp(op) if view.policy.may_be_compressed() => Some(Box::new(self.look(op, &request.words())?)),
+            _ => None,
         };
         let keeping = Keeping { rule: kept, absent: cacheable.absent };
-        Some(self.fetch(view, permit, row, question, id, (rule, Some(keeping)), request, wire))
+        Some(self.fetch(view, permit, row, question, id, (rule, Some(keeping)), request, look))
     }
 
     /// The question that this request asks. `None` if the request is too long.

@@ -3,43 +3,78 @@
 use smallvec::SmallVec;
 
 use crate::command::ScriptBy;
-use crate::exchange::pending::OnReply;
+use crate::exchange::pending::{Guarded, OnReply};
+use crate::exchange::plain::Strings;
 use crate::exchange::reply_shape::ReplyShape;
+use crate::exchange::script_request::{Command, ScriptRequest};
 use crate::exchange::write_guard::WriteGuard;
-use crate::proxy::call::Call;
+use crate::proxy::call::{Call, Target, Wire};
 use crate::proxy::client::Client;
-use crate::scripts::{Name, Reach};
+use crate::scripts::{Judgement, Name, Reach};
 use crate::worker_state::policy::View;
 
 impl Client {
-    /// What waits for the reply to EVAL, EVALSHA, FCALL or one of their read-only forms.
-    pub(super) fn script(&self, view: &View, call: Call<'_>, by: ScriptBy, read_only: bool) -> OnReply {
+    /// What waits for the reply to EVAL, EVALSHA, FCALL or one of their read-only forms, and the bytes to send.
+    pub(super) fn script(
+        &self,
+        view: &View,
+        call: Call<'_>,
+        (by, read_only): (ScriptBy, bool),
+        target: &Target,
+    ) -> (OnReply, Wire) {
         let scripts = &self.context.shared.scripts;
         let subject = call.args.get(1).copied().unwrap_or_default();
-        let compresses = view.policy.compresses_from.is_some() && scripts.is_first_beside_compression(by);
-        if compresses || !read_only {
-            let judgement = scripts.judge(&view.table, by, subject, read_only);
-            if compresses {
-                warn_of_compression(&judgement.name);
-            }
-            if call.row.is_write() {
-                let mut guard = self.write_guard(view, call);
-                guard.always();
-                judgement.functions.into_iter().for_each(|number| guard.relies_on(number));
-                match judgement.reach {
-                    Reach::Nothing => return self.reads(view, call, judgement.functions),
-                    Reach::Declared => {}
-                    Reach::Anything(why) => {
-                        guard.add_unproven();
-                        if !scripts.are_trusted() && scripts.is_to_be_named(&judgement) {
-                            warn_of_flush(&judgement.name, why);
-                        }
-                    }
+        let may_be_compressed = view.policy.may_be_compressed();
+        if read_only && !may_be_compressed {
+            return (self.unkept(view, call), Wire::AsIs);
+        }
+        let judgement = scripts.judge(&view.table, by, subject, read_only);
+        let then = if call.row.is_write() { self.writes(view, call, &judgement) } else { self.unkept(view, call) };
+        if !may_be_compressed || !judgement.looks {
+            return (then, Wire::AsIs);
+        }
+        if !judgement.sees_only_its_keys
+            && view.policy.compresses_from.is_some()
+            && scripts.may_read_compressed(&judgement)
+        {
+            warn_of_compression(&judgement.name);
+        }
+        let strings: Vec<Vec<u8>> = call.keys.places.iter().map(|at| call.args[*at as usize].to_vec()).collect();
+        if strings.is_empty() {
+            return (then, Wire::AsIs);
+        }
+        let Some(script) = &judgement.guard else { return (then, Wire::Alone(strings)) };
+        let command = Command::Script { with_text: by == ScriptBy::Text };
+        let request = ScriptRequest::new(script, !call.row.is_write(), &call.args[2..], command);
+        let guarded = Guarded {
+            request: request.clone(),
+            identity: self.state.profile.identity(),
+            link: target.link().clone(),
+            strings: (self.state.profile.db(), Strings::Of(strings)),
+            look: None,
+            then,
+            sent: 1,
+        };
+        (OnReply::Guarded(Box::new(guarded)), Wire::Script(request))
+    }
+
+    /// What waits for the reply to a script that is not called by a read-only form.
+    fn writes(&self, view: &View, call: Call<'_>, judgement: &Judgement) -> OnReply {
+        let scripts = &self.context.shared.scripts;
+        let mut guard = self.write_guard(view, call);
+        guard.always();
+        judgement.functions.into_iter().for_each(|number| guard.relies_on(number));
+        match judgement.reach {
+            Reach::Nothing => return self.reads(view, call, judgement.functions),
+            Reach::Declared => {}
+            Reach::Anything(why) => {
+                guard.add_unproven();
+                if !scripts.are_trusted() && scripts.is_to_be_named(judgement) {
+                    warn_of_flush(&judgement.name, why);
                 }
-                return OnReply::Write { guard, shape: ReplyShape::Nothing };
             }
         }
-        self.unkept(view, call)
+        OnReply::Write { guard, shape: ReplyShape::Nothing }
     }
 
     /// A script that writes no key. Unlike a read it is not repeated after a lost connection: it may have published a message.
@@ -62,7 +97,7 @@ fn warn_of_flush(name: &Name, why: &str) {
 fn warn_of_compression(name: &Name) {
     crate::seldom!(
         warn,
-        "{name} runs while values are compressed: scripts and functions read values as they are stored. Give the keys that they \
-         read or write a rule with compress: false, and SET them again"
+        "{name} may read compressed values: only the keys that a script declares are turned to plain before it runs. Take every key \
+         whose string it reads from KEYS, or give those keys a rule with compress: false and SET them again"
     );
 }

@@ -9,14 +9,16 @@ use crate::coherence::ServePermit;
 use crate::command::{Class, ClientSubcommand, Verb};
 use crate::errors::OwnError;
 use crate::exchange::pending::{CallMark, InSession, OnReply, Pending, Session};
+use crate::exchange::plain::Strings;
 use crate::exchange::reply_shape::ReplyShape;
 use crate::exchange::transaction::Queued;
-use crate::proxy::call::{Call, Target, write_wire};
+use crate::proxy::call::{Call, Target, Wire, write_wire};
 use crate::proxy::client::{Client, Next, Replies};
 use crate::proxy::compress::writes_values;
 use crate::proxy::request::Replacements;
 use crate::resp::{Chunks, Version, parse_int};
 use crate::upstream::Delay;
+use crate::worker_state::plain_exec::{self, PlainExec};
 use crate::worker_state::policy::View;
 
 impl Client {
@@ -56,12 +58,27 @@ impl Client {
             return self.unavailable(&lost);
         }
         let (on_reply, wire) = match self.prepare(view, permit, call, &target) {
+            // The strings are made plain before EXEC.
+            Ok((OnReply::Guarded(guarded), _)) => {
+                self.queued().looks_into(guarded.strings);
+                (guarded.then, Wire::AsIs)
+            }
+            Ok((on_reply, Wire::Alone(strings))) => {
+                let strings = (self.state.profile.db(), Strings::Of(strings));
+                self.queued().looks_into(strings);
+                (on_reply, Wire::AsIs)
+            }
             Ok(prepared) => prepared,
             Err(error) => return self.abort_transaction(permit, session, &error),
         };
         let ids = match on_reply {
             OnReply::Write { .. } | OnReply::Elements { guard: Some(_), .. } => SmallVec::new(),
             _ => self.ids(call),
+        };
+        let shape = match &on_reply {
+            OnReply::Content { shape: shape @ ReplyShape::Look(_), .. } => shape.clone(),
+            // A queued HELLO may change the protocol version. EXEC's reply shows which one applied.
+            _ => ReplyShape::of(call.row.verb, call.args, Version::Resp3),
         };
         let queued = self.queued();
         queued.read.extend(ids);
@@ -81,8 +98,7 @@ impl Client {
         if call.row.verb == Verb::Publish {
             queued.commands.publish.push(queued.shape.len());
         }
-        // A queued HELLO may change the protocol version. EXEC's reply shows which one applied.
-        queued.shape.push(ReplyShape::of(call.row.verb, call.args, Version::Resp3));
+        queued.shape.push(shape);
         if matches!(call.row.class_for(call.args), Class::Session | Class::Local)
             && call.row.verb != Verb::Client(ClientSubcommand::Reply)
         {
@@ -100,6 +116,7 @@ impl Client {
             return self.unavailable(&lost);
         }
         let abort_transaction = OnReply::Pass { repeat: false };
+        self.queued().sent.is_final = true;
         session.link.send(
             Pending { to: None, sent: permit.now, on_reply: abort_transaction, call: CallMark::default() },
             unknown_command,
@@ -123,6 +140,11 @@ impl Client {
             Ok(session) => session,
             Err(next) => return next,
         };
+        if !session.in_transaction() {
+            self.watched.clear();
+        }
+        let db = self.state.profile.db();
+        self.watched.extend(call.keys.places.iter().map(|at| (db, call.args[*at as usize].to_vec())));
         session.begin_watch();
         self.send_in(permit, call, &session, InSession::Sent(Sent::Watch))
     }
@@ -139,13 +161,32 @@ impl Client {
         if let Err(lost) = session.link.check() {
             return self.unavailable(&lost);
         }
+        let is_watching = session.is_watching();
         session.begin_exec();
-        let mut queued = *self.queued.take().unwrap_or_default();
+        let mut queued = self.queued.take().unwrap_or_default();
         queued.guard.begin(&self.context, view);
         let mask = queued.guard.mask();
         let subscribes = !queued.commands.subscribed.is_empty();
         let next = if queued.client_commands.is_empty() && !subscribes { Next::Go } else { Next::Pause };
         let (speaks, long) = (queued.speaks, queued.long);
+        if !queued.looks_into.is_empty() && !queued.sent.is_final {
+            queued.watched = is_watching.then(|| std::mem::take(&mut self.watched));
+            let slot = self.reply_queue.open(self.is_muted());
+            self.in_flight |= mask;
+            plain_exec::begin(
+                PlainExec {
+                    session: Rc::clone(session),
+                    client: Rc::clone(&self.state),
+                    queued,
+                    to: Some((Rc::clone(&self.reply_queue), slot)),
+                    sent: permit.now,
+                    left: false,
+                    nested: Vec::new(),
+                },
+                &self.context,
+            );
+            return Next::Pause;
+        }
         let on_reply = OnReply::session(session, InSession::Exec { client: Rc::clone(&self.state), queued });
         self.send(permit.now, &session.link, on_reply, mask, |wire| call.request.write(wire, Replacements::new()));
         if long {

@@ -15,6 +15,7 @@ use crate::proxy::call::{Call, FoundKeys, Target};
 use crate::proxy::client::{Client, Next};
 use crate::proxy::compress::{self, Candidates, Compressed, Offloaded, Outcome, Tried};
 use crate::proxy::request::{Replacements, Request};
+use crate::resp::Chunks;
 use crate::rules::Rule;
 use crate::worker_state::policy::View;
 
@@ -179,7 +180,15 @@ impl Client {
             guard.begin(&self.context, view);
             OnReply::Write { guard, shape: self.reply_shape(call) }
         };
+        let in_multi = matches!(on_reply, OnReply::Queued(_)) && !replacements.is_empty();
+        let is_escape = |(at, _): &(usize, Vec<u8>)| codec::is_compressed(call.args[*at]);
+        let escapes: Replacements = replacements.iter().filter(|one| in_multi && is_escape(one)).cloned().collect();
         self.send(permit.now, target.link(), on_reply, mask, |wire| call.request.write(wire, replacements));
+        if in_multi {
+            let mut plain = Chunks::default();
+            call.request.write(&mut plain, escapes);
+            self.queued().sent.plain(plain);
+        }
         Next::Go
     }
 

@@ -10,6 +10,7 @@ use crate::errors::{self, Side};
 use crate::exchange::reply_shape::ReplyShape;
 use crate::replies::halves::join_halves;
 use crate::resp::{Bulk, build, bulk_of, elements};
+use crate::strings::Look;
 use crate::upstream::{RESERVED, Reply};
 use crate::worker_state::context::Context;
 
@@ -23,6 +24,7 @@ impl ReplyShape {
             }
             (ReplyShape::Map, _) if reply.starts_with(b"*4\r\n") => Decoded::as_it_is([b"%2", &reply[2..]].concat()),
             (ReplyShape::Halves, _) => Decoded::as_it_is(join_halves(reply)),
+            (ReplyShape::Look(look), Some(b'$' | b'_')) => decode_and_look(reply, look, limit),
             (ReplyShape::Channels, _) => Decoded::as_it_is(without_own_channels(reply)),
             _ => Decoded::as_it_is(reply.to_vec()),
         }
@@ -31,7 +33,7 @@ impl ReplyShape {
     fn needs_decoding(&self, reply: &[u8]) -> bool {
         match self {
             ReplyShape::Nothing => false,
-            ReplyShape::Map | ReplyShape::Halves => true,
+            ReplyShape::Map | ReplyShape::Halves | ReplyShape::Look(_) => true,
             ReplyShape::Channels => elements(reply).is_some_and(|mut all| all.any(is_own_channel)),
             ReplyShape::Values | ReplyShape::Columns(_) => {
                 let is_compressed = |reply| matches!(bulk_of(reply), Bulk::Value(value) if codec::is_compressed(value));
@@ -192,6 +194,17 @@ fn decode_value(reply: &[u8], limit: usize) -> Decoded {
         }
         Err(error) => Decoded { reply: errors::damaged(error).frame(), decoded: 0, damaged: 1 },
     }
+}
+
+/// Decodes a reply that is one value, and makes the reply of the command that asked something of the value.
+fn decode_and_look(reply: &[u8], look: &Look, limit: usize) -> Decoded {
+    let decoded = decode_value(reply, limit);
+    let answer = match bulk_of(&decoded.reply) {
+        Bulk::Value(value) => look.answer(Some(value)),
+        Bulk::Null => look.answer(None),
+        _ => return decoded,
+    };
+    Decoded { reply: answer, ..decoded }
 }
 
 /// Decodes those elements of an array for which `is_value` is true.

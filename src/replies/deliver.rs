@@ -19,6 +19,7 @@ use crate::replies::answers::{answer, fail_with_error};
 use crate::replies::client_command;
 use crate::replies::decode::{decode_all, decode_one};
 use crate::replies::fills::{fill, fill_many, forget, reply_passed};
+use crate::replies::guarded;
 use crate::replies::login;
 use crate::replies::observed;
 use crate::replies::proxy_command;
@@ -57,6 +58,12 @@ impl Expected for Pending {
             // Repeating a login has no further effect.
             OnReply::Greet { .. } | OnReply::Proxy { .. } | OnReply::ClientCommand(_) => true,
             OnReply::Elements { guard, .. } => guard.is_none(),
+            // A script that only reads.
+            OnReply::Guarded(guarded) => match &guarded.then {
+                OnReply::Write { .. } => false,
+                OnReply::Elements { guard, .. } => guard.is_none(),
+                _ => true,
+            },
             OnReply::Rest
             | OnReply::Paused(_)
             | OnReply::Write { .. }
@@ -157,6 +164,9 @@ impl Expected for Pending {
     }
 
     fn lose(self, context: &Context, why: &Lost, ran: bool) {
+        if let OnReply::Guarded(guarded) = self.on_reply {
+            return Pending { on_reply: guarded.then, ..self }.lose(context, why, ran);
+        }
         if let OnReply::Rest = self.on_reply {
             // The client would take an error message for the rest of the reply.
             if let Some((reply_queue, slot)) = self.to
@@ -297,9 +307,13 @@ impl Pending {
                 fill_many(context, *values, to, sent, reply);
             }
             OnReply::Content { keys, shape } => {
+                if let (ReplyShape::Look(_), [key]) = (&shape, &keys[..]) {
+                    context.large_strings.note(*key, reply.bytes().len());
+                }
                 keys.iter().for_each(|id| context.shared.coherence.poison(*id, LeftL1::Overtaken));
                 decode_all(context, reply, shape, move |_, reply| answer(to, reply));
             }
+            OnReply::Guarded(guarded) => return guarded::answered(context, *guarded, to, sent, reply, now),
             OnReply::Write { mut guard, shape } => {
                 let announced = guard.take_announced();
                 guard.end(context, failed);

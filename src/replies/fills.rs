@@ -51,6 +51,10 @@ pub(crate) fn fill(
     let compressed = compressed_as(first.bytes());
     if flight.asked.question().is_get() {
         decode_one(context, first, move |context, reply| land(context, &flight, to, sent, pttl, reply, compressed));
+    } else if let Some(look) = flight.look.clone() {
+        context.large_strings.note(flight.id.key(), first.bytes().len());
+        let shape = ReplyShape::Look(look);
+        decode_all(context, first, shape, move |context, reply| land(context, &flight, to, sent, pttl, reply, None));
     } else {
         land(context, &flight, to, sent, pttl, first, None);
     }
@@ -269,7 +273,7 @@ impl Flight {
             ticket: RefCell::new(context.shared.coherence.ticket(self.id, question.db(), now)),
             sent: now,
             link: self.link.clone(),
-            instead: self.instead.clone(),
+            look: self.look.clone(),
             readers: RefCell::new(readers),
         });
         context.flights.borrow_mut().insert(self.id, Rc::clone(&flight));
@@ -277,10 +281,9 @@ impl Flight {
         self.link.send(
             Pending { to: None, sent: now, on_reply: OnReply::Fill(flight), call: CallMark::default() },
             |out| {
-                match (&self.instead, question.request()) {
-                    (Some(bytes), _) => out.push_bytes(bytes.clone()),
-                    (None, Some(request)) => out.push_slice(request),
-                    (None, None) => out.push_with(|out| build::request(out, [&b"GET"[..], question.key()].into_iter())),
+                match question.request().filter(|_| self.look.is_none()) {
+                    Some(request) => out.push_slice(request),
+                    None => out.push_with(|out| build::request(out, [&b"GET"[..], question.key()].into_iter())),
                 }
                 ask_ttl(out, question.key());
             },

@@ -5,6 +5,7 @@ mod client_command;
 mod decode;
 mod deliver;
 mod fills;
+mod guarded;
 mod halves;
 mod login;
 mod observed;

@@ -15,9 +15,10 @@ use crate::metrics::outcome::LeftL1;
 use crate::replies::answers::answer;
 use crate::replies::client_command::replace_in_exec_reply;
 use crate::replies::decode::decode_each;
-use crate::resp::{Version, elements, split_first};
+use crate::resp::{Version, build, elements, split_first};
 use crate::upstream::Reply;
 use crate::worker_state::context::Context;
+use crate::worker_state::plain_exec::{self, PlainExec};
 
 /// Collects the frames of EXEC's reply, with push messages among them. Returns false if frames are still missing.
 fn collect_frames(session: &Rc<Session>, queued: &mut Queued, come: &[u8]) -> Result<bool, Doubt> {
@@ -54,23 +55,48 @@ fn without_replicas(reply: &[u8], waits: &[usize]) -> Vec<u8> {
     out
 }
 
+/// Whether Redis has not executed the transaction because a watched key has changed.
+fn is_null(reply: &[u8]) -> bool {
+    matches!(reply, b"*-1\r\n" | b"$-1\r\n" | b"_\r\n")
+}
+
+/// EXEC's reply without the elements of Shortstop's own commands: so many are first, and so many are last.
+fn without_own(reply: Reply<'_>, (first, last): (usize, usize)) -> Reply<'_> {
+    let kept = |all: Vec<&[u8]>| {
+        let count = all.len().checked_sub(first + last)?;
+        let mut out = Vec::new();
+        build::header(&mut out, b'*', count);
+        all[first..first + count].iter().for_each(|element| out.extend_from_slice(element));
+        Some(out)
+    };
+    let has_own = first + last > 0;
+    let kept = elements(reply.bytes()).filter(|_| has_own).and_then(|all| kept(all.collect()));
+    kept.map_or(reply, |kept| Reply::Owned(kept.into()))
+}
+
 /// All or a part of EXEC's reply has arrived.
 pub(crate) fn ended(
     context: &Context,
     client: Rc<ClientState>,
     session: Rc<Session>,
-    mut queued: Queued,
+    mut queued: Box<Queued>,
     to: Option<(Rc<ReplyQueue>, Slot)>,
     sent: Instant,
     reply: Reply<'_>,
 ) -> Option<Pending> {
+    if queued.tries > 0 && queued.watched.is_none() && is_null(reply.bytes()) {
+        // One of the strings has changed that Shortstop alone watches.
+        plain_exec::begin(PlainExec { session, client, queued, to, sent, left: true, nested: Vec::new() }, context);
+        return None;
+    }
+    let reply = without_own(reply, queued.not_the_clients);
     let failed = reply.bytes().first() == Some(&b'-');
     let told_apart = collect_frames(&session, &mut queued, reply.bytes());
     if matches!(told_apart, Ok(false)) {
         let on_reply = OnReply::session(&session, InSession::Exec { client, queued });
         return Some(Pending { to, sent, on_reply, call: CallMark::default() });
     }
-    let Queued { mut guard, mut shape, selects, demux, read, client_commands, waits, commands, pauses, .. } = queued;
+    let Queued { mut guard, mut shape, selects, demux, read, client_commands, waits, commands, pauses, .. } = *queued;
     session.set_exec_reply(match commands.subscribed.is_empty() {
         true => ExecReply::None,
         false => ExecReply::MessagesDue,

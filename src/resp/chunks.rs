@@ -107,6 +107,19 @@ impl Chunks {
         }
     }
 
+    /// Appends all bytes to another queue, large pieces without a copy.
+    pub fn append_to(&self, to: &mut Chunks) {
+        let closed = self.closed.iter().cloned();
+        closed.for_each(|chunk| to.push_bytes(chunk));
+        to.push_slice(&self.open[self.gone..]);
+    }
+
+    /// Appends a copy of all bytes.
+    pub fn copy_to(&self, to: &mut Vec<u8>) {
+        self.closed.iter().for_each(|chunk| to.extend_from_slice(chunk));
+        to.extend_from_slice(&self.open[self.gone..]);
+    }
+
     /// Drops the oldest `count` bytes. That many bytes must be queued.
     #[inline]
     pub fn advance(&mut self, mut count: usize) {

@@ -6,30 +6,39 @@
 //! command does.
 
 mod functions;
+mod guard;
 mod lua;
 mod names;
 mod proof;
 mod reach;
 mod texts;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::command::{ScriptBy, Table};
 
 pub use functions::Functions;
+pub use guard::{COMPRESSED, GuardScript, OwnScript, UNSEEN};
 pub use names::Name;
 pub use reach::Reach;
 
 use names::Named;
-use texts::{Sha, Texts};
+use texts::{Sha, Texts, Verdict};
 
 /// The verdict on a script that is about to run.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Judgement {
     /// What the script may write.
     pub reach: Reach,
     /// The script's name in the log.
     pub name: Name,
+    /// Whether it may look into strings, which may be compressed.
+    pub looks: bool,
+    /// Whether it is proven that it looks into no other strings than those of its keys.
+    pub sees_only_its_keys: bool,
+    /// The same script behind a prelude that looks whether its keys are compressed, if its text is known.
+    pub guard: Option<Arc<GuardScript>>,
     /// For a function: `reach` holds only for this generation of the functions, see [`Functions::number`].
     pub functions: Option<u64>,
 }
@@ -54,6 +63,7 @@ pub struct Scripts {
     /// The server's functions.
     pub functions: Functions,
     named: Named,
+    named_beside_compression: Named,
     /// Whether the configuration says which keys scripts write.
     trusted: AtomicBool,
 }
@@ -67,25 +77,30 @@ impl Scripts {
     /// What a call of EVAL, EVALSHA or FCALL, or of one of their read-only forms, may write. `subject` is the text, the SHA or the
     /// function's name. `read_only` marks the read-only forms, which cannot write.
     pub fn judge(&self, table: &Table, by: ScriptBy, subject: &[u8], read_only: bool) -> Judgement {
-        let (name, mut reach, functions) = match by {
-            ScriptBy::Text => {
-                let sha = Sha::of(subject);
-                (Name::Script(sha.hex()), self.texts.judge(sha, Some(subject), table), None)
-            }
+        let of_text = |sha: Sha, text| {
+            let Verdict { reach, looks, sees_only_its_keys, guard } = self.texts.judge(sha, text, table);
+            Judgement { reach, name: Name::Script(sha.hex()), looks, sees_only_its_keys, guard, functions: None }
+        };
+        let mut judgement = match by {
+            ScriptBy::Text => of_text(Sha::of(subject), Some(subject)),
             ScriptBy::Sha => match Sha::named(subject) {
-                Some(sha) => (Name::Script(sha.hex()), self.texts.judge(sha, None, table), None),
-                // Redis knows no script with such a name.
-                None => (Name::unusual(by, subject), Reach::Nothing, None),
+                Some(sha) => of_text(sha, None),
+                None => {
+                    // Redis knows no script with such a name.
+                    let (reach, name) = (Reach::Nothing, Name::unusual(by, subject));
+                    Judgement { reach, name, looks: false, sees_only_its_keys: true, guard: None, functions: None }
+                }
             },
             ScriptBy::Function => {
-                let (reach, number) = if read_only { (Reach::Nothing, None) } else { self.functions.judge(subject) };
-                (Name::unusual(by, subject), reach, number)
+                let (reach, functions) = if read_only { (Reach::Nothing, None) } else { self.functions.judge(subject) };
+                let name = Name::unusual(by, subject);
+                Judgement { reach, name, looks: true, sees_only_its_keys: false, guard: None, functions }
             }
         };
         if read_only {
-            reach = Reach::Nothing;
+            judgement.reach = Reach::Nothing;
         }
-        Judgement { reach, name, functions }
+        judgement
     }
 
     /// Whether the log should name this script, because it may write any key: once, and not for a verdict that may be about to change.
@@ -93,9 +108,9 @@ impl Scripts {
         !judgement.is_passing() && self.named.is_due(&judgement.name, !judgement.is_of_unknown_text())
     }
 
-    /// Whether this is the first script of its kind that runs while values are compressed.
-    pub fn is_first_beside_compression(&self, by: ScriptBy) -> bool {
-        self.named.is_first(by)
+    /// Whether the log should say of this script that it may read compressed values: once.
+    pub fn may_read_compressed(&self, judgement: &Judgement) -> bool {
+        self.named_beside_compression.is_due(&judgement.name, !judgement.is_of_unknown_text())
     }
 
     /// Sets whether the configuration says which keys scripts write (`scripts`).

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use crate::command::ScriptBy;
@@ -44,7 +43,6 @@ impl fmt::Display for Name {
 pub(super) struct Named {
     /// Scripts that were seen, each with whether the log has named it.
     known: Mutex<HashMap<Name, bool>>,
-    kinds: [AtomicBool; 3],
 }
 
 impl Named {
@@ -60,11 +58,5 @@ impl Named {
             Entry::Vacant(new) if has_room => *new.insert(at_once),
             Entry::Vacant(_) => false,
         }
-    }
-
-    pub(super) fn is_first(&self, by: ScriptBy) -> bool {
-        let seen = &self.kinds[by as usize];
-        // Load first: every call of a script comes here, and a swap writes shared memory.
-        !seen.load(Ordering::Relaxed) && !seen.swap(true, Ordering::Relaxed)
     }
 }

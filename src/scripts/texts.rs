@@ -2,12 +2,13 @@
 //! ago are dropped first. A SHA always names the same text, so no entry expires.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use sha1::{Digest, Sha1};
 
-use crate::command::{InScript, Table};
+use crate::command::{InScript, Table, Verb};
 
+use super::guard::GuardScript;
 use super::proof::{self, Argument, Call};
 use super::reach::Reach;
 
@@ -54,12 +55,28 @@ enum Says {
     Unclear(&'static str),
 }
 
+/// What a script may do.
+#[derive(Clone, Debug)]
+pub(super) struct Verdict {
+    pub(super) reach: Reach,
+    /// Whether it may look into strings.
+    pub(super) looks: bool,
+    /// Whether these are only strings of its keys.
+    pub(super) sees_only_its_keys: bool,
+    /// See [`super::Judgement`].
+    pub(super) guard: Option<Arc<GuardScript>>,
+}
+
+/// The verdict on a text that is not known.
+const UNJUDGED: Verdict =
+    Verdict { reach: Reach::Anything(UNKNOWN), looks: true, sees_only_its_keys: false, guard: None };
+
 #[derive(Debug)]
 struct Script {
     says: Says,
     /// The verdict, and the number of the command table that it relies on.
-    judged: Option<(u64, Reach)>,
-    text: Option<Box<[u8]>>,
+    judged: Option<(u64, Verdict)>,
+    text: Option<Arc<[u8]>>,
     used: u64,
 }
 
@@ -86,17 +103,17 @@ impl Texts {
         }
     }
 
-    /// What the script may write. `text` is the text, if the caller has it.
-    pub(super) fn judge(&self, sha: Sha, text: Option<&[u8]>, table: &Table) -> Reach {
+    /// What the script may do. `text` is the text, if the caller has it.
+    pub(super) fn judge(&self, sha: Sha, text: Option<&[u8]>, table: &Table) -> Verdict {
         let found = self.with(|known| known.judge(sha, table));
         match (found, text) {
-            (Some(reach), _) => reach,
-            (None, None) => Reach::Anything(UNKNOWN),
+            (Some(verdict), _) => verdict,
+            (None, None) => UNJUDGED,
             (None, Some(text)) => {
                 let says = says(text);
                 self.with(|known| {
                     known.add(sha, says, text);
-                    known.judge(sha, table).unwrap_or(Reach::Anything(UNKNOWN))
+                    known.judge(sha, table).unwrap_or(UNJUDGED)
                 })
             }
         }
@@ -109,16 +126,20 @@ impl Texts {
 }
 
 impl Known {
-    fn judge(&mut self, sha: Sha, table: &Table) -> Option<Reach> {
+    fn judge(&mut self, sha: Sha, table: &Table) -> Option<Verdict> {
         self.clock += 1;
         let script = self.scripts.get_mut(&sha)?;
         script.used = self.clock;
-        match script.judged {
-            Some((number, reach)) if number == table.number() => Some(reach),
+        match &script.judged {
+            Some((number, verdict)) if *number == table.number() => Some(verdict.clone()),
             _ => {
-                let reach = reach(&script.says, table);
-                script.judged = Some((table.number(), reach));
-                Some(reach)
+                let looks = looks(&script.says, table);
+                let text = script.text.as_ref().filter(|_| looks);
+                let guard = text.map(|text| GuardScript::with_prelude(Arc::clone(text)).into());
+                let sees_only_its_keys = sees_only_its_keys(&script.says, table);
+                let verdict = Verdict { reach: reach(&script.says, table), looks, sees_only_its_keys, guard };
+                script.judged = Some((table.number(), verdict.clone()));
+                Some(verdict)
             }
         }
     }
@@ -137,6 +158,7 @@ impl Known {
             let oldest = self.used_before(2);
             for script in self.scripts.values_mut().filter(|script| script.used <= oldest) {
                 self.bytes -= script.text.take().map_or(0, |text| text.len());
+                script.judged = None;
             }
         }
         let kept = kept && self.bytes + text.len() <= MAX_BYTES;
@@ -207,6 +229,35 @@ fn reach(says: &Says, table: &Table) -> Reach {
     }
 }
 
+/// Whether a script may look into strings. One whose calls are not all known may.
+fn looks(says: &Says, table: &Table) -> bool {
+    match says {
+        Says::Calls(calls) => calls.iter().any(|call| match call.arguments.first() {
+            Some(Argument::Text(name)) => {
+                table.get(name).is_none_or(|row| row.looks_into_strings(call.arguments.len()))
+            }
+            _ => true,
+        }),
+        Says::NoWrites | Says::Unclear(_) => true,
+    }
+}
+
+/// Whether each call that looks into strings names declared keys alone.
+fn sees_only_its_keys(says: &Says, table: &Table) -> bool {
+    let Says::Calls(calls) = says else { return false };
+    calls.iter().all(|call| {
+        let Some(Argument::Text(name)) = call.arguments.first() else { return false };
+        let Some(row) = table.get(name) else { return false };
+        if !row.looks_into_strings(call.arguments.len()) {
+            return true;
+        }
+        let one_key = matches!(call.arguments.get(1), Some(Argument::Key)) && row.has_one_key();
+        let rest_are_keys =
+            || call.arguments[1..].iter().all(|argument| matches!(argument, Argument::Key | Argument::Keys));
+        one_key || (row.verb == Verb::MGet && rest_are_keys())
+    })
+}
+
 fn reach_of_call(call: &Call, table: &Table) -> Reach {
     let words: Vec<Option<&[u8]>> = call
         .arguments
@@ -256,7 +307,7 @@ mod tests {
         texts.learn(b"return 1");
         for number in 0..3 * MAX_SCRIPTS {
             texts.learn(format!("return '{number}'").as_bytes());
-            assert_eq!(texts.judge(used, None, &table), Reach::Nothing);
+            assert_eq!(texts.judge(used, None, &table).reach, Reach::Nothing);
         }
         assert!(texts.0.lock().expect("nobody panicked").scripts.len() <= MAX_SCRIPTS);
         for number in 0..40 {

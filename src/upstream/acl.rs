@@ -1,9 +1,45 @@
-//! Reads from Redis's list of users (ACL LIST) which users may use PTTL: Shortstop sends PTTL beside a user's reads, as that user.
+//! Reads from Redis's list of users (ACL LIST) what Shortstop may send as a user beside the user's own commands, or in their place:
+//! PTTL beside reads, and GET in the place of a command that reads a part of a string.
 //!
-//! Errs on the safe side: if a user has several sets of rules (selectors), each set that allows any command must allow PTTL.
+//! Errs on the safe side: if a user has several sets of rules (selectors), each set that allows any command must allow PTTL, and GET
+//! takes no command's place.
 
 /// The categories of PTTL, in all versions.
 const CATEGORIES: [&[u8]; 4] = [b"@all", b"@read", b"@keyspace", b"@fast"];
+
+/// The commands that GET may replace, GET, and the categories that they are in.
+const LOOKS: [&[u8]; 14] = [
+    b"get",
+    b"strlen",
+    b"getrange",
+    b"substr",
+    b"getbit",
+    b"bitcount",
+    b"bitpos",
+    b"bitfield_ro",
+    b"@all",
+    b"@read",
+    b"@string",
+    b"@bitmap",
+    b"@fast",
+    b"@slow",
+];
+
+/// What Shortstop may send as a user.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct UserRights {
+    /// PTTL, beside reads.
+    pub ttl: bool,
+    /// GET in the place of a command that reads a part of a string: the user has either both rights, for the same keys, or neither.
+    pub looks: bool,
+}
+
+impl UserRights {
+    /// The rights of a user with these rules.
+    pub(super) fn of(rules: &[u8]) -> Self {
+        UserRights { ttl: may_ttl(rules), looks: may_look(rules) }
+    }
+}
 
 /// The name and the rules in a line of ACL LIST.
 pub(super) fn user(line: &[u8]) -> Option<(&[u8], &[u8])> {
@@ -13,7 +49,7 @@ pub(super) fn user(line: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 /// Whether a user with these rules may use PTTL wherever it may read.
-pub(super) fn may_ttl(rules: &[u8]) -> bool {
+fn may_ttl(rules: &[u8]) -> bool {
     let mut root = Commands::default();
     let mut selector = None;
     for word in rules.split(|byte| *byte == b' ').filter(|word| !word.is_empty()) {
@@ -29,6 +65,22 @@ pub(super) fn may_ttl(rules: &[u8]) -> bool {
         }
     }
     root.is_fine()
+}
+
+/// Whether a user with these rules may use GET on a key exactly if it may use the commands that read a part of a string there.
+fn may_look(rules: &[u8]) -> bool {
+    let mut may = false;
+    for word in rules.split(|byte| *byte == b' ').filter(|word| !word.is_empty()) {
+        match word.to_ascii_lowercase().as_slice() {
+            // Selectors, and keys that may only be read or only be written.
+            [b'(' | b'%', ..] => return false,
+            b"allcommands" | b"+@all" | b"+@read" => may = true,
+            b"nocommands" => may = false,
+            [b'-', name @ ..] if LOOKS.contains(&name) => may = false,
+            _ => {}
+        }
+    }
+    may
 }
 
 /// What one set of rules allows, as far as needed here.
@@ -67,13 +119,31 @@ impl Commands {
 
 #[cfg(test)]
 mod tests {
-    use super::{may_ttl, user};
+    use super::{may_look, may_ttl, user};
 
     #[test]
     fn a_line_has_a_name_and_rules() {
         assert_eq!(user(b"user alice on nopass"), Some((&b"alice"[..], &b" on nopass"[..])));
         assert_eq!(user(b"user alice"), Some((&b"alice"[..], &b""[..])));
         assert_eq!(user(b"nonsense"), None);
+    }
+
+    #[test]
+    fn users_for_whom_get_may_take_the_place_of_a_look_are_found() {
+        for (rules, may) in [
+            ("on nopass sanitize-payload ~* &* +@all", true),
+            ("on #0ab ~app:* resetchannels -@all +@read", true),
+            ("on #0ab ~app:* +@all -@dangerous -flushall", true),
+            ("on #0ab ~app:* resetchannels -@all +get +strlen", false),
+            ("on #0ab ~* +@all -get", false),
+            ("on #0ab ~* +@all -STRLEN", false),
+            ("on #0ab ~* -@all +@read -@bitmap", false),
+            ("on #0ab %R~* +@all", false),
+            ("on #0ab ~* +@all (~b:* -@all +get)", false),
+            ("off resetchannels -@all", false),
+        ] {
+            assert_eq!(may_look(rules.as_bytes()), may, "{rules}");
+        }
     }
 
     #[test]

@@ -29,6 +29,7 @@ pub const RESERVED: &str = "__shortstop:";
 /// Prefix of the names of all connections of Shortstops to Redis.
 pub const OWN_NAMES: &str = "shortstop:";
 
+pub use acl::UserRights;
 pub use dial::{Dialer, check_files};
 pub use endpoint::{Endpoint, Server, Suspicion};
 pub use handshake::OwnRights;

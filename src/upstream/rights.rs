@@ -18,7 +18,7 @@ use tokio::time::timeout;
 
 use crate::net::Address;
 
-use super::acl;
+use super::acl::{self, UserRights};
 use super::control::{Control, bytes, items};
 use super::dial::Dialer;
 use super::login::{Login, is_about_login};
@@ -39,8 +39,8 @@ pub(super) struct Seen {
     pub(super) first_changed_since: Option<Instant>,
     /// The rights of some user have changed.
     pub(super) changed: bool,
-    /// Whether each user may use PTTL, if that was asked for or has changed.
-    pub(super) users: Option<HashMap<Box<[u8]>, bool>>,
+    /// What each user may use, if that was asked for or has changed.
+    pub(super) users: Option<HashMap<Box<[u8]>, UserRights>>,
     /// Shortstop's own user has no right to read users' rights.
     pub(super) blind: bool,
 }
@@ -203,10 +203,10 @@ impl Rights {
     }
 }
 
-/// Whether each user may use PTTL, from the reply to `ACL LIST`: lines of `user`, a name, and rules.
-fn users(list: &BytesFrame) -> HashMap<Box<[u8]>, bool> {
+/// What each user may use, from the reply to `ACL LIST`: lines of `user`, a name, and rules.
+fn users(list: &BytesFrame) -> HashMap<Box<[u8]>, UserRights> {
     let users = items(list).iter().filter_map(bytes).filter_map(acl::user);
-    users.map(|(name, rules)| (name.into(), acl::may_ttl(rules))).collect()
+    users.map(|(name, rules)| (name.into(), UserRights::of(rules))).collect()
 }
 
 /// From the reply to `ACL GETUSER default`: `flags`, the flags, and more pairs.

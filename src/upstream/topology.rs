@@ -14,6 +14,7 @@ use tokio::time::Interval;
 use crate::command::Table;
 use crate::errors;
 
+use super::acl::UserRights;
 use super::control::{Control, items, text};
 use super::dial::Dialer;
 use super::endpoint::{Endpoint, Server, Suspicion, differ};
@@ -72,8 +73,8 @@ pub enum News {
         /// The functions' names.
         no_writes: HashSet<Box<[u8]>>,
     },
-    /// Whether each user may use PTTL. `None`: Shortstop's own user may not ask.
-    Users(Option<HashMap<Box<[u8]>, bool>>),
+    /// What Shortstop may send as each user. `None`: Shortstop's own user may not ask.
+    Users(Option<HashMap<Box<[u8]>, UserRights>>),
     /// Redis could not be asked this time.
     Blind,
 }

@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 
 use crate::errors;
 use crate::exchange::pending::{CallMark, Link, OnReply, Pending};
-use crate::resp::build;
+use crate::resp::{Chunks, build};
 use crate::upstream::{Delay, Lost};
 use crate::worker_state::context::Context;
 
@@ -32,15 +32,32 @@ pub(crate) async fn ask_with(
     repeat: bool,
     delay: Delay,
 ) -> Result<Vec<u8>, Lost> {
-    link.check()?;
-    let (answer, answered) = oneshot::channel();
-    let on_reply = OnReply::Ask { replies: requests.len(), repeat, answer };
-    context.stats().upstream_commands.add(requests.len() as u64);
-    link.send(Pending { to: None, sent: Instant::now(), on_reply, call: CallMark::default() }, |wire| {
+    ask_written(context, link, (requests.len(), repeat, delay), |wire| {
         for words in requests {
             wire.push_with(|out| build::request(out, words.iter().map(Vec::as_slice)));
         }
-    });
+    })
+    .await
+}
+
+/// [`ask_with`] for so many requests that `write` appends.
+///
+/// # Errors
+/// The same.
+pub(crate) async fn ask_written(
+    context: &Context,
+    link: &Link,
+    (replies, repeat, delay): (usize, bool, Delay),
+    write: impl FnOnce(&mut Chunks),
+) -> Result<Vec<u8>, Lost> {
+    link.check()?;
+    if replies == 0 {
+        return Ok(Vec::new());
+    }
+    let (answer, answered) = oneshot::channel();
+    let on_reply = OnReply::Ask { replies, repeat, answer };
+    context.stats().upstream_commands.add(replies as u64);
+    link.send(Pending { to: None, sent: Instant::now(), on_reply, call: CallMark::default() }, write);
     link.may_take(delay);
     answered.await.unwrap_or_else(|_| Err(Lost::from(&errors::GIVEN_UP)))
 }

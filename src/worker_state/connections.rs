@@ -91,6 +91,11 @@ impl Context {
         identity.take_spare(db, version).unwrap_or_else(connect)
     }
 
+    /// A private connection that takes no place of a client's.
+    pub(crate) fn private_link(self: &Rc<Self>, identity: &Identity, db: u32, version: Version) -> Link {
+        self.connect(LinkProfile { login: identity.login.clone(), db, version }, false)
+    }
+
     /// A private connection for one request. It closes when it is retired. No database is selected on it.
     pub(crate) fn single_use_connection(self: &Rc<Self>, identity: &Identity, version: Version) -> Link {
         self.connect(LinkProfile { login: identity.login.clone(), db: 0, version }, false)

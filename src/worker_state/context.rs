@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 
 use crate::bus::{Event, Outbox, Updates};
 use crate::client_state::buffers::{AllBuffers, Buffers, Held};
@@ -26,6 +27,7 @@ use crate::scripts::Scripts;
 use crate::traffic::{Accesses, BigKeys, HotKeys, Trials, Unkept, UnkeptReads, What};
 use crate::upstream::{Endpoint, LinkSettings, Login, Lost, ServerLimits};
 use crate::worker_state::calls::Calls;
+use crate::worker_state::large_strings::LargeStrings;
 use crate::worker_state::mailboxes;
 use crate::worker_state::offload_memory::Offload;
 use crate::worker_state::policy::{Policy, View};
@@ -46,6 +48,13 @@ const SHARED_FOR: Duration = Duration::from_secs(1);
 
 /// Maximum number of in-flight requests per client while other clients are active: requests of others queue behind them.
 const MOST_WHILE_SHARED: usize = 64;
+
+/// Maximum number of values per worker that are turned to plain at the same time, each on a connection of its own.
+const MOST_CONVERSIONS: usize = 4;
+
+/// Maximum number of commands per worker that run at the same time on connections of their own, because their strings must be plain.
+const MOST_PLAIN_RUNS: usize = 64;
+
 /// What all workers share.
 pub struct Shared {
     /// Decides what may be served from L1.
@@ -118,6 +127,12 @@ pub struct Context {
     pub(crate) nameless: Cell<Option<KeyId>>,
     /// A sample of the accesses to L1.
     pub(crate) accesses: Accesses,
+    /// Values that may be turned to plain at the same time.
+    pub(crate) conversions: Semaphore,
+    /// Commands that may run at the same time on connections of their own.
+    pub(crate) plain_runs: Semaphore,
+    /// Strings that are too large to fetch whole.
+    pub(crate) large_strings: LargeStrings,
     /// Values that would be compressed.
     pub(crate) trials: RefCell<Trials>,
     pub(crate) flights: RefCell<HashMap<EntryId, Rc<Flight>>>,
@@ -197,6 +212,9 @@ impl Context {
             big_keys: RefCell::default(),
             nameless: Cell::default(),
             accesses: Accesses::default(),
+            conversions: Semaphore::new(MOST_CONVERSIONS),
+            plain_runs: Semaphore::new(MOST_PLAIN_RUNS),
+            large_strings: LargeStrings::default(),
             trials: RefCell::default(),
             flights: RefCell::default(),
             events: RefCell::default(),

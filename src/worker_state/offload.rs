@@ -26,15 +26,20 @@ impl Context {
     ) {
         let Some(context) = self.rc() else { return };
         tokio::task::spawn_local(async move {
-            let taken = match bytes < ALWAYS_SERVED {
-                true => context.take_memory(bytes),
-                false => context.wait_for_memory(bytes).await,
-            };
+            let taken = context.memory_for(bytes).await;
             let done = context.shared.control.spawn_blocking(work).await.ok();
             on_reply(&context, done);
             drop(taken);
             context.publish();
         });
+    }
+
+    /// Takes this much memory for offloaded work, and waits until there is room. It is released on drop.
+    pub(crate) async fn memory_for(&self, bytes: usize) -> Taken {
+        match bytes < ALWAYS_SERVED {
+            true => self.take_memory(bytes),
+            false => self.wait_for_memory(bytes).await,
+        }
     }
 
     async fn wait_for_memory(&self, bytes: usize) -> Taken {

@@ -168,6 +168,13 @@ impl Duel {
                     ("discard" | "reset", Some(_)) => drop(queues.remove(&connection)),
                     ("exec", Some(_)) => {
                         let queue = queues.remove(&connection).unwrap_or_default();
+                        if self.sealing && matches!(reply, b"*-1\r\n" | b"_\r\n") {
+                            // Also if only the form of a watched value has changed: compressed, and turned to plain for a command
+                            // of this transaction.
+                            verdicts[at][call] = Verdict::Refused;
+                            steps[at].calls[call] = Call::of("DISCARD");
+                            continue;
+                        }
                         let elements = Frame::of(reply).and_then(|mut frame| frame.parts().cloned());
                         for ((at, call), element) in queue.into_iter().zip(elements.unwrap_or_default()) {
                             let name = self.name(&steps[at].calls[call]);

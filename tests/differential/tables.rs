@@ -81,10 +81,6 @@ pub enum What {
     NotSent,
 }
 
-const fn refused(command: &'static str, texts: &'static [&'static str], why: &'static str) -> Difference {
-    Difference { command, what: What::Refused(texts), sealed_only: true, why }
-}
-
 const fn compared(command: &'static str, how: How, sealed_only: bool, why: &'static str) -> Difference {
     Difference { command, what: What::Compared(how), sealed_only, why }
 }
@@ -100,39 +96,13 @@ const fn not_sent(command: &'static str, why: &'static str) -> Difference {
 /// The beginning of Shortstop's own errors.
 pub const OURS: &[u8] = b"-ERR shortstop: ";
 
-const SEALED: &str = "the value at this key is stored compressed, and this command needs the uncompressed bytes; \
-                      GET and SET it, or give its keys a rule with compress: false and SET it again";
-const SORT_STORE: &str = "a value that SORT GET reads is stored compressed, and STORE would copy it compressed; use SORT GET and store \
-     its reply";
-const SORT_BY: &str = "a value that SORT BY compares is stored compressed; keep the weights in hashes (BY key*->field)";
-const COMPARED: &str = "the value looks like a compressed one; SET it without a comparison";
-
-const INSIDE: &str = "reads or changes the stored bytes of a string, which may be compressed";
+const UNDECLARED: &str = "reads the values of keys that it does not declare as they are stored";
 const STORED: &str = "is about the stored bytes, which may be compressed";
 const REPLICATION: &str = "replication does not pass through a proxy";
 const OTHER_CONNECTION: &str = "is about Shortstop's connections to Redis";
 
 /// Every difference. docs/compatibility.md names each in "What differs from Redis", which a test checks.
 pub const DIFFERENCES: &[Difference] = &[
-    refused("append", &[SEALED], INSIDE),
-    refused("strlen", &[SEALED], INSIDE),
-    refused("getrange", &[SEALED], INSIDE),
-    refused("substr", &[SEALED], INSIDE),
-    refused("setrange", &[SEALED], INSIDE),
-    refused("getbit", &[SEALED], INSIDE),
-    refused("setbit", &[SEALED], INSIDE),
-    refused("bitcount", &[SEALED], INSIDE),
-    refused("bitpos", &[SEALED], INSIDE),
-    refused("bitfield", &[SEALED], INSIDE),
-    refused("bitfield_ro", &[SEALED], INSIDE),
-    refused("bitop", &[SEALED], INSIDE),
-    refused("lcs", &[SEALED], INSIDE),
-    refused("delex", &[SEALED], INSIDE),
-    refused("delifeq", &[SEALED], INSIDE),
-    refused("digest", &[SEALED], INSIDE),
-    refused("set", &[SEALED, COMPARED], INSIDE),
-    refused("sort", &[SORT_STORE, SORT_BY], "GET … STORE would store a compressed value, BY … ALPHA would compare it"),
-    refused("sort_ro", &[SORT_BY], "BY … ALPHA would compare a compressed value"),
     Difference {
         command: "hello",
         what: What::Refused(&["this server may not reply to a login in a transaction; send it before MULTI"]),
@@ -155,9 +125,9 @@ pub const DIFFERENCES: &[Difference] = &[
     in_part("slowlog", "requests that L1 answers are missing there"),
     in_part("monitor", "requests that L1 answers are missing there"),
     in_part("object|freq", "a request that L1 answers is no use of the key"),
-    in_part("eval", "reads values as they are stored"),
-    in_part("evalsha", "reads values as they are stored"),
-    in_part("fcall", "reads values as they are stored"),
+    in_part("eval", UNDECLARED),
+    in_part("evalsha", UNDECLARED),
+    in_part("fcall", UNDECLARED),
     not_sent("cluster|syncslots", REPLICATION),
     not_sent("proxy", "answered by Shortstop; Redis does not know it"),
 ];

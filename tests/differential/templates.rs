@@ -3,7 +3,13 @@
 const TEXT: &str = include_str!("../data/calls.txt");
 
 /// Scripts that EVALSHA knows once they are loaded.
-pub const SCRIPTS: &[&str] = &["return {KEYS[1], ARGV[1]}", "return 7"];
+pub const SCRIPTS: &[&str] = &[
+    "return {KEYS[1], ARGV[1]}",
+    "return 7",
+    "return redis.pcall('get', KEYS[1])",
+    "local length = redis.pcall('append', KEYS[1], 'x') return {length, redis.pcall('getrange', KEYS[1], -3, -1)}",
+    "return redis.call('strlen', KEYS[1])",
+];
 
 /// Libraries for FUNCTION LOAD: one function each, that the order of a hash table is of no matter.
 pub const LIBRARIES: &[&str] = &[
