@@ -45,6 +45,7 @@ use crate::upstream::status::UpstreamStatus;
 use crate::upstream::{Dialer, Endpoint, LinkSettings, Login, OwnRights, ServerLimits};
 use crate::worker::{self, Order, Setup};
 use crate::worker_state::context::{Mailbox, Mailboxes, Shared};
+use crate::worker_state::plain_keys::PlainKeys;
 use crate::worker_state::policy::View;
 use crate::worker_state::windows::Windows;
 
@@ -160,9 +161,11 @@ impl App {
         scripts.set_trusted(config.scripts.are_trusted());
         let summaries = Arc::new(Summaries::new(incarnation));
         let heard: Arc<Mutex<Accesses>> = Arc::default();
+        let plain_keys = Arc::new(PlainKeys::new(Instant::now()));
         let sink = BusSink {
             coherence: Arc::clone(&coherence),
             scripts: Arc::clone(&scripts),
+            plain_keys: Arc::clone(&plain_keys),
             summaries: Arc::clone(&summaries),
             heard: Arc::clone(&heard),
         };
@@ -217,6 +220,7 @@ impl App {
             users: Users::new(config.upstream.password.is_none()),
             mailboxes,
             scripts,
+            plain_keys,
             client_ids: Arc::default(),
             server_limits: Arc::new(ServerLimits::default()),
         });

@@ -33,6 +33,7 @@ enum Call {
     Script(bool),
     Pattern(Vec<u8>),
     Forget(Vec<u8>),
+    Plain(u32, u128),
     Lease(Instant),
     Doubtful(bool),
 }
@@ -73,6 +74,9 @@ impl Sink for Recorder {
     }
     fn forget(&self, glob: &[u8]) {
         self.note(Call::Forget(glob.to_vec()));
+    }
+    fn plain(&self, db: u32, hash: u128) {
+        self.note(Call::Plain(db, hash));
     }
     fn lease(&self, until: Instant) {
         self.note(Call::Lease(until));
@@ -292,6 +296,8 @@ async fn an_invalidation_crosses() {
     // What somebody wants forgotten is no write, and services are not told.
     a.send(vec![Event::Forget { glob: b"user:*"[..].into() }]);
     b.until(|call| *call == Call::Forget(b"user:*".to_vec())).await;
+    a.send(vec![Event::Plain { hash: 5, key: Key::new(3, b"k") }]);
+    b.until(|call| *call == Call::Plain(3, 5)).await;
     // A quarantine of everything covers a quarantine and a flush.
     a.send(vec![key(0, 6), Event::QuarantineAll, Event::Flush]);
     let calls = b.until(|call| *call == Call::QuarantineAll).await;

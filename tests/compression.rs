@@ -459,7 +459,7 @@ fn peeks(redis: &Redis) -> impl Iterator<Item = &'static str> {
 #[test]
 fn commands_on_a_part_of_a_compressed_string_answer_as_redis_does() {
     let (reference, redis) = (Redis::start(), Redis::start());
-    let proxy = Shortstop::start(&redis, "");
+    let proxy = Shortstop::start(&redis, "plain_for: 0s\n");
     let value = prose(4_000, 11);
     for version in [2, 3] {
         let (mut direct, mut through) = (reference.client().speaking(version), proxy.client().speaking(version));
@@ -491,7 +491,7 @@ fn commands_on_a_part_of_a_compressed_string_answer_as_redis_does() {
 #[test]
 fn sort_stores_and_compares_strings_as_redis_does() {
     let (reference, redis) = (Redis::start(), Redis::start());
-    let proxy = Shortstop::start(&redis, "");
+    let proxy = Shortstop::start(&redis, "plain_for: 0s\n");
     let value = prose(4_000, 12);
     for version in [2, 3] {
         let (mut direct, mut through) = (reference.client().speaking(version), proxy.client().speaking(version));

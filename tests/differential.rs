@@ -60,6 +60,7 @@ const SEALING: &str = "defaults:
   compress: { min_size: 1, min_saving: 0% }
 rules: [{ match: '*[02468acegikmoqsuwy]', compress: zstd }]
 offload_above: 2kb
+plain_for: 0s
 ";
 
 /// The same without compression.

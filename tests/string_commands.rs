@@ -2,10 +2,10 @@
 
 mod common;
 
-use common::{Client, Redis, Shortstop, assert_reply, prose, show, wait_until};
+use common::{Client, Nats, Redis, Shortstop, assert_reply, prose, show, wait_until};
 
 /// Every value is compressed, however small.
-const EAGER: &str = "workers: 1\ndefaults: { compress: { min_size: 1b, min_saving: 1% } }\n";
+const EAGER: &str = "workers: 1\nplain_for: 0s\ndefaults: { compress: { min_size: 1b, min_saving: 1% } }\n";
 
 /// A client of Shortstop, one of the Redis behind it, and one of a plain Redis.
 struct Beside {
@@ -360,6 +360,29 @@ fn functions_read_declared_keys_as_the_client_wrote_them() {
     for line in ["FCALL grow 1 k x", "STRLEN k", "FCALL_RO grow 1 k x", "FCALL none 1 k", "FCALL grow 1"] {
         beside.same(line);
     }
+}
+
+#[test]
+fn a_string_that_was_turned_to_plain_is_not_compressed_again_soon_in_the_whole_fleet() {
+    let (redis, nats) = (Redis::start(), Nats::start());
+    let yaml = EAGER.replace("plain_for: 0s", "plain_for: 1h");
+    let [one, other] = [(); 2].map(|()| Shortstop::in_fleet(&redis, &nats, &yaml));
+    one.wait_stat("peers", |peers| peers == 1);
+    let (mut client, mut elsewhere) = (one.client(), other.client());
+    let is_compressed = |key: &str| redis.client().cmd(&format!("STRLEN {key}")) != b":3000\r\n";
+    for key in [&b"k"[..], b"never"] {
+        client.call(&[b"SET", key, &value()]);
+    }
+    assert!(is_compressed("k"));
+    client.cmd("SETBIT k 1 1");
+    client.call(&[b"SET", b"k", &value()]);
+    assert!(!is_compressed("k"), "here at once");
+    wait_until("the peer knows it", || {
+        elsewhere.call(&[b"SET", b"k", &value()]);
+        !is_compressed("k")
+    });
+    elsewhere.call(&[b"SET", b"never", &value()]);
+    assert!(is_compressed("never"));
 }
 
 #[test]

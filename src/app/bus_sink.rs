@@ -11,11 +11,13 @@ use crate::near_cache::KeyId;
 use crate::scripts::Scripts;
 use crate::summaries::Summaries;
 use crate::traffic::Accesses;
+use crate::worker_state::plain_keys::PlainKeys;
 
 /// Carries out the bus's orders on L1.
 pub(super) struct BusSink {
     pub(super) coherence: Arc<Coherence>,
     pub(super) scripts: Arc<Scripts>,
+    pub(super) plain_keys: Arc<PlainKeys>,
     pub(super) summaries: Arc<Summaries>,
     /// The sample of the keys that others write.
     pub(super) heard: Arc<Mutex<Accesses>>,
@@ -85,6 +87,10 @@ impl Sink for BusSink {
         // Looks at all of L1. The messages behind this one, and our own heartbeat, must not wait for it.
         let (coherence, glob) = (Arc::clone(&self.coherence), glob.to_vec());
         tokio::task::spawn_blocking(move || coherence.forget(&glob, "bus: PROXY FLUSH at a peer"));
+    }
+
+    fn plain(&self, db: u32, hash: u128) {
+        self.plain_keys.note(KeyId::from_hash(db, hash), Instant::now());
     }
 
     fn lease(&self, until: Instant) {

@@ -38,6 +38,13 @@ pub enum Event {
         /// The glob.
         glob: Arc<[u8]>,
     },
+    /// A string was turned from its compressed form to plain. Its value has not changed.
+    Plain {
+        /// XXH3-128 of the key, seed 0.
+        hash: u128,
+        /// The key.
+        key: Key,
+    },
 }
 
 /// Maximum length of the glob of [`Event::Forget`].
@@ -90,6 +97,8 @@ pub trait Sink: Send + Sync + 'static {
     fn invalidate_pattern(&self, glob: &[u8]);
     /// Somebody asked a peer for it: drop every key that matches a Redis glob.
     fn forget(&self, glob: &[u8]);
+    /// A peer has turned a string to plain: do not compress it for a while.
+    fn plain(&self, db: u32, hash: u128);
     /// Everything that the server routed before the probe was sent has been applied. Valid until `until` (the time the probe was
     /// sent + 1 s). A later call never names an earlier instant.
     fn lease(&self, until: Instant);

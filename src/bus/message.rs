@@ -4,12 +4,13 @@
 //! 0   "Ss"              what this is
 //! 2   version           1
 //! 3   kind              1 HELLO  2 HEARTBEAT  3 BYE  4 INV  5 QUARANTINE  6 FLUSH  7 QUARANTINE ALL  8 SCRIPT  9 FORGET
+//!                       10 PLAIN
 //! 4   incarnation  u64  the sender
-//! 12  sequence     u64  INV, QUARANTINE, FLUSH, QUARANTINE ALL, SCRIPT, FORGET: its own number; the others: the last one used
+//! 12  sequence     u64  INV, QUARANTINE, FLUSH, QUARANTINE ALL, SCRIPT, FORGET, PLAIN: its own number; the others: the last one used
 //! 20  HEARTBEAT:        connection u64, sent u64, any number of fields: tag u8, length u16, length bytes
 //!     SCRIPT:           lost u8: 1 when the script may still be running, else 0
 //!     FORGET:           length u16 (≥ 1), a Redis glob of so many bytes
-//!     INV, QUARANTINE:  one or more groups: database u32, count u32 (≥ 1), count × hash u128
+//!     INV, QUARANTINE, PLAIN: one or more groups: database u32, count u32 (≥ 1), count × hash u128
 //! ```
 //! Fields of a heartbeat: 1 = upstream u64 (a hash of the run id of the sender's Redis), 2 = subscribed u8 (1: the sender is
 //! subscribed to the fleet's channel at Redis). Fields are optional. A field with an unknown tag is skipped, and so are extra bytes
@@ -66,6 +67,8 @@ pub(super) enum Body {
     },
     /// Somebody wants every key dropped that matches this glob.
     Forget(Arc<[u8]>),
+    /// Strings that were turned from their compressed form to plain. Their values have not changed.
+    Plain(Vec<Keys>),
 }
 
 /// What the sender of a heartbeat reads from its echo. Other receivers ignore it.
@@ -145,13 +148,14 @@ impl Body {
                 | Body::QuarantineAll
                 | Body::Script { .. }
                 | Body::Forget(_)
+                | Body::Plain(_)
         )
     }
 
     /// The number of keys, or 1 for a flush, for the counters.
     pub fn events(&self) -> u64 {
         match self {
-            Body::Invalidate(groups) | Body::Quarantine(groups) => {
+            Body::Invalidate(groups) | Body::Quarantine(groups) | Body::Plain(groups) => {
                 groups.iter().map(|keys| keys.hashes.len() as u64).sum()
             }
             Body::Flush | Body::QuarantineAll | Body::Script { .. } | Body::Forget(_) => 1,
@@ -170,6 +174,7 @@ impl Body {
             Body::QuarantineAll => 7,
             Body::Script { .. } => 8,
             Body::Forget(_) => 9,
+            Body::Plain(_) => 10,
         }
     }
 }
@@ -196,7 +201,7 @@ impl Message {
                 out.extend_from_slice(&probe.sent.to_be_bytes());
                 about.encode(&mut out);
             }
-            Body::Invalidate(groups) | Body::Quarantine(groups) => {
+            Body::Invalidate(groups) | Body::Quarantine(groups) | Body::Plain(groups) => {
                 for keys in groups {
                     out.extend_from_slice(&keys.db.to_be_bytes());
                     out.extend_from_slice(&(keys.hashes.len() as u32).to_be_bytes());
@@ -240,6 +245,7 @@ impl Message {
                 _ => return Err(DecodeError::Flag),
             },
             9 => Body::Forget(rest.glob()?),
+            10 => Body::Plain(rest.groups()?),
             other => return Err(DecodeError::Kind(other)),
         };
         if !rest.0.is_empty() {
@@ -291,7 +297,7 @@ fn body_len(body: &Body) -> usize {
         Body::Heartbeat(..) => 16 + About::MAX,
         Body::Script { .. } => 1,
         Body::Forget(glob) => 2 + glob.len(),
-        Body::Invalidate(groups) | Body::Quarantine(groups) => {
+        Body::Invalidate(groups) | Body::Quarantine(groups) | Body::Plain(groups) => {
             groups.iter().map(|keys| GROUP + keys.hashes.len() * HASH).sum()
         }
     }
@@ -378,6 +384,7 @@ mod tests {
             Just(Body::Bye),
             groups().prop_map(Body::Invalidate),
             groups().prop_map(Body::Quarantine),
+            groups().prop_map(Body::Plain),
             Just(Body::Flush),
             Just(Body::QuarantineAll),
             any::<bool>().prop_map(|lost| Body::Script { lost }),

@@ -60,7 +60,7 @@ fn weight(batch: &[Event]) -> usize {
     batch
         .iter()
         .map(|event| match event {
-            Event::Invalidate { key, .. } | Event::Quarantine { key, .. } => {
+            Event::Invalidate { key, .. } | Event::Quarantine { key, .. } | Event::Plain { key, .. } => {
                 1 + key.bytes().len() / KEY_BYTES_PER_ENTRY
             }
             Event::Forget { glob } => 1 + glob.len() / KEY_BYTES_PER_ENTRY,

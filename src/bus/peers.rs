@@ -281,7 +281,8 @@ impl Peers {
             | Body::Flush
             | Body::QuarantineAll
             | Body::Script { .. }
-            | Body::Forget(_) => {}
+            | Body::Forget(_)
+            | Body::Plain(_) => {}
         }
     }
 

@@ -100,6 +100,10 @@ impl Publisher {
             Event::Quarantine { hash, key } => Some((key.db(), *hash)),
             _ => None,
         });
+        let plain = events.iter().filter_map(|event| match event {
+            Event::Plain { hash, key } => Some((key.db(), *hash)),
+            _ => None,
+        });
         let forgotten: Vec<Body> = events
             .iter()
             .filter_map(|event| match event {
@@ -112,8 +116,11 @@ impl Publisher {
         let all = all.then_some(Body::QuarantineAll);
         let written = split(written, max).into_iter().map(Body::Invalidate);
         let doubtful = split(doubtful, max).into_iter().map(Body::Quarantine);
+        let plain = split(plain, max).into_iter().map(Body::Plain);
         let mut stalled = false;
-        for body in flush.into_iter().chain(all).chain(script).chain(forgotten).chain(doubtful).chain(written) {
+        for body in
+            flush.into_iter().chain(all).chain(script).chain(forgotten).chain(doubtful).chain(written).chain(plain)
+        {
             if stalled {
                 self.skip(&body);
             } else {

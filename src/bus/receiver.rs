@@ -226,6 +226,11 @@ impl Receiver {
                     keys.hashes.iter().for_each(|hash| self.sink.quarantine(keys.db, *hash));
                 }
             }
+            Body::Plain(groups) => {
+                for keys in groups {
+                    keys.hashes.iter().for_each(|hash| self.sink.plain(keys.db, *hash));
+                }
+            }
             Body::Flush => self.sink.changed(),
             Body::Script { lost } => self.sink.script(*lost),
             Body::QuarantineAll => self.sink.quarantine_all(),

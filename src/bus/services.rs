@@ -73,7 +73,7 @@ impl JsonWriter {
                     self.stats.json_dropped.fetch_add(lost, Ordering::Relaxed);
                     for event in events.drain(..) {
                         // They have not asked which keys Shortstops keep.
-                        if !matches!(event, Event::Script { clear: false, .. } | Event::Forget { .. }) {
+                        if !matches!(event, Event::Script { clear: false, .. } | Event::Forget { .. } | Event::Plain { .. }) {
                             self.send(event).await;
                         }
                     }
@@ -92,7 +92,7 @@ impl JsonWriter {
         let sent = !self.owes_clear && connection(&self.client).is_some() && {
             let now = SystemTime::now();
             let message = match event {
-                Event::Invalidate { key, .. } | Event::Quarantine { key, .. } => {
+                Event::Invalidate { key, .. } | Event::Quarantine { key, .. } | Event::Plain { key, .. } => {
                     json::invalidate(key.bytes(), &self.instance, now)
                 }
                 Event::Flush | Event::QuarantineAll | Event::Script { .. } | Event::Forget { .. } => {

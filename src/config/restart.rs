@@ -71,6 +71,7 @@ impl Config {
             limits,
             timeouts,
             offload_above,
+            plain_for,
             enable_debug_command,
         );
         rest != *self

@@ -84,6 +84,8 @@ pub struct Config {
     pub offload_above: usize,
     /// Whether values are compressed, and whether stored values may be.
     pub compression: Compression,
+    /// How long a string is not compressed again after it was turned to plain for a command that looks into it.
+    pub plain_for: Duration,
     /// True: nothing is cached or compressed, and it is measured what that would do.
     pub observe: bool,
     /// Which keys a script may write when its text does not prove it.
@@ -130,6 +132,7 @@ impl Default for Config {
             timeouts: Timeouts::default(),
             offload_above: 64 << 10,
             compression: Compression::On,
+            plain_for: Duration::from_secs(600),
             observe: false,
             scripts: Scripts::Any,
             enable_debug_command: false,
@@ -173,6 +176,7 @@ impl Section for Config {
             timeouts,
             offload_above,
             compression,
+            plain_for,
             observe,
             scripts,
             enable_debug_command,
@@ -210,6 +214,7 @@ impl Section for Config {
         fields.section("timeouts", timeouts);
         fields.value("offload_above", offload_above, SIZE);
         fields.value("compression", compression, parsed());
+        fields.value("plain_for", plain_for, TIME);
         fields.value("observe", observe, SWITCH);
         fields.words("scripts", scripts, scripts::SCRIPTS);
         fields.value("enable_debug_command", enable_debug_command, SWITCH);

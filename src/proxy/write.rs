@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::time::Instant;
 
 use crate::codec;
 use crate::codec::{Codec, codec_of};
@@ -9,7 +10,7 @@ use crate::coherence::ServePermit;
 use crate::command::{Keys, Verb};
 use crate::errors::{self, OwnError};
 use crate::exchange::pending::OnReply;
-use crate::exchange::write_guard::WriteGuard;
+use crate::exchange::write_guard::{Key, WriteGuard};
 use crate::metrics::outcome::Skipped;
 use crate::proxy::call::{Call, FoundKeys, Target};
 use crate::proxy::client::{Client, Next};
@@ -84,7 +85,11 @@ impl Client {
                 if let Some(written) = guard.keys.last() {
                     self.context.value_passed(written.id, value.len(), true, Some((db, key)));
                 }
-                let how = rule.and_then(|rule| rule.compress.as_ref());
+                // A string that was turned to plain stays plain for a while.
+                let stays = |key: &Key| self.context.shared.plain_keys.has(key.id, Instant::now(), policy.plain_for);
+                let how = rule
+                    .and_then(|rule| rule.compress.as_ref())
+                    .filter(|how| value.len() < how.min_size || !guard.keys.last().is_some_and(stays));
                 candidates.look(value_at, value, how, policy.limits.max_inflated);
                 // Escaped it would be a compressed value, which commands on strings then do not expect.
                 if !policy.may_be_compressed() && codec::is_compressed(value) {

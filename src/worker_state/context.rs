@@ -30,6 +30,7 @@ use crate::worker_state::calls::Calls;
 use crate::worker_state::large_strings::LargeStrings;
 use crate::worker_state::mailboxes;
 use crate::worker_state::offload_memory::Offload;
+use crate::worker_state::plain_keys::PlainKeys;
 use crate::worker_state::policy::{Policy, View};
 use crate::worker_state::turns::Turns;
 use crate::worker_state::windows::Windows;
@@ -81,6 +82,8 @@ pub struct Shared {
     pub mailboxes: Arc<Mailboxes>,
     /// What scripts may write.
     pub scripts: Arc<Scripts>,
+    /// Strings that are not compressed for a while.
+    pub plain_keys: Arc<PlainKeys>,
     /// The last client id. They count in the order of arrival, as in Redis, whichever worker serves the client.
     pub client_ids: Arc<AtomicU64>,
     /// The server's limits on requests.

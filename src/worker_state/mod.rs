@@ -18,6 +18,7 @@ pub mod offload_memory;
 pub mod overdue;
 pub mod own_answers;
 pub(crate) mod plain_exec;
+pub mod plain_keys;
 pub(crate) mod plain_run;
 pub mod policy;
 pub(crate) mod script_texts;

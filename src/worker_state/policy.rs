@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use crate::command::Table;
 use crate::config::{self, Compression, Config, Limits, SlowLog};
@@ -25,6 +26,8 @@ pub struct Policy {
     pub compresses_from: Option<usize>,
     /// What the configuration says about compressed values.
     pub compression: Compression,
+    /// How long a string is not compressed again after it was turned to plain.
+    pub plain_for: Duration,
     /// A compressed value has come from Redis although the configuration says that there is none.
     compressed_met: Arc<AtomicBool>,
     /// Whether written values of any key are announced.
@@ -61,6 +64,7 @@ impl Policy {
             mget_everywhere: rules.mget_everywhere(),
             compresses_from: rules.compresses_from(),
             compression: config.compression,
+            plain_for: config.plain_for,
             compressed_met,
             announces: rules.announces_anything(),
             would_keep: rules.would_keep(),

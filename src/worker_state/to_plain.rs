@@ -8,11 +8,14 @@
 //! into such a value, [`open_and_seal`] makes it plain and puts it back into an envelope within one transaction.
 
 use std::rc::Rc;
+use std::time::Instant;
 
+use crate::bus::{self, Event};
 use crate::codec;
 use crate::errors;
 use crate::exchange::pending::Link;
 use crate::exchange::plain::Strings;
+use crate::near_cache::KeyId;
 use crate::resp::{Bulk, Chunks, Version, build, bulk_of, elements, split_first};
 use crate::upstream::Lost;
 use crate::worker_state::ask::{Request, ask};
@@ -176,12 +179,22 @@ async fn make_one_plain(context: &Context, link: &Link, key: &[u8]) -> Result<Op
         match elements(executed).and_then(|mut all| all.next()) {
             Some(b"+OK\r\n") => {
                 context.stats().converted_values.add(1);
+                note_plain(context, link.db(), key);
                 return Ok(None);
             }
             Some(error) => return Err(Unable::Refused(error.to_vec())),
             // The value has changed meanwhile.
             None => continue,
         }
+    }
+}
+
+/// Neither this Shortstop nor its peers compress the string again soon.
+fn note_plain(context: &Context, db: u32, key: &[u8]) {
+    let id = KeyId::new(db, key);
+    context.shared.plain_keys.note(id, Instant::now());
+    if context.shared.outbox.is_some() {
+        context.queue_event(Event::Plain { hash: id.hash(db), key: bus::Key::new(db, key) });
     }
 }
 
