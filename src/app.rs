@@ -45,6 +45,7 @@ use crate::upstream::status::UpstreamStatus;
 use crate::upstream::{Dialer, Endpoint, LinkSettings, Login, OwnRights, ServerLimits};
 use crate::worker::{self, Order, Setup};
 use crate::worker_state::context::{Mailbox, Mailboxes, Shared};
+use crate::worker_state::key_turns::KeyTurns;
 use crate::worker_state::plain_keys::PlainKeys;
 use crate::worker_state::policy::View;
 use crate::worker_state::windows::Windows;
@@ -220,6 +221,7 @@ impl App {
             users: Users::new(config.upstream.password.is_none()),
             mailboxes,
             scripts,
+            key_turns: KeyTurns::default(),
             plain_keys,
             client_ids: Arc::default(),
             server_limits: Arc::new(ServerLimits::default()),

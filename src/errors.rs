@@ -109,12 +109,17 @@ fixed! {
         /// More arguments than a script can take.
         TOO_MANY_ARGUMENTS = "too many arguments for a command that reads or changes a part of a string while \
             values may be compressed; send fewer at a time";
-        /// APPEND or a similar command, on a value that was put into an envelope because it looks like one.
-        NEVER_PLAIN = "the value at this key looks like a compressed one, so that it cannot be stored uncompressed, and this command \
-            needs the uncompressed bytes; GET and SET the whole value";
-        /// BITFIELD with wide integers, by a user who may not use scripts.
-        NEEDS_SCRIPTS = "while values may be compressed, BITFIELD with integers of more than 53 bits needs the right to EVALSHA; send each \
-            of its parts with fewer bits, or grant +evalsha";
+        /// A transaction that reads values and changes one that was put into an envelope because it looks like one.
+        NEVER_PLAIN = "a value of this transaction looks like a compressed one; send the command that looks into it before MULTI";
+        /// A transaction above `limits.query_buffer` with a command that looks into strings.
+        LARGE_TRANSACTION = "this transaction is longer than limits.query_buffer, and has commands that look into strings, which may be \
+            compressed; it was not executed, send less at a time";
+        /// A command that makes a value look like a compressed one, by a user who has no right to SET.
+        LOOKS_COMPRESSED_NOW = "the command was executed, but the value now looks like a compressed one, and this user has no right to SET \
+            it in a form that can be read; SET the key again";
+        /// SWAPDB or RESTORE before a command that looks into strings, in one transaction.
+        BROUGHT_IN_TRANSACTION = "this transaction brings values to keys (SWAPDB, RESTORE, MIGRATE) and has commands that look into strings, \
+            which may be compressed; it was not executed, send them in two transactions";
         /// APPEND or a similar command, on a value that other clients compress again each time.
         COMPRESSED_AGAIN = "other clients have compressed the value at this key again and again; send the command again";
         /// EXEC, while other clients change the strings that the transaction looks into.
@@ -189,6 +194,15 @@ pub const MAY_HAVE_RUN: &str = "; the command may have been executed";
 /// An error whose text is made at run time.
 fn made(side: Side, text: impl Display) -> OwnError {
     OwnError { side, text: format!("{PREFIX}{text}").into() }
+}
+
+/// Redis does not allow Shortstop's own user to look whether a value is compressed, or to turn it to plain.
+pub fn no_right_to_convert(refusal: &[u8]) -> OwnError {
+    let refusal = String::from_utf8_lossy(refusal.trim_ascii().strip_prefix(b"-").unwrap_or(refusal)).into_owned();
+    let text = format_args!(
+        "the value may be compressed, and Redis refuses Shortstop's own user to turn it to plain: {refusal}"
+    );
+    made(Side::Us, text)
 }
 
 /// A value that begins with the mark of a compressed one, and is too long to be compressed again.

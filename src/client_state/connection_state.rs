@@ -115,6 +115,8 @@ pub struct ConnectionState {
     /// Commands that may block and have no reply yet.
     blocked: Cell<usize>,
     transaction: Cell<Transaction>,
+    /// Redis has refused a command of the open transaction, and will refuse EXEC.
+    refuses_exec: Cell<bool>,
     watching: Cell<bool>,
     /// WATCH commands that have no reply yet.
     watches_due: Cell<usize>,
@@ -150,7 +152,10 @@ impl ConnectionState {
         match (sent, answer) {
             (_, Answer::Unexpected) => self.bind(Reason::Unproven),
             (_, Answer::Refused) | (Sent::Plain, _) => {}
-            (Sent::Multi, _) => self.transaction.set(Transaction::Open),
+            (Sent::Multi, _) => {
+                self.transaction.set(Transaction::Open);
+                self.refuses_exec.set(false);
+            }
             (Sent::Exec | Sent::Discard, _) => {
                 self.transaction.set(Transaction::None);
                 self.watching.set(false);
@@ -230,11 +235,22 @@ impl ConnectionState {
 
     /// Handles the reply to a command in a transaction. Returns false if Redis neither queued nor refused the command.
     pub(crate) fn queued(&self, reply: &[u8]) -> bool {
-        let as_expected = reply == QUEUED || reply.first() == Some(&b'-');
+        let is_error = reply.first() == Some(&b'-');
+        let as_expected = reply == QUEUED || is_error;
+        // After these two the transaction goes on, on old servers.
+        let goes_on = [&b"-ERR MULTI calls can not be nested"[..], b"-ERR WATCH inside MULTI"];
+        if is_error && !goes_on.iter().any(|text| reply.starts_with(text)) {
+            self.refuses_exec.set(true);
+        }
         if !as_expected {
             self.bind(Reason::Unproven);
         }
         as_expected
+    }
+
+    /// Whether Redis has refused a command of the last transaction.
+    pub(crate) fn refuses_exec(&self) -> bool {
+        self.refuses_exec.get()
     }
 
     /// Binds the connection to its client until it closes.

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use crate::client_state::users::Users;
 use crate::resp::Version;
-use crate::upstream::{Expected, Link, Login};
+use crate::upstream::{Expected, Link, Login, UserRights};
 
 /// Maximum number of spare sessions.
 const SPARE_SESSIONS: usize = 4;
@@ -24,8 +24,8 @@ pub struct Identity<E: Expected> {
     pub(crate) may_select: Cell<bool>,
     /// Whether the user may use PTTL, and the value of [`Users::state`] for which this was found.
     may_ttl: Cell<(u32, bool)>,
-    /// The same for GET in the place of a command that reads a part of a string.
-    may_look: Cell<(u32, bool)>,
+    /// The same for all that is known of the user's rights.
+    rights: Cell<(u32, UserRights)>,
 }
 
 impl<E: Expected> Identity<E> {
@@ -37,7 +37,7 @@ impl<E: Expected> Identity<E> {
             spare: RefCell::default(),
             may_select: Cell::default(),
             may_ttl: Cell::default(),
-            may_look: Cell::default(),
+            rights: Cell::default(),
         }
     }
 
@@ -58,16 +58,16 @@ impl<E: Expected> Identity<E> {
         may
     }
 
-    /// Whether Shortstop may send GET in the place of the user's command that reads a part of a string.
-    pub(crate) fn may_look(&self, users: &Users) -> bool {
-        let (state, may) = self.may_look.get();
+    /// What Shortstop may send as the user in the place of the user's own commands.
+    pub(crate) fn rights(&self, users: &Users) -> UserRights {
+        let (state, rights) = self.rights.get();
         let now = users.state();
         if state == now {
-            return may;
+            return rights;
         }
-        let may = users.may_look(self.login.as_deref().map(Login::user));
-        self.may_look.set((now, may));
-        may
+        let rights = users.rights(self.login.as_deref().map(Login::user));
+        self.rights.set((now, rights));
+        rights
     }
 
     /// The lane to a database. If there is none, `connect` opens it.

@@ -34,6 +34,7 @@ pub struct Session<E: Expected> {
     /// The connection's state according to Redis's replies.
     state: ConnectionState,
     holder: Cell<Holder>,
+    executed_by_task: Cell<bool>,
     /// Shortstop's client id to which CLIENT TRACKING redirects.
     pub(crate) redirect: Cell<u64>,
 }
@@ -46,6 +47,7 @@ impl<E: Expected> Session<E> {
             reply_queue,
             state: ConnectionState::default(),
             holder: Cell::default(),
+            executed_by_task: Cell::default(),
             redirect: Cell::default(),
         }
     }
@@ -62,6 +64,25 @@ impl<E: Expected> Session<E> {
     /// Whether a transaction is open or prepared with WATCH.
     pub(crate) fn in_transaction(&self) -> bool {
         self.in_multi() || self.state.is_watching()
+    }
+
+    /// Whether Redis has refused a command of the last transaction.
+    pub(crate) fn refuses_exec(&self) -> bool {
+        self.state.refuses_exec()
+    }
+
+    /// A task of Shortstop executes the transaction. The connection stays, also if the client disconnects.
+    pub(crate) fn set_executed_by_task(&self, executed: bool) {
+        self.executed_by_task.set(executed);
+        if !executed && self.holder.get() == Holder::Nobody {
+            // Pending requests get their replies.
+            self.link.retire();
+        }
+    }
+
+    /// See [`Session::set_executed_by_task`].
+    pub(crate) fn is_executed_by_task(&self) -> bool {
+        self.executed_by_task.get()
     }
 
     /// Whether keys are watched, or may be.
@@ -328,7 +349,7 @@ impl<E: Expected> Session<E> {
         let clean = self.is_clean() && self.state.is_reusable();
         self.holder.set(Holder::Nobody);
         self.reply_queue.streaming.set(false);
-        if !clean && !self.is_blocked() && !self.is_monitor() && !self.is_replication() {
+        if !clean && !self.is_executed_by_task() && !self.is_blocked() && !self.is_monitor() && !self.is_replication() {
             // Pending requests get their replies, which lower their guards.
             self.link.retire();
         }

@@ -153,11 +153,11 @@ impl Users {
         may
     }
 
-    /// Whether Shortstop may send GET in the place of a user's command that reads a part of a string. False until Redis has been asked.
-    pub(crate) fn may_look(&self, name: Option<&[u8]>) -> bool {
+    /// What is known of a user's rights. None of them until Redis has been asked.
+    pub(crate) fn rights(&self, name: Option<&[u8]>) -> UserRights {
         match &self.ttl.lock().unwrap_or_else(PoisonError::into_inner).known {
-            Knowledge::Of(users) => users.get(name.unwrap_or(b"default")).is_some_and(|rights| rights.looks),
-            Knowledge::NotYet | Knowledge::None => false,
+            Knowledge::Of(users) => users.get(name.unwrap_or(b"default")).copied().unwrap_or_default(),
+            Knowledge::NotYet | Knowledge::None => UserRights::default(),
         }
     }
 

@@ -4,7 +4,7 @@ use super::mark::{LONGEST_MARK, MARK, MARK_DAMAGE, MARKS};
 
 /// A part of a Lua script, in one line: the local function `sealed`, which tells whether a string is an envelope. The first
 /// `LONGEST_MARK` bytes of the value are enough.
-pub fn lua_sealed() -> String {
+pub fn lua_is_compressed() -> String {
     let any: Vec<String> = MARKS.iter().map(|mark| format!("begins(value, '{}')", lua_bytes(mark))).collect();
     format!(
         "local function begins(value, mark) \
@@ -22,9 +22,10 @@ pub fn lua_sealed() -> String {
     )
 }
 
-/// A part of a Lua script behind [`lua_sealed`], in one line: the local function `seal`. If a key holds a value that looks like an
-/// envelope, though no Shortstop has made it, the function puts the value into an envelope of stored blocks, as `compress` does.
-pub fn lua_seal() -> String {
+/// A part of a Lua script behind [`lua_is_compressed`], in one line: the local function `seal`. If a key holds a value that looks like an
+/// envelope, though no Shortstop has made it, the function puts the value into an envelope of stored blocks, as `compress` does. It returns
+/// the error if Redis refuses that.
+pub fn lua_compress() -> String {
     let (mark, last) = (lua_bytes(&MARK), LONGEST_MARK - 1);
     format!(
         "local function seal(key) \
@@ -42,7 +43,7 @@ pub fn lua_seal() -> String {
         end \
         return bytes(bit.bnot(sum), 4) \
         end \
-        local value = redis.call('GETRANGE', key, 0, -1) \
+        local value = redis.pcall('GETRANGE', key, 0, -1) \
         local blocks = {{}} \
         for from = 1, #value, 65535 do \
         local block = string.sub(value, from, from + 65534) \
@@ -50,7 +51,8 @@ pub fn lua_seal() -> String {
         blocks[#blocks + 1] = final .. bytes(#block, 2) .. bytes(bit.bnot(#block), 2) .. block \
         end \
         local body = table.concat(blocks) \
-        redis.call('SET', key, '{mark}\\1' .. crc(body) .. body .. crc(value) .. bytes(#value, 4), 'KEEPTTL') \
+        local set = redis.pcall('SET', key, '{mark}\\1' .. crc(body) .. body .. crc(value) .. bytes(#value, 4), 'KEEPTTL') \
+        return type(set) == 'table' and set.err \
         end"
     )
 }

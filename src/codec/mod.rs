@@ -46,7 +46,7 @@ pub use decode::{declared_len, decode, decode_with, dictionary_of};
 pub use dictionary::Dictionary;
 pub use error::DecodeError;
 pub use format::Codec;
-pub use lua::{lua_seal, lua_sealed};
+pub use lua::{lua_compress, lua_is_compressed};
 pub use mark::{LONGEST_MARK, MARK, MARK_DAMAGE, MARKS, ZSTD_MARK, codec_of, is_compressed};
 pub use number::is_number;
 pub use training::train;

@@ -61,6 +61,16 @@ impl Row {
         }
     }
 
+    /// Whether it moves or copies the values of its keys within Redis.
+    pub fn moves_values(&self) -> bool {
+        matches!(self.verb, Verb::Copy | Verb::Move) || matches!(&*self.name, "rename" | "renamenx")
+    }
+
+    /// Whether it brings values to keys that nobody can look at before.
+    pub fn brings_values(&self) -> bool {
+        matches!(self.verb, Verb::SwapDb | Verb::Migrate) || matches!(&*self.name, "restore" | "restore-asking")
+    }
+
     /// Whether the first argument is its only key, in every call.
     pub fn has_one_key(&self) -> bool {
         matches!(self.finder, Finder::At(1))

@@ -8,3 +8,13 @@ pub enum Strings {
     /// The strings that a SORT reads: the key of the list, and the patterns of the strings' keys.
     Sorted(Vec<u8>, Vec<Vec<u8>>),
 }
+
+impl Strings {
+    /// The keys that the command names.
+    pub(crate) fn named(&self) -> &[Vec<u8>] {
+        match self {
+            Strings::Of(keys) => keys,
+            Strings::Sorted(list, _) => std::slice::from_ref(list),
+        }
+    }
+}

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::resp::{Chunks, build};
+use crate::resp::{Chunks, build, split_first};
 use crate::scripts::GuardScript;
 
 /// A request that runs a script.
@@ -22,12 +22,12 @@ pub struct ScriptRequest {
 }
 
 /// What the client has sent.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Command {
     /// A command, which is the last so many of the script's arguments.
     Last(usize),
-    /// A command that the script has in another form.
-    Other,
+    /// This command, which the script has in another form.
+    Other(Bytes),
     /// A script of its own: its text, or its SHA-1.
     Script {
         /// EVAL.
@@ -52,10 +52,9 @@ impl ScriptRequest {
         }
     }
 
-    /// Appends the request. It names the script by its SHA-1, or contains its text.
-    pub(crate) fn write(&self, wire: &mut Chunks, with_text: bool) {
-        let script = if with_text { &self.script.text[..] } else { self.script.sha.as_bytes() };
-        self.write_call(wire, with_text, script);
+    /// Appends the request. It names the script by its SHA-1.
+    pub(crate) fn write(&self, wire: &mut Chunks) {
+        self.write_call(wire, false, self.script.sha.as_bytes());
     }
 
     fn write_call(&self, wire: &mut Chunks, with_text: bool, script: &[u8]) {
@@ -73,21 +72,19 @@ impl ScriptRequest {
         wire.push_bytes(self.arguments.clone());
     }
 
-    /// Appends what the client has sent. Returns false if the script alone has it.
-    pub(crate) fn write_command(&self, wire: &mut Chunks) -> bool {
-        match (self.client, &self.script.own) {
+    /// Appends what the client has sent.
+    pub(crate) fn write_command(&self, wire: &mut Chunks) {
+        match (&self.client, &self.script.own) {
             (Command::Script { with_text }, Some(own)) => {
-                let script = if with_text { &own.text[..] } else { own.sha.as_bytes() };
-                self.write_call(wire, with_text, script);
-                true
+                let script = if *with_text { &own.text[..] } else { own.sha.as_bytes() };
+                self.write_call(wire, *with_text, script);
             }
+            (Command::Script { .. }, None) => unreachable!("a script of a client"),
             (Command::Last(count), _) => {
-                let Some(last) = self.last(count) else { return false };
-                wire.push_with(|out| build::header(out, b'*', count));
-                wire.push_bytes(last);
-                true
+                wire.push_with(|out| build::header(out, b'*', *count));
+                wire.push_bytes(self.last(*count));
             }
-            _ => false,
+            (Command::Other(command), _) => wire.push_bytes(command.clone()),
         }
     }
 
@@ -96,14 +93,12 @@ impl ScriptRequest {
         matches!(self.client, Command::Script { with_text: true })
     }
 
-    /// The last arguments.
-    fn last(&self, count: usize) -> Option<Bytes> {
-        let mut at = 0;
-        for _ in 0..self.count.checked_sub(count)? {
-            let end = memchr::memchr(b'\n', &self.arguments[at..])?;
-            let length: usize = std::str::from_utf8(&self.arguments[at + 1..at + end - 1]).ok()?.parse().ok()?;
-            at += end + 1 + length + 2;
+    /// The last arguments, so many.
+    fn last(&self, count: usize) -> Bytes {
+        let mut rest = &self.arguments[..];
+        for _ in 0..self.count - count {
+            rest = split_first(rest).1;
         }
-        Some(self.arguments.slice(at..))
+        self.arguments.slice_ref(rest)
     }
 }

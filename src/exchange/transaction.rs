@@ -3,6 +3,9 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use tokio::sync::OwnedMutexGuard;
+
+use crate::client_state::reply_queue::Slot;
 use crate::exchange::client_command::ClientCommand;
 use crate::exchange::exec_demux::{Commands, ExecDemux};
 use crate::exchange::plain::Strings;
@@ -19,10 +22,18 @@ pub struct Queued {
     pub(crate) shape: Vec<ReplyShape>,
     /// The strings that the commands look into. They must be plain when the transaction is executed.
     pub(crate) looks_into: Vec<(u32, Strings)>,
+    /// The strings that the commands move to other keys, or copy.
+    pub(crate) moves: Vec<(u32, Strings)>,
+    /// A command brings values to keys that Shortstop cannot look at before.
+    pub(crate) brings_values: bool,
+    /// Held while Shortstop sends the transaction.
+    pub(crate) turns: Vec<OwnedMutexGuard<()>>,
     /// What was sent between MULTI and EXEC.
     pub(crate) sent: SentInMulti,
     /// The client has called WATCH for these keys. `None`: Shortstop alone has, and repeats the transaction if one has changed.
     pub(crate) watched: Option<Vec<(u32, Vec<u8>)>>,
+    /// The slot for the reply to the command that marks the end of the transaction's messages.
+    pub(crate) marker: Option<Slot>,
     /// Number of Shortstop's own commands before those of the client, and behind them.
     pub(crate) not_the_clients: (usize, usize),
     /// How often Shortstop has watched the strings and sent the transaction again.
@@ -52,16 +63,20 @@ pub struct Queued {
 pub struct SentInMulti {
     pub(crate) requests: Vec<Chunks>,
     bytes: usize,
-    /// It cannot be sent again: too large, or Shortstop has made Redis abort the transaction.
-    pub(crate) is_final: bool,
+    /// It is too large to be kept.
+    pub(crate) is_too_large: bool,
+    /// Shortstop has made Redis abort the transaction.
+    pub(crate) is_aborted: bool,
 }
 
 impl SentInMulti {
     /// Notes a request.
     pub(crate) fn note(&mut self, request: Chunks, most: usize) {
         self.bytes += request.len();
-        self.is_final |= self.bytes > most;
-        if !self.is_final {
+        self.is_too_large |= self.bytes > most;
+        if self.is_too_large {
+            self.requests = Vec::new();
+        } else {
             self.requests.push(request);
         }
     }
@@ -77,9 +92,20 @@ impl SentInMulti {
 impl Queued {
     /// The commands of this transaction look into these strings. A SELECT in the transaction may or may not succeed.
     pub(crate) fn looks_into(&mut self, (db, strings): (u32, Strings)) {
+        let all = self.in_each_database(db, strings);
+        self.looks_into.extend(all);
+    }
+
+    /// A command of this transaction moves or copies these strings.
+    pub(crate) fn moves(&mut self, (db, strings): (u32, Strings)) {
+        let all = self.in_each_database(db, strings);
+        self.moves.extend(all);
+    }
+
+    fn in_each_database(&self, db: u32, strings: Strings) -> Vec<(u32, Strings)> {
         let selected = self.selects.iter().map(|(_, db)| *db);
         let databases: HashSet<u32> = selected.chain([db]).collect();
-        self.looks_into.extend(databases.into_iter().map(|db| (db, strings.clone())));
+        databases.into_iter().map(|db| (db, strings.clone())).collect()
     }
 
     /// Adds a CLIENT command, HELLO or AUTH.

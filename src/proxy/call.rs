@@ -107,6 +107,6 @@ pub(super) fn write_wire(out: &mut Chunks, request: &Request<'_>, wire: Wire) {
     match wire {
         Wire::AsIs | Wire::Alone(_) => request.write(out, Replacements::new()),
         Wire::Get => out.push_with(|out| build::request(out, [&b"GET"[..], request.arg(1)].into_iter())),
-        Wire::Script(script) => script.write(out, false),
+        Wire::Script(script) => script.write(out),
     }
 }

@@ -130,11 +130,14 @@ impl Client {
         if !self.in_multi() {
             return link.send(pending, write);
         }
+        let view = self.context.view();
+        if !view.policy.may_be_compressed() {
+            return link.send(pending, write);
+        }
         // The whole transaction may have to be sent again.
         let mut request = Chunks::default();
         write(&mut request);
         link.send(pending, |out| request.append_to(out));
-        let most = self.context.view().policy.limits.query_buffer;
-        self.queued().sent.note(request, most);
+        self.queued().sent.note(request, view.policy.limits.query_buffer);
     }
 }

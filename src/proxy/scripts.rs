@@ -43,12 +43,16 @@ impl Client {
         if strings.is_empty() {
             return (then, Wire::AsIs);
         }
-        let Some(script) = &judgement.guard else { return (then, Wire::Alone(strings)) };
+        let identity = self.state.profile.identity();
+        let may_replace = identity.rights(&self.context.shared.users).scripts;
+        let Some(script) = judgement.guard.as_ref().filter(|_| may_replace) else {
+            return (then, Wire::Alone(strings));
+        };
         let command = Command::Script { with_text: by == ScriptBy::Text };
         let request = ScriptRequest::new(script, !call.row.is_write(), &call.args[2..], command);
         let guarded = Guarded {
             request: request.clone(),
-            identity: self.state.profile.identity(),
+            identity,
             link: target.link().clone(),
             strings: (self.state.profile.db(), Strings::Of(strings)),
             look: None,

@@ -5,6 +5,7 @@
 
 use std::sync::{Arc, LazyLock};
 
+use bytes::Bytes;
 use smallvec::SmallVec;
 
 use crate::codec::{self, LONGEST_MARK};
@@ -13,15 +14,16 @@ use crate::errors::ROUNDED_BITFIELD;
 use crate::exchange::script_request::{Command, ScriptRequest};
 use crate::proxy::bitfield;
 use crate::proxy::reply_shape::{SortOption, sort_options};
-use crate::scripts::{COMPRESSED, GuardScript, UNSEEN};
+use crate::resp::build;
+use crate::scripts::{COMPRESSED, GuardScript, LOOKS_COMPRESSED, UNSEEN};
 
 /// A script that guards a command. KEYS: the keys to check, then the others. ARGV: the number of keys to check; the number of the key
 /// that the command may turn into an envelope, or 0 if it only reads; what `run` needs.
 ///
 /// A command that only reads runs first, so that Redis's own error comes first.
 fn guarding(run: &str) -> GuardScript {
-    let (sealed, seal, last) = (codec::lua_sealed(), codec::lua_seal(), LONGEST_MARK - 1);
-    let (compressed, unseen) = (&*COMPRESSED, &*UNSEEN);
+    let (sealed, seal, last) = (codec::lua_is_compressed(), codec::lua_compress(), LONGEST_MARK - 1);
+    let (compressed, unseen, looks_compressed) = (&*COMPRESSED, &*UNSEEN, &*LOOKS_COMPRESSED);
     GuardScript::new(format!(
         "{sealed} {seal} \
         local function run() {run} end \
@@ -42,7 +44,8 @@ fn guarding(run: &str) -> GuardScript {
         local no = check() \
         if no then return no end \
         local reply = run() \
-        seal(KEYS[tonumber(ARGV[2])]) \
+        if type(reply) == 'table' and reply.err then return reply end \
+        if seal(KEYS[tonumber(ARGV[2])]) then return redis.error_reply('{looks_compressed}') end \
         return reply"
     ))
 }
@@ -54,7 +57,7 @@ static UNSURE_BITFIELD: LazyLock<Arc<GuardScript>> = LazyLock::new(|| guarding(b
 /// KEYS: those of SORT. ARGV: the number of checks; for each check the number of its arguments, and the arguments; then the command.
 /// If a check fails, the command itself reports why.
 static SORT: LazyLock<Arc<GuardScript>> = LazyLock::new(|| {
-    let (sealed, compressed) = (codec::lua_sealed(), &*COMPRESSED);
+    let (sealed, compressed) = (codec::lua_is_compressed(), &*COMPRESSED);
     let text = format!(
         "{sealed} \
         local at = 2 \
@@ -112,7 +115,13 @@ pub(super) fn request(op: StringOp, args: &[&[u8]], keys: &[u32], access: Access
     };
     words.extend(steps.iter().map(Vec::as_slice));
     (steps.len() <= MOST_SCRIPT_ARGUMENTS)
-        .then(|| ScriptRequest::new(&BITFIELD, access == READ_ONLY, &words, Command::Other))
+        .then(|| ScriptRequest::new(&BITFIELD, access == READ_ONLY, &words, Command::Other(request_of(args))))
+}
+
+fn request_of(args: &[&[u8]]) -> Bytes {
+    let mut out = Vec::new();
+    build::request(&mut out, args.iter().copied());
+    out.into()
 }
 
 /// A SORT that reads strings of other keys: those that must not be envelopes.

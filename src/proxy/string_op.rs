@@ -49,7 +49,7 @@ impl Client {
         // BITOP overwrites its first key.
         let read = &call.keys.places[usize::from(op == StringOp::BitOp).min(call.keys.places.len())..];
         let strings = Strings::Of(read.iter().map(|at| call.args[*at as usize].to_vec()).collect());
-        let look = Look::accepted(op, call.args).filter(|_| self.may_look());
+        let look = Look::accepted(op, call.args);
         let link = target.link().clone();
         let wire = Wire::Script(request.clone());
         Ok((
@@ -74,7 +74,7 @@ impl Client {
     }
 
     fn may_look(&self) -> bool {
-        self.state.profile.identity().may_look(&self.context.shared.users)
+        self.state.profile.identity().rights(&self.context.shared.users).looks
     }
 
     /// What waits for the reply to a SORT, and the bytes to send.

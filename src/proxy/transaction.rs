@@ -16,8 +16,9 @@ use crate::proxy::call::{Call, Target, Wire, write_wire};
 use crate::proxy::client::{Client, Next, Replies};
 use crate::proxy::compress::writes_values;
 use crate::proxy::request::Replacements;
-use crate::resp::{Chunks, Version, parse_int};
+use crate::resp::{Version, parse_int};
 use crate::upstream::Delay;
+use crate::worker_state::ask::unknown_command;
 use crate::worker_state::plain_exec::{self, PlainExec};
 use crate::worker_state::policy::View;
 
@@ -53,6 +54,12 @@ impl Client {
             }
             _ => {}
         }
+        if call.row.moves_values() {
+            let keys = call.keys.places.iter().map(|at| call.args[*at as usize].to_vec()).collect();
+            let strings = (self.state.profile.db(), Strings::Of(keys));
+            self.queued().moves(strings);
+        }
+        self.queued().brings_values |= call.row.brings_values();
         let target = Target::Session(Rc::clone(session));
         if let Err(lost) = session.link.check() {
             return self.unavailable(&lost);
@@ -116,7 +123,7 @@ impl Client {
             return self.unavailable(&lost);
         }
         let abort_transaction = OnReply::Pass { repeat: false };
-        self.queued().sent.is_final = true;
+        self.queued().sent.is_aborted = true;
         session.link.send(
             Pending { to: None, sent: permit.now, on_reply: abort_transaction, call: CallMark::default() },
             unknown_command,
@@ -144,7 +151,12 @@ impl Client {
             self.watched.clear();
         }
         let db = self.state.profile.db();
-        self.watched.extend(call.keys.places.iter().map(|at| (db, call.args[*at as usize].to_vec())));
+        for at in &call.keys.places {
+            let key = call.args[*at as usize];
+            if !self.watched.iter().any(|(known_db, known)| *known_db == db && known == key) {
+                self.watched.push((db, key.to_vec()));
+            }
+        }
         session.begin_watch();
         self.send_in(permit, call, &session, InSession::Sent(Sent::Watch))
     }
@@ -169,10 +181,14 @@ impl Client {
         let subscribes = !queued.commands.subscribed.is_empty();
         let next = if queued.client_commands.is_empty() && !subscribes { Next::Go } else { Next::Pause };
         let (speaks, long) = (queued.speaks, queued.long);
-        if !queued.looks_into.is_empty() && !queued.sent.is_final {
+        if !queued.looks_into.is_empty() && !queued.sent.is_aborted {
             queued.watched = is_watching.then(|| std::mem::take(&mut self.watched));
             let slot = self.reply_queue.open(self.is_muted());
+            queued.marker = subscribes.then(|| self.reply_queue.open(true));
             self.in_flight |= mask;
+            if speaks {
+                self.replies = Replies::On;
+            }
             plain_exec::begin(
                 PlainExec {
                     session: Rc::clone(session),
@@ -217,9 +233,4 @@ impl Client {
             unknown_command,
         );
     }
-}
-
-/// A command that does not exist. Every server refuses it, whoever the user is.
-fn unknown_command(wire: &mut Chunks) {
-    wire.push_slice(b"*1\r\n$14\r\nSHORTSTOP.FAIL\r\n");
 }

@@ -198,13 +198,17 @@ fn decode_value(reply: &[u8], limit: usize) -> Decoded {
 
 /// Decodes a reply that is one value, and makes the reply of the command that asked something of the value.
 fn decode_and_look(reply: &[u8], look: &Look, limit: usize) -> Decoded {
-    let decoded = decode_value(reply, limit);
-    let answer = match bulk_of(&decoded.reply) {
-        Bulk::Value(value) => look.answer(Some(value)),
-        Bulk::Null => look.answer(None),
-        _ => return decoded,
-    };
-    Decoded { reply: answer, ..decoded }
+    match bulk_of(reply) {
+        Bulk::Value(value) if !codec::is_compressed(value) => Decoded::as_it_is(look.answer(Some(value))),
+        Bulk::Null => Decoded::as_it_is(look.answer(None)),
+        _ => {
+            let decoded = decode_value(reply, limit);
+            match bulk_of(&decoded.reply) {
+                Bulk::Value(value) => Decoded { reply: look.answer(Some(value)), ..decoded },
+                _ => decoded,
+            }
+        }
+    }
 }
 
 /// Decodes those elements of an array for which `is_value` is true.

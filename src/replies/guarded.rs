@@ -5,21 +5,28 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use smallvec::SmallVec;
+use smallvec::smallvec;
 
 use crate::client_state::reply_queue::{ReplyQueue, Slot};
 use crate::errors;
 use crate::exchange::pending::{CallMark, Guarded, OnReply, Pending};
 use crate::exchange::plain::Strings;
 use crate::exchange::reply_shape::ReplyShape;
-use crate::resp::{Chunks, build};
-use crate::scripts::{COMPRESSED, UNSEEN};
+use crate::near_cache::KeyId;
+use crate::resp::{Chunks, Version, build};
+use crate::scripts::{COMPRESSED, GuardScript, LOOKS_COMPRESSED, UNSEEN};
 use crate::strings::Look;
 use crate::upstream::{Delay, Expected, Lost, Reply};
 use crate::worker_state::context::Context;
 use crate::worker_state::plain_run::{self, PlainRun};
 use crate::worker_state::script_texts::{known_to_redis, load};
 use crate::worker_state::to_plain::{Unable, make_plain};
+
+/// Redis does not know a script.
+const NOSCRIPT: &[u8] = b"-NOSCRIPT No matching script. Please use EVAL.\r\n";
+
+/// How often a script is loaded for one command: others may remove it each time (SCRIPT FLUSH).
+const MOST_LOADS: u32 = 8;
 
 /// How often a command is sent. Other clients may compress the string again each time.
 const MOST_TRIES: u32 = 64;
@@ -39,7 +46,11 @@ pub(crate) fn answered(
         error if says(error, &COMPRESSED) => waiting.remedy(context),
         // The user may not use scripts, or may not look into the string.
         error if says(error, &UNSEEN) || waiting.is_not_allowed(error) => waiting.run_alone(context),
-        error if is_about_text(error) => waiting.find_text(context, error.to_vec()),
+        error if says(error, &LOOKS_COMPRESSED) => {
+            let error = context.own_error(&errors::LOOKS_COMPRESSED_NOW);
+            waiting.fail(context, &error);
+        }
+        NOSCRIPT => waiting.find_text(context, NOSCRIPT.to_vec()),
         error => {
             let error = waiting.with_own_sha(error);
             return waiting.command().deliver(context, Reply::Borrowed(&error), now);
@@ -52,11 +63,6 @@ pub(crate) fn answered(
 fn says(reply: &[u8], error: &str) -> bool {
     let Some(text) = reply.strip_prefix(b"-") else { return false };
     text.strip_prefix(b"ERR ").unwrap_or(text).starts_with(error.as_bytes())
-}
-
-/// Whether Redis says that it does not have the script, or cannot compile it. A script can return the same errors.
-fn is_about_text(error: &[u8]) -> bool {
-    error.starts_with(b"-NOSCRIPT ") || error.starts_with(b"-ERR Error compiling script")
 }
 
 /// A command that has not run yet.
@@ -83,12 +89,9 @@ impl Waiting {
     /// Whether the user may not run the script, or may not run the command in it. Nothing has run.
     fn is_not_allowed(&self, error: &[u8]) -> bool {
         let has = |text: &[u8]| memchr::memmem::find(error, text).is_some();
-        let is_noperm = error.starts_with(b"-NOPERM ");
-        match &self.guarded.request.script.own {
-            // A client's script may have run before it met such an error itself. No script calls EVALSHA.
-            Some(_) => is_noperm && has(b"'evalsha"),
-            None => is_noperm || has(b"The user executing the script can't run this command"),
-        }
+        let is_refusal = error.starts_with(b"-NOPERM ") || has(b"The user executing the script can't run this command");
+        // A client's script may have run before it met such an error itself.
+        is_refusal && self.guarded.request.script.own.is_none()
     }
 
     /// An error of a client's script, in which the script has the SHA-1 of its own text.
@@ -100,41 +103,45 @@ impl Waiting {
         [&error[..at], own.sha.as_bytes(), &error[at + own.sha.len()..]].concat()
     }
 
-    /// Redis does not have the script, or could not compile it, unless the script itself has said so.
+    /// Redis does not know the script. No script can call another, so this one has not run.
     fn find_text(self, context: &Context, error: Vec<u8>) {
+        if self.guarded.sent > MOST_LOADS {
+            return self.fail(context, &error);
+        }
         let Some(context) = context.rc() else { return self.lose(context, &Lost::from(&errors::GIVEN_UP)) };
         tokio::task::spawn_local(async move {
-            self.with_text(&context, &error).await;
+            self.load_and_send(&context, &error).await;
             context.publish();
         });
     }
 
-    async fn with_text(self, context: &Rc<Context>, error: &[u8]) {
+    async fn load_and_send(self, context: &Rc<Context>, error: &[u8]) {
         let script = Arc::clone(&self.guarded.request.script);
-        let Some(own) = &script.own else { return self.send(context, true) };
-        let exist = match known_to_redis(context, [&script.sha, &own.sha]).await {
-            Ok(exist) => exist,
-            Err(lost) => return self.lose(context, &lost),
-        };
-        match exist {
-            // The script has run.
-            [true, _] => self.fail(context, error),
-            // A text that Redis compiles only as it is, or not at all.
-            _ if !error.starts_with(b"-NOSCRIPT ") => self.run_alone(context),
-            [false, true] => self.send(context, true),
-            [false, false] if self.guarded.request.has_own_text() => {
-                // EVAL lets Redis know the script by its SHA-1.
-                if let Err(lost) = load(context, &own.text).await {
-                    return self.lose(context, &lost);
-                }
-                self.send(context, true);
-            }
-            [false, false] => self.fail(context, error),
+        match self.load(context, &script).await {
+            Ok(true) => self.send(context),
+            Ok(false) => self.fail(context, error),
+            // Redis compiles the text only as it is, or not at all, or Shortstop's own user has no right.
+            Err(Unable::Refused(_)) => self.run_alone(context),
+            Err(Unable::Lost(lost)) => self.lose(context, &lost),
         }
     }
 
-    /// Sends the script again, by its SHA or with its text.
-    fn send(mut self, context: &Context, with_text: bool) {
+    /// Lets Redis know the script, and the client's own if the client has sent its text, as EVAL does. Returns false if Redis does not
+    /// know the script that the client has named.
+    async fn load(&self, context: &Rc<Context>, script: &GuardScript) -> Result<bool, Unable> {
+        if let Some(own) = &script.own {
+            if self.guarded.request.has_own_text() {
+                load(context, &own.text).await?;
+            } else if !known_to_redis(context, &own.sha).await? {
+                return Ok(false);
+            }
+        }
+        load(context, &script.text).await?;
+        Ok(true)
+    }
+
+    /// Sends the script again.
+    fn send(mut self, context: &Context) {
         let link = self.guarded.link.clone();
         if let Err(lost) = link.check() {
             return self.lose(context, &lost);
@@ -144,7 +151,7 @@ impl Waiting {
         let on_reply = OnReply::Guarded(Box::new(self.guarded));
         context.stats().upstream_commands.add(1);
         link.send(Pending { to: self.to, sent: self.sent, on_reply, call: CallMark::default() }, |wire| {
-            request.write(wire, with_text);
+            request.write(wire);
         });
         if request.script.own.is_some() {
             link.may_take(Delay::Long);
@@ -171,10 +178,7 @@ impl Waiting {
     /// Runs the command without a script.
     fn run_alone(self, context: &Context) {
         let mut request = Chunks::default();
-        if !self.guarded.request.write_command(&mut request) {
-            let error = context.own_error(&errors::NEEDS_SCRIPTS);
-            return self.fail(context, &error);
-        }
+        self.guarded.request.write_command(&mut request);
         let is_script = self.guarded.request.script.own.is_some();
         let Guarded { link, identity, strings: (db, strings), then, .. } = self.guarded;
         let run = PlainRun {
@@ -191,21 +195,21 @@ impl Waiting {
         plain_run::begin(run, context);
     }
 
-    /// Fetches the value, and answers from it.
+    /// Fetches the value, and answers from it. The command has shown that the user has the right to it.
     fn fetch(self, context: &Context, look: Look) {
-        let link = self.guarded.link.clone();
-        if let Err(lost) = link.check() {
-            return self.lose(context, &lost);
+        let Some(context) = context.rc() else { return self.lose(context, &Lost::from(&errors::GIVEN_UP)) };
+        let (db, Strings::Of(keys)) = self.guarded.strings else { unreachable!("a look has one key") };
+        let lane = context.lane(&context.own_identity(), db, Version::Resp2);
+        if let Err(lost) = lane.check() {
+            let command =
+                Pending { to: self.to, sent: self.sent, on_reply: self.guarded.then, call: CallMark::default() };
+            return command.lose(&context, &lost, false);
         }
-        let Strings::Of(keys) = self.guarded.strings.1 else { unreachable!("a look has one key") };
         let key = keys.into_iter().next().unwrap_or_default();
-        let keys = match self.guarded.then {
-            OnReply::Content { keys, .. } => keys,
-            _ => SmallVec::new(),
-        };
-        let on_reply = OnReply::Content { keys, shape: ReplyShape::Look(Box::new(look)) };
+        let on_reply =
+            OnReply::Content { keys: smallvec![KeyId::new(db, &key)], shape: ReplyShape::Look(Box::new(look)) };
         context.stats().upstream_commands.add(1);
-        link.send(Pending { to: self.to, sent: self.sent, on_reply, call: CallMark::default() }, |wire| {
+        lane.send(Pending { to: self.to, sent: self.sent, on_reply, call: CallMark::default() }, |wire| {
             wire.push_with(|out| build::request(out, [&b"GET"[..], &key].into_iter()));
         });
     }
@@ -215,7 +219,7 @@ impl Waiting {
         let (db, strings) = &self.guarded.strings;
         match make_plain(context, *db, strings).await {
             Ok(made) if !made.nested.is_empty() => self.run_alone(context),
-            Ok(_) => self.send(context, false),
+            Ok(_) => self.send(context),
             Err(Unable::Refused(error)) => self.fail(context, &error),
             Err(Unable::Lost(lost)) => self.lose(context, &lost),
         }

@@ -89,6 +89,10 @@ pub(crate) fn ended(
         plain_exec::begin(PlainExec { session, client, queued, to, sent, left: true, nested: Vec::new() }, context);
         return None;
     }
+    if queued.tries > 0 {
+        session.set_executed_by_task(false);
+        plain_exec::mark_end(&session, to.as_ref(), queued.marker.take());
+    }
     let reply = without_own(reply, queued.not_the_clients);
     let failed = reply.bytes().first() == Some(&b'-');
     let told_apart = collect_frames(&session, &mut queued, reply.bytes());

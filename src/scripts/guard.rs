@@ -14,6 +14,9 @@ pub static COMPRESSED: LazyLock<String> = LazyLock::new(|| format!("SHORTSTOP.CO
 /// What a script says if the user has no right to look whether a string is compressed.
 pub static UNSEEN: LazyLock<String> = LazyLock::new(|| format!("SHORTSTOP.UNSEEN {}", token()));
 
+/// What a script says if it has run a command, and the value now looks like a compressed one and could not be put into an envelope.
+pub static LOOKS_COMPRESSED: LazyLock<String> = LazyLock::new(|| format!("SHORTSTOP.LOOKS_COMPRESSED {}", token()));
+
 fn token() -> String {
     format!("{:016x}", RandomState::new().hash_one(std::process::id()))
 }
@@ -60,7 +63,7 @@ impl GuardScript {
 
 /// In one line, so that the numbers of the lines stay.
 fn prelude() -> String {
-    let (sealed, last) = (codec::lua_sealed(), LONGEST_MARK - 1);
+    let (sealed, last) = (codec::lua_is_compressed(), LONGEST_MARK - 1);
     let (compressed, unseen) = (&*COMPRESSED, &*UNSEEN);
     format!(
         "do {sealed} for i = 1, #KEYS do \

@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::command::{ScriptBy, Table};
 
 pub use functions::Functions;
-pub use guard::{COMPRESSED, GuardScript, OwnScript, UNSEEN};
+pub use guard::{COMPRESSED, GuardScript, LOOKS_COMPRESSED, OwnScript, UNSEEN};
 pub use names::Name;
 pub use reach::Reach;
 

@@ -25,6 +25,21 @@ const LOOKS: [&[u8]; 14] = [
     b"@slow",
 ];
 
+/// The commands that run scripts, GETRANGE, which a prelude needs, and the categories that they are in.
+const SCRIPTS: [&[u8]; 11] = [
+    b"eval",
+    b"evalsha",
+    b"eval_ro",
+    b"evalsha_ro",
+    b"getrange",
+    b"@all",
+    b"@scripting",
+    b"@read",
+    b"@write",
+    b"@string",
+    b"@slow",
+];
+
 /// What Shortstop may send as a user.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct UserRights {
@@ -32,12 +47,18 @@ pub struct UserRights {
     pub ttl: bool,
     /// GET in the place of a command that reads a part of a string: the user has either both rights, for the same keys, or neither.
     pub looks: bool,
+    /// A script in the place of another, by its text or its SHA-1.
+    pub scripts: bool,
 }
 
 impl UserRights {
     /// The rights of a user with these rules.
     pub(super) fn of(rules: &[u8]) -> Self {
-        UserRights { ttl: may_ttl(rules), looks: may_look(rules) }
+        UserRights {
+            ttl: may_ttl(rules),
+            looks: has_all(rules, &LOOKS, &[b"+@read"]),
+            scripts: has_all(rules, &SCRIPTS, &[]),
+        }
     }
 }
 
@@ -67,16 +88,18 @@ fn may_ttl(rules: &[u8]) -> bool {
     root.is_fine()
 }
 
-/// Whether a user with these rules may use GET on a key exactly if it may use the commands that read a part of a string there.
-fn may_look(rules: &[u8]) -> bool {
+/// Whether a user with these rules may use all of these commands, on the same keys. `commands` includes their categories. `categories`
+/// are those that allow all of them.
+fn has_all(rules: &[u8], commands: &[&[u8]], categories: &[&[u8]]) -> bool {
     let mut may = false;
     for word in rules.split(|byte| *byte == b' ').filter(|word| !word.is_empty()) {
         match word.to_ascii_lowercase().as_slice() {
             // Selectors, and keys that may only be read or only be written.
             [b'(' | b'%', ..] => return false,
-            b"allcommands" | b"+@all" | b"+@read" => may = true,
+            b"allcommands" | b"+@all" => may = true,
             b"nocommands" => may = false,
-            [b'-', name @ ..] if LOOKS.contains(&name) => may = false,
+            word if categories.contains(&word) => may = true,
+            [b'-', name @ ..] if commands.contains(&name) => may = false,
             _ => {}
         }
     }
@@ -119,7 +142,7 @@ impl Commands {
 
 #[cfg(test)]
 mod tests {
-    use super::{may_look, may_ttl, user};
+    use super::{LOOKS, SCRIPTS, has_all, may_ttl, user};
 
     #[test]
     fn a_line_has_a_name_and_rules() {
@@ -142,7 +165,22 @@ mod tests {
             ("on #0ab ~* +@all (~b:* -@all +get)", false),
             ("off resetchannels -@all", false),
         ] {
-            assert_eq!(may_look(rules.as_bytes()), may, "{rules}");
+            assert_eq!(has_all(rules.as_bytes(), &LOOKS, &[b"+@read"]), may, "{rules}");
+        }
+    }
+
+    #[test]
+    fn users_who_may_run_scripts_of_any_kind_are_found() {
+        for (rules, may) in [
+            ("on nopass sanitize-payload ~* &* +@all", true),
+            ("on #0ab ~app:* resetchannels -@all +@read +@write", false),
+            ("on #0ab ~app:* +@all -@dangerous -flushall", true),
+            ("on #0ab ~* +@all -eval", false),
+            ("on #0ab ~* +@all -getrange", false),
+            ("on #0ab ~* -@all +eval +evalsha", false),
+            ("on #0ab %W~* +@all", false),
+        ] {
+            assert_eq!(has_all(rules.as_bytes(), &SCRIPTS, &[]), may, "{rules}");
         }
     }
 

@@ -13,6 +13,11 @@ use crate::worker_state::context::Context;
 /// The arguments of a request of Shortstop's own.
 pub(crate) type Request = Vec<Vec<u8>>;
 
+/// A command that does not exist. Every server refuses it, whoever the user is.
+pub(crate) fn unknown_command(wire: &mut Chunks) {
+    wire.push_slice(b"*1\r\n$14\r\nSHORTSTOP.FAIL\r\n");
+}
+
 /// Sends requests to Redis, and returns the replies in one piece. With `repeat`, they may be sent again if the connection breaks.
 ///
 /// # Errors

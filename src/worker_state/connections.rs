@@ -119,6 +119,11 @@ impl Context {
     /// The client leaves its session, or disconnects.
     pub(crate) fn leave(&self, session: &Session) {
         let clean = session.leave();
+        if session.is_executed_by_task() {
+            // The task ends the connection.
+            self.stats().sessions.sub(1);
+            return self.turns.give_back(self.max_sessions());
+        }
         self.end_session(session.identity(), session.link.clone(), clean);
     }
 

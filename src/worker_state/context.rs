@@ -27,6 +27,7 @@ use crate::scripts::Scripts;
 use crate::traffic::{Accesses, BigKeys, HotKeys, Trials, Unkept, UnkeptReads, What};
 use crate::upstream::{Endpoint, LinkSettings, Login, Lost, ServerLimits};
 use crate::worker_state::calls::Calls;
+use crate::worker_state::key_turns::KeyTurns;
 use crate::worker_state::large_strings::LargeStrings;
 use crate::worker_state::mailboxes;
 use crate::worker_state::offload_memory::Offload;
@@ -82,6 +83,8 @@ pub struct Shared {
     pub mailboxes: Arc<Mailboxes>,
     /// What scripts may write.
     pub scripts: Arc<Scripts>,
+    /// The turns of commands that watch keys.
+    pub key_turns: KeyTurns,
     /// Strings that are not compressed for a while.
     pub plain_keys: Arc<PlainKeys>,
     /// The last client id. They count in the order of arrival, as in Redis, whichever worker serves the client.

@@ -9,6 +9,7 @@ pub mod connections;
 pub mod context;
 pub mod events;
 pub mod guards;
+pub mod key_turns;
 pub mod large_strings;
 pub mod logins;
 pub mod mailboxes;

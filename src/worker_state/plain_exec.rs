@@ -10,7 +10,7 @@
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::client_state::connection_state::Sent;
 use crate::client_state::reply_queue::{ReplyQueue, Slot};
@@ -23,12 +23,15 @@ use crate::resp::{Chunks, Version, build, split_first};
 use tokio::sync::oneshot;
 
 use crate::upstream::{Delay, Expected, Lost, Reply};
-use crate::worker_state::ask::{Request, ask};
+use crate::worker_state::ask::{Request, ask, unknown_command};
 use crate::worker_state::context::Context;
-use crate::worker_state::to_plain::{Made, Nested, Unable, keys_of, make_plain, open_and_seal};
+use crate::worker_state::to_plain::{Made, Nested, Unable, keys_of, make_plain, plain_then_compressed};
 
-/// How often a transaction is sent. Other clients may change its strings each time.
-const MOST_TRIES: u32 = 64;
+/// For how long a transaction is sent again. Other clients may change its strings each time.
+const TRIES_FOR: Duration = Duration::from_secs(10);
+
+/// Redis's reply to EXEC after it has refused one of the commands.
+const EXECABORT: &[u8] = b"-EXECABORT Transaction discarded because of previous errors.\r\n";
 
 /// A transaction before its EXEC.
 pub(crate) struct PlainExec {
@@ -49,8 +52,9 @@ pub(crate) fn begin(mut transaction: PlainExec, context: &Context) {
         return transaction.exec_reply().lose(context, &Lost::from(&errors::GIVEN_UP), false);
     };
     transaction.queued.tries += 1;
+    transaction.session.set_executed_by_task(true);
     tokio::task::spawn_local(async move {
-        let prepared = if transaction.queued.tries > MOST_TRIES {
+        let prepared = if transaction.sent.elapsed() > TRIES_FOR {
             Err(Unable::Refused(context.own_error(&errors::CHANGED_AGAIN)))
         } else {
             transaction.prepare(&context).await
@@ -68,6 +72,21 @@ pub(crate) fn begin(mut transaction: PlainExec, context: &Context) {
 impl PlainExec {
     /// Watches the strings, and turns them to plain. Returns false if a key that the client watches has changed.
     async fn prepare(&mut self, context: &Rc<Context>) -> Result<bool, Unable> {
+        if self.queued.sent.is_too_large {
+            return Err(Unable::Refused(context.own_error(&errors::LARGE_TRANSACTION)));
+        }
+        if self.queued.brings_values {
+            return Err(Unable::Refused(context.own_error(&errors::BROUGHT_IN_TRANSACTION)));
+        }
+        if self.queued.tries == 1 {
+            self.queued.looks_into.append(&mut self.queued.moves.clone());
+            let keys = self
+                .queued
+                .looks_into
+                .iter()
+                .flat_map(|(db, strings)| strings.named().iter().map(|key| (*db, &key[..])));
+            self.queued.turns = context.shared.key_turns.take(keys).await;
+        }
         let watcher = match &self.queued.watched {
             Some(keys) if self.queued.tries == 1 => Some(Watcher::begin(context, &self.session.link, keys).await?),
             _ => None,
@@ -75,8 +94,12 @@ impl PlainExec {
         if watcher.as_ref().is_some_and(|watcher| watcher.found_a_change) {
             return Ok(false);
         }
-        for _ in 0..MOST_TRIES {
-            self.watch(context).await?;
+        while self.sent.elapsed() < TRIES_FOR {
+            let watched = self.watch(context).await;
+            if self.session.refuses_exec() {
+                return Err(Unable::Refused(EXECABORT.to_vec()));
+            }
+            watched?;
             let mut all = Made::default();
             for (db, strings) in &self.queued.looks_into {
                 let made = make_plain(context, *db, strings).await?;
@@ -90,11 +113,15 @@ impl PlainExec {
                 return Err(Unable::Refused(context.own_error(&errors::NEVER_PLAIN)));
             }
             if !all.converted {
-                return match watcher {
-                    // A key that the client watches may have been one of those that were compressed.
-                    Some(watcher) => watcher.end(context).await.map(|has_changed| !has_changed),
-                    None => Ok(true),
-                };
+                // A key that the client watches may have been one of those that were compressed.
+                if let Some(watcher) = watcher
+                    && watcher.end(context).await?
+                {
+                    return Ok(false);
+                }
+                // Alone: behind a MULTI that Redis refuses, the commands would be executed one by one.
+                let begun = ask(context, &self.session.link, &[vec![b"MULTI".to_vec()]], false).await?;
+                return if begun == b"+OK\r\n" { Ok(true) } else { Err(Unable::Refused(begun)) };
             }
         }
         Err(Unable::Refused(context.own_error(&errors::CHANGED_AGAIN)))
@@ -137,17 +164,16 @@ impl PlainExec {
         }
         let mut all = Chunks::default();
         let sent = &self.queued.sent.requests;
-        let (before, behind) = open_and_seal(&self.nested, &mut all, |wire| {
+        let (before, behind) = plain_then_compressed(&self.nested, &mut all, |wire| {
             sent.iter().for_each(|request| request.append_to(wire));
         });
-        let requests = sent.len() + before + behind + 1;
+        let requests = sent.len() + before + behind;
         self.queued.not_the_clients = (before, behind);
         // If Redis refuses a command, it refuses EXEC too. Nobody waits for these replies.
         let on_reply = OnReply::Ask { replies: requests, repeat: false, answer: oneshot::channel().0 };
         context.stats().upstream_commands.add(requests as u64 + 1);
         let long = self.queued.long;
         link.send(Pending { to: None, sent: self.sent, on_reply, call: CallMark::default() }, |wire| {
-            wire.push_slice(b"*1\r\n$5\r\nMULTI\r\n");
             all.append_to(wire);
         });
         link.send(self.exec_reply(), |wire| wire.push_slice(b"*1\r\n$4\r\nEXEC\r\n"));
@@ -157,7 +183,7 @@ impl PlainExec {
     }
 
     /// The transaction is not executed. The client gets this error, or null because a key has changed that it watches.
-    fn end(self, context: &Context, error: Option<&[u8]>) {
+    fn end(mut self, context: &Context, error: Option<&[u8]>) {
         let null: &[u8] = if self.session.link.version() == Version::Resp3 { b"_\r\n" } else { b"*-1\r\n" };
         self.session.answered(Sent::Exec, null);
         if self.session.link.check().is_ok() {
@@ -166,6 +192,8 @@ impl PlainExec {
             let name = self.leave().as_bytes();
             self.session.link.send(leave, |wire| wire.push_with(|out| build::request(out, [name].into_iter())));
         }
+        mark_end(&self.session, self.to.as_ref(), self.queued.marker.take());
+        self.session.set_executed_by_task(false);
         self.queued.guard.end(context, true);
         let on_reply = OnReply::Pass { repeat: false };
         let answer = Pending { to: self.to, sent: self.sent, on_reply, call: CallMark::default() };
@@ -177,6 +205,15 @@ impl PlainExec {
         let on_reply = OnReply::session(&self.session, InSession::Exec { client: self.client, queued: self.queued });
         Pending { to: self.to, sent: self.sent, on_reply, call: CallMark::default() }
     }
+}
+
+/// The transaction has ended: the messages of a transaction that unsubscribes come before the reply to a command that does not exist
+/// (`proxy::transaction`). `marker` is the slot of that reply.
+pub(crate) fn mark_end(session: &Rc<Session>, to: Option<&(Rc<ReplyQueue>, Slot)>, marker: Option<Slot>) {
+    let (Some((reply_queue, _)), Some(slot)) = (to, marker) else { return };
+    let on_reply = OnReply::session(session, InSession::BehindExec);
+    let to = Some((Rc::clone(reply_queue), slot));
+    session.link.send(Pending { to, sent: Instant::now(), on_reply, call: CallMark::default() }, unknown_command);
 }
 
 /// A connection that watches a client's keys while the client's own connection does not.

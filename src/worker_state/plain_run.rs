@@ -5,7 +5,7 @@
 //! not execute if a string has changed since. Then everything is done again: the command has not run.
 
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::client_state::reply_queue::{ReplyQueue, Slot};
 use crate::errors;
@@ -15,10 +15,10 @@ use crate::resp::{Chunks, Version, build, elements, parse_int, split_first};
 use crate::upstream::{Delay, Expected, Login, Lost, Reply};
 use crate::worker_state::ask::{Request, ask, ask_written};
 use crate::worker_state::context::Context;
-use crate::worker_state::to_plain::{Unable, keys_of, make_plain, open_and_seal};
+use crate::worker_state::to_plain::{Unable, keys_of, make_plain, plain_then_compressed};
 
-/// How often a command is sent. Other clients may change its strings each time.
-const MOST_TRIES: u32 = 64;
+/// For how long a command is sent again. Other clients may change its strings each time.
+const TRIES_FOR: Duration = Duration::from_secs(10);
 
 /// A command that has not run yet.
 pub(crate) struct PlainRun {
@@ -63,7 +63,8 @@ pub(crate) fn begin(run: PlainRun, context: &Context) {
 
 impl PlainRun {
     async fn outcome(&self, context: &Rc<Context>) -> Result<Outcome, Unable> {
-        let _turn = context.plain_runs.acquire().await;
+        let _turns = context.shared.key_turns.take(self.strings.named().iter().map(|key| (self.db, &key[..]))).await;
+        let _place = context.plain_runs.acquire().await;
         match self.run_as(context, &self.identity).await {
             Err(Unable::Refused(error)) if !self.is_script && error.starts_with(b"-NOPERM ") => {
                 self.with_own_login(context, error).await
@@ -115,7 +116,7 @@ impl PlainRun {
     }
 
     async fn tried(&self, context: &Rc<Context>, link: &Link) -> Result<Outcome, Unable> {
-        for _ in 0..MOST_TRIES {
+        while self.sent.elapsed() < TRIES_FOR {
             self.watch(context, link).await?;
             let made = make_plain(context, self.db, &self.strings).await?;
             if made.converted {
@@ -124,10 +125,14 @@ impl PlainRun {
                 continue;
             }
             let mut wire = Chunks::default();
-            let (before, behind) = open_and_seal(&made.nested, &mut wire, |wire| self.request.append_to(wire));
-            let requests = before + behind + 3;
+            let (before, behind) = plain_then_compressed(&made.nested, &mut wire, |wire| self.request.append_to(wire));
+            // Alone: behind a MULTI that Redis refuses, the command would be executed whatever has changed.
+            let begun = ask(context, link, &[vec![b"MULTI".to_vec()]], false).await?;
+            if begun != b"+OK\r\n" {
+                return Err(Unable::Refused(begun));
+            }
+            let requests = before + behind + 2;
             let written = ask_written(context, link, (requests, false, Delay::Long), |all| {
-                all.push_slice(b"*1\r\n$5\r\nMULTI\r\n");
                 wire.append_to(all);
                 all.push_slice(b"*1\r\n$4\r\nEXEC\r\n");
             });
@@ -137,20 +142,24 @@ impl PlainRun {
             };
             // Redis's reason is in the first error. EXEC only says that there was one.
             let (mut reply, mut rest) = split_first(&replies);
+            let mut refusal = None;
             for _ in 1..requests {
                 if reply.starts_with(b"-") {
-                    return Ok(Outcome::Answered(reply.to_vec()));
+                    refusal.get_or_insert_with(|| reply.to_vec());
                 }
                 (reply, rest) = split_first(rest);
             }
-            match elements(reply) {
-                None => return Ok(Outcome::Answered(reply.to_vec())),
-                Some(mut all) => {
-                    if let Some(reply) = all.nth(before) {
-                        return Ok(Outcome::Answered(reply.to_vec()));
-                    }
+            if let Some(executed) = elements(reply) {
+                match executed.into_iter().nth(before) {
+                    Some(reply) => return Ok(Outcome::Answered(reply.to_vec())),
+                    // A string has changed.
+                    None => continue,
                 }
             }
+            if reply == b"_\r\n" {
+                continue;
+            }
+            return Err(Unable::Refused(refusal.unwrap_or_else(|| reply.to_vec())));
         }
         Err(Unable::Refused(context.own_error(&errors::COMPRESSED_AGAIN)))
     }

@@ -4,8 +4,10 @@
 //! check that nobody has changed it (WATCH), and keeps its TTL. L1 and the other instances hold the plain value in any case, so they
 //! are told nothing.
 //!
+//! The names of these requests have an unusual case, so that MONITOR does not show them (`upstream::own`).
+//!
 //! A value that looks like a compressed one itself is never stored plain: it could not be told from an envelope. For a command that looks
-//! into such a value, [`open_and_seal`] makes it plain and puts it back into an envelope within one transaction.
+//! into such a value, [`plain_then_compressed`] makes it plain and puts it back into an envelope within one transaction.
 
 use std::rc::Rc;
 use std::time::Instant;
@@ -80,7 +82,11 @@ pub(crate) async fn make_plain(context: &Rc<Context>, db: u32, strings: &Strings
 
 /// Appends the requests of a transaction between MULTI and EXEC: first those that store the values plain, then what `write` writes, and
 /// the one that puts into envelopes again what looks like one. Returns how many requests are before and behind.
-pub(crate) fn open_and_seal(nested: &[Nested], wire: &mut Chunks, write: impl FnOnce(&mut Chunks)) -> (usize, usize) {
+pub(crate) fn plain_then_compressed(
+    nested: &[Nested],
+    wire: &mut Chunks,
+    write: impl FnOnce(&mut Chunks),
+) -> (usize, usize) {
     for Nested { key, value } in nested {
         wire.push_with(|out| build::request(out, [&b"SET"[..], key, value, b"KEEPTTL"].into_iter()));
     }
@@ -88,7 +94,8 @@ pub(crate) fn open_and_seal(nested: &[Nested], wire: &mut Chunks, write: impl Fn
     if nested.is_empty() {
         return (0, 0);
     }
-    let script = format!("{} {} for i = 1, #KEYS do seal(KEYS[i]) end", codec::lua_sealed(), codec::lua_seal());
+    let script =
+        format!("{} {} for i = 1, #KEYS do seal(KEYS[i]) end", codec::lua_is_compressed(), codec::lua_compress());
     let count = nested.len().to_string();
     let head = [&b"EVAL"[..], script.as_bytes(), count.as_bytes()];
     let words: Vec<&[u8]> = head.into_iter().chain(nested.iter().map(|nested| &nested.key[..])).collect();
@@ -99,8 +106,8 @@ pub(crate) fn open_and_seal(nested: &[Nested], wire: &mut Chunks, write: impl Fn
 /// The keys of the strings.
 ///
 /// # Errors
-/// Redis is away.
-pub(crate) async fn keys_of(context: &Rc<Context>, db: u32, strings: &Strings) -> Result<Vec<Vec<u8>>, Lost> {
+/// See [`Unable`].
+pub(crate) async fn keys_of(context: &Rc<Context>, db: u32, strings: &Strings) -> Result<Vec<Vec<u8>>, Unable> {
     if let Strings::Of(keys) = strings {
         return Ok(keys.clone());
     }
@@ -110,14 +117,17 @@ pub(crate) async fn keys_of(context: &Rc<Context>, db: u32, strings: &Strings) -
     keys
 }
 
-async fn keys_on(context: &Context, link: &Link, strings: &Strings) -> Result<Vec<Vec<u8>>, Lost> {
+async fn keys_on(context: &Context, link: &Link, strings: &Strings) -> Result<Vec<Vec<u8>>, Unable> {
     let (list, patterns) = match strings {
         Strings::Of(keys) => return Ok(keys.clone()),
         Strings::Sorted(list, patterns) => (list, patterns),
     };
     let request = [&b"sORT"[..], list, b"BY", b"nosort", b"GET", b"#"].map(<[u8]>::to_vec).to_vec();
     let reply = ask(context, link, &[request], true).await?;
-    // An error is the client's to see, when its SORT runs.
+    if reply.starts_with(b"-NOPERM") {
+        return Err(refused(context, &reply));
+    }
+    // Any other error is the client's to see, when its SORT runs.
     let all: Vec<&[u8]> = elements(&reply).map(Iterator::collect).unwrap_or_default();
     let all: Vec<&[u8]> = all.into_iter().filter_map(value_of).collect();
     Ok(patterns.iter().flat_map(|pattern| all.iter().map(|element| substituted(pattern, element))).collect())
@@ -138,7 +148,7 @@ async fn make_all_plain(context: &Context, link: &Link, keys: &[Vec<u8>]) -> Res
         for key in keys {
             let (head, others) = split_first(rest);
             rest = others;
-            if value_of(head).is_some_and(codec::is_compressed) {
+            if looked(context, head)?.is_some_and(codec::is_compressed) {
                 match make_one_plain(context, link, key).await? {
                     None => made.converted = true,
                     Some(value) => made.add(Nested { key: key.clone(), value }),
@@ -156,10 +166,10 @@ async fn make_one_plain(context: &Context, link: &Link, key: &[u8]) -> Result<Op
         let replies = ask(context, link, &look, false).await?;
         let (watched, stored) = split_first(&replies);
         if watched != b"+OK\r\n" {
-            return Err(Unable::Refused(watched.to_vec()));
+            return Err(refused(context, watched));
         }
         let unwatch = [vec![b"uNWATCH".to_vec()]];
-        let Some(stored) = value_of(stored).filter(|stored| codec::is_compressed(stored)) else {
+        let Some(stored) = looked(context, stored)?.filter(|stored| codec::is_compressed(stored)) else {
             // Somebody else has been quicker.
             ask(context, link, &unwatch, false).await?;
             return Ok(None);
@@ -169,12 +179,16 @@ async fn make_one_plain(context: &Context, link: &Link, key: &[u8]) -> Result<Op
             ask(context, link, &unwatch, false).await?;
             return Ok(Some(value));
         }
+        // Alone: behind a MULTI that Redis refuses, SET would be executed whatever has changed.
+        let begun = ask(context, link, &[vec![b"mULTI".to_vec()]], false).await?;
+        if begun != b"+OK\r\n" {
+            return Err(refused(context, &begun));
+        }
         let set = vec![b"sET".to_vec(), key.to_vec(), value, b"KEEPTTL".to_vec()];
-        let replies = ask(context, link, &[vec![b"mULTI".to_vec()], set, vec![b"eXEC".to_vec()]], false).await?;
-        let (_, rest) = split_first(&replies);
-        let (queued, executed) = split_first(rest);
+        let replies = ask(context, link, &[set, vec![b"eXEC".to_vec()]], false).await?;
+        let (queued, executed) = split_first(&replies);
         if queued.starts_with(b"-") {
-            return Err(Unable::Refused(queued.to_vec()));
+            return Err(refused(context, queued));
         }
         match elements(executed).and_then(|mut all| all.next()) {
             Some(b"+OK\r\n") => {
@@ -182,7 +196,7 @@ async fn make_one_plain(context: &Context, link: &Link, key: &[u8]) -> Result<Op
                 note_plain(context, link.db(), key);
                 return Ok(None);
             }
-            Some(error) => return Err(Unable::Refused(error.to_vec())),
+            Some(error) => return Err(refused(context, error)),
             // The value has changed meanwhile.
             None => continue,
         }
@@ -195,6 +209,22 @@ fn note_plain(context: &Context, db: u32, key: &[u8]) {
     context.shared.plain_keys.note(id, Instant::now());
     if context.shared.outbox.is_some() {
         context.queue_event(Event::Plain { hash: id.hash(db), key: bus::Key::new(db, key) });
+    }
+}
+
+/// The string in a reply. `None` if there is none, or something else is stored there.
+fn looked<'a>(context: &Context, reply: &'a [u8]) -> Result<Option<&'a [u8]>, Unable> {
+    match reply.first() {
+        Some(b'-') if !reply.starts_with(b"-WRONGTYPE") => Err(refused(context, reply)),
+        _ => Ok(value_of(reply)),
+    }
+}
+
+/// Redis has refused a request of Shortstop's own user. The client gets Redis's error, unless it is about that user's rights.
+fn refused(context: &Context, error: &[u8]) -> Unable {
+    match error.starts_with(b"-NOPERM") {
+        true => Unable::Refused(context.own_error(&errors::no_right_to_convert(error))),
+        false => Unable::Refused(error.to_vec()),
     }
 }
 
