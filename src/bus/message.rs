@@ -539,7 +539,7 @@ mod tests {
             (b"Ss".to_vec(), DecodeError::Truncated),
             (with(2, 2), DecodeError::Version(2)),
             (with(3, 0), DecodeError::Kind(0)),
-            (with(3, 10), DecodeError::Kind(10)),
+            (with(3, 11), DecodeError::Kind(11)),
             (with(3, 9), DecodeError::Truncated),
             ([with(3, 9), vec![0, 0]].concat(), DecodeError::Empty),
             (with(3, 8), DecodeError::Truncated),
