@@ -307,8 +307,8 @@ async fn an_invalidation_crosses() {
         let calls = proxy.settle().await;
         assert!(!calls.iter().any(|call| matches!(call, Call::Invalidate(..) | Call::Quarantine(..))), "{calls:?}");
     }
-    assert_eq!(a.count(|s| &s.published), 7);
-    assert_eq!((b.count(|s| &s.received), b.count(|s| &s.applied), b.count(|s| &s.gaps)), (7, 7, 0));
+    assert_eq!(a.count(|s| &s.published), 8);
+    assert_eq!((b.count(|s| &s.received), b.count(|s| &s.applied), b.count(|s| &s.gaps)), (8, 8, 0));
     assert_eq!((a.count(|s| &s.received), a.count(|s| &s.dropped), a.count(|s| &s.peers)), (0, 0, 1));
     assert_eq!(elsewhere.count(|s| &s.peers), 0);
 }
