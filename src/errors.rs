@@ -122,8 +122,8 @@ fixed! {
             which may be compressed; it was not executed, send them in two transactions";
         /// APPEND or a similar command, on a value that other clients compress again each time.
         COMPRESSED_AGAIN = "other clients have compressed the value at this key again and again; send the command again";
-        /// EXEC, while other clients change the strings that the transaction looks into.
-        CHANGED_AGAIN = "other clients have changed a key of this transaction again and again; it was not executed, send it again";
+        /// EXEC, or a script whose text is not known, while other clients change the strings that it looks into.
+        CHANGED_AGAIN = "other clients have changed a key of this request again and again; it was not executed, send it again";
     }
     Upstream {
         /// The compressed values of several keys cannot be returned together.

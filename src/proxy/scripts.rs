@@ -3,7 +3,7 @@
 use smallvec::SmallVec;
 
 use crate::command::ScriptBy;
-use crate::exchange::pending::{Guarded, OnReply};
+use crate::exchange::pending::OnReply;
 use crate::exchange::plain::Strings;
 use crate::exchange::reply_shape::ReplyShape;
 use crate::exchange::script_request::{Command, ScriptRequest};
@@ -43,23 +43,14 @@ impl Client {
         if strings.is_empty() {
             return (then, Wire::AsIs);
         }
-        let identity = self.state.profile.identity();
-        let may_replace = identity.rights(&self.context.shared.users).scripts;
+        let may_replace = self.state.profile.identity().rights(&self.context.shared.users).scripts;
         let Some(script) = judgement.guard.as_ref().filter(|_| may_replace) else {
             return (then, Wire::Alone(strings));
         };
         let command = Command::Script { with_text: by == ScriptBy::Text };
         let request = ScriptRequest::new(script, !call.row.is_write(), &call.args[2..], command);
-        let guarded = Guarded {
-            request: request.clone(),
-            identity,
-            link: target.link().clone(),
-            strings: (self.state.profile.db(), Strings::Of(strings)),
-            look: None,
-            then,
-            sent: 1,
-        };
-        (OnReply::Guarded(Box::new(guarded)), Wire::Script(request))
+        let strings = (self.state.profile.db(), Strings::Of(strings));
+        self.guarded(request, target, strings, None, then)
     }
 
     /// What waits for the reply to a script that is not called by a read-only form.

@@ -9,6 +9,7 @@ use crate::errors::{self, OwnError};
 use crate::exchange::pending::{Guarded, OnReply};
 use crate::exchange::plain::Strings;
 use crate::exchange::reply_shape::ReplyShape;
+use crate::exchange::script_request::ScriptRequest;
 use crate::near_cache::KeyId;
 use crate::proxy::call::{Call, Target, Wire};
 use crate::proxy::client::Client;
@@ -50,20 +51,22 @@ impl Client {
         let read = &call.keys.places[usize::from(op == StringOp::BitOp).min(call.keys.places.len())..];
         let strings = Strings::Of(read.iter().map(|at| call.args[*at as usize].to_vec()).collect());
         let look = Look::accepted(op, call.args);
-        let link = target.link().clone();
+        Ok(self.guarded(request, target, (db, strings), look, then))
+    }
+
+    /// What waits for a script that runs only if these strings are plain, and the script. `then` handles the reply of what it runs. With
+    /// `look`, the reply may be made from the string.
+    pub(super) fn guarded(
+        &self,
+        request: ScriptRequest,
+        target: &Target,
+        strings: (u32, Strings),
+        look: Option<Look>,
+        then: OnReply,
+    ) -> (OnReply, Wire) {
         let wire = Wire::Script(request.clone());
-        Ok((
-            OnReply::Guarded(Box::new(Guarded {
-                request,
-                identity: self.state.profile.identity(),
-                link,
-                strings: (db, strings),
-                look,
-                then,
-                sent: 1,
-            })),
-            wire,
-        ))
+        let (identity, link) = (self.state.profile.identity(), target.link().clone());
+        (OnReply::Guarded(Box::new(Guarded { request, identity, link, strings, look, then, sent: 1 })), wire)
     }
 
     /// What a command asks of a string, if Shortstop may fetch the string and answer from it: it is small, as far as is known.
@@ -95,20 +98,7 @@ impl Client {
         let patterns = sort_options(call.args).filter(|option| option.gets_a_string() || option.is_by_a_string());
         let patterns = patterns.map(|option| option.words[1].to_vec()).collect();
         let strings = (self.state.profile.db(), Strings::Sorted(call.args[1].to_vec(), patterns));
-        let link = target.link().clone();
-        let wire = Wire::Script(request.clone());
-        Ok((
-            OnReply::Guarded(Box::new(Guarded {
-                request,
-                identity: self.state.profile.identity(),
-                link,
-                strings,
-                look: None,
-                then,
-                sent: 1,
-            })),
-            wire,
-        ))
+        Ok(self.guarded(request, target, strings, None, then))
     }
 }
 

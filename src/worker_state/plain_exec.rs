@@ -79,13 +79,11 @@ impl PlainExec {
             return Err(Unable::Refused(context.own_error(&errors::BROUGHT_IN_TRANSACTION)));
         }
         if self.queued.tries == 1 {
-            self.queued.looks_into.append(&mut self.queued.moves.clone());
-            let keys = self
-                .queued
-                .looks_into
-                .iter()
-                .flat_map(|(db, strings)| strings.named().iter().map(|key| (*db, &key[..])));
-            self.queued.turns = context.shared.key_turns.take(keys).await;
+            let moves = std::mem::take(&mut self.queued.moves);
+            self.queued.looks_into.extend(moves);
+            let keys = self.named_keys().map(|(db, key)| (db, &key[..]));
+            let turns = context.shared.key_turns.take(keys).await;
+            self.queued.turns = turns;
         }
         let watcher = match &self.queued.watched {
             Some(keys) if self.queued.tries == 1 => Some(Watcher::begin(context, &self.session.link, keys).await?),
@@ -127,16 +125,16 @@ impl PlainExec {
         Err(Unable::Refused(context.own_error(&errors::CHANGED_AGAIN)))
     }
 
+    /// The keys that the commands which look into strings name, with their databases.
+    fn named_keys(&self) -> impl Iterator<Item = (u32, &Vec<u8>)> {
+        self.queued.looks_into.iter().flat_map(|(db, strings)| strings.named().iter().map(|key| (*db, key)))
+    }
+
     /// Leaves the transaction or the last watches, and watches the keys of the client and of the strings.
     async fn watch(&mut self, context: &Rc<Context>) -> Result<(), Unable> {
         let link = self.session.link.clone();
         let mut keys: Vec<(u32, Vec<u8>)> = self.queued.watched.iter().flatten().cloned().collect();
-        for (db, strings) in &self.queued.looks_into {
-            match strings {
-                Strings::Of(strings) => keys.extend(strings.iter().map(|key| (*db, key.clone()))),
-                Strings::Sorted(list, _) => keys.push((*db, list.clone())),
-            }
-        }
+        keys.extend(self.named_keys().map(|(db, key)| (db, key.clone())));
         let mut requests: Vec<Request> = vec![vec![self.leave().into()]];
         requests.extend(watch_requests(link.db(), keys));
         self.left = true;

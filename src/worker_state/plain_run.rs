@@ -161,7 +161,7 @@ impl PlainRun {
             }
             return Err(Unable::Refused(refusal.unwrap_or_else(|| reply.to_vec())));
         }
-        Err(Unable::Refused(context.own_error(&errors::COMPRESSED_AGAIN)))
+        Err(Unable::Refused(context.own_error(&errors::CHANGED_AGAIN)))
     }
 
     /// Watches the strings.
